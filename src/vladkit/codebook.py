@@ -1,0 +1,158 @@
+"""Training: a bounded sample of descriptors, k-means (faiss) and the descriptor rotation (PCA)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vladkit.axes import AnyArray, FloatArray
+from vladkit.errors import InputError
+from vladkit.ragged import Ragged
+
+__all__ = ["Reservoir", "train_centroids", "train_rotation"]
+
+_CHUNK_ROWS = 2**18
+
+
+class Reservoir:
+    """A uniform random sample of at most `size` rows of all that is ever added.
+
+    Every row draws a random key; the rows with the lowest keys stay. Memory is that of the
+    sample, however much is added, and in whatever pieces.
+
+    Parameters
+    ----------
+    size : int
+        Rows to keep, at least 1.
+    seed : int
+        Two reservoirs with the same seed, given the same rows in the same order, hold the
+        same sample (also when the rows came in other pieces).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> reservoir = Reservoir(3, seed=0)
+    >>> reservoir.add(Ragged(np.arange(20.0).reshape(10, 2), [0, 10]))
+    >>> reservoir.rows().shape, reservoir.n_seen
+    ((3, 2), 10)
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self.n_seen = 0
+        self._random = np.random.default_rng(seed)
+        self._limit = np.inf  # rows with a higher key cannot be among the lowest any more
+        self._key: list[FloatArray] = []
+        self._row: list[AnyArray] = []
+        self._n_kept = 0
+
+    def add(self, batch: Ragged) -> None:
+        """Let every descriptor of the batch take part; rows that stay are copied."""
+        batch.check_finite()
+        for rows_lf in batch:
+            for begin in range(0, len(rows_lf), _CHUNK_ROWS):
+                chunk_lf = rows_lf[begin : begin + _CHUNK_ROWS]
+                key_l = self._random.random(len(chunk_lf))
+                chosen = np.flatnonzero(key_l < self._limit)
+                self._key.append(key_l[chosen])
+                self._row.append(chunk_lf[chosen].astype(batch.float_dtype, copy=False))
+                self.n_seen += len(chunk_lf)
+                self._n_kept += len(chosen)
+                if self._n_kept > 2 * self.size:
+                    self._drop_surplus()
+
+    def _drop_surplus(self) -> None:
+        key_s, row_sf = np.concatenate(self._key), np.concatenate(self._row)
+        if len(key_s) > self.size:
+            kept = np.sort(np.argpartition(key_s, self.size - 1)[: self.size])
+            key_s, row_sf = key_s[kept], row_sf[kept]
+            self._limit = key_s.max()
+        self._key, self._row, self._n_kept = [key_s], [row_sf], len(key_s)
+
+    def rows(self) -> FloatArray:
+        """The sample, (s, f) with s <= size, in the order in which it came."""
+        if not self._key:
+            raise InputError("no descriptors to train on: add a batch that has some")
+        self._drop_surplus()
+        return self._row[0]
+
+
+def train_centroids(
+    local_Nf: FloatArray, n_clusters: int, *, seed: int, n_iter: int
+) -> tuple[FloatArray, float]:
+    """k-means by faiss with a k-means++ start, on every row that is given.
+
+    Parameters
+    ----------
+    local_Nf : (N, f) float, N >= n_clusters, finite
+    n_clusters : int
+    seed : int
+    n_iter : int
+        Lloyd iterations.
+
+    Returns
+    -------
+    centroid_kf : (k, f), dtype of the input (computed in float32, which is what faiss has)
+    inertia : float
+        Mean squared L2 distance of a row to its centroid at the last iteration.
+
+    Raises
+    ------
+    InputError
+        If there are fewer rows than clusters.
+    """
+    import faiss
+
+    n, f = local_Nf.shape
+    if n < n_clusters:
+        raise InputError(
+            f"got {n} descriptors for {n_clusters} clusters, wanted at least one for each: "
+            "give more images, or ask for fewer clusters"
+        )
+    clustering = faiss.Clustering(f, n_clusters)
+    clustering.seed = seed
+    clustering.niter = n_iter
+    # faiss would take a sample of 256 rows a centroid by itself, and warn below 39
+    clustering.max_points_per_centroid = n
+    clustering.min_points_per_centroid = 1
+    clustering.init_method = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
+    row_Nf = np.ascontiguousarray(local_Nf, dtype=np.float32)
+    clustering.train(row_Nf, faiss.IndexFlatL2(f))
+    centroid_kf = faiss.vector_to_array(clustering.centroids).reshape(n_clusters, f)
+    # faiss stops early when nothing moves, and at once when every row is a centroid
+    stats: Any = clustering.iteration_stats
+    inertia = stats.at(stats.size() - 1).obj / n if stats.size() else 0.0
+    return centroid_kf.astype(local_Nf.dtype), float(inertia)
+
+
+def train_rotation(local_Nf: FloatArray, n_components: int) -> FloatArray:
+    """Principal axes of the descriptors, the strongest first.
+
+    Returns
+    -------
+    rotation_fd : (f, d), orthonormal columns, dtype of the input
+        ``local_Nf @ rotation_fd`` is the rotated descriptor. The sign of each axis is chosen
+        such that its largest component is positive, to be the same on every machine.
+
+    Raises
+    ------
+    InputError
+        If there is only one descriptor.
+
+    References
+    ----------
+    Jégou et al., "Aggregating local image descriptors into compact codes", PAMI 2012,
+    section 3.2: rotated descriptors make the power law act on decorrelated components.
+    """
+    if len(local_Nf) < 2:
+        raise InputError(f"got {len(local_Nf)} descriptor, wanted at least 2 to find an axis")
+    covariance_ff = np.cov(local_Nf.astype(np.float64), rowvar=False).reshape(
+        local_Nf.shape[1], local_Nf.shape[1]
+    )
+    _, axis_ff = np.linalg.eigh(covariance_ff)
+    rotation_fd = axis_ff[:, ::-1][:, :n_components]
+    peak_d = np.argmax(np.abs(rotation_fd), axis=0)
+    sign_d: Any = np.sign(rotation_fd[peak_d, np.arange(n_components)])
+    rotated: FloatArray = (rotation_fd * sign_d).astype(local_Nf.dtype)
+    return rotated

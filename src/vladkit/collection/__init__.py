@@ -1,0 +1,1 @@
+"""One SQLite file of pictures and their vectors: writing, reading, ranking."""

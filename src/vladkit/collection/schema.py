@@ -1,0 +1,111 @@
+"""The tables of a collection file, and how to tell that a file is one.
+
+A collection is a SQLite database in WAL mode. Byte 68 of the file holds the application id
+``VLAD`` and byte 60 the format version (both big-endian, as SQLite puts them), so that what a
+file is can be told from its first 100 bytes, without opening it as a database.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from vladkit.errors import FileFormatError, StorageError
+
+__all__ = ["FORMAT_VERSION", "check_file", "create_tables"]
+
+FORMAT_VERSION: Final = 1
+_APPLICATION_ID: Final = int.from_bytes(b"VLAD", "big")
+
+# 64 KB vectors: reading 1,000 of them took 38 ms with pages of 16 KB, 66 ms with 4 KB.
+_PAGE_SIZE: Final = 16384
+
+_TABLES: Final = """
+CREATE TABLE about (            -- JSON values: recipe, codebook, versions
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT;
+CREATE TABLE array (            -- the codebook's arrays, little-endian, C order
+    name TEXT PRIMARY KEY,
+    dtype TEXT NOT NULL,
+    shape TEXT NOT NULL,        -- JSON list
+    data BLOB NOT NULL
+) STRICT;
+CREATE TABLE source (           -- what was given to be indexed
+    source_id INTEGER PRIMARY KEY,
+    root TEXT NOT NULL UNIQUE,  -- absolute folder that paths are relative to
+    relative TEXT,              -- the same, relative to the collection's folder
+    name TEXT NOT NULL          -- as it was given
+) STRICT;
+CREATE TABLE picture (
+    picture_id INTEGER PRIMARY KEY,
+    source_id INTEGER NOT NULL REFERENCES source,
+    path TEXT NOT NULL,         -- relative to the source's root, with forward slashes
+    n_bytes INTEGER NOT NULL,   -- of the file when it was read
+    mtime_ns INTEGER NOT NULL,
+    width INTEGER,              -- px, after EXIF orientation
+    height INTEGER,
+    n_local INTEGER,            -- descriptors found
+    skipped TEXT,               -- why the picture has no vector; NULL: it has one
+    transient INTEGER NOT NULL, -- 1: skipped for a reason that may pass, try again
+    UNIQUE (source_id, path)
+) STRICT;
+CREATE TABLE vector (
+    picture_id INTEGER PRIMARY KEY REFERENCES picture ON DELETE CASCADE,
+    data BLOB NOT NULL          -- the recipe's dtype, little-endian, unit length
+) STRICT;
+"""
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Make an empty database a collection, in one transaction; another process may be first."""
+    connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+        for statement in _TABLES.split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+    connection.execute("COMMIT")
+
+
+def check_file(path: Path) -> bool:
+    """Whether there is a collection at `path`; False if there is nothing, or an empty file.
+
+    Reads 100 bytes and changes nothing.
+
+    Raises
+    ------
+    FileFormatError
+        If it is something else, or of another format version.
+    StorageError
+        If it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            raise FileFormatError(f"{path} is a folder, wanted a collection file")
+        with open(path, "rb") as file:
+            header = file.read(100)
+            n_bytes = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if isinstance(error, FileFormatError):
+            raise
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    if n_bytes == 0:
+        return False
+    is_database = header.startswith(b"SQLite format 3\0") and len(header) == 100
+    if not is_database or int.from_bytes(header[68:72], "big") != _APPLICATION_ID:
+        what = "a SQLite database of another program" if is_database else "another kind of file"
+        raise FileFormatError(f"{path} is not a vladkit collection but {what}; it is left as it is")
+    version = int.from_bytes(header[60:64], "big")
+    if version != FORMAT_VERSION:
+        raise FileFormatError(
+            f"{path} is a vladkit collection of format {version}, this vladkit reads format "
+            f"{FORMAT_VERSION}: use the version that wrote it, or index the pictures again; "
+            "it is left as it is"
+        )
+    return True

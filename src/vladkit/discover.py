@@ -1,0 +1,88 @@
+"""Which pictures are meant by the sources that were given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from vladkit.errors import NothingToIndexError
+from vladkit.features.picture import is_picture_name
+
+__all__ = ["Found", "discover"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that may be a picture.
+
+    ``root`` is the absolute folder that ``path`` is relative to, ``name`` the source as it was
+    given; ``path`` has forward slashes.
+    """
+
+    root: str
+    path: str
+    name: str
+
+    @property
+    def file(self) -> str:
+        """Where it is, absolute."""
+        return os.path.normpath(os.path.join(self.root, self.path))
+
+
+def discover(
+    sources: Sequence[str | os.PathLike[str]],
+    unreadable: Callable[[str, str], None] = lambda folder, reason: None,
+) -> list[Found]:
+    """Files of all sources, each file once, sorted within its source.
+
+    A folder is searched with its subfolders, through symbolic links too (a folder that was
+    entered already is not entered again), for names that look like pictures; hidden names are
+    left out. A source that is a file is taken whatever its name.
+
+    Parameters
+    ----------
+    sources : sequence of path
+    unreadable : callable (folder, reason)
+        Told of folders that cannot be listed.
+
+    Raises
+    ------
+    NothingToIndexError
+        If a source does not exist.
+    """
+    found: list[Found] = []
+    seen: set[str] = set()
+    entered: set[tuple[int, int]] = set()
+    for source in sources:
+        given = os.fspath(source)
+        if os.path.isdir(given):
+            root = os.path.abspath(given)
+            candidates = [Found(root, p, given) for p in _walk(root, entered, unreadable)]
+        elif os.path.lexists(given):
+            candidates = [Found(os.getcwd(), given.replace(os.sep, "/"), given)]
+        else:
+            raise NothingToIndexError(f"{given} does not exist: give folders or pictures")
+        for candidate in candidates:
+            if candidate.file not in seen:
+                seen.add(candidate.file)
+                found.append(candidate)
+    return found
+
+
+def _walk(
+    root: str, entered: set[tuple[int, int]], unreadable: Callable[[str, str], None]
+) -> Iterator[str]:
+    def failed(error: OSError) -> None:
+        unreadable(str(error.filename), error.strerror or str(error))
+
+    names: list[str] = []
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=failed):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in entered:
+            subfolders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        names += [os.path.join(folder, name) for name in files if is_picture_name(name)]
+    return iter(sorted(os.path.relpath(name, root).replace(os.sep, "/") for name in names))

@@ -1,0 +1,105 @@
+"""Every error that vladkit raises on purpose.
+
+The tree::
+
+    VladkitError
+    ├── InputError (ValueError)           arrays that cannot be encoded
+    │   ├── ShapeError                    wrong number of axes, dimension or offsets
+    │   └── NonFiniteError                NaN, infinity, or an overflow on the way
+    ├── ParameterError (ValueError)       an option that does not exist or does not fit
+    ├── NotFittedError (ValueError, AttributeError)   used before fit
+    ├── PictureError (OSError)            a picture that cannot be used: recorded, then skipped
+    ├── FileFormatError (OSError)         not our file, another version, or damaged
+    ├── RecipeMismatchError (ValueError)  a file made with other settings than asked for
+    ├── NothingToIndexError (ValueError)  no usable picture at all
+    ├── StorageError (OSError)            the disk or its rights said no
+    └── MissingDependencyError (ImportError)          an extra that is not installed
+
+A message says what was got, what is wanted and how to mend it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "FileFormatError",
+    "InputError",
+    "MissingDependencyError",
+    "NonFiniteError",
+    "NotFittedError",
+    "NothingToIndexError",
+    "ParameterError",
+    "PictureError",
+    "RecipeMismatchError",
+    "ShapeError",
+    "StorageError",
+    "VladkitError",
+]
+
+
+class VladkitError(Exception):
+    """Root of the tree: ``except VladkitError`` catches what vladkit itself refuses."""
+
+
+class InputError(VladkitError, ValueError):
+    """Arrays that cannot be encoded."""
+
+
+class ShapeError(InputError):
+    """Wrong number of axes, a dimension that does not fit, or broken offsets."""
+
+
+class NonFiniteError(InputError):
+    """NaN or infinity among the values, or values so large that products overflow."""
+
+
+class ParameterError(VladkitError, ValueError):
+    """An option that does not exist, is out of range, or does not fit the others."""
+
+
+class NotFittedError(VladkitError, ValueError, AttributeError):
+    """An estimator was used before ``fit``; bases as in scikit-learn's error of that name."""
+
+
+class PictureError(VladkitError, OSError):
+    """A picture that cannot be used.
+
+    Parameters
+    ----------
+    reason : str
+        Why, in words for the person who owns the picture; without its path.
+    transient : bool
+        Whether a later try may succeed though the file has not changed
+        (permission denied, vanished, read error).
+    """
+
+    def __init__(self, reason: str, *, transient: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.transient = transient
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_picture_error, (self.reason, self.transient)
+
+
+def _rebuild_picture_error(reason: str, transient: bool) -> PictureError:
+    return PictureError(reason, transient=transient)
+
+
+class FileFormatError(VladkitError, OSError):
+    """A file that is not ours, is of another format version, or is damaged."""
+
+
+class RecipeMismatchError(VladkitError, ValueError):
+    """A file was made with other settings (features, codebook, ...) than those asked for."""
+
+
+class NothingToIndexError(VladkitError, ValueError):
+    """No picture was found, or none of those found can be used."""
+
+
+class StorageError(VladkitError, OSError):
+    """A file could not be read or written: rights, a full disk, a lock held too long."""
+
+
+class MissingDependencyError(VladkitError, ImportError):
+    """An optional library is not installed; the message holds the ``pip install`` line."""

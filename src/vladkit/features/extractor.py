@@ -1,0 +1,229 @@
+"""Local features of one picture, and what an extractor of them must offer.
+
+Axes: ``l`` features of one picture, ``f`` descriptor dimension, ``2`` is x, y.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vladkit.errors import ParameterError, ShapeError
+from vladkit.features.picture import Picture
+
+__all__ = ["Extractor", "Features", "Parameter", "extractor_names", "make_extractor"]
+
+Parameter: TypeAlias = int | float | str | bool | None
+"""A value in `Extractor.parameters`: whatever JSON gives back unchanged."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Local features of one picture.
+
+    Parameters
+    ----------
+    descriptor_lf : array (l, f)
+        Descriptors in the form that is stored (SIFT: uint8); `Extractor.metric` makes them
+        comparable.
+    xy_l2 : float32 array (l, 2)
+        Where, in px of the original picture after EXIF orientation; x to the right, y down, the
+        origin at the centre of the top-left pixel.
+    size_l : float32 array (l,)
+        Diameter of the region, in px of the original picture.
+    angle_l : float32 array (l,)
+        Direction of the region in degrees, 0 to 360, from x towards y (clockwise on screen).
+    score_l : float32 array (l,)
+        Strength; higher is stronger, comparable within one extractor only.
+    width, height : int
+        Size of the original picture in px, after EXIF orientation.
+
+    Raises
+    ------
+    ShapeError
+        The arrays do not agree on the number of features.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> score_l = np.array([0.1, 0.9, 0.5], np.float32)
+    >>> features = Features(
+    ...     np.zeros((3, 128), np.uint8), np.zeros((3, 2), np.float32), score_l, score_l, score_l,
+    ...     width=640, height=480,
+    ... )
+    >>> len(features)
+    3
+    >>> features.strongest(2).score_l
+    array([0.9, 0.5], dtype=float32)
+    """
+
+    descriptor_lf: npt.NDArray[Any]
+    xy_l2: npt.NDArray[np.float32]
+    size_l: npt.NDArray[np.float32]
+    angle_l: npt.NDArray[np.float32]
+    score_l: npt.NDArray[np.float32]
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        shapes = {
+            "descriptor_lf": self.descriptor_lf.shape,
+            "xy_l2": self.xy_l2.shape,
+            "size_l": self.size_l.shape,
+            "angle_l": self.angle_l.shape,
+            "score_l": self.score_l.shape,
+        }
+        l = self.descriptor_lf.shape[0] if self.descriptor_lf.ndim == 2 else -1
+        if list(shapes.values())[1:] != [(l, 2), (l,), (l,), (l,)]:
+            raise ShapeError(
+                "features need descriptor_lf (l, f), xy_l2 (l, 2) and size_l, angle_l, score_l "
+                f"(l,) with one l; got {shapes}"
+            )
+
+    def __len__(self) -> int:
+        return int(self.descriptor_lf.shape[0])
+
+    def strongest(self, m: int) -> Features:
+        """Keep the ``m`` features of highest score, in the order they have.
+
+        Parameters
+        ----------
+        m : int
+            How many at most. Among equal scores at the limit the earlier ones stay.
+
+        Returns
+        -------
+        Features
+            ``self`` where there are no more than ``m``.
+
+        Raises
+        ------
+        ParameterError
+            ``m`` is negative.
+        """
+        if m < 0:
+            raise ParameterError(f"m is {m}: give the number of features to keep, 0 or more")
+        if m >= len(self):
+            return self
+        keep_m = np.sort(np.argsort(-self.score_l, kind="stable")[:m])
+        return Features(
+            self.descriptor_lf[keep_m],
+            self.xy_l2[keep_m],
+            self.size_l[keep_m],
+            self.angle_l[keep_m],
+            self.score_l[keep_m],
+            width=self.width,
+            height=self.height,
+        )
+
+
+class Extractor(Protocol):
+    """Turns pictures into local features.
+
+    Implementations can be pickled, are used by several threads at once, and give the same features
+    in the same order for the same picture, whatever else runs.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that `make_extractor` knows it by."""
+        ...
+
+    @property
+    def n_dimensions(self) -> int:
+        """The number of dimensions of a descriptor, ``f``."""
+        ...
+
+    @property
+    def max_side(self) -> int | None:
+        """Longest side in px at which pictures are to be read for it; None: as they are."""
+        ...
+
+    def parameters(self) -> dict[str, Parameter]:
+        """All that changes the output: equal parameters mean interchangeable features.
+
+        Holds the arguments of `make_extractor` and, beside them, facts such as the version of the
+        decoder. `make_extractor` ignores facts, so ``make_extractor(name, **stored)`` rebuilds an
+        extractor, and comparing ``parameters()`` with ``stored`` tells which facts have changed.
+        """
+        ...
+
+    def extract(self, picture: Picture) -> Features:
+        """Find and describe the features of one picture.
+
+        Raises
+        ------
+        PictureError
+            The picture is too small, or nothing was found in it.
+        """
+        ...
+
+    def metric(self, descriptor_lf: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Stored descriptors as a float32 array (l, f) that is compared by L2 distance."""
+        ...
+
+
+def _sift() -> Callable[..., Extractor]:
+    from vladkit.features.sift import Sift
+
+    return Sift
+
+
+# Loaders, so that naming an extractor does not import what the others need.
+_EXTRACTORS: Final[dict[str, Callable[[], Callable[..., Extractor]]]] = {"sift": _sift}
+
+# Keys of `Extractor.parameters` that state what is, and cannot be chosen.
+_FACTS: Final = frozenset({"decoder", "decoder_version", "exif_orientation", "metric"})
+
+
+def extractor_names() -> list[str]:
+    """The names that `make_extractor` knows, sorted."""
+    return sorted(_EXTRACTORS)
+
+
+def make_extractor(name: str, **parameters: Parameter) -> Extractor:
+    """Make an extractor by name.
+
+    Parameters
+    ----------
+    name : str
+        One of `extractor_names`.
+    **parameters : int, float, str, bool or None
+        Arguments of that extractor, or what its `Extractor.parameters` gave; facts among them
+        (``decoder_version``, ...) are ignored.
+
+    Returns
+    -------
+    Extractor
+
+    Raises
+    ------
+    ParameterError
+        The name or a parameter is not known, or a value does not fit.
+
+    Examples
+    --------
+    >>> make_extractor("sift", max_features=500).n_dimensions
+    128
+    >>> make_extractor("surf")
+    Traceback (most recent call last):
+    ...
+    vladkit.errors.ParameterError: no extractor is called 'surf': use 'sift'
+    """
+    if name not in _EXTRACTORS:
+        known = ", ".join(repr(each) for each in extractor_names())
+        raise ParameterError(f"no extractor is called {name!r}: use {known}")
+    cls = _EXTRACTORS[name]()
+    chosen = {key: value for key, value in parameters.items() if key not in _FACTS}
+    accepted = inspect.signature(cls).parameters
+    for key in chosen:
+        if key not in accepted:
+            raise ParameterError(
+                f"extractor {name!r} has no parameter {key!r}: it has {', '.join(accepted)}"
+            )
+    return cls(**chosen)

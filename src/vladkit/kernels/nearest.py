@@ -1,0 +1,51 @@
+"""Labels by matrix product: the first half of every kernel that is not fused."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vladkit.axes import FloatArray, Int64Array
+
+__all__ = ["centered_codebook", "nearest"]
+
+
+def centered_codebook(centroid_kf: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """What turns the nearest centroid into an arg-max of inner products.
+
+    ``argmin_k |x - c_k|^2 = argmax_k (x . c_k - |c_k|^2 / 2)`` holds for every origin.
+    With the centroids' mean m as origin and c' = c - m, the score is
+    ``x . c'_k - (|c'_k|^2 / 2 + m . c'_k)``: descriptors that lie far from 0 and close
+    together then keep their digits, though x itself is never shifted. (Descriptors
+    around 10,000 with spread 1: the plain form is off by 6 f in float32, more than the
+    distances themselves; this one by .01.)
+
+    Returns
+    -------
+    direction_kf : (k, f), dtype of the centroids
+        c'.
+    bias_k : (k,), same dtype
+        ``-(|c'_k|^2 / 2 + m . c'_k)``. Both are computed in float64, then rounded.
+    """
+    exact_kf = centroid_kf.astype(np.float64)
+    mean_f = exact_kf.mean(axis=0)
+    direction_kf = exact_kf - mean_f
+    bias_k = -(0.5 * np.einsum("kf,kf->k", direction_kf, direction_kf) + direction_kf @ mean_f)
+    dtype = centroid_kf.dtype
+    return direction_kf.astype(dtype), bias_k.astype(dtype)
+
+
+def nearest(local_Nf: FloatArray, centroid_kf: FloatArray) -> Int64Array:
+    """Label of each descriptor: its nearest centroid by L2, ties to the lowest index.
+
+    The scores exist for a block of rows at a time (about 4 MB), never whole.
+    """
+    n = len(local_Nf)
+    k = len(centroid_kf)
+    direction_kf, bias_k = centered_codebook(centroid_kf)
+    label_N = np.empty(n, np.int64)
+    step = max(16, 2**20 // k)
+    for begin in range(0, n, step):
+        score_Nk = local_Nf[begin : begin + step] @ direction_kf.T
+        score_Nk += bias_k
+        np.argmax(score_Nk, axis=1, out=label_N[begin : begin + step])
+    return label_N

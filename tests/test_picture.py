@@ -1,0 +1,549 @@
+"""Reading pictures: every format, every way up, every way to be broken."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pictures import every_format, gray, scene, textured, to_bytes, with_orientation
+from vladkit.errors import ParameterError, PictureError, ShapeError, VladkitError
+from vladkit.features import (
+    Picture,
+    decode_gray,
+    decoder_facts,
+    is_picture_name,
+    read_gray,
+)
+from vladkit.features import picture as module
+
+SHARED = Path(__file__).parents[1].parent / "shared"
+SCENE = every_format(scene())
+SMALL = every_format(scene(40, 30))
+# Cutting these loses no px: the end mark of the runs; padding after the last page.
+NOTHING_LOST = {"BMP run-length": 2, "TIFF pages": 4}
+
+
+def mean_difference(one_yx: Any, other_yx: Any) -> float:
+    assert one_yx.shape == other_yx.shape
+    return float(np.abs(one_yx.astype(int) - other_yx.astype(int)).mean())
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_with(data: bytes, *chunks: bytes) -> bytes:
+    """A PNG with chunks put in after its IHDR."""
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+# Formats
+
+
+@pytest.mark.parametrize("name", SCENE)
+def test_every_format_gives_the_gray_that_pillow_gives(name: str) -> None:
+    data, held = SCENE[name]
+    picture = decode_gray(data)
+    assert (picture.width, picture.height) == (320, 240)
+    assert (picture.scale_x, picture.scale_y) == (1.0, 1.0)
+    assert picture.gray_yx.dtype == np.uint8
+    assert picture.gray_yx.flags.c_contiguous
+    # 1.5: the two differ in rounding and in chroma upsampling; another picture is 50 away
+    assert mean_difference(picture.gray_yx, gray(held)) < 1.5
+
+
+@pytest.mark.parametrize("kind", ["PNG 16 bit", "TIFF 16 bit", "PGM 16 bit"])
+def test_16_bit_uses_the_whole_range(kind: str) -> None:
+    gray_yx = decode_gray(SCENE[kind][0]).gray_yx
+    assert gray_yx.min() == 0
+    assert gray_yx.max() == 255
+
+
+def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "really_a_jpeg.png"
+    path.write_bytes(SCENE["JPEG"][0])
+    assert mean_difference(read_gray(path).gray_yx, decode_gray(SCENE["JPEG"][0]).gray_yx) == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"These are notes about my holidays.", "not a picture that can be decoded"),
+        (b"BMW and BMX are not bitmaps, whatever", "not a picture that can be decoded"),
+        (b"%PDF-1.7", "not a picture that can be decoded"),
+        (b"\xff\xd8\xff", "truncated JPEG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC is not supported: convert it"),
+        (b"\0\0\0\x20ftypavif\0\0\0\0", "AVIF is not supported"),
+        (b"P2 2 2 255\n1 2 3 4", "plain-text PNM is not supported"),
+    ],
+)
+def test_what_is_no_picture_is_refused_by_name(data: bytes, reason: str) -> None:
+    with pytest.raises(PictureError, match=reason) as caught:
+        decode_gray(data)
+    assert not caught.value.transient
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.jpg", True),
+        ("folder.d/a.JPeG", True),
+        ("a.tif", True),
+        ("Ünï cødé.webp", True),
+        ("a.gif", True),
+        ("a.txt", False),
+        ("jpg", False),
+        (".jpg", False),
+        ("folder/._a.jpg", False),
+        (".hidden/a.jpg", True),
+        ("a.jpg.part", False),
+    ],
+)
+def test_picture_names(name: str, expected: bool) -> None:
+    assert is_picture_name(name) is expected
+    assert is_picture_name(Path(name)) is expected
+
+
+# Cut and damaged files
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_no_cut_anywhere_is_accepted(name: str) -> None:
+    data, _ = SMALL[name]
+    whole_yx = decode_gray(data).gray_yx
+    for n_bytes in range(len(data)):
+        if n_bytes >= len(data) - NOTHING_LOST.get(name, 0):
+            assert mean_difference(decode_gray(data[:n_bytes]).gray_yx, whole_yx) == 0
+            continue
+        with pytest.raises(PictureError):
+            decode_gray(data[:n_bytes])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("JPEG", "truncated JPEG: no end-of-image marker"),
+        ("JPEG progressive", "truncated JPEG: no end-of-image marker"),
+        ("PNG", "truncated PNG: no IEND chunk"),
+        ("PNG animated", "truncated PNG: no IEND chunk"),
+        ("WebP", "truncated WebP: "),
+        ("TIFF", "truncated TIFF: pixels lie past the end"),
+        ("TIFF LZW", "truncated TIFF: a directory lies past the end"),
+        ("GIF", "GIF cannot be decoded: cut short"),
+    ],
+)
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.999])
+def test_a_cut_is_called_by_its_name(name: str, reason: str, share: float) -> None:
+    data, _ = SCENE[name]
+    with pytest.raises(PictureError, match=reason):
+        decode_gray(data[: int(len(data) * share)])
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture() -> None:
+    thumbnail = to_bytes(scene(40, 30), "JPEG")
+    body = b"Exif\0\0" + b"II*\0\x08\0\0\0" + struct.pack("<HI", 0, 0) + thumbnail
+    segment = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+    data = SCENE["JPEG"][0]
+    data = data[:2] + segment + data[2:]
+    assert decode_gray(data).width == 320
+    with pytest.raises(PictureError, match="no end-of-image marker"):
+        decode_gray(data[:-2])
+
+
+@pytest.mark.parametrize("name", ["JPEG", "JPEG progressive", "PNG", "WebP", "TIFF", "GIF"])
+def test_bytes_behind_the_end_do_not_matter(name: str) -> None:
+    data, _ = SCENE[name]
+    longer = decode_gray(data + b"a film of three seconds" * 100)
+    assert mean_difference(longer.gray_yx, decode_gray(data).gray_yx) == 0
+
+
+def test_a_png_with_a_flipped_bit_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(SCENE["PNG"][0])
+    data[len(data) // 2] ^= 1
+    with pytest.raises(PictureError, match="damaged PNG: checksum of IDAT"):
+        decode_gray(bytes(data))
+    assert capfd.readouterr().err == ""
+
+
+def test_optional_png_chunks_change_neither_gray_nor_stderr(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    plain = SCENE["PNG"][0]
+    profile = png_chunk(b"iCCP", b"wrong\0\0" + zlib.compress(b"?" * 200))
+    gamma = png_chunk(b"gAMA", struct.pack(">I", 100_000))
+    picture = decode_gray(png_with(plain, gamma, profile))
+    assert mean_difference(picture.gray_yx, decode_gray(plain).gray_yx) == 0
+    assert capfd.readouterr().err == ""
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    name=st.sampled_from(sorted(SMALL)),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),
+)
+def test_damage_gives_a_picture_or_a_picture_error(
+    name: str, changes: list[tuple[float, int]]
+) -> None:
+    data = bytearray(SMALL[name][0])
+    for where, value in changes:
+        data[int(where**2 * (len(data) - 1))] = value  # squared: headers are at the start
+    try:
+        picture = decode_gray(bytes(data))
+    except PictureError:
+        return
+    assert picture.gray_yx.size > 0
+
+
+# Which way is up
+
+
+@pytest.mark.parametrize("max_side", [None, 160, 100])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied(format_: str, orientation: int, max_side: int | None) -> None:
+    stored = scene()
+    operations = [
+        None,
+        Image.Transpose.FLIP_LEFT_RIGHT,
+        Image.Transpose.ROTATE_180,
+        Image.Transpose.FLIP_TOP_BOTTOM,
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_270,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_90,
+    ]
+    operation = operations[orientation - 1]
+    upright = stored if operation is None else stored.transpose(operation)
+    picture = decode_gray(with_orientation(stored, format_, orientation), max_side=max_side)
+    assert (picture.width, picture.height) == upright.size
+    h, w = picture.gray_yx.shape
+    assert (w * picture.scale_x, h * picture.scale_y) == upright.size
+    expected_yx = np.asarray(upright.convert("L").resize((w, h), Image.Resampling.BOX))
+    assert mean_difference(picture.gray_yx, expected_yx) < 2
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_orientation_of_either_byte_order_and_nonsense_is_ignored(order: str) -> None:
+    def exif(value: int) -> bytes:
+        mark = b"II*\0" if order == "<" else b"MM\0*"
+        entry = struct.pack(order + "HHIHH", 0x112, 3, 1, value, 0)
+        return mark + struct.pack(order + "IH", 8, 1) + entry
+
+    def size(body: bytes) -> tuple[int, int]:
+        picture = decode_gray(png_with(SCENE["PNG"][0], png_chunk(b"eXIf", body)))
+        return picture.width, picture.height
+
+    assert size(exif(6)) == (240, 320)
+    assert size(b"Exif\0\0" + exif(6)) == (240, 320)  # some writers keep JPEG's prefix
+    for nonsense in (exif(0), exif(9), exif(6)[:12], b"", b"??", b"II*\0\xff\xff\xff\xff"):
+        assert size(nonsense) == (320, 240)
+
+
+# How big
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize(
+    ("max_side", "shape"), [(None, (240, 320)), (320, (240, 320)), (100, (75, 100)), (1, (1, 1))]
+)
+def test_the_longest_side_is_at_most_max_side(
+    name: str, max_side: int | None, shape: tuple[int, int]
+) -> None:
+    picture = decode_gray(SCENE[name][0], max_side=max_side)
+    assert picture.gray_yx.shape == shape
+    assert (picture.width, picture.height) == (320, 240)
+
+
+def test_a_thin_picture_keeps_a_pixel() -> None:
+    assert decode_gray(to_bytes(scene(2000, 2), "PNG"), max_side=100).gray_yx.shape == (1, 100)
+
+
+def test_max_side_below_1_is_refused() -> None:
+    with pytest.raises(ParameterError, match="max_side is 0"):
+        decode_gray(SCENE["PNG"][0], max_side=0)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "orientation", "max_side", "factor"),
+    [
+        (4032, 3024, 1, 640, 4),
+        (8160, 6144, 6, 640, 8),
+        (5120, 10, 1, 640, 8),
+        (5119, 10, 1, 640, 4),
+        (1279, 900, 1, 640, 1),
+        (4003, 3001, 1, 640, 4),
+        (4003, 3001, 3, 640, 1),
+        (4004, 3002, 3, 640, 2),
+        (4032, 3024, 1, None, 1),
+    ],
+)
+def test_how_far_a_jpeg_is_reduced_in_decoding(
+    width: int, height: int, orientation: int, max_side: int | None, factor: int
+) -> None:
+    header = module._Header("JPEG", width, height, b"", orientation)
+    assert module._jpeg_factor(header, max_side) == factor
+    assert module._jpeg_factor(module._Header("PNG", width, height, b""), max_side) == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(1600, 1200), (1603, 1201)])
+def test_points_return_to_where_they_were(size: tuple[int, int], orientation: int) -> None:
+    """The centre of mass of a spot, found in the reduced picture, against where it was drawn.
+
+    1603x1201 is no whole number of 8x8 blocks, where a careless scale is off by up to 4 px here.
+    """
+    w, h = size
+    y, x = np.mgrid[:h, :w]
+    x0, y0 = w - 200.0, h - 150.0
+    spot_yx = 255 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * 25.0**2))
+    data = with_orientation(Image.fromarray(spot_yx.astype(np.uint8)), "JPEG", orientation)
+    picture = decode_gray(data, max_side=200)
+    assert max(picture.gray_yx.shape) == 200
+    mass_yx = picture.gray_yx.astype(float)
+    mass_yx[mass_yx < 8] = 0
+    small_y, small_x = np.mgrid[: mass_yx.shape[0], : mass_yx.shape[1]]
+    found_x = (mass_yx * small_x).sum() / mass_yx.sum()
+    found_y = (mass_yx * small_y).sum() / mass_yx.sum()
+    right, down = w - 1, h - 1
+    expected = {
+        1: (x0, y0),
+        2: (right - x0, y0),
+        3: (right - x0, down - y0),
+        4: (x0, down - y0),
+        5: (y0, x0),
+        6: (down - y0, x0),
+        7: (down - y0, right - x0),
+        8: (y0, right - x0),
+    }[orientation]
+    in_original = (
+        (found_x + 0.5) * picture.scale_x - 0.5,
+        (found_y + 0.5) * picture.scale_y - 0.5,
+    )
+    assert in_original == pytest.approx(expected, abs=0.15)  # 0.02 px of the reduced one
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_too_many_pixels_are_refused_before_decoding(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def imdecode(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", imdecode)
+    monkeypatch.setattr(module, "MAX_PIXELS", 40 * 30 - 1)
+    with pytest.raises(PictureError, match="too many pixels: 40x30"):
+        decode_gray(SMALL[name][0])
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (16_383, 300), (70_001, 66_000)])
+def test_a_webp_canvas_has_24_bits_a_side(width: int, height: int) -> None:
+    sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    chunk = b"VP8X" + struct.pack("<I", 10) + bytes(4) + sides
+    header = module._webp(b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk)
+    assert (header.width, header.height) == (width, height)
+
+
+def test_a_decompression_bomb_is_refused_with_its_numbers() -> None:
+    rows = zlib.compress(bytes(20_000 * (20_000 // 8 + 1)), 9)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
+    assert len(bomb) < 100_000
+    message = "too many pixels: 20000x20000 = 400 million, at most 200 million"
+    with pytest.raises(PictureError, match=message):
+        decode_gray(bomb)
+
+
+def test_a_jpeg_counts_as_it_is_decoded_unless_progressive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PIXELS", 160 * 120)
+    assert decode_gray(SCENE["JPEG"][0], max_side=100).gray_yx.shape == (75, 100)
+    for name, max_side in (("JPEG", None), ("JPEG progressive", 100), ("PNG", 100)):
+        with pytest.raises(PictureError, match="too many pixels"):
+            decode_gray(SCENE[name][0], max_side=max_side)
+
+
+# Files
+
+
+@pytest.mark.parametrize("name", ["Ünï cødé 图.png", "with space.png", "line\nbreak.png"])
+def test_any_file_name_will_do(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(SCENE["PNG"][0])
+    assert read_gray(path).width == 320
+    assert read_gray(str(path)).width == 320
+
+
+def test_a_missing_file_may_come_back(tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match="no such file") as caught:
+        read_gray(tmp_path / "gone.jpg")
+    assert caught.value.transient
+    assert str(tmp_path) not in str(caught.value)
+    assert isinstance(caught.value, OSError)
+    assert isinstance(caught.value, VladkitError)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "transient"),
+    [
+        (errno.EACCES, "permission denied", True),
+        (errno.EIO, "input/output error", True),
+        (errno.ELOOP, "too many levels", False),
+    ],
+)
+def test_what_the_system_says_is_passed_on(
+    code: int, reason: str, transient: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    path = tmp_path / "a.jpg"
+    path.write_bytes(SCENE["JPEG"][0])
+    monkeypatch.setattr(module.os, "open", refuse)  # root may read everything: chmod would not do
+    with pytest.raises(PictureError, match=reason) as caught:
+        read_gray(path)
+    assert caught.value.transient is transient
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match="is a directory") as caught:
+        read_gray(tmp_path)
+    assert not caught.value.transient
+    with pytest.raises(PictureError, match="not a file name"):
+        read_gray("nul\0.jpg")
+    if os.path.exists(os.devnull):
+        with pytest.raises(PictureError, match="not a regular file"):
+            read_gray(os.devnull)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.jpg"
+    os.mkfifo(path)
+    caught: list[Exception] = []
+
+    def read() -> None:
+        try:
+            read_gray(path)
+        except PictureError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+    assert "not a regular file" in str(caught[0])
+
+
+def test_empty_and_huge_files_are_refused(tmp_path: Path) -> None:
+    empty, huge = tmp_path / "empty.jpg", tmp_path / "huge.jpg"
+    empty.touch()
+    with pytest.raises(PictureError, match="empty file"):
+        read_gray(empty)
+    huge.touch()
+    os.truncate(huge, module.MAX_BYTES + 1)  # sparse: takes no room
+    with pytest.raises(PictureError, match="file too large: 1,074 MB, at most 1,074 MB"):
+        read_gray(huge)
+
+
+# OpenCV
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "transient"),
+    [
+        (cv2.error("made up"), "PNG cannot be decoded", False),
+        (MemoryError(), "not enough memory", True),
+    ],
+)
+def test_errors_of_opencv_do_not_escape(
+    error: Exception, reason: str, transient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def imdecode(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cv2, "imdecode", imdecode)
+    with pytest.raises(PictureError, match=reason) as caught:
+        decode_gray(SCENE["PNG"][0])
+    assert caught.value.transient is transient
+
+
+def test_opencv_running_out_of_memory_is_recognised() -> None:
+    error = cv2.error("made up")
+    error.code = cv2.Error.StsNoMem
+    assert module.is_out_of_memory(error)
+    error.code = cv2.Error.StsAssert
+    assert not module.is_out_of_memory(error)
+
+
+@pytest.mark.parametrize("name", ["BMP", "GIF", "PGM", "TIFF float", "JPEG", "PNG", "WebP"])
+def test_refusing_leaves_stderr_clean_and_opencv_as_it_was(
+    name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if name == "TIFF float":  # OpenCV warns that it cannot read these
+        data = to_bytes(Image.fromarray(textured().astype(np.float32)), "TIFF")
+    else:
+        data = SCENE[name][0]
+        data = data[: len(data) // 2]
+    logging: Any = getattr(cv2.utils, "logging", cv2)
+    before = logging.getLogLevel()
+    with pytest.raises(PictureError):
+        decode_gray(data)
+    assert capfd.readouterr().err == ""
+    assert logging.getLogLevel() == before
+
+
+def test_overlapping_silences_end_with_the_last() -> None:
+    logging: Any = getattr(cv2.utils, "logging", cv2)
+    before = logging.getLogLevel()
+    assert before != 0
+    first, second = module._silent_opencv(), module._silent_opencv()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert logging.getLogLevel() == 0
+    second.__exit__(None, None, None)
+    assert logging.getLogLevel() == before
+
+
+def test_importing_imports_no_opencv() -> None:
+    code = "import sys, vladkit.features; sys.exit('cv2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_decoder_is_on_record() -> None:
+    facts = decoder_facts()
+    assert facts["decoder_version"] == cv2.__version__
+    assert facts["exif_orientation"] == "applied"
+
+
+def test_a_picture_is_gray_bytes_in_two_axes() -> None:
+    assert "320x240" in repr(Picture(textured(), 320, 240))
+    for wrong in (textured()[..., None], textured().astype(float)):
+        with pytest.raises(ShapeError, match="gray_yx is"):
+            Picture(wrong, 320, 240)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data beside the repository")
+def test_real_pictures_are_read_at_the_size_that_pillow_sees() -> None:
+    paths = [path for path in sorted((SHARED / "data").rglob("*")) if is_picture_name(path)][::40]
+    assert paths
+    for path in paths:
+        picture = read_gray(path)
+        with Image.open(path) as image:
+            turned = image.getexif().get(0x112, 1) >= 5
+            assert (picture.width, picture.height) == (image.size[::-1] if turned else image.size)
+        assert max(picture.gray_yx.shape) <= 640
