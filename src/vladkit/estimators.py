@@ -369,7 +369,8 @@ class VLAD:
         """
         where = Path(path)
         try:
-            with np.load(where, allow_pickle=False) as file:
+            # opened here: np.load leaves a damaged file open
+            with open(where, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 header = json.loads(str(file["header"][()]))
                 arrays = {name: file[name] for name in file.files if name != "header"}
             kind, version = header["format"], header["version"]

@@ -7,7 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -52,7 +52,7 @@ class PictureRow:
     height: int | None = None
     n_local: int | None = None
     skipped: str | None = None
-    transient: bool = False
+    transient: bool | int = False  # SQLite has no other bool than 0 and 1
     picture_id: int = 0
 
 
@@ -205,12 +205,12 @@ class Store:
 
     def pictures(self, where: str = "1", *values: object) -> Iterator[PictureRow]:
         """Rows of the pictures that a SQL condition chooses, ordered by source and path."""
-        names = "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient"
-        sql = f"SELECT {names}, picture_id FROM picture WHERE {where} ORDER BY source_id, path"
+        names = ", ".join(field.name for field in fields(PictureRow))
+        sql = f"SELECT {names} FROM picture WHERE {where} ORDER BY source_id, path"
         with _translated(self.path, "read"):
-            for row in self._connection.execute(sql, values):
-                *kept, transient, picture_id = row
-                yield PictureRow(*kept, bool(transient), picture_id)
+            cursor: Iterable[list[Any]] = self._connection.execute(sql, values)
+            for row in cursor:
+                yield PictureRow(*row)
 
     def pictures_by_id(self, picture_ids: Sequence[int]) -> dict[int, PictureRow]:
         """The rows of some pictures."""

@@ -1,0 +1,115 @@
+"""One table of methods, and one of batches, that tests and benchmarks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vladkit.kernels import METHODS
+
+ORACLE = "loop"
+WAYS = tuple(m for m in METHODS if m != ORACLE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch as a user would pass it, and centroids."""
+
+    name: str
+    make: Callable[[np.random.Generator], tuple[Any, np.ndarray]]
+
+    def __call__(self) -> tuple[Any, np.ndarray]:
+        return self.make(np.random.default_rng(len(self.name)))
+
+
+def dense(t: int, l: int, f: int, k: int, dtype: str = "float32", scale: float = 1.0) -> Case:
+    def make(rng: np.random.Generator) -> tuple[Any, np.ndarray]:
+        local_tlf = rng.normal(size=(t, l, f)) * scale
+        if np.dtype(dtype).kind in "ui":
+            local_tlf = np.clip(local_tlf + scale * 2, 0, 255)
+        return local_tlf.astype(dtype), rng.normal(size=(k, f)) * scale + scale * (
+            2 if np.dtype(dtype).kind in "ui" else 0
+        )
+
+    return Case(f"{t}x{l}x{f} k={k} {dtype}", make)
+
+
+def ragged(lengths: list[int], f: int, k: int, dtype: str = "float32") -> Case:
+    def make(rng: np.random.Generator) -> tuple[Any, np.ndarray]:
+        images = [rng.normal(size=(l, f)).astype(dtype) for l in lengths]
+        return images, rng.normal(size=(k, f))
+
+    return Case(f"lengths={lengths} f={f} k={k} {dtype}", make)
+
+
+def far_away(dtype: str) -> Case:
+    """Descriptors around 1,000 with spread 1: where x.c - |c|^2/2 as it stands loses its digits."""
+
+    def make(rng: np.random.Generator) -> tuple[Any, np.ndarray]:
+        return (1000 + rng.normal(size=(3, 60, 20))).astype(dtype), 1000 + rng.normal(size=(9, 20))
+
+    return Case(f"around 1000, {dtype}", make)
+
+
+def unused(k: int, used: list[int]) -> Case:
+    """Only some centroids have descriptors near: empty clusters at either end and in between."""
+
+    def make(rng: np.random.Generator) -> tuple[Any, np.ndarray]:
+        centroid_kf = np.zeros((k, 3))
+        centroid_kf[:, 0] = 100.0 * np.arange(k)
+        near = centroid_kf[rng.choice(used, size=(4, 25))]
+        return near + rng.normal(size=near.shape), centroid_kf
+
+    return Case(f"clusters {used} of {k} in use", make)
+
+
+CASES = [
+    dense(5, 40, 16, 8),
+    dense(5, 40, 16, 8, "float64"),
+    dense(3, 37, 128, 64),
+    dense(3, 33, 64, 16, "float64"),
+    dense(2, 30, 128, 300),  # k > 256
+    dense(2, 30, 128, 257, "float64"),  # k no multiple of anything
+    dense(2, 50, 768, 32),
+    dense(1, 40, 1536, 7),
+    dense(4, 20, 1, 5),  # f = 1
+    dense(3, 20, 6, 1),  # k = 1
+    dense(1, 1, 9, 4),  # one descriptor
+    dense(7, 1, 5, 3),
+    dense(2, 5000, 12, 10),  # several blocks of rows for one image
+    dense(3, 50, 128, 20, "uint8", 40),
+    dense(3, 50, 10, 6, "int16", 40),
+    dense(3, 50, 10, 6, "int32", 40),
+    dense(3, 50, 10, 6, "int64", 40),
+    dense(3, 50, 10, 6, "float16"),
+    dense(2, 40, 17, 5, ">f4"),
+    dense(2, 40, 17, 5, ">f8"),
+    dense(2, 40, 17, 5, ">i2", 40),
+    ragged([5, 0, 3, 130, 1], 7, 4),
+    ragged([0, 0, 20], 8, 3),
+    ragged([20, 0, 0], 8, 3, "float64"),
+    ragged([0, 0], 8, 3),
+    ragged([1] * 60, 33, 17),
+    far_away("float32"),
+    far_away("float64"),
+    unused(12, [3]),
+    unused(12, [0, 11]),
+    unused(40, [5, 6, 20]),
+]
+
+
+def tolerance(local: Any, centroids: np.ndarray, wanted_tkf: np.ndarray) -> float:
+    """How far a correct sum may be from the oracle's, which is exact to the last digit.
+
+    A cell adds up at most l terms; each addition rounds by eps / 2 of the running sum, which is
+    no larger than about the largest term or the final sum. l roundings of random sign grow as
+    sqrt(l); four times that is allowed, and a few eps for the terms themselves.
+    """
+    images = [np.asarray(image, np.float64) for image in local]
+    l = max((len(image) for image in images), default=0)
+    term = max((np.abs(i).max() for i in images if i.size), default=0.0) + np.abs(centroids).max()
+    size = max(float(term), float(np.abs(wanted_tkf).max(initial=0.0)))
+    return float(np.finfo(wanted_tkf.dtype).eps) * (2 * np.sqrt(l) + 4) * size
