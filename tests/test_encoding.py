@@ -10,11 +10,11 @@ import threading
 
 import numpy as np
 import pytest
-from compare import CASES, ORACLE, WAYS, tolerance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from compare import CASES, ORACLE, WAYS, tolerance
 from vladkit import Ragged, encode
 from vladkit.encoding import aggregate
 from vladkit.errors import InputError, NonFiniteError, ParameterError, ShapeError

@@ -25,6 +25,20 @@ class Found:
     name: str
 
     @property
+    def is_text(self) -> bool:
+        """Whether the path can be stored as text; names on Unix may be any bytes."""
+        try:
+            self.path.encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+
+    @property
+    def printable(self) -> str:
+        """The path, with bytes that are no text escaped."""
+        return self.path.encode("utf-8", "backslashreplace").decode()
+
+    @property
     def file(self) -> str:
         """Where it is, absolute."""
         return os.path.normpath(os.path.join(self.root, self.path))
@@ -49,7 +63,7 @@ def discover(
     Raises
     ------
     NothingToIndexError
-        If a source does not exist.
+        If a source does not exist, or a folder's name is not valid UTF-8.
     """
     found: list[Found] = []
     seen: set[str] = set()
@@ -58,6 +72,11 @@ def discover(
         given = os.fspath(source)
         if os.path.isdir(given):
             root = os.path.abspath(given)
+            if not Found(root, root, given).is_text:
+                shown = Found(root, given, given).printable
+                raise NothingToIndexError(
+                    f"{shown}: a folder's name must be valid UTF-8: rename it"
+                )
             candidates = [Found(root, p, given) for p in _walk(root, entered, unreadable)]
         elif os.path.lexists(given):
             candidates = [Found(os.getcwd(), given.replace(os.sep, "/"), given)]

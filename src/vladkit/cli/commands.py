@@ -69,6 +69,9 @@ def index(
         int | None,
         _option("--max-side", "Longest side in px that pictures are read at.", "max_side"),
     ] = None,
+    enlarge_to: Annotated[
+        int | None, _option("--enlarge-to", "Smaller pictures are enlarged to this.", "enlarge_to")
+    ] = None,
     contrast_threshold: Annotated[
         float | None,
         _option("--contrast-threshold", "SIFT features weaker are dropped.", "contrast_threshold"),
@@ -81,8 +84,15 @@ def index(
             f"[default: {','.join(_DEFAULT.norm)}]",
         ),
     ] = None,
-    rotate: Annotated[
-        bool | None, _option("--rotate/--no-rotate", "Rotate to principal axes.", "rotate")
+    rotation: Annotated[
+        int | None, _option("--rotation", "Principal axes to rotate to; 0: none.", "rotation")
+    ] = None,
+    orientation: Annotated[
+        float | None,
+        _option("--orientation", "Weight of the features' direction.", "orientation"),
+    ] = None,
+    position: Annotated[
+        float | None, _option("--position", "Weight of the features' place.", "position")
     ] = None,
     seed: Annotated[int | None, _option("--seed", "Of sample and k-means.", "seed")] = None,
     dtype: Annotated[
@@ -99,9 +109,12 @@ def index(
         "n_clusters": n_clusters,
         "max_features": max_features,
         "max_side": max_side,
+        "enlarge_to": enlarge_to,
         "contrast_threshold": contrast_threshold,
         "norm": norm,
-        "rotate": rotate,
+        "rotation": rotation,
+        "orientation": orientation,
+        "position": position,
         "seed": seed,
         "dtype": dtype,
     }
@@ -206,8 +219,8 @@ def info(
         typer.echo(f"  source    {source['root']}")
     typer.echo(
         f"  vectors   {about['dimensions']} x {recipe['dtype']}, {about['clusters']} clusters, "
-        f"{', '.join(recipe['norm'])}{', rotated' if recipe['rotate'] else ''}, "
-        f"seed {recipe['seed']}"
+        f"orientation {recipe['orientation']}, position {recipe['position']}, "
+        f"rotation {recipe['rotation']}, {', '.join(recipe['norm'])}, seed {recipe['seed']}"
     )
     extractor = made_with.get("extractor", {})
     typer.echo(f"  features  {recipe['features']}: " + _pairs(extractor))
