@@ -4,7 +4,9 @@
     OPENBLAS_NUM_THREADS=1 python benchmarks/encode.py --threads 1
 
 Everything in a row is timed in turn (A B C, A B C, ...), so that a machine whose speed drifts
-drifts under all of them. Ratios are of medians. `memory` is the peak of resident memory while
+drifts under all of them. A turn is some .1 s of calls that are not counted, then five that are:
+the threads of the BLAS spin for tens of ms after a product, and would take the cores from
+whatever comes next; a pause instead lets a virtual machine's cores fall asleep. Ratios are of medians. `memory` is the peak of resident memory while
 encoding, above what the process held before the input was made, over input plus output.
 """
 
@@ -66,13 +68,16 @@ def fitted_kmeans(local_tlf: np.ndarray, centroid_kf: np.ndarray):
 
 def rounds(ways: dict[str, Callable[[], object]], n: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for way in ways.values():
-        way()
     for _ in range(n):
         for name, way in ways.items():
-            begin = time.perf_counter()
+            until = time.perf_counter() + 0.1
             way()
-            times[name].append(time.perf_counter() - begin)
+            while time.perf_counter() < until:
+                way()
+            for _ in range(5):
+                begin = time.perf_counter()
+                way()
+                times[name].append(time.perf_counter() - begin)
     return times
 
 
@@ -121,7 +126,7 @@ def _memory_of(case: tuple, threads: int) -> float:
         return int(line.split()[1]) * 1024
 
     t, l, f, k, dtype, _ = case
-    small = data(2 * threads, 64, f, k, dtype)
+    small = data(2 * threads, max(64, k), f, k, dtype)
     encode(*small, method="fused", n_jobs=threads)  # compiled code and threads are not counted
     before = field("VmRSS")
     local_tlf, centroid_kf = data(t, l, f, k, dtype)
@@ -133,7 +138,7 @@ def _memory_of(case: tuple, threads: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
