@@ -6,8 +6,9 @@
 Everything in a row is timed in turn (A B C, A B C, ...), so that a machine whose speed drifts
 drifts under all of them. A turn is some .1 s of calls that are not counted, then five that are:
 the threads of the BLAS spin for tens of ms after a product, and would take the cores from
-whatever comes next; a pause instead lets a virtual machine's cores fall asleep. Ratios are of medians. `memory` is the peak of resident memory while
-encoding, above what the process held before the input was made, over input plus output.
+whatever comes next; a pause instead lets a virtual machine's cores fall asleep. Ratios are of
+medians. `memory` is the peak of resident memory while encoding, above what the process held
+before the input was made, over input plus output.
 """
 
 from __future__ import annotations
@@ -155,8 +156,8 @@ def main() -> None:
           f"{'error':>8} {'memory':>7}")  # fmt: skip
     for r in rows:
         loop = f"{r['loop_over_fused']:10.0f}" if r["loop_over_fused"] else " " * 10
-        print(f"{r['case']:32} {r['ms']['fused']:9.2f} {r['ms']['product']:9.2f} "
-              f"{r['over_product']:6.2f} {loop} {r['max_error']:8.1e} {r['memory']:7.2f}")  # fmt: skip
+        times = f"{r['ms']['fused']:9.2f} {r['ms']['product']:9.2f} {r['over_product']:6.2f}"
+        print(f"{r['case']:32} {times} {loop} {r['max_error']:8.1e} {r['memory']:7.2f}")
 
 
 if __name__ == "__main__":

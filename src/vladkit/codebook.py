@@ -9,6 +9,7 @@ import numpy as np
 from vladkit.axes import AnyArray, FloatArray
 from vladkit.errors import InputError
 from vladkit.ragged import Ragged
+from vladkit.workers import resolve_n_jobs
 
 __all__ = ["Reservoir", "train_centroids", "train_rotation"]
 
@@ -79,7 +80,7 @@ class Reservoir:
 
 
 def train_centroids(
-    local_Nf: FloatArray, n_clusters: int, *, seed: int, n_iter: int
+    local_Nf: FloatArray, n_clusters: int, *, seed: int, n_iter: int, n_jobs: int | None = None
 ) -> tuple[FloatArray, float]:
     """k-means by faiss with a k-means++ start, on every row that is given.
 
@@ -90,6 +91,8 @@ def train_centroids(
     seed : int
     n_iter : int
         Lloyd iterations.
+    n_jobs : int or None
+        Threads, see `vladkit.workers.resolve_n_jobs`.
 
     Returns
     -------
@@ -118,7 +121,12 @@ def train_centroids(
     clustering.min_points_per_centroid = 1
     clustering.init_method = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
     row_Nf = np.ascontiguousarray(local_Nf, dtype=np.float32)
-    clustering.train(row_Nf, faiss.IndexFlatL2(f))
+    threads_before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(resolve_n_jobs(n_jobs))
+    try:
+        clustering.train(row_Nf, faiss.IndexFlatL2(f))
+    finally:
+        faiss.omp_set_num_threads(threads_before)
     centroid_kf = faiss.vector_to_array(clustering.centroids).reshape(n_clusters, f)
     # faiss stops early when nothing moves, and at once when every row is a centroid
     stats: Any = clustering.iteration_stats
@@ -147,9 +155,8 @@ def train_rotation(local_Nf: FloatArray, n_components: int) -> FloatArray:
     """
     if len(local_Nf) < 2:
         raise InputError(f"got {len(local_Nf)} descriptor, wanted at least 2 to find an axis")
-    covariance_ff = np.cov(local_Nf.astype(np.float64), rowvar=False).reshape(
-        local_Nf.shape[1], local_Nf.shape[1]
-    )
+    center_Nf = local_Nf - local_Nf.mean(axis=0)
+    covariance_ff = (center_Nf.T @ center_Nf).astype(np.float64)
     _, axis_ff = np.linalg.eigh(covariance_ff)
     rotation_fd = axis_ff[:, ::-1][:, :n_components]
     peak_d = np.argmax(np.abs(rotation_fd), axis=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 
 from vladkit import kernels
@@ -12,7 +13,7 @@ from vladkit.axes import FloatArray, Int64Array
 from vladkit.ragged import Ragged, as_centroids, as_ragged
 from vladkit.workers import resolve_n_jobs
 
-__all__ = ["aggregate", "encode"]
+__all__ = ["aggregate", "encode", "warm_up"]
 
 _PATIENCE: Final = 2e10
 """Multiply-adds done without Numba before `auto` imports it: about what NumPy does in the time
@@ -96,6 +97,12 @@ def aggregate(
     if not kernel.CHECKS_FINITE:
         batch.check_finite()
     return kernel.aggregate(batch, centroid_kf, threads)
+
+
+def warm_up() -> None:
+    """Load what `fused` needs for float32, compiled: for who will use it soon, in a thread."""
+    aggregate(as_ragged(np.zeros((1, 1, 1), np.float32)), [[0.0]], method="fused", n_jobs=1)
+    aggregate(Ragged.from_list([np.zeros((1, 1), np.float32)]), [[0.0]], method="fused", n_jobs=1)
 
 
 def _choose(work: int) -> str:

@@ -198,7 +198,11 @@ class VLAD:
     def _train(self, reservoir: Reservoir) -> Self:
         row_sf = reservoir.rows()
         centroid_kf, inertia = train_centroids(
-            row_sf, self.n_clusters, seed=self.random_state, n_iter=self.n_iter
+            row_sf,
+            self.n_clusters,
+            seed=self.random_state,
+            n_iter=self.n_iter,
+            n_jobs=self.n_jobs,
         )
         rotation_fd = None
         if self.rotation is not None:

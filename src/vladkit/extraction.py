@@ -7,26 +7,34 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 from vladkit.errors import PictureError
 from vladkit.features import Extractor, Features, one_opencv_thread, read_gray
 from vladkit.workers import resolve_n_jobs
 
-__all__ = ["Extraction", "extract"]
+__all__ = ["Extraction", "Result", "extract"]
+
+Result: TypeAlias = Features | PictureError
+"""The features of a picture, or why it has none."""
 
 _AHEAD: Final = 40
 """Pictures extracted before they are asked for: no thread waits while a batch is encoded."""
 
 
+def extract(extractor: Extractor, file: str) -> Features:
+    """Features of one picture file; PictureError if it cannot be used."""
+    return extractor.extract(read_gray(file, max_side=extractor.max_side))
+
+
 class Extraction:
-    """Extracts files on a pool, some ahead of who consumes them, in the order given."""
+    """A pool of threads that extract; make one with `on_threads`."""
 
     def __init__(self, extractor: Extractor, pool: ThreadPoolExecutor, threads: int) -> None:
         self._extractor = extractor
         self._pool = pool
         self._ahead = 4 * threads + _AHEAD
-        self._pending: deque[Future[Features | PictureError]] = deque()
+        self._pending: deque[Future[Result]] = deque()
 
     @classmethod
     @contextmanager
@@ -40,35 +48,38 @@ class Extraction:
             finally:
                 extraction.stop()
 
-    def run(
-        self, files: Iterable[str], ready: dict[str, Features | PictureError] | None = None
-    ) -> Iterator[Features | PictureError]:
-        """Features of each file, or why not; what is in `ready` is taken out of there instead."""
+    def run(self, files: Iterable[str], ready: dict[str, Result] | None = None) -> Iterator[Result]:
+        """Results in the order of `files`; what is in `ready` is taken out of there instead.
+
+        The first files are begun at once, before anything is consumed; one run at a time.
+        """
         upcoming = iter(files)
-        while True:
-            for file in islice(upcoming, self._ahead - len(self._pending)):
-                if ready and file in ready:
-                    future: Future[Features | PictureError] = Future()
-                    future.set_result(ready.pop(file))
-                else:
-                    future = self._pool.submit(self._try, file)
-                self._pending.append(future)
-            if not self._pending:
-                return
+        self._submit(upcoming, ready)
+        return self._results(upcoming, ready)
+
+    def _results(
+        self, upcoming: Iterator[str], ready: dict[str, Result] | None
+    ) -> Iterator[Result]:
+        while self._pending:
             yield self._pending.popleft().result()
+            self._submit(upcoming, ready)
+
+    def _submit(self, upcoming: Iterator[str], ready: dict[str, Result] | None) -> None:
+        for file in islice(upcoming, self._ahead - len(self._pending)):
+            if ready and file in ready:
+                future: Future[Result] = Future()
+                future.set_result(ready.pop(file))
+            else:
+                future = self._pool.submit(self._try, file)
+            self._pending.append(future)
 
     def stop(self) -> None:
         """Drop what is still to be done."""
         while self._pending:
             self._pending.pop().cancel()
 
-    def _try(self, file: str) -> Features | PictureError:
+    def _try(self, file: str) -> Result:
         try:
             return extract(self._extractor, file)
         except PictureError as error:
             return error
-
-
-def extract(extractor: Extractor, file: str) -> Features:
-    """Features of one picture file; PictureError if it cannot be used."""
-    return extractor.extract(read_gray(file, max_side=extractor.max_side))

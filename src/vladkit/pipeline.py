@@ -11,6 +11,7 @@ again ends in the same file.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,11 +21,12 @@ from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 
-from vladkit.axes import Float32Array, Int64Array
+from vladkit.axes import Float32Array, FloatArray, Int64Array
 from vladkit.codebook import Reservoir
 from vladkit.collection.ranking import best, score_all
 from vladkit.collection.store import PictureRow, Source, Store
 from vladkit.discover import Found, discover
+from vladkit.encoding import warm_up
 from vladkit.errors import (
     FileFormatError,
     NothingToIndexError,
@@ -34,7 +36,7 @@ from vladkit.errors import (
 )
 from vladkit.estimators import VLAD
 from vladkit.evaluate import GroundTruth, Query, Scores, summarize
-from vladkit.extraction import Extraction, extract
+from vladkit.extraction import Extraction, Result, extract
 from vladkit.features import Features
 from vladkit.ragged import Ragged
 from vladkit.recipe import Recipe
@@ -42,12 +44,15 @@ from vladkit.recipe import Recipe
 __all__ = ["AddReport", "Collection", "Hit", "Progress"]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called as ``progress(step, done, total)``, with step "learn" or "index"."""
+"""Called as ``progress(step, done, total)``, with step "sample", "index" or "queries"."""
 
 _BATCH: Final = 32
 """Pictures encoded and committed together: 32 MB of float32 descriptors at 2,000 each."""
 
 _SAMPLE_PICTURES: Final = 500
+_FEW_PICTURES: Final = 100
+"""The codebook is learned from half of the pictures, from 100 (if there are) to 500."""
+
 _SPOOL_BYTES: Final = 2**27
 """Features of sampled pictures are kept until their turn comes, up to this size; those that do
 not fit are extracted again. (500 pictures of 2,000 SIFT features: 128 MB.)"""
@@ -55,6 +60,9 @@ not fit are extracted again. (500 pictures of 2,000 SIFT features: 128 MB.)"""
 _TURNED: Final = 0.8
 """What a match of a turned query counts. At 1 mixed-up directions cost upright queries .025 mAP,
 at 0 queries on their side lose .2; at .8 they lose .05, and upright ones .003."""
+
+_MIN_SHARE: Final = 200
+"""Descriptors that a picture of the sample gives at least, drawn at random."""
 
 _PER_CLUSTER: Final = 256
 """Descriptors that k-means sees for each cluster."""
@@ -330,13 +338,20 @@ class Collection:
         progress: Progress | None,
     ) -> None:
         unnamed = PictureError("its name is not valid UTF-8: rename it")
-        spool: dict[str, Features | PictureError] = {
-            task.found.file: unnamed for task in work if not task.found.is_text
-        }
+        spool: dict[str, Result] = {t.found.file: unnamed for t in work if not t.found.is_text}
+        sample = None
         if self._vlad is None:
-            spool |= self._learn([t for t in work if t.found.is_text], extraction, progress)
+            # numba's second of import passes while pictures are extracted
+            warming = threading.Thread(target=warm_up, daemon=True)
+            warming.start()
+            files = [task.found.file for task in work if task.found.is_text]
+            sample = self._sample(files, extraction, spool, progress)
+            warming.join()
         source_ids = self._add_sources(work)
-        results = zip(work, extraction.run((task.found.file for task in work), spool), strict=True)
+        # From here on threads extract, while the sample is learned from and batches are encoded.
+        results = zip(work, extraction.run((t.found.file for t in work), spool), strict=True)
+        if sample is not None:
+            self._learn(sample)
         done = 0
         while batch := list(islice(results, _BATCH)):
             self._commit(batch, source_ids, report)
@@ -344,42 +359,47 @@ class Collection:
             if progress:
                 progress("index", done, len(work))
 
-    def _learn(
-        self, work: list[_Task], extraction: Extraction, progress: Progress | None
-    ) -> dict[str, Features | PictureError]:
-        """Train the codebook on a sample of pictures; what was extracted for it, by file."""
-        chosen = np.random.default_rng(self.recipe.seed).permutation(len(work))
-        spool: dict[str, Features | PictureError] = {}
-        room = _SPOOL_BYTES
-        sample = Reservoir(_PER_CLUSTER * self.recipe.n_clusters, self.recipe.seed)
-        n_sampled = 0
-        total = min(len(work), _SAMPLE_PICTURES)
-        files = [work[i].found.file for i in chosen]
-        for file, features in zip(files, extraction.run(files), strict=True):
+    def _sample(
+        self,
+        files: list[str],
+        extraction: Extraction,
+        spool: dict[str, Result],
+        progress: Progress | None,
+    ) -> FloatArray | None:
+        """Descriptors (N, f) of some pictures to learn from; None if no picture has any.
+
+        What was extracted is left in `spool` for its turn, as far as there is room.
+        """
+        rng = np.random.default_rng(self.recipe.seed)
+        chosen = [files[i] for i in rng.permutation(len(files))]
+        n_wanted = max(_FEW_PICTURES, min(len(files) // 2, _SAMPLE_PICTURES))
+        reservoir = Reservoir(_PER_CLUSTER * self.recipe.n_clusters, self.recipe.seed)
+        share = max(_MIN_SHARE, 2 * reservoir.size // min(len(files) or 1, n_wanted))
+        room, n_sampled = _SPOOL_BYTES, 0
+        for file, features in zip(chosen, extraction.run(chosen), strict=True):
             if isinstance(features, Features):
-                local_lf = self.recipe.local(self.extractor, features)
-                sample.add(Ragged.from_list([local_lf]))
+                local_lf = self.recipe.local(self.extractor, features.some(share, rng))
+                reservoir.add(Ragged.from_list([local_lf]))
                 room -= features.descriptor_lf.nbytes
                 n_sampled += 1
             if room >= 0:
                 spool[file] = features
             if progress:
-                progress("learn", min(len(spool), total), total)
-            if n_sampled >= _SAMPLE_PICTURES:
+                progress("sample", n_sampled, min(n_wanted, len(files)))
+            if n_sampled >= n_wanted:
                 break
         extraction.stop()
-        if not n_sampled:
-            return spool
-        row_Nf = sample.rows()
-        vlad = self.recipe.vlad(*row_Nf.shape).fit(Ragged(row_Nf, [0, len(row_Nf)]))
+        return reservoir.rows() if n_sampled else None
+
+    def _learn(self, local_Nf: FloatArray) -> None:
+        """Train the codebook, unless another process was first."""
+        vlad = self.recipe.vlad(*local_Nf.shape).fit(Ragged(local_Nf, [0, len(local_Nf)]))
         with self._store.writing():
-            if "codebook" not in self._store.about():  # else another process was first
+            if "codebook" not in self._store.about():
                 about, arrays = vlad.to_state()
                 self._store.set_about(codebook=about)
                 self._store.set_arrays(arrays)
-        about, arrays = self._store.about()["codebook"], self._store.arrays()
-        self._vlad = VLAD.from_state(about, arrays)
-        return spool
+        self._vlad = VLAD.from_state(self._store.about()["codebook"], self._store.arrays())
 
     def _add_sources(self, work: list[_Task]) -> dict[str, int]:
         with self._store.writing():
@@ -390,12 +410,12 @@ class Collection:
 
     def _commit(
         self,
-        batch: list[tuple[_Task, Features | PictureError]],
+        batch: list[tuple[_Task, Result]],
         source_ids: dict[str, int],
         report: AddReport,
     ) -> None:
         usable = [f for _, f in batch if isinstance(f, Features)]
-        vectors = iter(self._encode(usable, method="fused")) if usable else iter(())
+        vectors = iter(self._encode(usable, "fused", n_jobs=None)) if usable else iter(())
         with self._store.writing():
             for task, features in batch:
                 row = task.row(source_ids)
@@ -411,10 +431,15 @@ class Collection:
                     report.indexed += 1
 
     def _encode(
-        self, features: Sequence[Features], method: str = "auto", turns: int = 0
+        self,
+        features: Sequence[Features],
+        method: str = "auto",
+        *,
+        turns: int = 0,
+        n_jobs: int | None = 1,
     ) -> Float32Array:
         vlad = self._trained()
-        vlad.set_params(method=method, n_jobs=1)
+        vlad.set_params(method=method, n_jobs=n_jobs)
         batch = Ragged.from_list([self.recipe.local(self.extractor, f, turns) for f in features])
         vector_tD: Float32Array = vlad.transform(batch)
         return vector_tD

@@ -148,4 +148,5 @@ class Recipe:
             sample_size=n_local,
             random_state=self.seed,
             n_iter=_N_ITER,
+            n_jobs=1,  # the other cores extract; and the codebook is the same on any machine size
         )

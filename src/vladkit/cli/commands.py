@@ -102,6 +102,9 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Make a folder of pictures searchable; run again, it adds what is new or changed."""
+    from vladkit.cli.process import prepare_to_index
+
+    prepare_to_index()
     from vladkit.cli.progress import progress_bar
     from vladkit.pipeline import Collection
 

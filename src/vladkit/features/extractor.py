@@ -110,7 +110,15 @@ class Features:
             raise ParameterError(f"m is {m}: give the number of features to keep, 0 or more")
         if m >= len(self):
             return self
-        keep_m = np.sort(np.argsort(-self.score_l, kind="stable")[:m])
+        return self._take(np.sort(np.argsort(-self.score_l, kind="stable")[:m]))
+
+    def some(self, m: int, rng: np.random.Generator) -> Features:
+        """``m`` features drawn at random, in the order they have; all if there are no more."""
+        if m >= len(self):
+            return self
+        return self._take(np.sort(rng.choice(len(self), m, replace=False)))
+
+    def _take(self, keep_m: npt.NDArray[np.integer[Any]]) -> Features:
         return Features(
             self.descriptor_lf[keep_m],
             self.xy_l2[keep_m],

@@ -1,0 +1,34 @@
+# Every target sets up .venv by itself: Python >= 3.11, make and pip's registry are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: install demo test check bench clean
+
+install: $(READY)
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vladkit needs Python >= 3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(READY)
+
+demo: $(READY)  ## The main job on real photographs: index a folder, search it with altered pictures
+	$(BIN)/python examples/demo.py demo
+
+test: $(READY)  ## What CI runs
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## Lint, format, types, tests with documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: $(READY)  ## Speed against the article's loop, a bare product, and bare decode + SIFT
+	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/index.py tests
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
