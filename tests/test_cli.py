@@ -1,0 +1,283 @@
+"""The command as a person or a script calls it: output, exit codes, streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import shutil
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+from photos import NAMES, cropped, photo, write_photos
+from pictures import textured
+
+from vladkit.recipe import Recipe
+
+
+def run(*arguments, cwd=None, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "vladkit", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | environment,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with pictures/, photos.vlad and a cropped query."""
+    home = tmp_path_factory.mktemp("home")
+    write_photos(home / "pictures")
+    (home / "pictures" / "broken.jpg").write_text("no picture")
+    cv2.imwrite(str(home / "query.jpg"), cropped(photo("coffee")))
+    done = run("index", "pictures", "-o", "photos.vlad", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert f"photos.vlad: {len(NAMES)} pictures; {len(NAMES)} indexed" in done.stderr
+    assert "1 skipped" in done.stderr
+    assert "skipped 1: not a picture that can be decoded: broken.jpg" in done.stderr
+    return home
+
+
+class TestSearch:
+    def test_people(self, home):
+        done = run("search", "photos.vlad", "query.jpg", "--top", "3", cwd=home)
+        assert done.returncode == 0
+        assert done.stderr == ""
+        lines = done.stdout.splitlines()
+        assert len(lines) == 3
+        rank, score, path = lines[0].split()
+        assert (rank, path) == ("1", "coffee.jpg")
+        assert 0.1 < float(score) < 1
+
+    def test_json(self, home):
+        done = run("search", "photos.vlad", "query.jpg", "pictures/moon.jpg", "--json", cwd=home)
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [a["query"] for a in answers] == ["query.jpg", "pictures/moon.jpg"]
+        assert [len(a["results"]) for a in answers] == [10, 10]
+        assert answers[0]["results"][0]["path"] == "coffee.jpg"
+        assert answers[1]["results"][0]["path"] == "moon.jpg"
+        assert answers[1]["results"][0]["score"] > 0.99
+        scores = [hit["score"] for hit in answers[0]["results"]]
+        assert scores == sorted(scores, reverse=True)
+
+    def test_all(self, home):
+        done = run("search", "photos.vlad", "query.jpg", "--top", "0", "--json", cwd=home)
+        results = json.loads(done.stdout)["results"]
+        assert sorted(hit["path"] for hit in results) == sorted(f"{n}.jpg" for n in NAMES)
+
+    def test_a_bad_query_does_not_keep_the_others(self, home):
+        files = ["nothing.jpg", "pictures/broken.jpg", "query.jpg"]
+        done = run("search", "photos.vlad", *files, "--json", cwd=home)
+        assert done.returncode == 1
+        assert len(done.stdout.splitlines()) == 1
+        assert "nothing.jpg: no such file" in done.stderr.lower()
+        assert "pictures/broken.jpg: not a picture" in done.stderr
+
+    def test_a_reader_that_leaves(self, home):
+        code = f"{sys.executable} -m vladkit search photos.vlad query.jpg --top 0 --json | head -c 9"
+        done = subprocess.run(code, shell=True, cwd=home, capture_output=True, text=True)
+        assert done.stdout == '{"query":'
+        assert "Traceback" not in done.stderr
+
+
+class TestIndex:
+    def test_again_and_json(self, home, tmp_path):
+        shutil.copytree(home / "pictures", tmp_path / "pictures")
+        shutil.copy(home / "photos.vlad", tmp_path)
+        cv2.imwrite(str(tmp_path / "pictures" / "new.png"), textured(200, 150))
+        (tmp_path / "pictures" / "moon.jpg").unlink()
+        arguments = ["index", "pictures", "-o", "photos.vlad", "--prune", "--json"]
+        done = run(*arguments, cwd=tmp_path)
+        answer = json.loads(done.stdout)
+        # copied with their times: the same files in a folder that moved along
+        assert answer["pruned"] == 1
+        assert answer["indexed"] == 1
+        assert answer["unchanged"] == len(NAMES)
+        assert answer["pictures"] == len(NAMES)
+        assert [s["path"] for s in answer["skipped"]] == ["broken.jpg"]
+
+    def test_options_make_the_recipe(self, home, tmp_path):
+        options = ["--n-clusters", "5", "--norm", "intra,l2", "--dtype", "float32", "--seed", "3",
+                   "--max-features", "300", "--max-side", "400", "--contrast-threshold", "0.03",
+                   "--rotation", "16", "--orientation", "0.1", "--position", "0",
+                   "--enlarge-to", "100"]  # fmt: skip
+        done = run("index", home / "pictures", "-o", "c", *options, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        about = json.loads(run("info", "c", "--json", cwd=tmp_path).stdout)
+        assert Recipe.make(about["recipe"]) == Recipe(
+            n_clusters=5, norm=("intra", "l2"), dtype="float32", seed=3, max_features=300,
+            max_side=400, contrast_threshold=0.03, rotation=16, orientation=0.1, position=0,
+            enlarge_to=100,
+        )  # fmt: skip
+        assert about["dimensions"] == 5 * 16
+        again = run("index", home / "pictures", "-o", "c", "--seed", "4", cwd=tmp_path)
+        assert again.returncode == 1
+        assert "was made with seed=3, asked for is 4" in again.stderr
+
+    def test_nothing_usable(self, tmp_path):
+        (tmp_path / "bad").mkdir()
+        (tmp_path / "bad" / "a.jpg").write_text("x")
+        done = run("index", "bad", "-o", "c", cwd=tmp_path)
+        assert done.returncode == 1
+        assert "none of the 1 pictures can be used" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert run("index", "missing", "-o", "c", cwd=tmp_path).returncode == 1
+
+    def test_not_a_collection(self, home, tmp_path):
+        (tmp_path / "c").write_text("precious")
+        done = run("index", home / "pictures", "-o", tmp_path / "c")
+        assert done.returncode == 1
+        assert "is not a vladkit collection" in done.stderr
+        assert (tmp_path / "c").read_text() == "precious"
+
+
+class TestInfo:
+    def test_people(self, home):
+        done = run("info", "photos.vlad", cwd=home)
+        assert f"{len(NAMES)} pictures, 1 skipped" in done.stdout
+        assert str(home / "pictures") in done.stdout
+        done = run("info", "photos.vlad", "--skipped", cwd=home)
+        assert done.stdout == "broken.jpg: not a picture that can be decoded\n"
+
+    def test_json(self, home):
+        about = json.loads(run("info", "photos.vlad", "--json", "--skipped", cwd=home).stdout)
+        assert about["pictures"] == len(NAMES)
+        assert about["recipe"]["features"] == "sift"
+        assert about["made_with"]["extractor"]["decoder"] == "opencv"
+        assert about["skipped_pictures"][0]["path"] == "broken.jpg"
+
+
+class TestEval:
+    @pytest.fixture
+    def truth(self, home):
+        truth = {
+            "database": [f"pictures/{name}.jpg" for name in NAMES],
+            "queries": [
+                {"query": "query.jpg", "relevant": ["pictures/coffee.jpg"]},
+                {"query": "query.jpg", "relevant": ["pictures/moon.jpg"]},
+                {"query": "pictures/moon.jpg", "relevant": [], "unknown": True},
+                {"query": "missing.jpg", "relevant": ["pictures/moon.jpg"]},
+            ],
+        }
+        path = home / "truth.json"
+        path.write_text(json.dumps(truth))
+        return path
+
+    def test_json(self, home, truth, tmp_path):
+        ranking = run("search", home / "photos.vlad", home / "query.jpg", "--top", "0", "--json")
+        paths = [hit["path"] for hit in json.loads(ranking.stdout)["results"]]
+        wanted = (1 + 1 / (paths.index("moon.jpg") + 1) + 0) / 3
+        done = run("eval", home / "photos.vlad", truth, "--json", cwd=tmp_path)
+        answer = json.loads(done.stdout)
+        assert answer["mAP"] == pytest.approx(wanted, abs=1e-6)
+        assert answer["recall@1"] == pytest.approx(1 / 3, abs=1e-6)
+        assert (answer["queries"], answer["not_averaged"], answer["failed"]) == (3, 1, 1)
+        assert "missing.jpg" in " ".join(answer["remarks"])
+
+    def test_whichever_source_was_given(self, home, truth, tmp_path):
+        one = json.loads(run("eval", home / "photos.vlad", truth, "--json").stdout)
+        files = [f"pictures/{name}.jpg" for name in NAMES]
+        run("index", *files, "query.jpg", "-o", tmp_path / "c", cwd=home)
+        (tmp_path / "link").symlink_to(home)
+        other = run("eval", tmp_path / "c", tmp_path / "link" / "truth.json", "--json")
+        two = json.loads(other.stdout)
+        assert two["mAP"] == pytest.approx(one["mAP"], abs=0.2)  # another sample of descriptors
+        assert "1 indexed pictures are not in the database: left out" in two["remarks"]
+        assert two["recall@1"] == one["recall@1"]
+
+    def test_people(self, home, truth):
+        done = run("eval", "photos.vlad", truth, cwd=home)
+        assert done.stdout.startswith("mAP")
+        assert "recall@10" in done.stdout
+
+    def test_other_pictures(self, home, tmp_path):
+        (tmp_path / "t.json").write_text('{"database": ["x.jpg"], "queries": []}')
+        done = run("eval", home / "photos.vlad", tmp_path / "t.json")
+        assert done.returncode == 1
+        assert "holds no picture of the ground truth's database" in done.stderr
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        "arguments",
+        [["typo"], ["index"], ["index", "x"], ["search", "f"], ["search", "f", "i", "--top", "-1"],
+         ["search", "f", "i", "--top", "x"], ["index", "x", "-o", "c", "--norm", "typo"],
+         ["index", "x", "-o", "c", "--dtype", "int8"], ["index", "x", "-o", "c", "--seed", "-1"]],
+    )  # fmt: skip
+    def test_wrong_usage_exits_with_2(self, tmp_path, arguments):
+        done = run(*arguments, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr
+        assert not (tmp_path / "c").exists()
+
+    def test_help_and_version(self):
+        assert "index" in run("--help").stdout
+        for command in ("index", "search", "info", "eval"):
+            assert run(command, "--help").stdout.strip()
+        assert run("--version").stdout.startswith("vladkit ")
+
+    def test_help_tells_the_defaults(self):
+        text = " ".join(run("index", "--help", COLUMNS="200").stdout.split())
+        default = Recipe()
+        for value in (default.n_clusters, default.max_features, default.orientation):
+            assert f"[default: {value}]" in text
+        assert f"[default: {','.join(default.norm)}]" in text
+
+
+def test_progress_on_a_terminal_and_silence_elsewhere(tmp_path):
+    (tmp_path / "many").mkdir()
+    for i in range(150):
+        cv2.imwrite(str(tmp_path / "many" / f"{i}.png"), textured(320, 240, seed=i))
+    main, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vladkit", "index", "many", "-o", "c", "--n-clusters", "16"],
+        cwd=tmp_path,
+        stderr=terminal,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    )
+    shown = b""
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        if select.select([main], [], [], 0.05)[0]:
+            shown += os.read(main, 65536)
+        elif process.poll() is not None:
+            break
+    os.close(terminal)
+    os.close(main)
+    assert process.stdout is not None
+    assert process.stdout.read() == b""
+    process.stdout.close()
+    text = shown.decode()
+    assert "learning" in text
+    assert "indexing" in text
+    assert "/150" in text
+    assert "/s" in text
+    assert "0:00:" in text
+    silent = run("index", "many", "-o", "d", "--n-clusters", "16", cwd=tmp_path)
+    assert silent.stderr.count("\n") == 1
+
+
+def test_names_with_any_bytes_are_printed(tmp_path):
+    name = os.path.join(os.fsencode(tmp_path), b"\xff.png")
+    if sys.platform != "linux":
+        pytest.skip("names of other systems are text")
+    cv2.imwrite(str(tmp_path / "a.png"), textured(200, 150))
+    shutil.copy(tmp_path / "a.png", name)
+    command = [sys.executable, "-m", "vladkit", "index", ".", "-o", "c"]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path)
+    assert done.returncode == 0
+    assert b"not valid UTF-8" in done.stderr
+    command = [sys.executable, "-m", "vladkit", "search", "c", b"\xff.png"]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path)
+    assert done.stdout.split()[2] == b"a.png"
+    assert np.isclose(float(done.stdout.split()[1]), 1, atol=1e-3)
