@@ -14,9 +14,9 @@ import time
 import cv2
 import numpy as np
 import pytest
+
 from photos import NAMES, cropped, photo, write_photos
 from pictures import textured
-
 from vladkit.recipe import Recipe
 
 
@@ -83,7 +83,9 @@ class TestSearch:
         assert "pictures/broken.jpg: not a picture" in done.stderr
 
     def test_a_reader_that_leaves(self, home):
-        code = f"{sys.executable} -m vladkit search photos.vlad query.jpg --top 0 --json | head -c 9"
+        code = (
+            f"{sys.executable} -m vladkit search photos.vlad query.jpg --top 0 --json | head -c 9"
+        )
         done = subprocess.run(code, shell=True, cwd=home, capture_output=True, text=True)
         assert done.stdout == '{"query":'
         assert "Traceback" not in done.stderr

@@ -473,6 +473,18 @@ class TestFiles:
             with pytest.raises(StorageError, match="may not be written"):
                 Collection.create(tmp_path / "new")
 
+    def test_docs_say_how_to_read_it_without_vladkit(self, photos, monkeypatch):
+        text = (Path(__file__).parents[1] / "docs" / "file-format.md").read_text()
+        code = text.split("```python\n")[1].split("```")[0]
+        monkeypatch.chdir(photos[0].parent)
+        found: dict = {}
+        exec(code, found)
+        with Collection.open(photos[0]) as collection:
+            assert [path for path, _ in found["rows"]] == [r.path for r in collection.pictures()]
+        assert found["score_n"][0] == pytest.approx(1, abs=1e-3)
+        assert found["score_n"][1:].max() < 0.5
+        found["db"].close()
+
     def test_damaged_vector(self, tmp_path, small):
         make(tmp_path / "c", small)
         connection = sqlite3.connect(tmp_path / "c")

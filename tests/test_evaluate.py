@@ -79,12 +79,12 @@ def test_paths_are_relative_to_the_file(tmp_path):
 )  # fmt: skip
 def test_other_files_are_refused_by_name(tmp_path, text):
     (tmp_path / "truth.json").write_text(text)
-    with pytest.raises(FileFormatError, match="truth.json"):
+    with pytest.raises(FileFormatError, match=r"truth\.json"):
         read_ground_truth(tmp_path / "truth.json")
 
 
 def test_missing_or_binary_file(tmp_path):
-    with pytest.raises(StorageError, match="nothing.json"):
+    with pytest.raises(StorageError, match=r"nothing\.json"):
         read_ground_truth(tmp_path / "nothing.json")
     (tmp_path / "b.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(FileFormatError, match="UTF-8"):

