@@ -92,20 +92,21 @@ class TestSearch:
 
 
 class TestIndex:
-    def test_again_and_json(self, home, tmp_path):
-        shutil.copytree(home / "pictures", tmp_path / "pictures")
-        shutil.copy(home / "photos.vlad", tmp_path)
+    def test_again_and_json(self, tmp_path):
+        files = write_photos(tmp_path / "pictures")
+        arguments = ["index", "pictures", "-o", "photos.vlad", "--json", "--n-clusters", "16"]
+        run(*arguments, cwd=tmp_path)
         cv2.imwrite(str(tmp_path / "pictures" / "new.png"), textured(200, 150))
-        (tmp_path / "pictures" / "moon.jpg").unlink()
-        arguments = ["index", "pictures", "-o", "photos.vlad", "--prune", "--json"]
-        done = run(*arguments, cwd=tmp_path)
-        answer = json.loads(done.stdout)
-        # copied with their times: the same files in a folder that moved along
+        (tmp_path / "pictures" / "text.png").write_text("x")
+        files["moon"].unlink()
+        answer = json.loads(run(*arguments, "--prune", cwd=tmp_path).stdout)
         assert answer["pruned"] == 1
         assert answer["indexed"] == 1
-        assert answer["unchanged"] == len(NAMES)
+        assert answer["unchanged"] == len(NAMES) - 1
         assert answer["pictures"] == len(NAMES)
-        assert [s["path"] for s in answer["skipped"]] == ["broken.jpg"]
+        assert answer["skipped"] == [
+            {"path": "text.png", "reason": "not a picture that can be decoded"}
+        ]
 
     def test_options_make_the_recipe(self, home, tmp_path):
         options = ["--n-clusters", "5", "--norm", "intra,l2", "--dtype", "float32", "--seed", "3",

@@ -20,7 +20,7 @@ from photos import ALTERED, NAMES, photo, write_photos
 from pictures import every_format, scene, textured
 from vladkit import Collection
 from vladkit.collection import schema, store
-from vladkit.collection.ranking import best, score_all
+from vladkit.collection.ranking import best, score_all, widen
 from vladkit.discover import discover
 from vladkit.errors import (
     FileFormatError,
@@ -155,6 +155,13 @@ class TestRanking:
         assert best(score_n, 0).tolist() == [1, 0, 2, 4, 3]
         assert best(score_n, 9).tolist() == [1, 0, 2, 4, 3]
         assert best(np.empty(0, np.float32), 3).tolist() == []
+
+    def test_every_finite_float16_is_widened_exactly(self):
+        every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+        finite = every[np.isfinite(every)].reshape(2, -1)
+        np.testing.assert_array_equal(widen(finite), finite.astype(np.float32))
+        assert np.array_equal(np.signbit(widen(finite)), np.signbit(finite))
+        np.testing.assert_array_equal(widen(finite.astype("f4")), finite.astype("f4"))
 
     def test_blocks_change_nothing(self, photos):
         file, _ = photos

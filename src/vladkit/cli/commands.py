@@ -109,7 +109,6 @@ def index(
     from vladkit.discover import check_sources
     from vladkit.pipeline import Collection
 
-    check_sources(source)  # before a file is made
     given = {
         "n_clusters": n_clusters,
         "max_features": max_features,
@@ -124,6 +123,8 @@ def index(
         "dtype": dtype,
     }
     recipe = {name: value for name, value in given.items() if value is not None}
+    Recipe.make(recipe)
+    check_sources(source)  # both before a file is made
     with Collection.create(output, **recipe) as collection:
         try:
             with progress_bar() as progress:
