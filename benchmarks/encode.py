@@ -1,7 +1,8 @@
 """Time `encode` against the article's loop and against the bare product X @ C.T, in one run.
 
-    python benchmarks/encode.py              # the table; --json for the figures
-    OPENBLAS_NUM_THREADS=1 python benchmarks/encode.py --threads 1
+    python benchmarks/encode.py              # on 1 and 2 threads; --json for the figures
+
+Each number of threads is a process of its own, because a BLAS reads its number once.
 
 Everything in a row is timed in turn (A B C, A B C, ...), so that a machine whose speed drifts
 drifts under all of them. A turn is some .1 s of calls that are not counted, then five that are:
@@ -136,28 +137,46 @@ def _memory_of(case: tuple, threads: int) -> float:
     return (field("VmHWM") - before) / (local_tlf.nbytes + out.nbytes)
 
 
+def table(rows: list[dict]) -> None:
+    print(f"{'case':32} {'threads':>7} {'encode ms':>9} {'X@C.T ms':>9} {'ratio':>6} "
+          f"{'loop ms':>8} {'x loop':>6} {'error':>8} {'memory':>7}")  # fmt: skip
+    for r in rows:
+        loop = " " * 15
+        if r["loop_over_fused"]:
+            loop = f"{r['ms']['loop']:8.1f} {r['loop_over_fused']:6.0f}"
+        times = f"{r['ms']['fused']:9.2f} {r['ms']['product']:9.2f} {r['over_product']:6.2f}"
+        print(f"{r['case']:32} {r['threads']:7} {times} {loop} {r['max_error']:8.1e} "
+              f"{r['memory']:7.2f}")  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--rows", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory_of:
-        print(_memory_of(json.loads(args.memory_of), args.threads))
+        print(_memory_of(json.loads(args.memory_of), args.threads[0]))
         return
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(args.threads))
-    rows = [measure(case, args.threads, args.rounds) for case in CASES]
+    if args.rows:
+        json.dump([measure(case, args.threads[0], args.rounds) for case in CASES], sys.stdout)
+        return
+    rows = []
+    for threads in args.threads:
+        command = [sys.executable, __file__, "--rows", "--threads", str(threads)]
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": str(threads)}
+        done = subprocess.run(
+            [*command, "--rounds", str(args.rounds)],
+            env=environment, check=True, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        rows += json.loads(done.stdout)
     if args.json:
         machine = f"{platform.machine()}, {os.cpu_count()} cores, NumPy {np.__version__}"
         json.dump({"machine": machine, "rows": rows}, sys.stdout, indent=1)
-        return
-    print(f"{'case':32} {'fused ms':>9} {'X@C.T ms':>9} {'ratio':>6} {'loop/fused':>10} "
-          f"{'error':>8} {'memory':>7}")  # fmt: skip
-    for r in rows:
-        loop = f"{r['loop_over_fused']:10.0f}" if r["loop_over_fused"] else " " * 10
-        times = f"{r['ms']['fused']:9.2f} {r['ms']['product']:9.2f} {r['over_product']:6.2f}"
-        print(f"{r['case']:32} {times} {loop} {r['max_error']:8.1e} {r['memory']:7.2f}")
+    else:
+        table(rows)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""One thread pool for the whole process, and how many threads to use."""
+"""The threads that help to encode, for the whole process, and how many to use."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from queue import SimpleQueue
 
 from vladkit.errors import ParameterError
 
 __all__ = ["for_each", "resolve_n_jobs"]
-
-_pool: tuple[int, int, ThreadPoolExecutor] | None = None  # process id, threads, pool
 
 
 def resolve_n_jobs(n_jobs: int | None) -> int:
@@ -46,8 +45,8 @@ def _cores() -> int:
 def for_each(task: Callable[[int], None], n_tasks: int, n_jobs: int) -> None:
     """Run ``task(0)`` to ``task(n_tasks - 1)`` on `n_jobs` threads, the caller's among them.
 
-    Threads take the next task when they are done with one. The first error stops the
-    rest and is raised here. Tasks must release the GIL to gain anything.
+    Threads take the next task when they are done with one. The first error stops the rest and
+    is raised here. Tasks must release the GIL to gain anything.
     """
     n_jobs = min(n_jobs, n_tasks)
     if n_jobs <= 1:
@@ -55,36 +54,84 @@ def for_each(task: Callable[[int], None], n_tasks: int, n_jobs: int) -> None:
             task(i)
         return
     ticket = count()  # next() on it is atomic
-    failed = False
+    errors: list[BaseException] = []
 
     def work() -> None:
-        nonlocal failed
-        while not failed and (i := next(ticket)) < n_tasks:
+        while not errors and (i := next(ticket)) < n_tasks:
             try:
                 task(i)
-            except BaseException:
-                failed = True
-                raise
+            except BaseException as error:
+                errors.append(error)
 
-    helpers = [_get_pool(n_jobs - 1).submit(work) for _ in range(n_jobs - 1)]
-    try:
-        work()
-    finally:
-        # A helper that another caller keeps waiting finds no task left and ends at once.
-        errors = [helper.exception() for helper in helpers if not helper.cancel()]
-    for error in errors:
-        if error is not None:
-            raise error
+    job = _Job(work)
+    queue = _queue_of_helpers(n_jobs - 1)
+    for _ in range(n_jobs - 1):
+        queue.put(job)
+    work()
+    job.wait_for_helpers()
+    if errors:
+        raise errors[0]
 
 
-def _get_pool(n_threads: int) -> ThreadPoolExecutor:
-    """The pool, made anew after a fork (its threads stay behind) or when more are asked for."""
-    global _pool
-    if _pool is None or _pool[0] != os.getpid() or _pool[1] < n_threads:
-        # An outgrown pool is left to finish what other callers gave it.
-        _pool = (
-            os.getpid(),
-            n_threads,
-            ThreadPoolExecutor(n_threads, thread_name_prefix="vladkit"),
-        )
-    return _pool[2]
+class _Job:
+    """Work that several threads may join while it is open."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._open = True
+        self._n_helpers = 0
+        self._done: SimpleQueue[None] = SimpleQueue()
+
+    def help(self) -> None:
+        """Take part, unless it is over: helpers may be kept busy by another caller's job."""
+        with self._lock:
+            if not self._open:
+                return
+            self._n_helpers += 1
+        self._work()
+        self._done.put(None)
+
+    def wait_for_helpers(self) -> None:
+        """Let nobody join any more, and wait for those who did."""
+        with self._lock:
+            self._open = False
+        for _ in range(self._n_helpers):
+            self._done.get()
+
+
+_helpers: tuple[int, int, SimpleQueue[_Job]] | None = None  # process id, threads, their queue
+_helpers_lock = threading.Lock()
+
+
+def _queue_of_helpers(n_threads: int) -> SimpleQueue[_Job]:
+    """The queue that at least `n_threads` daemon threads of this process read.
+
+    A fork leaves threads behind, so the child gets a queue and threads of its own. Not a
+    ThreadPoolExecutor: handing over takes 3 us instead of 22, and back again 23 instead of 50,
+    which is 5 % of an encoding of 0.7 ms.
+    """
+    global _helpers
+    with _helpers_lock:
+        if _helpers is None or _helpers[0] != os.getpid():
+            _helpers = (os.getpid(), 0, SimpleQueue())
+        process, running, queue = _helpers
+        for _ in range(running, n_threads):
+            threading.Thread(target=_serve, args=(queue,), name="vladkit", daemon=True).start()
+        _helpers = (process, max(running, n_threads), queue)
+        return queue
+
+
+def _serve(queue: SimpleQueue[_Job]) -> None:
+    while True:
+        queue.get().help()
+
+
+def _after_fork() -> None:
+    """The lock may have been held by a thread that the child does not have."""
+    global _helpers_lock
+    _helpers_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

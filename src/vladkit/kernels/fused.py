@@ -54,12 +54,15 @@ def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[Floa
     count_tk = np.empty((len(batch), k), np.int64)
     codebook = (centroid_kf, *_pack(centroid_kf), width_for(batch.float_dtype))
     most_rows = max(1024, _PIECE_BYTES // (f * batch.float_dtype.itemsize))
-    longest = int(np.diff(batch.start_T).max(initial=0))
-    if batch.is_ready() and longest <= _LONG * most_rows:
+    if batch.is_ready() and _longest(batch) <= _LONG * most_rows:
         _share_views(batch, codebook, n_jobs, residual_tkf, count_tk)
     else:
         _share_pieces(batch, codebook, n_jobs, most_rows, residual_tkf, count_tk)
     return residual_tkf, count_tk
+
+
+def _longest(batch: Ragged) -> int:
+    return int(np.diff(batch.start_T).max(initial=0))
 
 
 _Codebook: TypeAlias = tuple[FloatArray, FloatArray, FloatArray, int]
