@@ -8,8 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -30,6 +31,7 @@ from vladkit.errors import (
     RecipeMismatchError,
     StorageError,
 )
+from vladkit.evaluate import GroundTruth, Query
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 
@@ -197,6 +199,22 @@ class TestAgain:
             assert collection.add([small], prune=True).pruned == 1
         assert paths(tmp_path / "c") == [f"{i}.png" for i in range(1, 6)]
 
+    def test_prune_leaves_what_cannot_be_looked_at(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        (small / "sub").mkdir()
+        shutil.copy(small / "0.png", small / "sub" / "deep.png")
+        make(tmp_path / "c", small)
+        open_to_all(tmp_path)
+        for file in tmp_path.glob("c*"):
+            file.chmod(0o666)
+        (small / "sub").chmod(0)
+        with as_nobody(), Collection.open(tmp_path / "c") as collection:
+            report = collection.add([small], prune=True)
+        assert report.unreadable
+        assert report.pruned == 0
+        (small / "sub").chmod(0o755)
+        assert "sub/deep.png" in paths(tmp_path / "c")
+
     def test_prune_leaves_other_sources(self, tmp_path, small):
         other = tmp_path / "other"
         shutil.copytree(small, other)
@@ -229,6 +247,30 @@ class TestAgain:
             make(tmp_path / "c", small, n_clusters=9)
         with Collection.create(tmp_path / "c") as collection:  # nothing asked: as it was
             assert collection.recipe.n_clusters == 8
+
+    def test_a_recipe_that_nothing_was_learned_with_may_be_changed(self, tmp_path, small):
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(NothingToIndexError):
+            make(tmp_path / "c", tmp_path / "empty", n_clusters=9)
+        assert make(tmp_path / "c", small, n_clusters=8).indexed == 6
+
+    @pytest.mark.parametrize(
+        "recipe",
+        [{"position": -1}, {"position": float("nan")}, {"orientation": "a"}, {"norm": "ssr"},
+         {"n_clusters": 0}, {"rotation": -1}, {"dtype": "int8"}, {"typo": 1}, {"max_side": 1}],
+    )  # fmt: skip
+    def test_bad_recipes_are_refused_before_a_file_is_made(self, tmp_path, recipe):
+        with pytest.raises(ParameterError):
+            Collection.create(tmp_path / "c", **recipe)
+        assert not (tmp_path / "c").exists()
+
+    def test_through_a_link_it_is_the_same_folder(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        (tmp_path / "link").symlink_to(small)
+        assert make(tmp_path / "c", tmp_path / "link").unchanged == 6
+        (small / "a").symlink_to(tmp_path / "elsewhere")
+        shutil.copytree(small, tmp_path / "elsewhere", symlinks=True)
+        assert make(tmp_path / "c", small).indexed == 6
 
     def test_nested_and_repeated_sources(self, tmp_path, small):
         (small / "sub").mkdir()
@@ -492,6 +534,50 @@ class TestFiles:
         assert found["score_n"][1:].max() < 0.5
         found["db"].close()
 
+    def test_another_thread_and_after_closing(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        collection = Collection.open(tmp_path / "c")
+        found: list = []
+
+        def search():
+            try:
+                collection.search(small / "0.png")
+            except StorageError as error:
+                found.append(str(error))
+
+        thread = threading.Thread(target=search)
+        thread.start()
+        thread.join()
+        assert "by the thread that opened it" in found[0]
+        collection.close()
+        with pytest.raises(StorageError, match="until it is closed"):
+            collection.search(small / "0.png")
+
+    def test_pictures_that_come_and_go_during_a_search(self, tmp_path, small, monkeypatch):
+        make(tmp_path / "c", small)
+        scores = Collection.scores
+
+        def meanwhile(self, query):
+            result = scores(self, query)
+            with Collection.open(tmp_path / "c") as other:
+                other.remove(["1.png"])
+            return result
+
+        with Collection.open(tmp_path / "c") as collection:
+            monkeypatch.setattr(Collection, "scores", meanwhile)
+            hits = collection.search(small / "0.png", top=0)
+        assert hits[0].path == "0.png"
+        assert "1.png" not in [hit.path for hit in hits]
+
+    def test_evaluation_of_a_file_indexed_twice(self, tmp_path, small):
+        (small / "link.png").symlink_to(small / "0.png")
+        make(tmp_path / "c", small)
+        query = Query(str(small / "1.png"), frozenset({str(small / "0.png")}))
+        with Collection.open(tmp_path / "c") as collection:
+            scores, _ = collection.evaluate(GroundTruth((query,), None))
+        assert scores.queries == 1
+        assert 0 < scores.mean_average_precision <= 1
+
     def test_damaged_vector(self, tmp_path, small):
         make(tmp_path / "c", small)
         connection = sqlite3.connect(tmp_path / "c")
@@ -578,11 +664,14 @@ class TestKill:
         seen = self.wait(process, path, at_least)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        if path.exists() and path.stat().st_size:
+        if seen >= 0:
             with Collection.open(path) as collection:
                 committed = len(collection)
             assert committed >= seen  # what was seen as committed is there
             assert committed < 150, "killed too late to tell"
+        else:  # at the very beginning: nothing, or an empty collection
+            with suppress(FileFormatError), Collection.open(path) as collection:
+                assert len(collection) == 0
         report = make(path, many, n_clusters=16)
         assert report.indexed < 150 or seen <= 0
         assert everything(path, many) == undisturbed

@@ -326,9 +326,10 @@ def test_bad_input_is_an_error_by_name(method, name):
     assert isinstance(error.value, ValueError)
 
 
-def test_overflow_is_an_error_not_a_label():
+@pytest.mark.parametrize("method", WAYS)
+def test_overflow_is_an_error_not_a_label(method):
     with pytest.raises(NonFiniteError, match="overflow float32"):
-        encode([np.full((2, 4), 3e38, np.float32)], np.eye(4) * 100, method="fused")
+        encode([np.full((2, 4), 3e38, np.float32)], np.eye(4) * 100, method=method)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

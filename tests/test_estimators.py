@@ -18,6 +18,7 @@ from vladkit.codebook import Reservoir, train_centroids, train_rotation
 from vladkit.errors import (
     FileFormatError,
     InputError,
+    NonFiniteError,
     NotFittedError,
     ParameterError,
     ShapeError,
@@ -167,6 +168,34 @@ class TestFit:
         small = [(i * 20 + 100).astype(np.uint8) for i in images]
         assert VLAD(3).fit_transform(small).dtype == np.float32
 
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("size", [1e19, 1e30])
+    def test_too_large_for_kmeans_is_an_error_not_an_abort(self, dtype, size):
+        local_lf = (np.random.default_rng(0).normal(size=(50, 4)) * size).astype(dtype)
+        with pytest.raises(NonFiniteError, match="scale them"):
+            VLAD(2).fit([local_lf])
+
+    def test_far_from_zero_is_clustered_as_well(self):
+        local_lf = np.random.default_rng(0).normal(size=(400, 4))
+        near, far = VLAD(5).fit([local_lf]), VLAD(5).fit([local_lf + 1e7])
+        assert far.inertia_ == pytest.approx(near.inertia_, rel=1e-6)
+        np.testing.assert_allclose(far.centroids_ - 1e7, near.centroids_, atol=1e-5)
+
+    def test_numpy_numbers_and_large_seeds(self, images, tmp_path):
+        vlad = VLAD(np.int64(4), random_state=2**32 - 1, n_iter=np.int32(3), n_jobs=np.int64(1))
+        vlad.fit(images).save(tmp_path / "a")
+        assert VLAD.load(tmp_path / "a").n_clusters == 4
+
+    @pytest.mark.parametrize(
+        "bad", [{"norm": None}, {"norm": [1]}, {"method": "bogus"}, {"n_jobs": 1.5}]
+    )
+    def test_bad_kinds_of_parameters(self, images, bad):
+        with pytest.raises(ParameterError):
+            VLAD(4, **bad).fit(images)
+
+    def test_very_many_threads(self, images):
+        VLAD(4, n_jobs=10**6, method="fused").fit(images).transform(images)
+
     def test_from_centroids(self, images):
         centroid_kf = np.random.default_rng(0).normal(size=(3, 12))
         got = VLAD.from_centroids(centroid_kf, norm="none").transform(images)
@@ -226,6 +255,16 @@ class TestSaving:
         assert twin.inertia_ == vlad.inertia_
         assert twin.norm == ("ssr", "intra", "l2")
         assert [p.name for p in tmp_path.iterdir()] == ["code book.bin"]
+
+    def test_what_was_learned_is_saved_whatever_is_set_later(self, images, tmp_path):
+        vlad = VLAD(4, rotation=3).fit(images)
+        vlad.set_params(n_clusters=9, rotation=None).save(tmp_path / "a")
+        assert VLAD.load(tmp_path / "a").get_params()["n_clusters"] == 4
+
+    def test_others_may_read_it(self, images, tmp_path):
+        (tmp_path / "plain").touch()
+        VLAD(4).fit(images).save(tmp_path / "a")
+        assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
     def test_no_pickle_inside(self, images, tmp_path):
         VLAD(4).fit(images).save(tmp_path / "a")

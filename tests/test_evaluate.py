@@ -75,7 +75,9 @@ def test_paths_are_relative_to_the_file(tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "3", "{}", '{"queries": 3}', '{"queries": [{}]}', '{"queries": ["q"]}',
-     '{"queries": [{"query": "q", "relevant": 3}]}', '{"queries": [], "database": 3}'],
+     '{"queries": [{"query": "q", "relevant": 3}]}',
+     '{"queries": [{"query": "q", "relevant": "a.jpg"}]}',
+     '{"queries": [{"query": "a\\u0000", "relevant": []}]}', '{"queries": [], "database": 3}'],
 )  # fmt: skip
 def test_other_files_are_refused_by_name(tmp_path, text):
     (tmp_path / "truth.json").write_text(text)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vladkit.axes import AnyArray, FloatArray
-from vladkit.errors import InputError
+from vladkit.errors import InputError, NonFiniteError
 from vladkit.ragged import Ragged
 from vladkit.workers import resolve_n_jobs
 
@@ -56,9 +56,11 @@ class Reservoir:
                 chunk_lf = rows_lf[begin : begin + _CHUNK_ROWS]
                 key_l = self._random.random(len(chunk_lf))
                 chosen = np.flatnonzero(key_l < self._limit)
+                self.n_seen += len(chunk_lf)
+                if not len(chosen):
+                    continue
                 self._key.append(key_l[chosen])
                 self._row.append(chunk_lf[chosen].astype(batch.float_dtype, copy=False))
-                self.n_seen += len(chunk_lf)
                 self._n_kept += len(chosen)
                 if self._n_kept > 2 * self.size:
                     self._drop_surplus()
@@ -103,7 +105,7 @@ def train_centroids(
     Raises
     ------
     InputError
-        If there are fewer rows than clusters.
+        If there are fewer rows than clusters; NonFiniteError if float32 overflows.
     """
     import faiss
 
@@ -114,20 +116,29 @@ def train_centroids(
             "give more images, or ask for fewer clusters"
         )
     clustering = faiss.Clustering(f, n_clusters)
-    clustering.seed = seed
+    clustering.seed = seed % 2**31  # faiss takes an int
     clustering.niter = n_iter
     # faiss would take a sample of 256 rows a centroid by itself, and warn below 39
     clustering.max_points_per_centroid = n
     clustering.min_points_per_centroid = 1
     clustering.init_method = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
-    row_Nf = np.ascontiguousarray(local_Nf, dtype=np.float32)
+    # From their mean: faiss has float32 only, in which values far from 0 lose their digits.
+    mean_f = local_Nf.mean(axis=0, dtype=np.float64)
+    row_Nf = np.ascontiguousarray(local_Nf - mean_f.astype(local_Nf.dtype), dtype=np.float32)
+    with np.errstate(over="ignore"):
+        energy = np.einsum("Nf,Nf->", row_Nf, row_Nf, dtype=np.float64, casting="safe")
+    if not energy < float(np.finfo(np.float32).max) / 16:
+        raise NonFiniteError(
+            f"descriptors of size {np.abs(local_Nf).max():.3g} overflow k-means, which is computed "
+            "in float32: scale them"
+        )
     threads_before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(resolve_n_jobs(n_jobs))
     try:
         clustering.train(row_Nf, faiss.IndexFlatL2(f))
     finally:
         faiss.omp_set_num_threads(threads_before)
-    centroid_kf = faiss.vector_to_array(clustering.centroids).reshape(n_clusters, f)
+    centroid_kf = faiss.vector_to_array(clustering.centroids).reshape(n_clusters, f) + mean_f
     # faiss stops early when nothing moves, and at once when every row is a centroid
     stats: Any = clustering.iteration_stats
     inertia = stats.at(stats.size() - 1).obj / n if stats.size() else 0.0

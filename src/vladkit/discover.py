@@ -72,15 +72,11 @@ def discover(
     for source in sources:
         given = os.fspath(source)
         if os.path.isdir(given):
-            root = os.path.abspath(given)
-            if not Found(root, root, given).is_text:
-                shown = Found(root, given, given).printable
-                raise NothingToIndexError(
-                    f"{shown}: a folder's name must be valid UTF-8: rename it"
-                )
+            root = os.path.realpath(given)  # the same folder through a link is the same source
             candidates = [Found(root, p, given) for p in _walk(root, entered, unreadable)]
         else:
-            candidates = [Found(os.getcwd(), given.replace(os.sep, "/"), given)]
+            only = Found(os.getcwd(), given.replace(os.sep, "/"), given)
+            candidates = [Found(only.root, only.path, only.printable)]
         for candidate in candidates:
             if candidate.file not in seen:
                 seen.add(candidate.file)
@@ -94,8 +90,8 @@ def check_sources(sources: Sequence[str | os.PathLike[str]]) -> None:
         given = os.fspath(source)
         if not os.path.lexists(given):
             raise NothingToIndexError(f"{given} does not exist: give folders or pictures")
-        root = os.path.abspath(given)
-        if os.path.isdir(given) and not Found(root, root, given).is_text:
+        root = os.path.abspath(given) if os.path.isdir(given) else os.getcwd()
+        if not Found(root, root, given).is_text:
             shown = Found(root, given, given).printable
             raise NothingToIndexError(f"{shown}: a folder's name must be valid UTF-8: rename it")
 
@@ -113,6 +109,10 @@ def _walk(
             subfolders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        # folders before links to them, so that what is found does not hang on the order on disk
+        subfolders[:] = sorted(
+            (name for name in subfolders if not name.startswith(".")),
+            key=lambda name: (os.path.islink(os.path.join(folder, name)), name),
+        )
         names += [os.path.join(folder, name) for name in files if is_picture_name(name)]
     return iter(sorted(os.path.relpath(name, root).replace(os.sep, "/") for name in names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from vladkit.axes import FloatArray, Int64Array
 from vladkit.ragged import Ragged, as_centroids, as_ragged
 from vladkit.workers import resolve_n_jobs
 
-__all__ = ["aggregate", "encode", "warm_up"]
+__all__ = ["aggregate", "encode", "fastest", "warm_up"]
 
 _PATIENCE: Final = 2e10
 """Multiply-adds done without Numba before `auto` imports it: about what NumPy does in the time
@@ -39,7 +40,8 @@ def encode(
         nothing to load) and goes over to `fused` (Numba, the fastest) for a large batch, or
         once the small ones of this process add up to as much as loading Numba costs.
     n_jobs : int or None
-        Threads for `fused`: None is every core, -1 likewise, -2 all but one.
+        Threads for `fused`: None is every core (or OMP_NUM_THREADS, if that is less), -1 every
+        core, -2 all but one.
 
     Returns
     -------
@@ -99,8 +101,15 @@ def aggregate(
     return kernel.aggregate(batch, centroid_kf, threads)
 
 
+def fastest() -> str:
+    """`fused`; `reduceat` where Numba's compiler is switched off."""
+    return "reduceat" if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") else "fused"
+
+
 def warm_up() -> None:
     """Load what `fused` needs for float32, compiled: for who will use it soon, in a thread."""
+    if fastest() != "fused":
+        return
     aggregate(as_ragged(np.zeros((1, 1, 1), np.float32)), [[0.0]], method="fused", n_jobs=1)
     aggregate(Ragged.from_list([np.zeros((1, 1), np.float32)]), [[0.0]], method="fused", n_jobs=1)
 
@@ -112,6 +121,6 @@ def _choose(work: int) -> str:
     """
     global _done_without_numba
     if "vladkit.kernels.fused" in sys.modules:
-        return "fused"
+        return fastest()
     _done_without_numba += work
-    return "fused" if _done_without_numba > _PATIENCE else "reduceat"
+    return fastest() if _done_without_numba > _PATIENCE else "reduceat"

@@ -22,14 +22,17 @@ from vladkit.codebook import Reservoir, train_centroids, train_rotation
 from vladkit.encoding import aggregate
 from vladkit.errors import (
     FileFormatError,
+    NonFiniteError,
     NotFittedError,
     ParameterError,
     ShapeError,
     StorageError,
 )
+from vladkit.kernels import METHODS
 from vladkit.normalize import Norm, normalize, resolve_steps
 from vladkit.ragged import Ragged, as_centroids, as_ragged, float_dtype_for
 from vladkit.safe_write import replace_file
+from vladkit.workers import resolve_n_jobs
 
 __all__ = ["VLAD"]
 
@@ -139,7 +142,7 @@ class VLAD:
 
         After ``partial_fit`` on the batches of a collection the codebook is the same as after
         ``fit`` on all of it. Raises as `fit`; too few descriptors for a codebook are an error
-        only once it is needed.
+        only once it is needed. After `fit` or `load`, which keep no sample, it starts over.
         """
         reservoir = self._add(X)
         for name in ("centroids_", "rotation_", "inertia_"):
@@ -174,6 +177,8 @@ class VLAD:
         rotation_fd = None if rotation is None else np.ascontiguousarray(rotation, dtype=dtype)
         if rotation_fd is not None and (rotation_fd.ndim != 2 or rotation_fd.shape[0] != f):
             raise ShapeError(f"rotation has shape {rotation_fd.shape}, wanted (f, d) with f = {f}")
+        if rotation_fd is not None and not np.isfinite(rotation_fd).all():
+            raise NonFiniteError("rotation holds NaN or infinity")
         d = None if rotation_fd is None else rotation_fd.shape[1]
         self = cls(n_clusters=k, rotation=d, **parameters)
         self.check_parameters()
@@ -199,9 +204,9 @@ class VLAD:
         row_sf = reservoir.rows()
         centroid_kf, inertia = train_centroids(
             row_sf,
-            self.n_clusters,
-            seed=self.random_state,
-            n_iter=self.n_iter,
+            int(self.n_clusters),
+            seed=int(self.random_state),
+            n_iter=int(self.n_iter),
             n_jobs=self.n_jobs,
         )
         rotation_fd = None
@@ -234,6 +239,9 @@ class VLAD:
             if getattr(self, name) is not None:
                 _check_integer(name, getattr(self, name), 1)
         resolve_steps(self.norm)
+        resolve_n_jobs(self.n_jobs)
+        if self.method != "auto" and self.method not in METHODS:
+            raise ParameterError(f"method={self.method!r}: use auto or one of {', '.join(METHODS)}")
         return int(self.n_clusters)
 
     def __getattr__(self, name: str) -> Any:
@@ -377,7 +385,7 @@ class VLAD:
             with open(where, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 header = json.loads(str(file["header"][()]))
                 arrays = {name: file[name] for name in file.files if name != "header"}
-            kind, version = header["format"], header["version"]
+            kind, version, about = header["format"], header["version"], header["about"]
         except OSError as error:
             if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
                 raise StorageError(f"cannot read {where}: {error.strerror}") from error
@@ -389,12 +397,16 @@ class VLAD:
                 f"{where} is {kind!r} version {version}, wanted {_FORMAT!r} version "
                 f"{_FORMAT_VERSION}: use the vladkit that wrote it, or train again"
             )
-        return cls.from_state(header["about"], arrays)
+        return cls.from_state(about, arrays)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
         """The fitted estimator as (JSON-able parameters, arrays), for whoever stores it."""
         self._check_fitted()
-        about = self.get_params() | {"norm": list(resolve_steps(self.norm))}
+        about = {n: _plain(v) for n, v in self.get_params().items()}
+        # what was learned, whatever set_params said since
+        about["norm"] = list(resolve_steps(self.norm))
+        about["n_clusters"] = len(self.centroids_)
+        about["rotation"] = None if self.rotation_ is None else self.rotation_.shape[1]
         about["inertia"] = None if np.isnan(self.inertia_) else self.inertia_
         arrays: dict[str, AnyArray] = {"centroids": self.centroids_}
         if self.rotation_ is not None:
@@ -410,9 +422,9 @@ class VLAD:
         FileFormatError
             If parameters and arrays do not fit together.
         """
-        about = dict(about)
-        inertia = about.pop("inertia", None)
         try:
+            about = dict(about)
+            inertia = about.pop("inertia", None)
             about["norm"] = tuple(about["norm"])
             self = cls.from_centroids(
                 arrays["centroids"],
@@ -428,6 +440,11 @@ class VLAD:
             )
         self.inertia_ = float("nan") if inertia is None else inertia
         return self
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's, which JSON knows."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _check_integer(name: str, value: object, least: int) -> None:

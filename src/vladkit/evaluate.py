@@ -79,12 +79,19 @@ def read_ground_truth(path: str | os.PathLike[str]) -> GroundTruth:
         content = json.loads(text)
         folder = os.path.abspath(where.parent)
 
+        def absolute(path: str) -> str:
+            if "\0" in path:
+                raise ValueError(f"a path with a NUL character: {path!r}")
+            return os.path.normpath(os.path.join(folder, path))
+
         def files(paths: Sequence[str]) -> frozenset[str]:
-            return frozenset(os.path.normpath(os.path.join(folder, p)) for p in paths)
+            if isinstance(paths, str):
+                raise TypeError(f"{paths!r} is one path, wanted a list")
+            return frozenset(map(absolute, paths))
 
         queries = tuple(
             Query(
-                os.path.normpath(os.path.join(folder, q["query"])),
+                absolute(q["query"]),
                 files(q["relevant"]),
                 files(q.get("junk") or ()),
                 bool(q.get("unknown", False)),

@@ -67,7 +67,10 @@ def resolve_steps(norm: Norm) -> tuple[str, ...]:
         if steps is None:
             steps = tuple(s.strip() for s in norm.split(","))
     else:
-        steps = tuple(norm)
+        try:
+            steps = tuple(norm)
+        except TypeError:
+            raise ParameterError(f"norm={norm!r}: wanted a name or a list of steps") from None
     for step in steps:
         _function(step)
     return steps
@@ -103,7 +106,9 @@ def normalize(residual_tkf: FloatArray, count_tk: Int64Array, norm: Norm) -> Flo
     return residual_tkf.reshape(t, k * f)
 
 
-def _function(step: str) -> Callable[[FloatArray, Int64Array], None]:
+def _function(step: object) -> Callable[[FloatArray, Int64Array], None]:
+    if not isinstance(step, str):
+        raise ParameterError(f"normalisation step {step!r}: wanted a name")
     if step in _STEPS:
         return _STEPS[step]
     name, _, value = step.partition(":")

@@ -26,7 +26,7 @@ from vladkit.codebook import Reservoir
 from vladkit.collection.ranking import best, score_all
 from vladkit.collection.store import PictureRow, Source, Store
 from vladkit.discover import Found, discover
-from vladkit.encoding import warm_up
+from vladkit.encoding import fastest, warm_up
 from vladkit.errors import (
     FileFormatError,
     NothingToIndexError,
@@ -153,11 +153,13 @@ class Collection:
             If the file cannot be written.
         """
         wanted = Recipe.make(recipe)
-        store = Store.create(path)
+        about = {"recipe": wanted.as_json(), "made_with": _made_with(wanted)}
+        store = Store.create(path, **about)
         try:
             with store.writing():
-                if "recipe" not in store.about():
-                    store.set_about(recipe=wanted.as_json(), made_with=_made_with(wanted))
+                # as long as nothing was learned with it, a recipe may be changed
+                if recipe and "codebook" not in store.about():
+                    store.set_about(**about)
             self = cls(store)
             self._check_recipe(recipe)
         except BaseException:
@@ -299,7 +301,8 @@ class Collection:
             else:
                 work.append(_Task(each, *status, known=row))
         if prune:
-            report.pruned = self._prune(sources, known, {each.file for each in found})
+            unlisted = [folder for folder, _ in report.unreadable]
+            report.pruned = self._prune(sources, unlisted, known, {each.file for each in found})
         if work:
             with Extraction.on_threads(self.extractor, n_jobs, len(work)) as extraction:
                 self._index(work, extraction, report, progress)
@@ -315,16 +318,19 @@ class Collection:
     def _prune(
         self,
         sources: Sequence[str | os.PathLike[str]],
+        unlisted: Sequence[str],
         known: dict[str, PictureRow],
         found: set[str],
     ) -> int:
-        folders = [os.path.join(os.path.abspath(s), "") for s in sources if os.path.isdir(s)]
+        folders = tuple(_as_prefix(s) for s in sources if os.path.isdir(s))
+        closed = tuple(_as_prefix(folder) for folder in unlisted)
         gone = [
             row.picture_id
             for file, row in known.items()
             if file not in found
-            and any(file.startswith(folder) for folder in folders)
-            and not os.path.lexists(file)
+            and file.startswith(folders)
+            and not file.startswith(closed)
+            and _is_gone(file)
         ]
         with self._store.writing():
             self._store.delete(gone)
@@ -395,7 +401,12 @@ class Collection:
         """Train the codebook, unless another process was first."""
         vlad = self.recipe.vlad(*local_Nf.shape).fit(Ragged(local_Nf, [0, len(local_Nf)]))
         with self._store.writing():
-            if "codebook" not in self._store.about():
+            kept = self._store.about()
+            if Recipe.make(kept["recipe"]) != self.recipe:
+                raise RecipeMismatchError(
+                    f"another process has changed the recipe of {self._store.path}: run again"
+                )
+            if "codebook" not in kept:
                 about, arrays = vlad.to_state()
                 self._store.set_about(codebook=about)
                 self._store.set_arrays(arrays)
@@ -415,7 +426,7 @@ class Collection:
         report: AddReport,
     ) -> None:
         usable = [f for _, f in batch if isinstance(f, Features)]
-        vectors = iter(self._encode(usable, "fused", n_jobs=None)) if usable else iter(())
+        vectors = iter(self._encode(usable, fastest(), n_jobs=None)) if usable else iter(())
         with self._store.writing():
             for task, features in batch:
                 row = task.row(source_ids)
@@ -519,8 +530,9 @@ class Collection:
             rows = self._store.pictures_by_id(picture_id_n[chosen].tolist())
             hits = []
             for i in chosen:
-                row = rows[int(picture_id_n[i])]
-                hits.append(Hit(row.path, float(score_n[i]), _file_of(row, sources)))
+                row = rows.get(int(picture_id_n[i]))
+                if row is not None:  # else it was removed by another process just now
+                    hits.append(Hit(row.path, float(score_n[i]), _file_of(row, sources)))
             hits.sort(key=lambda hit: (-hit.score, hit.path, hit.file))
             ranked.append(hits[:top] if top else hits)
         return ranked
@@ -554,8 +566,9 @@ class Collection:
         NothingToIndexError
             If no picture of the ground truth's database is indexed.
         """
-        indexed = {_real(self.file_of(row)): row for row in self.pictures()}
-        names = {row.picture_id: file for file, row in indexed.items()}
+        sources = {s.source_id: s for s in self._store.sources()}
+        names = {row.picture_id: _real(_file_of(row, sources)) for row in self.pictures()}
+        indexed = set(names.values())
         remarks = []
         database = set(indexed)
         if truth.database is not None:
@@ -595,9 +608,10 @@ class Collection:
         if not features:
             return []
         picture_id_n, score_qn = self.scores(self.query_vectors(features))
-        file_n = [names[i] for i in picture_id_n.tolist()]
+        file_n = [names.get(i, "") for i in picture_id_n.tolist()]  # "": added just now
         ranked = (sorted(zip((-score_n).tolist(), file_n, strict=True)) for score_n in score_qn)
-        return [[file for _, file in pairs if file in database] for pairs in ranked]
+        # a file may be indexed twice, through a link: its best rank counts
+        return [list(dict.fromkeys(f for _, f in pairs if f in database)) for pairs in ranked]
 
 
 @dataclass(frozen=True, slots=True)
@@ -624,6 +638,21 @@ def _real(file: str) -> str:
 def _real_query(query: Query) -> Query:
     relevant = frozenset(map(_real, query.relevant))
     return Query(_real(query.file), relevant, frozenset(map(_real, query.junk)), query.unknown)
+
+
+def _as_prefix(folder: str | os.PathLike[str]) -> str:
+    return os.path.join(os.path.realpath(folder), "")
+
+
+def _is_gone(file: str) -> bool:
+    """Whether the file is known not to be there: one that cannot be looked at is not gone."""
+    try:
+        os.lstat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _status(file: str) -> tuple[int, int]:

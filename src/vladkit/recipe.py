@@ -89,9 +89,14 @@ class Recipe:
             value = getattr(recipe, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ParameterError(f"{name}={value!r}, wanted an integer from {least}")
-        if not 0 <= recipe.orientation <= 10:
+        for name in ("orientation", "position"):
+            weight = getattr(recipe, name)
+            if not isinstance(weight, (int, float)) or not 0 <= weight <= 10:
+                raise ParameterError(f"{name}={weight!r}, wanted a weight from 0 to 10")
+        if recipe.norm[-1:] != ("l2",):
             raise ParameterError(
-                f"orientation={recipe.orientation!r}, wanted a weight from 0 to 10"
+                f"norm={','.join(recipe.norm)!r}: pictures are compared by cosine, so the last "
+                "step has to be l2"
             )
         if recipe.dtype not in ("float16", "float32"):
             raise ParameterError(f"dtype={recipe.dtype!r}: use 'float16' or 'float32'")

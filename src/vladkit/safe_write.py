@@ -23,7 +23,7 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     StorageError
         If it cannot be written; what was at `path` is then untouched.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # through a link, not in place of it
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
@@ -31,6 +31,9 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(name, 0o666 & ~mask)  # mkstemp's are for one user alone
             os.replace(name, target)
         except BaseException:
             os.unlink(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 from collections.abc import Callable
@@ -11,6 +12,10 @@ from queue import SimpleQueue
 from vladkit.errors import ParameterError
 
 __all__ = ["for_each", "resolve_n_jobs"]
+
+_MOST_THREADS = 64
+"""More than this, and than four for each core, are never started, whatever is asked for: at
+50,000 the OpenMP library of faiss ends the process."""
 
 
 def resolve_n_jobs(n_jobs: int | None) -> int:
@@ -25,15 +30,21 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
     ParameterError
         For 0, or anything that is not an integer.
     """
-    if n_jobs is not None and (isinstance(n_jobs, bool) or not isinstance(n_jobs, int)):
-        raise ParameterError(f"n_jobs={n_jobs!r}: wanted None or an integer other than 0")
+    if n_jobs is not None:
+        try:
+            n_jobs = operator.index(n_jobs)
+        except TypeError:
+            message = f"n_jobs={n_jobs!r}: wanted None or an integer other than 0"
+            raise ParameterError(message) from None
     if n_jobs == 0:
         raise ParameterError("n_jobs=0: use None for every core, or a number from 1")
     cores = _cores()
     if n_jobs is None:
         limit = os.environ.get("OMP_NUM_THREADS", "")
         return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
-    return n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs)
+    if n_jobs < 0:
+        return max(1, cores + 1 + n_jobs)
+    return min(n_jobs, max(_MOST_THREADS, 4 * cores))
 
 
 def _cores() -> int:

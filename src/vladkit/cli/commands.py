@@ -108,6 +108,7 @@ def index(
     from vladkit.cli.progress import progress_bar
     from vladkit.discover import check_sources
     from vladkit.pipeline import Collection
+    from vladkit.workers import resolve_n_jobs
 
     given = {
         "n_clusters": n_clusters,
@@ -124,7 +125,8 @@ def index(
     }
     recipe = {name: value for name, value in given.items() if value is not None}
     Recipe.make(recipe)
-    check_sources(source)  # both before a file is made
+    resolve_n_jobs(n_jobs)
+    check_sources(source)  # all before a file is made
     with Collection.create(output, **recipe) as collection:
         try:
             with progress_bar() as progress:
@@ -261,8 +263,8 @@ def evaluate(
         "failed": scores.failed,
     }
     if as_json:
-        _print_json({name: round(v, 6) for name, v in figures.items()} | counts
-                    | {"remarks": remarks})  # fmt: skip
+        known = {name: round(v, 6) if v == v else None for name, v in figures.items()}  # not NaN
+        _print_json(known | counts | {"remarks": remarks})
         return
     for name, value in figures.items():
         typer.echo(f"{name:10} {value:.4f}")

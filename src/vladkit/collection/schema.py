@@ -7,10 +7,11 @@ file is can be told from its first 100 bytes, without opening it as a database.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vladkit.errors import FileFormatError, StorageError
 
@@ -59,13 +60,18 @@ CREATE TABLE vector (
 """
 
 
-def create_tables(connection: sqlite3.Connection) -> None:
-    """Make an empty database a collection, in one transaction; another process may be first."""
+def create_tables(connection: sqlite3.Connection, about: dict[str, Any]) -> None:
+    """Make an empty database a collection, with what it is about, in one transaction.
+
+    A kill leaves an empty file or a whole one. Another process may be first: then nothing is done.
+    """
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     connection.execute("BEGIN IMMEDIATE")
     if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
         for statement in _TABLES.split(";\n"):
             connection.execute(statement)
+        rows = [(name, json.dumps(value)) for name, value in about.items()]
+        connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
     connection.execute("COMMIT")
@@ -86,6 +92,8 @@ def check_file(path: Path) -> bool:
     try:
         if path.is_dir():
             raise FileFormatError(f"{path} is a folder, wanted a collection file")
+        if path.exists() and not path.is_file():
+            raise FileFormatError(f"{path} is no regular file, wanted a collection file")
         with open(path, "rb") as file:
             header = file.read(100)
             n_bytes = os.fstat(file.fileno()).st_size

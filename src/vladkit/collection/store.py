@@ -70,8 +70,8 @@ class Store:
         self._connection = connection
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> Self:
-        """Make the file, or open it if another process made it meanwhile.
+    def create(cls, path: str | os.PathLike[str], **about: Any) -> Self:
+        """Make the file with these values in `about`, or open the one that is there.
 
         Raises
         ------
@@ -82,9 +82,12 @@ class Store:
         """
         where = Path(path).absolute()
         with _translated(where, "create"):
-            if not check_file(where):
-                with _connected(where, "rwc") as connection:
-                    create_tables(connection)
+            check_file(where)
+            with _connected(where, "rwc") as connection:
+                # Asked of SQLite and not of the file's bytes: a kill while the tables were being
+                # written leaves a journal, and reading anything rolls the file back to nothing.
+                if not _version(connection):
+                    create_tables(connection, about)
         return cls.open(where)
 
     @classmethod
@@ -99,14 +102,16 @@ class Store:
             If it cannot be read, or not written without `read_only`.
         """
         where = Path(path).absolute()
+        missing = f"{where} does not exist or is empty: make it with vladkit index SOURCE -o {path}"
         if not check_file(where):
-            raise FileFormatError(
-                f"{where} does not exist or is empty: make it with vladkit index SOURCE -o {path}"
-            )
+            raise FileFormatError(missing)
         with _translated(where, "open"):
             if read_only:
                 return cls(where, _open_reading(where), read_only=True)
             connection = _connect(where, "rw")
+            if not _version(connection):
+                connection.close()
+                raise FileFormatError(missing)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -142,7 +147,10 @@ class Store:
 
     def about(self) -> dict[str, Any]:
         """Everything that is kept about the collection as a whole, by name."""
-        return {name: json.loads(value) for name, value in self._rows("SELECT * FROM about")}
+        try:
+            return {name: json.loads(value) for name, value in self._rows("SELECT * FROM about")}
+        except ValueError as error:
+            raise FileFormatError(f"{self.path} is damaged: {error}") from error
 
     def set_about(self, **values: Any) -> None:
         """Keep JSON-able values by name; within `writing`."""
@@ -291,6 +299,11 @@ class Store:
                 yield np.array([i for i, _ in rows], np.int64), vector_nD
 
 
+def _version(connection: sqlite3.Connection) -> int:
+    """The format version; 0 for an empty database."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
@@ -333,6 +346,11 @@ def _translated(path: Path, verb: str) -> Iterator[None]:
     """SQLite's errors as ours, with the file's name and what to do."""
     try:
         yield
+    except sqlite3.ProgrammingError as error:
+        raise StorageError(
+            f"cannot {verb} {path}: a collection is used by the thread that opened it, until it "
+            f"is closed ({error}); open it once more for another thread"
+        ) from error
     except sqlite3.OperationalError as error:
         text = str(error)
         hint = next((h for key, h in _HINTS.items() if key in text), text)

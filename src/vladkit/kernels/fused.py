@@ -85,13 +85,13 @@ def _share_views(
     groups = min(t, max(_GROUPS * n_jobs, batch.n_local // 4096))
     fence = np.arange(groups + 1) * t // max(groups, 1)
     ticket = np.zeros(1, np.int64)
-    bad = np.full(n_jobs, -1, np.int64)
+    bad = np.full(min(n_jobs, groups), -1, np.int64)
 
     def run(i: int) -> None:
         arrays = batch.local_Nf, batch.start_T, fence, ticket
         bad[i] = _accumulate_groups(*arrays, *codebook, residual_tkf, count_tk)
 
-    for_each(run, min(n_jobs, groups), n_jobs)
+    for_each(run, len(bad), n_jobs)
     if (bad >= 0).any():
         batch.raise_not_finite(int(bad[bad >= 0].min()))
 

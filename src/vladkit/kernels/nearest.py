@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vladkit.axes import FloatArray, Int64Array
+from vladkit.errors import NonFiniteError
 
 __all__ = ["centered_codebook", "nearest"]
 
@@ -37,7 +38,8 @@ def centered_codebook(centroid_kf: FloatArray) -> tuple[FloatArray, FloatArray]:
 def nearest(local_Nf: FloatArray, centroid_kf: FloatArray) -> Int64Array:
     """Label of each descriptor: its nearest centroid by L2, ties to the lowest index.
 
-    The scores exist for a block of rows at a time (about 4 MB), never whole.
+    The scores exist for a block of rows at a time (about 4 MB), never whole; NonFiniteError is
+    raised where they overflow.
     """
     n = len(local_Nf)
     k = len(centroid_kf)
@@ -45,7 +47,13 @@ def nearest(local_Nf: FloatArray, centroid_kf: FloatArray) -> Int64Array:
     label_N = np.empty(n, np.int64)
     step = max(16, 2**20 // k)
     for begin in range(0, n, step):
-        score_Nk = local_Nf[begin : begin + step] @ direction_kf.T
-        score_Nk += bias_k
-        np.argmax(score_Nk, axis=1, out=label_N[begin : begin + step])
+        with np.errstate(over="ignore", invalid="ignore"):
+            score_Nk = local_Nf[begin : begin + step] @ direction_kf.T
+            score_Nk += bias_k
+        label = np.argmax(score_Nk, axis=1, out=label_N[begin : begin + step])
+        if not np.isfinite(score_Nk[np.arange(len(label)), label]).all():
+            raise NonFiniteError(
+                f"products of descriptors and centroids overflow {local_Nf.dtype}: "
+                "scale the descriptors, or pass float64"
+            )
     return label_N
