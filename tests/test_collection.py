@@ -32,6 +32,7 @@ from vladkit.errors import (
     StorageError,
 )
 from vladkit.evaluate import GroundTruth, Query
+from vladkit.extraction import extract
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 
@@ -105,6 +106,30 @@ class TestSearch:
         cv2.imwrite(str(tmp_path / "q.png"), photo("motorcycle_right"))
         with Collection.open(file) as collection:
             assert collection.search(tmp_path / "q.png")[0].path == "motorcycle_left.jpg"
+
+    @pytest.mark.parametrize("quarter", [0, 1, 2])
+    @pytest.mark.parametrize("weights", [(0.25, 0.1), (1.0, 0.0), (0.0, 1.0)])
+    def test_turned_features_are_those_of_the_turned_picture(self, tmp_path, quarter, weights):
+        # cv2's codes 0, 1, 2 turn by one, two, three quarters clockwise
+        cv2.imwrite(str(tmp_path / "q.png"), photo("coffee"))
+        cv2.imwrite(str(tmp_path / "turned.png"), cv2.rotate(photo("coffee"), quarter))
+        recipe = {"n_clusters": 16, "orientation": weights[0], "position": weights[1]}
+        with Collection.create(tmp_path / "c", **recipe) as collection:
+            collection.add([tmp_path / "q.png"])
+            files = [str(tmp_path / name) for name in ("q.png", "turned.png")]
+            features = [extract(collection.extractor, file) for file in files]
+            query_qvD = collection.query_vectors(features)
+        cosine_v = query_qvD[0] @ query_qvD[1, 0]
+        assert np.argmax(cosine_v) == quarter + 1
+        assert cosine_v[quarter + 1] > 0.5
+
+    def test_a_query_on_its_side(self, photos, tmp_path):
+        with Collection.open(photos[0]) as collection:
+            for name in ("coffee", "rocket", "chelsea"):
+                cv2.imwrite(str(tmp_path / "q.png"), cv2.rotate(photo(name), 0))
+                first, second = collection.search(tmp_path / "q.png", top=2)
+                assert first.path == f"{name}.jpg"
+                assert second.score < first.score / 3
 
     def test_itself_is_found_with_score_one(self, photos):
         file, folder = photos
