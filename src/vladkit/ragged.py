@@ -97,6 +97,15 @@ class Ragged:
         return cls._from_parts(part, f, dtype)
 
     @classmethod
+    def _uniform(cls, local_Nf: AnyArray, t: int, l: int) -> Ragged:
+        self = object.__new__(cls)
+        self._part = None
+        self._local_Nf = local_Nf
+        self.start_T = np.arange(0, t * l + 1, l) if l else np.zeros(t + 1, np.int64)
+        self._set_dtype(local_Nf.dtype, local_Nf.shape[1])
+        return self
+
+    @classmethod
     def _from_parts(cls, part: list[AnyArray], f: int, dtype: np.dtype[Any]) -> Ragged:
         self = object.__new__(cls)
         self._part = part
@@ -234,7 +243,7 @@ def as_ragged(local: Any) -> Ragged:
     if f == 0:
         raise ShapeError(f"got an array of shape {array.shape}: descriptors have 0 dimensions")
     if array.flags.c_contiguous:
-        return Ragged(array.reshape(t * l, f), np.arange(t + 1, dtype=np.int64) * l)
+        return Ragged._uniform(array.reshape(t * l, f), t, l)
     return Ragged._from_parts(list(array), f, array.dtype)
 
 
@@ -262,10 +271,11 @@ def as_centroids(centroids: npt.ArrayLike, n_features: int, dtype: np.dtype[Any]
         )
     with np.errstate(over="ignore"):
         centroid_kf: FloatArray = np.ascontiguousarray(centroid, dtype=dtype)
-    bad_k = ~np.isfinite(centroid_kf).all(axis=1)
-    if bad_k.any():
+    finite_kf = np.isfinite(centroid_kf)
+    if not finite_kf.all():
+        bad = int(np.argmin(finite_kf.all(axis=1)))
         raise NonFiniteError(
-            f"centroid {int(np.argmax(bad_k))} holds NaN, infinity or a value too large for "
+            f"centroid {bad} holds NaN, infinity or a value too large for "
             f"{dtype}: train the codebook again on finite descriptors"
         )
     return centroid_kf

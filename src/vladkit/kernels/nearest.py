@@ -28,9 +28,9 @@ def centered_codebook(centroid_kf: FloatArray) -> tuple[FloatArray, FloatArray]:
         ``-(|c'_k|^2 / 2 + m . c'_k)``. Both are computed in float64, then rounded.
     """
     exact_kf = centroid_kf.astype(np.float64)
-    mean_f = exact_kf.mean(axis=0)
+    mean_f = np.add.reduce(exact_kf, axis=0) / len(exact_kf)
     direction_kf = exact_kf - mean_f
-    bias_k = -(0.5 * np.einsum("kf,kf->k", direction_kf, direction_kf) + direction_kf @ mean_f)
+    bias_k = np.einsum("kf,kf->k", direction_kf, -0.5 * direction_kf - mean_f)
     dtype = centroid_kf.dtype
     return direction_kf.astype(dtype), bias_k.astype(dtype)
 
