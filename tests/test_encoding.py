@@ -63,6 +63,21 @@ class TestByHand:
         _, count = aggregate(as_ragged([np.zeros((3, 1))]), [[1.0], [-1.0]], method=method)
         assert count.tolist() == [[3, 0]]
 
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize("k", [8, 16, 40])
+    def test_each_pair_of_equal_centroids(self, method, k, dtype):
+        """Whichever two are equal and nearest, the first gets it: lanes, panels, halves."""
+        if method == ORACLE:
+            k = 5
+        for a in range(k):
+            for b in range(a + 1, k):
+                centroid_kf = np.full((k, 1), 8.0, dtype)
+                centroid_kf[[a, b]] = 1.0
+                _, count = aggregate(
+                    as_ragged(np.ones((1, 3, 1), dtype)), centroid_kf, method=method, n_jobs=1
+                )
+                assert count[0, a] == 3, (a, b)
+
     def test_no_image(self, method):
         assert encode(np.empty((0, 4, 3)), np.ones((2, 3)), method=method).shape == (0, 2, 3)
 

@@ -11,26 +11,21 @@ its size alone and not on the number of threads, so neither does the result, to 
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numba
 import numpy as np
 
 from vladkit.axes import FloatArray, Int64Array
 from vladkit.errors import ParameterError
+from vladkit.kernels.compiled import accumulate, accumulate_groups, width_for
 from vladkit.kernels.nearest import centered_codebook
-from vladkit.kernels.vector import ROWS, add_group, label_tile, take_ticket, width_for
 from vladkit.ragged import Ragged
 from vladkit.workers import for_each
 
 __all__ = ["CHECKS_FINITE", "aggregate"]
 
 CHECKS_FINITE = True
-
-_BLOCK_TILES = 8
-"""Tiles that share one sweep over the centroids: 128 descriptors of 128 float32 are 64 KB, which
-L2 holds, while each panel is read once per block and not once per tile. (4 tiles are 2 % slower,
-2 and 16 within 3 %.)"""
 
 _PIECE_BYTES = 2**20
 """Descriptors converted at a time, and whole images that go together."""
@@ -91,7 +86,7 @@ def _share_views(
 
     def run(i: int) -> None:
         arrays = batch.local_Nf, batch.start_T, fence, ticket
-        bad[i] = _accumulate_groups(*arrays, *codebook, residual_tkf, count_tk)
+        bad[i] = accumulate_groups(*arrays, *codebook, residual_tkf, count_tk)
 
     for_each(run, len(bad), n_jobs)
     if (bad >= 0).any():
@@ -124,7 +119,7 @@ def _share_pieces(
         if row_start:
             out_tkf, out_tk = np.empty_like(out_tkf), np.empty_like(out_tk)
             extra[i] = out_tkf, out_tk
-        bad = _accumulate(local_Nf, start_T, *codebook, out_tkf, out_tk)
+        bad = accumulate(local_Nf, start_T, *codebook, out_tkf, out_tk)
         if bad >= 0:
             batch.raise_not_finite(int(batch.start_T[start]) + row_start + bad)
 
@@ -136,7 +131,7 @@ def _share_pieces(
 
 
 def _pack(centroid_kf: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The centred codebook in panels (see `vladkit.kernels.vector`); spare lanes never win."""
+    """The centred codebook in panels (see `vladkit.kernels.compiled`); spare lanes never win."""
     k, f = centroid_kf.shape
     width = width_for(centroid_kf.dtype)
     direction_kf, bias_k = centered_codebook(centroid_kf)
@@ -172,106 +167,3 @@ def _pieces(batch: Ragged, most_rows: int) -> list[tuple[int, int, int, int | No
         pieces.append((i, max(i + 1, end), 0, None))
         i = max(i + 1, end)
     return pieces
-
-
-def _compile(function: Any) -> Any:
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no place where a cache file may be written: compile each time
-        return numba.njit(nogil=True)(function)
-
-
-@_compile
-def _accumulate(  # type: ignore[no-untyped-def]
-    local_Nf, start_T, centroid_kf, panel, bias, width, residual_tkf, count_tk
-):
-    """Residuals of all rows summed into their image's block; -1, or the first bad row.
-
-    Reads local_Nf, start_T, centroid_kf, panel, bias (float arrays of one dtype, all
-    C-contiguous; `width` lanes a panel); writes all of residual_tkf and count_tk.
-    """
-    n, f = local_Nf.shape
-    k = centroid_kf.shape[0]
-    n_panels = bias.shape[0] // width
-    residual_bf = residual_tkf.reshape(-1, f)
-    block = _BLOCK_TILES * ROWS
-    best = np.empty(block * width, local_Nf.dtype)
-    label = np.empty(block * width, np.int32)
-    nearest = np.empty(block, np.int64)
-    # The rows of a block that one centroid gets, as a chain: first[centroid], following[row], ...
-    first = np.full(k, -1, np.int64)
-    following = np.empty(block, np.int64)
-    used = np.empty(block, np.int64)
-    image = -1
-    end = 0  # of the current image: each block is zeroed when its turn comes, and is then in cache
-    for begin in range(0, n, block):
-        rows = min(block, n - begin)
-        tiles = (rows + ROWS - 1) // ROWS
-        for p in range(n_panels):
-            for tile in range(tiles):
-                row = begin + tile * ROWS
-                label_tile(
-                    local_Nf, row, n - 1, f, panel, p, n_panels, bias, best, label, tile, nearest
-                )
-        i = 0
-        while i < rows:
-            while begin + i >= end:
-                image += 1
-                end = start_T[image + 1]
-                residual_tkf[image] = 0
-                count_tk[image] = 0
-            stop = min(rows, end - begin)
-            n_used = 0
-            for r in range(stop - 1, i - 1, -1):  # backwards, so that chains run forwards
-                j = nearest[r]
-                if j < 0:
-                    return begin + _first_negative(nearest, i, stop)
-                following[r] = first[j]
-                if first[j] < 0:
-                    used[n_used] = j
-                    n_used += 1
-                first[j] = r
-                count_tk[image, j] += 1
-            for u in range(n_used):
-                j = used[u]
-                add_group(
-                    residual_bf, image * k + j, local_Nf, begin, first[j], following,
-                    centroid_kf, j, f,
-                )  # fmt: skip
-                first[j] = -1
-            i = stop
-    residual_tkf[image + 1 :] = 0  # images without descriptors at the end
-    count_tk[image + 1 :] = 0
-    return -1
-
-
-@_compile
-def _accumulate_groups(  # type: ignore[no-untyped-def]
-    local_Nf, start_T, fence, ticket, centroid_kf, panel, bias, width, residual_tkf, count_tk
-):
-    """`_accumulate` for groups of images, ``fence[i]`` to ``fence[i + 1]``, while there are any.
-
-    Several threads run this at once with the same arguments. -1, or a bad row of local_Nf.
-    """
-    while True:
-        i = take_ticket(ticket)
-        if i >= len(fence) - 1:
-            return -1
-        a, b = fence[i], fence[i + 1]
-        bad = _accumulate(
-            local_Nf[start_T[a] : start_T[b]],
-            start_T[a : b + 1] - start_T[a],
-            centroid_kf, panel, bias, width,
-            residual_tkf[a:b],
-            count_tk[a:b],
-        )  # fmt: skip
-        if bad >= 0:
-            return start_T[a] + bad
-
-
-@numba.njit
-def _first_negative(values, start, stop):  # type: ignore[no-untyped-def]
-    for i in range(start, stop):
-        if values[i] < 0:
-            return i
-    return -1

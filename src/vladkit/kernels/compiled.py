@@ -1,13 +1,17 @@
-"""Two vector programs that LLVM's own vectoriser does not find, written out for it.
+"""What the fused kernel compiles: labels and sums of a run of images, and the vector code inside.
 
-The fused kernel wants one thing that plain Numba cannot say: *keep this tile of scores in
-registers until the arg-max has looked at it*. As loops over arrays, LLVM either spills the
-scores or reduces along f, which costs a horizontal sum per score: 0.5 to 0.9 of the speed
-(docs/why.md has the table). So the tile is built here from LLVM vector values. They are not
-tied to a machine: LLVM splits a vector of 16 into 2 x 8 or 4 x 4 where registers are narrower.
+The kernel wants one thing that plain Numba cannot say: *keep this tile of scores in registers
+until the arg-max has looked at it*. As loops over arrays, LLVM either spills the scores or
+reduces along f, which costs a horizontal sum per score: 0.5 to 0.9 of the speed (docs/why.md
+has the table). So the tile is built here from LLVM vector values. They are not tied to a
+machine: LLVM splits a vector of 16 into 2 x 8 or 4 x 4 where registers are narrower.
 
 Layout: `panel` holds the centroids in panels of WIDTH, panel p being an (f, WIDTH) block, so
 that one load brings one dimension of WIDTH centroids, and each score sits in its own lane.
+
+All of it is in one file because Numba keeps compiled code for as long as *this file's* text is
+the same, whatever becomes of files that it imports: code compiled from an older neighbour
+would outlive an upgrade.
 """
 
 from __future__ import annotations
@@ -15,24 +19,30 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.binding
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["ROWS", "add_group", "label_tile", "take_ticket", "width_for"]
+__all__ = ["accumulate", "accumulate_groups", "width_for"]
 
 _features = llvmlite.binding.get_host_cpu_features()
 _REGISTER_BITS = 512 if _features.get("avx512f") else 256 if _features.get("avx") else 128
 
-ROWS: int = 16 if _features.get("avx512f") or not _features.get("sse2") else 12
+_ROWS: int = 16 if _features.get("avx512f") or not _features.get("sse2") else 12
 """Descriptors per tile, one accumulator register each: 16 of 32 registers (AVX-512, ARM) or
 12 of 16 (older x86) leave room for the centroid panel and keep the multiply-add units busy
 over their latency of 4."""
 
-_GROUP = 8 if ROWS == 16 else 4
+_GROUP = 8 if _ROWS == 16 else 4
 """Registers of a group's sum, and as many of its centroid: half of what there are."""
+
+_BLOCK_TILES = 8
+"""Tiles that share one sweep over the centroids: 128 descriptors of 128 float32 are 64 KB, which
+L2 holds, while each panel is read once per block and not once per tile. (4 tiles are 2 % slower,
+2 and 16 within 3 %.)"""
 
 _INDEX = ir.IntType(64)
 _LABEL = ir.IntType(32)
@@ -72,7 +82,10 @@ class _Program:
     def splat(self, value: Any, vector: Any) -> Any:
         empty = ir.Constant(vector, ir.Undefined)
         first = self.builder.insert_element(empty, value, ir.Constant(_LABEL, 0))
-        return self.builder.shuffle_vector(first, empty, ir.Constant(self.labels, [0] * self.width))
+        return self.shuffle(first, empty, [0] * self.width)
+
+    def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
+        return self.builder.shuffle_vector(a, b, ir.Constant(self.labels, lanes))
 
     def call(self, name: str, result: Any, arguments: list[Any], **flags: Any) -> Any:
         kind = ir.FunctionType(result, [a.type for a in arguments])
@@ -89,22 +102,58 @@ class _Program:
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         return self.call(f"llvm.fmuladd.v{self.width}f{self.bits}", self.floats, [a, b, c])
 
-    def best_lane(self, score: Any, label: Any) -> Any:
-        """Label of the highest score, the lowest among equals; -1 if it is not finite."""
-        shape = f"v{self.width}"
-        top = self.call(
-            f"llvm.vector.reduce.fmax.{shape}f{self.bits}",
-            self.scalar, [score], fastmath=("nnan", "nsz"),
-        )  # fmt: skip
-        is_top = self.builder.fcmp_ordered("==", score, self.splat(top, self.floats))
-        none = ir.Constant(self.labels, [2**31 - 1] * self.width)
-        lowest = self.call(
-            f"llvm.vector.reduce.smin.{shape}i32",
-            _LABEL, [self.builder.select(is_top, label, none)],
-        )  # fmt: skip
-        finite = self.builder.fcmp_ordered("<", top, ir.Constant(self.scalar, float("inf")))
-        bad = ir.Constant(_LABEL, -1)
-        return self.builder.sext(self.builder.select(finite, lowest, bad), _INDEX)
+    def best_lanes(self, scores: list[Any], labels: list[Any], in_order: bool) -> Any:
+        """Label of the highest score in each of `width` vectors, as one vector of labels.
+
+        The lowest among equals; -1 where the highest is not finite. `in_order`: labels rise
+        from lane to lane, so that the lower lane decides between equals.
+
+        Two vectors are merged into one of the winners between neighbours of each, those into
+        one, and so on: .72 -> .66 ms for the labels of 32,768 x 64 float32 and k = 16, where
+        each vector by itself was reduced to its highest lane.
+        """
+        builder = self.builder
+        step = 1
+        while len(scores) > 1:
+            pairs = list(zip(scores[::2], scores[1::2], labels[::2], labels[1::2], strict=True))
+            even, odd = (self._neighbours(step, first) for first in (0, 1))
+            scores, labels = [], []
+            for a, b, label_a, label_b in pairs:
+                low, low_label = self.shuffle(a, b, even), self.shuffle(label_a, label_b, even)
+                high, high_label = self.shuffle(a, b, odd), self.shuffle(label_a, label_b, odd)
+                wins = builder.fcmp_ordered(">", high, low)
+                if not in_order:
+                    equal = builder.fcmp_ordered("==", high, low)
+                    lower = builder.icmp_signed("<", high_label, low_label)
+                    wins = builder.or_(wins, builder.and_(equal, lower))
+                scores.append(builder.select(wins, high, low))
+                labels.append(builder.select(wins, high_label, low_label))
+            step *= 2
+        infinity = ir.Constant(self.floats, [float("inf")] * self.width)
+        lowest = ir.Constant(self.floats, [float("-inf")] * self.width)
+        finite = builder.and_(
+            builder.fcmp_ordered("<", scores[0], infinity),
+            builder.fcmp_ordered(">", scores[0], lowest),
+        )
+        return builder.select(finite, labels[0], ir.Constant(self.labels, [-1] * self.width))
+
+    def _neighbours(self, step: int, first: int) -> list[int]:
+        """Every other lane, from `first` on, of two vectors, each merged from `step` vectors.
+
+        Lanes within 128 bits come first, those of the second vector beside those of the
+        first there, then whole 128 bits: such shuffles cost the least. The winners end in
+        the order of the vectors.
+        """
+        unit = 128 // self.bits
+        if step < unit:
+            return [
+                begin + lane
+                for part in range(0, self.width, unit)
+                for begin in (part, part + self.width)
+                for lane in range(first, unit, 2)
+            ]
+        units = range(first * unit, 2 * self.width, 2 * unit)
+        return [begin + lane for begin in units for lane in range(unit)]
 
 
 def _address(context: Any, builder: Any, signature: Any, arguments: Any, i: int) -> Any:
@@ -112,17 +161,17 @@ def _address(context: Any, builder: Any, signature: Any, arguments: Any, i: int)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def label_tile(
+def _label_tile(
     typing_context: Any, local: Any, row: Any, last: Any, f: Any, panel: Any, p: Any,
     n_panels: Any, bias: Any, best: Any, label: Any, tile: Any, nearest: Any,
 ) -> Any:  # fmt: skip
     """``label_tile(local_Nf, row, last, f, panel, p, n_panels, bias, best, label, tile, nearest)``.
 
-    Scores of descriptors `row` to ``row + ROWS`` (those past `last` repeat it) against panel
+    Scores of descriptors `row` to ``row + _ROWS`` (those past `last` repeat it) against panel
     `p`; then, lane by lane, where a score beats the best of the panels before, it and its label
-    take their place in best and label, (tiles x ROWS x WIDTH). Strictly greater, so that earlier
+    take their place in best and label, (tiles x _ROWS x WIDTH). Strictly greater, so that earlier
     panels win ties; a NaN score never wins. After the last panel the lanes are compared, and
-    ``nearest[tile * ROWS + i]`` is the label of descriptor i, the lowest among equal scores.
+    ``nearest[tile * _ROWS + i]`` is the label of descriptor i, the lowest among equal scores.
 
     It is -1 if no score is finite. A NaN or infinite descriptor leaves no finite score, whatever
     the centroids: each product is then infinite or (times 0) NaN. That is how the kernel finds
@@ -141,7 +190,7 @@ def label_tile(
         _, row, last, f, _, p, n_panels, _, _, _, tile, _ = arguments
         tile_at = at(local_at, builder.mul(row, f))
         row_at = []
-        for i in range(ROWS):
+        for i in range(_ROWS):
             r = builder.add(row, index(i))
             r = builder.select(builder.icmp_signed("<", r, last), r, last)
             row_at.append(at(local_at, builder.mul(r, f)))
@@ -155,24 +204,24 @@ def label_tile(
         builder.branch(loop)
         builder.position_at_end(loop)
         j = builder.phi(_INDEX)
-        score = [builder.phi(program.floats) for _ in range(ROWS)]
+        score = [builder.phi(program.floats) for _ in range(_ROWS)]
         column = program.load(at(panel_at, builder.mul(j, index(width))), program.floats, bits)
         total = [
             program.multiply_add(
                 program.splat(builder.load(at(row_at[i], j)), program.floats), column, score[i]
             )
-            for i in range(ROWS)
+            for i in range(_ROWS)
         ]
         # While this tile is computed, the next is fetched, a line or two with each dimension:
         # 13.9 -> 10.2 ms for 64,000 x 128 float32 and k = 64, 3.3 -> 1.6 ms for 32,768 x 64
         # float64 and k = 16. (Into L1 instead of L2: no faster, and slower at f = 768.)
-        ahead = builder.mul(builder.add(j, f), index(ROWS))
-        for line in range(0, ROWS * bits // 8, 64):
+        ahead = builder.mul(builder.add(j, f), index(_ROWS))
+        for line in range(0, _ROWS * bits // 8, 64):
             program.prefetch(at(tile_at, builder.add(ahead, index(line * 8 // bits))))
         following = builder.add(j, index(1))
         j.add_incoming(index(0), before)
         j.add_incoming(following, loop)
-        for i in range(ROWS):
+        for i in range(_ROWS):
             score[i].add_incoming(start, before)
             score[i].add_incoming(total[i], loop)
         builder.cbranch(builder.icmp_signed("<", following, f), loop, after)
@@ -184,8 +233,8 @@ def label_tile(
         )
         none = ir.Constant(program.floats, [float("-inf")] * width)
         nobody = ir.Constant(program.labels, [-1] * width)
-        slot = [builder.mul(builder.add(builder.mul(tile, index(ROWS)), index(i)), index(width))
-                for i in range(ROWS)]  # fmt: skip
+        slot = [builder.mul(builder.add(builder.mul(tile, index(_ROWS)), index(i)), index(width))
+                for i in range(_ROWS)]  # fmt: skip
 
         def compete(i: int, old: Any, old_label: Any) -> tuple[Any, Any]:
             wins = builder.fcmp_ordered(">", total[i], old)
@@ -195,9 +244,18 @@ def label_tile(
             program.store(won[0], at(best_at, slot[i]), bits)
             program.store(won[1], at(label_at, slot[i]), 32)
 
-        def decide(i: int, won: tuple[Any, Any]) -> None:
-            place = builder.add(builder.mul(tile, index(ROWS)), index(i))
-            builder.store(program.best_lane(*won), at(nearest_at, place))
+        def decide(won: list[tuple[Any, Any]], in_order: bool) -> None:
+            for i in range(0, _ROWS, width):
+                chunk = [won[min(r, _ROWS - 1)] for r in range(i, i + width)]
+                found = program.best_lanes([c[0] for c in chunk], [c[1] for c in chunk], in_order)
+                found = builder.sext(found, ir.VectorType(_INDEX, width))
+                place = builder.add(builder.mul(tile, index(_ROWS)), index(i))
+                if i + width <= _ROWS:
+                    program.store(found, at(nearest_at, place), 64)
+                    continue
+                for r in range(_ROWS - i):
+                    value = builder.extract_element(found, ir.Constant(_LABEL, r))
+                    builder.store(value, at(nearest_at, builder.add(place, index(r))))
 
         def recall(i: int) -> tuple[Any, Any]:
             old = program.load(at(best_at, slot[i]), program.floats, bits)
@@ -207,17 +265,15 @@ def label_tile(
         with builder.if_else(builder.icmp_signed("==", p, index(0))) as (first, later):
             with first, builder.if_else(is_last) as (only, more):
                 with only:
-                    for i in range(ROWS):
-                        decide(i, compete(i, none, nobody))
+                    decide([(compete(i, none, nobody)[0], lane) for i in range(_ROWS)], True)
                 with more:
-                    for i in range(ROWS):
+                    for i in range(_ROWS):
                         keep(i, compete(i, none, nobody))
             with later, builder.if_else(is_last) as (end, more):
                 with end:
-                    for i in range(ROWS):
-                        decide(i, compete(i, *recall(i)))
+                    decide([compete(i, *recall(i)) for i in range(_ROWS)], False)
                 with more:
-                    for i in range(ROWS):
+                    for i in range(_ROWS):
                         keep(i, compete(i, *recall(i)))
         return context.get_dummy_value()
 
@@ -225,7 +281,7 @@ def label_tile(
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def add_group(
+def _add_group(
     typing_context: Any, out: Any, out_row: Any, local: Any, begin: Any, first: Any,
     following: Any, centroid: Any, label: Any, f: Any,
 ) -> Any:  # fmt: skip
@@ -298,7 +354,7 @@ def add_group(
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def take_ticket(typing_context: Any, counter: Any) -> Any:
+def _take_ticket(typing_context: Any, counter: Any) -> Any:
     """``take_ticket(counter)``: what ``counter[0]`` was, and one more is there now; atomic."""
     signature = types.int64(counter)
 
@@ -307,3 +363,106 @@ def take_ticket(typing_context: Any, counter: Any) -> Any:
         return builder.atomic_rmw("add", address, ir.Constant(_INDEX, 1), "monotonic")
 
     return signature, generate
+
+
+def _compile(function: Any) -> Any:
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # no place where a cache file may be written: compile each time
+        return numba.njit(nogil=True)(function)
+
+
+@_compile
+def accumulate(  # type: ignore[no-untyped-def]
+    local_Nf, start_T, centroid_kf, panel, bias, width, residual_tkf, count_tk
+):
+    """Residuals of all rows summed into their image's block; -1, or the first bad row.
+
+    Reads local_Nf, start_T, centroid_kf, panel, bias (float arrays of one dtype, all
+    C-contiguous; `width` lanes a panel); writes all of residual_tkf and count_tk.
+    """
+    n, f = local_Nf.shape
+    k = centroid_kf.shape[0]
+    n_panels = bias.shape[0] // width
+    residual_bf = residual_tkf.reshape(-1, f)
+    block = _BLOCK_TILES * _ROWS
+    best = np.empty(block * width, local_Nf.dtype)
+    label = np.empty(block * width, np.int32)
+    nearest = np.empty(block, np.int64)
+    # The rows of a block that one centroid gets, as a chain: first[centroid], following[row], ...
+    first = np.full(k, -1, np.int64)
+    following = np.empty(block, np.int64)
+    used = np.empty(block, np.int64)
+    image = -1
+    end = 0  # of the current image: each block is zeroed when its turn comes, and is then in cache
+    for begin in range(0, n, block):
+        rows = min(block, n - begin)
+        tiles = (rows + _ROWS - 1) // _ROWS
+        for p in range(n_panels):
+            for tile in range(tiles):
+                row = begin + tile * _ROWS
+                _label_tile(
+                    local_Nf, row, n - 1, f, panel, p, n_panels, bias, best, label, tile, nearest
+                )
+        i = 0
+        while i < rows:
+            while begin + i >= end:
+                image += 1
+                end = start_T[image + 1]
+                residual_tkf[image] = 0
+                count_tk[image] = 0
+            stop = min(rows, end - begin)
+            n_used = 0
+            for r in range(stop - 1, i - 1, -1):  # backwards, so that chains run forwards
+                j = nearest[r]
+                if j < 0:
+                    return begin + _first_negative(nearest, i, stop)
+                following[r] = first[j]
+                if first[j] < 0:
+                    used[n_used] = j
+                    n_used += 1
+                first[j] = r
+                count_tk[image, j] += 1
+            for u in range(n_used):
+                j = used[u]
+                _add_group(
+                    residual_bf, image * k + j, local_Nf, begin, first[j], following,
+                    centroid_kf, j, f,
+                )  # fmt: skip
+                first[j] = -1
+            i = stop
+    residual_tkf[image + 1 :] = 0  # images without descriptors at the end
+    count_tk[image + 1 :] = 0
+    return -1
+
+
+@_compile
+def accumulate_groups(  # type: ignore[no-untyped-def]
+    local_Nf, start_T, fence, ticket, centroid_kf, panel, bias, width, residual_tkf, count_tk
+):
+    """`accumulate` for groups of images, ``fence[i]`` to ``fence[i + 1]``, while there are any.
+
+    Several threads run this at once with the same arguments. -1, or a bad row of local_Nf.
+    """
+    while True:
+        i = _take_ticket(ticket)
+        if i >= len(fence) - 1:
+            return -1
+        a, b = fence[i], fence[i + 1]
+        bad = accumulate(
+            local_Nf[start_T[a] : start_T[b]],
+            start_T[a : b + 1] - start_T[a],
+            centroid_kf, panel, bias, width,
+            residual_tkf[a:b],
+            count_tk[a:b],
+        )  # fmt: skip
+        if bad >= 0:
+            return start_T[a] + bad
+
+
+@numba.njit
+def _first_negative(values, start, stop):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
+        if values[i] < 0:
+            return i
+    return -1
