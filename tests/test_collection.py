@@ -647,6 +647,15 @@ class TestFiles:
             subprocess.run(["umount", disk], check=True)
 
 
+SLOW = """
+import time
+import cv2
+decode = cv2.imdecode
+cv2.imdecode = lambda *a: (time.sleep(0.015), decode(*a))[1]  # so that nobody comes too late
+"""
+
+RUN = "from vladkit.cli import main\nmain()"
+
 KILLED = """
 import sys
 from vladkit import Collection
@@ -685,7 +694,7 @@ class TestKill:
     @pytest.mark.parametrize("at_least", [-1, 0, 1, 33, 90])
     def test_running_again_ends_in_the_same(self, many, undisturbed, tmp_path, at_least):
         path = tmp_path / "c"
-        process = subprocess.Popen([sys.executable, "-c", KILLED, path, many])
+        process = subprocess.Popen([sys.executable, "-c", SLOW + KILLED, path, many])
         seen = self.wait(process, path, at_least)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -727,7 +736,7 @@ class TestKill:
     def test_interrupt_keeps_what_is_committed(self, many, tmp_path):
         path = tmp_path / "c"
         process = subprocess.Popen(
-            [sys.executable, "-m", "vladkit", "index", many, "-o", path, "--n-clusters", "16"],
+            [sys.executable, "-c", SLOW + RUN, "index", many, "-o", path, "--n-clusters", "16"],
             stderr=subprocess.PIPE,
             text=True,
         )
