@@ -654,7 +654,12 @@ decode = cv2.imdecode
 cv2.imdecode = lambda *a: (time.sleep(0.015), decode(*a))[1]  # so that nobody comes too late
 """
 
-RUN = "from vladkit.cli import main\nmain()"
+RUN = """
+import signal
+from vladkit.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is started without
+main()
+"""
 
 KILLED = """
 import sys
@@ -743,7 +748,7 @@ class TestKill:
         self.wait(process, path, 33)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
-        assert process.returncode == 130
+        assert process.returncode == 130, stderr
         assert "run again to go on" in stderr
         assert "Traceback" not in stderr
         assert sorted(p.name for p in tmp_path.iterdir()) == ["c"]
