@@ -23,7 +23,7 @@ SOURCE = ROOT / "src" / "vladkit"
 FLOORS = [
     ["errors", "axes"],
     ["ragged", "workers", "safe_write", "normalize", "evaluate"],
-    ["kernels"],
+    ["kernels", "kinds"],
     ["encoding", "features", "collection"],
     ["codebook", "discover"],
     ["estimators", "extraction"],

@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vladkit.encoding import encode
+    from vladkit.encoding import encode, segment_sum
     from vladkit.estimators import VLAD
     from vladkit.pipeline import Collection, Hit
     from vladkit.ragged import Ragged
 
-__all__ = ["VLAD", "Collection", "Hit", "Ragged", "__version__", "encode"]
+__all__ = ["VLAD", "Collection", "Hit", "Ragged", "__version__", "encode", "segment_sum"]
 
 __version__ = "0.1.0"
 
@@ -24,6 +24,7 @@ _HOME = {
     "Ragged": "vladkit.ragged",
     "VLAD": "vladkit.estimators",
     "encode": "vladkit.encoding",
+    "segment_sum": "vladkit.encoding",
 }
 
 

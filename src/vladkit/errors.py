@@ -6,6 +6,7 @@ The tree::
     ├── InputError (ValueError)           arrays that cannot be encoded
     │   ├── ShapeError                    wrong number of axes, dimension or offsets
     │   └── NonFiniteError                NaN, infinity, or an overflow on the way
+    ├── MemoryLimitError (MemoryError)    a method that would need more memory than is reasonable
     ├── ParameterError (ValueError)       an option that does not exist or does not fit
     ├── NotFittedError (ValueError, AttributeError)   used before fit
     ├── PictureError (OSError)            a picture that cannot be used: recorded, then skipped
@@ -23,6 +24,7 @@ from __future__ import annotations
 __all__ = [
     "FileFormatError",
     "InputError",
+    "MemoryLimitError",
     "MissingDependencyError",
     "NonFiniteError",
     "NotFittedError",
@@ -50,6 +52,10 @@ class ShapeError(InputError):
 
 class NonFiniteError(InputError):
     """NaN or infinity among the values, or values so large that products overflow."""
+
+
+class MemoryLimitError(VladkitError, MemoryError):
+    """A method would need more memory than it allows itself; nothing was allocated."""
 
 
 class ParameterError(VladkitError, ValueError):

@@ -127,7 +127,7 @@ def _function(step: object) -> Callable[[FloatArray, Int64Array], None]:
 
 
 def _mass(residual_tkf: FloatArray, count_tk: Int64Array) -> None:
-    residual_tkf /= np.maximum(count_tk, 1)[:, :, None].astype(residual_tkf.dtype)
+    residual_tkf /= np.maximum(count_tk, 1e-12)[:, :, None].astype(residual_tkf.dtype)
 
 
 def _ssr(residual_tkf: FloatArray, count_tk: Int64Array) -> None:

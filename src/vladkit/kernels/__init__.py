@@ -1,48 +1,123 @@
 """The ways of computing residual sums: one file per way, one signature.
 
-Every kernel module has ``aggregate(batch, centroid_kf, n_jobs)``, which returns
+A kernel module has
 
-residual_tkf : (t, k, f), ``batch.float_dtype``
-    Sum over the image's descriptors with label k of (descriptor - centroid).
-count_tk : (t, k), int64
-    How many descriptors those are.
+``segment_sum(values_Nf, segment_N, n_segments, n_jobs)`` -> total_sf : (n_segments, f)
+    Rows summed into segments. Both dtypes are final: the sum has that of the values.
+``aggregate(batch, centroid_kf, n_jobs)`` -> residual_tkf, count_tk
+    Sum over the image's descriptors with label k of (descriptor - centroid), (t, k, f) in
+    ``batch.float_dtype``, and how many those are, (t, k) int64. A module without it is a way to
+    sum, and `vladkit.kernels.buckets` does the rest.
+``aggregate_soft(batch, centroid_kf, alpha, n_jobs)`` -> residual_tkf, mass_tk
+    The same where each descriptor belongs to every centroid by a weight, in some of them.
+``encode(local, centroids, alpha)``, ``segment_sum_of(values, segment, n_segments)``
+    Arrays of the library's own kind in and out, checked: in `torch` and `jax`.
+``CHECKS_FINITE``
+    True where `aggregate` finds NaN and infinity on the way (then it raises NonFiniteError) and
+    does not rely on the caller to have looked.
 
-and ``CHECKS_FINITE``: whether it finds NaN and infinity on the way (then it raises
-NonFiniteError) or relies on the caller to have looked. Kernels validate nothing else:
-`vladkit.ragged` has.
+Kernels validate nothing else: `vladkit.ragged` has.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
-from vladkit.axes import FloatArray, Int64Array
-from vladkit.errors import ParameterError
+from vladkit.axes import AnyArray, FloatArray, Int64Array
+from vladkit.errors import MissingDependencyError, ParameterError
 from vladkit.ragged import Ragged
 
-__all__ = ["METHODS", "Kernel", "load"]
+__all__ = ["METHODS", "SOFT_METHODS", "Kernel", "for_own_arrays", "load"]
 
-METHODS: tuple[str, ...] = ("loop", "reduceat", "fused")
+METHODS: tuple[str, ...] = (
+    "loop", "mask", "scatter", "cumsum", "reduceat", "sparse", "fused", "jax", "torch",
+)  # fmt: skip
+
+SOFT_METHODS: tuple[str, ...] = ("loop", "fused", "jax", "torch")
 
 
-class Kernel(Protocol):
-    """What a kernel module offers."""
+class Aggregate(Protocol):
+    """Residual sums and counts."""
 
-    CHECKS_FINITE: bool
+    def __call__(
+        self, batch: Ragged, centroid_kf: FloatArray, n_jobs: int
+    ) -> tuple[FloatArray, Int64Array]: ...
+
+
+class AggregateSoft(Protocol):
+    """Weighted residual sums and masses."""
+
+    def __call__(
+        self, batch: Ragged, centroid_kf: FloatArray, alpha: float, n_jobs: int
+    ) -> tuple[FloatArray, FloatArray]: ...
+
+
+class SegmentSum(Protocol):
+    """Rows summed into segments."""
+
+    def __call__(
+        self, values_Nf: AnyArray, segment_N: Int64Array, n_segments: int, n_jobs: int
+    ) -> AnyArray: ...
+
+
+class OwnArrays(Protocol):
+    """What `torch` and `jax` offer besides, for arrays of their own."""
 
     @staticmethod
-    def aggregate(
-        batch: Ragged, centroid_kf: FloatArray, n_jobs: int
-    ) -> tuple[FloatArray, Int64Array]:
-        """Residual sums and counts."""
-        ...
+    def encode(local: Any, centroids: Any, alpha: float | None) -> Any:
+        """Residual sums of a (t, l, f) array or a list of (l_i, f), checked here."""
+
+    @staticmethod
+    def segment_sum_of(values: Any, segment: Any, n_segments: int) -> Any:
+        """Rows (N, ...) summed into segments, checked here."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a kernel module offers."""
+
+    aggregate: Aggregate
+    segment_sum: SegmentSum
+    aggregate_soft: AggregateSoft | None
+    checks_finite: bool
 
 
 def load(method: str) -> Kernel:
-    """Import one kernel, and nothing that the others need."""
+    """Import one kernel, and nothing that the others need.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such method.
+    MissingDependencyError
+        If it needs a library that is not installed; says how to install it.
+    """
     if method not in METHODS:
         raise ParameterError(
             f"method={method!r} is not known: use one of {', '.join((*METHODS, 'auto'))}"
         )
-    return cast(Kernel, import_module(f"vladkit.kernels.{method}"))
+    try:
+        module = import_module(f"vladkit.kernels.{method}")
+    except ImportError as error:
+        if error.name not in (method, f"{method}lib"):
+            raise
+        raise MissingDependencyError(
+            f"method={method!r} needs {method}, which is not installed: "
+            f"pip install 'vladkit[{method}]'",
+            name=error.name,
+        ) from error
+    aggregate = getattr(module, "aggregate", None)
+    if aggregate is None:
+        buckets = import_module("vladkit.kernels.buckets")
+        aggregate = partial(buckets.aggregate_by, module.segment_sum)
+    soft = getattr(module, "aggregate_soft", None)
+    finite = getattr(module, "CHECKS_FINITE", False)
+    return Kernel(aggregate, module.segment_sum, soft, finite)
+
+
+def for_own_arrays(kind: str) -> OwnArrays:
+    """The module for arrays of torch or jax, which is imported then: they are its own."""
+    return cast(OwnArrays, import_module(f"vladkit.kernels.{kind}"))

@@ -11,19 +11,21 @@ its size alone and not on the number of threads, so neither does the result, to 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numba
 import numpy as np
 
-from vladkit.axes import FloatArray, Int64Array
-from vladkit.errors import ParameterError
+from vladkit.axes import AnyArray, FloatArray, Int64Array
+from vladkit.errors import NonFiniteError, ParameterError
+from vladkit.kernels import loops
 from vladkit.kernels.compiled import accumulate, accumulate_groups, width_for
 from vladkit.kernels.nearest import centered_codebook
 from vladkit.ragged import Ragged
 from vladkit.workers import for_each
 
-__all__ = ["CHECKS_FINITE", "aggregate"]
+__all__ = ["CHECKS_FINITE", "aggregate", "aggregate_soft", "segment_sum"]
 
 CHECKS_FINITE = True
 
@@ -39,11 +41,7 @@ _LONG = 8
 
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
     """Residual sums and counts, on `n_jobs` threads."""
-    if numba.config.DISABLE_JIT:
-        raise ParameterError(
-            "method='fused' is compiled code, and NUMBA_DISABLE_JIT is set: "
-            "unset it, or use method='reduceat'"
-        )
+    _check_compiler()
     k, f = centroid_kf.shape
     residual_tkf = np.empty((len(batch), k, f), batch.float_dtype)
     count_tk = np.empty((len(batch), k), np.int64)
@@ -52,8 +50,79 @@ def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[Floa
     if batch.is_ready() and not _has_long(batch, _LONG * most_rows):
         _share_views(batch, codebook, n_jobs, residual_tkf, count_tk)
     else:
-        _share_pieces(batch, codebook, n_jobs, most_rows, residual_tkf, count_tk)
+
+        def sums(local_Nf: FloatArray, start_T: Int64Array, *out: AnyArray) -> int:
+            return int(accumulate(local_Nf, start_T, *codebook, *out))
+
+        _share_pieces(batch, sums, n_jobs, most_rows, residual_tkf, count_tk)
     return residual_tkf, count_tk
+
+
+def aggregate_soft(
+    batch: Ragged, centroid_kf: FloatArray, alpha: float, n_jobs: int
+) -> tuple[FloatArray, FloatArray]:
+    """Weighted residual sums and masses, a piece of the batch at a time on `n_jobs` threads.
+
+    The weights of a piece exist at once; their exponentials are NumPy's, which are vectorised.
+    """
+    _check_compiler()
+    k, f = centroid_kf.shape
+    dtype = batch.float_dtype
+    direction_kf, bias_k = centered_codebook(centroid_kf)
+    direction_fk = np.ascontiguousarray(direction_kf.T)
+    mean_f = centroid_kf[0] - direction_kf[0]
+    scale = dtype.type(2 * alpha)
+
+    def sums(
+        local_Nf: FloatArray, start_T: Int64Array, out_tkf: FloatArray, out_tk: AnyArray
+    ) -> int:
+        weight_Nk = np.empty((len(local_Nf), k), dtype)
+        loops.soft_scores(local_Nf, direction_fk, bias_k, scale, weight_Nk)
+        np.exp(weight_Nk, out=weight_Nk)
+        loops.soft_sums(local_Nf, start_T, weight_Nk, direction_kf, mean_f, out_tkf, out_tk)
+        return -1
+
+    residual_tkf = np.empty((len(batch), k, f), dtype)
+    mass_tk = np.empty((len(batch), k), dtype)
+    most_rows = max(64, _PIECE_BYTES // (max(k, f) * dtype.itemsize))
+    _share_pieces(batch, sums, n_jobs, most_rows, residual_tkf, mass_tk)
+    if not np.isfinite(mass_tk).all():
+        raise NonFiniteError(
+            f"products of descriptors and centroids overflow {dtype}: "
+            "scale the descriptors, or pass float64"
+        )
+    return residual_tkf, mass_tk
+
+
+def segment_sum(
+    values_Nf: AnyArray, segment_N: Int64Array, n_segments: int, n_jobs: int = 1
+) -> AnyArray:
+    """Sum rows into segments: a counting sort of their numbers, then each segment's rows.
+
+    Threads take ranges of segments with about as many rows each, so nobody adds where another
+    does, and a sum does not depend on their number.
+    """
+    _check_compiler()
+    total_sf = np.empty((n_segments, values_Nf.shape[1]), values_Nf.dtype)
+    order_N, start_S = loops.by_segment(segment_N, n_segments)
+    parts = min(max(1, n_segments), 4 * n_jobs) if n_jobs > 1 else 1
+    fence = np.searchsorted(start_S, np.arange(parts) * len(segment_N) // parts)
+    fence = np.append(np.minimum(fence, n_segments), n_segments)
+    fence[0] = 0
+
+    def run(i: int) -> None:
+        loops.add_rows(values_Nf, order_N, start_S, fence[i], fence[i + 1], total_sf)
+
+    for_each(run, parts, n_jobs)
+    return total_sf
+
+
+def _check_compiler() -> None:
+    if numba.config.DISABLE_JIT:
+        raise ParameterError(
+            "method='fused' is compiled code, and NUMBA_DISABLE_JIT is set: "
+            "unset it, or use method='reduceat'"
+        )
 
 
 def _has_long(batch: Ragged, most_rows: int) -> bool:
@@ -95,19 +164,20 @@ def _share_views(
 
 def _share_pieces(
     batch: Ragged,
-    codebook: _Codebook,
+    sums: Callable[..., int],
     n_jobs: int,
     most_rows: int,
     residual_tkf: FloatArray,
-    count_tk: Int64Array,
+    count_tk: AnyArray,
 ) -> None:
     """Input that has to be converted (uint8, lists, strided), or has very large images.
 
-    It is converted a piece at a time, and the copy still in cache when the kernel reads it.
+    It is converted a piece at a time, and the copy still in cache when the kernel reads it:
+    ``sums(local_Nf, start_T, out_tkf, out_tk)`` writes a piece's, and gives -1 or a bad row.
     """
     pieces = _pieces(batch, most_rows)
     # An image in several pieces: each sums into a block of its own, added up in order below.
-    extra: dict[int, tuple[FloatArray, Int64Array]] = {}
+    extra: dict[int, tuple[FloatArray, AnyArray]] = {}
 
     def run(i: int) -> None:
         start, stop, row_start, row_stop = pieces[i]
@@ -119,7 +189,7 @@ def _share_pieces(
         if row_start:
             out_tkf, out_tk = np.empty_like(out_tkf), np.empty_like(out_tk)
             extra[i] = out_tkf, out_tk
-        bad = accumulate(local_Nf, start_T, *codebook, out_tkf, out_tk)
+        bad = sums(local_Nf, start_T, out_tkf, out_tk)
         if bad >= 0:
             batch.raise_not_finite(int(batch.start_T[start]) + row_start + bad)
 

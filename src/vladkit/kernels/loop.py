@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vladkit.axes import FloatArray, Int64Array
+from vladkit.axes import AnyArray, FloatArray, Int64Array
 from vladkit.ragged import Ragged
 
-__all__ = ["CHECKS_FINITE", "aggregate"]
-
-CHECKS_FINITE = False
+__all__ = ["aggregate", "aggregate_soft", "segment_sum"]
 
 
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
@@ -35,3 +33,39 @@ def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[Floa
 def _nearest(local_f: FloatArray, centroid_kf: FloatArray) -> int:
     distance_k = np.sum((centroid_kf - local_f) ** 2, axis=1)
     return int(np.argmin(distance_k))  # ties: the lowest index
+
+
+def aggregate_soft(
+    batch: Ragged, centroid_kf: FloatArray, alpha: float, n_jobs: int
+) -> tuple[FloatArray, FloatArray]:
+    """Weighted residual sums and masses, image by image and centroid by centroid, in float64."""
+    k, f = centroid_kf.shape
+    centroid_kf = centroid_kf.astype(np.float64)
+    residual_tkf = np.zeros((len(batch), k, f), batch.float_dtype)
+    mass_tk = np.zeros((len(batch), k), batch.float_dtype)
+    for i in range(len(batch)):
+        local_lf = batch.image(i).astype(np.float64)
+        weight_lk = np.array([_soft(v, centroid_kf, alpha) for v in local_lf]).reshape(-1, k)
+        for j in range(k):
+            residual_lf = weight_lk[:, j, None] * (local_lf - centroid_kf[j])
+            residual_tkf[i, j] = np.sum(residual_lf, axis=0)
+            mass_tk[i, j] = np.sum(weight_lk[:, j])
+    return residual_tkf, mass_tk
+
+
+def _soft(local_f: FloatArray, centroid_kf: FloatArray, alpha: float) -> FloatArray:
+    distance_k = np.sum((centroid_kf - local_f) ** 2, axis=1)
+    weight_k: FloatArray = np.exp(-alpha * (distance_k - distance_k.min()))
+    weight_k /= weight_k.sum()
+    return weight_k
+
+
+def segment_sum(
+    values_Nf: AnyArray, segment_N: Int64Array, n_segments: int, n_jobs: int = 1
+) -> AnyArray:
+    """Sum rows into segments, segment after segment; floats are summed in float64."""
+    wide_Nf = values_Nf.astype(np.float64) if values_Nf.dtype.kind == "f" else values_Nf
+    total_sf = np.zeros((n_segments, values_Nf.shape[1]), values_Nf.dtype)
+    for i in range(n_segments):
+        total_sf[i] = np.sum(wide_Nf[segment_N == i], axis=0)
+    return total_sf

@@ -1,0 +1,268 @@
+"""JAX: one jitted step for CPU, GPU and TPU, and few compilations for any number of descriptors.
+
+A ragged batch is cut into chunks of images that are padded to one of a few lengths, powers of 2
+from 128 to 8,192; larger images are cut, and their parts added. A chunk always has the same
+number of rows, so there are at most seven shapes for given f, k and dtype, whatever the data.
+
+NaN is not looked for in arrays of JAX's own: a descriptor that holds one makes its image's sums
+NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from vladkit.axes import AnyArray, FloatArray, Int64Array
+from vladkit.errors import ShapeError
+from vladkit.kinds import to_numpy
+from vladkit.ragged import Ragged, as_centroids
+
+__all__ = [
+    "aggregate",
+    "aggregate_soft",
+    "encode",
+    "n_compiled",
+    "residual_sums",
+    "segment_sum",
+    "segment_sum_of",
+]
+
+_SHORTEST, _LONGEST = 128, 8192
+
+_MOST_SCORES = 2**27
+"""Scores, or residuals, that exist at a time in one step: half a GB in float32."""
+
+
+def residual_sums(
+    local_tlf: Array,
+    centroid_kf: Array,
+    length_t: Array | None = None,
+    alpha: float | Array | None = None,
+) -> tuple[Array, Array]:
+    """Residual sums as a pure function: it can sit inside ``jax.jit``, ``vmap`` and ``grad``.
+
+    Parameters
+    ----------
+    local_tlf : (t, l, f), float
+        float16 and bfloat16 are summed in float32.
+    centroid_kf : (k, f)
+    length_t : (t,), integer, optional
+        How many of each image's l rows count; the others may hold anything finite.
+    alpha : float, optional
+        Soft assignment, ``softmax_k(-alpha |x - c_k|^2)``: differentiable in `local_tlf`,
+        `centroid_kf` and `alpha`. Without it labels are hard, and gradients are those of the
+        sums with the labels held.
+
+    Returns
+    -------
+    residual_tkf : (t, k, f), weight_tk : (t, k)
+        In float32 (float64 for float64, where JAX has it enabled). The weights are masses with
+        `alpha`, else counts.
+    """
+    dtype = jnp.promote_types(local_tlf.dtype, jnp.float32)
+    local_tlf = local_tlf.astype(dtype)
+    centroid_kf = jnp.asarray(centroid_kf, dtype)
+    t, l, f = local_tlf.shape
+    k = len(centroid_kf)
+    counts_tl1 = jnp.ones((t, l, 1), dtype)
+    if length_t is not None:
+        counts_tl1 = (jnp.arange(l) < length_t[:, None])[..., None].astype(dtype)
+    # As in nearest.centered_codebook: with the centroids' mean as origin digits are kept.
+    mean_f = centroid_kf.mean(axis=0)
+    direction_kf = centroid_kf - mean_f
+    bias_k = -(direction_kf * (0.5 * direction_kf + mean_f)).sum(axis=1)
+    exact = partial(jnp.einsum, precision="highest")  # the default is bfloat16 on a TPU
+    score_tlk = exact("tlf,kf->tlk", local_tlf, direction_kf) + bias_k
+    if alpha is not None:
+        weight_tlk = jax.nn.softmax(2 * alpha * score_tlk, axis=-1) * counts_tl1
+    else:
+        label_tl = jnp.argmax(score_tlk, axis=-1)
+        if jax.default_backend() == "cpu":  # a scatter beats a product there, and only there
+            bucket_tl = jnp.arange(t)[:, None] * k + label_tl
+            sums = partial(
+                jax.ops.segment_sum, segment_ids=bucket_tl.reshape(-1), num_segments=t * k
+            )
+            residual_tlf = (local_tlf - centroid_kf[label_tl]) * counts_tl1
+            residual_bf = sums(residual_tlf.reshape(-1, f))
+            return residual_bf.reshape(t, k, f), sums(counts_tl1.reshape(-1)).reshape(t, k)
+        weight_tlk = jax.nn.one_hot(label_tl, k, dtype=dtype) * counts_tl1
+    weight_tk = weight_tlk.sum(axis=1)
+    residual_tkf = exact("tlk,tlf->tkf", weight_tlk, local_tlf - mean_f)
+    return residual_tkf - weight_tk[..., None] * direction_kf, weight_tk
+
+
+_step = jax.jit(residual_sums)
+
+
+def n_compiled() -> int:
+    """How often the step was compiled in this process."""
+    return int(_step._cache_size())  # type: ignore[attr-defined]
+
+
+def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
+    """Residual sums and counts of NumPy arrays, on JAX's default device."""
+    residual_tkf, count_tk = _by_chunks(batch, centroid_kf, None)
+    return residual_tkf, count_tk.astype(np.int64)
+
+
+def aggregate_soft(
+    batch: Ragged, centroid_kf: FloatArray, alpha: float, n_jobs: int
+) -> tuple[FloatArray, FloatArray]:
+    """Weighted residual sums and masses of NumPy arrays, on JAX's default device."""
+    return _by_chunks(batch, centroid_kf, alpha)
+
+
+def _by_chunks(
+    batch: Ragged, centroid_kf: FloatArray, alpha: float | None
+) -> tuple[FloatArray, FloatArray]:
+    k, f = centroid_kf.shape
+    residual_tkf = np.zeros((len(batch), k, f), batch.float_dtype)
+    weight_tk = np.zeros((len(batch), k), batch.float_dtype)
+    with _wide(batch.float_dtype):
+        centroid = jnp.asarray(centroid_kf)
+        pending: list[tuple[list[int], tuple[Array, Array]]] = []
+
+        def collect(at_most: int) -> None:
+            while len(pending) > at_most:
+                images, (residual_gkf, weight_gk) = pending.pop(0)
+                # one image can have several parts in a chunk: += would add only the last
+                np.add.at(residual_tkf, images, np.asarray(residual_gkf)[: len(images)])
+                np.add.at(weight_tk, images, np.asarray(weight_gk)[: len(images)])
+
+        for images, local_glf, length_g in _chunks(batch):
+            pending.append((images, _step(local_glf, centroid, length_g, alpha)))
+            collect(2)  # the device computes while the next chunk is padded
+        collect(0)
+    return residual_tkf, weight_tk
+
+
+def _chunks(batch: Ragged) -> Iterator[tuple[list[int], FloatArray, AnyArray]]:
+    """Images (or parts of large ones), padded to (rows / length, length, f), and their lengths."""
+    rows = _LONGEST if jax.default_backend() == "cpu" else 8 * _LONGEST
+    waiting: dict[int, list[tuple[int, FloatArray]]] = {}
+    for i in range(len(batch)):
+        local_lf = batch.floats(i, i + 1)
+        for begin in range(0, len(local_lf), _LONGEST):
+            part_lf = local_lf[begin : begin + _LONGEST]
+            padded = max(_SHORTEST, 1 << (len(part_lf) - 1).bit_length())
+            group = waiting.setdefault(padded, [])
+            group.append((i, part_lf))
+            if len(group) == rows // padded:
+                yield _padded(group, rows, padded)
+                group.clear()
+    for padded, group in waiting.items():
+        if group:
+            yield _padded(group, rows, padded)
+
+
+def _padded(
+    group: list[tuple[int, FloatArray]], rows: int, padded: int
+) -> tuple[list[int], FloatArray, AnyArray]:
+    first_lf = group[0][1]
+    local_glf = np.zeros((rows // padded, padded, first_lf.shape[1]), first_lf.dtype)
+    length_g = np.zeros(rows // padded, np.int32)
+    for i, (_, part_lf) in enumerate(group):
+        local_glf[i, : len(part_lf)] = part_lf
+        length_g[i] = len(part_lf)
+    return [image for image, _ in group], local_glf, length_g
+
+
+def encode(local: Any, centroids: Any, alpha: float | None) -> Array:
+    """Residual sums (t, k, f) of a (t, l, f) array, also inside ``jax.jit``, or of a list.
+
+    In their dtype if that is floating, else in float32. A list of (l_i, f) goes through the
+    host, where its images are padded: the sizes would otherwise each be compiled for.
+    """
+    if not isinstance(local, Array):
+        list_of_lf = [None if x is None else to_numpy(x, "jax") for x in local]
+        batch = Ragged.from_list(list_of_lf)
+        centroid_kf = as_centroids(np.asarray(centroids), batch.n_features, batch.float_dtype)
+        residual_tkf = jnp.asarray(_by_chunks(batch, centroid_kf, alpha)[0])
+        first = next(x for x in local if x is not None)
+    else:
+        if local.ndim != 3 or local.shape[2] == 0:
+            raise ShapeError(f"got an array of shape {local.shape}, wanted (t, l, f), f >= 1")
+        centroids = jnp.asarray(centroids)
+        f = local.shape[2]
+        if centroids.ndim != 2 or centroids.shape[1] != f or len(centroids) == 0:
+            raise ShapeError(
+                f"centroids have shape {centroids.shape}, wanted (k, f) with f = {f}: "
+                "use one extractor for both"
+            )
+        residual_tkf = _in_groups(local, centroids, alpha)
+        first = local
+    is_float = jnp.issubdtype(first.dtype, jnp.floating)
+    return residual_tkf.astype(first.dtype) if is_float else residual_tkf
+
+
+@jax.jit
+def _in_groups(local_tlf: Array, centroid_kf: Array, alpha: float | None) -> Array:
+    """Groups of images one after the other, where all scores at once would take much memory."""
+    t, l, _ = local_tlf.shape
+    group = max(1, _MOST_SCORES // max(1, l * max(centroid_kf.shape)))
+    if group >= t:
+        return residual_sums(local_tlf, centroid_kf, None, alpha)[0]
+
+    def one(local_lf: Array) -> Array:
+        return residual_sums(local_lf[None], centroid_kf, None, alpha)[0][0]
+
+    residual_tkf: Array = jax.lax.map(one, local_tlf, batch_size=group)
+    return residual_tkf
+
+
+def segment_sum_of(values: Array, segment: Any, n_segments: int) -> Array:
+    """Rows (N, ...) summed into segments; those with a segment that does not exist are dropped.
+
+    float16 and bfloat16 are summed in float32.
+    """
+    segment_N = jnp.asarray(segment)
+    if segment_N.shape != values.shape[:1] or not jnp.issubdtype(segment_N.dtype, jnp.integer):
+        raise ShapeError(
+            f"segment has shape {segment_N.shape} and dtype {segment_N.dtype}, wanted one "
+            f"integer for each of {len(values)} rows"
+        )
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        return jax.ops.segment_sum(values.astype(int), segment_N, n_segments)
+    wide = jnp.promote_types(values.dtype, jnp.float32)
+    return jax.ops.segment_sum(values.astype(wide), segment_N, n_segments).astype(values.dtype)
+
+
+def segment_sum(
+    values_Nf: AnyArray, segment_N: Int64Array, n_segments: int, n_jobs: int = 1
+) -> AnyArray:
+    """Sum rows of a NumPy array into segments.
+
+    Sizes are padded to powers of 4, so that they share compiled code: with rows whose segment
+    does not exist, which JAX drops.
+    """
+    n, f = values_Nf.shape
+    n_rows, n_out = _power_of_4(n), _power_of_4(n_segments)
+    padded_Nf = np.zeros((n_rows, f), values_Nf.dtype)
+    padded_Nf[:n] = values_Nf
+    padded_N = np.full(n_rows, n_out, np.int64)
+    padded_N[:n] = segment_N
+    with _wide(values_Nf.dtype):
+        return np.array(_segment_sum(padded_Nf, padded_N, n_out)[:n_segments])
+
+
+_segment_sum = jax.jit(jax.ops.segment_sum, static_argnums=2)
+
+
+def _power_of_4(n: int) -> int:
+    return int(4 ** np.ceil(np.log(max(n, 64)) / np.log(4)))
+
+
+def _wide(dtype: np.dtype[Any]) -> AbstractContextManager[Any]:
+    """JAX drops to 32 bits unless it is told not to."""
+    if dtype.itemsize < 8:
+        return nullcontext()
+    wide: AbstractContextManager[Any] = jax.enable_x64(True)
+    return wide

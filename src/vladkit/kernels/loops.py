@@ -1,0 +1,138 @@
+"""Plain loops that Numba compiles: rows into segments, and the two products of soft assignment.
+
+Each calls nothing outside this file: Numba would not notice a change there (see
+`vladkit.kernels.compiled`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+__all__ = ["add_rows", "by_segment", "soft_scores", "soft_sums"]
+
+
+def _compile(function: Any) -> Any:
+    # "contract": a product and a sum may become one instruction; nothing is reordered
+    options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no place where a cache file may be written: compile each time
+        return numba.njit(**options)(function)
+
+
+@_compile
+def by_segment(segment_N, n_segments):  # type: ignore[no-untyped-def]
+    """``(order_N, start_S)``: rows sorted by segment, stable, and where each segment starts."""
+    start_S = np.zeros(n_segments + 1, np.int64)
+    for s in segment_N:
+        start_S[s + 1] += 1
+    for s in range(n_segments):
+        start_S[s + 1] += start_S[s]
+    free_s = start_S[:-1].copy()
+    order_N = np.empty(len(segment_N), np.int64)
+    for i in range(len(segment_N)):
+        s = segment_N[i]
+        order_N[free_s[s]] = i
+        free_s[s] += 1
+    return order_N, start_S
+
+
+@_compile
+def add_rows(values_Nf, order_N, start_S, first, last, total_sf):  # type: ignore[no-untyped-def]
+    """Write the sums of segments `first` to `last` (not included); four rows at a time.
+
+    Four at a time because a sum then goes through memory once for four rows: .75 of the time
+    for 65,536 x 64 float32. The order within a segment is that of the rows.
+    """
+    f = values_Nf.shape[1]
+    for s in range(first, last):
+        for j in range(f):
+            total_sf[s, j] = 0
+        i, end = start_S[s], start_S[s + 1]
+        while i + 4 <= end:
+            a, b, c, d = order_N[i], order_N[i + 1], order_N[i + 2], order_N[i + 3]
+            for j in range(f):
+                first_two = total_sf[s, j] + values_Nf[a, j] + values_Nf[b, j]
+                total_sf[s, j] = first_two + values_Nf[c, j] + values_Nf[d, j]
+            i += 4
+        while i < end:
+            for j in range(f):
+                total_sf[s, j] += values_Nf[order_N[i], j]
+            i += 1
+
+
+@_compile
+def soft_scores(local_Nf, direction_fk, bias_k, scale, score_Nk):  # type: ignore[no-untyped-def]
+    """Write ``scale * (x . direction + bias)`` less its maximum over k, for each row x."""
+    n, f = local_Nf.shape
+    k = bias_k.shape[0]
+    for begin in range(0, n, 4):
+        rows = min(4, n - begin)
+        for i in range(rows):
+            for c in range(k):
+                score_Nk[begin + i, c] = bias_k[c]
+        if rows == 4:
+            for j in range(f):
+                x0, x1 = local_Nf[begin, j], local_Nf[begin + 1, j]
+                x2, x3 = local_Nf[begin + 2, j], local_Nf[begin + 3, j]
+                for c in range(k):
+                    direction = direction_fk[j, c]
+                    score_Nk[begin, c] += x0 * direction
+                    score_Nk[begin + 1, c] += x1 * direction
+                    score_Nk[begin + 2, c] += x2 * direction
+                    score_Nk[begin + 3, c] += x3 * direction
+        else:
+            for i in range(rows):
+                for j in range(f):
+                    for c in range(k):
+                        score_Nk[begin + i, c] += local_Nf[begin + i, j] * direction_fk[j, c]
+        for i in range(begin, begin + rows):
+            top = score_Nk[i, 0]
+            for c in range(1, k):
+                top = max(top, score_Nk[i, c])
+            for c in range(k):
+                score_Nk[i, c] = scale * (score_Nk[i, c] - top)
+
+
+@_compile
+def soft_sums(  # type: ignore[no-untyped-def]
+    local_Nf, start_T, weight_Nk, direction_kf, mean_f, residual_tkf, mass_tk
+):
+    """Write ``sum_l w_lk (x_l - c_k)`` and ``sum_l w_lk``; a row of weights is first made to
+    sum to 1. Computed as ``sum_l w_lk (x_l - m) - mass_k (c_k - m)``, m the centroids' mean.
+    """
+    t, k, f = residual_tkf.shape
+    shifted = np.empty((4, f), local_Nf.dtype)
+    for image in range(t):
+        residual_kf, mass_k = residual_tkf[image], mass_tk[image]
+        residual_kf[:] = 0
+        mass_k[:] = 0
+        end = start_T[image + 1]
+        for begin in range(start_T[image], end, 4):
+            rows = min(4, end - begin)
+            for i in range(4):
+                if i >= rows:
+                    shifted[i] = 0
+                    continue
+                total = local_Nf.dtype.type(0)
+                for c in range(k):
+                    total += weight_Nk[begin + i, c]
+                for c in range(k):
+                    weight_Nk[begin + i, c] /= total
+                    mass_k[c] += weight_Nk[begin + i, c]
+                for j in range(f):
+                    shifted[i, j] = local_Nf[begin + i, j] - mean_f[j]
+            b, d, e = min(begin + 1, end - 1), min(begin + 2, end - 1), min(begin + 3, end - 1)
+            for c in range(k):  # rows past the end are 0
+                w0, w1 = weight_Nk[begin, c], weight_Nk[b, c]
+                w2, w3 = weight_Nk[d, c], weight_Nk[e, c]
+                for j in range(f):
+                    residual_kf[c, j] += (w0 * shifted[0, j] + w1 * shifted[1, j]) + (
+                        w2 * shifted[2, j] + w3 * shifted[3, j]
+                    )
+        for c in range(k):
+            for j in range(f):
+                residual_kf[c, j] -= mass_k[c] * direction_kf[c, j]
