@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import pytest
 
-from vladkit.kernels import METHODS
+from vladkit.kernels import METHODS, SOFT_METHODS
 
 ORACLE = "loop"
-WAYS = tuple(m for m in METHODS if m != ORACLE)
+
+
+def _ways(methods: tuple[str, ...]) -> list[Any]:
+    """All methods but the oracle; jax and torch are skipped where they are not installed."""
+    return [
+        pytest.param(m, marks=pytest.mark.skipif(not find_spec(m), reason=f"{m} is not installed"))
+        if m in ("jax", "torch")
+        else m
+        for m in methods
+        if m != ORACLE
+    ]
+
+
+WAYS = _ways(METHODS)
+SOFT_WAYS = _ways(SOFT_METHODS)
 
 
 @dataclass(frozen=True)
@@ -113,3 +129,33 @@ def tolerance(local: Any, centroids: np.ndarray, wanted_tkf: np.ndarray) -> floa
     term = max((np.abs(i).max() for i in images if i.size), default=0.0) + np.abs(centroids).max()
     size = max(float(term), float(np.abs(wanted_tkf).max(initial=0.0)))
     return float(np.finfo(wanted_tkf.dtype).eps) * (2 * np.sqrt(l) + 4) * size
+
+
+def segments(n: int, n_segments: int, shape: tuple[int, ...] = (5,), dtype: str = "float32",
+             low: int = 0, high: int | None = None) -> Case:  # fmt: skip
+    """Unsorted rows for segments `low` to `high`; those before and after stay empty."""
+
+    def make(rng: np.random.Generator) -> tuple[Any, np.ndarray]:
+        values = (rng.normal(size=(n, *shape)) * 50).astype(dtype)
+        return values, rng.integers(low, n_segments if high is None else high, n)
+
+    return Case(f"{n} rows {shape} {dtype}, segments {low}-{high} of {n_segments}", make)
+
+
+SEGMENT_CASES = [
+    (segments(300, 20), 20),
+    (segments(300, 20, dtype="float64"), 20),
+    (segments(300, 20, (), "float64"), 20),
+    (segments(200, 9, (3, 4)), 9),
+    (segments(200, 9, (1,), "int32"), 9),
+    (segments(200, 9, (2,), "uint8"), 9),
+    (segments(200, 9, (2,), "uint64"), 9),
+    (segments(200, 9, (2,), "float16"), 9),
+    (segments(200, 30, low=5, high=20), 30),  # empty at both ends
+    (segments(40, 300), 300),  # most are empty
+    (segments(1, 3), 3),
+    (segments(0, 3), 3),
+    (segments(50, 1, (1,)), 1),
+    (segments(5000, 7, (33,)), 7),  # several blocks of rows for one segment
+    (segments(600, 600, (65,), "float64"), 600),
+]

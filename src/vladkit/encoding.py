@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import Any, Final
@@ -233,7 +234,8 @@ def segment_sum(
     values_Nx, segment_N = _checked_segments(
         to_numpy(values, method), to_numpy(segment, method), n_segments
     )
-    values_Nf = values_Nx.reshape(len(values_Nx), -1)
+    f = math.prod(values_Nx.shape[1:])
+    values_Nf = values_Nx.reshape(len(values_Nx), f)
     if method == "auto":
         method = _choose(values_Nf.size * 16)  # as much work as that many multiply-adds
     threads = resolve_n_jobs(n_jobs)

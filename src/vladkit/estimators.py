@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from vladkit.axes import AnyArray, FloatArray
 from vladkit.codebook import Reservoir, train_centroids, train_rotation
-from vladkit.encoding import aggregate
+from vladkit.encoding import aggregate, check_assign
 from vladkit.errors import (
     FileFormatError,
     NonFiniteError,
@@ -28,7 +28,7 @@ from vladkit.errors import (
     ShapeError,
     StorageError,
 )
-from vladkit.kernels import METHODS
+from vladkit.kernels import METHODS, SOFT_METHODS
 from vladkit.normalize import Norm, normalize, resolve_steps
 from vladkit.ragged import Ragged, as_centroids, as_ragged, float_dtype_for
 from vladkit.safe_write import replace_file
@@ -58,8 +58,8 @@ class VLAD:
         None is 256 for each cluster.
     n_iter : int, default 25
         k-means iterations.
-    method, n_jobs
-        As in `vladkit.encode`.
+    assign, alpha, method, n_jobs
+        As in `vladkit.encode`: hard or soft assignment, the way to compute it, threads.
     random_state : int, default 0
         Seed of sample and k-means: the same data give the same codebook.
 
@@ -108,6 +108,8 @@ class VLAD:
         rotation: int | None = None,
         sample_size: int | None = None,
         n_iter: int = 25,
+        assign: str = "hard",
+        alpha: float | None = None,
         method: str = "auto",
         n_jobs: int | None = None,
         random_state: int = 0,
@@ -117,6 +119,8 @@ class VLAD:
         self.rotation = rotation
         self.sample_size = sample_size
         self.n_iter = n_iter
+        self.assign = assign
+        self.alpha = alpha
         self.method = method
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -240,8 +244,12 @@ class VLAD:
                 _check_integer(name, getattr(self, name), 1)
         resolve_steps(self.norm)
         resolve_n_jobs(self.n_jobs)
-        if self.method != "auto" and self.method not in METHODS:
-            raise ParameterError(f"method={self.method!r}: use auto or one of {', '.join(METHODS)}")
+        methods = METHODS if check_assign(self.assign, self.alpha) is None else SOFT_METHODS
+        if self.method != "auto" and self.method not in methods:
+            raise ParameterError(
+                f"method={self.method!r} with assign={self.assign!r}: use auto or one of "
+                f"{', '.join(methods)}"
+            )
         return int(self.n_clusters)
 
     def __getattr__(self, name: str) -> Any:
@@ -274,7 +282,12 @@ class VLAD:
     def _vectors(self, batch: Ragged) -> FloatArray:
         self._check_fitted()
         residual_tkf, count_tk = aggregate(
-            batch, self.centroids_, method=self.method, n_jobs=self.n_jobs
+            batch,
+            self.centroids_,
+            method=self.method,
+            assign=self.assign,
+            alpha=self.alpha,
+            n_jobs=self.n_jobs,
         )
         if self.rotation_ is not None:
             # Residual sums are linear: rotating k sums is rotating every descriptor.

@@ -24,7 +24,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from vladkit.axes import FloatArray, Int64Array
+from vladkit.axes import AnyArray, FloatArray
 from vladkit.errors import ParameterError
 
 __all__ = ["PRESETS", "Norm", "normalize", "resolve_steps"]
@@ -76,14 +76,14 @@ def resolve_steps(norm: Norm) -> tuple[str, ...]:
     return steps
 
 
-def normalize(residual_tkf: FloatArray, count_tk: Int64Array, norm: Norm) -> FloatArray:
+def normalize(residual_tkf: FloatArray, count_tk: AnyArray, norm: Norm) -> FloatArray:
     """Apply the steps of `norm` in order; in place.
 
     Parameters
     ----------
     residual_tkf : (t, k, f), float32 or float64, C-contiguous
         Residual sums, from `vladkit.encode`. Overwritten.
-    count_tk : (t, k), integer
+    count_tk : (t, k), integer; or floating, the masses of soft assignment
         Descriptors per cell; only ``mass`` reads it.
     norm : str or sequence of str
         A preset, or steps (see the table of this module).
@@ -106,7 +106,7 @@ def normalize(residual_tkf: FloatArray, count_tk: Int64Array, norm: Norm) -> Flo
     return residual_tkf.reshape(t, k * f)
 
 
-def _function(step: object) -> Callable[[FloatArray, Int64Array], None]:
+def _function(step: object) -> Callable[[FloatArray, AnyArray], None]:
     if not isinstance(step, str):
         raise ParameterError(f"normalisation step {step!r}: wanted a name")
     if step in _STEPS:
@@ -126,11 +126,11 @@ def _function(step: object) -> Callable[[FloatArray, Int64Array], None]:
     )
 
 
-def _mass(residual_tkf: FloatArray, count_tk: Int64Array) -> None:
+def _mass(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
     residual_tkf /= np.maximum(count_tk, 1e-12)[:, :, None].astype(residual_tkf.dtype)
 
 
-def _ssr(residual_tkf: FloatArray, count_tk: Int64Array) -> None:
+def _ssr(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
     _power(residual_tkf, 0.5)
 
 
@@ -143,18 +143,18 @@ def _power(residual_tkf: FloatArray, power: float) -> None:
     np.copysign(magnitude_tkf, residual_tkf, out=residual_tkf)
 
 
-def _intra(residual_tkf: FloatArray, count_tk: Int64Array) -> None:
+def _intra(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
     length_tk = np.linalg.norm(residual_tkf, axis=2, keepdims=True)
     residual_tkf /= np.maximum(length_tk, _EPSILON)
 
 
-def _l2(residual_tkf: FloatArray, count_tk: Int64Array) -> None:
+def _l2(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
     t = len(residual_tkf)
     length_t = np.linalg.norm(residual_tkf.reshape(t, -1), axis=1)
     residual_tkf /= np.maximum(length_t, _EPSILON).reshape(t, 1, 1)
 
 
-_STEPS: dict[str, Callable[[FloatArray, Int64Array], None]] = {
+_STEPS: dict[str, Callable[[FloatArray, AnyArray], None]] = {
     "mass": _mass,
     "ssr": _ssr,
     "intra": _intra,

@@ -18,10 +18,10 @@ import numba
 import numpy as np
 
 from vladkit.axes import AnyArray, FloatArray, Int64Array
-from vladkit.errors import NonFiniteError, ParameterError
+from vladkit.errors import ParameterError
 from vladkit.kernels import loops
 from vladkit.kernels.compiled import accumulate, accumulate_groups, width_for
-from vladkit.kernels.nearest import centered_codebook
+from vladkit.kernels.nearest import centered_codebook, check_overflow
 from vladkit.ragged import Ragged
 from vladkit.workers import for_each
 
@@ -86,11 +86,7 @@ def aggregate_soft(
     mass_tk = np.empty((len(batch), k), dtype)
     most_rows = max(64, _PIECE_BYTES // (max(k, f) * dtype.itemsize))
     _share_pieces(batch, sums, n_jobs, most_rows, residual_tkf, mass_tk)
-    if not np.isfinite(mass_tk).all():
-        raise NonFiniteError(
-            f"products of descriptors and centroids overflow {dtype}: "
-            "scale the descriptors, or pass float64"
-        )
+    check_overflow(mass_tk)
     return residual_tkf, mass_tk
 
 

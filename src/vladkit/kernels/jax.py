@@ -4,8 +4,8 @@ A ragged batch is cut into chunks of images that are padded to one of a few leng
 from 128 to 8,192; larger images are cut, and their parts added. A chunk always has the same
 number of rows, so there are at most seven shapes for given f, k and dtype, whatever the data.
 
-NaN is not looked for in arrays of JAX's own: a descriptor that holds one makes its image's sums
-NaN.
+NaN is not looked for in arrays of JAX's own. A descriptor that holds one, or infinity, or
+overflows on the way, makes sums of its image NaN.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from jax import Array
 
 from vladkit.axes import AnyArray, FloatArray, Int64Array
 from vladkit.errors import ShapeError
+from vladkit.kernels.nearest import check_overflow
 from vladkit.kinds import to_numpy
 from vladkit.ragged import Ragged, as_centroids
 
@@ -85,6 +86,8 @@ def residual_sums(
         weight_tlk = jax.nn.softmax(2 * alpha * score_tlk, axis=-1) * counts_tl1
     else:
         label_tl = jnp.argmax(score_tlk, axis=-1)
+        # NaN where there is no label, as the sums must not look as if there were one
+        counts_tl1 *= jnp.where(jnp.isfinite(score_tlk.max(axis=-1, keepdims=True)), 1, jnp.nan)
         if jax.default_backend() == "cpu":  # a scatter beats a product there, and only there
             bucket_tl = jnp.arange(t)[:, None] * k + label_tl
             sums = partial(
@@ -110,6 +113,7 @@ def n_compiled() -> int:
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
     """Residual sums and counts of NumPy arrays, on JAX's default device."""
     residual_tkf, count_tk = _by_chunks(batch, centroid_kf, None)
+    check_overflow(count_tk)
     return residual_tkf, count_tk.astype(np.int64)
 
 
@@ -117,7 +121,9 @@ def aggregate_soft(
     batch: Ragged, centroid_kf: FloatArray, alpha: float, n_jobs: int
 ) -> tuple[FloatArray, FloatArray]:
     """Weighted residual sums and masses of NumPy arrays, on JAX's default device."""
-    return _by_chunks(batch, centroid_kf, alpha)
+    residual_tkf, mass_tk = _by_chunks(batch, centroid_kf, alpha)
+    check_overflow(mass_tk)
+    return residual_tkf, mass_tk
 
 
 def _by_chunks(

@@ -7,7 +7,7 @@ import numpy as np
 from vladkit.axes import FloatArray, Int64Array
 from vladkit.errors import NonFiniteError
 
-__all__ = ["centered_codebook", "nearest"]
+__all__ = ["centered_codebook", "check_overflow", "nearest"]
 
 
 def centered_codebook(centroid_kf: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -32,7 +32,8 @@ def centered_codebook(centroid_kf: FloatArray) -> tuple[FloatArray, FloatArray]:
     direction_kf = exact_kf - mean_f
     bias_k = np.einsum("kf,kf->k", direction_kf, -0.5 * direction_kf - mean_f)
     dtype = centroid_kf.dtype
-    return direction_kf.astype(dtype), bias_k.astype(dtype)
+    with np.errstate(over="ignore"):  # infinite scores are found where they matter
+        return direction_kf.astype(dtype), bias_k.astype(dtype)
 
 
 def nearest(local_Nf: FloatArray, centroid_kf: FloatArray) -> Int64Array:
@@ -51,9 +52,14 @@ def nearest(local_Nf: FloatArray, centroid_kf: FloatArray) -> Int64Array:
             score_Nk = local_Nf[begin : begin + step] @ direction_kf.T
             score_Nk += bias_k
         label = np.argmax(score_Nk, axis=1, out=label_N[begin : begin + step])
-        if not np.isfinite(score_Nk[np.arange(len(label)), label]).all():
-            raise NonFiniteError(
-                f"products of descriptors and centroids overflow {local_Nf.dtype}: "
-                "scale the descriptors, or pass float64"
-            )
+        check_overflow(score_Nk[np.arange(len(label)), label])
     return label_N
+
+
+def check_overflow(value: FloatArray) -> None:
+    """Raise NonFiniteError if a number computed from finite descriptors is not finite."""
+    if not np.isfinite(value).all():
+        raise NonFiniteError(
+            f"products of descriptors and centroids overflow {value.dtype}: "
+            "scale the descriptors, or pass float64"
+        )

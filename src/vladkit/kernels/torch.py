@@ -3,8 +3,8 @@
 On a CUDA device hard assignment runs through a Triton kernel that reads each descriptor once
 (`vladkit.kernels.triton`), where Triton is installed and no gradient is asked for.
 
-NaN is not looked for (that would wait for the device): a descriptor that holds one makes its
-image's sums NaN.
+NaN is not looked for (that would wait for the device). A descriptor that holds one, or infinity,
+or overflows on the way, makes sums of its image NaN.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vladkit.axes import AnyArray, FloatArray, Int64Array
 from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.kernels.nearest import check_overflow
 from vladkit.ragged import Ragged
 
 __all__ = [
@@ -35,6 +36,7 @@ _BLOCK_SCORES = 2**24
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
     """Residual sums and counts of NumPy arrays, on the host with torch's own threads."""
     residual_tkf, count_tk = residual_sums(*_tensors(batch, centroid_kf))
+    check_overflow(count_tk.numpy())
     return residual_tkf.numpy(), count_tk.numpy().astype(np.int64)
 
 
@@ -43,6 +45,7 @@ def aggregate_soft(
 ) -> tuple[FloatArray, FloatArray]:
     """Weighted residual sums and masses of NumPy arrays."""
     residual_tkf, mass_tk = residual_sums(*_tensors(batch, centroid_kf), alpha=alpha)
+    check_overflow(mass_tk.numpy())
     return residual_tkf.numpy(), mass_tk.numpy()
 
 
@@ -173,11 +176,13 @@ def _hard(local_Nf: Tensor, start_T: Int64Array, centroid_kf: Tensor) -> tuple[T
     step = max(1024, _BLOCK_SCORES // max(k, f))
     for begin in range(0, len(local_Nf), step):
         local = local_Nf[begin : begin + step].to(centroid_kf.dtype)
-        label = torch.addmm(bias_k, local.detach(), direction_kf.T).argmax(dim=1)
+        top, label = torch.addmm(bias_k, local.detach(), direction_kf.T).max(dim=1)
         bucket = first_N[begin : begin + step] + label
         residual_bf = residual_bf.index_add_(0, bucket, local - centroid_kf[label])
-        count_b.index_add_(0, bucket, count_b.new_ones(()).expand(len(bucket)))
-    return residual_bf.view(t, k, f), count_b.view(t, k)
+        one = torch.where(torch.isfinite(top), 1.0, torch.nan).to(count_b.dtype)
+        count_b.index_add_(0, bucket, one)
+    # NaN, infinity or an overflow: there is no label, and the sums must not look as if
+    return (residual_bf + 0 * count_b[:, None]).view(t, k, f), count_b.view(t, k)
 
 
 def _soft(
