@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEMO_READY := $(VENV)/.ready-demo
 
 .PHONY: install demo test check bench clean
 
@@ -12,9 +13,15 @@ $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vladkit needs Python >= 3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $(READY)
+	touch $(READY) $(DEMO_READY)
 
-demo: $(READY)  ## The main job on real photographs: index a folder, search it with altered pictures
+$(DEMO_READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vladkit needs Python >= 3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	touch $(DEMO_READY)
+
+demo: $(DEMO_READY)  ## The main job on real photographs: index a folder, search it with altered pictures
 	$(BIN)/python examples/demo.py demo
 
 test: $(READY)  ## What CI runs

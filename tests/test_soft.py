@@ -96,7 +96,7 @@ class TestEveryWay:
 class TestDoor:
     def test_what_does_not_fit(self):
         local, centroids = np.ones((1, 2, 3)), np.ones((2, 3))
-        with pytest.raises(ParameterError, match="needs alpha.*inertia_"):
+        with pytest.raises(ParameterError, match=r"needs alpha.*inertia_"):
             encode(local, centroids, assign="soft")
         with pytest.raises(ParameterError, match="alpha=2 is of soft assignment only"):
             encode(local, centroids, alpha=2)
@@ -108,9 +108,7 @@ class TestDoor:
 
     @pytest.mark.parametrize("method", sorted(set(METHODS) - set(SOFT_METHODS)))
     def test_ways_without_it_say_so(self, method):
-        with pytest.raises(
-            ParameterError, match=f"'{method}' has no soft.*loop, fused, jax, torch"
-        ):
+        with pytest.raises(ParameterError, match=f"'{method}' has no soft.*loop, fused"):
             encode(np.ones((1, 2, 3)), np.ones((2, 3)), method=method, assign="soft", alpha=1)
 
     def test_without_a_compiler(self, monkeypatch):

@@ -1,0 +1,285 @@
+"""Arrays follow their kind: torch in, torch out; JAX in, JAX out; few compilations."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from compare import ORACLE, tolerance
+from vladkit import Ragged, encode, segment_sum
+from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.kernels import METHODS
+
+LENGTHS = (40, 0, 300, 1)
+
+
+def problem(seed=0, f=24, k=7):
+    rng = np.random.default_rng(seed)
+    images = [rng.normal(size=(n, f)).astype(np.float32) for n in LENGTHS]
+    return images, rng.normal(size=(k, f)).astype(np.float32)
+
+
+class TestTorch:
+    torch = pytest.importorskip("torch")
+
+    def devices(self):
+        return ["cpu", *(["cuda"] if self.torch.cuda.is_available() else [])]
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+    @pytest.mark.parametrize("soft", [{}, {"assign": "soft", "alpha": 0.3}])
+    def test_same_device_and_dtype(self, dtype, soft):
+        dtype = getattr(self.torch, dtype)
+        images, centroids = problem()
+        for device in self.devices():
+            tensors = [self.torch.tensor(x, dtype=dtype, device=device) for x in images]
+            got = encode(tensors, centroids, **soft)
+            assert (got.dtype, got.device.type) == (dtype, device)
+            exact = [x.double().cpu().numpy() for x in tensors]
+            wanted = encode(exact, centroids, method=ORACLE, **soft)
+            # Summed in float32 (or 64), then rounded to the dtype once.
+            atol = tolerance(images, centroids, wanted.astype(np.float32))
+            eps = self.torch.finfo(dtype).eps if dtype.itemsize == 2 else 0
+            np.testing.assert_allclose(got.double().cpu().numpy(), wanted, rtol=eps, atol=4 * atol)
+
+    def test_half_precision_sums_are_not_half(self):
+        """4,096 ones and one more: float16 would stop counting at 2,048."""
+        ones = self.torch.ones((1, 4100, 1), dtype=self.torch.float16)
+        assert encode(ones, [[0.0]]).item() == 4100
+
+    def test_dense_and_strided(self):
+        images, centroids = problem()
+        dense = self.torch.tensor(images[2]).reshape(10, 30, 24)
+        wanted = encode(dense.numpy(), centroids, method=ORACLE)
+        np.testing.assert_allclose(encode(dense, centroids).numpy(), wanted, atol=1e-4)
+        turned = dense.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+        assert not turned.is_contiguous()
+        np.testing.assert_allclose(encode(turned, centroids).numpy(), wanted, atol=1e-4)
+
+    def test_integers(self):
+        bytes_tlf = self.torch.arange(60, dtype=self.torch.uint8).reshape(2, 5, 6)
+        got = encode(bytes_tlf, np.zeros((1, 6)))
+        assert got.dtype == self.torch.float32
+        np.testing.assert_array_equal(got.numpy(), bytes_tlf.numpy().sum(1, keepdims=True))
+        assert encode(bytes_tlf.int(), np.zeros((1, 6))).dtype == self.torch.float64
+
+    @pytest.mark.parametrize("method", [m for m in METHODS if m not in ("jax", "torch")])
+    def test_other_ways_give_tensors_too(self, method):
+        images, centroids = problem()
+        tensors = [self.torch.tensor(x) for x in images]
+        got = encode(tensors, self.torch.tensor(centroids), method=method)
+        assert got.dtype == self.torch.float32
+        wanted = encode(images, centroids, method=ORACLE)
+        np.testing.assert_allclose(got.numpy(), wanted, atol=1e-4)
+
+    def test_numpy_stays_numpy(self):
+        images, centroids = problem()
+        assert type(encode(images, self.torch.tensor(centroids), method="torch")) is np.ndarray
+
+    def test_nan_comes_out_as_nan(self):
+        local = self.torch.zeros((2, 3, 4))
+        local[0, 1, 2] = self.torch.nan
+        got = encode(local, np.ones((1, 4)))
+        assert got[0].isnan().any()
+        assert not got[1].isnan().any()
+
+    def test_no_gradient_is_lost_in_silence(self):
+        local = self.torch.zeros((2, 3, 4), requires_grad=True)
+        with pytest.raises(ParameterError, match="method='fused' has no gradient.*method='torch'"):
+            encode(local, np.ones((1, 4)), method="fused")
+
+    def test_other_device_is_not_fetched_in_silence(self):
+        local = self.torch.zeros((2, 3, 4), device="meta")
+        with pytest.raises(ParameterError, match=r"the tensor is on meta: .*tensor.cpu\(\)"):
+            encode(local, np.ones((1, 4)), method="fused")
+
+    def test_shapes(self):
+        zeros = self.torch.zeros
+        with pytest.raises(ShapeError, match=r"got shape \(2, 3\), wanted a \(t, l, f\) tensor"):
+            encode(zeros((2, 3)), np.ones((1, 3)))
+        with pytest.raises(ShapeError, match=r"centroids have shape \(1, 5\).* f = 3"):
+            encode(zeros((1, 2, 3)), np.ones((1, 5)))
+        with pytest.raises(ShapeError, match=r"image 1 has shape \(2, 4\).* f = 3"):
+            encode([zeros((2, 3)), zeros((2, 4))], np.ones((1, 3)))
+        with pytest.raises(InputError, match="mixes arrays of numpy and torch"):
+            encode([zeros((2, 3)), np.zeros((2, 3))], np.ones((1, 3)))
+        with pytest.raises(InputError, match="wanted real numbers"):
+            encode(zeros((1, 2, 3), dtype=self.torch.complex64), np.ones((1, 3)))
+
+    def test_none_and_empty_images(self):
+        images, centroids = problem()
+        got = encode([None, self.torch.tensor(images[0]), self.torch.empty((0, 24))], centroids)
+        assert got.shape == (3, 7, 24)
+        assert not got[0].any()
+        assert not got[2].any()
+
+    def test_segment_sum(self):
+        values = self.torch.arange(12.0).reshape(6, 2)
+        segment = self.torch.tensor([0, 2, 2, 0, 1, 4])
+        wanted = [[6, 8], [8, 9], [6, 8], [0, 0], [10, 11]]
+        for dtype in (self.torch.float16, self.torch.float64, self.torch.int32):
+            got = segment_sum(values.to(dtype), segment, 5)
+            assert got.dtype == (dtype if dtype.is_floating_point else self.torch.int64)
+            assert got.tolist() == wanted
+        assert segment_sum(values, segment, 5, method="fused").tolist() == wanted
+        with pytest.raises(ParameterError, match="segments run from 0 to 4, wanted 0 to 3"):
+            segment_sum(values, segment, 4)
+        with pytest.raises(ShapeError, match="each of 6 rows"):
+            segment_sum(values, segment[:3], 5)
+
+
+class TestJax:
+    jax = pytest.importorskip("jax")
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+    @pytest.mark.parametrize("soft", [{}, {"assign": "soft", "alpha": 0.3}])
+    @pytest.mark.parametrize("ragged", [True, False])
+    def test_same_dtype(self, dtype, soft, ragged):
+        jnp = self.jax.numpy
+        images, centroids = problem()
+        if not ragged:
+            images = [images[2]]
+        arrays = [jnp.asarray(x, dtype) for x in images]
+        got = encode(arrays if ragged else arrays[0][None], centroids, **soft)
+        assert isinstance(got, self.jax.Array)
+        assert got.dtype == dtype
+        exact = [np.asarray(x.astype("float32"), np.float64) for x in arrays]
+        wanted = encode(exact, centroids, method=ORACLE, **soft)
+        atol = tolerance(images, centroids, wanted.astype(np.float32))
+        eps = float(jnp.finfo(dtype).eps) if dtype != "float32" else 0
+        np.testing.assert_allclose(
+            np.asarray(got.astype("float32")), wanted, rtol=eps, atol=4 * atol
+        )
+
+    def test_inside_jit_and_vmap(self):
+        images, centroids = problem()
+        local = images[2].reshape(10, 30, 24)
+        wanted = encode(local, centroids, method=ORACLE)
+        got = self.jax.jit(lambda x: encode(x, centroids) * 2)(local)
+        np.testing.assert_allclose(got, 2 * wanted, atol=1e-4)
+        one_by_one = self.jax.vmap(lambda x: encode(x[None], centroids)[0])(local)
+        np.testing.assert_allclose(one_by_one, wanted, atol=1e-4)
+
+    def test_both_ways_of_summing(self, monkeypatch):
+        """On a CPU a scatter, elsewhere a product: the product is tried here too."""
+        from vladkit.kernels import jax as kernel
+
+        images, centroids = problem()
+        local = images[2].reshape(10, 30, 24)
+        length = np.array([30, 0, 7, 30, 1, 30, 30, 30, 29, 30])
+        scatter = kernel.residual_sums(local, centroids, length)
+        monkeypatch.setattr(kernel.jax, "default_backend", lambda: "tpu")
+        product = kernel.residual_sums(self.jax.numpy.asarray(local), centroids, length)
+        wanted = encode([x[:n] for x, n in zip(local, length, strict=True)], centroids)
+        for residual, count in (scatter, product):
+            np.testing.assert_allclose(residual, wanted, atol=1e-4)
+            np.testing.assert_array_equal(count.sum(axis=1), length)
+
+    def test_large_arrays_go_in_groups(self, monkeypatch):
+        from vladkit.kernels import jax as kernel
+
+        images, centroids = problem()
+        local = images[2].reshape(10, 30, 24)
+        monkeypatch.setattr(kernel, "_MOST_SCORES", 3 * 30 * 24)
+        got = kernel._in_groups.__wrapped__(self.jax.numpy.asarray(local), centroids, None)
+        np.testing.assert_allclose(got, encode(local, centroids, method=ORACLE), atol=1e-4)
+
+    def test_few_compilations(self):
+        """100 random ragged batches, from one tiny image to images of 20,000."""
+        code = """
+import numpy as np
+from vladkit import encode
+from vladkit.kernels.jax import n_compiled
+rng = np.random.default_rng(0)
+centroids = rng.normal(size=(8, 16)).astype(np.float32)
+for _ in range(100):
+    length = rng.integers(0, 10 ** rng.integers(1, 5), rng.integers(1, 40))
+    images = [rng.normal(size=(n, 16)).astype(np.float32) for n in length]
+    encode(images, centroids, method="jax")
+print(n_compiled())
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert 1 <= int(done.stdout) <= 8
+
+    def test_image_longer_than_a_chunk(self):
+        rng = np.random.default_rng(3)
+        images = [rng.normal(size=(n, 3)).astype(np.float32) for n in (20_000, 5, 8192, 8193)]
+        centroids = rng.normal(size=(4, 3))
+        wanted = encode(images, centroids, method="reduceat")
+        np.testing.assert_allclose(encode(images, centroids, method="jax"), wanted, atol=2e-2)
+
+    def test_other_ways_give_jax_too(self):
+        images, centroids = problem()
+        for method in ("fused", "reduceat", "torch"):
+            got = encode([self.jax.numpy.asarray(x) for x in images], centroids, method=method)
+            assert isinstance(got, self.jax.Array)
+            np.testing.assert_allclose(got, encode(images, centroids), atol=1e-4)
+
+    def test_numpy_stays_numpy(self):
+        images, centroids = problem()
+        got = encode(images, self.jax.numpy.asarray(centroids), method="jax")
+        assert type(got) is np.ndarray
+        double = [x.astype(np.float64) for x in images]
+        assert encode(double, centroids, method="jax").dtype == np.float64
+
+    def test_nan_comes_out_as_nan(self):
+        local = np.zeros((2, 3, 4), np.float32)
+        local[0, 1, 2] = np.nan
+        got = encode(self.jax.numpy.asarray(local), np.ones((1, 4)))
+        assert np.isnan(got[0]).any()
+        assert not np.isnan(got[1]).any()
+
+    def test_shapes(self):
+        zeros = self.jax.numpy.zeros
+        with pytest.raises(ShapeError, match=r"got an array of shape \(2, 3\)"):
+            encode(zeros((2, 3)), np.ones((1, 3)))
+        with pytest.raises(ShapeError, match=r"centroids have shape \(1, 5\).* f = 3"):
+            encode(zeros((1, 2, 3)), np.ones((1, 5)))
+
+    def test_segment_sum(self):
+        values = self.jax.numpy.arange(12.0).reshape(6, 2)
+        segment = np.array([0, 2, 2, 0, 1, 4])
+        got = segment_sum(values, segment, 5)
+        assert isinstance(got, self.jax.Array)
+        assert got.tolist() == [[6, 8], [8, 9], [6, 8], [0, 0], [10, 11]]
+        assert segment_sum(values.astype(int), segment, 5).tolist() == got.tolist()
+        with pytest.raises(ShapeError, match="each of 6 rows"):
+            segment_sum(values, segment[:3], 5)
+
+
+class TestWithout:
+    """Neither is imported for NumPy's arrays, and their absence is said with the cure."""
+
+    @pytest.mark.parametrize("method", ["jax", "torch"])
+    def test_missing(self, method):
+        code = f"""
+import sys
+sys.modules[{method!r}] = None  # as if it were not installed
+from vladkit import encode
+from vladkit.errors import MissingDependencyError
+try:
+    encode([[[1.0]]], [[0.0]], method={method!r})
+except MissingDependencyError as error:
+    print(error)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert f"pip install 'vladkit[{method}]'" in done.stdout, done.stderr
+
+    def test_not_imported(self):
+        code = """
+import sys
+import numpy as np
+from vladkit import encode, segment_sum
+encode(np.ones((1, 2, 3)), np.ones((1, 3)))
+segment_sum(np.ones((2, 3)), [0, 1], 2)
+print(sorted({"jax", "torch", "numba", "scipy"} & set(sys.modules)))
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout.strip() == "[]", done.stderr
+
+    def test_ragged_of_numpy(self):
+        batch = Ragged.from_list([np.ones((2, 3))])
+        assert type(encode(batch, np.ones((1, 3)))) is np.ndarray
