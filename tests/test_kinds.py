@@ -87,7 +87,7 @@ class TestTorch:
 
     def test_no_gradient_is_lost_in_silence(self):
         local = self.torch.zeros((2, 3, 4), requires_grad=True)
-        with pytest.raises(ParameterError, match="method='fused' has no gradient.*method='torch'"):
+        with pytest.raises(ParameterError, match=r"'fused' has no gradient.*method='torch'"):
             encode(local, np.ones((1, 4)), method="fused")
 
     def test_other_device_is_not_fetched_in_silence(self):
