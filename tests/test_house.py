@@ -167,3 +167,23 @@ class TestReadme:
         for target in re.findall(r"\]\(([^)#]+)\)", self.text):
             if "://" not in target:
                 assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+class TestPages:
+    def test_snippets_run(self, page, tmp_path, monkeypatch):
+        """All Python blocks of a page, one after the other, as a reader would."""
+        monkeypatch.chdir(tmp_path)
+        blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+        if any("photos.vlad" in block for block in blocks):
+            write_photos(tmp_path / "photos")
+            with vladkit.Collection.create("photos.vlad", n_clusters=16) as collection:
+                collection.add(["photos"])
+        namespace = {"__name__": "page"}
+        for block in blocks:
+            exec(compile(block, page.name, "exec"), namespace)
+
+    def test_links_and_pictures_are_there(self, page):
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), target
