@@ -15,10 +15,7 @@ from vladkit.axes import AnyArray
 from vladkit.errors import InputError, ParameterError
 from vladkit.ragged import Ragged
 
-__all__ = ["KINDS", "kind_of", "like", "to_numpy"]
-
-KINDS: tuple[str, ...] = ("numpy", "torch", "jax")
-"""In the order in which a mixture would be refused; a kind is also the method that keeps it."""
+__all__ = ["kind_of", "like", "to_numpy"]
 
 
 def kind_of(local: Any) -> str:
