@@ -85,6 +85,13 @@ class TestTorch:
         assert got[0].isnan().any()
         assert not got[1].isnan().any()
 
+    def test_overflow_comes_out_as_nan(self):
+        local = self.torch.zeros((2, 3, 4))
+        local[0, 1, 2] = 3e38  # times a centroid: infinite, so there is no nearest one
+        got = encode(local, [[10.0] * 4, [-10.0] * 4])
+        assert got[0].isnan().any()
+        assert not got[1].isnan().any()
+
     def test_no_gradient_is_lost_in_silence(self):
         local = self.torch.zeros((2, 3, 4), requires_grad=True)
         with pytest.raises(ParameterError, match=r"'fused' has no gradient.*method='torch'"):
@@ -229,6 +236,12 @@ print(n_compiled())
         local = np.zeros((2, 3, 4), np.float32)
         local[0, 1, 2] = np.nan
         got = encode(self.jax.numpy.asarray(local), np.ones((1, 4)))
+        assert np.isnan(got[0]).any()
+        assert not np.isnan(got[1]).any()
+
+    def test_overflow_comes_out_as_nan(self):
+        local = self.jax.numpy.zeros((2, 3, 4)).at[0, 1, 2].set(3e38)
+        got = encode(local, np.array([[10.0] * 4, [-10.0] * 4]))
         assert np.isnan(got[0]).any()
         assert not np.isnan(got[1]).any()
 
