@@ -218,6 +218,16 @@ print(n_compiled())
         wanted = encode(images, centroids, method="reduceat")
         np.testing.assert_allclose(encode(images, centroids, method="jax"), wanted, atol=2e-2)
 
+    def test_parts_of_an_image_in_one_chunk(self, monkeypatch):
+        """Chunks are larger where JAX computes elsewhere: they then hold parts of one image."""
+        from vladkit.kernels import jax as kernel
+
+        monkeypatch.setattr(kernel.jax, "default_backend", lambda: "tpu")
+        image = np.random.default_rng(4).normal(size=(40_000, 2))
+        centroids = np.array([[0.0, 1.0], [1.0, -1.0]])
+        wanted = encode([image], centroids, method="reduceat")
+        np.testing.assert_allclose(encode([image], centroids, method="jax"), wanted, atol=1e-7)
+
     def test_other_ways_give_jax_too(self):
         images, centroids = problem()
         for method in ("fused", "reduceat", "torch"):
