@@ -158,7 +158,7 @@ def residual_sums(
     if alpha is not None:
         return _soft(local_Nf, start_T, centroid_kf, alpha)
     if local_Nf.is_cuda and not (local_Nf.requires_grad or centroid_kf.requires_grad):
-        from vladkit.kernels import triton
+        import vladkit.kernels.triton as triton
 
         if triton.fits(local_Nf, centroid_kf):
             return triton.residual_sums(local_Nf, start_T, centroid_kf)

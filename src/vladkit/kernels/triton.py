@@ -1,0 +1,398 @@
+"""Triton: hard assignment and sums on the device, for GPUs like the H100 and H200.
+
+A program owns an image, or a piece of a long one. It scores a block of rows against all
+centroids, takes the labels, and adds ``onehot @ rows`` to sums that stay in registers: each
+descriptor is read once, each sum written once. Where the sums or the codebook do not fit on
+chip, `_labels` writes the labels first (4 bytes a row) and programs of `_sums` own slices of
+the sums: each descriptor is then read twice.
+
+All products run on the tensor cores, as exact as float32 (tf32 is not: it decides one label in
+some thousand otherwise). float32 is cut into three bfloat16 terms, ``x = hi + mid + lo``: six
+products of terms make a score, what lies below 2^-24 left out, and three make a sum, as onehot
+is one term. tf32x3 costs as much for a score and twice that for a sum. float16 and bfloat16 rows
+are one term already, the codebook then two or three.
+
+No atomics, and an image is cut where its size alone says: the same input gives the same bits.
+NaN in some dimension of a descriptor makes that dimension NaN at every centroid of its image
+(infinity: not finite), and nothing else; the descriptor is counted at some centroid.
+
+In kernels, b are the rows of a block, p pieces of images, s the terms of a number; K and F are
+k and f padded to whole blocks of WORDS and DIMS.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from vladkit.axes import Int64Array
+
+__all__ = ["fits", "residual_sums"]
+
+triton: Any
+tl: Any
+try:
+    triton = import_module("triton")
+    tl = import_module("triton.language")
+except ImportError:  # there are wheels for Linux only
+    triton = tl = None
+
+_HALF = {
+    torch.float32: torch.bfloat16,
+    torch.float16: torch.float16,
+    torch.bfloat16: torch.bfloat16,
+}
+"""What the terms are, by the dtype of the rows."""
+
+_MOST_WORDS = 4096
+"""Each row is read (from L2) for every 128 centroids; above, `index_add_` may well be faster."""
+
+_MOST_DIMS = 16384
+"""Offsets into the codebook's terms are 32-bit."""
+
+_PIECE = 1024
+"""Rows of a piece, at least: an image of 100,000 then fills a device; nor do sums that start
+anew so often lose digits."""
+
+_MOST_PIECES = 256
+"""Pieces of an image: two for each multiprocessor, and few to add up."""
+
+
+class _Blocks(NamedTuple):
+    """Rows, centroids and dimensions at a time; warps of a program; buffers for its loads."""
+
+    rows: int
+    words: int
+    dims: int
+    warps: int
+    stages: int
+
+
+class _Plan(NamedTuple):
+    labels: _Blocks | None
+    sums: _Blocks
+
+
+def fits(local_Nf: Tensor, centroid_kf: Tensor) -> bool:
+    """Whether `residual_sums` can do this.
+
+    float16, bfloat16 or float32; k to 4096, f to 16384; Triton installed; and a GPU of compute
+    capability 9.0, whose registers and 227 KB of shared memory the blocks are made for.
+    """
+    k, f = centroid_kf.shape
+    if triton is None or local_Nf.dtype not in _HALF or k > _MOST_WORDS or f > _MOST_DIMS:
+        return False
+    if local_Nf.is_cuda:
+        return torch.cuda.get_device_capability(local_Nf.device) == (9, 0)
+    return _EMULATED
+
+
+def residual_sums(
+    local_Nf: Tensor, start_T: Int64Array, centroid_kf: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Residual sums and counts of stacked images, as `vladkit.kernels.torch.residual_sums`.
+
+    Parameters
+    ----------
+    local_Nf : (N, f), float16, bfloat16 or float32
+    start_T : (t + 1,), int64, on the host
+    centroid_kf : (k, f), float32, on the same device
+
+    Returns
+    -------
+    residual_tkf, count_tk
+        In float32.
+    """
+    k, f = centroid_kf.shape
+    t = len(start_T) - 1
+    device, dtype = local_Nf.device, local_Nf.dtype
+    if len(local_Nf) == 0:
+        return centroid_kf.new_zeros((t, k, f)), centroid_kf.new_zeros((t, k))
+    local_Nf = local_Nf.contiguous()
+    plan = _plan(f, k, dtype)
+    n_words, n_dims = -(-k // plan.sums.words), -(-f // plan.sums.dims)
+    K, F = n_words * plan.sums.words, n_dims * plan.sums.dims
+    term_sKF, bias_K, origin_F, moved_KF = _codebook(centroid_kf, dtype, K, F)
+    size = {"f": f, "K": K, "F": F, "TERMS": len(term_sKF), "SPLIT": dtype == torch.float32}
+    size["EMULATED"] = _EMULATED
+    piece_p3, joint_p3 = _pieces(start_T, max(_PIECE, 16 * k))
+    residual_pkf = centroid_kf.new_empty((len(piece_p3), k, f))
+    count_pk = centroid_kf.new_empty((len(piece_p3), k))
+    with torch.cuda.device_of(local_Nf):  # type: ignore[no-untyped-call]
+        label_N = local_Nf  # unused where it is found on the way
+        if plan.labels is not None:
+            label_N = torch.empty(len(local_Nf), dtype=torch.int32, device=device)
+            _labels[(-(-len(local_Nf) // plan.labels.rows),)](
+                local_Nf, label_N, term_sKF, bias_K, origin_F, len(local_Nf),
+                **size, **_options(plan.labels),
+            )  # fmt: skip
+        _sums[(len(piece_p3) * n_dims * n_words,)](
+            local_Nf, label_N, torch.from_numpy(piece_p3).to(device), term_sKF, bias_K, origin_F,
+            moved_KF, residual_pkf, count_pk, k=k, FUSED=plan.labels is None,
+            **size, **_options(plan.sums),
+        )  # fmt: skip
+        if len(joint_p3) == 0:
+            return residual_pkf, count_pk
+        joint = torch.from_numpy(joint_p3).to(device)
+        for total_pw, w in ((residual_pkf, k * f), (count_pk, k)):
+            _join[(len(joint) * -(-w // 128),)](total_pw, joint, w=w, PIECES=32, WIDTH=128)
+    return residual_pkf[:t].clone(), count_pk[:t].clone()
+
+
+def _plan(f: int, k: int, dtype: torch.dtype) -> _Plan:
+    """Blocks that spill no registers in a loop, and of which two programs share a multiprocessor.
+
+    By what ptxas says for sm_90; the speed of none has been measured. A table, not a search at
+    run time: other blocks round otherwise, and the same input shall give the same bits.
+    """
+    wide = dtype == torch.float32
+    words, dims = (max(16, 1 << (n - 1).bit_length()) for n in (k, f))
+    if words <= 256 and dims <= (128 if wide else 256) and words * dims <= 16384:
+        stages = 1 if wide and (words, dims) == (64, 128) else 2
+        return _Plan(None, _Blocks(64, words, dims, 4 if words < 128 else 8, stages))
+    words = min(words, 128)
+    warps = 4 if words < 128 else 8
+    labels = _Blocks(128, words, 32 if wide and words < 128 else 64, warps, 2)
+    return _Plan(labels, _Blocks(64, words, 128, warps, 2))
+
+
+def _options(blocks: _Blocks) -> dict[str, Any]:
+    rows, words, dims, warps, stages = blocks
+    # Triton 3.9 warns where fusing of multiply and add is left open
+    tuned = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+    return {"ROWS": rows, "WORDS": words, "DIMS": dims, **tuned}
+
+
+def _codebook(
+    centroid_kf: Tensor, dtype: torch.dtype, K: int, F: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Padded: the terms of c' = c - m with the mean m, each centroid's bias, what the kernel
+    takes off each row, and what off each sum for each row in it.
+
+    Scores as in `vladkit.kernels.nearest`. From float32 rows m is taken off first, so that their
+    terms hold the digits that differ; half-precision rows stay the one term that they are.
+    """
+    k, f = centroid_kf.shape
+    mean_f = centroid_kf.double().mean(dim=0).float().double()
+    direction_kf = centroid_kf.double() - mean_f
+    origin_f = mean_f if dtype == torch.float32 else torch.zeros_like(mean_f)
+    bias_k = -(direction_kf * (0.5 * direction_kf + mean_f - origin_f)).sum(dim=1)
+    moved_kf = centroid_kf.double() - origin_f
+    if dtype == torch.float16:  # its range is short: a power of 2, which decides no label
+        largest = direction_kf.abs().amax().clamp_min(1e-38)
+        scale = torch.exp2(13 - largest.log2().ceil())
+        direction_kf, bias_k = direction_kf * scale, bias_k * scale
+    shape = (2 if dtype == torch.float16 else 3, K, F)
+    term_sKF = torch.empty(shape, dtype=_HALF[dtype], device=centroid_kf.device)
+    rest_KF = pad(direction_kf, (0, F - f, 0, K - k))
+    for term_KF in term_sKF:
+        term_KF.copy_(rest_KF)
+        rest_KF = rest_KF - term_KF
+    bias_K = pad(bias_k, (0, K - k), value=-torch.inf)  # spare centroids never win
+    moved_KF = pad(moved_kf, (0, F - f, 0, K - k))
+    return term_sKF, bias_K.float(), pad(origin_f, (0, F - f)).float(), moved_KF.float()
+
+
+def _pieces(start_T: Int64Array, most_rows: int) -> tuple[Int64Array, Int64Array]:
+    """Cut long images.
+
+    Returns
+    -------
+    piece_p3 : (p, 3)
+        First row, end row, slot. An image's first piece has the image's number as its slot, the
+        others have those behind the last image.
+    joint_p3 : (images in several pieces, 3)
+        Image, first slot of its other pieces, end of those.
+    """
+    t = len(start_T) - 1
+    length_t = np.diff(start_T)
+    n_pieces_t = np.clip(-(-length_t // most_rows), 1, _MOST_PIECES)
+    rows_t = -(-length_t // n_pieces_t)
+    image_p = np.repeat(np.arange(t), n_pieces_t)
+    number_p = np.arange(len(image_p)) - np.repeat(np.cumsum(n_pieces_t) - n_pieces_t, n_pieces_t)
+    begin_p = start_T[image_p] + number_p * rows_t[image_p]
+    end_p = np.minimum(begin_p + rows_t[image_p], start_T[image_p + 1])
+    slot_p = np.where(number_p == 0, image_p, t + np.cumsum(number_p > 0) - 1)
+    piece_p3 = np.stack([np.minimum(begin_p, end_p), end_p, slot_p], axis=1)
+    end_t = t + np.cumsum(n_pieces_t - 1)
+    joint_p3 = np.stack([np.arange(t), end_t - n_pieces_t + 1, end_t], axis=1)[n_pieces_t > 1]
+    return piece_p3, joint_p3
+
+
+def _jit(kernel: Any) -> Any:
+    return kernel if triton is None else triton.jit(kernel)
+
+
+@_jit
+def _dot(a: tl.tensor, b: tl.tensor, c: tl.tensor, EMULATED: tl.constexpr) -> tl.tensor:
+    """``a @ b + c``; the interpreter would multiply the bits of bfloat16."""
+    if EMULATED:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, c)
+
+
+@_jit
+def _head(x: tl.tensor) -> tl.tensor:
+    """The 8 leading bits. Cut off: a conversion that rounds takes eight times as long."""
+    return (x.to(tl.uint32, bitcast=True) & 0xFFFF0000).to(tl.float32, bitcast=True)
+
+
+@_jit
+def _row_terms(local_bf: tl.tensor, origin_f: tl.tensor, SPLIT: tl.constexpr) -> tl.tensor:
+    """``local - origin`` as three terms, or the rows as they are."""
+    hi_bf, mid_bf, lo_bf = local_bf, local_bf, local_bf
+    if SPLIT:
+        lo_bf = local_bf - origin_f[None, :]
+        hi_bf = _head(lo_bf)
+        lo_bf -= hi_bf
+        mid_bf = _head(lo_bf)
+        lo_bf -= mid_bf
+        hi_bf, mid_bf, lo_bf = hi_bf.to(tl.bfloat16), mid_bf.to(tl.bfloat16), lo_bf.to(tl.bfloat16)
+    return hi_bf, mid_bf, lo_bf
+
+
+@_jit
+def _word_terms(
+    term_sKF: tl.tensor, word_k: tl.tensor, dim_f: tl.tensor,
+    K: tl.constexpr, F: tl.constexpr, TERMS: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
+    """Some centroids' terms in some dimensions; the second twice if there are but two."""
+    at_kf = term_sKF + word_k[:, None] * F + dim_f[None, :]
+    return tl.load(at_kf), tl.load(at_kf + K * F), tl.load(at_kf + (TERMS - 1) * K * F)
+
+
+@_jit
+def _scores(
+    hi_bf: tl.tensor, mid_bf: tl.tensor, lo_bf: tl.tensor, hi_kf: tl.tensor, mid_kf: tl.tensor,
+    lo_kf: tl.tensor, TERMS: tl.constexpr, SPLIT: tl.constexpr, EMULATED: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
+    """``centroids @ rows'``, small products first: the tensor cores round towards zero."""
+    score_kb = tl.zeros([hi_kf.shape[0], hi_bf.shape[0]], tl.float32)
+    if TERMS == 3:
+        score_kb = _dot(lo_kf, tl.trans(hi_bf), score_kb, EMULATED)
+    if SPLIT:
+        score_kb = _dot(hi_kf, tl.trans(lo_bf), score_kb, EMULATED)
+        score_kb = _dot(mid_kf, tl.trans(mid_bf), score_kb, EMULATED)
+        score_kb = _dot(hi_kf, tl.trans(mid_bf), score_kb, EMULATED)
+    score_kb = _dot(mid_kf, tl.trans(hi_bf), score_kb, EMULATED)
+    return _dot(hi_kf, tl.trans(hi_bf), score_kb, EMULATED)
+
+
+@_jit
+def _first_best(score_kb: tl.tensor, word_k: tl.tensor, NONE: tl.constexpr) -> tl.tensor:
+    """The best score of each row and the lowest centroid that has it; NONE where it is NaN."""
+    best_b = tl.max(score_kb, axis=0)
+    return best_b, tl.min(tl.where(score_kb == best_b[None, :], word_k[:, None], NONE), axis=0)
+
+
+@_jit
+def _labels(
+    local_Nf: tl.tensor, label_N: tl.tensor, term_sKF: tl.tensor, bias_K: tl.tensor,
+    origin_F: tl.tensor, n: tl.tensor, f: tl.constexpr, K: tl.constexpr, F: tl.constexpr,
+    ROWS: tl.constexpr, WORDS: tl.constexpr, DIMS: tl.constexpr,
+    TERMS: tl.constexpr, SPLIT: tl.constexpr, EMULATED: tl.constexpr,
+) -> None:  # fmt: skip
+    """Write the label of each row. A program has ROWS of them."""
+    row_b = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    best_b = tl.full([ROWS], float("-inf"), tl.float32)
+    label_b = tl.zeros([ROWS], tl.int32)
+    for first_word in range(0, K, WORDS):
+        word_k = first_word + tl.arange(0, WORDS)
+        score_kb = tl.zeros([WORDS, ROWS], tl.float32)
+        for first_dim in range(0, F, DIMS):
+            dim_f = first_dim + tl.arange(0, DIMS)
+            inside_bf = (row_b < n)[:, None] & (dim_f < f)[None, :]
+            at_bf = local_Nf + row_b[:, None] * f + dim_f[None, :]
+            local_bf = tl.load(at_bf, mask=inside_bf, other=0.0)
+            hi_bf, mid_bf, lo_bf = _row_terms(local_bf, tl.load(origin_F + dim_f), SPLIT)
+            hi_kf, mid_kf, lo_kf = _word_terms(term_sKF, word_k, dim_f, K, F, TERMS)
+            score_kb += _scores(hi_bf, mid_bf, lo_bf, hi_kf, mid_kf, lo_kf, TERMS, SPLIT, EMULATED)
+        top_b, first_b = _first_best(score_kb + tl.load(bias_K + word_k)[:, None], word_k, K)
+        label_b = tl.where(top_b > best_b, first_b, label_b)
+        best_b = tl.maximum(best_b, top_b)
+    tl.store(label_N + row_b, label_b, mask=row_b < n)
+
+
+@_jit
+def _sums(
+    local_Nf: tl.tensor, label_N: tl.tensor, piece_p3: tl.tensor, term_sKF: tl.tensor,
+    bias_K: tl.tensor, origin_F: tl.tensor, moved_KF: tl.tensor, residual_pkf: tl.tensor,
+    count_pk: tl.tensor, k: tl.constexpr, f: tl.constexpr, K: tl.constexpr, F: tl.constexpr,
+    ROWS: tl.constexpr, WORDS: tl.constexpr, DIMS: tl.constexpr,
+    TERMS: tl.constexpr, SPLIT: tl.constexpr, FUSED: tl.constexpr, EMULATED: tl.constexpr,
+) -> None:  # fmt: skip
+    """Write a (WORDS, DIMS) slice of a piece's sums, from labels found here (FUSED) or read.
+
+    Slices of one piece are neighbours in the grid: they read the same rows, at about one time.
+    """
+    pid = tl.program_id(0)
+    word_k = pid % (K // WORDS) * WORDS + tl.arange(0, WORDS)
+    pid = pid // (K // WORDS)
+    dim_f = pid % (F // DIMS) * DIMS + tl.arange(0, DIMS)
+    piece = piece_p3 + pid // (F // DIMS) * 3
+    stop = tl.load(piece + 1)
+    origin_f = tl.load(origin_F + dim_f)
+    residual_kf = tl.zeros([WORDS, DIMS], tl.float32)
+    count_kj = tl.zeros([WORDS, 16], tl.float32)  # 16 times the same: a product is at least so wide
+    if FUSED:
+        # Loaded inside the loop they would be copied to shared memory again for each block.
+        hi_kf, mid_kf, lo_kf = _word_terms(term_sKF, word_k, dim_f, K, F, TERMS)
+        bias_k = tl.load(bias_K + word_k)
+    for first in range(tl.load(piece), stop, ROWS):
+        row_b = first + tl.arange(0, ROWS)
+        inside_b = row_b < stop
+        at_bf = local_Nf + row_b[:, None] * f + dim_f[None, :]
+        local_bf = tl.load(at_bf, mask=inside_b[:, None] & (dim_f < f)[None, :], other=0.0)
+        hi_bf, mid_bf, lo_bf = _row_terms(local_bf, origin_f, SPLIT)
+        if FUSED:
+            score_kb = _scores(hi_bf, mid_bf, lo_bf, hi_kf, mid_kf, lo_kf, TERMS, SPLIT, EMULATED)
+            _, label_b = _first_best(score_kb + bias_k[:, None], word_k, K)
+            label_b = tl.where(label_b < k, label_b, 0)
+            label_b = tl.where(inside_b, label_b, -1)
+        else:
+            label_b = tl.load(label_N + row_b, mask=inside_b, other=-1)
+        hit_kb = tl.where(word_k[:, None] == label_b[None, :], 1.0, 0.0).to(hi_bf.dtype)
+        count_kj = _dot(hit_kb, tl.full([ROWS, 16], 1.0, hi_bf.dtype), count_kj, EMULATED)
+        if SPLIT:  # a block's sums start at 0, and are added to the total with correct rounding
+            part_kf = tl.zeros([WORDS, DIMS], tl.float32)
+            part_kf = _dot(hit_kb, lo_bf, part_kf, EMULATED)
+            part_kf = _dot(hit_kb, mid_bf, part_kf, EMULATED)
+            residual_kf += _dot(hit_kb, hi_bf, part_kf, EMULATED)
+        else:  # which half precision does not need, and the registers let loads run ahead
+            residual_kf = _dot(hit_kb, hi_bf, residual_kf, EMULATED)
+    count_k = tl.max(count_kj, axis=1)
+    residual_kf -= count_k[:, None] * tl.load(moved_KF + word_k[:, None] * F + dim_f[None, :])
+    at_k = tl.load(piece + 2) * k + word_k
+    inside_kf = (word_k < k)[:, None] & (dim_f < f)[None, :]
+    tl.store(residual_pkf + at_k[:, None] * f + dim_f[None, :], residual_kf, mask=inside_kf)
+    tl.store(count_pk + at_k, count_k, mask=word_k < k)
+
+
+@_jit
+def _join(
+    total_pw: tl.tensor, joint_p3: tl.tensor, w: tl.constexpr,
+    PIECES: tl.constexpr, WIDTH: tl.constexpr,
+) -> None:  # fmt: skip
+    """Add the further pieces of an image to its first."""
+    pid = tl.program_id(0)
+    joint = joint_p3 + pid // tl.cdiv(w, WIDTH) * 3
+    at_w = pid % tl.cdiv(w, WIDTH) * WIDTH + tl.arange(0, WIDTH)
+    image_w = total_pw + tl.load(joint) * w + at_w
+    total_w = tl.load(image_w, mask=at_w < w, other=0.0)
+    stop = tl.load(joint + 2)
+    for first in range(tl.load(joint + 1), stop, PIECES):
+        piece_p = first + tl.arange(0, PIECES)
+        inside_pw = (piece_p < stop)[:, None] & (at_w < w)[None, :]
+        at_pw = total_pw + piece_p[:, None] * w + at_w[None, :]
+        total_w += tl.sum(tl.load(at_pw, mask=inside_pw, other=0.0), axis=0)
+    tl.store(image_w, total_w, mask=at_w < w)
+
+
+_EMULATED = triton is not None and not isinstance(_sums, triton.JITFunction)
+"""Under TRITON_INTERPRET=1."""
