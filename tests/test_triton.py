@@ -1,10 +1,13 @@
 """The CUDA kernel, run by Triton's interpreter on the CPU and held to the loop.
 
-The interpreter is chosen when Triton is imported, so all of it runs in one other process.
+The interpreter is chosen when Triton is imported, so all of it runs in one other process. It
+knows no types and no shared memory: that the compiler takes the kernels is tested besides.
+Nothing here runs on a GPU.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -12,6 +15,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytestmark = [
@@ -33,11 +37,14 @@ CASES = [
         ("ends empty", 7, 5, ["float32", "bfloat16", "float16"]),
         ("ends empty", 64, 16, ["float32"]),
         ("ends empty", 128, 64, ["float32", "bfloat16", "float16"]),
+        ("ends empty", 64, 100, ["float32"]),
         ("ends empty", 200, 100, ["float32", "bfloat16"]),  # labels first, slices of the sums
+        ("ends empty", 200, 16, ["float16"]),
         ("ends empty", 20, 300, ["float32"]),  # several blocks of centroids
         ("one row", 128, 64, ["float32"]),
         ("blocks of rows", 64, 16, ["float32", "float16"]),
         ("pieces", 16, 5, ["float32", "bfloat16"]),
+        ("pieces", 200, 5, ["float32"]),
     ]
     for dtype in dtypes
 ]
@@ -102,17 +109,47 @@ for k, f in ((20, 1), (20, 200), (300, 3)):
             wrong.append((k, f, a, b))
 report["ties"] = wrong
 
-# NaN: in its image, and in no other
-rows, start, centroids = problem([30, 30, 30], 20, 9, "float32")
-rows[35, 4] = torch.nan
-residual, _ = triton.residual_sums(rows, start, torch.tensor(centroids))
-report["nan"] = residual.isnan().flatten(1).any(1).tolist()
+# distances that differ by 2^-20: by the last term of the row, by that of the centroid
+near = []
+a, b = 1 + 2**-10, 2**-20
+for rows, centroids in (
+    ([[a + b, a], [a, a + b], [a, a + b]], [[1, 0], [0, 1]]),
+    ([[3, 0], [3, 0]], [[a, 0], [a + b, 0], [-2 * a, 0]]),
+):
+    for dtype in (torch.float32,) if rows[0][0] != 3 else triton._HALF:
+        _, count = triton.residual_sums(
+            torch.tensor(rows, dtype=dtype), np.array([0, len(rows)]),
+            torch.tensor(centroids, dtype=torch.float32),
+        )
+        near.append(count[0].tolist())
+report["near"] = near
+
+# whole numbers of 23 bits: their sums are exact
+rng = np.random.default_rng(2)
+whole = torch.tensor(rng.integers(2**21, 2**22, (6, 130)), dtype=torch.float32)
+whole[::2] *= -1
+centroids = torch.full((2, 130), 2.0**21)
+centroids[1] *= -1
+residual, _ = triton.residual_sums(whole, np.array([0, 6]), centroids)
+wanted = torch.stack([(whole[i::2] - centroids[1 - i]).sum(0) for i in (1, 0)])
+report["whole"] = float((residual[0] - wanted).abs().max())
+
+# NaN: in its dimension of its image, and nowhere else; the row is counted
+for f in (20, 200):
+    rows, start, centroids = problem([30, 30, 30], f, 9, "float32")
+    rows[35, 4] = torch.nan
+    residual, count = triton.residual_sums(rows, start, torch.tensor(centroids))
+    at = residual.isnan().nonzero()
+    report[f"nan {f}"] = [at[:, 0].unique().tolist(), at[:, 2].unique().tolist(), len(at)]
+    assert count.sum() == 90
 
 nothing, count = triton.residual_sums(rows[:0], np.array([0, 0]), torch.tensor(centroids))
 report["nothing"] = [list(nothing.shape), float(nothing.abs().sum() + count.sum())]
 twice = [triton.residual_sums(rows[:30], start[:2], torch.tensor(centroids))[0] for _ in range(2)]
 report["same bits"] = bool((twice[0] == twice[1]).all())
-report["float64 fits"] = triton.fits(rows.double(), torch.tensor(centroids))
+report["fit"] = [triton.fits(x, torch.tensor(c)) for x, c in (
+    (rows.double(), centroids), (rows, np.ones((4097, 200), np.float32)), (rows, centroids)
+)]
 print(json.dumps(report))
 """
 
@@ -121,7 +158,7 @@ print(json.dumps(report))
 def report():
     environment = os.environ | {
         "TRITON_INTERPRET": "1",
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
     }
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(LENGTHS), json.dumps(CASES)],
@@ -150,17 +187,90 @@ def test_ties_go_to_the_lowest(report):
     assert report["ties"] == []
 
 
-def test_nan_stays_in_its_image(report):
-    assert report["nan"] == [False, True, False]
+def test_distances_that_differ_by_little(report):
+    assert report["near"] == [[1, 2], *[[0, 2, 0]] * 3]
+
+
+def test_sums_hold_every_bit(report):
+    assert report["whole"] == 0
+
+
+@pytest.mark.parametrize("f", [20, 200])
+def test_nan_stays_in_its_image(report, f):
+    assert report[f"nan {f}"] == [[1], [4], 9]
 
 
 def test_no_rows(report):
-    assert report["nothing"] == [[1, 9, 20], 0]
+    assert report["nothing"] == [[1, 9, 200], 0]
 
 
 def test_the_same_bits_each_time(report):
     assert report["same bits"]
 
 
-def test_what_does_not_fit(report):
-    assert not report["float64 fits"]
+def test_what_fits(report):
+    assert report["fit"] == [False, False, True]
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    module = pytest.importorskip("vladkit.kernels.triton")
+    if module._EMULATED:
+        pytest.skip("TRITON_INTERPRET is set: there is no compiler")
+    return module
+
+
+def test_pieces_cover_each_row_once(kernels):
+    start_T = np.array([0, 0, 1024, 1025, 2_050, 4_000_000_000, 4_000_000_000])
+    piece_p3, joint_p3 = kernels._pieces(start_T, 1024)
+    begin, end, slot = piece_p3[np.lexsort((piece_p3[:, 1], piece_p3[:, 0]))].T
+    assert (begin[1:] == end[:-1]).all()
+    assert (begin[0], end[-1]) == (0, 4_000_000_000)
+    assert sorted(slot) == list(range(len(piece_p3)))
+    assert (piece_p3[np.argsort(piece_p3[:, 2])][:6, 0] == start_T[:-1]).all()
+    assert joint_p3.tolist() == [[3, 6, 7], [4, 7, 7 + 255]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "f", "k"),
+    [("float32", 128, 64), ("float32", 768, 300), ("bfloat16", 200, 64), ("float16", 7, 5)],
+)
+def test_the_compiler_takes_it(kernels, monkeypatch, tmp_path, dtype, f, k):
+    """For compute capability 9.0, within the shared memory that it has."""
+    import torch
+    from triton import compiler
+    from triton.backends.compiler import GPUTarget
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    plan = kernels._plan(f, k, getattr(torch, dtype))
+    assert (plan.labels is not None) == (f == 768)
+    size = {"k": k, "f": f, "SPLIT": dtype == "float32", "EMULATED": False}
+    size |= {"TERMS": 2 if dtype == "float16" else 3, "FUSED": plan.labels is None}
+    for n, padded, block in ((k, "K", plan.sums.words), (f, "F", plan.sums.dims)):
+        size[padded] = -(-n // block) * block
+    pointer = {"float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16"}
+    types = {"label_N": "*i32", "piece_p3": "*i64", "n": "i32", "local_Nf": pointer[dtype]}
+    types["term_sKF"] = "*fp16" if dtype == "float16" else "*bf16"
+    for kernel, blocks in ((kernels._labels, plan.labels), (kernels._sums, plan.sums)):
+        if blocks is not None:
+            options = kernels._options(blocks)
+            constants = {n: v for n, v in (size | options).items() if n in kernel.arg_names}
+            signature = {
+                n: "constexpr" if n in constants else types.get(n, "*fp32")
+                for n in kernel.arg_names
+            }
+            source = compiler.ASTSource(kernel, signature, constants)
+            options = {n: v for n, v in options.items() if n not in constants}
+            compiled = compiler.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+            assert compiled.metadata.shared <= 227 * 1024
+
+
+def test_without_triton(monkeypatch):
+    import torch
+
+    monkeypatch.setitem(sys.modules, "triton", None)
+    path = find_spec("vladkit.kernels.triton").origin
+    spec = importlib.util.spec_from_file_location("vladkit_without_triton", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert not module.fits(torch.ones(2, 3), torch.ones(1, 3))

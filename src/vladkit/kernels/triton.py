@@ -6,11 +6,11 @@ descriptor is read once, each sum written once. Where the sums or the codebook d
 chip, `_labels` writes the labels first (4 bytes a row) and programs of `_sums` own slices of
 the sums: each descriptor is then read twice.
 
-All products run on the tensor cores, as exact as float32 (tf32 is not: it decides one label in
-some thousand otherwise). float32 is cut into three bfloat16 terms, ``x = hi + mid + lo``: six
-products of terms make a score, what lies below 2^-24 left out, and three make a sum, as onehot
-is one term. tf32x3 costs as much for a score and twice that for a sum. float16 and bfloat16 rows
-are one term already, the codebook then two or three.
+All products run on the tensor cores, as exact as float32 (tf32 is not: of normal descriptors it
+decides 3 labels in 10,000 otherwise). float32 is cut into three bfloat16 terms, ``x = hi + mid +
+lo``: six products of terms make a score, what lies below 2^-24 left out, and three make a sum, as
+onehot is one term. tf32x3 costs as much for a score and twice that for a sum. float16 and
+bfloat16 rows are one term already, the codebook then two or three.
 
 No atomics, and an image is cut where its size alone says: the same input gives the same bits.
 NaN in some dimension of a descriptor makes that dimension NaN at every centroid of its image
@@ -42,11 +42,7 @@ try:
 except ImportError:  # there are wheels for Linux only
     triton = tl = None
 
-_HALF = {
-    torch.float32: torch.bfloat16,
-    torch.float16: torch.float16,
-    torch.bfloat16: torch.bfloat16,
-}
+_HALF = {d: d for d in (torch.float16, torch.bfloat16)} | {torch.float32: torch.bfloat16}
 """What the terms are, by the dtype of the rows."""
 
 _MOST_WORDS = 4096
@@ -74,6 +70,8 @@ class _Blocks(NamedTuple):
 
 
 class _Plan(NamedTuple):
+    """Blocks of the two kernels; where `_labels` has none, `_sums` finds the labels itself."""
+
     labels: _Blocks | None
     sums: _Blocks
 
@@ -123,7 +121,7 @@ def residual_sums(
     piece_p3, joint_p3 = _pieces(start_T, max(_PIECE, 16 * k))
     residual_pkf = centroid_kf.new_empty((len(piece_p3), k, f))
     count_pk = centroid_kf.new_empty((len(piece_p3), k))
-    with torch.cuda.device_of(local_Nf):  # type: ignore[no-untyped-call]
+    with torch.cuda.device(local_Nf.get_device()):  # -1, which is no device, on the CPU
         label_N = local_Nf  # unused where it is found on the way
         if plan.labels is not None:
             label_N = torch.empty(len(local_Nf), dtype=torch.int32, device=device)
@@ -145,18 +143,21 @@ def residual_sums(
 
 
 def _plan(f: int, k: int, dtype: torch.dtype) -> _Plan:
-    """Blocks that spill no registers in a loop, and of which two programs share a multiprocessor.
+    """Blocks whose loops spill hardly a register, with 8 warps on a multiprocessor.
 
-    By what ptxas says for sm_90; the speed of none has been measured. A table, not a search at
-    run time: other blocks round otherwise, and the same input shall give the same bits.
+    By what the compiler says for sm_90; the speed of none has been measured. A table, not a
+    search at run time: other blocks round otherwise, and the same input shall give the same bits.
     """
     wide = dtype == torch.float32
     words, dims = (max(16, 1 << (n - 1).bit_length()) for n in (k, f))
+    warps = 8 if words >= 128 else 4  # 4 warps have one instruction for 64 words, 8 for 128
     if words <= 256 and dims <= (128 if wide else 256) and words * dims <= 16384:
+        if wide and dims == 128 and words <= 32:
+            warps = 8  # with 4, dozens of spills
+        # A second buffer for rows would leave room for one such program where two can be.
         stages = 1 if wide and (words, dims) == (64, 128) else 2
-        return _Plan(None, _Blocks(64, words, dims, 4 if words < 128 else 8, stages))
+        return _Plan(None, _Blocks(64, words, dims, warps, stages))
     words = min(words, 128)
-    warps = 4 if words < 128 else 8
     labels = _Blocks(128, words, 32 if wide and words < 128 else 64, warps, 2)
     return _Plan(labels, _Blocks(64, words, 128, warps, 2))
 
