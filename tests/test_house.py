@@ -23,9 +23,10 @@ SOURCE = ROOT / "src" / "vladkit"
 FLOORS = [
     ["errors", "axes"],
     ["ragged", "workers", "safe_write", "normalize", "evaluate"],
-    ["kernels", "kinds"],
+    ["kinds"],
+    ["kernels"],
     ["encoding", "features", "collection"],
-    ["codebook", "discover"],
+    ["bench", "codebook", "discover"],
     ["estimators", "extraction"],
     ["recipe"],
     ["pipeline"],

@@ -287,3 +287,48 @@ def _say(text: str) -> None:
 def _print_json(value: Any, indent: int | None = 1) -> None:
     json.dump(value, sys.stdout, indent=indent)
     sys.stdout.write("\n")
+
+
+@app.command()
+def bench(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Half a minute instead of five: fewer sizes.")
+    ] = False,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--case",
+            metavar="T,L,F,K[,DTYPE]",
+            help="This size instead of the usual ones; can be repeated.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", "-j", help="Of every way; default: one for each core."),
+    ] = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="FILE", help="Draw it: PNG, SVG or PDF.")
+    ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Whole tables for every size, not only medians.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Time every way of encoding, and other libraries, on this machine's CPU."""
+    from vladkit.bench.cases import parse_case
+    from vladkit.bench.plot import check_target, write_plot
+    from vladkit.bench.report import print_report
+    from vladkit.bench.run import run
+    from vladkit.cli.progress import progress_bar
+
+    cases = [parse_case(text) for text in case or ()]
+    if plot is not None:
+        check_target(plot)
+    with progress_bar() as progress:
+        report = run(cases, threads=threads, quick=quick, progress=progress)
+    if as_json:
+        _print_json(report.as_json())
+    else:
+        print_report(report, details=details)
+    if plot is not None:
+        write_plot(report, plot)

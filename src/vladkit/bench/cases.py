@@ -1,0 +1,133 @@
+"""The sizes that are measured: the article's case, then one axis at a time around a usual size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+
+from vladkit.axes import FloatArray
+from vladkit.errors import ParameterError
+
+__all__ = ["ARTICLE", "AXIS_TITLES", "CASES", "QUICK_CASES", "SWEEP_AXES", "Case", "parse_case"]
+
+AXIS_TITLES: Final = {
+    "t": "T, images",
+    "l": "L, descriptors of an image",
+    "f": "F, dimensions of a descriptor",
+    "k": "K, centroids",
+}
+SWEEP_AXES: Final = tuple(AXIS_TITLES)
+
+
+@dataclass(frozen=True)
+class Case:
+    """t images of l descriptors with f dimensions, against k centroids.
+
+    Parameters
+    ----------
+    t, l, f, k : int, >= 1
+        With k no more than t l: the centroids are taken from the descriptors.
+    dtype : {"float32", "float64"}
+    sweeps : tuple of {"t", "l", "f", "k"}
+        The sweeps that it is a point of; none for the article's case and for a user's own.
+
+    Raises
+    ------
+    ParameterError
+        If the sizes do not fit.
+    """
+
+    t: int
+    l: int
+    f: int
+    k: int
+    dtype: str = "float32"
+    sweeps: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if min(self.t, self.l, self.f, self.k) < 1:
+            raise ParameterError(f"case {self.name}: wanted sizes from 1")
+        if self.dtype not in ("float32", "float64"):
+            raise ParameterError(f"case {self.name}: wanted float32 or float64")
+        if self.k > self.t * self.l:
+            raise ParameterError(
+                f"case {self.name}: {self.k} centroids are taken from {self.t * self.l} "
+                "descriptors: use fewer, or more descriptors"
+            )
+
+    @property
+    def name(self) -> str:
+        """As in the tables: ``256x128x64 k=16 float64``."""
+        return f"{self.t}x{self.l}x{self.f} k={self.k} {self.dtype}"
+
+    @property
+    def floor_bytes(self) -> int:
+        """What any way has to move: descriptors and centroids read once, the sums written."""
+        values = self.t * self.l * self.f + self.k * self.f + self.t * self.k * self.f
+        return values * np.dtype(self.dtype).itemsize
+
+    def arrays(self) -> tuple[FloatArray, FloatArray]:
+        """Normal descriptors (t, l, f), and some of them, halved, as centroids (k, f); seeded."""
+        rng = np.random.default_rng(1234)
+        dtype = np.float64 if self.dtype == "float64" else np.float32
+        local_tlf: FloatArray = rng.standard_normal((self.t, self.l, self.f), dtype=dtype)
+        row_k = rng.choice(self.t * self.l, self.k, replace=False)
+        return local_tlf, local_tlf.reshape(-1, self.f)[row_k] * dtype(0.5)
+
+
+ARTICLE: tuple[Case, ...] = (Case(256, 128, 64, 16, "float64"), Case(256, 128, 64, 16, "float32"))
+"""The article's benchmark (its centroids number 16, not the 512 that it names)."""
+
+_BASE: Final = Case(64, 500, 128, 64, sweeps=SWEEP_AXES)
+"""The size around which sweeps go: SIFT features of some pictures, a usual codebook."""
+
+
+def _sweeps(values: Mapping[str, Sequence[int]]) -> tuple[Case, ...]:
+    base = asdict(_BASE)
+    around = [
+        Case(**base | {axis: value, "sweeps": (axis,)})
+        for axis in SWEEP_AXES
+        for value in values[axis]
+    ]
+    return (_BASE, *around)
+
+
+CASES: tuple[Case, ...] = ARTICLE + _sweeps(
+    {
+        "t": (1, 4, 16, 256, 1024),
+        "l": (20, 100, 2000, 8000),
+        "f": (16, 32, 64, 256, 768),
+        "k": (4, 16, 256, 1024),
+    }
+)
+"""What ``vladkit bench`` measures: the article's case, the base, then T, L, F and K around it."""
+
+QUICK_CASES: tuple[Case, ...] = ARTICLE + _sweeps(
+    {"t": (8, 256), "l": (100, 1000), "f": (32, 256), "k": (16, 256)}
+)
+"""What ``vladkit bench --quick`` measures."""
+
+
+def parse_case(text: str) -> Case:
+    """``T,L,F,K`` or ``T,L,F,K,float64`` as a case.
+
+    Raises
+    ------
+    ParameterError
+        If it is something else.
+
+    Examples
+    --------
+    >>> parse_case("256,128,64,16").name
+    '256x128x64 k=16 float32'
+    """
+    size, dtype = text.split(",")[:4], text.split(",")[4:]
+    if len(size) < 4 or len(dtype) > 1 or not all(s.strip().isdecimal() for s in size):
+        raise ParameterError(
+            f"case {text!r}: wanted T,L,F,K or T,L,F,K,DTYPE, such as 256,128,64,16,float64"
+        )
+    t, l, f, k = map(int, size)
+    return Case(t, l, f, k, dtype[0].strip() if dtype else "float32")

@@ -1,0 +1,221 @@
+"""The picture: bars for the article's case, lines for the sweeps."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from vladkit.bench.cases import AXIS_TITLES, SWEEP_AXES
+from vladkit.bench.report import milliseconds
+from vladkit.bench.results import Measured, Report, Row
+from vladkit.errors import MissingDependencyError, ParameterError, StorageError
+from vladkit.safe_write import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["check_target", "draw", "write_plot"]
+
+_FORMATS: Final = (".png", ".svg", ".pdf")
+
+_FUSED, _JAX, _TORCH, _ARTICLE, _FAISS, _OURS, _FLOOR = (
+    "#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#7F8C99", "#000000",
+)  # fmt: skip
+"""Okabe and Ito's colours, which the colour-blind can tell apart; markers tell ways of one."""
+
+_STYLES: Final = {
+    "fused": (_FUSED, "o"),
+    "jax": (_JAX, "s"),
+    "torch": (_TORCH, "^"),
+    "sparse": (_OURS, "P"),
+    "reduceat": (_OURS, "D"),
+    "cumsum": (_OURS, "v"),
+    "scatter": (_OURS, "X"),
+    "mask": (_OURS, "s"),
+    "loop": (_OURS, "o"),
+    "faiss + add.at": (_FAISS, "D"),
+    "article loop": (_ARTICLE, "o"),
+    "article sort+cumsum": (_ARTICLE, "v"),
+    "article add.at": (_ARTICLE, "X"),
+    "article mask": (_ARTICLE, "s"),
+}
+
+_RC: Final = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vladkit",
+}
+
+_MOST_BARS: Final = 4
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Refuse, before anything is measured, a picture that could not be written after it.
+
+    Raises
+    ------
+    ParameterError
+        If the file's name does not end in .png, .svg or .pdf.
+    MissingDependencyError
+        If matplotlib is not installed.
+    StorageError
+        If nothing can be written there.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in _FORMATS:
+        raise ParameterError(f"cannot draw {target}: its name has to end in {', '.join(_FORMATS)}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            "--plot needs matplotlib, which is not installed: pip install 'vladkit[plot]'",
+            name="matplotlib",
+        ) from error
+    if target.is_dir():
+        raise StorageError(f"cannot write {target}: it is a folder")
+    try:
+        tempfile.TemporaryFile(dir=target.resolve().parent).close()
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def write_plot(report: Report, path: str | os.PathLike[str]) -> None:
+    """Draw a run into a PNG, SVG or PDF file.
+
+    Raises
+    ------
+    ParameterError, MissingDependencyError, StorageError
+        As `check_target`.
+    """
+    check_target(path)
+    import matplotlib
+
+    kind = Path(path).suffix[1:].lower()
+    with matplotlib.rc_context(_RC):
+        figure = draw(report)
+        with replace_file(path) as file:
+            metadata = {"Date": None} if kind == "svg" else None
+            figure.savefig(file, format=kind, dpi=200, metadata=metadata)
+
+
+def draw(report: Report) -> Figure:
+    """Bars of up to four cases that are no point of a sweep, then a panel for each sweep.
+
+    12 inches wide, with text that is read at 1200 px.
+    """
+    from matplotlib.figure import Figure
+
+    alone = [m for m in report.measured if not m.case.sweeps][:_MOST_BARS]
+    sweeps = {axis: points for axis in SWEEP_AXES if len(points := report.sweep(axis)) > 1}
+    heights = [1.0 + 0.27 * max(len(m.rows) for m in report.measured)] * -(-len(alone) // 2)
+    heights += [3.9] * -(-len(sweeps) // 2)
+    figure = Figure(figsize=(12, sum(heights) + 2), layout="constrained")
+    about = report.machine, report.versions
+    figure.suptitle(
+        f"Time to encode a batch on {report.threads} threads: {about[0]['cpu']}, "
+        f"vladkit {about[1]['vladkit']}, NumPy {about[1]['numpy']}",
+        x=0.01,
+        ha="left",
+    )
+    grid = figure.add_gridspec(len(heights) or 1, 2, height_ratios=heights or [1], hspace=0.06)
+    for i, m in enumerate(alone):
+        place = grid[0, :] if len(alone) == 1 else grid[i // 2, i % 2]
+        _bars(figure.add_subplot(place), m)
+    below = len(heights) - -(-len(sweeps) // 2)
+    for i, (axis, points) in enumerate(sweeps.items()):
+        _lines(figure.add_subplot(grid[below + i // 2, i % 2]), points, axis)
+    if sweeps:
+        _legend(figure)
+    return figure
+
+
+def _bars(ax: Axes, m: Measured) -> None:
+    rows = [r for r in m.by_time() if r.median_ms is not None and r.kind != "floor"]
+    times = [r.median_ms or 0.0 for r in rows]
+    ax.barh(range(len(rows)), times, color=[_style(r.way)[0] for r in rows], height=0.72, zorder=2)
+    ax.set_xscale("log")
+    ax.set_xlim(min(*times, m.floor_ms) / 2.5, max(*times, m.floor_ms) * 4)
+    ax.set_ylim(len(rows) + 0.3, -0.7)
+    ax.set_yticks(range(len(rows)), [r.way for r in rows])
+    ax.axvline(m.floor_ms, color=_FLOOR, linestyle="--", linewidth=1.2, zorder=3)
+    floor = f"floor {milliseconds(m.floor_ms)}"
+    ax.text(m.floor_ms, len(rows) - 0.4, f" {floor}", va="top", fontsize=10)
+    for i, (row, label) in enumerate(zip(rows, ax.get_yticklabels(), strict=True)):
+        weight = "bold" if row.way == "fused" else "normal"
+        label.set_fontweight(weight)
+        text = ("~" if m.is_scaled(row) else "") + milliseconds(row.median_ms)
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        ax.annotate(
+            text, (times[i], i), (5, 0), textcoords="offset points", va="center",
+            fontsize=10, fontweight=weight, bbox=white, zorder=4,
+        )  # fmt: skip
+    ax.set_title(f"{m.case.t} images x {m.case.l} x {m.case.f}, K = {m.case.k}, {m.case.dtype}")
+    ax.set_xlabel("median time, ms (~ scaled from fewer images)")
+    ax.xaxis.set_major_formatter(_plain)
+
+
+def _lines(ax: Axes, points: list[Measured], axis: str) -> None:
+    x = [getattr(m.case, axis) for m in points]
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    for way in _STYLES:
+        _line(ax, [(m, m.row(way)) for m in points], x, way)
+    ax.plot(x, [m.floor_ms for m in points], color=_FLOOR, linestyle="--", lw=1.2, zorder=3)
+    ax.set_xticks(x, [str(v) for v in x])
+    ax.minorticks_off()
+    ax.yaxis.set_major_formatter(_plain)
+    ax.grid(axis="y", color="#DDDDDD", linewidth=0.7)
+    case = points[0].case
+    others = (f"{a.upper()} = {getattr(case, a)}" for a in SWEEP_AXES if a != axis)
+    ax.set_title(f"over {axis.upper()}; {', '.join(others)}, {case.dtype}")
+    ax.set_xlabel(AXIS_TITLES[axis])
+    ax.set_ylabel("median time, ms")
+
+
+def _line(ax: Axes, rows: list[tuple[Measured, Row | None]], x: list[int], way: str) -> None:
+    colour, marker = _style(way)
+    known = [
+        (value, r.median_ms, "white" if m.is_scaled(r) else colour)
+        for value, (m, r) in zip(x, rows, strict=True)
+        if r is not None and r.median_ms is not None
+    ]
+    if not known:
+        return
+    value, ms, fill = zip(*known, strict=True)
+    fused = way == "fused"
+    ax.plot(value, ms, color=colour, linewidth=3 if fused else 1.2, zorder=5 if fused else 2)
+    ax.scatter(
+        value, ms, s=45 if fused else 24, marker=marker, c=fill, edgecolors=colour,
+        zorder=6 if fused else 4,
+    )  # fmt: skip
+
+
+def _legend(figure: Figure) -> None:
+    from matplotlib.lines import Line2D
+
+    def entry(label: str, **style: Any) -> Line2D:
+        return Line2D([], [], label=label, **style)
+
+    entries = [
+        entry(way, color=c, marker=m, markersize=5, linewidth=3 if way == "fused" else 1.2)
+        for way, (c, m) in _STYLES.items()
+    ]
+    entries.append(entry("floor: X @ C.T, or a copy", color=_FLOOR, linestyle="--", linewidth=1.2))
+    hollow = {"marker": "o", "color": "none", "markeredgecolor": _FLOOR, "markersize": 5}
+    entries.append(entry("hollow: scaled from fewer images", **hollow))
+    figure.legend(handles=entries, loc="outside lower center", ncols=4, frameon=False)
+
+
+def _style(way: str) -> tuple[str, str]:
+    return _STYLES.get(way, (_OURS, "o"))
+
+
+def _plain(value: float, _: float) -> str:
+    return f"{value:g}"

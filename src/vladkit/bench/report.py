@@ -1,0 +1,174 @@
+"""The tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vladkit.bench.cases import AXIS_TITLES, SWEEP_AXES
+from vladkit.bench.results import Measured, Report, Row
+
+__all__ = ["milliseconds", "print_report", "verdicts"]
+
+_BUSY: Final = 0.1
+"""Cores that others use, from which on the report says so."""
+
+
+def print_report(report: Report, *, details: bool = False, console: Console | None = None) -> None:
+    """Tables of single cases whole; of sweeps the medians, or with `details` also whole."""
+    if console is None:
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 100
+    for line in _head(report):
+        console.print(line, markup=False)
+    for m in report.measured:
+        if details or not m.case.sweeps:
+            floor = f"floor {milliseconds(m.floor_ms)} ms"
+            parts = f"X @ C.T {milliseconds(m.product_ms)}, bytes {milliseconds(m.bytes_ms)}"
+            console.print(f"{m.case.name}; {floor} ({parts})", markup=False)
+            console.print(_whole(m))
+            _print_notes(console, _skips(m))
+    if not details:
+        for axis in SWEEP_AXES:
+            points = report.sweep(axis)
+            if points:
+                base = points[0].case
+                others = (f"{a.upper()} = {getattr(base, a)}" for a in SWEEP_AXES if a != axis)
+                title = f"Median ms over {AXIS_TITLES[axis]}; {', '.join(others)}; {base.dtype}"
+                console.print(title, markup=False)
+                console.print(_medians(points, axis))
+                notes = (
+                    f"{axis.upper()} = {getattr(m.case, axis)}: {note}"
+                    for m in points
+                    for note in _skips(m)
+                )
+                _print_notes(console, notes)
+    console.print(*_legend(report), *verdicts(report), sep="\n", markup=False)
+
+
+def _head(report: Report) -> Iterator[str]:
+    known, machine = report.versions, report.machine
+    cores = f"{machine['cores_allowed']} of {machine['cores']} cores"
+    yield f"{machine['cpu']}, {machine['architecture']}, {cores}; {machine['system']}"
+    yield f"{report.threads} threads; copies {report.copy_bytes_per_s / 1e9:.1f} GB/s"
+    yield ", ".join(f"{name} {v}" for name, v in known.items() if v is not None)
+    for out in report.left_out:
+        yield f"left out: {out.way}: {out.reason}"
+    if report.other_cores is not None and report.other_cores > _BUSY:
+        yield (
+            f"busy: other processes used {report.other_cores:.1f} cores meanwhile; "
+            "times are longer, and ratios other, than on a quiet machine"
+        )
+    yield ""
+
+
+def _whole(m: Measured) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("way", no_wrap=True)
+    for name in ("ms", "10-90 %", "calls", "MB", "error", "x loop", "/ X@C.T", "/ floor"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in m.by_time():
+        if row.median_ms is None:
+            continue
+        about = "~" if m.is_scaled(row) else ""
+        table.add_row(
+            row.way,
+            about + milliseconds(row.median_ms),
+            f"{milliseconds(row.p10_ms)}-{milliseconds(row.p90_ms)}" if row.calls > 1 else "",
+            str(row.calls),
+            "" if row.memory_bytes is None else f"{row.memory_bytes / 1e6:.1f}",
+            "" if row.error is None else f"{row.error:.0e}",
+            _ratio(row.loop_over_way),
+            _ratio(row.way_over_product),
+            _ratio(row.way_over_floor),
+            style=_style(row),
+        )
+    return table
+
+
+def _medians(points: list[Measured], axis: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(f"{axis.upper()} =", no_wrap=True)
+    for m in points:
+        table.add_column(str(getattr(m.case, axis)), justify="right", no_wrap=True)
+    for row in points[-1].by_time():
+        same = [(m, m.row(row.way)) for m in points]
+        cells = [
+            "-"
+            if r is None or r.median_ms is None
+            else ("~" if m.is_scaled(r) else "") + milliseconds(r.median_ms)
+            for m, r in same
+        ]
+        if any(cell != "-" for cell in cells):
+            table.add_row(row.way, *cells, style=_style(row))
+    fused = [m.row("fused") for m in points]
+    if all(r is not None for r in fused):
+        table.add_section()
+        rows = [r for r in fused if r is not None]
+        table.add_row("fused / X @ C.T", *(_ratio(r.way_over_product) for r in rows))
+        table.add_row("fused / floor", *(_ratio(r.way_over_floor) for r in rows))
+        table.add_row("fused x loop", *(_ratio(r.loop_over_way) for r in rows))
+        megabytes = [r.memory_bytes for r in rows]
+        table.add_row("fused MB", *("" if b is None else f"{b / 1e6:.1f}" for b in megabytes))
+    return table
+
+
+def _skips(m: Measured) -> Iterator[str]:
+    by_reason: dict[str, list[str]] = {}
+    for row in m.rows:
+        if row.skipped is not None:
+            by_reason.setdefault(row.skipped, []).append(row.way)
+    return (f"{', '.join(ways)}: {reason}" for reason, ways in by_reason.items())
+
+
+def _print_notes(console: Console, notes: Iterable[str]) -> None:
+    lines = [f"  - {note}" for note in notes]
+    if lines:
+        console.print(*lines, "", sep="\n", markup=False)
+
+
+def _legend(report: Report) -> Iterator[str]:
+    yield (
+        f"x loop: how many times faster than {report.baseline}. / X@C.T, / floor: how many times "
+        "slower than\nthe bare product, and than the longer of it and the time that a copy takes "
+        "for the bytes of\ninput and result. MB: peak memory above the input. error: of the first "
+        "images, over the largest\nsum. ~: measured on some of the images, and scaled. -: skipped."
+    )
+
+
+def verdicts(report: Report) -> list[str]:
+    """Where `fused` is the fastest way, and where it is not."""
+    slower = []
+    n = 0
+    for m in report.measured:
+        fused = m.row("fused")
+        timed = [r for r in m.rows if r.kind != "floor" and r.median_ms is not None]
+        if fused is None or fused.median_ms is None or len(timed) < 2:
+            continue
+        n += 1
+        best = min(timed, key=lambda r: r.median_ms or 0.0)
+        if best.way != "fused" and best.median_ms:
+            times = fused.median_ms / best.median_ms
+            slower.append(f"{m.case.name} ({best.way} is {times:.2f} times faster)")
+    if not n:
+        return []
+    lines = [f"fused is the fastest in {n - len(slower)} of {n} cases."]
+    return lines + [f"Not in {case}." for case in slower]
+
+
+def _style(row: Row) -> str | None:
+    return {"fused": "bold", "X @ C.T": "dim"}.get(row.way)
+
+
+def milliseconds(value: float | None) -> str:
+    """Three digits, or none after the point; nothing for None."""
+    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}" if value < 10 else f"{value:,.0f}"

@@ -1,0 +1,137 @@
+"""A whole run, in a process of its own whose libraries have the threads that were asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Final, TypeAlias
+
+from vladkit.bench.cases import CASES, QUICK_CASES, Case
+from vladkit.bench.machine import machine, versions
+from vladkit.bench.measure import baseline
+from vladkit.bench.results import LeftOut, Measured, Report
+from vladkit.errors import VladkitError
+from vladkit.workers import resolve_n_jobs
+
+__all__ = ["environment_for", "run"]
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+
+_THREAD_VARIABLES: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NPROC",  # what XLA on a CPU takes for the number of cores
+)
+
+_SPIN: Final = "22"
+"""OpenBLAS's threads wait for more work for 2^22 cycles, 1.6 ms, instead of 2^28: long enough for
+the next product of the same way (`X @ C.T` is as fast), too short to disturb the next way."""
+
+_START = "import sys; sys.path[:] = {path!r}; from vladkit.bench.worker import main; main()"
+
+
+def environment_for(threads: int) -> dict[str, str]:
+    """The environment in which a process's BLAS, OpenMP and JAX take `threads` threads.
+
+    They read it once, when they are loaded. JAX is held to the CPU: this is a comparison of ways
+    to use one.
+    """
+    held = {name: str(threads) for name in _THREAD_VARIABLES}
+    return os.environ | held | {"OPENBLAS_THREAD_TIMEOUT": _SPIN, "JAX_PLATFORMS": "cpu"}
+
+
+def run(
+    cases: Sequence[Case] | None = None,
+    *,
+    threads: int | None = None,
+    quick: bool = False,
+    only: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure every way on every case.
+
+    Parameters
+    ----------
+    cases : sequence of Case, optional
+        By default `cases.CASES`, or `cases.QUICK_CASES` with `quick`.
+    threads : int, optional
+        For every way; by default one for each core. Negative numbers as in `encode`.
+    quick : bool
+        Under 30 s for its cases on two cores, instead of five minutes.
+    only : sequence of str, optional
+        Names of ways; the bare product and the loop are always measured.
+    progress : callable, optional
+        Told ("measuring", cases done, cases).
+
+    Raises
+    ------
+    ParameterError
+        If `threads` is 0.
+    VladkitError
+        If the process that measures dies, with the case that it died at.
+    """
+    begin = time.perf_counter()
+    cases = tuple(cases or (QUICK_CASES if quick else CASES))
+    n_threads = resolve_n_jobs(threads)
+    order = {
+        "cases": [asdict(case) for case in cases],
+        "threads": n_threads,
+        "quick": quick,
+        "only": list(only) if only is not None else None,
+    }
+    known: dict[str, Any] = {}
+    measured: list[Measured] = []
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _START.format(path=sys.path), json.dumps(order)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env=environment_for(n_threads),
+        )
+        assert process.stdout is not None
+        try:
+            _tell(progress, 0, len(cases))
+            with process.stdout as answers:
+                for line in answers:
+                    known |= json.loads(line)
+                    if "measured" in known:
+                        measured.append(Measured.from_json(known.pop("measured")))
+                        _tell(progress, len(measured), len(cases))
+            code = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+        if code != 0 or len(measured) < len(cases):
+            said.seek(0)
+            last = said.read().strip().splitlines()[-1:] or ["it said nothing"]
+            raise VladkitError(
+                f"the process that measures ended with {code} at case "
+                f"{cases[len(measured)].name}: {last[0]}"
+            )
+    return Report(
+        machine=machine(),
+        versions=versions(),
+        threads=n_threads,
+        quick=quick,
+        seconds=time.perf_counter() - begin,
+        copy_bytes_per_s=known["copy_bytes_per_s"],
+        other_cores=known["other_cores"],
+        baseline=baseline(row.way for row in measured[0].rows),
+        left_out=tuple(LeftOut(*pair) for pair in known["left_out"]),
+        measured=tuple(measured),
+    )
+
+
+def _tell(progress: Progress | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress("measuring", done, total)

@@ -1,0 +1,50 @@
+"""The process that measures: started by `vladkit.bench.run` with its threads already set.
+
+Its argument says what to do, as JSON. It writes one line of JSON to stdout for each thing that it
+knows: the machine's copy rate, then each case.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any, TextIO
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Measure, and tell it line by line."""
+    begin = time.perf_counter()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C goes to both; this one just ends
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries that print must not print into the answers
+    _measure_all(json.loads(sys.argv[1]), answers, begin)
+
+
+def _measure_all(order: dict[str, Any], answers: TextIO, begin: float) -> None:
+    from vladkit.bench.cases import Case
+    from vladkit.bench.machine import OtherWork, copy_rate
+    from vladkit.bench.measure import measure, warm_up
+    from vladkit.bench.timing import FULL, QUICK
+
+    def tell(kind: str, value: object) -> None:
+        print(json.dumps({kind: value}), file=answers, flush=True)
+
+    plan = QUICK if order["quick"] else FULL
+    threads, only = order["threads"], order["only"]
+    cases = [Case(**case | {"sweeps": tuple(case["sweeps"])}) for case in order["cases"]]
+    tell("left_out", [[x.way, x.reason] for x in warm_up(threads, only)])
+    others = OtherWork()
+    rate = copy_rate(threads)
+    tell("copy_bytes_per_s", rate)
+    for i, case in enumerate(cases):
+        share = (begin + plan.total - time.perf_counter()) / (len(cases) - i)
+        measured = measure(
+            case, plan, threads=threads, copy_bytes_per_s=rate, seconds=share, only=only
+        )
+        tell("measured", measured.as_json())
+    tell("other_cores", others.cores())
