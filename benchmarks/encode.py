@@ -6,8 +6,9 @@ Each number of threads is a process of its own, because a BLAS reads its number 
 
 Everything in a row is timed in turn (A B C, A B C, ...), so that a machine whose speed drifts
 drifts under all of them (`vladkit.bench.timing` says how, and why). A turn is some .1 s of calls
-that are not counted, then five that are. Ratios are of medians. `memory` is the peak of resident memory while encoding, above what the process held
-before the input was made, over input plus output.
+that are not counted, then five that are. Ratios are of medians. `memory` is the peak of resident
+memory while encoding, above what the process held before the input was made, over input plus
+output.
 """
 
 from __future__ import annotations
