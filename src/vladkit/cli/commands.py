@@ -324,8 +324,12 @@ def bench(
     cases = [parse_case(text) for text in case or ()]
     if plot is not None:
         check_target(plot)
-    with progress_bar() as progress:
-        report = run(cases, threads=threads, quick=quick, progress=progress)
+    try:
+        with progress_bar() as progress:
+            report = run(cases, threads=threads, quick=quick, progress=progress)
+    except KeyboardInterrupt:
+        _say("interrupted: what was measured is dropped")
+        raise typer.Exit(130) from None
     if as_json:
         _print_json(report.as_json())
     else:
