@@ -119,13 +119,10 @@ def measure(
         times = turns({name: r.call for name, r in ready.items()}, calls, n, plan.burn)
     for name, r in ready.items():
         rows[name] = _row(r, times[name], case.t)
-    product_ms = rows[PRODUCT].median_ms or 0.0
     bytes_ms = 1e3 * case.floor_bytes / copy_bytes_per_s
-    loop_ms = rows[loop].median_ms
-    related = [
-        _related(rows[way.name], loop_ms, product_ms, max(product_ms, bytes_ms)) for way in ways
-    ]
-    return Measured(case, product_ms, bytes_ms, tuple(related))
+    in_order = tuple(rows[way.name] for way in ways)
+    m = Measured(case, rows[PRODUCT].median_ms or 0.0, bytes_ms, in_order)
+    return replace(m, rows=tuple(_related(row, m, rows[loop].median_ms) for row in m.rows))
 
 
 def _refuse_much_memory(way: Way, case: Case) -> None:
@@ -190,12 +187,12 @@ def _row(r: _Ready, times: list[float], t: int) -> Row:
     )
 
 
-def _related(row: Row, loop_ms: float | None, product_ms: float, floor_ms: float) -> Row:
+def _related(row: Row, m: Measured, loop_ms: float | None) -> Row:
     if row.median_ms is None:
         return row
     return replace(
         row,
         loop_over_way=loop_ms / row.median_ms if loop_ms else None,
-        way_over_product=row.median_ms / product_ms,
-        way_over_floor=row.median_ms / floor_ms,
+        way_over_product=row.median_ms / m.product_ms,
+        way_over_floor=row.median_ms / m.floor_ms,
     )

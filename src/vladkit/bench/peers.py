@@ -29,7 +29,7 @@ def fitted_kmeans(local_tlf: FloatArray, centroid_kf: FloatArray) -> Any:
     from sklearn.cluster import MiniBatchKMeans
 
     k, f = centroid_kf.shape
-    kmeans = MiniBatchKMeans(n_clusters=k, n_init=1, max_iter=1, random_state=0)
+    kmeans = MiniBatchKMeans(k, init=centroid_kf, n_init=1, max_iter=1, random_state=0)
     kmeans.fit(local_tlf.reshape(-1, f)[: max(1000, k)])
     kmeans.cluster_centers_ = centroid_kf.copy()
     return kmeans

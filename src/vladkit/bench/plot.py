@@ -15,7 +15,7 @@ from vladkit.safe_write import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 __all__ = ["check_target", "draw", "write_plot"]
 
@@ -111,12 +111,15 @@ def draw(report: Report) -> Figure:
     12 inches wide, with text that is read at 1200 px.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     alone = [m for m in report.measured if not m.case.sweeps][:_MOST_BARS]
     sweeps = {axis: points for axis in SWEEP_AXES if len(points := report.sweep(axis)) > 1}
-    heights = [1.0 + 0.27 * max(len(m.rows) for m in report.measured)] * -(-len(alone) // 2)
-    heights += [3.9] * -(-len(sweeps) // 2)
-    figure = Figure(figsize=(12, sum(heights) + 2), layout="constrained")
+    bars = -(-len(alone) // 2) * (1.0 + 0.27 * max(len(m.rows) for m in report.measured))
+    lines = 3.9 * -(-len(sweeps) // 2) + 1.2
+    heights = ([bars] if alone else []) + ([lines] if sweeps else [])
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=(12, sum(heights) + 0.6), layout=layout)
     about = report.machine, report.versions
     figure.suptitle(
         f"Time to encode a batch on {report.threads} threads: {about[0]['cpu']}, "
@@ -124,15 +127,16 @@ def draw(report: Report) -> Figure:
         x=0.01,
         ha="left",
     )
-    grid = figure.add_gridspec(len(heights) or 1, 2, height_ratios=heights or [1], hspace=0.06)
-    for i, m in enumerate(alone):
-        place = grid[0, :] if len(alone) == 1 else grid[i // 2, i % 2]
-        _bars(figure.add_subplot(place), m)
-    below = len(heights) - -(-len(sweeps) // 2)
-    for i, (axis, points) in enumerate(sweeps.items()):
-        _lines(figure.add_subplot(grid[below + i // 2, i % 2]), points, axis)
+    rooms = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
+    if alone:
+        room = rooms.pop(0)
+        for i, m in enumerate(alone):
+            _bars(room.add_subplot(-(-len(alone) // 2), min(2, len(alone)), i + 1), m)
     if sweeps:
-        _legend(figure)
+        room = rooms.pop(0)
+        for i, (axis, points) in enumerate(sweeps.items()):
+            _lines(room.add_subplot(-(-len(sweeps) // 2), 2, i + 1), points, axis)
+        _legend(room)
     return figure
 
 
@@ -197,7 +201,7 @@ def _line(ax: Axes, rows: list[tuple[Measured, Row | None]], x: list[int], way: 
     )  # fmt: skip
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: SubFigure) -> None:
     from matplotlib.lines import Line2D
 
     def entry(label: str, **style: Any) -> Line2D:

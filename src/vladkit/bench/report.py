@@ -82,7 +82,7 @@ def _whole(m: Measured) -> Table:
             f"{milliseconds(row.p10_ms)}-{milliseconds(row.p90_ms)}" if row.calls > 1 else "",
             str(row.calls),
             "" if row.memory_bytes is None else f"{row.memory_bytes / 1e6:.1f}",
-            "" if row.error is None else f"{row.error:.0e}",
+            "" if row.error is None else f"{row.error:.0e}" if row.error else "0",
             _ratio(row.loop_over_way),
             _ratio(row.way_over_product),
             _ratio(row.way_over_floor),
@@ -167,7 +167,9 @@ def _style(row: Row) -> str | None:
 
 def milliseconds(value: float | None) -> str:
     """Three digits, or none after the point; nothing for None."""
-    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+    if value is None:
+        return ""
+    return f"{value:#.3g}".rstrip(".") if value < 100 else f"{value:,.0f}"
 
 
 def _ratio(value: float | None) -> str:

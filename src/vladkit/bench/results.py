@@ -27,8 +27,8 @@ class Row:
     images : int
         How many of the case's images they were over; if fewer than all, their times are scaled.
     memory_bytes : int or None
-        Peak of resident memory above what was held before the call, input included; so without
-        the input, with the result. None where scaled, and where it is not known.
+        Peak of resident memory above what was held before the call: the result and all in
+        between, but not the input. None where scaled, and where it is not known.
     error : float or None
         The largest difference from the oracle, of the first images, over its largest value.
     loop_over_way, way_over_product, way_over_floor : float or None
@@ -67,7 +67,10 @@ class Measured:
 
     @property
     def floor_ms(self) -> float:
-        """No way of computing labels by a product of NumPy's can be faster, out of cache."""
+        """What a way cannot beat that takes NumPy's product, or finds nothing in cache.
+
+        `fused` sometimes does: its product is its own, and a repeated batch is partly in cache.
+        """
         return max(self.product_ms, self.bytes_ms)
 
     def row(self, way: str) -> Row | None:

@@ -43,7 +43,7 @@ class Plan:
 
 
 FULL = Plan(270, 0.05, 0.05, 0.25, 1.0, 3, 7)
-QUICK = Plan(23, 0.02, 0.03, 0.03, 0.1, 1, 5)
+QUICK = Plan(23, 0.03, 0.03, 0.03, 0.1, 1, 5)
 
 
 def planned(second: Mapping[str, float], plan: Plan, seconds: float) -> tuple[dict[str, int], int]:
