@@ -68,7 +68,7 @@ def _head(report: Report) -> Iterator[str]:
 
 
 def _whole(m: Measured) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("way", no_wrap=True)
     for name in ("ms", "10-90 %", "calls", "MB", "error", "x loop", "/ X@C.T", "/ floor"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -92,7 +92,7 @@ def _whole(m: Measured) -> Table:
 
 
 def _medians(points: list[Measured], axis: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"{axis.upper()} =", no_wrap=True)
     for m in points:
         table.add_column(str(getattr(m.case, axis)), justify="right", no_wrap=True)
@@ -166,10 +166,12 @@ def _style(row: Row) -> str | None:
 
 
 def milliseconds(value: float | None) -> str:
-    """Three digits, or none after the point; nothing for None."""
+    """Three digits, or two of less than .1, or none after the point; nothing for None."""
     if value is None:
         return ""
-    return f"{value:#.3g}".rstrip(".") if value < 100 else f"{value:,.0f}"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return (f"{value:#.3g}" if value >= 0.1 else f"{value:#.2g}").rstrip(".")
 
 
 def _ratio(value: float | None) -> str:

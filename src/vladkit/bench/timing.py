@@ -22,8 +22,8 @@ class Plan:
     Parameters
     ----------
     total : float
-        For all cases together. Cases share what is left of it; each has `least_turns`, so that
-        a slow machine takes longer.
+        For all cases together, once everything is loaded and compiled. Cases share what is left
+        of it; each has `least_turns`, so that a slow machine takes longer.
     burn, slot : float
         Of a turn: calls that are not counted (at least one), then calls that are (1 to 20).
     limit : float
@@ -42,8 +42,8 @@ class Plan:
     most_turns: int
 
 
-FULL = Plan(270, 0.05, 0.05, 0.25, 1.0, 3, 7)
-QUICK = Plan(23, 0.03, 0.03, 0.03, 0.1, 1, 5)
+FULL = Plan(265, 0.05, 0.05, 0.25, 1.0, 3, 7)
+QUICK = Plan(15, 0.03, 0.03, 0.03, 0.1, 1, 5)
 
 
 def planned(second: Mapping[str, float], plan: Plan, seconds: float) -> tuple[dict[str, int], int]:

@@ -18,14 +18,13 @@ __all__ = ["main"]
 
 def main() -> None:
     """Measure, and tell it line by line."""
-    begin = time.perf_counter()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C goes to both; this one just ends
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not print into the answers
-    _measure_all(json.loads(sys.argv[1]), answers, begin)
+    _measure_all(json.loads(sys.argv[1]), answers)
 
 
-def _measure_all(order: dict[str, Any], answers: TextIO, begin: float) -> None:
+def _measure_all(order: dict[str, Any], answers: TextIO) -> None:
     from vladkit.bench.cases import Case
     from vladkit.bench.machine import OtherWork, copy_rate
     from vladkit.bench.measure import measure, warm_up
@@ -38,7 +37,7 @@ def _measure_all(order: dict[str, Any], answers: TextIO, begin: float) -> None:
     threads, only = order["threads"], order["only"]
     cases = [Case(**case | {"sweeps": tuple(case["sweeps"])}) for case in order["cases"]]
     tell("left_out", [[x.way, x.reason] for x in warm_up(threads, only)])
-    others = OtherWork()
+    others, begin = OtherWork(), time.perf_counter()
     rate = copy_rate(threads)
     tell("copy_bytes_per_s", rate)
     for i, case in enumerate(cases):
