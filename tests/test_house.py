@@ -29,6 +29,8 @@ FLOORS = [
     ["bench", "codebook", "discover"],
     ["estimators", "extraction"],
     ["recipe"],
+    ["describe"],
+    ["indexing", "searching"],
     ["pipeline"],
     ["cli"],
     ["__main__"],

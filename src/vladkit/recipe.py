@@ -51,6 +51,8 @@ class Recipe:
         Of the sample and of k-means.
     dtype : {"float16", "float32"}
         Of stored vectors.
+    keep_features : int
+        Strongest features of each picture that are kept in the file for re-ranking; 0 keeps none.
     """
 
     features: str = "sift"
@@ -65,6 +67,7 @@ class Recipe:
     norm: tuple[str, ...] = ("power:0.3", "l2")
     seed: int = 0
     dtype: str = "float16"
+    keep_features: int = 1000
 
     @classmethod
     def make(cls, given: dict[str, Any]) -> Self:
@@ -85,7 +88,7 @@ class Recipe:
             given = given | {"norm": resolve_steps(given["norm"])}
         recipe = cls(**given)
         recipe.extractor()  # checks what is the extractor's
-        for name, least in (("n_clusters", 1), ("rotation", 0), ("seed", 0)):
+        for name, least in (("n_clusters", 1), ("rotation", 0), ("seed", 0), ("keep_features", 0)):
             value = getattr(recipe, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ParameterError(f"{name}={value!r}, wanted an integer from {least}")

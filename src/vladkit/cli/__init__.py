@@ -10,7 +10,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    from vladkit.cli.commands import app
+    from vladkit.cli import commands, keeping  # noqa: F401  (they add themselves to the app)
+    from vladkit.cli.app import app
     from vladkit.errors import ParameterError, VladkitError
 
     for stream in (sys.stdout, sys.stderr):  # names of files may hold bytes that are no text

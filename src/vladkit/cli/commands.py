@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Annotated, Any
 
 import typer
 
+from vladkit.cli.app import File, Json, Prune, Sources, Threads, app
+from vladkit.cli.output import add_to, pairs, print_json, say, say_report
 from vladkit.errors import PictureError
 from vladkit.recipe import Recipe
 
-__all__ = ["app"]
-
-app = typer.Typer(
-    name="vladkit",
-    help="Find pictures with a picture: VLAD vectors of a photo collection in one file.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode=None,
-)
+__all__: list[str] = []
 
 _DEFAULT = Recipe()
-
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-File = Annotated[str, typer.Argument(metavar="FILE", help="The collection.", show_default=False)]
-Threads = Annotated[
-    int | None, typer.Option("--n-jobs", "-j", help="Threads; default: one for each core.")
-]
 
 
 def _option(flag: str, text: str, name: str) -> Any:
@@ -36,29 +21,13 @@ def _option(flag: str, text: str, name: str) -> Any:
     return typer.Option(flag, help=f"{text} [default: {getattr(_DEFAULT, name)}]")
 
 
-@app.callback(invoke_without_command=True)
-def _main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
-        from vladkit import __version__
-
-        typer.echo(f"vladkit {__version__}")
-        raise typer.Exit
-
-
 @app.command()
 def index(
-    source: Annotated[
-        list[str],
-        typer.Argument(metavar="SOURCE...", help="Folders and pictures.", show_default=False),
-    ],
+    source: Sources,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="The collection to make or add to")
     ],
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Forget pictures of these folders that are gone.")
-    ] = False,
+    prune: Prune = False,
     n_clusters: Annotated[
         int | None, _option("--n-clusters", "Visual words, k.", "n_clusters")
     ] = None,
@@ -98,6 +67,10 @@ def index(
     dtype: Annotated[
         str | None, _option("--dtype", "Of stored vectors: float16, float32.", "dtype")
     ] = None,
+    keep_features: Annotated[
+        int | None,
+        _option("--keep-features", "Features of a picture kept for --rerank.", "keep_features"),
+    ] = None,
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -105,7 +78,6 @@ def index(
     from vladkit.cli.process import prepare_to_index
 
     prepare_to_index()
-    from vladkit.cli.progress import progress_bar
     from vladkit.discover import check_sources
     from vladkit.pipeline import Collection
     from vladkit.workers import resolve_n_jobs
@@ -122,46 +94,16 @@ def index(
         "position": position,
         "seed": seed,
         "dtype": dtype,
+        "keep_features": keep_features,
     }
     recipe = {name: value for name, value in given.items() if value is not None}
     Recipe.make(recipe)
     resolve_n_jobs(n_jobs)
     check_sources(source)  # all before a file is made
     with Collection.create(output, **recipe) as collection:
-        try:
-            with progress_bar() as progress:
-                report = collection.add(source, prune=prune, n_jobs=n_jobs, progress=progress)
-        except KeyboardInterrupt:
-            _say(f"interrupted: {len(collection)} pictures are in {output}; run again to go on")
-            raise typer.Exit(130) from None
+        report = add_to(collection, source, output, prune, n_jobs)
         n_all = len(collection)
-    if as_json:
-        skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
-        _print_json(
-            {
-                "file": output,
-                "pictures": n_all,
-                "indexed": report.indexed,
-                "unchanged": report.unchanged,
-                "pruned": report.pruned,
-                "skipped": skipped,
-                "unreadable": [{"folder": f, "reason": r} for f, r in report.unreadable],
-                "seconds": round(report.seconds, 3),
-            }
-        )
-        return
-    rate = f" ({report.indexed / report.seconds:.1f}/s)" if report.indexed else ""
-    pruned = f", {report.pruned} forgotten" if report.pruned else ""
-    _say(
-        f"{output}: {n_all} pictures; {report.indexed} indexed in {report.seconds:.1f} s{rate}, "
-        f"{report.unchanged} unchanged{pruned}, {len(report.skipped)} skipped"
-    )
-    for reason, n in report.reasons():
-        examples = [path for path, why in report.skipped if why == reason]
-        more = f" and {n - 3} more" if n > 3 else ""
-        _say(f"  skipped {n}: {reason}: {', '.join(examples[:3])}{more}")
-    for folder, reason in report.unreadable:
-        _say(f"  cannot list {folder}: {reason}")
+    say_report(output, n_all, report, as_json)
 
 
 @app.command()
@@ -182,12 +124,12 @@ def search(
             try:
                 hits = collection.search(query, top)
             except PictureError as error:
-                _say(f"{query}: {error}")
+                say(f"{query}: {error}")
                 failed = True
                 continue
             if as_json:
                 results = [{"path": h.path, "score": h.score, "file": h.file} for h in hits]
-                _print_json({"query": query, "results": results}, indent=None)
+                print_json({"query": query, "results": results}, indent=None)
                 continue
             if len(image) > 1:
                 typer.echo(query)
@@ -212,7 +154,7 @@ def info(
         about = collection.info()
         rows = [{"path": r.path, "reason": r.skipped} for r in collection.skipped()]
     if as_json:
-        _print_json(about | ({"skipped_pictures": rows} if skipped else {}))
+        print_json(about | ({"skipped_pictures": rows} if skipped else {}))
         return
     if skipped:
         for row in rows:
@@ -231,8 +173,8 @@ def info(
         f"rotation {recipe['rotation']}, {', '.join(recipe['norm'])}, seed {recipe['seed']}"
     )
     extractor = made_with.get("extractor", {})
-    typer.echo(f"  features  {recipe['features']}: " + _pairs(extractor))
-    typer.echo("  made with " + _pairs({n: v for n, v in made_with.items() if n != "extractor"}))
+    typer.echo(f"  features  {recipe['features']}: " + pairs(extractor))
+    typer.echo("  made with " + pairs({n: v for n, v in made_with.items() if n != "extractor"}))
 
 
 @app.command("eval")
@@ -264,7 +206,7 @@ def evaluate(
     }
     if as_json:
         known = {name: round(v, 6) if v == v else None for name, v in figures.items()}  # not NaN
-        _print_json(known | counts | {"remarks": remarks})
+        print_json(known | counts | {"remarks": remarks})
         return
     for name, value in figures.items():
         typer.echo(f"{name:10} {value:.4f}")
@@ -273,20 +215,7 @@ def evaluate(
         f"{scores.failed} failed"
     )
     for remark in remarks:
-        _say(remark)
-
-
-def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _print_json(value: Any, indent: int | None = 1) -> None:
-    json.dump(value, sys.stdout, indent=indent)
-    sys.stdout.write("\n")
+        say(remark)
 
 
 @app.command()
@@ -328,10 +257,10 @@ def bench(
         with progress_bar() as progress:
             report = run(cases, threads=threads, quick=quick, progress=progress)
     except KeyboardInterrupt:
-        _say("interrupted: what was measured is dropped")
+        say("interrupted: what was measured is dropped")
         raise typer.Exit(130) from None
     if as_json:
-        _print_json(report.as_json())
+        print_json(report.as_json())
     else:
         print_report(report, details=details)
     if plot is not None:

@@ -10,7 +10,7 @@ from vladkit.pipeline import Progress
 
 __all__ = ["progress_bar"]
 
-_TITLES = {"sample": "learning", "index": "indexing", "queries": "queries"}
+_TITLES = {"sample": "learning", "index": "indexing", "queries": "queries", "check": "checking"}
 
 
 @contextmanager

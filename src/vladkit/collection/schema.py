@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import uuid
+from collections.abc import Container
 from pathlib import Path
 from typing import Any, Final
 
 from vladkit.errors import FileFormatError, StorageError
 
-__all__ = ["FORMAT_VERSION", "check_file", "create_tables"]
+__all__ = ["ADDED_IN_2", "FORMAT_VERSION", "check_file", "create_tables"]
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 _APPLICATION_ID: Final = int.from_bytes(b"VLAD", "big")
 
-# 64 KB vectors: reading 1,000 of them took 38 ms with pages of 16 KB, 66 ms with 4 KB.
+# 64 MB of vectors took 38 ms to read with pages of 16 KB, 66 ms with 4 KB.
 _PAGE_SIZE: Final = 16384
 
 _TABLES: Final = """
@@ -51,13 +53,29 @@ CREATE TABLE picture (
     n_local INTEGER,            -- descriptors found
     skipped TEXT,               -- why the picture has no vector; NULL: it has one
     transient INTEGER NOT NULL, -- 1: skipped for a reason that may pass, try again
+    block_id INTEGER,           -- where its vector is
     UNIQUE (source_id, path)
 ) STRICT;
-CREATE TABLE vector (
-    picture_id INTEGER PRIMARY KEY REFERENCES picture ON DELETE CASCADE,
-    data BLOB NOT NULL          -- the recipe's dtype, little-endian, unit length
-) STRICT;
 """
+
+ADDED_IN_2: Final = (
+    """
+CREATE TABLE block (            -- the vectors of some pictures, about 1 MB of them
+    block_id INTEGER PRIMARY KEY,
+    picture_ids BLOB NOT NULL,  -- n int64, little-endian
+    data BLOB NOT NULL          -- (n, D) of the recipe's dtype, little-endian, unit length
+) STRICT
+""",
+    """
+CREATE TABLE feature(          -- a picture's strongest local features, for re-ranking
+    picture_id INTEGER PRIMARY KEY REFERENCES picture ON DELETE CASCADE,
+    n INTEGER NOT NULL,
+    dtype TEXT NOT NULL,        -- of the descriptors
+    descriptor BLOB NOT NULL,   -- (n, f), strongest first
+    geometry BLOB NOT NULL      -- (n, 5) little-endian float32: x, y, size (px), angle, score
+) STRICT
+""",
+)
 
 
 def create_tables(connection: sqlite3.Connection, about: dict[str, Any]) -> None:
@@ -68,8 +86,9 @@ def create_tables(connection: sqlite3.Connection, about: dict[str, Any]) -> None
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     connection.execute("BEGIN IMMEDIATE")
     if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-        for statement in _TABLES.split(";\n"):
+        for statement in (*_TABLES.split(";\n"), *ADDED_IN_2):
             connection.execute(statement)
+        about = about | {"id": uuid.uuid4().hex, "revision": 0}
         rows = [(name, json.dumps(value)) for name, value in about.items()]
         connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -77,15 +96,15 @@ def create_tables(connection: sqlite3.Connection, about: dict[str, Any]) -> None
     connection.execute("COMMIT")
 
 
-def check_file(path: Path) -> bool:
-    """Whether there is a collection at `path`; False if there is nothing, or an empty file.
+def check_file(path: Path, accept: Container[int] = (FORMAT_VERSION,)) -> int:
+    """The format version of the collection at `path`; 0 if there is nothing, or an empty file.
 
     Reads 100 bytes and changes nothing.
 
     Raises
     ------
     FileFormatError
-        If it is something else, or of another format version.
+        If it is something else, or of a format version that is not among those in `accept`.
     StorageError
         If it cannot be read.
     """
@@ -98,22 +117,24 @@ def check_file(path: Path) -> bool:
             header = file.read(100)
             n_bytes = os.fstat(file.fileno()).st_size
     except FileNotFoundError:
-        return False
+        return 0
     except OSError as error:
         if isinstance(error, FileFormatError):
             raise
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
     if n_bytes == 0:
-        return False
+        return 0
     is_database = header.startswith(b"SQLite format 3\0") and len(header) == 100
     if not is_database or int.from_bytes(header[68:72], "big") != _APPLICATION_ID:
         what = "a SQLite database of another program" if is_database else "another kind of file"
         raise FileFormatError(f"{path} is not a vladkit collection but {what}; it is left as it is")
-    version = int.from_bytes(header[60:64], "big")
-    if version != FORMAT_VERSION:
+    found = int.from_bytes(header[60:64], "big")
+    if found not in accept:
+        mend = "use the version that wrote it, or index the pictures again"
+        if found < FORMAT_VERSION:
+            mend = f"convert it with vladkit migrate {path}"
         raise FileFormatError(
-            f"{path} is a vladkit collection of format {version}, this vladkit reads format "
-            f"{FORMAT_VERSION}: use the version that wrote it, or index the pictures again; "
-            "it is left as it is"
+            f"{path} is a vladkit collection of format {found}, this vladkit reads format "
+            f"{FORMAT_VERSION}: {mend}; it is left as it is"
         )
-    return True
+    return found

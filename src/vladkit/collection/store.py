@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,12 +14,12 @@ from typing import Any, Final, Self
 import numpy as np
 
 from vladkit.axes import AnyArray, Int64Array
+from vladkit.collection.blocks import Blocks
+from vladkit.collection.database import connect, connect_reading, connected, translated, version
 from vladkit.collection.schema import check_file, create_tables
-from vladkit.errors import FileFormatError, StorageError
+from vladkit.errors import FileFormatError
 
-__all__ = ["PictureRow", "Source", "Store"]
-
-_BUSY_SECONDS: Final = 30.0
+__all__ = ["KeptFeatures", "PictureRow", "Record", "Source", "Store", "file_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +56,47 @@ class PictureRow:
     picture_id: int = 0
 
 
+_PICTURE: Final = ", ".join(field.name for field in fields(PictureRow))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptFeatures:
+    """Local features of one picture, strongest first.
+
+    ``descriptor_lf`` as the extractor gave them; ``geometry_l5`` float32: x, y and size in px of
+    the original picture, angle in degrees, score (see `vladkit.features.Features`).
+    """
+
+    descriptor_lf: AnyArray
+    geometry_l5: AnyArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """All that is kept of a picture: `vector_D` is None for one that is skipped."""
+
+    row: PictureRow
+    vector_D: AnyArray | None = None
+    features: KeptFeatures | None = None
+
+
 class Store:
     """An open collection file.
 
     Use `create` or `open`; then as a context manager, or `close` it. One Store belongs to
     one thread; any number of processes may hold stores of the same file, of which one writes
     at a time (others wait up to 30 s for their turn).
+
+    ``connection``, ``blocks`` and ``changed`` (by the open transaction: any vector) are for the
+    modules of this folder.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
         self.path = path
         self.read_only = read_only
-        self._connection = connection
+        self.connection = connection
+        self.blocks = Blocks(connection, path)
+        self.changed = False
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], **about: Any) -> Self:
@@ -81,12 +110,12 @@ class Store:
             If it cannot be written.
         """
         where = Path(path).absolute()
-        with _translated(where, "create"):
+        with translated(where, "create"):
             check_file(where)
-            with _connected(where, "rwc") as connection:
+            with connected(where, "rwc") as connection:
                 # Asked of SQLite and not of the file's bytes: a kill while the tables were being
                 # written leaves a journal, and reading anything rolls the file back to nothing.
-                if not _version(connection):
+                if not version(connection):
                     create_tables(connection, about)
         return cls.open(where)
 
@@ -105,11 +134,11 @@ class Store:
         missing = f"{where} does not exist or is empty: make it with vladkit index SOURCE -o {path}"
         if not check_file(where):
             raise FileFormatError(missing)
-        with _translated(where, "open"):
+        with translated(where, "open"):
             if read_only:
-                return cls(where, _open_reading(where), read_only=True)
-            connection = _connect(where, "rw")
-            if not _version(connection):
+                return cls(where, connect_reading(where), read_only=True)
+            connection = connect(where, "rw")
+            if not version(connection):
                 connection.close()
                 raise FileFormatError(missing)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -119,7 +148,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file; the last one to close leaves it whole, without -wal and -shm beside."""
-        self._connection.close()
+        self.connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -129,19 +158,39 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """A transaction: all of the block's changes are kept, or none."""
-        with _translated(self.path, "write"):
-            self._connection.execute("BEGIN IMMEDIATE")
+        """A transaction: all of the block's changes are kept, or none.
+
+        One that changes vectors counts the collection's `revision` up, by which caches know
+        that they are out of date.
+        """
+        with translated(self.path, "write"):
+            self.connection.execute("BEGIN IMMEDIATE")
+            self.changed = False
             try:
                 yield
+                if self.changed:
+                    self.connection.execute(
+                        "UPDATE about SET value = value + 1 WHERE name = 'revision'"
+                    )
+                self.connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self.connection.in_transaction:  # SQLite may have ended it: a full disk
+                    self.connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A snapshot: what is read within the block belongs together, whoever writes meanwhile."""
+        with translated(self.path, "read"):
+            self.connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self.connection.execute("ROLLBACK")
 
     def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        with _translated(self.path, "read"):
-            return self._connection.execute(sql, values).fetchall()
+        with translated(self.path, "read"):
+            return self.connection.execute(sql, values).fetchall()
 
     # -- about, arrays ----------------------------------------------------------------
 
@@ -154,7 +203,7 @@ class Store:
 
     def set_about(self, **values: Any) -> None:
         """Keep JSON-able values by name; within `writing`."""
-        self._connection.executemany(
+        self.connection.executemany(
             "INSERT INTO about VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
             [(name, json.dumps(value)) for name, value in values.items()],
         )
@@ -174,17 +223,17 @@ class Store:
         for name, array in arrays.items():
             little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
             row = (name, little.dtype.str, json.dumps(array.shape), little.tobytes())
-            self._connection.execute("INSERT OR REPLACE INTO array VALUES (?, ?, ?, ?)", row)
+            self.connection.execute("INSERT OR REPLACE INTO array VALUES (?, ?, ?, ?)", row)
 
     # -- sources ----------------------------------------------------------------------
 
-    def sources(self) -> list[Source]:
-        """All sources, each where it is found now.
+    def sources(self) -> dict[int, Source]:
+        """All sources by their id, each where it is found now.
 
         That is where it was when indexed; if nothing is there any more, where it would be had
         it moved together with the collection file.
         """
-        found = []
+        found = {}
         for source_id, root, relative, name in self._rows(
             "SELECT source_id, root, relative, name FROM source ORDER BY source_id"
         ):
@@ -192,19 +241,19 @@ class Store:
                 moved = os.path.normpath(self.path.parent / relative)
                 if os.path.isdir(moved):
                     root = moved
-            found.append(Source(source_id, root, name))
+            found[source_id] = Source(source_id, root, name)
         return found
 
     def add_source(self, root: str, name: str) -> Source:
         """The source of that absolute root, added if it is new; within `writing`."""
-        for source in self.sources():
+        for source in self.sources().values():
             if source.root == root:
                 return source
         try:
             relative: str | None = os.path.relpath(root, self.path.parent)
         except ValueError:  # another drive
             relative = None
-        cursor = self._connection.execute(
+        cursor = self.connection.execute(
             "INSERT INTO source (root, relative, name) VALUES (?, ?, ?)", (root, relative, name)
         )
         return Source(int(cursor.lastrowid or 0), root, name)
@@ -213,51 +262,104 @@ class Store:
 
     def pictures(self, where: str = "1", *values: object) -> Iterator[PictureRow]:
         """Rows of the pictures that a SQL condition chooses, ordered by source and path."""
-        names = ", ".join(field.name for field in fields(PictureRow))
-        sql = f"SELECT {names} FROM picture WHERE {where} ORDER BY source_id, path"
-        with _translated(self.path, "read"):
-            cursor: Iterable[list[Any]] = self._connection.execute(sql, values)
+        sql = f"SELECT {_PICTURE} FROM picture WHERE {where} ORDER BY source_id, path"
+        with translated(self.path, "read"):
+            cursor: Iterable[list[Any]] = self.connection.execute(sql, values)
             for row in cursor:
                 yield PictureRow(*row)
 
     def pictures_by_id(self, picture_ids: Sequence[int]) -> dict[int, PictureRow]:
-        """The rows of some pictures."""
-        found: dict[int, PictureRow] = {}
-        for begin in range(0, len(picture_ids), 500):  # SQLite takes 999 values at least
-            some = [int(i) for i in picture_ids[begin : begin + 500]]
-            marks = ",".join("?" * len(some))
-            found |= {r.picture_id: r for r in self.pictures(f"picture_id IN ({marks})", *some)}
-        return found
+        """The rows of some pictures; unknown ones are left out."""
+        sql = f"SELECT {_PICTURE} FROM picture WHERE picture_id IN ({{}})"
+        rows = (PictureRow(*row) for row in self._in_chunks(sql, picture_ids))
+        return {row.picture_id: row for row in rows}
 
-    def put(self, row: PictureRow, vector_D: AnyArray | None) -> None:
-        """Add a picture, or replace what is kept of it; within `writing`."""
-        cursor = self._connection.execute(
-            """INSERT INTO picture (source_id, path, n_bytes, mtime_ns, width, height, n_local,
-                                    skipped, transient) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-               ON CONFLICT (source_id, path) DO UPDATE SET
-                   n_bytes = excluded.n_bytes, mtime_ns = excluded.mtime_ns,
-                   width = excluded.width, height = excluded.height, n_local = excluded.n_local,
-                   skipped = excluded.skipped, transient = excluded.transient
-               RETURNING picture_id""",
-            (
-                row.source_id, row.path, row.n_bytes, row.mtime_ns, row.width, row.height,
-                row.n_local, row.skipped, row.transient,
-            ),
-        )  # fmt: skip
-        (picture_id,) = cursor.fetchone()
-        if vector_D is None:
-            self._connection.execute("DELETE FROM vector WHERE picture_id = ?", (picture_id,))
-        else:
-            data = vector_D.astype(vector_D.dtype.newbyteorder("<"), copy=False).tobytes()
-            self._connection.execute(
-                "INSERT OR REPLACE INTO vector VALUES (?, ?)", (picture_id, data)
-            )
+    def put(self, records: Sequence[Record]) -> None:
+        """Add pictures, or replace what is kept of them; within `writing`."""
+        new: list[tuple[int, AnyArray]] = []
+        changed: dict[int, tuple[int, AnyArray]] = {}
+        gone: dict[int, int] = {}
+        for record in records:
+            row, vector_D = record.row, record.vector_D
+            picture_id, block_id = self.connection.execute(
+                _PUT,
+                (
+                    row.source_id, row.path, row.n_bytes, row.mtime_ns, row.width, row.height,
+                    row.n_local, row.skipped, row.transient,
+                ),
+            ).fetchone()  # fmt: skip
+            if vector_D is None:
+                if block_id is not None:
+                    gone[picture_id] = block_id
+            elif block_id is None:
+                new.append((picture_id, vector_D))
+            else:
+                changed[picture_id] = block_id, vector_D
+            self._put_features(picture_id, record.features)
+        if new:
+            ids = [i for i, _ in new]
+            block_ids = self.blocks.append(ids, np.stack([v for _, v in new]))
+            self._set_blocks(zip(block_ids, ids, strict=True))
+        blocks = {i: block_id for i, (block_id, _) in changed.items()}
+        self.blocks.replace(blocks, {i: vector_D for i, (_, vector_D) in changed.items()})
+        self.blocks.remove(gone)
+        self._set_blocks((None, i) for i in gone)
+        self.changed |= bool(new or changed or gone)
+
+    def _set_blocks(self, pairs: Iterable[tuple[int | None, int]]) -> None:
+        self.connection.executemany(
+            "UPDATE picture SET block_id = ? WHERE picture_id = ?", list(pairs)
+        )
 
     def delete(self, picture_ids: Iterable[int]) -> None:
-        """Forget pictures and their vectors; within `writing`."""
-        self._connection.executemany(
-            "DELETE FROM picture WHERE picture_id = ?", [(int(i),) for i in picture_ids]
+        """Forget pictures, their vectors and features; within `writing`."""
+        ids = [int(i) for i in picture_ids]
+        self.blocks.remove(self._blocks_of(ids))
+        self.connection.executemany("DELETE FROM picture WHERE picture_id = ?", [(i,) for i in ids])
+        self.changed |= bool(ids)
+
+    def drop_vector(self, picture_id: int, reason: str) -> None:
+        """Skip a picture that has a vector, until it is indexed again; within `writing`."""
+        self.blocks.remove(self._blocks_of([picture_id]))
+        self.connection.execute(
+            "UPDATE picture SET block_id = NULL, skipped = ?, transient = 1 WHERE picture_id = ?",
+            (reason, picture_id),
         )
+        self.changed = True
+
+    def compact(self, dtype: np.dtype[Any], n_dimensions: int) -> int:
+        """Close the gaps that removed pictures left; the bytes that the disk got back.
+
+        Needs room on the disk for a second copy of the file while it runs. A kill leaves the
+        file as it was, or with the gaps closed.
+        """
+        checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"  # what was written goes into the file
+        with translated(self.path, "compact"):
+            self.connection.execute(checkpoint)
+        before = self.path.stat().st_size
+        with self.writing():
+            self.changed |= self.blocks.pack(dtype, n_dimensions)
+            self.connection.execute(
+                "DELETE FROM source WHERE source_id NOT IN (SELECT source_id FROM picture)"
+            )
+        with translated(self.path, "compact"):
+            self.connection.execute("VACUUM")
+            self.connection.execute(checkpoint)
+        return before - self.path.stat().st_size
+
+    def _blocks_of(self, picture_ids: Sequence[int]) -> dict[int, int]:
+        rows = self._in_chunks(
+            "SELECT picture_id, block_id FROM picture WHERE block_id IS NOT NULL "
+            "AND picture_id IN ({})",
+            picture_ids,
+        )
+        return dict(rows)
+
+    def _in_chunks(self, sql: str, values: Sequence[int]) -> Iterator[Any]:
+        """Rows of a query with ``IN ({})`` for any number of values."""
+        for begin in range(0, len(values), 500):  # SQLite takes 999 at least
+            some = [int(i) for i in values[begin : begin + 500]]
+            yield from self._rows(sql.format(",".join("?" * len(some))), *some)
 
     def count(self) -> tuple[int, int]:
         """(pictures with a vector, pictures skipped)."""
@@ -269,100 +371,72 @@ class Store:
     # -- vectors ----------------------------------------------------------------------
 
     def vector_blocks(
-        self, dtype: np.dtype[Any], n_dimensions: int, block_bytes: int = 2**21
+        self, dtype: np.dtype[Any], n_dimensions: int
     ) -> Iterator[tuple[Int64Array, AnyArray]]:
-        """All vectors in blocks of about `block_bytes`: (picture_id_n, vector_nD), by id.
-
-        Blocks of 2 MB stay in cache while they are turned to float32 and multiplied: 1,224
-        vectors of 64 KB took 115 ms, in blocks of 32 MB 163.
+        """All vectors, in blocks of about 1 MB: (picture_id_n, vector_nD), read-only.
 
         Raises
         ------
         FileFormatError
-            If a vector has not the size that the collection says.
+            If a block has not the size that the collection says.
         """
-        row_bytes = dtype.itemsize * n_dimensions
-        step = max(1, block_bytes // row_bytes)
-        with _translated(self.path, "read"):
-            cursor = self._connection.execute(
-                "SELECT picture_id, data FROM vector ORDER BY picture_id"
-            )
-            while rows := cursor.fetchmany(step):
-                vector_nD = np.empty((len(rows), n_dimensions), dtype.newbyteorder("<"))
-                for vector_D, (picture_id, data) in zip(vector_nD, rows, strict=True):
-                    if len(data) != row_bytes:
-                        raise FileFormatError(
-                            f"{self.path}: the vector of picture {picture_id} has {len(data)} "
-                            f"bytes, wanted {row_bytes}: index that picture again"
-                        )
-                    vector_D[:] = np.frombuffer(data, vector_nD.dtype)
-                yield np.array([i for i, _ in rows], np.int64), vector_nD
+        with translated(self.path, "read"):
+            yield from self.blocks.read(dtype, n_dimensions)
+
+    def vectors(
+        self, picture_ids: Sequence[int], dtype: np.dtype[Any], n_dimensions: int
+    ) -> dict[int, AnyArray]:
+        """The vectors (D,) of some pictures, by picture id; unknown ones are left out."""
+        with translated(self.path, "read"):
+            return self.blocks.some(self._blocks_of(picture_ids), dtype, n_dimensions)
+
+    # -- features ---------------------------------------------------------------------
+
+    def _put_features(self, picture_id: int, features: KeptFeatures | None) -> None:
+        if features is None:
+            self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (picture_id,))
+            return
+        descriptor_lf = features.descriptor_lf
+        little_lf = np.ascontiguousarray(descriptor_lf, descriptor_lf.dtype.newbyteorder("<"))
+        row = (
+            picture_id, len(little_lf), little_lf.dtype.str, little_lf.tobytes(),
+            np.ascontiguousarray(features.geometry_l5, "<f4").tobytes(),
+        )  # fmt: skip
+        self.connection.execute("INSERT OR REPLACE INTO feature VALUES (?, ?, ?, ?, ?)", row)
+
+    def features(self, picture_ids: Sequence[int]) -> dict[int, KeptFeatures]:
+        """The features of some pictures, by picture id; those that have none are left out.
+
+        Raises
+        ------
+        FileFormatError
+            If their sizes do not fit.
+        """
+        found = {}
+        rows = self._in_chunks("SELECT * FROM feature WHERE picture_id IN ({})", picture_ids)
+        for picture_id, n, dtype, descriptor, geometry in rows:
+            try:
+                descriptor_lf = np.frombuffer(descriptor, np.dtype(dtype)).reshape(n, -1)
+                geometry_l5 = np.frombuffer(geometry, "<f4").reshape(n, 5)
+            except (TypeError, ValueError) as error:
+                raise FileFormatError(
+                    f"{self.path}: the features of picture {picture_id} are damaged ({error}): "
+                    f"run vladkit check {self.path} --repair"
+                ) from error
+            found[int(picture_id)] = KeptFeatures(descriptor_lf, geometry_l5)
+        return found
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    """The format version; 0 for an empty database."""
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+def file_of(row: PictureRow, sources: Mapping[int, Source]) -> str:
+    """Where a picture is now, absolute; `sources` by id, as `Store.sources` gives them."""
+    return os.path.normpath(os.path.join(sources[row.source_id].root, row.path))
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
-    )
-    connection.execute("PRAGMA mmap_size = 1073741824")  # vectors are read without a copy more
-    return connection
-
-
-@contextmanager
-def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
-    connection = _connect(path, mode)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def _open_reading(path: Path) -> sqlite3.Connection:
-    """A read-only connection, also where the folder may not be written.
-
-    A reader of a WAL database has to make the -shm file beside it. Where it may not, and no
-    -wal says that a writer is at work or was killed, the file alone is whole, and SQLite
-    reads it if promised that nobody changes it.
-    """
-    connection = _connect(path, "ro")
-    try:
-        connection.execute("SELECT count(*) FROM about").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        wal = Path(f"{path}-wal")
-        if wal.exists() and wal.stat().st_size:
-            raise
-        connection = _connect(path, "ro&immutable=1")
-        connection.execute("SELECT count(*) FROM about").fetchone()
-    return connection
-
-
-@contextmanager
-def _translated(path: Path, verb: str) -> Iterator[None]:
-    """SQLite's errors as ours, with the file's name and what to do."""
-    try:
-        yield
-    except sqlite3.ProgrammingError as error:
-        raise StorageError(
-            f"cannot {verb} {path}: a collection is used by the thread that opened it, until it "
-            f"is closed ({error}); open it once more for another thread"
-        ) from error
-    except sqlite3.OperationalError as error:
-        text = str(error)
-        hint = next((h for key, h in _HINTS.items() if key in text), text)
-        raise StorageError(f"cannot {verb} {path}: {hint}") from error
-    except sqlite3.DatabaseError as error:
-        raise FileFormatError(f"{path} is damaged: {error}") from error
-
-
-_HINTS: Final = {
-    "disk is full": "the disk is full; what was committed before is safe",
-    "readonly database": "the file or its folder may not be written",
-    "unable to open": "its folder does not exist or may not be written",
-    "locked": f"another process has been writing to it for {_BUSY_SECONDS:.0f} s; try again later",
-    "disk I/O error": "the disk reports an error (full, gone, or damaged)",
-}
+_PUT: Final = """
+INSERT INTO picture (source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (source_id, path) DO UPDATE SET
+    n_bytes = excluded.n_bytes, mtime_ns = excluded.mtime_ns, width = excluded.width,
+    height = excluded.height, n_local = excluded.n_local, skipped = excluded.skipped,
+    transient = excluded.transient
+RETURNING picture_id, block_id"""

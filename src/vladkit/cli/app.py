@@ -1,0 +1,42 @@
+"""The command's root, and the arguments that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["File", "Json", "Prune", "Sources", "Threads", "app"]
+
+app = typer.Typer(
+    name="vladkit",
+    help="Find pictures with a picture: VLAD vectors of a photo collection in one file.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="The collection.", show_default=False)]
+Threads = Annotated[
+    int | None, typer.Option("--n-jobs", "-j", help="Threads; default: one for each core.")
+]
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="SOURCE...", help="Folders and pictures.", show_default=False),
+]
+Prune = Annotated[
+    bool, typer.Option("--prune", help="Forget pictures of these folders that are gone.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from vladkit import __version__
+
+        typer.echo(f"vladkit {__version__}")
+        raise typer.Exit

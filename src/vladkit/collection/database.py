@@ -1,0 +1,87 @@
+"""Connections to a collection file, and SQLite's errors in our words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from vladkit.errors import FileFormatError, StorageError
+
+__all__ = ["BUSY_SECONDS", "connect", "connect_reading", "connected", "translated", "version"]
+
+BUSY_SECONDS: Final = 30.0
+"""How long a writer waits for another."""
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The format version; 0 for an empty database."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection in SQLite's open mode "ro", "rw" or "rwc"; transactions are the caller's."""
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+    )
+    connection.execute("PRAGMA mmap_size = 1073741824")  # vectors are read without a copy more
+    return connection
+
+
+@contextmanager
+def connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    """`connect` for a block."""
+    connection = connect(path, mode)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def connect_reading(path: Path) -> sqlite3.Connection:
+    """A read-only connection, also where the folder may not be written.
+
+    A reader of a WAL database has to make the -shm file beside it. Where it may not, and no
+    -wal says that a writer is at work or was killed, the file alone is whole, and SQLite
+    reads it if promised that nobody changes it.
+    """
+    connection = connect(path, "ro")
+    try:
+        connection.execute("SELECT count(*) FROM about").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        wal = Path(f"{path}-wal")
+        if wal.exists() and wal.stat().st_size:
+            raise
+        connection = connect(path, "ro&immutable=1")
+        connection.execute("SELECT count(*) FROM about").fetchone()
+    return connection
+
+
+@contextmanager
+def translated(path: Path, verb: str) -> Iterator[None]:
+    """SQLite's errors as ours, with the file's name and what to do."""
+    try:
+        yield
+    except sqlite3.ProgrammingError as error:
+        raise StorageError(
+            f"cannot {verb} {path}: a collection is used by the thread that opened it, until it "
+            f"is closed ({error}); open it once more for another thread"
+        ) from error
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        hint = next((h for key, h in _HINTS.items() if key in text), text)
+        raise StorageError(f"cannot {verb} {path}: {hint}") from error
+    except sqlite3.DatabaseError as error:
+        raise FileFormatError(f"{path} is damaged: {error}") from error
+
+
+_HINTS: Final = {
+    "disk is full": "the disk is full; what was committed before is safe",
+    "readonly database": "the file or its folder may not be written",
+    "unable to open": "its folder does not exist or may not be written",
+    "locked": f"another process has been writing to it for {BUSY_SECONDS:.0f} s; try again later",
+    "disk I/O error": "the disk reports an error (full, gone, or damaged)",
+}
