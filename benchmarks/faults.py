@@ -1,0 +1,278 @@
+"""What a collection survives: kills at random moments, a full disk, two writers, a busy reader.
+
+    python benchmarks/faults.py [--kills 50] [--seed 0] [--pictures 120]
+
+Made-up pictures in a temporary folder. In turn index, add, remove and compact are killed with
+SIGKILL after a random time, while another process searches the file in a loop. After each kill
+
+- `check` must find nothing,
+- each picture that a reader had seen must be there with the same vector (unless it was being
+  removed: then it is there, or gone),
+- pictures that were not to be removed must be there.
+
+In the end everything is indexed once more, and the file must hold the same vectors as one that
+nothing happened to. Exits with 1 at the first thing that is not so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vladkit import Collection
+from vladkit.errors import FileFormatError, StorageError
+
+READER = """
+import sys, time
+from vladkit import Collection
+from vladkit.errors import FileFormatError, NothingToIndexError
+file, query = sys.argv[1:]
+n = 0
+while True:
+    try:
+        with Collection.open(file, read_only=True) as collection:
+            hits = collection.search(query, top=0)
+            assert len({hit.path for hit in hits}) == len(hits)
+            assert len(hits) == 0 or -1.001 < hits[-1].score <= hits[0].score < 1.001
+            n += 1
+            print(n, flush=True)
+    except (FileFormatError, NothingToIndexError) as error:
+        if n:
+            raise  # once it is a collection with pictures it stays one
+    time.sleep(0.01)
+"""
+
+CLUSTERS = 16
+
+
+def textured(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    image = cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_CUBIC).astype(int)
+    return np.clip(image + rng.integers(-30, 31, image.shape), 0, 255).astype(np.uint8)
+
+
+def vladkit(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "vladkit", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options)  # type: ignore[call-overload]
+
+
+def vectors(file: Path) -> dict[str, bytes]:
+    """Vector of each picture; empty where there is no collection yet."""
+    try:
+        with Collection.open(file, read_only=True) as collection:
+            if collection.vlad is None:
+                return {}
+            store, dtype = collection._store, np.dtype(collection.recipe.dtype)
+            with store.reading():
+                names = {row.picture_id: row.path for row in collection.pictures()}
+                return {
+                    names[i]: vector_D.tobytes()
+                    for ids, vector_nD in store.vector_blocks(dtype, collection.n_dimensions)
+                    for i, vector_D in zip(ids.tolist(), vector_nD, strict=True)
+                }
+    except FileFormatError:
+        return {}
+
+
+def require(condition: bool, text: str) -> None:
+    if not condition:
+        print(f"FAILED: {text}")
+        sys.exit(1)
+
+
+def check(file: Path) -> None:
+    if not file.exists() or not file.stat().st_size:
+        return
+    try:
+        collection = Collection.open(file)
+    except FileFormatError as error:
+        require("does not exist or is empty" in str(error), str(error))
+        return
+    with collection:
+        problems = collection.check()
+    require(not problems, f"check found {problems}")
+
+
+class Kills:
+    """The collection, what must be in it, and the operations that are killed."""
+
+    def __init__(self, home: Path, n_pictures: int, rng: random.Random) -> None:
+        self.home, self.rng = home, rng
+        self.file = home / "c.vlad"
+        self.first, self.more = home / "first", home / "more"
+        for folder, seeds in (
+            (self.first, range(n_pictures)),
+            (self.more, range(1000, 1000 + n_pictures // 2)),
+        ):
+            folder.mkdir()
+            for seed in seeds:
+                cv2.imwrite(str(folder / f"{seed:04}.png"), textured(seed))
+
+    def operation(self, kind: str) -> tuple[list[object], set[str]]:
+        """Arguments of the command, and pictures that it may remove."""
+        if kind == "index":
+            return ["index", self.first, "-o", self.file, "--n-clusters", CLUSTERS], set()
+        if kind == "add":
+            return ["add", self.file, self.more], set()
+        if kind == "compact":
+            return ["compact", self.file], set()
+        there = sorted(vectors(self.file))
+        some = set(self.rng.sample(there, min(len(there), self.rng.randint(5, 40))))
+        return ["remove", self.file, *sorted(some)], some
+
+    def kill(self, kind: str) -> str:
+        """Start it, kill it, look; what happened, as a line."""
+        arguments, may_go = self.operation(kind)
+        before = vectors(self.file)
+        process = vladkit(*arguments)
+        delay = self.rng.uniform(0, self.longest[kind])
+        deadline = time.monotonic() + delay
+        seen: dict[str, bytes] = {}
+        while time.monotonic() < deadline and process.poll() is None:
+            seen = vectors(self.file)
+            time.sleep(0.005)
+        ended = process.poll() is not None
+        process.send_signal(signal.SIGKILL)
+        _, stderr = process.communicate()
+        if ended:
+            require(process.returncode == 0, f"{kind}: {stderr.decode()}")
+        check(self.file)
+        after = vectors(self.file)
+        for path, vector in (before | seen).items():
+            if path not in may_go:
+                require(after.get(path) == vector, f"{kind}: {path} was there and is not any more")
+        note = " (had ended)" if ended else ""
+        return f"{kind:8} {delay:5.2f} s{note:12} {len(before):4} -> {len(after):4} pictures"
+
+    def time_all(self) -> None:
+        """How long the commands take when nothing happens, on a file of its own."""
+        file, self.file = self.file, self.home / "timed.vlad"
+        self.longest = {}
+        for kind in ("index", "add", "remove", "compact"):
+            arguments, _ = self.operation(kind)
+            begin = time.monotonic()
+            require(vladkit(*arguments).wait() == 0, f"{kind} did not end well")
+            self.longest[kind] = 1.1 * (time.monotonic() - begin)
+        self.file = file
+
+    def fill(self) -> None:
+        """Index everything, undisturbed."""
+        for kind in ("index", "add"):
+            arguments, _ = self.operation(kind)
+            require(vladkit(*arguments).wait() == 0, f"{kind} did not end well")
+
+
+def kills(home: Path, n: int, n_pictures: int, rng: random.Random) -> None:
+    run = Kills(home, n_pictures, rng)
+    run.time_all()
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, run.file, run.first / "0003.png"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        for i in range(n):
+            kind = ("index", "add", "remove", "compact")[i % 4] if i >= 4 else "index"
+            if kind != "index" and not vectors(run.file):
+                kind = "index"
+            print(f"{i + 1:3} {run.kill(kind)}", flush=True)
+            require(reader.poll() is None, "the reader crashed")
+        run.fill()
+    finally:
+        reader.kill()
+        stdout, stderr = reader.communicate()
+    require(not stderr.strip(), f"the reader said: {stderr.decode()}")
+    print(f"{n} kills; the reader searched {len(stdout.splitlines())} times meanwhile")
+    check(run.file)
+    undisturbed = home / "undisturbed.vlad"
+    shutil.copy(run.file, undisturbed)
+    with Collection.open(undisturbed) as collection:  # the same codebook, all else anew
+        collection.remove(sorted(vectors(undisturbed)))
+        collection.add([run.first])
+        collection.add([run.more])
+    require(vectors(undisturbed) == vectors(run.file), "the file is not as if nothing had happened")
+    print(f"all {len(vectors(run.file))} pictures are there, vectors as if nothing had happened")
+
+
+def two_writers(home: Path) -> None:
+    file = home / "two.vlad"
+    both = [
+        vladkit("index", home / "first", "-o", file, "--n-clusters", CLUSTERS),
+        vladkit("index", home / "first", home / "more", "-o", file, "--n-clusters", CLUSTERS),
+    ]
+    for process in both:
+        _, stderr = process.communicate()
+        require(process.returncode == 0, stderr.decode())
+    check(file)
+    n = len(list((home / "first").iterdir())) + len(list((home / "more").iterdir()))
+    require(len(vectors(file)) == n, "pictures are missing")
+    print(f"two writers at once: {n} pictures, all there")
+
+
+def full_disk(home: Path) -> None:
+    """Each command on a disk that has no room for it: an error that names the file."""
+    disk = home / "disk"
+    disk.mkdir()
+    size = home.joinpath("c.vlad").stat().st_size
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size + 3_000_000}", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        print("full disk: left out, a small disk may not be mounted here")
+        return
+    try:
+        file = disk / "c.vlad"
+        shutil.copy(home / "c.vlad", file)
+        with Collection.open(file) as collection:
+            collection.remove([home / "more"])
+        left = vectors(file)
+        filler = disk / "filler"
+        room = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+        filler.write_bytes(bytes(max(0, room - 100_000)))
+        for arguments in (["add", file, home / "more"], ["compact", file]):
+            process = vladkit(*arguments)
+            _, stderr = process.communicate()
+            text = stderr.decode()
+            require(process.returncode == 1, f"{arguments[0]} on a full disk: {text}")
+            require("full" in text and str(file) in text, text)
+            require("Traceback" not in text, text)
+            after = vectors(file)
+            require(all(after.get(p) == v for p, v in left.items()), "pictures were lost")
+            check(file)
+            print(f"full disk: {text.strip()}")
+        filler.unlink()
+        require(vladkit("add", file, home / "more").wait() == 0, "with room again it fails")
+        check(file)
+        require(len(vectors(file)) == len(vectors(home / "c.vlad")), "pictures are missing")
+        print("full disk: with room again, all is there")
+    except StorageError as error:
+        require(False, str(error))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--pictures", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        kills(home, args.kills, args.pictures, random.Random(args.seed))
+        two_writers(home)
+        full_disk(home)
+
+
+if __name__ == "__main__":
+    main()
