@@ -9,20 +9,48 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vladkit.aggregates import Aggregate
     from vladkit.encoding import encode, segment_sum
     from vladkit.estimators import VLAD
+    from vladkit.expansion import (
+        alpha_query_expansion,
+        augment_database,
+        average_query_expansion,
+    )
     from vladkit.pipeline import Collection, Hit
     from vladkit.ragged import Ragged
+    from vladkit.vocabularies import MultiVLAD
+    from vladkit.whitening import Whitening
 
-__all__ = ["VLAD", "Collection", "Hit", "Ragged", "__version__", "encode", "segment_sum"]
+__all__ = [
+    "VLAD",
+    "Aggregate",
+    "Collection",
+    "Hit",
+    "MultiVLAD",
+    "Ragged",
+    "Whitening",
+    "__version__",
+    "alpha_query_expansion",
+    "augment_database",
+    "average_query_expansion",
+    "encode",
+    "segment_sum",
+]
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Aggregate": "vladkit.aggregates",
     "Collection": "vladkit.pipeline",
     "Hit": "vladkit.pipeline",
+    "MultiVLAD": "vladkit.vocabularies",
     "Ragged": "vladkit.ragged",
     "VLAD": "vladkit.estimators",
+    "Whitening": "vladkit.whitening",
+    "alpha_query_expansion": "vladkit.expansion",
+    "augment_database": "vladkit.expansion",
+    "average_query_expansion": "vladkit.expansion",
     "encode": "vladkit.encoding",
     "segment_sum": "vladkit.encoding",
 }

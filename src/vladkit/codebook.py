@@ -8,10 +8,18 @@ import numpy as np
 
 from vladkit.axes import AnyArray, FloatArray
 from vladkit.errors import InputError, NonFiniteError
+from vladkit.kernels.nearest import nearest
+from vladkit.normalize import unit_rows
 from vladkit.ragged import Ragged
 from vladkit.workers import resolve_n_jobs
 
-__all__ = ["Reservoir", "train_centroids", "train_rotation"]
+__all__ = [
+    "Reservoir",
+    "mean_of_cells",
+    "train_cell_rotations",
+    "train_centroids",
+    "train_rotation",
+]
 
 _CHUNK_ROWS = 2**18
 
@@ -82,7 +90,13 @@ class Reservoir:
 
 
 def train_centroids(
-    local_Nf: FloatArray, n_clusters: int, *, seed: int, n_iter: int, n_jobs: int | None = None
+    local_Nf: FloatArray,
+    n_clusters: int,
+    *,
+    seed: int,
+    n_iter: int,
+    n_jobs: int | None = None,
+    spherical: bool = False,
 ) -> tuple[FloatArray, float]:
     """k-means by faiss with a k-means++ start, on every row that is given.
 
@@ -95,6 +109,9 @@ def train_centroids(
         Lloyd iterations.
     n_jobs : int or None
         Threads, see `vladkit.workers.resolve_n_jobs`.
+    spherical : bool
+        Centroids are brought to unit length after each iteration; for rows of unit length that
+        is k-means by cosine.
 
     Returns
     -------
@@ -122,8 +139,9 @@ def train_centroids(
     clustering.max_points_per_centroid = n
     clustering.min_points_per_centroid = 1
     clustering.init_method = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
+    clustering.spherical = spherical
     # From their mean: faiss has float32 only, in which values far from 0 lose their digits.
-    mean_f = local_Nf.mean(axis=0, dtype=np.float64)
+    mean_f = local_Nf.mean(axis=0, dtype=np.float64) * (not spherical)
     row_Nf = np.ascontiguousarray(local_Nf - mean_f.astype(local_Nf.dtype), dtype=np.float32)
     with np.errstate(over="ignore"):
         energy = np.einsum("Nf,Nf->", row_Nf, row_Nf, dtype=np.float64, casting="safe")
@@ -174,3 +192,52 @@ def train_rotation(local_Nf: FloatArray, n_components: int) -> FloatArray:
     sign_d: Any = np.sign(rotation_fd[peak_d, np.arange(n_components)])
     rotated: FloatArray = (rotation_fd * sign_d).astype(local_Nf.dtype)
     return rotated
+
+
+def mean_of_cells(local_Nf: FloatArray, centroid_kf: FloatArray) -> tuple[FloatArray, float]:
+    """The mean of the rows nearest to each centroid, and their mean squared distance to it.
+
+    An empty cell keeps its centroid.
+    """
+    label_N = nearest(local_Nf, centroid_kf)
+    mean_kf = centroid_kf.copy()
+    for i in np.unique(label_N):
+        mean_kf[i] = local_Nf[label_N == i].mean(axis=0, dtype=np.float64)
+    residual_Nf = local_Nf - mean_kf[label_N]
+    return mean_kf, float(np.einsum("Nf,Nf->", residual_Nf, residual_Nf)) / len(local_Nf)
+
+
+def train_cell_rotations(
+    local_Nf: FloatArray, label_kf: FloatArray, centroid_kf: FloatArray, *, unit: bool
+) -> FloatArray:
+    """Principal axes of the residuals of each cell, the strongest first.
+
+    Parameters
+    ----------
+    local_Nf : (N, f)
+    label_kf : (k, f)
+        What labels are found with.
+    centroid_kf : (k, f)
+        What residuals are taken to.
+    unit : bool
+        Whether residuals are brought to unit length.
+
+    Returns
+    -------
+    rotation_kff : (k, f, f), orthonormal columns
+        The identity for a cell with fewer than 2 rows. Axes beyond the rank of a cell's
+        residuals are whatever completes the basis.
+
+    References
+    ----------
+    Delhumeau, Gosselin, Jégou, Pérez, "Revisiting the VLAD image representation", ACM Multimedia
+    2013, section 3.2 (local coordinate systems).
+    """
+    k, f = centroid_kf.shape
+    label_N = nearest(local_Nf, label_kf)
+    rotation_kff = np.tile(np.eye(f, dtype=local_Nf.dtype), (k, 1, 1))
+    for i in range(k):
+        residual_lf = local_Nf[label_N == i] - centroid_kf[i]
+        if len(residual_lf) > 1:
+            rotation_kff[i] = train_rotation(unit_rows(residual_lf) if unit else residual_lf, f)
+    return rotation_kff

@@ -17,7 +17,15 @@ from vladkit.kinds import kind_of, like, to_numpy
 from vladkit.ragged import Ragged, as_centroids, as_ragged, float_dtype_for
 from vladkit.workers import resolve_n_jobs
 
-__all__ = ["aggregate", "check_assign", "encode", "fastest", "segment_sum", "warm_up"]
+__all__ = [
+    "aggregate",
+    "aggregate_unit",
+    "check_assign",
+    "encode",
+    "fastest",
+    "segment_sum",
+    "warm_up",
+]
 
 _PATIENCE: Final = 2e10
 """Multiply-adds done without Numba before `auto` imports it: about what NumPy does in the time
@@ -133,6 +141,26 @@ def aggregate(
     assignment they are masses: the sums of weights.
     """
     return _aggregate(batch, centroids, method, check_assign(assign, alpha), n_jobs)
+
+
+def aggregate_unit(
+    batch: Ragged, label_centroids: npt.ArrayLike, centroids: npt.ArrayLike
+) -> tuple[FloatArray, Int64Array]:
+    """Sums (t, k, f) of residuals of unit length each, and counts (t, k).
+
+    Labels are found with `label_centroids`, residuals taken to `centroids`; a residual of zero
+    length stays zero. In NumPy, in blocks; such sums do not follow from those of `aggregate`.
+
+    References
+    ----------
+    Delhumeau, Gosselin, Jégou, Pérez, ACM Multimedia 2013, section 3.1 (RN).
+    """
+    from vladkit.kernels import buckets
+
+    batch.check_finite()
+    label_kf = as_centroids(label_centroids, batch.n_features, batch.float_dtype)
+    centroid_kf = as_centroids(centroids, batch.n_features, batch.float_dtype)
+    return buckets.aggregate_unit(batch, label_kf, centroid_kf)
 
 
 def _aggregate(

@@ -1,46 +1,51 @@
-"""`VLAD`: codebook, encoding and normalisation behind scikit-learn's contract.
-
-scikit-learn itself is not imported (it costs seconds, and the command does not need it): the
-contract is small, and the tests hold it against the real ``clone``, ``Pipeline`` and
-``set_output``.
-"""
+"""`VLAD`: codebook, encoding and normalisation behind scikit-learn's contract."""
 
 from __future__ import annotations
 
-import inspect
-import json
-import os
-import sys
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from vladkit.aggregates import Aggregate
 from vladkit.axes import AnyArray, FloatArray
-from vladkit.codebook import Reservoir, train_centroids, train_rotation
-from vladkit.encoding import aggregate, check_assign
+from vladkit.codebook import (
+    Reservoir,
+    mean_of_cells,
+    train_cell_rotations,
+    train_centroids,
+    train_rotation,
+)
+from vladkit.contract import Estimator, check_choice, check_integer, plain
+from vladkit.encoding import aggregate, aggregate_unit, check_assign
 from vladkit.errors import (
     FileFormatError,
     NonFiniteError,
-    NotFittedError,
     ParameterError,
     ShapeError,
-    StorageError,
 )
 from vladkit.kernels import METHODS, SOFT_METHODS
-from vladkit.normalize import Norm, normalize, resolve_steps
+from vladkit.normalize import Norm, normalize, resolve_steps, unit_rows
 from vladkit.ragged import Ragged, as_centroids, as_ragged, float_dtype_for
-from vladkit.safe_write import replace_file
 from vladkit.workers import resolve_n_jobs
 
 __all__ = ["VLAD"]
 
-_FORMAT = "vladkit codebook"
-_FORMAT_VERSION = 1
+_UNIT_BLOCK_VALUES: Final = 2**23
+"""Descriptors brought to unit length at a time: 32 MB of float32."""
+
+_PRESETS: Final[dict[str, dict[str, Any]]] = {
+    "vlfeat": {"norm": ("l2",)},
+    "jegou2010": {"norm": ("l2",)},
+    "jegou2012": {"rotation": 64, "norm": ("ssr", "l2")},
+    "all-about-vlad": {"n_clusters": 256, "norm": ("intra", "l2")},
+    "delhumeau2013": {"residual": "unit", "rotation": "cell", "norm": ("power:0.2", "l2")},
+    "anyloc": {"n_clusters": 32, "metric": "cosine", "norm": ("intra", "l2")},
+}
 
 
-class VLAD:
+class VLAD(Estimator):
     """Sets of local descriptors to one vector each, with a codebook learned from them.
 
     Parameters
@@ -50,9 +55,17 @@ class VLAD:
     norm : str or sequence of str, default ("ssr", "l2")
         Normalisation: a preset's name ("vlfeat", "jegou2012", "all-about-vlad", "anyloc",
         "none", ...) or steps in order, see `vladkit.normalize`.
-    rotation : int or None, default None
-        d, the number of principal axes of the descriptors that residuals are rotated to
-        before normalisation; f is a rotation without loss. Labels are found before.
+    rotation : int, "cell" or None, default None
+        An int is d, the number of principal axes of the descriptors that residuals are rotated
+        to before normalisation; f is a rotation without loss. "cell" rotates the residuals of
+        each cell to the f principal axes of that cell's residuals (LCS). Labels are found before.
+    metric : {"euclidean", "cosine"}, default "euclidean"
+        cosine: descriptors are brought to unit length first (zero ones stay zero) and belong to
+        the centroid of largest cosine, in training too (spherical k-means); centroids are the
+        means of their cells, so a little shorter than 1.
+    residual : {"plain", "unit"}, default "plain"
+        unit: each descriptor's residual is brought to unit length before it is summed (RN); one
+        of zero length stays zero.
     sample_size : int or None, default None
         Descriptors that training uses, a uniform random sample of all that `fit` is given.
         None is 256 for each cluster.
@@ -66,8 +79,11 @@ class VLAD:
     Attributes
     ----------
     centroids_ : (k, f)
-    rotation_ : (f, d) or None
-        Orthonormal columns.
+        What residuals are taken to.
+    label_centroids_ : (k, f) or None
+        What labels are found with, where those are others: the centroids before `adapt`.
+    rotation_ : (f, d), (k, f, f) or None
+        Orthonormal columns; with ``rotation="cell"`` a matrix for each cell.
     inertia_ : float
         Mean squared L2 distance of the sample's descriptors to their centroid.
     n_features_in_ : int
@@ -82,7 +98,10 @@ class VLAD:
 
     References
     ----------
-    Jégou, Douze, Schmid, Pérez, CVPR 2010; rotation and power law: Jégou et al., PAMI 2012.
+    Jégou, Douze, Schmid, Pérez, CVPR 2010; rotation and power law: Jégou et al., PAMI 2012;
+    unit residuals and rotations of cells: Delhumeau, Gosselin, Jégou, Pérez, "Revisiting the VLAD
+    image representation", ACM Multimedia 2013; adaptation: Arandjelović, Zisserman, "All about
+    VLAD", CVPR 2013; cosine: Keetha et al., "AnyLoc", RA-L 2023.
 
     Examples
     --------
@@ -96,16 +115,22 @@ class VLAD:
     """
 
     centroids_: FloatArray
+    label_centroids_: FloatArray | None
     rotation_: FloatArray | None
     inertia_: float
     n_features_in_: int
+
+    _kind: ClassVar[str] = "vladkit codebook"
+    _accepts_3d: ClassVar[bool] = True
 
     def __init__(
         self,
         n_clusters: int = 64,
         *,
         norm: Norm = ("ssr", "l2"),
-        rotation: int | None = None,
+        rotation: int | str | None = None,
+        metric: str = "euclidean",
+        residual: str = "plain",
         sample_size: int | None = None,
         n_iter: int = 25,
         assign: str = "hard",
@@ -117,6 +142,8 @@ class VLAD:
         self.n_clusters = n_clusters
         self.norm = norm
         self.rotation = rotation
+        self.metric = metric
+        self.residual = residual
         self.sample_size = sample_size
         self.n_iter = n_iter
         self.assign = assign
@@ -124,6 +151,40 @@ class VLAD:
         self.method = method
         self.n_jobs = n_jobs
         self.random_state = random_state
+
+    @classmethod
+    def preset(cls, name: str, **parameters: Any) -> Self:
+        """A published way, with all that it consists of; `parameters` go before the preset's.
+
+        ==================  ==================================================================
+        name                residual sums, then
+        ==================  ==================================================================
+        ``vlfeat``          L2, the default flags of ``vl_vlad_encode``. The flags are steps of
+                            ``norm`` in this order: mass, ssr, intra, l2 (left out with
+                            ``UNNORMALIZED``)
+        ``jegou2010``       L2
+        ``jegou2012``       rotated to 64 principal axes, ssr, L2; for the paper's last step put
+                            a `vladkit.Whitening` behind it. (The paper reduces descriptors
+                            before k-means; here labels are found in all dimensions.)
+        ``all-about-vlad``  k = 256, intra, L2; with a codebook of other pictures, call `adapt`
+        ``delhumeau2013``   residuals of unit length before they are summed, rotated cell by
+                            cell, power 0.2, L2
+        ``anyloc``          k = 32, descriptors of unit length, labels by cosine, intra, L2
+        ==================  ==================================================================
+
+        Raises
+        ------
+        ParameterError
+            If there is no such preset.
+
+        Examples
+        --------
+        >>> VLAD.preset("anyloc", n_clusters=8)
+        VLAD(n_clusters=8, norm=('intra', 'l2'), metric='cosine')
+        """
+        if name not in _PRESETS:
+            raise ParameterError(f"preset {name!r} is not known: use one of {', '.join(_PRESETS)}")
+        return cls(**(_PRESETS[name] | parameters))
 
     # -- training ---------------------------------------------------------------------
 
@@ -149,7 +210,7 @@ class VLAD:
         only once it is needed. After `fit` or `load`, which keep no sample, it starts over.
         """
         reservoir = self._add(X)
-        for name in ("centroids_", "rotation_", "inertia_"):
+        for name in _LEARNED:
             self.__dict__.pop(name, None)
         self._reservoir = reservoir
         return self
@@ -168,7 +229,7 @@ class VLAD:
         Parameters
         ----------
         centroids : (k, f) array_like
-        rotation : (f, d) array_like or None
+        rotation : (f, d) array_like, (k, f, f) for one to each cell, or None
         **parameters
             Of the constructor, besides `n_clusters` and `rotation`.
         """
@@ -178,15 +239,18 @@ class VLAD:
         k, f = centroid.shape
         dtype = float_dtype_for(centroid.dtype)
         centroid_kf = as_centroids(centroid, f, dtype)
-        rotation_fd = None if rotation is None else np.ascontiguousarray(rotation, dtype=dtype)
-        if rotation_fd is not None and (rotation_fd.ndim != 2 or rotation_fd.shape[0] != f):
-            raise ShapeError(f"rotation has shape {rotation_fd.shape}, wanted (f, d) with f = {f}")
-        if rotation_fd is not None and not np.isfinite(rotation_fd).all():
-            raise NonFiniteError("rotation holds NaN or infinity")
-        d = None if rotation_fd is None else rotation_fd.shape[1]
-        self = cls(n_clusters=k, rotation=d, **parameters)
+        rotated = None if rotation is None else np.ascontiguousarray(rotation, dtype=dtype)
+        if rotated is not None:
+            shape = rotated.shape
+            if shape != (k, f, f) and not (rotated.ndim == 2 and shape[0] == f and shape[1] > 0):
+                raise ShapeError(
+                    f"rotation has shape {shape}, wanted (f, d) or (k, f, f) with f = {f}, k = {k}"
+                )
+            if not np.isfinite(rotated).all():
+                raise NonFiniteError("rotation holds NaN or infinity")
+        self = cls(n_clusters=k, rotation=_kind_of_rotation(rotated), **parameters)
         self.check_parameters()
-        self._set_fitted(centroid_kf, rotation_fd, float("nan"))
+        self._set_fitted(centroid_kf, rotated, float("nan"))
         return self
 
     def _add(self, X: Any) -> Reservoir:
@@ -206,45 +270,73 @@ class VLAD:
 
     def _train(self, reservoir: Reservoir) -> Self:
         row_sf = reservoir.rows()
+        is_cosine = self.metric == "cosine"
+        if is_cosine:
+            row_sf = unit_rows(row_sf)
         centroid_kf, inertia = train_centroids(
             row_sf,
             int(self.n_clusters),
             seed=int(self.random_state),
             n_iter=int(self.n_iter),
             n_jobs=self.n_jobs,
+            spherical=is_cosine,
         )
-        rotation_fd = None
-        if self.rotation is not None:
-            if self.rotation > row_sf.shape[1]:
+        if is_cosine:
+            centroid_kf, inertia = mean_of_cells(row_sf, centroid_kf)
+        rotation = None
+        if self.rotation == "cell":
+            label_kf = unit_rows(centroid_kf) if is_cosine else centroid_kf
+            rotation = train_cell_rotations(
+                row_sf, label_kf, centroid_kf, unit=self.residual == "unit"
+            )
+        elif self.rotation is not None:
+            d = int(self.rotation)
+            if d > row_sf.shape[1]:
                 raise ParameterError(
-                    f"rotation={self.rotation}, but descriptors have {row_sf.shape[1]} dimensions"
+                    f"rotation={d}, but descriptors have {row_sf.shape[1]} dimensions"
                 )
-            rotation_fd = train_rotation(row_sf, self.rotation)
-        self._set_fitted(centroid_kf, rotation_fd, inertia)
+            rotation = train_rotation(row_sf, d)
+        self._set_fitted(centroid_kf, rotation, inertia)
         return self
 
     def _set_fitted(
-        self, centroid_kf: FloatArray, rotation_fd: FloatArray | None, inertia: float
+        self,
+        centroid_kf: FloatArray,
+        rotation: FloatArray | None,
+        inertia: float,
+        label_kf: FloatArray | None = None,
     ) -> None:
         self.centroids_ = centroid_kf
-        self.rotation_ = rotation_fd
+        self.label_centroids_ = label_kf
+        self.rotation_ = rotation
         self.inertia_ = inertia
         self.n_features_in_ = centroid_kf.shape[1]
 
     def _forget(self) -> None:
-        for name in ("centroids_", "rotation_", "inertia_", "n_features_in_", "_reservoir"):
+        for name in (*_LEARNED, "n_features_in_", "_reservoir"):
             self.__dict__.pop(name, None)
 
     def check_parameters(self) -> int:
         """Raise ParameterError if a parameter is out of range; returns k."""
         for name, least in (("n_clusters", 1), ("n_iter", 1), ("random_state", 0)):
-            _check_integer(name, getattr(self, name), least)
-        for name in ("rotation", "sample_size"):
-            if getattr(self, name) is not None:
-                _check_integer(name, getattr(self, name), 1)
+            check_integer(name, getattr(self, name), least)
+        if self.sample_size is not None:
+            check_integer("sample_size", self.sample_size, 1)
+        if isinstance(self.rotation, str):
+            check_choice("rotation", self.rotation, ("cell",))
+        elif self.rotation is not None:
+            check_integer("rotation", self.rotation, 1)
+        check_choice("metric", self.metric, ("euclidean", "cosine"))
+        check_choice("residual", self.residual, ("plain", "unit"))
         resolve_steps(self.norm)
         resolve_n_jobs(self.n_jobs)
-        methods = METHODS if check_assign(self.assign, self.alpha) is None else SOFT_METHODS
+        is_hard = check_assign(self.assign, self.alpha) is None
+        if self.residual == "unit" and not (is_hard and self.method == "auto"):
+            raise ParameterError(
+                "residual='unit' is computed in one way and for hard assignment: use "
+                f"method='auto', assign='hard', not {self.method!r}, {self.assign!r}"
+            )
+        methods = METHODS if is_hard else SOFT_METHODS
         if self.method != "auto" and self.method not in methods:
             raise ParameterError(
                 f"method={self.method!r} with assign={self.assign!r}: use auto or one of "
@@ -254,7 +346,7 @@ class VLAD:
 
     def __getattr__(self, name: str) -> Any:
         # Reached only for what is not there: the codebook after partial_fit is made on demand.
-        if name in ("centroids_", "rotation_", "inertia_") and "_reservoir" in self.__dict__:
+        if name in _LEARNED and "_reservoir" in self.__dict__:
             self._train(self._reservoir)
             return self.__dict__[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -281,149 +373,186 @@ class VLAD:
 
     def _vectors(self, batch: Ragged) -> FloatArray:
         self._check_fitted()
+        residual_tkf, count_tk = self._sums(batch, self.centroids_)
+        return self._finish(residual_tkf, count_tk)
+
+    def aggregate(self, X: Any) -> Aggregate:
+        """Residual sums and counts of each image: what all of `transform` but labels needs.
+
+        Sums of the same images add up (``+``), and give their vectors for moved centroids
+        (`adapt`, `transform_aggregate`) without the descriptors. Raises as `transform`, and
+        ParameterError with ``residual="unit"``, whose sums cannot be moved.
+        """
+        self._check_fitted()
+        self._check_can_move()
+        label_kf = self._label_centroids()
+        residual_tkf, count_tk = self._sums(as_ragged(X), label_kf)
+        return Aggregate(residual_tkf, count_tk, label_kf)
+
+    def transform_aggregate(self, aggregate: Aggregate) -> Any:
+        """The vectors (t, D) of the images that were aggregated, as `transform` gives them.
+
+        Raises
+        ------
+        ParameterError
+            If the sums were made with other centroids than this estimator finds labels with, or
+            with ``residual="unit"``.
+        """
+        self._check_fitted()
+        self._check_can_move()
+        self._check_made_here(aggregate)
+        residual_tkf = aggregate.residual(self.centroids_)
+        return self._in_container(self._finish(residual_tkf, aggregate.count_tk))
+
+    def adapt(self, aggregates: Aggregate | Iterable[Aggregate]) -> Self:
+        """A copy whose centroids are the means of the descriptors that were aggregated.
+
+        For a codebook learned from other pictures than those it is used on: labels are still
+        found with the centroids before, residuals taken to the new ones. A cell without
+        descriptors keeps its centroid.
+
+        Parameters
+        ----------
+        aggregates : Aggregate or iterable of them
+            Of this estimator; read once, one after the other.
+
+        Raises
+        ------
+        ParameterError
+            As `transform_aggregate`, or if there is no aggregate at all.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> vlad = VLAD.from_centroids([[0.0, 0], [10, 0]], norm="none")
+        >>> sums = vlad.aggregate([np.array([[1.0, 1], [3, 1], [9, 0]])])
+        >>> adapted = vlad.adapt(sums)
+        >>> adapted.centroids_.tolist(), adapted.transform_aggregate(sums).tolist()
+        ([[2.0, 1.0], [9.0, 0.0]], [[0.0, 0.0, 0.0, 0.0]])
+        """
+        self._check_fitted()
+        self._check_can_move()
+        total_kf = np.zeros(self.centroids_.shape)
+        count_k = np.zeros(len(total_kf))
+        n = 0
+        for each in [aggregates] if isinstance(aggregates, Aggregate) else aggregates:
+            self._check_made_here(each)
+            total_kf += each.residual_tkf.sum(axis=0, dtype=np.float64)
+            count_k += each.count_tk.sum(axis=0, dtype=np.float64)
+            n += 1
+        if not n:
+            raise ParameterError("no aggregate to adapt to: give those of some images")
+        used_k = count_k > 0
+        mean_kf = self.centroids_.astype(np.float64)
+        step_kf = total_kf[used_k] / count_k[used_k, None]
+        mean_kf[used_k] = self._label_centroids()[used_k] + step_kf
+        adapted = type(self)(**self.get_params(deep=False))
+        label_kf = self.centroids_ if self.label_centroids_ is None else self.label_centroids_
+        adapted._set_fitted(
+            mean_kf.astype(self.centroids_.dtype), self.rotation_, float("nan"), label_kf
+        )
+        return adapted
+
+    def _label_centroids(self) -> FloatArray:
+        label_kf = self.centroids_ if self.label_centroids_ is None else self.label_centroids_
+        # of unit length, the nearest centroid is the one of largest cosine
+        return unit_rows(label_kf) if self.metric == "cosine" else label_kf
+
+    def _sums(self, batch: Ragged, to_kf: FloatArray) -> tuple[FloatArray, AnyArray]:
+        """Sums of residuals to the centroids `to_kf`, and counts."""
+        label_kf = self._label_centroids()
+        part = [self._sums_of(some, label_kf, to_kf) for some in self._prepared(batch)]
+        if len(part) == 1:
+            return part[0]
+        residual, count = zip(*part, strict=True)
+        return np.concatenate(residual), np.concatenate(count)
+
+    def _sums_of(
+        self, batch: Ragged, label_kf: FloatArray, to_kf: FloatArray
+    ) -> tuple[FloatArray, AnyArray]:
+        if self.residual == "unit":
+            return aggregate_unit(batch, label_kf, to_kf)
         residual_tkf, count_tk = aggregate(
             batch,
-            self.centroids_,
+            label_kf,
             method=self.method,
             assign=self.assign,
             alpha=self.alpha,
             n_jobs=self.n_jobs,
         )
+        if to_kf is not label_kf:
+            residual_tkf = Aggregate(residual_tkf, count_tk, label_kf).residual(to_kf)
+        return residual_tkf, count_tk
+
+    def _prepared(self, batch: Ragged) -> Iterator[Ragged]:
+        """The batch; for cosine some images at a time, with descriptors of unit length."""
+        if self.metric != "cosine":
+            yield batch
+            return
+        batch.check_finite()
+        most_rows = max(1, _UNIT_BLOCK_VALUES // batch.n_features)
+        begin = 0
+        while begin < len(batch):
+            first = int(batch.start_T[begin])
+            end = int(np.searchsorted(batch.start_T, first + most_rows, side="right")) - 1
+            end = min(max(end, begin + 1), len(batch))
+            local_Nf = unit_rows(batch.floats(begin, end))
+            yield Ragged(local_Nf, batch.start_T[begin : end + 1] - first)
+            begin = end
+
+    def _finish(self, residual_tkf: FloatArray, count_tk: AnyArray) -> FloatArray:
+        """Rotated and normalised; `residual_tkf` may be overwritten."""
         if self.rotation_ is not None:
-            # Residual sums are linear: rotating k sums is rotating every descriptor.
-            residual_tkf = residual_tkf @ self.rotation_.astype(residual_tkf.dtype, copy=False)
+            rotation = self.rotation_.astype(residual_tkf.dtype, copy=False)
+            if rotation.ndim == 3:
+                rotated_ktf = np.matmul(residual_tkf.transpose(1, 0, 2), rotation)
+                residual_tkf = np.ascontiguousarray(rotated_ktf.transpose(1, 0, 2))
+            else:
+                # Residual sums are linear: rotating k sums is rotating every descriptor.
+                residual_tkf = residual_tkf @ rotation
         return normalize(residual_tkf, count_tk, self.norm)
 
-    def _check_fitted(self) -> None:
-        if not self.__sklearn_is_fitted__():
-            raise NotFittedError(
-                f"this {type(self).__name__} is not fitted yet: call fit, partial_fit or load first"
+    def _check_can_move(self) -> None:
+        if self.residual == "unit":
+            raise ParameterError(
+                "sums of residuals of unit length do not say what they are for other centroids: "
+                "use residual='plain'"
             )
 
-    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
-        """Names of the D outputs: vlad0, vlad1, ... (as scikit-learn names them)."""
-        self._check_fitted()
-        rotation_fd = self.rotation_
-        d = self.n_features_in_ if rotation_fd is None else rotation_fd.shape[1]
-        prefix = type(self).__name__.lower()
-        return np.array([f"{prefix}{i}" for i in range(len(self.centroids_) * d)], dtype=object)
+    def _check_made_here(self, aggregate: Aggregate) -> None:
+        label_kf = self._label_centroids()
+        theirs_kf = aggregate.centroid_kf
+        if theirs_kf.shape != label_kf.shape or not np.array_equal(theirs_kf, label_kf):
+            raise ParameterError(
+                "the sums were made with other centroids than those of this estimator: aggregate "
+                "with it, or with the one it was adapted from"
+            )
 
-    # -- scikit-learn's contract ------------------------------------------------------
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters of the constructor, by name."""
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        return {name: getattr(self, name) for name in names}
-
-    def set_params(self, **parameters: Any) -> Self:
-        """Set parameters of the constructor."""
-        known = self.get_params()
-        for name, value in parameters.items():
-            if name not in known:
-                raise ParameterError(f"{name!r} is not a parameter: use one of {', '.join(known)}")
-            setattr(self, name, value)
-        return self
-
-    def set_output(self, *, transform: str | None = None) -> Self:
-        """Container of what `transform` returns: "default" (NumPy), "pandas" or "polars"."""
-        if transform not in (None, "default", "pandas", "polars"):
-            raise ParameterError(f"transform={transform!r}: use 'default', 'pandas' or 'polars'")
-        if transform is not None:
-            self._output = transform
-        return self
-
-    def _in_container(self, vlad_tD: FloatArray) -> Any:
-        kind = self.__dict__.get("_output")
-        if kind is None and "sklearn" in sys.modules:
-            kind = sys.modules["sklearn"].get_config()["transform_output"]
-        if kind in (None, "default"):
-            return vlad_tD
-        if kind == "pandas":
-            import pandas as pd
-
-            return pd.DataFrame(vlad_tD, columns=self.get_feature_names_out(), copy=False)
-        import polars as pl
-
-        return pl.DataFrame(vlad_tD, schema=self.get_feature_names_out().tolist())
+    @property
+    def _n_features_out(self) -> int:
+        rotation = self.rotation_
+        d = self.n_features_in_ if rotation is None else rotation.shape[-1]
+        return len(self.centroids_) * d
 
     def __sklearn_is_fitted__(self) -> bool:
         return "centroids_" in self.__dict__ or "_reservoir" in self.__dict__
 
-    def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
-
-        return Tags(
-            estimator_type="transformer",
-            target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(preserves_dtype=["float64", "float32"]),
-            input_tags=InputTags(two_d_array=False, three_d_array=True),
-        )
-
-    def __repr__(self) -> str:
-        default = inspect.signature(type(self).__init__).parameters
-        shown = [f"{n}={v!r}" for n, v in self.get_params().items() if v != default[n].default]
-        return f"{type(self).__name__}({', '.join(shown)})"
-
     # -- keeping ----------------------------------------------------------------------
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write parameters and codebook to one .npz file without pickle, whole or not at all.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        StorageError
-            If the file cannot be written; one that was there is then as before.
-        """
-        about, arrays = self.to_state()
-        header = {"format": _FORMAT, "version": _FORMAT_VERSION, "about": about}
-        with replace_file(path) as file:
-            np.savez(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        FileFormatError
-            If it is not such a file, is of another version, or is damaged.
-        StorageError
-            If it cannot be read.
-        """
-        where = Path(path)
-        try:
-            # opened here: np.load leaves a damaged file open
-            with open(where, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-                header = json.loads(str(file["header"][()]))
-                arrays = {name: file[name] for name in file.files if name != "header"}
-            kind, version, about = header["format"], header["version"], header["about"]
-        except OSError as error:
-            if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
-                raise StorageError(f"cannot read {where}: {error.strerror}") from error
-            raise FileFormatError(f"{where} is not a vladkit codebook: {error}") from error
-        except Exception as error:  # numpy and zipfile raise many kinds for damaged files
-            raise FileFormatError(f"{where} is not a vladkit codebook: {error}") from error
-        if kind != _FORMAT or version != _FORMAT_VERSION:
-            raise FileFormatError(
-                f"{where} is {kind!r} version {version}, wanted {_FORMAT!r} version "
-                f"{_FORMAT_VERSION}: use the vladkit that wrote it, or train again"
-            )
-        return cls.from_state(about, arrays)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
         """The fitted estimator as (JSON-able parameters, arrays), for whoever stores it."""
         self._check_fitted()
-        about = {n: _plain(v) for n, v in self.get_params().items()}
+        about = {n: plain(v) for n, v in self.get_params().items()}
         # what was learned, whatever set_params said since
         about["norm"] = list(resolve_steps(self.norm))
         about["n_clusters"] = len(self.centroids_)
-        about["rotation"] = None if self.rotation_ is None else self.rotation_.shape[1]
+        about["rotation"] = _kind_of_rotation(self.rotation_)
         about["inertia"] = None if np.isnan(self.inertia_) else self.inertia_
         arrays: dict[str, AnyArray] = {"centroids": self.centroids_}
         if self.rotation_ is not None:
             arrays["rotation"] = self.rotation_
+        if self.label_centroids_ is not None:
+            arrays["label_centroids"] = self.label_centroids_
         return about, arrays
 
     @classmethod
@@ -444,6 +573,12 @@ class VLAD:
                 rotation=arrays.get("rotation"),
                 **{n: v for n, v in about.items() if n not in ("n_clusters", "rotation")},
             )
+            label = arrays.get("label_centroids")
+            if label is not None:
+                f, dtype = self.n_features_in_, self.centroids_.dtype
+                self.label_centroids_ = as_centroids(label, f, dtype)
+                if self.label_centroids_.shape != self.centroids_.shape:
+                    raise ShapeError(f"label_centroids have shape {label.shape}")
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"a damaged codebook: {error}") from error
         if self.n_clusters != about["n_clusters"] or self.rotation != about["rotation"]:
@@ -455,12 +590,10 @@ class VLAD:
         return self
 
 
-def _plain(value: Any) -> Any:
-    """A NumPy number as Python's, which JSON knows."""
-    return value.item() if isinstance(value, np.generic) else value
+_LEARNED: Final = ("centroids_", "label_centroids_", "rotation_", "inertia_")
 
 
-def _check_integer(name: str, value: object, least: int) -> None:
-    ok = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not ok or int(value) < least:  # type: ignore[call-overload]
-        raise ParameterError(f"{name}={value!r}, wanted an integer from {least}")
+def _kind_of_rotation(rotation: FloatArray | None) -> int | str | None:
+    if rotation is None:
+        return None
+    return "cell" if rotation.ndim == 3 else rotation.shape[1]

@@ -11,9 +11,14 @@ import numpy as np
 from vladkit.axes import FloatArray, Int64Array
 from vladkit.kernels import SegmentSum
 from vladkit.kernels.nearest import nearest
+from vladkit.kernels.reduceat import segment_sum as sum_runs
+from vladkit.normalize import unit_rows
 from vladkit.ragged import Ragged
 
-__all__ = ["aggregate_by"]
+__all__ = ["aggregate_by", "aggregate_unit"]
+
+_BLOCK_VALUES = 2**20
+"""Values of descriptors (and of images' sums) that `aggregate_unit` works on at a time."""
 
 
 def aggregate_by(
@@ -33,3 +38,40 @@ def aggregate_by(
     residual_bf: FloatArray = segment_sum(residual_Nf, bucket_N, t * k, n_jobs)
     count_b = np.bincount(bucket_N, minlength=t * k).astype(np.int64)
     return residual_bf.reshape(t, k, f), count_b.reshape(t, k)
+
+
+def aggregate_unit(
+    batch: Ragged, label_kf: FloatArray, centroid_kf: FloatArray
+) -> tuple[FloatArray, Int64Array]:
+    """Sums of residuals that are each brought to unit length, and counts.
+
+    Labels are found with `label_kf`, residuals taken to `centroid_kf`. A block of rows at a time:
+    some images together, or a part of a long one.
+    """
+    k, f = centroid_kf.shape
+    t = len(batch)
+    residual_tkf = np.zeros((t, k, f), batch.float_dtype)
+    count_tk = np.zeros((t, k), np.int64)
+    most_rows = max(1, _BLOCK_VALUES // f)
+    most_images = max(1, _BLOCK_VALUES // (k * f))
+    begin = 0
+    while begin < t:
+        last_row = batch.start_T[begin] + most_rows
+        end = int(np.searchsorted(batch.start_T, last_row, side="right")) - 1
+        end = min(max(end, begin + 1), begin + most_images, t)
+        n = int(batch.start_T[end] - batch.start_T[begin])
+        size_t = np.diff(batch.start_T[begin : end + 1])
+        image_N = np.repeat(np.arange(end - begin) * k, size_t)
+        for row in range(0, n, most_rows):  # more than one only for a long image
+            stop = min(n, row + most_rows)
+            one = end == begin + 1
+            local_Nf = batch.floats(begin, end, row, stop) if one else batch.floats(begin, end)
+            label_N = nearest(local_Nf, label_kf)
+            bucket_N = image_N[row:stop] + label_N
+            unit_Nf = unit_rows(local_Nf - centroid_kf[label_N])
+            some_tkf = residual_tkf[begin:end].reshape(-1, f)
+            some_tkf += sum_runs(unit_Nf, bucket_N, len(some_tkf), 1)
+            count_b = np.bincount(bucket_N, minlength=len(some_tkf))
+            count_tk[begin:end] += count_b.reshape(-1, k)
+        begin = end
+    return residual_tkf, count_tk

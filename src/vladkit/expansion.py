@@ -1,0 +1,220 @@
+"""Query expansion and database augmentation: vectors moved towards their neighbours.
+
+Pure functions on arrays of unit-length vectors. Who the neighbours are is the caller's search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from vladkit.axes import AnyArray, Float32Array, FloatArray, Int64Array
+from vladkit.errors import ParameterError, ShapeError
+
+__all__ = ["alpha_query_expansion", "augment_database", "average_query_expansion"]
+
+
+def average_query_expansion(query_qD: FloatArray, neighbor_qrD: AnyArray) -> Float32Array:
+    """Each query and its neighbours averaged, to be searched for again.
+
+    Parameters
+    ----------
+    query_qD : (q, D), unit length
+    neighbor_qrD : (q, r, D), unit length
+        The first r results of each query.
+
+    Returns
+    -------
+    expanded_qD : (q, D) float32, unit length
+        ``(query + sum of its neighbours)``, to unit length. A query of zeros stays one.
+
+    Raises
+    ------
+    ShapeError
+        If the arrays do not fit together.
+
+    References
+    ----------
+    Chum, Philbin, Sivic, Isard, Zisserman, "Total recall: automatic query expansion with a
+    generative feature model for object retrieval", ICCV 2007, section 4 (average expansion; there
+    of spatially verified results only).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> query, neighbor = np.array([[1.0, 0]]), np.array([[[0.6, 0.8]]])
+    >>> average_query_expansion(query, neighbor).round(4).tolist()
+    [[0.8944000005722046, 0.4472000002861023]]
+    """
+    return alpha_query_expansion(query_qD, neighbor_qrD, alpha=0)
+
+
+def alpha_query_expansion(
+    query_qD: FloatArray, neighbor_qrD: AnyArray, *, alpha: float = 3.0
+) -> Float32Array:
+    """Each query and its neighbours averaged, a neighbour by its similarity to a power.
+
+    Parameters
+    ----------
+    query_qD, neighbor_qrD
+        As in `average_query_expansion`.
+    alpha : float, >= 0
+        A neighbour of similarity s has weight ``max(s, 0) ^ alpha``, the query 1; 0 is
+        `average_query_expansion`.
+
+    Returns
+    -------
+    expanded_qD : (q, D) float32, unit length
+
+    Raises
+    ------
+    ShapeError
+        If the arrays do not fit together; ParameterError if `alpha` is negative.
+
+    References
+    ----------
+    Radenović, Tolias, Chum, "Fine-tuning CNN image retrieval with no human annotation", PAMI 2018,
+    section 3.4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> query, neighbor = np.array([[1.0, 0]]), np.array([[[0.6, 0.8]]])
+    >>> x, y = alpha_query_expansion(query, neighbor, alpha=1)[0]  # (1 + .36, .48), to length 1
+    >>> round(float(x / y), 4)
+    2.8333
+    """
+    _check_alpha(alpha)
+    if query_qD.ndim != 2 or neighbor_qrD.ndim != 3:
+        raise ShapeError(
+            f"got queries {query_qD.shape} and neighbours {neighbor_qrD.shape}, wanted (q, D), "
+            "(q, r, D)"
+        )
+    q, _, D = neighbor_qrD.shape
+    if query_qD.shape != (q, D):
+        raise ShapeError(
+            f"queries have shape {query_qD.shape}, their neighbours {neighbor_qrD.shape}: wanted "
+            "(q, D), (q, r, D)"
+        )
+    query = query_qD.astype(np.float32)
+    neighbor = neighbor_qrD.astype(np.float32)
+    weight_qr = _weights(np.einsum("qD,qrD->qr", query, neighbor), alpha)
+    return _joined(query, np.einsum("qr,qrD->qD", weight_qr, neighbor))
+
+
+def augment_database(
+    blocks: Callable[[], Iterable[AnyArray]], *, n_neighbors: int = 5, alpha: float = 3.0
+) -> Iterator[Float32Array]:
+    """Each vector of a database replaced by the weighted mean of itself and its nearest ones.
+
+    Parameters
+    ----------
+    blocks : callable
+        Gives the database anew whenever it is called, as (n_i, D) blocks of unit-length vectors
+        (float16 or float32), the same each time.
+    n_neighbors : int, >= 1
+        Besides the vector itself.
+    alpha : float, >= 0
+        Weights, as in `alpha_query_expansion`.
+
+    Yields
+    ------
+    augmented_nD : (n_i, D) float32, unit length
+        For each block. All neighbours are of the database as it was. A vector of zeros stays one.
+
+    Raises
+    ------
+    ParameterError
+        If `n_neighbors` or `alpha` is out of range.
+
+    Notes
+    -----
+    Memory is three blocks and their products, whatever the size of the database. Time is
+    O(n^2 D), and the database is read twice for each of its blocks: take large ones.
+
+    References
+    ----------
+    Turcot, Lowe, "Better matching with fewer features", ICCV workshops 2009; with weights: Gordo,
+    Almazán, Revaud, Larlus, "End-to-end learning of deep visual representations for image
+    retrieval", IJCV 2017, section 5.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> database = np.array([[1.0, 0], [0.8, 0.6], [0, 1]])
+    >>> (augmented,) = augment_database(lambda: [database], n_neighbors=1, alpha=0)
+    >>> augmented.round(3).tolist()[0] == augmented.round(3).tolist()[1]  # each other's nearest
+    True
+    """
+    _check_alpha(alpha)
+    if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int) or n_neighbors < 1:
+        raise ParameterError(f"n_neighbors={n_neighbors!r}, wanted an integer from 1")
+    return _augmented(blocks, n_neighbors, alpha)
+
+
+def _augmented(
+    blocks: Callable[[], Iterable[AnyArray]], r: int, alpha: float
+) -> Iterator[Float32Array]:
+    begin = 0
+    for own_nD in blocks():
+        own = own_nD.astype(np.float32)
+        score_nr, place_nr = _nearest(own, begin, blocks(), r)
+        weight_nr = _weights(score_nr, alpha)
+        total_nD = np.zeros_like(own)
+        first = 0
+        for other_mD in blocks():
+            row_n, column_n = np.nonzero((place_nr >= first) & (place_nr < first + len(other_mD)))
+            if len(row_n):
+                weight_nm = np.zeros((len(own), len(other_mD)), np.float32)
+                weight_nm[row_n, place_nr[row_n, column_n] - first] = weight_nr[row_n, column_n]
+                total_nD += weight_nm @ other_mD.astype(np.float32)
+            first += len(other_mD)
+        yield _joined(own, total_nD)
+        begin += len(own)
+
+
+def _nearest(
+    own_nD: Float32Array, begin: int, blocks: Iterable[AnyArray], r: int
+) -> tuple[Float32Array, Int64Array]:
+    """Similarity and place in the database of the r nearest others, ties to the first.
+
+    Where there are fewer the similarity is -infinity.
+    """
+    n = len(own_nD)
+    score_nr = np.full((n, r), -np.inf, np.float32)
+    place_nr = np.full((n, r), -1, np.int64)
+    first = 0
+    for other_mD in blocks:
+        score_nm = own_nD @ other_mD.astype(np.float32).T
+        itself_n = np.arange(begin, begin + n) - first
+        inside_n = np.flatnonzero((itself_n >= 0) & (itself_n < len(other_mD)))
+        score_nm[inside_n, itself_n[inside_n]] = -np.inf
+        place_nm = np.broadcast_to(np.arange(first, first + len(other_mD)), score_nm.shape)
+        score_nx = np.hstack([score_nr, score_nm])
+        place_nx = np.hstack([place_nr, place_nm])
+        chosen_nr = np.argsort(-score_nx, axis=1, kind="stable")[:, :r]
+        score_nr = np.take_along_axis(score_nx, chosen_nr, axis=1)
+        place_nr = np.take_along_axis(place_nx, chosen_nr, axis=1)
+        first += len(other_mD)
+    return score_nr, place_nr
+
+
+def _check_alpha(alpha: float) -> None:
+    ok = isinstance(alpha, (int, float, np.number)) and not isinstance(alpha, bool)
+    if not ok or not 0 <= alpha < np.inf:
+        raise ParameterError(f"alpha={alpha!r}, wanted a number from 0")
+
+
+def _weights(score_nr: Float32Array, alpha: float) -> Float32Array:
+    weight_nr: Float32Array = np.maximum(score_nr, 0) ** np.float32(alpha)
+    weight_nr[np.isneginf(score_nr)] = 0  # no neighbour there
+    return weight_nr
+
+
+def _joined(own_nD: Float32Array, total_nD: Float32Array) -> Float32Array:
+    """Their sums at unit length; zeros where the own vector is."""
+    total_nD += own_nD
+    total_nD[~own_nD.any(axis=1)] = 0
+    total_nD /= np.maximum(np.linalg.norm(total_nD, axis=1, keepdims=True), 1e-12)
+    return total_nD
