@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from vladkit.axes import Float32Array
+from vladkit.axes import AnyArray, Float32Array
 from vladkit.errors import NothingToIndexError
 from vladkit.estimators import VLAD
 from vladkit.features import Features
 from vladkit.ragged import Ragged
 from vladkit.recipe import Recipe
+from vladkit.vocabularies import MultiVLAD
+from vladkit.whitening import Whitening
 
-__all__ = ["Describer"]
+__all__ = ["Codebook", "Describer"]
+
+Codebook: TypeAlias = VLAD | MultiVLAD
+
+_WHITENING = "whitening."  # before the names of its arrays
 
 
 class Describer:
@@ -22,19 +29,57 @@ class Describer:
     Parameters
     ----------
     recipe : Recipe
-    vlad : VLAD or None
-        The fitted codebook; None before there is one.
     name : str
         Of the collection, for messages.
+
+    Attributes
+    ----------
+    vlad : VLAD, MultiVLAD or None
+        The fitted codebook; None before there is one.
+    whitening : Whitening or None
+        Brings vectors to fewer dimensions, where that was asked for.
     """
 
-    def __init__(self, recipe: Recipe, vlad: VLAD | None, name: str) -> None:
+    def __init__(self, recipe: Recipe, name: str) -> None:
         self.recipe = recipe
         self.extractor = recipe.extractor()
-        self.vlad = vlad
         self.name = name
+        self.vlad: Codebook | None = None
+        self.whitening: Whitening | None = None
 
-    def trained(self) -> VLAD:
+    # -- keeping ----------------------------------------------------------------------
+
+    def restore(self, about: dict[str, Any], arrays: dict[str, AnyArray]) -> None:
+        """Take over what `codebook_state` and `whitening_state` gave.
+
+        Raises
+        ------
+        FileFormatError
+            If it does not fit together.
+        """
+        own = {n: a for n, a in arrays.items() if n.startswith(_WHITENING)}
+        rest = {n: a for n, a in arrays.items() if n not in own}
+        if "codebook" in about:
+            kind = MultiVLAD if "vlads" in about["codebook"] else VLAD
+            self.vlad = kind.from_state(about["codebook"], rest)
+        if "whitening" in about:
+            own = {n.removeprefix(_WHITENING): a for n, a in own.items()}
+            self.whitening = Whitening.from_state(about["whitening"], own)
+
+    def codebook_state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        """(what goes into `about`, arrays by name) of the codebook."""
+        about, arrays = self.trained().to_state()
+        return {"codebook": about}, arrays
+
+    @staticmethod
+    def whitening_state(whitening: Whitening) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        """The same of a whitening."""
+        about, arrays = whitening.to_state()
+        return {"whitening": about}, {_WHITENING + n: a for n, a in arrays.items()}
+
+    # -- use --------------------------------------------------------------------------
+
+    def trained(self) -> Codebook:
         """The codebook.
 
         Raises
@@ -47,30 +92,31 @@ class Describer:
         return self.vlad
 
     @property
-    def n_dimensions(self) -> int:
-        """D, of a vector."""
-        vlad = self.trained()
-        d = vlad.n_features_in_ if vlad.rotation_ is None else vlad.rotation_.shape[1]
-        return len(vlad.centroids_) * d
+    def n_clusters(self) -> int:
+        """k, of one codebook."""
+        codebook = self.trained()
+        vlad = codebook.vlads_[0] if isinstance(codebook, MultiVLAD) else codebook
+        return len(vlad.centroids_)
 
     @property
-    def dtype(self) -> np.dtype[np.floating]:
+    def n_dimensions(self) -> int:
+        """D, of a stored vector."""
+        if self.whitening is not None:
+            return len(self.whitening.components_)
+        return self.trained()._n_features_out
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
         """Of stored vectors."""
         return np.dtype(self.recipe.dtype)
 
     def vectors(
-        self,
-        features: Sequence[Features],
-        method: str = "auto",
-        *,
-        turns: int = 0,
-        n_jobs: int | None = 1,
+        self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
     ) -> Float32Array:
-        """Vectors (t, D) of pictures, as if turned clockwise by `turns` quarter turns."""
-        vlad = self.trained()
-        vlad.set_params(method=method, n_jobs=n_jobs)
-        batch = Ragged.from_list([self.recipe.local(self.extractor, f, turns) for f in features])
-        vector_tD: Float32Array = vlad.transform(batch)
+        """Vectors (t, D) of pictures, as they are stored."""
+        vector_tD = self._encode(features, method, 0, n_jobs)
+        if self.whitening is not None:
+            vector_tD = self.whitening.transform(vector_tD)
         return vector_tD
 
     def query_vectors(self, features: Sequence[Features]) -> Float32Array:
@@ -80,4 +126,18 @@ class Describer:
         picture and the picture turned have the same vector anyway.
         """
         turns = range(4 if self.recipe.is_directional else 1)
-        return np.stack([self.vectors(features, turns=i) for i in turns], axis=1)
+        views = [self._encode(features, "auto", i, 1) for i in turns]
+        query_qvD: Float32Array = np.stack(views, axis=1)
+        if self.whitening is not None:
+            query_qvD = self.whitening.transform_views(query_qvD)
+        return query_qvD
+
+    def _encode(
+        self, features: Sequence[Features], method: str, turns: int, n_jobs: int | None
+    ) -> Float32Array:
+        codebook = self.trained()
+        for vlad in codebook.vlads_ if isinstance(codebook, MultiVLAD) else [codebook]:
+            vlad.set_params(method=method, n_jobs=n_jobs)
+        batch = Ragged.from_list([self.recipe.local(self.extractor, f, turns) for f in features])
+        vector_tD: Float32Array = codebook.transform(batch)
+        return vector_tD

@@ -28,7 +28,6 @@ from vladkit.describe import Describer
 from vladkit.discover import Found, discover
 from vladkit.encoding import fastest, warm_up
 from vladkit.errors import NothingToIndexError, PictureError, RecipeMismatchError
-from vladkit.estimators import VLAD
 from vladkit.extraction import Extraction, Result
 from vladkit.features import Features
 from vladkit.ragged import Ragged
@@ -231,20 +230,20 @@ class Indexing:
 
     def _learn(self, local_Nf: FloatArray) -> None:
         """Train the codebook, unless another process was first."""
-        recipe = self._describer.recipe
-        vlad = recipe.vlad(*local_Nf.shape).fit(Ragged(local_Nf, [0, len(local_Nf)]))
+        describer = self._describer
+        vlad = describer.recipe.vlad(*local_Nf.shape)
+        describer.vlad = vlad.fit(Ragged(local_Nf, [0, len(local_Nf)]))
         with self._store.writing():
             kept = self._store.about()
-            if Recipe.make(kept["recipe"]) != recipe:
+            if Recipe.make(kept["recipe"]) != describer.recipe:
                 raise RecipeMismatchError(
                     f"another process has changed the recipe of {self._store.path}: run again"
                 )
             if "codebook" not in kept:
-                about, arrays = vlad.to_state()
-                self._store.set_about(codebook=about)
+                about, arrays = describer.codebook_state()
+                self._store.set_about(**about)
                 self._store.set_arrays(arrays)
-        state = self._store.about()["codebook"], self._store.arrays()
-        self._describer.vlad = VLAD.from_state(*state)
+        describer.restore(self._store.about(), self._store.arrays())
 
     def _add_sources(self, work: list[_Task]) -> dict[str, int]:
         with self._store.writing():

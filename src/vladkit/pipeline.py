@@ -15,24 +15,24 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from vladkit.axes import Float32Array, Int64Array
+from vladkit.axes import AnyArray, Float32Array, Int64Array
 from vladkit.collection.check import Problem, check
 from vladkit.collection.export import export
 from vladkit.collection.store import PictureRow, Store, file_of
-from vladkit.describe import Describer
+from vladkit.describe import Codebook, Describer
 from vladkit.errors import (
     FileFormatError,
     NothingToIndexError,
     ParameterError,
     RecipeMismatchError,
 )
-from vladkit.estimators import VLAD
 from vladkit.evaluate import GroundTruth, Query, Scores, summarize
 from vladkit.extraction import Extraction, extract
 from vladkit.features import Extractor, Features
 from vladkit.indexing import AddReport, Indexing, Progress
 from vladkit.recipe import Recipe
 from vladkit.searching import Hit, Searching
+from vladkit.whitening import Whitening
 
 __all__ = ["AddReport", "Collection", "Hit", "Progress"]
 
@@ -61,9 +61,9 @@ class Collection:
 
     def __init__(self, store: Store) -> None:
         about = store.about()
-        vlad = VLAD.from_state(about["codebook"], store.arrays()) if "codebook" in about else None
         self._store = store
-        self._describer = Describer(_recipe_from(about, store), vlad, str(store.path))
+        self._describer = Describer(_recipe_from(about, store), str(store.path))
+        self._describer.restore(about, store.arrays())
         self._indexing = Indexing(store, self._describer)
         self._searching = Searching(store, self._describer)
 
@@ -160,7 +160,7 @@ class Collection:
         return self._describer.extractor
 
     @property
-    def vlad(self) -> VLAD | None:
+    def vlad(self) -> Codebook | None:
         """The fitted estimator, or None before the first picture is in."""
         return self._describer.vlad
 
@@ -175,7 +175,8 @@ class Collection:
             "skipped": skipped,
             "sources": [{"name": s.name, "root": s.root} for s in self._store.sources().values()],
             "dimensions": self.n_dimensions if vlad else None,
-            "clusters": vlad.n_clusters if vlad else None,
+            "clusters": self._describer.n_clusters if vlad else None,
+            "whitened": self._describer.whitening is not None,
             "recipe": self.recipe.as_json(),
             "made_with": self._store.about().get("made_with", {}),
         }
@@ -316,6 +317,72 @@ class Collection:
         """
         d = self.n_dimensions if self.vlad else 1
         return self._store.compact(self._describer.dtype, d)
+
+    def copy(self, target: str | os.PathLike[str]) -> None:
+        """Write the collection as it is now to another file, whole or not at all.
+
+        Raises
+        ------
+        StorageError
+            If there is something at `target`, or it cannot be written.
+        """
+        self._store.copy(target)
+
+    def whiten(
+        self,
+        n_components: int = 128,
+        *,
+        exponent: float | None = None,
+        power: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Bring all vectors to fewer dimensions by PCA, learned from themselves.
+
+        Pictures that are added later, and queries, go through the same. The long vectors are
+        gone then (`copy` first to keep them); `compact` gives their space back.
+
+        Parameters
+        ----------
+        n_components : int
+            Dimensions, fewer than there are pictures.
+        exponent, power
+            See `vladkit.Whitening`, whose defaults None stands for.
+        progress : callable or None
+            See `Progress`; its step is "whiten".
+
+        Raises
+        ------
+        ParameterError
+            If there are not more pictures than `n_components`, or the vectors are whitened
+            already, or a value is out of range; nothing is changed then.
+        NothingToIndexError
+            If the collection is empty.
+        StorageError
+            If the file cannot be written; it is then as before.
+        """
+        describer, dtype = self._describer, self._describer.dtype
+        if describer.whitening is not None:
+            raise ParameterError(
+                f"{self._store.path} is whitened to {self.n_dimensions} dimensions already: index "
+                "into another file for another whitening"
+            )
+        whitening = Whitening(n_components, random_state=self.recipe.seed)
+        given = {"exponent": exponent, "power": power}
+        whitening.set_params(**{name: v for name, v in given.items() if v is not None})
+        step = None if progress is None else partial(progress, "whiten")
+        d = self.n_dimensions
+        with self._store.writing():
+            whitening.fit(vector_nD for _, vector_nD in self._store.vector_blocks(dtype, d))
+
+            def change(vector_nD: AnyArray) -> AnyArray:
+                short_nd: AnyArray = whitening.transform(vector_nD)
+                return short_nd.astype(dtype)
+
+            self._store.rewrite(dtype, d, change, step)
+            about, arrays = describer.whitening_state(whitening)
+            self._store.set_about(**about)
+            self._store.set_arrays(arrays)
+        describer.whitening = whitening
 
     def export(self, target: str | os.PathLike[str]) -> list[Path]:
         """Write all vectors for other programs; which files came of it.

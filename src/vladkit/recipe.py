@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vladkit.axes import FloatArray
     from vladkit.estimators import VLAD
     from vladkit.features import Extractor, Features
+    from vladkit.vocabularies import MultiVLAD
 
 __all__ = ["Recipe"]
 
@@ -22,6 +23,15 @@ _FEW_CLUSTERS: Final = 16
 """With fewer than 50 descriptors for each cluster a smaller codebook is trained, down to 16
 clusters: 6 pictures with 9.9k descriptors ranked perfectly with k = 16 (mAP 1.00), not with
 k = 256 (.78); 20 pictures with 40k descriptors were best at k = 256."""
+
+
+_LEAST: Final = {
+    "n_clusters": 1,
+    "n_vocabularies": 1,
+    "rotation": 0,
+    "seed": 0,
+    "keep_features": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,8 @@ class Recipe:
         upright. 0 and 0 leave them out (docs/quality.md has the measurements).
     n_clusters : int
         Size of the codebook; a collection with very few descriptors gets a smaller one.
+    n_vocabularies : int
+        Codebooks of that size, whose vectors are put one after the other.
     rotation : int
         Principal axes of the descriptors that residuals are rotated to before the norm, at
         most so many; 0 leaves residuals as they are.
@@ -63,6 +75,7 @@ class Recipe:
     orientation: float = 0.25
     position: float = 0.1
     n_clusters: int = 256
+    n_vocabularies: int = 1
     rotation: int = 128
     norm: tuple[str, ...] = ("power:0.3", "l2")
     seed: int = 0
@@ -88,7 +101,7 @@ class Recipe:
             given = given | {"norm": resolve_steps(given["norm"])}
         recipe = cls(**given)
         recipe.extractor()  # checks what is the extractor's
-        for name, least in (("n_clusters", 1), ("rotation", 0), ("seed", 0), ("keep_features", 0)):
+        for name, least in _LEAST.items():
             value = getattr(recipe, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ParameterError(f"{name}={value!r}, wanted an integer from {least}")
@@ -145,11 +158,12 @@ class Recipe:
         weights = np.float32(self.orientation), np.float32(self.position)
         return np.hstack([metric_lf, weights[0] * direction_l2, weights[1] * place_l2])
 
-    def vlad(self, n_local: int, n_dimensions: int) -> VLAD:
+    def vlad(self, n_local: int, n_dimensions: int) -> VLAD | MultiVLAD:
         """The estimator to be trained on `n_local` descriptors."""
         from vladkit.estimators import VLAD
+        from vladkit.vocabularies import MultiVLAD
 
-        return VLAD(
+        vlad = VLAD(
             min(self.n_clusters, n_local, max(_FEW_CLUSTERS, n_local // _MIN_PER_CLUSTER)),
             norm=self.norm,
             rotation=min(self.rotation, n_dimensions) if self.rotation and n_local > 1 else None,
@@ -158,3 +172,4 @@ class Recipe:
             n_iter=_N_ITER,
             n_jobs=1,  # the other cores extract; and the codebook is the same on any machine size
         )
+        return vlad if self.n_vocabularies == 1 else MultiVLAD(vlad, self.n_vocabularies)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,9 +82,15 @@ class Blocks:
         capacity = _capacity(d * vector_nD.dtype.itemsize)
         block_ids: list[int] = []
         last = self._connection.execute(
-            "SELECT block_id, length(picture_ids) / 8 FROM block ORDER BY block_id DESC LIMIT 1"
+            "SELECT block_id, length(picture_ids) / 8, length(data) FROM block "
+            "ORDER BY block_id DESC LIMIT 1"
         ).fetchone()
         begin = 0
+        if last and last[1] and last[2] != d * vector_nD.dtype.itemsize * last[1]:
+            raise FileFormatError(
+                f"{self._path}: its vectors have another size than those to be added (another "
+                "process may have changed them): open it again"
+            )
         if last and last[1] < capacity:
             begin = min(n, capacity - last[1])
             ids, data = self._raw(last[0])
@@ -136,24 +142,42 @@ class Blocks:
             "SELECT block_id, length(picture_ids) / 8 FROM block ORDER BY block_id"
         ).fetchall()
         capacity = _capacity(dtype.itemsize * d)
-        gaps = [i for i, (_, n) in enumerate(counts[:-1]) if n != capacity]
-        if not gaps:
-            return False
-        # All from the first gap on goes to the end, a block at a time, and then the old ones go.
-        last = counts[-1][0]
-        self._connection.execute(
-            "INSERT INTO block (block_id, picture_ids, data) VALUES (?, x'', x'')", (last + 1,)
+        gaps = [block_id for block_id, n in counts[:-1] if n != capacity]
+        if gaps:
+            self.rewrite(dtype, d, from_block=gaps[0])
+        return bool(gaps)
+
+    def rewrite(
+        self,
+        dtype: np.dtype[Any],
+        d: int,
+        change: Callable[[AnyArray], AnyArray] = lambda vector_nD: vector_nD,
+        from_block: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Pass the vectors from one block on through `change`, (n, D) to (n, D'), a block a time.
+
+        What comes out goes to new blocks behind the last, full ones; then the old ones go.
+        """
+        old = self._connection.execute(
+            "SELECT block_id FROM block WHERE block_id >= ? ORDER BY block_id", (from_block,)
+        ).fetchall()
+        if not old:
+            return
+        self._connection.execute(  # so that nothing is appended to an old one
+            "INSERT INTO block (block_id, picture_ids, data) VALUES (?, x'', x'')",
+            (old[-1][0] + 1,),
         )
-        for block_id, _ in counts[gaps[0] :]:
-            ids, data = self._raw(block_id)
-            id_n, vector_nD = self._arrays(block_id, ids, data, dtype, d)
-            block_ids = self.append(id_n.tolist(), vector_nD)
+        for done, (block_id,) in enumerate(old, start=1):
+            id_n, vector_nD = self._arrays(block_id, *self._raw(block_id), dtype, d)
+            block_ids = self.append(id_n.tolist(), change(vector_nD))
             self._connection.executemany(
                 "UPDATE picture SET block_id = ? WHERE picture_id = ?",
                 list(zip(block_ids, id_n.tolist(), strict=True)),
             )
             self._connection.execute("DELETE FROM block WHERE block_id = ?", (block_id,))
-        return True
+            if progress:
+                progress(done, len(old))
 
     def _write(self, block_id: int, ids: bytes, data: bytes) -> None:
         self._connection.execute(
@@ -184,7 +208,7 @@ class Blocks:
     def _damaged(self, block_id: int, got: int, wanted: int) -> FileFormatError:
         return FileFormatError(
             f"{self._path}: the vectors of block {block_id} have {got} bytes, wanted {wanted}: "
-            f"run vladkit check {self._path} --repair"
+            f"run vladkit check {self._path}, or open it again if another process has changed it"
         )
 
 

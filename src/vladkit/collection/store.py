@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Self
@@ -17,7 +17,8 @@ from vladkit.axes import AnyArray, Int64Array
 from vladkit.collection.blocks import Blocks
 from vladkit.collection.database import connect, connect_reading, connected, translated, version
 from vladkit.collection.schema import check_file, create_tables
-from vladkit.errors import FileFormatError
+from vladkit.errors import FileFormatError, StorageError
+from vladkit.safe_write import replace_file
 
 __all__ = ["KeptFeatures", "PictureRow", "Record", "Source", "Store", "file_of"]
 
@@ -327,6 +328,17 @@ class Store:
         )
         self.changed = True
 
+    def rewrite(
+        self,
+        dtype: np.dtype[Any],
+        n_dimensions: int,
+        change: Callable[[AnyArray], AnyArray],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Pass all vectors through `change`, (n, D) to (n, D'); within `writing`."""
+        self.blocks.rewrite(dtype, n_dimensions, change, progress=progress)
+        self.changed = True
+
     def compact(self, dtype: np.dtype[Any], n_dimensions: int) -> int:
         """Close the gaps that removed pictures left; the bytes that the disk got back.
 
@@ -346,6 +358,24 @@ class Store:
             self.connection.execute("VACUUM")
             self.connection.execute(checkpoint)
         return before - self.path.stat().st_size
+
+    def copy(self, target: str | os.PathLike[str]) -> None:
+        """Write the collection as it is now to another file, whole or not at all.
+
+        Raises
+        ------
+        StorageError
+            If there is something at `target`, or it cannot be written.
+        """
+        where = Path(target).absolute()
+        if os.path.lexists(where):
+            raise StorageError(f"{where} is there already: give another name, or remove it first")
+        with (
+            replace_file(where) as file,
+            translated(where, "write"),
+            closing(sqlite3.connect(file.name)) as copy,
+        ):
+            self.connection.backup(copy)
 
     def _blocks_of(self, picture_ids: Sequence[int]) -> dict[int, int]:
         rows = self._in_chunks(
