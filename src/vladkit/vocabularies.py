@@ -71,7 +71,7 @@ class MultiVLAD(Estimator):
         if not vlads:
             raise ParameterError("got no estimators, wanted at least one")
         for each in vlads:
-            each.centroids_  # noqa: B018 - NotFittedError, and training that is still to be done
+            each._check_fitted()
         sizes = {each.n_features_in_ for each in vlads}
         if len(sizes) > 1:
             raise ParameterError(

@@ -236,7 +236,7 @@ class Whitening(Estimator):
         short_nd, length_n = self._project(_checked(view_qvD.reshape(q * v, D)))
         length_qv = length_n.reshape(q, v)
         length_qv /= np.maximum(length_qv.max(axis=1, keepdims=True, initial=0), 1e-12)
-        short_qvd: Float32Array = short_nd.reshape(q, v, -1)
+        short_qvd: Float32Array = short_nd.reshape(q, v, short_nd.shape[1])
         short_qvd *= length_qv[:, :, None]
         return short_qvd
 

@@ -1,0 +1,98 @@
+"""Expansion and augmentation by hand, and in blocks as at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vladkit import alpha_query_expansion, augment_database, average_query_expansion
+from vladkit.errors import ParameterError, ShapeError
+
+
+def unit(rows):
+    rows = np.asarray(rows, float)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+@pytest.fixture
+def database():
+    database_nD = unit(np.random.default_rng(0).normal(size=(23, 8))).astype(np.float32)
+    database_nD[5] = 0
+    return database_nD
+
+
+class TestQueryExpansion:
+    def test_by_hand(self):
+        query_qD = np.array([[1.0, 0], [0, 1]])
+        neighbor_qrD = np.array([[[0.6, 0.8], [0, 1]], [[0.6, 0.8], [-1, 0]]])
+        average = average_query_expansion(query_qD, neighbor_qrD)
+        np.testing.assert_allclose(average, unit([[1.6, 1.8], [-0.4, 1.8]]), atol=1e-6)
+        assert average.dtype == np.float32
+        # similarities .6, 0 and .8, 0
+        weighted = alpha_query_expansion(query_qD, neighbor_qrD, alpha=3)
+        wanted = [[1 + 0.216 * 0.6, 0.216 * 0.8], [0.512 * 0.6, 1 + 0.512 * 0.8]]
+        np.testing.assert_allclose(weighted, unit(wanted), atol=1e-6)
+
+    def test_unlike_neighbours_have_no_weight(self):
+        got = alpha_query_expansion(np.array([[1.0, 0]]), np.array([[[-0.6, 0.8]]]), alpha=1)
+        assert got.tolist() == [[1, 0]]
+
+    def test_large_alpha_is_the_query(self, database):
+        got = alpha_query_expansion(database[:4], database[None, 6:9].repeat(4, 0), alpha=500)
+        np.testing.assert_allclose(got, database[:4], atol=1e-6)
+
+    def test_zero_stays_zero(self, database):
+        got = average_query_expansion(database[5:6], database[None, :3])
+        assert not got.any()
+
+    def test_no_neighbours(self, database):
+        got = average_query_expansion(database[:3], np.empty((3, 0, 8)))
+        np.testing.assert_allclose(got, database[:3], atol=1e-6)
+
+    def test_input_is_left_alone(self, database):
+        query_qD = database[:2].copy()
+        average_query_expansion(query_qD, database[None, :3].repeat(2, 0))
+        np.testing.assert_array_equal(query_qD, database[:2])
+
+    def test_refusals(self, database):
+        for query, neighbor in ((database[:2], database[None, :3]), (database[0], database[:3])):
+            with pytest.raises(ShapeError, match=r"\(q, r, D\)"):
+                average_query_expansion(query, neighbor)
+        for alpha in (-1, float("nan"), "3"):
+            with pytest.raises(ParameterError, match="alpha"):
+                alpha_query_expansion(database[:1], database[None, :3], alpha=alpha)
+
+
+class TestAugmentDatabase:
+    def oracle(self, database_nD, r, alpha):
+        out = []
+        database_nD = database_nD.astype(float)
+        for i, own in enumerate(database_nD):
+            others = [(float(own @ x), x) for j, x in enumerate(database_nD) if j != i]
+            nearest = sorted(others, key=lambda pair: -pair[0])[:r]
+            total = own + sum(max(s, 0) ** alpha * x for s, x in nearest)
+            out.append(total / np.linalg.norm(total) if own.any() else own)
+        return np.array(out)
+
+    @pytest.mark.parametrize("size", [1, 4, 23, 100])
+    @pytest.mark.parametrize(("r", "alpha"), [(1, 0), (3, 3), (5, 0.5), (40, 1)])
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32])
+    def test_in_blocks_as_the_loop(self, database, size, r, alpha, dtype):
+        database = database.astype(dtype)
+
+        def blocks():
+            return (database[i : i + size] for i in range(0, len(database), size))
+
+        got = list(augment_database(blocks, n_neighbors=r, alpha=alpha))
+        assert [len(b) for b in got] == [len(b) for b in blocks()]
+        np.testing.assert_allclose(np.concatenate(got), self.oracle(database, r, alpha), atol=1e-5)
+
+    def test_alone_and_empty(self):
+        (alone,) = augment_database(lambda: [np.array([[0.6, 0.8]])])
+        np.testing.assert_allclose(alone, [[0.6, 0.8]], atol=1e-6)
+        assert list(augment_database(list)) == []
+
+    def test_refusals(self):
+        for bad in ({"n_neighbors": 0}, {"n_neighbors": 2.5}, {"alpha": -1}):
+            with pytest.raises(ParameterError):
+                augment_database(list, **bad)
