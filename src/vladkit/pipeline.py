@@ -31,7 +31,8 @@ from vladkit.extraction import Extraction, extract
 from vladkit.features import Extractor, Features
 from vladkit.indexing import AddReport, Indexing, Progress
 from vladkit.recipe import Recipe
-from vladkit.searching import Hit, Searching
+from vladkit.searching import Hit, Ranked, Searching
+from vladkit.verification import Model
 from vladkit.whitening import Whitening
 
 __all__ = ["AddReport", "Collection", "Hit", "Progress"]
@@ -328,6 +329,21 @@ class Collection:
         """
         self._store.copy(target)
 
+    def check_whitening(self, n_components: int) -> None:
+        """Raise what `whiten` would refuse from the start."""
+        if self._describer.whitening is not None:
+            raise ParameterError(
+                f"{self._store.path} is whitened to {self.n_dimensions} dimensions already: index "
+                "into another file for another whitening"
+            )
+        self._describer.trained()
+        most = min(len(self) - 1, self.n_dimensions)
+        if not 1 <= n_components <= most:
+            raise ParameterError(
+                f"n_components={n_components}: {len(self)} vectors of {self.n_dimensions} "
+                f"dimensions have {most} axes at most"
+            )
+
     def whiten(
         self,
         n_components: int = 128,
@@ -361,11 +377,7 @@ class Collection:
             If the file cannot be written; it is then as before.
         """
         describer, dtype = self._describer, self._describer.dtype
-        if describer.whitening is not None:
-            raise ParameterError(
-                f"{self._store.path} is whitened to {self.n_dimensions} dimensions already: index "
-                "into another file for another whitening"
-            )
+        self.check_whitening(n_components)
         whitening = Whitening(n_components, random_state=self.recipe.seed)
         given = {"exponent": exponent, "power": power}
         whitening.set_params(**{name: v for name, v in given.items() if v is not None})
@@ -409,7 +421,15 @@ class Collection:
 
     # -- searching --------------------------------------------------------------------
 
-    def search(self, image: str | os.PathLike[str], top: int = 10) -> list[Hit]:
+    def search(
+        self,
+        image: str | os.PathLike[str],
+        top: int = 10,
+        *,
+        rerank: int = 0,
+        model: Model = "homography",
+        expand: int = 0,
+    ) -> list[Hit]:
         """The pictures most similar to one picture, the best first.
 
         Parameters
@@ -419,6 +439,15 @@ class Collection:
             any other.
         top : int
             How many; 0 ranks all.
+        rerank : int
+            So many of the first are matched with the query feature by feature, and come in the
+            order of what fits one geometry (see `vladkit.verification`); 0 does not. No picture
+            is opened for it.
+        model : {"homography", "fundamental"}
+            That geometry.
+        expand : int
+            Search again with the mean of the query and so many of its nearest pictures; with
+            `rerank` of those among them that were verified. 0 does not.
 
         Raises
         ------
@@ -426,10 +455,42 @@ class Collection:
             If the picture cannot be used.
         NothingToIndexError
             If the collection is empty.
+        ParameterError
+            If a number is negative, or `rerank` is asked for and no features are kept.
         """
         self._describer.trained()
+        if rerank:
+            self._searching.check_keeps_features()
         features = extract(self.extractor, os.fspath(image))
-        return self.rank(self.query_vectors([features]), top)[0]
+        return self.search_features(features, top, rerank=rerank, model=model, expand=expand)
+
+    def search_features(
+        self,
+        features: Features,
+        top: int = 10,
+        *,
+        rerank: int = 0,
+        model: Model = "homography",
+        expand: int = 0,
+    ) -> list[Hit]:
+        """`search` for a picture, or a part of one, whose features are there already."""
+        for name, value in (("top", top), ("rerank", rerank), ("expand", expand)):
+            if value < 0:
+                raise ParameterError(f"{name}={value}: give a number of pictures, 0 or more")
+        n = max(top, rerank, expand) if top else 0
+        query_qvD = self.query_vectors([features])
+        with self._store.reading():
+            (ranked,) = self._searching.nearest(query_qvD, n)
+            if rerank:
+                ranked = self._searching.reordered(features, ranked, rerank, model)
+            if expand:
+                near = self._searching.neighbors(ranked, expand)
+                query_1D = self._searching.expanded(query_qvD[0], near)
+                (ranked,) = self._searching.nearest(query_1D[None], n)
+                if rerank:
+                    ranked = self._searching.reordered(features, ranked, rerank, model)
+            hits = self._searching.hits(ranked)
+        return hits[:top] if top else hits
 
     def query_vectors(self, features: Sequence[Features]) -> Float32Array:
         """Vectors (q, v, D) of query pictures: upright and, where that matters, turned.
@@ -447,7 +508,10 @@ class Collection:
         ParameterError
             If `top` is negative.
         """
-        return [self._searching.hits(r) for r in self._searching.rank(query_qvD, top)]
+        with self._store.reading():
+            ranked = self._searching.nearest(query_qvD, top)
+            hits = [self._searching.hits(each) for each in ranked]
+        return [each[:top] if top else each for each in hits]
 
     def scores(self, query_qvD: Float32Array) -> tuple[Int64Array, Float32Array]:
         """(picture_id_n, score_qn): similarity of each query to every picture.
@@ -460,35 +524,39 @@ class Collection:
     # -- evaluating -------------------------------------------------------------------
 
     def evaluate(
-        self, truth: GroundTruth, *, n_jobs: int | None = None, progress: Progress | None = None
+        self,
+        truth: GroundTruth,
+        *,
+        rerank: int = 0,
+        model: Model = "homography",
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
     ) -> tuple[Scores, list[str]]:
         """Scores of this collection for a ground truth, and remarks on what did not fit.
 
         Only pictures of the ground truth's database are ranked, whatever else is indexed.
         Every query is extracted from its file, as `search` does.
 
+        Parameters
+        ----------
+        truth : GroundTruth
+        rerank, model
+            See `search`.
+        n_jobs : int or None
+            Threads that extract; None is one for each core.
+        progress : callable or None
+            See `Progress`.
+
         Raises
         ------
         NothingToIndexError
             If no picture of the ground truth's database is indexed.
+        ParameterError
+            If `rerank` does not fit.
         """
-        sources = self._store.sources()
-        names = {row.picture_id: _real(file_of(row, sources)) for row in self.pictures()}
-        indexed = set(names.values())
-        remarks = []
-        database = set(indexed)
-        if truth.database is not None:
-            wanted = {_real(f) for f in truth.database}
-            database &= wanted
-            if missing := len(wanted - database):
-                remarks.append(f"{missing} of {len(wanted)} database pictures are not indexed")
-            if extra := len(indexed) - len(database):
-                remarks.append(f"{extra} indexed pictures are not in the database: left out")
-        if not database:
-            raise NothingToIndexError(
-                f"{self._store.path} holds no picture of the ground truth's database: index those "
-                "pictures, or check the folder that its paths are relative to"
-            )
+        if rerank:
+            self._searching.check_keeps_features()
+        names, remarks = self._database(truth)
         queries = [_real_query(query) for query in truth.queries]
         rankings: list[list[str] | None] = []
         files = [query.file for query in queries]
@@ -496,7 +564,7 @@ class Collection:
             results = zip(files, extraction.run(files), strict=True)
             while batch := list(islice(results, _QUERIES)):
                 usable = [features for _, features in batch if isinstance(features, Features)]
-                ranked = iter(self._rank_files(usable, names, database))
+                ranked = iter(self._rank_files(usable, names, rerank, model))
                 for file, features in batch:
                     if isinstance(features, Features):
                         rankings.append(next(ranked))
@@ -507,17 +575,46 @@ class Collection:
                     progress("queries", len(rankings), len(files))
         return summarize(queries, rankings), remarks
 
+    def _database(self, truth: GroundTruth) -> tuple[dict[int, str], list[str]]:
+        """Real paths of the pictures to be ranked, by id, and remarks."""
+        sources = self._store.sources()
+        names = {row.picture_id: _real(file_of(row, sources)) for row in self.pictures()}
+        remarks = []
+        if truth.database is not None:
+            indexed = set(names.values())
+            wanted = {_real(f) for f in truth.database}
+            names = {i: file for i, file in names.items() if file in wanted}
+            if missing := len(wanted - indexed):
+                remarks.append(f"{missing} of {len(wanted)} database pictures are not indexed")
+            if extra := len(indexed - wanted):
+                remarks.append(f"{extra} indexed pictures are not in the database: left out")
+        if not names:
+            raise NothingToIndexError(
+                f"{self._store.path} holds no picture of the ground truth's database: index those "
+                "pictures, or check the folder that its paths are relative to"
+            )
+        return names, remarks
+
     def _rank_files(
-        self, features: Sequence[Features], names: dict[int, str], database: set[str]
+        self, features: Sequence[Features], names: dict[int, str], rerank: int, model: Model
     ) -> list[list[str]]:
         """All files of the database for each query, the best first, ties by name."""
         if not features:
             return []
-        picture_id_n, score_qn = self.scores(self.query_vectors(features))
-        file_n = [names.get(i, "") for i in picture_id_n.tolist()]  # "": added just now
-        ranked = (sorted(zip((-score_n).tolist(), file_n, strict=True)) for score_n in score_qn)
+        rankings = []
+        with self._store.reading():
+            picture_id_n, score_qn = self.scores(self.query_vectors(features))
+            known_n = np.array([i in names for i in picture_id_n.tolist()], bool)
+            ids = picture_id_n[known_n].tolist()  # others: added just now, or not in the database
+            for query, score_n in zip(features, score_qn[:, known_n], strict=True):
+                pairs = zip(score_n.tolist(), ids, strict=True)
+                ranked = [Ranked(i, score, score) for score, i in pairs]
+                ranked.sort(key=lambda each: (-each.score, names[each.picture_id]))
+                if rerank:
+                    ranked = self._searching.reordered(query, ranked, rerank, model)
+                rankings.append([names[each.picture_id] for each in ranked])
         # a file may be indexed twice, through a link: its best rank counts
-        return [list(dict.fromkeys(f for _, f in pairs if f in database)) for pairs in ranked]
+        return [list(dict.fromkeys(ranking)) for ranking in rankings]
 
 
 def _real(file: str) -> str:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from vladkit.errors import StorageError
+from vladkit.errors import StorageError, VladkitError
 
-__all__ = ["replace_file"]
+__all__ = ["replace_file", "replace_path"]
 
 
 @contextmanager
@@ -23,13 +23,20 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     StorageError
         If it cannot be written; what was at `path` is then untouched.
     """
+    with replace_path(path) as name, open(name, "wb") as file:
+        yield file
+
+
+@contextmanager
+def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
+    """As `replace_file`, for those who open the file themselves: the path of an empty one."""
     target = Path(os.path.realpath(path))  # through a link, not in place of it
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        os.close(handle)
         try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-                file.flush()
+            yield name
+            with open(name, "rb+") as file:
                 os.fsync(file.fileno())
             mask = os.umask(0)
             os.umask(mask)
@@ -39,4 +46,6 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.unlink(name)
             raise
     except OSError as error:
+        if isinstance(error, VladkitError):
+            raise
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error

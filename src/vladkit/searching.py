@@ -6,38 +6,67 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from vladkit.axes import Float32Array, Int64Array
 from vladkit.collection.ranking import best, score_all
-from vladkit.collection.store import PictureRow, Source, Store, file_of
+from vladkit.collection.store import KeptFeatures, PictureRow, Store, file_of
 from vladkit.describe import Describer
 from vladkit.errors import ParameterError
+from vladkit.expansion import alpha_query_expansion
+from vladkit.features import Features
+from vladkit.verification import MIN_INLIERS, Model, Verification, rescore, verify_all
 
-__all__ = ["Hit", "Searching"]
+__all__ = ["Hit", "Ranked", "Searching", "features_of"]
 
 _TURNED: Final = 0.8
 """What a match of a turned query counts. At 1 mixed-up directions cost upright queries .025 mAP,
 at 0 queries on their side lose .2; at .8 they lose .05, and upright ones .003."""
+
+_ALPHA: Final = 3.0
+"""Weight of a neighbour in an expanded query: its similarity to this power."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A picture that was found.
 
-    ``path`` is as it was when indexed (relative to the source where that is a folder),
-    ``score`` the cosine similarity of the vectors, -1 to 1, ``file`` where the picture is now.
+    Parameters
+    ----------
+    path : str
+        As it was when indexed, relative to the source where that is a folder.
+    score : float
+        What the ranking goes by: the similarity, or after re-ranking what
+        `vladkit.verification.rescore` makes of it and the inliers.
+    file : str
+        Where the picture is now.
+    similarity : float
+        Cosine of the vectors, -1 to 1.
+    verification : Verification or None
+        After re-ranking, of the pictures that were matched: inliers, the transform from query to
+        picture, and the points that matched, in px of the original pictures.
     """
 
     path: str
     score: float
     file: str
+    similarity: float
+    verification: Verification | None = None
+
+    @property
+    def inliers(self) -> int | None:
+        """Matches that fit one geometry; None if this picture was not matched."""
+        return None if self.verification is None else self.verification.n_inliers
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A picture in a ranking, before it is shown to anybody."""
+    """A picture in a ranking, before it is shown to anybody; fields as in `Hit`."""
 
-    row: PictureRow
+    picture_id: int
     score: float
+    similarity: float
+    verification: Verification | None = None
 
 
 class Searching:
@@ -46,6 +75,8 @@ class Searching:
     def __init__(self, store: Store, describer: Describer) -> None:
         self._store = store
         self._describer = describer
+
+    # -- by vectors -------------------------------------------------------------------
 
     def scores(self, query_qvD: Float32Array) -> tuple[Int64Array, Float32Array]:
         """(picture_id_n, score_qn): similarity of each query to every picture.
@@ -60,8 +91,8 @@ class Searching:
         score_qvn[:, 1:] *= _TURNED
         return picture_id_n, score_qvn.max(axis=1).round(6)
 
-    def rank(self, query_qvD: Float32Array, top: int) -> list[list[Ranked]]:
-        """The best pictures for each query; pictures of equal score in the order of their path.
+    def nearest(self, query_qvD: Float32Array, top: int) -> list[list[Ranked]]:
+        """The `top` pictures of highest score for each query, ties by id; 0 ranks all.
 
         Raises
         ------
@@ -70,18 +101,102 @@ class Searching:
         """
         if top < 0:
             raise ParameterError(f"top={top}: give a number of pictures, or 0 for all")
-        with self._store.reading():
-            picture_id_n, score_qn = self.scores(query_qvD)
-            ranked = []
-            for score_n in score_qn:
-                chosen = best(score_n, top)
-                rows = self._store.pictures_by_id(picture_id_n[chosen].tolist())
-                found = [Ranked(rows[int(picture_id_n[i])], float(score_n[i])) for i in chosen]
-                found.sort(key=lambda each: (-each.score, each.row.path, each.row.source_id))
-                ranked.append(found[:top] if top else found)
+        picture_id_n, score_qn = self.scores(query_qvD)
+        ranked = []
+        for score_n in score_qn:
+            chosen = best(score_n, top)
+            pairs = zip(picture_id_n[chosen].tolist(), score_n[chosen].tolist(), strict=True)
+            ranked.append([Ranked(i, score, score) for i, score in pairs])
         return ranked
 
+    def neighbors(self, ranked: Sequence[Ranked], n: int) -> list[Ranked]:
+        """The first `n`; of those that were matched only the verified."""
+        first = ranked[:n]
+        return [
+            r for r in first if r.verification is None or r.verification.n_inliers >= MIN_INLIERS
+        ]
+
+    def expanded(self, query_vD: Float32Array, neighbors: Sequence[Ranked]) -> Float32Array:
+        """The query (1, D) joined with its nearest pictures, in the turn that matches them best."""
+        ids = [each.picture_id for each in neighbors]
+        d = self._describer.n_dimensions
+        found = self._store.vectors(ids, self._describer.dtype, d)
+        if not found:
+            return query_vD[:1]
+        neighbor_rD = np.stack([found[i] for i in ids if i in found]).astype(np.float32)
+        similarity_vr = query_vD @ neighbor_rD.T
+        similarity_vr[1:] *= _TURNED
+        query_D = query_vD[similarity_vr.max(axis=1).argmax()]
+        return alpha_query_expansion(query_D[None], neighbor_rD[None], alpha=_ALPHA)
+
+    # -- by geometry ------------------------------------------------------------------
+
+    def reordered(
+        self, features: Features, ranked: Sequence[Ranked], n: int, model: Model
+    ) -> list[Ranked]:
+        """The first `n` matched with the query and in the order of what came of it; then the rest.
+
+        Scores still fall from the first to the last.
+
+        Raises
+        ------
+        ParameterError
+            If `n` is negative, the model does not exist, or the collection keeps no features.
+        """
+        if n < 0:
+            raise ParameterError(f"rerank={n}: give a number of pictures, or 0 for none")
+        self.check_keeps_features()
+        head = list(ranked[:n])
+        others = self.features([each.picture_id for each in head])
+        known = [each for each in head if each.picture_id in others]
+        verified = verify_all(
+            features,
+            [others[each.picture_id] for each in known],
+            self._describer.extractor.metric,
+            model=model,
+        )
+        by_id = {each.picture_id: v for each, v in zip(known, verified, strict=True)}
+        inliers_n = np.array(
+            [by_id[each.picture_id].n_inliers if each in known else 0 for each in head], np.int64
+        )
+        score_n = rescore(np.array([each.similarity for each in head]), inliers_n).round(6)
+        matched = [
+            Ranked(each.picture_id, score, each.similarity, by_id.get(each.picture_id))
+            for each, score in zip(head, score_n.tolist(), strict=True)
+        ]
+        matched.sort(key=lambda each: -each.score)  # stable: equals stay in order
+        return matched + list(ranked[n:])
+
+    def check_keeps_features(self) -> None:
+        """Raise ParameterError if there are no features to match with."""
+        if not self._describer.recipe.keep_features:
+            raise ParameterError(
+                f"{self._describer.name} keeps no features to match with: index the pictures into "
+                "another file (--keep-features 1000), or search without --rerank"
+            )
+
+    def features(self, picture_ids: Sequence[int]) -> dict[int, Features]:
+        """The kept features of some pictures, by id; those that have none are left out."""
+        rows = self._store.pictures_by_id(picture_ids)
+        kept = self._store.features(list(rows))
+        return {i: features_of(rows[i], each) for i, each in kept.items()}
+
+    # -- for people -------------------------------------------------------------------
+
     def hits(self, ranked: Sequence[Ranked]) -> list[Hit]:
-        """As they are shown."""
-        sources: dict[int, Source] = self._store.sources()
-        return [Hit(r.row.path, r.score, file_of(r.row, sources)) for r in ranked]
+        """With paths; pictures of equal score in the order of these."""
+        sources = self._store.sources()
+        rows = self._store.pictures_by_id([each.picture_id for each in ranked])
+        hits = []
+        for each in ranked:
+            row = rows[each.picture_id]
+            file = file_of(row, sources)
+            hits.append(Hit(row.path, each.score, file, each.similarity, each.verification))
+        return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.file))
+
+
+def features_of(row: PictureRow, kept: KeptFeatures) -> Features:
+    """What the collection keeps of a picture, as an extractor gives it."""
+    xy_l2, (size_l, angle_l, score_l) = kept.geometry_l5[:, :2], kept.geometry_l5[:, 2:].T
+    width, height = row.width or 1, row.height or 1
+    return Features(kept.descriptor_lf, xy_l2, size_l, angle_l, score_l, width=width, height=height)

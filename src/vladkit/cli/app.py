@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["File", "Json", "Prune", "Sources", "Threads", "app"]
+__all__ = ["File", "Fundamental", "Json", "Prune", "Rerank", "Sources", "Threads", "app"]
 
 app = typer.Typer(
     name="vladkit",
@@ -28,6 +28,15 @@ Sources = Annotated[
 ]
 Prune = Annotated[
     bool, typer.Option("--prune", help="Forget pictures of these folders that are gone.")
+]
+
+Rerank = Annotated[
+    int,
+    typer.Option("--rerank", "-r", min=0, help="Match so many of the first feature by feature."),
+]
+Fundamental = Annotated[
+    bool,
+    typer.Option("--fundamental", help="Re-rank by epipolar geometry, not by a homography."),
 ]
 
 

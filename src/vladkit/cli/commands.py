@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vladkit.cli.app import File, Json, Prune, Sources, Threads, app
+from vladkit.cli.app import File, Fundamental, Json, Prune, Rerank, Sources, Threads, app
 from vladkit.cli.output import add_to, pairs, print_json, say, say_report
 from vladkit.errors import PictureError
 from vladkit.recipe import Recipe
+
+if TYPE_CHECKING:
+    from vladkit.searching import Hit
+    from vladkit.verification import Model
 
 __all__: list[str] = []
 
@@ -113,30 +117,48 @@ def search(
         list[str], typer.Argument(metavar="IMAGE...", help="Pictures to find.", show_default=False)
     ],
     top: Annotated[int, typer.Option("--top", "-n", min=0, help="How many; 0 ranks all.")] = 10,
+    rerank: Rerank = 0,
+    fundamental: Fundamental = False,
+    expand: Annotated[
+        int,
+        typer.Option(
+            "--expand", min=0, help="Search again, with so many of the nearest in the query."
+        ),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Find the pictures most similar to a picture, the best first."""
     from vladkit.pipeline import Collection
 
     failed = False
+    model: Model = "fundamental" if fundamental else "homography"
     with Collection.open(file, read_only=True) as collection:
         for query in image:
             try:
-                hits = collection.search(query, top)
+                hits = collection.search(query, top, rerank=rerank, model=model, expand=expand)
             except PictureError as error:
                 say(f"{query}: {error}")
                 failed = True
                 continue
             if as_json:
-                results = [{"path": h.path, "score": h.score, "file": h.file} for h in hits]
-                print_json({"query": query, "results": results}, indent=None)
+                print_json({"query": query, "results": [_as_json(h) for h in hits]}, indent=None)
                 continue
             if len(image) > 1:
                 typer.echo(query)
             for rank, hit in enumerate(hits, start=1):
-                typer.echo(f"{rank:4}  {hit.score:6.3f}  {hit.path}")
+                matched = "" if hit.inliers is None else f"{hit.inliers:5} matches"
+                typer.echo(f"{rank:4}  {hit.score:6.3f}{matched}  {hit.path}")
     if failed:
         raise typer.Exit(1)
+
+
+def _as_json(hit: Hit) -> dict[str, Any]:
+    found = {"path": hit.path, "score": hit.score, "file": hit.file, "similarity": hit.similarity}
+    if hit.verification is None:
+        return found
+    transform_33 = hit.verification.transform_33
+    as_list = None if transform_33 is None else transform_33.tolist()
+    return found | {"inliers": hit.inliers, "transform": as_list}
 
 
 @app.command()
@@ -145,6 +167,9 @@ def info(
     skipped: Annotated[
         bool, typer.Option("--skipped", help="List the skipped pictures with their reasons.")
     ] = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="List the pictures that are indexed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what is in a collection and how it was made."""
@@ -152,13 +177,21 @@ def info(
 
     with Collection.open(file, read_only=True) as collection:
         about = collection.info()
+        kept = collection.pictures() if pictures else ()
+        listed: list[dict[str, Any]] = [
+            {"path": r.path, "width": r.width, "height": r.height} for r in kept
+        ]
         rows = [{"path": r.path, "reason": r.skipped} for r in collection.skipped()]
     if as_json:
-        print_json(about | ({"skipped_pictures": rows} if skipped else {}))
+        about |= {"skipped_pictures": rows} if skipped else {}
+        print_json(about | ({"indexed_pictures": listed} if pictures else {}))
         return
+    for row in listed:
+        typer.echo(row["path"])
     if skipped:
         for row in rows:
             typer.echo(f"{row['path']}: {row['reason']}")
+    if skipped or pictures:
         return
     recipe, made_with = about["recipe"], about["made_with"]
     typer.echo(
@@ -186,6 +219,8 @@ def evaluate(
             metavar="GROUND_TRUTH.json", help="Queries with what is relevant.", show_default=False
         ),
     ],
+    rerank: Rerank = 0,
+    fundamental: Fundamental = False,
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -196,7 +231,13 @@ def evaluate(
 
     truth = read_ground_truth(ground_truth)
     with Collection.open(file, read_only=True) as collection, progress_bar() as progress:
-        scores, remarks = collection.evaluate(truth, n_jobs=n_jobs, progress=progress)
+        scores, remarks = collection.evaluate(
+            truth,
+            rerank=rerank,
+            model="fundamental" if fundamental else "homography",
+            n_jobs=n_jobs,
+            progress=progress,
+        )
     figures = {"mAP": scores.mean_average_precision}
     figures |= {f"recall@{k}": value for k, value in scores.recall.items()}
     counts = {

@@ -10,7 +10,13 @@ from vladkit.pipeline import Progress
 
 __all__ = ["progress_bar"]
 
-_TITLES = {"sample": "learning", "index": "indexing", "queries": "queries", "check": "checking"}
+_TITLES = {
+    "sample": "learning",
+    "index": "indexing",
+    "queries": "queries",
+    "check": "checking",
+    "whiten": "whitening",
+}
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from vladkit.collection.blocks import Blocks
 from vladkit.collection.database import connect, connect_reading, connected, translated, version
 from vladkit.collection.schema import check_file, create_tables
 from vladkit.errors import FileFormatError, StorageError
-from vladkit.safe_write import replace_file
+from vladkit.safe_write import replace_path
 
 __all__ = ["KeptFeatures", "PictureRow", "Record", "Source", "Store", "file_of"]
 
@@ -371,9 +371,9 @@ class Store:
         if os.path.lexists(where):
             raise StorageError(f"{where} is there already: give another name, or remove it first")
         with (
-            replace_file(where) as file,
+            replace_path(where) as name,
             translated(where, "write"),
-            closing(sqlite3.connect(file.name)) as copy,
+            closing(sqlite3.connect(name)) as copy,
         ):
             self.connection.backup(copy)
 

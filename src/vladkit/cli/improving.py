@@ -1,0 +1,52 @@
+"""Commands that work on the vectors of a collection: whiten."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vladkit.cli.app import File, Json, app
+from vladkit.cli.output import print_json, say
+
+__all__: list[str] = []
+
+
+@app.command()
+def whiten(
+    file: File,
+    dims: Annotated[
+        int, typer.Option("--dims", "-d", min=1, help="Dimensions, fewer than pictures.")
+    ] = 128,
+    exponent: Annotated[
+        float | None, typer.Option("--exponent", help="0 is PCA alone, 1 whitens fully.")
+    ] = None,
+    power: Annotated[
+        float | None, typer.Option("--power", help="Of the components after that.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="OUT", help="A new file; FILE stays as it is."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the vectors to fewer dimensions by PCA learned from themselves."""
+    from vladkit.cli.progress import progress_bar
+    from vladkit.pipeline import Collection
+
+    if output is not None:
+        with Collection.open(file, read_only=True) as collection:
+            collection.check_whitening(dims)  # before a file is made
+            collection.copy(output)
+    with Collection.open(output or file) as collection, progress_bar() as progress:
+        before = collection.n_dimensions
+        collection.whiten(dims, exponent=exponent, power=power, progress=progress)
+        collection.compact()
+        after = collection.info()
+    if as_json:
+        print_json({"file": output or file, "dimensions": dims, "from": before})
+    else:
+        say(
+            f"{output or file}: {before} dimensions became {dims}; "
+            f"{after['pictures']} pictures, {after['bytes'] / 1e6:.1f} MB"
+        )

@@ -1,0 +1,294 @@
+"""Re-ranking, expansion and whitening of a collection of real photographs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from photos import NAMES, cropped, photo, write_photos
+from pictures import textured
+from vladkit import Collection
+from vladkit.collection.store import Store
+from vladkit.errors import NothingToIndexError, ParameterError, StorageError
+from vladkit.extraction import extract
+from vladkit.verification import MIN_INLIERS, rescore
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """photos.vlad of the photographs, and query.png: a piece of one of them."""
+    home = tmp_path_factory.mktemp("home")
+    write_photos(home / "photos")
+    with Collection.create(home / "photos.vlad", n_clusters=32) as collection:
+        collection.add([home / "photos"])
+    cv2.imwrite(str(home / "query.png"), cropped(photo("coffee")))
+    return home
+
+
+@pytest.fixture
+def own(home, tmp_path):
+    return Path(shutil.copy(home / "photos.vlad", tmp_path / "own.vlad"))
+
+
+def run(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "vladkit", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+    )
+
+
+class TestRerank:
+    def test_the_match_and_where_it_lies(self, home):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            hits = collection.search(home / "query.png", 3, rerank=5)
+        best, second, _ = hits
+        assert best.path == "coffee.jpg"
+        assert best.inliers > 100
+        assert second.inliers < MIN_INLIERS
+        h = photo("coffee").shape[0]
+        wanted_33 = np.array([[1, 0, 0], [0, 1, h // 5], [0, 0, 1]])  # cropped from the top
+        corners_42 = np.array([[0, 0], [400, 0], [0, 300], [400, 300]], float)
+        mapped_42 = cv2.perspectiveTransform(corners_42[None], best.verification.transform_33)[0]
+        np.testing.assert_allclose(mapped_42, corners_42 + wanted_33[:2, 2], atol=1)
+        shift_m2 = best.verification.match_xy_m2 - best.verification.query_xy_m2
+        assert len(shift_m2) == best.inliers
+        np.testing.assert_allclose(np.median(shift_m2, axis=0), [0, h // 5], atol=0.5)
+
+    def test_only_the_first_are_matched_and_scores_fall(self, home):
+        with Collection.open(home / "photos.vlad") as collection:
+            plain = collection.search(home / "query.png", 0)
+            hits = collection.search(home / "query.png", 0, rerank=4)
+        assert [hit.inliers is not None for hit in hits] == [True] * 4 + [False] * 11
+        assert {h.path for h in hits[:4]} == {h.path for h in plain[:4]}
+        assert [h.path for h in hits[4:]] == [h.path for h in plain[4:]]
+        scores = [hit.score for hit in hits]
+        assert scores == sorted(scores, reverse=True)
+        assert {h.path: h.similarity for h in hits} == {h.path: h.score for h in plain}
+        for hit in hits[:4]:
+            wanted = rescore(np.array([hit.similarity]), np.array([hit.inliers]))[0]
+            assert hit.score == pytest.approx(wanted, abs=1e-6)
+
+    def test_a_wrong_order_is_put_right(self, home, own):
+        """Vectors that say nothing: only the geometry can tell."""
+        with Store.open(own) as store, store.writing():
+            dtype, d = np.dtype("f2"), 32 * 128
+            rng = np.random.default_rng(0)
+
+            def noise(vector_nD):
+                noise_nD = rng.normal(size=vector_nD.shape)
+                return (noise_nD / np.linalg.norm(noise_nD, axis=1, keepdims=True)).astype(dtype)
+
+            store.rewrite(dtype, d, noise)
+        with Collection.open(own) as collection:
+            for name in ("coffee", "rocket"):
+                cv2.imwrite(str(own.parent / "q.png"), cropped(photo(name)))
+                hits = collection.search(own.parent / "q.png", 1, rerank=len(NAMES))
+                assert hits[0].path == f"{name}.jpg"
+
+    def test_turned_and_shrunk(self, home, tmp_path):
+        image = cv2.resize(cv2.rotate(photo("chelsea"), 0), None, fx=0.6, fy=0.6)
+        cv2.imwrite(str(tmp_path / "q.png"), image)
+        with Collection.open(home / "photos.vlad") as collection:
+            best = collection.search(tmp_path / "q.png", 1, rerank=10)[0]
+        assert best.path == "chelsea.jpg"
+        linear_22 = best.verification.transform_33[:2, :2]
+        np.testing.assert_allclose(linear_22, np.array([[0, 1], [-1, 0]]) / 0.6, atol=0.02)
+
+    def test_fundamental(self, home, tmp_path):
+        cv2.imwrite(str(tmp_path / "q.png"), photo("motorcycle_right"))
+        with Collection.open(home / "photos.vlad") as collection:
+            best = collection.search(tmp_path / "q.png", 1, rerank=10, model="fundamental")[0]
+        assert best.path == "motorcycle_left.jpg"
+        assert best.verification.model == "fundamental"
+        f_33 = best.verification.transform_33
+        query_m3 = np.column_stack([best.verification.query_xy_m2, np.ones(best.inliers)])
+        match_m3 = np.column_stack([best.verification.match_xy_m2, np.ones(best.inliers)])
+        line_m3 = query_m3 @ f_33.T
+        off_m = np.abs((line_m3 * match_m3).sum(axis=1)) / np.linalg.norm(line_m3[:, :2], axis=1)
+        assert np.median(off_m) < 2
+
+    def test_the_same_each_time(self, home):
+        def search():
+            with Collection.open(home / "photos.vlad") as collection:
+                hits = collection.search(home / "query.png", 5, rerank=5)
+            return [(h.path, h.score, h.verification.match_xy_m2.tolist()) for h in hits]
+
+        assert search() == search()
+
+    def test_a_picture_without_features_has_no_inliers(self, home, own):
+        with Store.open(own) as store, store.writing():
+            store.connection.execute("DELETE FROM feature WHERE picture_id < 10")
+        with Collection.open(own) as collection:
+            hits = collection.search(home / "query.png", 0, rerank=15)
+        assert sum(hit.inliers is None for hit in hits) == 9
+        assert len(hits) == 15
+
+    def test_errors(self, home, tmp_path):
+        with Collection.open(home / "photos.vlad") as collection:
+            for wrong in ({"top": -1}, {"rerank": -2}, {"expand": -1}):
+                with pytest.raises(ParameterError, match="give a number of pictures"):
+                    collection.search(home / "query.png", **wrong)
+            with pytest.raises(ParameterError, match="model"):
+                collection.search(home / "query.png", rerank=2, model="affine")
+        with Collection.create(tmp_path / "c", n_clusters=8, keep_features=0) as collection:
+            collection.add([home / "query.png"])
+            with pytest.raises(ParameterError, match=r"keeps no features .*--keep-features"):
+                collection.search(home / "query.png", rerank=5)
+
+    def test_command(self, home):
+        done = run("search", "photos.vlad", "query.png", "-n", 2, "--rerank", 5, cwd=home)
+        assert done.returncode == 0, done.stderr
+        first = done.stdout.splitlines()[0].split()
+        assert first[0] == "1"
+        assert first[3:] == ["matches", "coffee.jpg"]
+        assert int(first[2]) > 100
+        done = run("search", "photos.vlad", "query.png", "-r", 5, "-n", 7, "--json", cwd=home)
+        results = json.loads(done.stdout)["results"]
+        assert results[0]["inliers"] > 100
+        assert np.array(results[0]["transform"]).shape == (3, 3)
+        assert results[0]["score"] > results[0]["similarity"]
+        assert "inliers" not in results[6]
+
+
+class TestExpand:
+    def test_neighbours_of_neighbours_come_closer(self, tmp_path):
+        """b shares its halves with a and c: c is found through b."""
+        left, middle, right = (textured(200, 200, seed=i) for i in range(3))
+        (tmp_path / "p").mkdir()
+        cv2.imwrite(str(tmp_path / "p/b.png"), np.hstack([left, middle]))
+        cv2.imwrite(str(tmp_path / "p/c.png"), np.hstack([middle, right]))
+        for i in range(8):
+            cv2.imwrite(str(tmp_path / f"p/{i}.png"), textured(400, 200, seed=10 + i))
+        cv2.imwrite(str(tmp_path / "q.png"), left)
+        recipe = {"n_clusters": 32, "orientation": 0.0, "position": 0.0}
+        with Collection.create(tmp_path / "c", **recipe) as collection:
+            collection.add([tmp_path / "p"])
+            plain = {h.path: h.score for h in collection.search(tmp_path / "q.png", 0)}
+            expanded = collection.search(tmp_path / "q.png", 0, expand=1)
+        assert [h.path for h in expanded[:2]] == ["b.png", "c.png"]
+        assert expanded[1].score > 1.05 * plain["c.png"]
+
+    def test_with_reranking_only_verified_pictures_join(self, home, tmp_path):
+        noise = np.random.default_rng(0).integers(0, 256, (200, 300), np.uint8)
+        cv2.imwrite(str(tmp_path / "unknown.png"), noise)
+        with Collection.open(home / "photos.vlad") as collection:
+            plain = collection.search(tmp_path / "unknown.png", 0, rerank=5)
+            expanded = collection.search(tmp_path / "unknown.png", 0, rerank=5, expand=5)
+            features = extract(collection.extractor, str(tmp_path / "unknown.png"))
+            query_qvD = collection.query_vectors([features])
+            nothing = collection._searching.expanded(query_qvD[0], [])
+        assert all(hit.inliers < MIN_INLIERS for hit in plain[:5])
+        np.testing.assert_array_equal(nothing, query_qvD[0, :1])
+        assert expanded[0].score <= plain[0].score + 1e-6
+
+    def test_command(self, home):
+        done = run("search", "photos.vlad", "query.png", "-n", 1, "--expand", 2, cwd=home)
+        assert done.stdout.split()[-1] == "coffee.jpg"
+
+
+class TestWhiten:
+    def test_shorter_vectors_find_the_same(self, home, own, tmp_path):
+        with Collection.open(own) as collection:
+            long = collection.n_dimensions
+            steps = []
+            collection.whiten(10, progress=lambda *step: steps.append(step))
+            assert (long, collection.n_dimensions) == (32 * 128, 10)
+            assert steps[-1][0] == "whiten"
+            assert collection.check() == []
+            for name in ("coffee", "rocket", "chelsea"):
+                cv2.imwrite(str(tmp_path / "q.png"), cropped(photo(name)))
+                assert collection.search(tmp_path / "q.png", 1)[0].path == f"{name}.jpg"
+        with Collection.open(own) as collection:  # again from the file
+            hits = collection.search(home / "photos" / "moon.jpg", 0)
+            assert hits[0].path == "moon.jpg"
+            assert hits[0].score == pytest.approx(1, abs=2e-3)
+            assert collection.info()["whitened"] is True
+            (vector_nD,) = [v for _, v in collection._store.vector_blocks(np.dtype("f2"), 10)]
+            assert vector_nD.shape == (15, 10)
+
+    def test_pictures_added_later_go_through_the_same(self, home, own, tmp_path):
+        shutil.copy(home / "photos" / "coffee.jpg", tmp_path / "again.jpg")
+        with Collection.open(own) as collection:
+            collection.whiten(8, exponent=0.5, power=1.0)
+            collection.add([tmp_path / "again.jpg"])
+            hits = collection.search(home / "photos" / "coffee.jpg", 2)
+            assert sorted(hit.path.split("/")[-1] for hit in hits) == ["again.jpg", "coffee.jpg"]
+            assert hits[1].score == pytest.approx(1, abs=2e-3)
+            assert collection.check() == []
+
+    def test_refusals_change_nothing(self, own, tmp_path):
+        before = own.read_bytes()
+        with Collection.open(own) as collection:
+            for n in (15, 0):
+                with pytest.raises(ParameterError, match="have 14 axes at most"):
+                    collection.whiten(n)
+            with pytest.raises(ParameterError, match="exponent"):
+                collection.whiten(4, exponent=2)
+        assert own.read_bytes() == before
+        with Collection.open(own) as collection:
+            collection.whiten(4)
+            with pytest.raises(ParameterError, match="whitened to 4 dimensions already"):
+                collection.whiten(3)
+        with (
+            Collection.create(tmp_path / "empty") as collection,
+            pytest.raises(NothingToIndexError),
+        ):
+            collection.whiten(4)
+
+    def test_another_process_that_has_not_noticed_cannot_spoil_it(self, home, own, tmp_path):
+        shutil.copy(home / "photos" / "coffee.jpg", tmp_path / "again.jpg")
+        with Collection.open(own) as late, Collection.open(own) as collection:
+            collection.whiten(8)
+            with pytest.raises(OSError, match="open it again"):
+                late.add([tmp_path / "again.jpg"])
+            with pytest.raises(OSError, match="open it again"):
+                late.search(home / "query.png")
+            assert collection.check() == []
+            assert len(collection) == 15
+
+    def test_command(self, home, own, tmp_path):
+        done = run("whiten", own, "--dims", 8, "-o", tmp_path / "small.vlad", cwd=home)
+        assert done.returncode == 0, done.stderr
+        assert "4096 dimensions became 8; 15 pictures" in done.stderr
+        with Collection.open(own) as collection:
+            assert collection.n_dimensions == 4096  # as it was
+        done = run("search", tmp_path / "small.vlad", "query.png", "-n", 1, "-r", 3, cwd=home)
+        assert done.stdout.split()[-1] == "coffee.jpg"
+        assert run("whiten", own, "--dims", 99, "-o", tmp_path / "x", cwd=home).returncode == 2
+        assert not (tmp_path / "x").exists()
+        done = run("whiten", own, "-d", 4, "-o", tmp_path / "small.vlad", cwd=home)
+        assert done.returncode == 1
+        assert "is there already" in done.stderr
+
+
+class TestCopy:
+    def test_is_the_same_and_whole(self, home, tmp_path):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            collection.copy(tmp_path / "copy")
+            with pytest.raises(StorageError, match="is there already"):
+                collection.copy(tmp_path / "copy")
+            wanted = [(h.path, h.score) for h in collection.search(home / "query.png", 0)]
+        with Collection.open(tmp_path / "copy") as copy:
+            assert [(h.path, h.score) for h in copy.search(home / "query.png", 0)] == wanted
+            assert copy.check() == []
+
+
+class TestVocabularies:
+    def test_two(self, home, tmp_path):
+        with Collection.create(tmp_path / "c", n_clusters=16, n_vocabularies=2) as collection:
+            collection.add([home / "photos"])
+            assert collection.n_dimensions == 2 * 16 * 128
+        with Collection.open(tmp_path / "c") as collection:
+            hits = collection.search(home / "photos" / "moon.jpg", 1)
+            assert (hits[0].path, round(hits[0].score, 2)) == ("moon.jpg", 1)
+            assert collection.info()["clusters"] == 16
+            assert collection.check() == []
