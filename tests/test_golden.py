@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from vladkit import VLAD, encode
+from vladkit.codebook import train_centroids
 from vladkit.encoding import aggregate_unit
 from vladkit.errors import ParameterError
 from vladkit.ragged import Ragged, as_ragged
@@ -376,6 +377,13 @@ class TestCosine:
         total = vlad.set_params(norm="none").transform([local_Nf])
         np.testing.assert_allclose(total, 0, atol=1e-3)
         assert 0 < vlad.inertia_ < 0.01
+
+    def test_kmeans_is_spherical(self):
+        """Centroids of unit length after the last iteration: what k-means by distance has not."""
+        local_Nf = np.random.default_rng(0).normal(size=(900, 3)) + 1
+        local_Nf /= np.linalg.norm(local_Nf, axis=1, keepdims=True)
+        centroid_kf, _ = train_centroids(local_Nf, 4, seed=0, n_iter=5, spherical=True)
+        np.testing.assert_allclose(np.linalg.norm(centroid_kf, axis=1), 1, atol=1e-6)
 
     def test_length_of_descriptors_does_not_matter(self):
         rng = np.random.default_rng(0)

@@ -46,7 +46,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "anyloc": ("intra", "l2"),
     "none": (),
 }
-"""Published orders that need only the sums and counts."""
+"""Published orders of steps. A way that is more than its steps is a `VLAD.preset`."""
 
 
 def resolve_steps(norm: Norm) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def _function(step: object) -> Callable[[FloatArray, AnyArray], None]:
         raise ParameterError(f"step {step!r}: wanted power:P with 0 < P <= 1, as power:0.5")
     raise ParameterError(
         f"normalisation {step!r} is not known: use a preset ({', '.join(PRESETS)}) or steps "
-        f"from {', '.join(_STEPS)}, power:P"
+        f"from {', '.join(_STEPS)}, power:P; VLAD.preset has the ways that are more than steps"
     )
 
 
