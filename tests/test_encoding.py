@@ -199,7 +199,7 @@ def _assert_equally_near(local_lf, centroid_kf, count_k):
 
 
 class TestFused:
-    def batch(self, t=50, l=300, f=32, k=20):
+    def batch(self, t=60, l=300, f=32, k=20):  # enough for several threads (`_LITTLE`)
         rng = np.random.default_rng(5)
         return rng.normal(size=(t, l, f)).astype(np.float32), rng.normal(size=(k, f))
 
@@ -341,7 +341,7 @@ class TestFused:
             "warnings.simplefilter('ignore')\n"
             "from vladkit import encode\n"
             "def work(x):\n"
-            "    return encode(x, np.eye(4, 32), method='fused', n_jobs=2).sum()\n"
+            "    return encode(x, np.eye(32), method='fused', n_jobs=2).sum()\n"
             "if __name__ == '__main__':\n"
             "    x = np.random.default_rng(0).normal(size=(40, 300, 32)).astype('f4')\n"
             "    here = work(x)\n"
@@ -350,7 +350,7 @@ class TestFused:
             "    print(all(there == here))\n"
         )
         assert _python(code, script=True).strip() == "True"
-        assert wanted.shape == (50, 20, 32)
+        assert wanted.shape == (60, 20, 32)
 
     def test_disabled_compiler_is_refused_by_name(self):
         code = (

@@ -41,8 +41,11 @@ _LONG = 8
 
 _LITTLE = 10_000_000
 """Multiply-adds below which one thread does it all, in .2 ms or less: another wakes up .05 to .2 ms
-later. (6.6 million, 8 images: .19 ms on one thread, .21 to .34 on two, on a busy machine. 16.4
-million, 4 images: .37, and .28 to .44.)"""
+later. (8 images of 100 x 128, k = 64: .19 ms on one thread, .21 to .34 on two, on a busy machine. 4
+of 500: .37, and .28 to .44.)"""
+
+_SUM = 16
+"""The sum of a descriptor takes as long as its scores for so many centroids: 6 to 22."""
 
 
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
@@ -52,7 +55,7 @@ def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[Floa
     residual_tkf = np.empty((len(batch), k, f), batch.float_dtype)
     count_tk = np.empty((len(batch), k), np.int64)
     codebook = _packed(centroid_kf)
-    if batch.n_local * centroid_kf.size < _LITTLE:
+    if batch.n_local * f * (k + _SUM) < _LITTLE:
         n_jobs = 1
     most_rows = max(1024, _PIECE_BYTES // (f * batch.float_dtype.itemsize))
     if batch.is_ready() and not _has_long(batch, _LONG * most_rows):
