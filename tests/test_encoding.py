@@ -18,6 +18,7 @@ from compare import CASES, ORACLE, WAYS, tolerance
 from vladkit import Ragged, encode
 from vladkit.encoding import aggregate
 from vladkit.errors import InputError, NonFiniteError, ParameterError, ShapeError
+from vladkit.kernels.nearest import centered_codebook
 from vladkit.ragged import as_ragged
 
 EVERY_WAY = (ORACLE, *WAYS)
@@ -166,6 +167,27 @@ def test_any_ragged_batch(method, batch):
         _assert_equally_near(local.image(i), centroid_kf, count[i])
 
 
+def _check_panels(dtype, panels, lengths):
+    """Each descriptor to its own value among centroids, most of which are there twice."""
+    from vladkit.kernels.compiled import width_for
+
+    width = width_for(np.dtype(dtype))
+    rng = np.random.default_rng(0)
+    for k in sorted({n * width + d for n in panels for d in (-1, 0, 1)}):
+        for f in (1, 3):
+            value_kf = rng.integers(0, max(1, k // 2), size=(k, 1)) * np.ones((k, f))
+            first_k = np.argmax(value_kf[:, :1] == value_kf[:, 0], axis=0)
+            wanted_N = first_k[rng.integers(0, k, size=sum(lengths))]
+            local_Nf = (value_kf[wanted_N] + 0.25).astype(dtype)
+            batch = Ragged(local_Nf, np.cumsum([0, *lengths]))
+            centroid_kf = value_kf.astype(dtype)
+            residual_tkf, count_tk = aggregate(batch, centroid_kf, method="fused", n_jobs=1)
+            image_N = np.repeat(np.arange(len(lengths)), lengths)
+            wanted_tk = np.bincount(image_N * k + wanted_N, minlength=len(lengths) * k)
+            np.testing.assert_array_equal(count_tk.ravel(), wanted_tk, err_msg=f"k={k} f={f}")
+            np.testing.assert_array_equal(residual_tkf, count_tk[:, :, None] * np.full(f, 0.25))
+
+
 def _assert_equally_near(local_lf, centroid_kf, count_k):
     """Some assignment to nearest centroids (there are ties) has these counts."""
     distance_lk = ((local_lf[:, None].astype(float) - centroid_kf) ** 2).sum(2)
@@ -177,7 +199,7 @@ def _assert_equally_near(local_lf, centroid_kf, count_k):
 
 
 class TestFused:
-    def batch(self, t=50, l=300, f=32, k=20):
+    def batch(self, t=60, l=300, f=32, k=20):  # enough for several threads (`_LITTLE`)
         rng = np.random.default_rng(5)
         return rng.normal(size=(t, l, f)).astype(np.float32), rng.normal(size=(k, f))
 
@@ -188,6 +210,76 @@ class TestFused:
             np.testing.assert_array_equal(
                 encode(local_tlf, centroid_kf, method="fused", n_jobs=n_jobs), one
             )
+
+    def test_little_work_stays_on_the_callers_thread(self):
+        code = (
+            "import threading, numpy as np\n"
+            "from vladkit import encode\n"
+            "from vladkit.kernels.compiled import accumulate_groups\n"
+            "encode(np.ones((16, 20, 32), 'f4'), np.eye(64, 32), method='fused', n_jobs=3)\n"
+            "print(threading.active_count(), len(accumulate_groups.signatures))\n"
+            "encode(np.ones((16, 2000, 32), 'f4'), np.eye(64, 32), method='fused', n_jobs=3)\n"
+            "print(threading.active_count())\n"
+        )
+        assert _python(code).split() == ["1", "1", "3"]  # and what large batches need is compiled
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_panels_hold_the_centred_codebook(self, dtype):
+        from vladkit.kernels.fused import _packed
+
+        for k, f in ((1, 1), (3, 5), (16, 2), (37, 3), (64, 7), (70, 1)):
+            centroid_kf = np.random.default_rng(k).normal(3, 2, size=(k, f)).astype(dtype)
+            same_kf, panel, bias, width = _packed(centroid_kf)
+            assert same_kf is centroid_kf
+            n_panels = -(-k // width)
+            lanes_kf = panel.reshape(n_panels, f, width).transpose(2, 0, 1).reshape(-1, f)
+            lanes = bias.reshape(n_panels, width).T.ravel()
+            direction_kf, bias_k = centered_codebook(centroid_kf)
+            few = 8 * np.finfo(dtype).eps * max(1, np.abs(bias_k).max())
+            np.testing.assert_allclose(lanes_kf[:k], direction_kf, rtol=0, atol=few)
+            np.testing.assert_allclose(lanes[:k], bias_k, rtol=0, atol=few)
+            assert (lanes_kf[k:] == 0).all()
+            assert (lanes[k:] == -np.inf).all()
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_any_number_of_panels_and_rows(self, dtype):
+        _check_panels(dtype, range(1, 10), (1, 3, 4, 5, 9, 97, 1000))
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_equal_centroids_in_groups_of_panels(self, dtype):
+        """Within a panel, a group of panels, and across groups the first of two equal ones wins."""
+        from vladkit.kernels.compiled import width_for
+
+        k = 5 * width_for(np.dtype(dtype)) + 3
+        batch = as_ragged(np.ones((1, 3, 1), dtype))
+        for a in range(k):
+            for b in range(a + 1, k):
+                centroid_kf = np.full((k, 1), 8.0, dtype)
+                centroid_kf[[a, b]] = 1.0
+                _, count = aggregate(batch, centroid_kf, method="fused", n_jobs=1)
+                assert count[0, a] == 3, (a, b)
+
+    @pytest.mark.parametrize(("without", "width"), [("avx512", 8), ("avx512 avx fma f16c v", 4)])
+    def test_narrower_registers(self, without, width, tmp_path):
+        """The programs of older processors, which this one runs as well."""
+        import llvmlite.binding
+
+        if not llvmlite.binding.get_host_cpu_features().get("avx"):
+            pytest.skip("has no wider registers than these")
+        code = (
+            "import llvmlite.binding, numpy as np\n"
+            "features = llvmlite.binding.get_host_cpu_features()\n"
+            f"gone = [name for name in features if name.startswith({tuple(without.split())})]\n"
+            "features |= dict.fromkeys(gone, False)\n"
+            "llvmlite.binding.get_host_cpu_features = lambda: features\n"
+            "import test_encoding\n"
+            "from vladkit.kernels.compiled import width_for\n"
+            "test_encoding._check_panels(np.float32, (1, 2, 3, 5), (1, 7, 97, 1000))\n"
+            "print(width_for(np.dtype('f4')))\n"
+        )
+        here = os.path.dirname(__file__)
+        path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+        assert int(_python(code, PYTHONPATH=path, NUMBA_CACHE_DIR=str(tmp_path))) == width
 
     def test_one_huge_image_is_cut_and_equal(self):
         rng = np.random.default_rng(0)
@@ -250,7 +342,7 @@ class TestFused:
             "warnings.simplefilter('ignore')\n"
             "from vladkit import encode\n"
             "def work(x):\n"
-            "    return encode(x, np.eye(4, 32), method='fused', n_jobs=2).sum()\n"
+            "    return encode(x, np.eye(32), method='fused', n_jobs=2).sum()\n"
             "if __name__ == '__main__':\n"
             "    x = np.random.default_rng(0).normal(size=(40, 300, 32)).astype('f4')\n"
             "    here = work(x)\n"
@@ -259,7 +351,7 @@ class TestFused:
             "    print(all(there == here))\n"
         )
         assert _python(code, script=True).strip() == "True"
-        assert wanted.shape == (50, 20, 32)
+        assert wanted.shape == (60, 20, 32)
 
     def test_disabled_compiler_is_refused_by_name(self):
         code = (
@@ -348,11 +440,12 @@ def test_overflow_is_an_error_not_a_label(method):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("row", [0, 15, 16, 127, 128, 299])
-def test_one_bad_value_anywhere_is_found(value, row):
-    local_lf = np.random.default_rng(0).normal(size=(300, 40)).astype(np.float32)
+@pytest.mark.parametrize("row", [0, 3, 4, 15, 16, 95, 96, 767, 768, 800])
+@pytest.mark.parametrize("k", [5, 50, 150])
+def test_one_bad_value_anywhere_is_found(k, value, row):
+    local_lf = np.random.default_rng(0).normal(size=(801, 40)).astype(np.float32)
     local_lf[row, 39] = value
-    centroid_kf = np.random.default_rng(1).normal(size=(50, 40))
+    centroid_kf = np.random.default_rng(1).normal(size=(k, 40))
     centroid_kf[:, 39] = 0  # even where every centroid multiplies it by nothing
     with pytest.raises(NonFiniteError, match=f"descriptor {row} of image 1"):
         encode([local_lf[:0], local_lf], centroid_kf, method="fused")

@@ -7,7 +7,9 @@ has the table). So the tile is built here from LLVM vector values. They are not 
 machine: LLVM splits a vector of 16 into 2 x 8 or 4 x 4 where registers are narrower.
 
 Layout: `panel` holds the centroids in panels of WIDTH, panel p being an (f, WIDTH) block, so
-that one load brings one dimension of WIDTH centroids, and each score sits in its own lane.
+that one load brings one dimension of WIDTH centroids, and each score sits in its own lane. Lane i
+of panel p is centroid i x panels + p: labels rise from lane to lane, whatever panel they come from,
+so that a comparison of lanes need not look at them to give a tie to the lower.
 
 All of it is in one file because Numba keeps compiled code for as long as *this file's* text is
 the same, whatever becomes of files that it imports: code compiled from an older neighbour
@@ -26,23 +28,42 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["accumulate", "accumulate_groups", "width_for"]
+__all__ = ["accumulate", "accumulate_groups", "pack", "width_for"]
 
 _features = llvmlite.binding.get_host_cpu_features()
 _REGISTER_BITS = 512 if _features.get("avx512f") else 256 if _features.get("avx") else 128
 
-_ROWS: int = 16 if _features.get("avx512f") or not _features.get("sse2") else 12
-"""Descriptors per tile, one accumulator register each: 16 of 32 registers (AVX-512, ARM) or
-12 of 16 (older x86) leave room for the centroid panel and keep the multiply-add units busy
-over their latency of 4."""
+_REGISTERS = 32 if _features.get("avx512f") or not _features.get("sse2") else 16
+"""Vector registers: 32 with AVX-512 and on ARM, 16 on older x86."""
 
-_GROUP = 8 if _ROWS == 16 else 4
+_PANELS = 4 if _REGISTERS == 32 else 2
+"""Panels of centroids scored at once: a value of a descriptor, once loaded, serves so many
+multiply-adds, and the best of the panels is found in registers. CPU ms for 64,000 x 16 float32
+and k = 64 / k = 256, of rows x panels with AVX-512, in blocks of 1024: 16 x 1 2.05 / 7.6, 8 x 2
+1.73 / 6.5, 4 x 4 1.65 / 6.0; 12 x 2 and 6 x 4 are no faster. With AVX2: 12 x 1 4.2 / 16.1, 6 x 2
+2.05 / 6.5, 3 x 4 3.1 / 10.3, 4 x 2 2.02 / 6.8 (and 8 % slower for f = 128). There twelve addresses
+do not fit into the general registers, and the accumulators and columns of 3 x 4 not into the
+others."""
+
+_ROWS_OF_4, _ROWS_OF_2, _ROWS_OF_1 = (4, 8, 8) if _REGISTERS == 32 else (3, 6, 8)
+"""Descriptors scored at once against so many panels, an accumulator register for each pair: enough
+to keep the multiply-add units busy over their latency of 4. (One panel: 4 to 16 rows take the same
+time with AVX-512; with AVX2 12 take 15 % longer than 8.)"""
+
+_AHEAD = 32
+"""Descriptors from those in work to those being fetched. (8: 16 % slower for 32,768 x 64 float32
+and k = 16; 64: no faster. Into L1 instead of L2: no faster, and slower at f = 768.)"""
+
+_GROUP = _REGISTERS // 4
 """Registers of a group's sum, and as many of its centroid: half of what there are."""
 
-_BLOCK_TILES = 8
-"""Tiles that share one sweep over the centroids: 128 descriptors of 128 float32 are 64 KB, which
-L2 holds, while each panel is read once per block and not once per tile. (4 tiles are 2 % slower,
-2 and 16 within 3 %.)"""
+_MEMBERS = 16
+_BLOCK_BYTES = 2**18
+_LEAST_ROWS, _MOST_ROWS = 96, 960
+"""What one sweep over the centroids labels, and is then summed: some 16 descriptors of each
+centroid, because each centroid in use costs a branch that cannot be foreseen (2.1 -> 1.65 ms for
+64,000 x 16 and k = 64, against blocks of 128 descriptors), as long as L2 holds them (f = 768: 9 %
+slower in blocks of 3 MB). 128 KB to 1 MB are within 3 %. Multiples of all numbers of rows above."""
 
 _INDEX = ir.IntType(64)
 _LABEL = ir.IntType(32)
@@ -85,7 +106,8 @@ class _Program:
         return self.shuffle(first, empty, [0] * self.width)
 
     def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
-        return self.builder.shuffle_vector(a, b, ir.Constant(self.labels, lanes))
+        chosen = ir.VectorType(_LABEL, len(lanes))
+        return self.builder.shuffle_vector(a, b, ir.Constant(chosen, lanes))
 
     def call(self, name: str, result: Any, arguments: list[Any], **flags: Any) -> Any:
         kind = ir.FunctionType(result, [a.type for a in arguments])
@@ -102,11 +124,11 @@ class _Program:
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         return self.call(f"llvm.fmuladd.v{self.width}f{self.bits}", self.floats, [a, b, c])
 
-    def best_lanes(self, scores: list[Any], labels: list[Any], in_order: bool) -> Any:
+    def best_lanes(self, scores: list[Any], labels: list[Any]) -> Any:
         """Label of the highest score in each of `width` vectors, as one vector of labels.
 
-        The lowest among equals; -1 where the highest is not finite. `in_order`: labels rise
-        from lane to lane, so that the lower lane decides between equals.
+        The lowest among equals, as labels rise from lane to lane; -1 where the highest is not
+        finite.
 
         Two vectors are merged into one of the winners between neighbours of each, those into
         one, and so on: .72 -> .66 ms for the labels of 32,768 x 64 float32 and k = 16, where
@@ -122,10 +144,6 @@ class _Program:
                 low, low_label = self.shuffle(a, b, even), self.shuffle(label_a, label_b, even)
                 high, high_label = self.shuffle(a, b, odd), self.shuffle(label_a, label_b, odd)
                 wins = builder.fcmp_ordered(">", high, low)
-                if not in_order:
-                    equal = builder.fcmp_ordered("==", high, low)
-                    lower = builder.icmp_signed("<", high_label, low_label)
-                    wins = builder.or_(wins, builder.and_(equal, lower))
                 scores.append(builder.select(wins, high, low))
                 labels.append(builder.select(wins, high_label, low_label))
             step *= 2
@@ -160,125 +178,141 @@ def _address(context: Any, builder: Any, signature: Any, arguments: Any, i: int)
     return context.make_array(signature.args[i])(context, builder, arguments[i]).data
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _label_tile(
-    typing_context: Any, local: Any, row: Any, last: Any, f: Any, panel: Any, p: Any,
-    n_panels: Any, bias: Any, best: Any, label: Any, tile: Any, nearest: Any,
-) -> Any:  # fmt: skip
-    """``label_tile(local_Nf, row, last, f, panel, p, n_panels, bias, best, label, tile, nearest)``.
+def _label_tile(rows: int, panels: int) -> Any:
+    """An intrinsic that labels `rows` descriptors by `panels` panels of centroids.
 
-    Scores of descriptors `row` to ``row + _ROWS`` (those past `last` repeat it) against panel
-    `p`; then, lane by lane, where a score beats the best of the panels before, it and its label
-    take their place in best and label, (tiles x _ROWS x WIDTH). Strictly greater, so that earlier
-    panels win ties; a NaN score never wins. After the last panel the lanes are compared, and
-    ``nearest[tile * _ROWS + i]`` is the label of descriptor i, the lowest among equal scores.
+    ``label_tile(local_Nf, row, last, f, panel, p, n_panels, bias, best, label, i, nearest)``:
+    scores of descriptors `row` to ``row + rows`` (those past `last` repeat it) against panels `p`
+    to ``p + panels``; then, lane by lane, where a score beats the best of the panels before, it
+    and its label take their place in best and label, (1 + block) x WIDTH, from row ``1 + i`` on;
+    row 0 is what the first panels are compared with, minus infinity and -1. (One program for first
+    and later panels instead of two: as fast.)
+    Strictly greater, so that earlier panels win ties; a NaN score never wins. After the last panel
+    the lanes are compared, and ``nearest[i + r]`` is the label of descriptor r, the lowest among
+    equal scores.
 
     It is -1 if no score is finite. A NaN or infinite descriptor leaves no finite score, whatever
     the centroids: each product is then infinite or (times 0) NaN. That is how the kernel finds
     bad input without a pass of its own.
     """
-    signature = types.void(
-        local, row, last, f, panel, p, n_panels, bias, best, label, tile, nearest
-    )
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        program = _Program(context, builder, local.dtype)
-        bits, width, at, index = program.bits, program.width, program.at, program.index
-        local_at, panel_at, bias_at, best_at, label_at, nearest_at = (
-            _address(context, builder, signature, arguments, i) for i in (0, 4, 7, 8, 9, 11)
+    @intrinsic  # type: ignore[untyped-decorator]
+    def label_tile(
+        typing_context: Any, local: Any, row: Any, last: Any, f: Any, panel: Any, p: Any,
+        n_panels: Any, bias: Any, best: Any, label: Any, i: Any, nearest: Any,
+    ) -> Any:  # fmt: skip
+        signature = types.void(
+            local, row, last, f, panel, p, n_panels, bias, best, label, i, nearest
         )
-        _, row, last, f, _, p, n_panels, _, _, _, tile, _ = arguments
-        tile_at = at(local_at, builder.mul(row, f))
-        row_at = []
-        for i in range(_ROWS):
-            r = builder.add(row, index(i))
-            r = builder.select(builder.icmp_signed("<", r, last), r, last)
-            row_at.append(at(local_at, builder.mul(r, f)))
-        first_label = builder.mul(p, index(width))
-        panel_at = at(panel_at, builder.mul(first_label, f))
-        start = program.load(at(bias_at, first_label), program.floats, bits)
 
-        before = builder.block
-        loop = builder.append_basic_block("dimension")
-        after = builder.append_basic_block("compare")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        j = builder.phi(_INDEX)
-        score = [builder.phi(program.floats) for _ in range(_ROWS)]
-        column = program.load(at(panel_at, builder.mul(j, index(width))), program.floats, bits)
-        total = [
-            program.multiply_add(
-                program.splat(builder.load(at(row_at[i], j)), program.floats), column, score[i]
-            )
-            for i in range(_ROWS)
-        ]
-        # While this tile is computed, the next but one is fetched, a line or two with each
-        # dimension: 13.9 -> 10.2 ms for 64,000 x 128 float32 and k = 64, 3.3 -> 1.6 ms for 32,768
-        # x 64 float64 and k = 16. (The next one: 13 % slower for k = 16 in float32, three or four
-        # on: no faster. Into L1 instead of L2: no faster, and slower at f = 768.)
-        ahead = builder.mul(builder.add(j, builder.mul(f, index(2))), index(_ROWS))
-        for line in range(0, _ROWS * bits // 8, 64):
-            program.prefetch(at(tile_at, builder.add(ahead, index(line * 8 // bits))))
-        following = builder.add(j, index(1))
-        j.add_incoming(index(0), before)
-        j.add_incoming(following, loop)
-        for i in range(_ROWS):
-            score[i].add_incoming(start, before)
-            score[i].add_incoming(total[i], loop)
-        builder.cbranch(builder.icmp_signed("<", following, f), loop, after)
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            program = _Program(context, builder, local.dtype)
+            address = [
+                _address(context, builder, signature, arguments, n) for n in (0, 4, 7, 8, 9, 11)
+            ]
+            _generate_tile(program, rows, panels, address, arguments)
+            return context.get_dummy_value()
 
-        builder.position_at_end(after)
-        lane = builder.add(
-            program.splat(builder.trunc(first_label, _LABEL), program.labels),
-            ir.Constant(program.labels, list(range(width))),
+        return signature, generate
+
+    return label_tile
+
+
+def _generate_tile(
+    program: _Program, rows: int, panels: int, address: list[Any], arguments: Any
+) -> None:
+    builder = program.builder
+    bits, width, at, index = program.bits, program.width, program.at, program.index
+    local_at, panel_at, bias_at, best_at, label_at, nearest_at = address
+    _, row, last, f, _, p, n_panels, _, _, _, place, _ = arguments
+    row_at = []
+    for r in range(rows):
+        mine = builder.add(row, index(r))
+        mine = builder.select(builder.icmp_signed("<", mine, last), mine, last)
+        row_at.append(at(local_at, builder.mul(mine, f)))
+    ahead_at = at(local_at, builder.mul(builder.add(row, index(_AHEAD)), f))
+    column_at, start = [], []
+    for q in range(panels):
+        first_lane = builder.mul(builder.add(p, index(q)), index(width))
+        column_at.append(at(panel_at, builder.mul(first_lane, f)))
+        start.append(program.load(at(bias_at, first_lane), program.floats, bits))
+
+    before = builder.block
+    loop = builder.append_basic_block("dimension")
+    after = builder.append_basic_block("compare")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    j = builder.phi(_INDEX)
+    score = [[builder.phi(program.floats) for _ in range(panels)] for _ in range(rows)]
+    offset = builder.mul(j, index(width))
+    column = [program.load(at(c, offset), program.floats, bits) for c in column_at]
+    total = []
+    for r in range(rows):
+        value = program.splat(builder.load(at(row_at[r], j)), program.floats)
+        total.append(
+            [program.multiply_add(value, c, s) for c, s in zip(column, score[r], strict=True)]
         )
-        none = ir.Constant(program.floats, [float("-inf")] * width)
-        nobody = ir.Constant(program.labels, [-1] * width)
-        slot = [builder.mul(builder.add(builder.mul(tile, index(_ROWS)), index(i)), index(width))
-                for i in range(_ROWS)]  # fmt: skip
+    # Rows to come are fetched, some bytes with each dimension: 13.9 -> 10.2 ms for 64,000 x 128
+    # float32 and k = 64, 3.3 -> 1.6 ms for 32,768 x 64 float64 and k = 16.
+    ahead = at(ahead_at, builder.mul(j, index(rows)))
+    for line in range(0, rows * bits // 8, 64):
+        program.prefetch(at(ahead, index(line * 8 // bits)))
+    following = builder.add(j, index(1))
+    j.add_incoming(index(0), before)
+    j.add_incoming(following, loop)
+    for r in range(rows):
+        for q in range(panels):
+            score[r][q].add_incoming(start[q], before)
+            score[r][q].add_incoming(total[r][q], loop)
+    builder.cbranch(builder.icmp_signed("<", following, f), loop, after)
 
-        def compete(i: int, old: Any, old_label: Any) -> tuple[Any, Any]:
-            wins = builder.fcmp_ordered(">", total[i], old)
-            return builder.select(wins, total[i], old), builder.select(wins, lane, old_label)
+    builder.position_at_end(after)
+    step = program.splat(builder.trunc(n_panels, _LABEL), program.labels)
+    lane = builder.mul(step, ir.Constant(program.labels, list(range(width))))
+    candidate = [
+        builder.add(lane, program.splat(builder.trunc(builder.add(p, index(q)), _LABEL), lane.type))
+        for q in range(panels)
+    ]
+    is_first = builder.icmp_signed("==", p, index(0))
+    kept_row = [builder.add(place, index(r + 1)) for r in range(rows)]
 
-        def keep(i: int, won: tuple[Any, Any]) -> None:
-            program.store(won[0], at(best_at, slot[i]), bits)
-            program.store(won[1], at(label_at, slot[i]), 32)
+    def winner(r: int) -> tuple[Any, Any]:
+        slot = builder.mul(builder.select(is_first, index(0), kept_row[r]), index(width))
+        old = program.load(at(best_at, slot), program.floats, bits)
+        old_label = program.load(at(label_at, slot), program.labels, 32)
+        for q in range(panels):
+            wins = builder.fcmp_ordered(">", total[r][q], old)
+            old = builder.select(wins, total[r][q], old)
+            old_label = builder.select(wins, candidate[q], old_label)
+        return old, old_label
 
-        def decide(won: list[tuple[Any, Any]], in_order: bool) -> None:
-            for i in range(0, _ROWS, width):
-                chunk = [won[min(r, _ROWS - 1)] for r in range(i, i + width)]
-                found = program.best_lanes([c[0] for c in chunk], [c[1] for c in chunk], in_order)
-                found = builder.sext(found, ir.VectorType(_INDEX, width))
-                place = builder.add(builder.mul(tile, index(_ROWS)), index(i))
-                if i + width <= _ROWS:
-                    program.store(found, at(nearest_at, place), 64)
-                    continue
-                for r in range(_ROWS - i):
-                    value = builder.extract_element(found, ir.Constant(_LABEL, r))
-                    builder.store(value, at(nearest_at, builder.add(place, index(r))))
+    def keep(r: int, best: Any, label: Any) -> None:
+        slot = builder.mul(kept_row[r], index(width))
+        program.store(best, at(best_at, slot), bits)
+        program.store(label, at(label_at, slot), 32)
 
-        def recall(i: int) -> tuple[Any, Any]:
-            old = program.load(at(best_at, slot[i]), program.floats, bits)
-            return old, program.load(at(label_at, slot[i]), program.labels, 32)
+    def decide(won: list[tuple[Any, Any]]) -> None:
+        for i in range(0, rows, width):
+            n = min(width, rows - i)
+            chunk = [won[i + r % n] for r in range(width)]
+            found = program.best_lanes([c[0] for c in chunk], [c[1] for c in chunk])
+            found = program.shuffle(found, found, list(range(n)))
+            found = builder.sext(found, ir.VectorType(_INDEX, n))
+            program.store(found, at(nearest_at, builder.add(place, index(i))), 64)
 
-        is_last = builder.icmp_signed("==", builder.add(p, index(1)), n_panels)
-        with builder.if_else(builder.icmp_signed("==", p, index(0))) as (first, later):
-            with first, builder.if_else(is_last) as (only, more):
-                with only:
-                    decide([(compete(i, none, nobody)[0], lane) for i in range(_ROWS)], True)
-                with more:
-                    for i in range(_ROWS):
-                        keep(i, compete(i, none, nobody))
-            with later, builder.if_else(is_last) as (end, more):
-                with end:
-                    decide([compete(i, *recall(i)) for i in range(_ROWS)], False)
-                with more:
-                    for i in range(_ROWS):
-                        keep(i, compete(i, *recall(i)))
-        return context.get_dummy_value()
+    won = [winner(r) for r in range(rows)]
+    is_last = builder.icmp_signed("==", builder.add(p, index(panels)), n_panels)
+    with builder.if_else(is_last) as (end, more):
+        with end:
+            decide(won)
+        with more:
+            for r in range(rows):
+                keep(r, *won[r])
 
-    return signature, generate
+
+_label_by_1 = _label_tile(_ROWS_OF_1, 1)
+_label_by_2 = _label_tile(_ROWS_OF_2, 2)
+_label_by_4 = _label_tile(_ROWS_OF_4, 4)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -374,6 +408,34 @@ def _compile(function: Any) -> Any:
 
 
 @_compile
+def pack(centroid_kf, width, mean_f, panel, bias):  # type: ignore[no-untyped-def]
+    """`vladkit.kernels.nearest.centered_codebook`, laid out in panels; spare lanes never win.
+
+    Writes mean_f (f,), float64, panel (panels x f x width,) and bias (panels x width,).
+    """
+    k, f = centroid_kf.shape
+    n_panels = bias.shape[0] // width
+    mean_f[:] = 0
+    for i in range(k):
+        for j in range(f):
+            mean_f[j] += centroid_kf[i, j]
+    mean_f /= k
+    exact = np.empty(width, np.float64)
+    for p in range(n_panels):
+        exact[:] = 0
+        n_lanes = (k - p + n_panels - 1) // n_panels
+        for j in range(f):
+            at = (p * f + j) * width
+            for lane in range(n_lanes):
+                direction = centroid_kf[lane * n_panels + p, j] - mean_f[j]
+                panel[at + lane] = direction
+                exact[lane] -= direction * (0.5 * direction + mean_f[j])
+            panel[at + n_lanes : at + width] = 0
+        bias[p * width : (p + 1) * width] = exact
+        bias[p * width + n_lanes : (p + 1) * width] = -np.inf
+
+
+@_compile
 def accumulate(  # type: ignore[no-untyped-def]
     local_Nf, start_T, centroid_kf, panel, bias, width, residual_tkf, count_tk
 ):
@@ -386,9 +448,12 @@ def accumulate(  # type: ignore[no-untyped-def]
     k = centroid_kf.shape[0]
     n_panels = bias.shape[0] // width
     residual_bf = residual_tkf.reshape(-1, f)
-    block = _BLOCK_TILES * _ROWS
-    best = np.empty(block * width, local_Nf.dtype)
-    label = np.empty(block * width, np.int32)
+    block = min(_MOST_ROWS, _MEMBERS * k, _BLOCK_BYTES // (f * local_Nf.itemsize))
+    block = max(_LEAST_ROWS, block // _LEAST_ROWS * _LEAST_ROWS)
+    best = np.empty((1 + block) * width, local_Nf.dtype)
+    label = np.empty((1 + block) * width, np.int32)
+    best[:width] = -np.inf
+    label[:width] = -1
     nearest = np.empty(block, np.int64)
     # The rows of a block that one centroid gets, as a chain: first[centroid], following[row], ...
     first = np.full(k, -1, np.int64)
@@ -398,13 +463,7 @@ def accumulate(  # type: ignore[no-untyped-def]
     end = 0  # of the current image: each block is zeroed when its turn comes, and is then in cache
     for begin in range(0, n, block):
         rows = min(block, n - begin)
-        tiles = (rows + _ROWS - 1) // _ROWS
-        for p in range(n_panels):
-            for tile in range(tiles):
-                row = begin + tile * _ROWS
-                _label_tile(
-                    local_Nf, row, n - 1, f, panel, p, n_panels, bias, best, label, tile, nearest
-                )
+        _label_block(local_Nf, begin, rows, panel, n_panels, bias, best, label, nearest)
         i = 0
         while i < rows:
             while begin + i >= end:
@@ -459,6 +518,38 @@ def accumulate_groups(  # type: ignore[no-untyped-def]
         )  # fmt: skip
         if bad >= 0:
             return start_T[a] + bad
+
+
+@numba.njit
+def _label_block(  # type: ignore[no-untyped-def]
+    local_Nf, begin, rows, panel, n_panels, bias, best, label, nearest
+):
+    """Labels of `rows` descriptors from `begin` on into nearest, by all panels.
+
+    best and label hold the rows' best scores, lane by lane, from some panels to the next.
+    """
+    last = len(local_Nf) - 1
+    f = local_Nf.shape[1]
+    p = 0
+    while p < n_panels:
+        if _PANELS >= 4 and n_panels - p >= 4:
+            for i in range(0, rows, _ROWS_OF_4):
+                _label_by_4(
+                    local_Nf, begin + i, last, f, panel, p, n_panels, bias, best, label, i, nearest
+                )
+            p += 4
+        elif n_panels - p >= 2:
+            for i in range(0, rows, _ROWS_OF_2):
+                _label_by_2(
+                    local_Nf, begin + i, last, f, panel, p, n_panels, bias, best, label, i, nearest
+                )
+            p += 2
+        else:
+            for i in range(0, rows, _ROWS_OF_1):
+                _label_by_1(
+                    local_Nf, begin + i, last, f, panel, p, n_panels, bias, best, label, i, nearest
+                )
+            p += 1
 
 
 @numba.njit
