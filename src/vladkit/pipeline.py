@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from vladkit.axes import AnyArray, Float32Array, Int64Array
+from vladkit.collection.ann import AnnReport, build_ann
 from vladkit.collection.check import Problem, check
 from vladkit.collection.export import export
 from vladkit.collection.store import PictureRow, Store, file_of
@@ -31,7 +32,7 @@ from vladkit.extraction import Extraction, extract
 from vladkit.features import Extractor, Features
 from vladkit.indexing import AddReport, Indexing, Progress
 from vladkit.recipe import Recipe
-from vladkit.searching import Hit, Ranked, Searching
+from vladkit.searching import Hit, Ranked, Searching, ann_path
 from vladkit.verification import Model
 from vladkit.whitening import Whitening
 
@@ -151,6 +152,11 @@ class Collection:
         return self._store.count()[0]
 
     @property
+    def path(self) -> Path:
+        """Of the file, absolute."""
+        return self._store.path
+
+    @property
     def recipe(self) -> Recipe:
         """How its vectors are made."""
         return self._describer.recipe
@@ -178,6 +184,7 @@ class Collection:
             "dimensions": self.n_dimensions if vlad else None,
             "clusters": self._describer.n_clusters if vlad else None,
             "whitened": self._describer.whitening is not None,
+            "approximate": self._searching.ann() is not None,
             "recipe": self.recipe.as_json(),
             "made_with": self._store.about().get("made_with", {}),
         }
@@ -395,6 +402,36 @@ class Collection:
             self._store.set_about(**about)
             self._store.set_arrays(arrays)
         describer.whitening = whitening
+
+    def build_ann(self) -> AnnReport:
+        """Make an index for approximate search, in FILE.ann beside the collection.
+
+        `search` uses it as long as no picture is added, changed or removed; then build it
+        again. It is a cache and may be deleted at any time. See docs/scale.md for from which
+        size on it helps.
+
+        Returns
+        -------
+        AnnReport
+            With the recall against exact search, measured on stored vectors.
+
+        Raises
+        ------
+        NothingToIndexError
+            If the collection is empty.
+        StorageError
+            If the file cannot be written.
+        """
+        d, dtype = self.n_dimensions, self._describer.dtype
+        with self._store.reading():
+            return build_ann(
+                lambda: self._store.vector_blocks(dtype, d),
+                len(self),
+                d,
+                ann_path(self._store.path),
+                stamp=self._store.stamp(),
+                seed=self.recipe.seed,
+            )
 
     def export(self, target: str | os.PathLike[str]) -> list[Path]:
         """Write all vectors for other programs; which files came of it.

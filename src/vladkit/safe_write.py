@@ -23,7 +23,7 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     StorageError
         If it cannot be written; what was at `path` is then untouched.
     """
-    with replace_path(path) as name, open(name, "wb") as file:
+    with replace_path(path) as name, open(name, "w+b") as file:  # others may read it back
         yield file
 
 

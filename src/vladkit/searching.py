@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from vladkit.axes import Float32Array, Int64Array
+from vladkit.collection.ann import AnnIndex, open_ann
 from vladkit.collection.ranking import best, score_all
 from vladkit.collection.store import KeptFeatures, PictureRow, Store, file_of
 from vladkit.describe import Describer
@@ -17,15 +19,20 @@ from vladkit.expansion import alpha_query_expansion
 from vladkit.features import Features
 from vladkit.verification import MIN_INLIERS, Model, Verification, rescore, verify_all
 
-__all__ = ["Hit", "Ranked", "Searching", "features_of"]
+__all__ = ["Hit", "Ranked", "Searching", "ann_path", "features_of"]
+
+_ANN_TOP: Final = 100
+"""An approximate index is asked for so many at most; longer rankings are exact."""
+
+_CANDIDATES: Final = 100
 
 _TURNED: Final = 0.8
 """What a match of a turned query counts. At 1 mixed-up directions cost upright queries .025 mAP,
 at 0 queries on their side lose .2; at .8 they lose .05, and upright ones .003."""
 
 _ALPHA: Final = 1.0
-"""Weight of a neighbour in an expanded query: its similarity to this power. With 3 (the paper's) the
-small similarities of long vectors change nothing; with 0 neighbours that are wrong count in full."""
+"""Weight of a neighbour in an expanded query: its similarity to this power. With the paper's 3 the
+small similarities of long vectors change nothing; with 0 wrong neighbours count in full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,7 @@ class Searching:
     def __init__(self, store: Store, describer: Describer) -> None:
         self._store = store
         self._describer = describer
+        self._ann: tuple[str, AnnIndex | None] = ("", None)  # for a state of the collection
 
     # -- by vectors -------------------------------------------------------------------
 
@@ -102,13 +110,33 @@ class Searching:
         """
         if top < 0:
             raise ParameterError(f"top={top}: give a number of pictures, or 0 for all")
+        ann = self.ann() if 0 < top <= _ANN_TOP else None
+        if ann is not None:
+            return [self._likely(query_vD, top, ann) for query_vD in query_qvD]
         picture_id_n, score_qn = self.scores(query_qvD)
-        ranked = []
-        for score_n in score_qn:
-            chosen = best(score_n, top)
-            pairs = zip(picture_id_n[chosen].tolist(), score_n[chosen].tolist(), strict=True)
-            ranked.append([Ranked(i, score, score) for i, score in pairs])
-        return ranked
+        return [_ranked(picture_id_n, score_n, top) for score_n in score_qn]
+
+    def ann(self) -> AnnIndex | None:
+        """The approximate index beside the collection, if there is one and it is up to date."""
+        stamp = self._store.stamp()
+        if self._ann[0] != stamp or self._ann[1] is None:
+            self._ann = stamp, open_ann(ann_path(self._store.path), stamp)
+        return self._ann[1]
+
+    def _likely(self, query_vD: Float32Array, top: int, ann: AnnIndex) -> list[Ranked]:
+        """As `nearest` for one query: candidates of the index, scored by their stored vectors."""
+        n = max(_CANDIDATES, 10 * top)
+        candidate_vn, _ = ann.search(query_vD, n)
+        ids = np.unique(candidate_vn[candidate_vn >= 0]).tolist()
+        d = self._describer.n_dimensions
+        vector_of = self._store.vectors(ids, self._describer.dtype, d)
+        if not vector_of:
+            return []
+        picture_id_n = np.array(list(vector_of), np.int64)
+        vector_nD = np.stack(list(vector_of.values()))
+        _, score_vn = score_all(query_vD, [(picture_id_n, vector_nD)])
+        score_vn[1:] *= _TURNED
+        return _ranked(picture_id_n, score_vn.max(axis=0).round(6), top)
 
     def neighbors(self, ranked: Sequence[Ranked], n: int) -> list[Ranked]:
         """The first `n`; of those that were matched only the verified."""
@@ -194,6 +222,17 @@ class Searching:
             file = file_of(row, sources)
             hits.append(Hit(row.path, each.score, file, each.similarity, each.verification))
         return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.file))
+
+
+def ann_path(path: Path) -> Path:
+    """Where the approximate index of a collection is."""
+    return Path(f"{path}.ann")
+
+
+def _ranked(picture_id_n: Int64Array, score_n: Float32Array, top: int) -> list[Ranked]:
+    chosen = best(score_n, top)
+    pairs = zip(picture_id_n[chosen].tolist(), score_n[chosen].tolist(), strict=True)
+    return [Ranked(i, score, score) for i, score in pairs]
 
 
 def features_of(row: PictureRow, kept: KeptFeatures) -> Features:

@@ -1,4 +1,4 @@
-"""Commands that work on the vectors of a collection: whiten."""
+"""Commands that work on the vectors of a collection: whiten, build-ann."""
 
 from __future__ import annotations
 
@@ -49,4 +49,31 @@ def whiten(
         say(
             f"{output or file}: {before} dimensions became {dims}; "
             f"{after['pictures']} pictures, {after['bytes'] / 1e6:.1f} MB"
+        )
+
+
+@app.command("build-ann")
+def build_ann(file: File, as_json: Json = False) -> None:
+    """Make an index for approximate search of a very big collection, in FILE.ann."""
+    from dataclasses import asdict
+
+    from vladkit.collection.ann import WORTH_FROM_VALUES
+    from vladkit.pipeline import Collection
+    from vladkit.searching import ann_path
+
+    with Collection.open(file, read_only=True) as collection:
+        report = collection.build_ann()
+        target = ann_path(collection.path)
+    if as_json:
+        print_json({"file": str(target)} | asdict(report))
+        return
+    say(
+        f"{target}: {report.n} vectors in {report.n_cells} cells, {report.n_probes} of them "
+        f"searched; finds {report.recall:.1%} of the 10 nearest (mean over "
+        f"{report.n_sampled} stored vectors)"
+    )
+    if report.n * report.n_dimensions < WORTH_FROM_VALUES:
+        say(
+            f"note: exact search is as fast up to {WORTH_FROM_VALUES // report.n_dimensions} "
+            f"vectors of {report.n_dimensions} dimensions"
         )

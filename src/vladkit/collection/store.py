@@ -209,6 +209,11 @@ class Store:
             [(name, json.dumps(value)) for name, value in values.items()],
         )
 
+    def stamp(self) -> str:
+        """Names the state that the vectors are in: caches made from another one are stale."""
+        rows = dict(self._rows("SELECT name, value FROM about WHERE name IN ('id', 'revision')"))
+        return f"{json.loads(rows['id'])}:{rows['revision']}"
+
     def arrays(self) -> dict[str, AnyArray]:
         """The arrays of the codebook, by name."""
         found: dict[str, AnyArray] = {}
