@@ -12,7 +12,12 @@ import numpy as np
 from vladkit.axes import AnyArray, Float32Array, FloatArray, Int64Array
 from vladkit.errors import ParameterError, ShapeError
 
-__all__ = ["alpha_query_expansion", "augment_database", "average_query_expansion"]
+__all__ = [
+    "alpha_query_expansion",
+    "augment_database",
+    "average_query_expansion",
+    "neighbor_weights",
+]
 
 
 def average_query_expansion(query_qD: FloatArray, neighbor_qrD: AnyArray) -> Float32Array:
@@ -155,25 +160,93 @@ def augment_database(
     return _augmented(blocks, n_neighbors, alpha)
 
 
+def neighbor_weights(
+    blocks: Callable[[], Iterable[AnyArray]], *, n_neighbors: int = 2, alpha: float = 1.0
+) -> Iterator[tuple[Int64Array, Float32Array]]:
+    """What `augment_database` does, as weights: for searching without another set of vectors.
+
+    Augmented vectors are sums of stored ones, so a query's similarity to them is the same sum of
+    its similarities to the stored ones.
+
+    Parameters
+    ----------
+    blocks, n_neighbors, alpha
+        As in `augment_database`.
+
+    Yields
+    ------
+    place_nr : (n_i, 1 + n_neighbors) int64
+        For each vector of a block its own place in the database, and those of its nearest ones.
+        Where there are fewer: its own again, with weight 0.
+    weight_nr : (n_i, 1 + n_neighbors) float32
+        ``(weight_nr * score_n[place_nr]).sum(axis=1)`` is the similarity of a query with the
+        augmented vector, score_n being that with every stored one.
+
+    Raises
+    ------
+    ParameterError
+        If `n_neighbors` or `alpha` is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> database = np.array([[1.0, 0], [0.8, 0.6], [0, 1]])
+    >>> ((place_nr, weight_nr),) = neighbor_weights(lambda: [database], n_neighbors=1)
+    >>> place_nr.tolist()
+    [[0, 1], [1, 0], [2, 1]]
+    >>> query = np.array([0.6, 0.8])
+    >>> (augmented,) = augment_database(lambda: [database], n_neighbors=1, alpha=1)
+    >>> np.allclose((weight_nr * (database @ query)[place_nr]).sum(axis=1), augmented @ query)
+    True
+    """
+    _check_alpha(alpha)
+    if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int) or n_neighbors < 1:
+        raise ParameterError(f"n_neighbors={n_neighbors!r}, wanted an integer from 1")
+    return _weighed(blocks, n_neighbors, alpha)
+
+
+def _weighed(
+    blocks: Callable[[], Iterable[AnyArray]], r: int, alpha: float
+) -> Iterator[tuple[Int64Array, Float32Array]]:
+    begin = 0
+    for own_nD in blocks():
+        own, place_nr, weight_nr, total_nD = _joined_neighbors(own_nD, begin, blocks, r, alpha)
+        length_n = np.linalg.norm(own + total_nD, axis=1, keepdims=True)
+        itself_n1 = np.arange(begin, begin + len(own))[:, None]
+        place_nr = np.where(place_nr < 0, itself_n1, place_nr)
+        weight_nr = np.hstack([np.ones((len(own), 1), np.float32), weight_nr])
+        weight_nr /= np.maximum(length_n, 1e-12).astype(np.float32)
+        yield np.hstack([itself_n1, place_nr]), weight_nr
+        begin += len(own)
+
+
 def _augmented(
     blocks: Callable[[], Iterable[AnyArray]], r: int, alpha: float
 ) -> Iterator[Float32Array]:
     begin = 0
     for own_nD in blocks():
-        own = own_nD.astype(np.float32)
-        score_nr, place_nr = _nearest(own, begin, blocks(), r)
-        weight_nr = _weights(score_nr, alpha)
-        total_nD = np.zeros_like(own)
-        first = 0
-        for other_mD in blocks():
-            row_n, column_n = np.nonzero((place_nr >= first) & (place_nr < first + len(other_mD)))
-            if len(row_n):
-                weight_nm = np.zeros((len(own), len(other_mD)), np.float32)
-                weight_nm[row_n, place_nr[row_n, column_n] - first] = weight_nr[row_n, column_n]
-                total_nD += weight_nm @ other_mD.astype(np.float32)
-            first += len(other_mD)
+        own, _, _, total_nD = _joined_neighbors(own_nD, begin, blocks, r, alpha)
         yield _joined(own, total_nD)
         begin += len(own)
+
+
+def _joined_neighbors(
+    own_nD: AnyArray, begin: int, blocks: Callable[[], Iterable[AnyArray]], r: int, alpha: float
+) -> tuple[Float32Array, Int64Array, Float32Array, Float32Array]:
+    """A block widened, places and weights of its vectors' neighbours, and their weighted sums."""
+    own = own_nD.astype(np.float32)
+    score_nr, place_nr = _nearest(own, begin, blocks(), r)
+    weight_nr = _weights(score_nr, alpha)
+    total_nD = np.zeros_like(own)
+    first = 0
+    for other_mD in blocks():
+        row_n, column_n = np.nonzero((place_nr >= first) & (place_nr < first + len(other_mD)))
+        if len(row_n):
+            weight_nm = np.zeros((len(own), len(other_mD)), np.float32)
+            weight_nm[row_n, place_nr[row_n, column_n] - first] = weight_nr[row_n, column_n]
+            total_nD += weight_nm @ other_mD.astype(np.float32)
+        first += len(other_mD)
+    return own, place_nr, weight_nr, total_nD
 
 
 def _nearest(

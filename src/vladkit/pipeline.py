@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
+from vladkit.augmentation import Augmentation
 from vladkit.axes import AnyArray, Float32Array, Int64Array
 from vladkit.collection.ann import AnnReport, build_ann
 from vladkit.collection.check import Problem, check
@@ -184,6 +185,7 @@ class Collection:
             "dimensions": self.n_dimensions if vlad else None,
             "clusters": self._describer.n_clusters if vlad else None,
             "whitened": self._describer.whitening is not None,
+            "augmented": self._searching.augmentation() is not None,
             "approximate": self._searching.ann() is not None,
             "recipe": self.recipe.as_json(),
             "made_with": self._store.about().get("made_with", {}),
@@ -402,6 +404,42 @@ class Collection:
             self._store.set_about(**about)
             self._store.set_arrays(arrays)
         describer.whitening = whitening
+
+    def augment(self, n_neighbors: int = 2, *, alpha: float = 1.0) -> None:
+        """Let pictures be found through those of the collection that look like them.
+
+        From then on `search` compares a query not with a picture's vector alone but with the
+        mean of it and its nearest ones (database-side augmentation), as long as no picture is
+        added, changed or removed; then augment again. Vectors stay as they are. Approximate
+        search does without it.
+
+        Parameters
+        ----------
+        n_neighbors : int
+            Nearest pictures that each is joined with; 0 takes the augmentation back.
+        alpha : float
+            They count as their similarity to this power.
+
+        Raises
+        ------
+        ParameterError
+            If a value is out of range.
+        NothingToIndexError
+            If the collection is empty.
+        StorageError
+            If the file cannot be written; it is then as before.
+
+        Notes
+        -----
+        Takes O(n^2 D). docs/quality.md says what it brings.
+        """
+        d, dtype = self.n_dimensions, self._describer.dtype
+        with self._store.writing():
+            if n_neighbors == 0:
+                Augmentation.drop(self._store)
+                return
+            made = Augmentation.make(self._store, dtype, d, n_neighbors=n_neighbors, alpha=alpha)
+            made.write(self._store, {"n_neighbors": n_neighbors, "alpha": alpha})
 
     def build_ann(self) -> AnnReport:
         """Make an index for approximate search, in FILE.ann beside the collection.

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from vladkit.augmentation import Augmentation
 from vladkit.axes import Float32Array, Int64Array
 from vladkit.collection.ann import AnnIndex, open_ann
 from vladkit.collection.ranking import best, score_all
@@ -83,7 +84,9 @@ class Searching:
     def __init__(self, store: Store, describer: Describer) -> None:
         self._store = store
         self._describer = describer
-        self._ann: tuple[str, AnnIndex | None] = ("", None)  # for a state of the collection
+        # for a state of the collection:
+        self._ann: tuple[str, AnnIndex | None] = ("", None)
+        self._augmentation: tuple[str, Augmentation | None] = ("", None)
 
     # -- by vectors -------------------------------------------------------------------
 
@@ -96,6 +99,9 @@ class Searching:
         q, v, _ = query_qvD.shape
         blocks = self._store.vector_blocks(self._describer.dtype, self._describer.n_dimensions)
         picture_id_n, score_mn = score_all(query_qvD.reshape(q * v, -1), blocks)
+        augmentation = self.augmentation()
+        if augmentation is not None:
+            score_mn = augmentation.scores(picture_id_n, score_mn)
         score_qvn = score_mn.reshape(q, v, -1)
         score_qvn[:, 1:] *= _TURNED
         return picture_id_n, score_qvn.max(axis=1).round(6)
@@ -122,6 +128,13 @@ class Searching:
         if self._ann[0] != stamp or self._ann[1] is None:
             self._ann = stamp, open_ann(ann_path(self._store.path), stamp)
         return self._ann[1]
+
+    def augmentation(self) -> Augmentation | None:
+        """What `Collection.augment` made, if it is up to date."""
+        stamp = self._store.stamp()
+        if self._augmentation[0] != stamp:
+            self._augmentation = stamp, Augmentation.read(self._store)
+        return self._augmentation[1]
 
     def _likely(self, query_vD: Float32Array, top: int, ann: AnnIndex) -> list[Ranked]:
         """As `nearest` for one query: candidates of the index, scored by their stored vectors."""

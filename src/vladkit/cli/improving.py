@@ -1,4 +1,4 @@
-"""Commands that work on the vectors of a collection: whiten, build-ann."""
+"""Commands that work on the vectors of a collection: whiten, augment, build-ann."""
 
 from __future__ import annotations
 
@@ -50,6 +50,31 @@ def whiten(
             f"{output or file}: {before} dimensions became {dims}; "
             f"{after['pictures']} pictures, {after['bytes'] / 1e6:.1f} MB"
         )
+
+
+@app.command()
+def augment(
+    file: File,
+    neighbors: Annotated[
+        int, typer.Option("--neighbors", "-n", min=0, help="Nearest pictures; 0 takes it back.")
+    ] = 2,
+    alpha: Annotated[
+        float, typer.Option("--alpha", min=0, help="They count as their similarity to this power.")
+    ] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Let pictures be found through those that look like them, too."""
+    from vladkit.pipeline import Collection
+
+    with Collection.open(file) as collection:
+        collection.augment(neighbors, alpha=alpha)
+        n_all = len(collection)
+    if as_json:
+        print_json({"file": file, "pictures": n_all, "neighbors": neighbors})
+    elif neighbors:
+        say(f"{file}: {n_all} pictures joined with {neighbors} neighbours each")
+    else:
+        say(f"{file}: compared by their own vectors again")
 
 
 @app.command("build-ann")

@@ -214,10 +214,15 @@ class Store:
         rows = dict(self._rows("SELECT name, value FROM about WHERE name IN ('id', 'revision')"))
         return f"{json.loads(rows['id'])}:{rows['revision']}"
 
-    def arrays(self) -> dict[str, AnyArray]:
-        """The arrays of the codebook, by name."""
+    def arrays(self, pattern: str = "[^~]*") -> dict[str, AnyArray]:
+        """The arrays whose name fits a pattern (SQLite's GLOB); not those that begin with ``~``.
+
+        Those are large and derived from the vectors; they are read when they are needed.
+        """
         found: dict[str, AnyArray] = {}
-        for name, dtype, shape, data in self._rows("SELECT name, dtype, shape, data FROM array"):
+        sql = "SELECT name, dtype, shape, data FROM array WHERE name GLOB ?"
+        rows = self._rows(sql, pattern)
+        for name, dtype, shape, data in rows:
             try:
                 found[name] = np.frombuffer(data, np.dtype(dtype)).reshape(json.loads(shape))
             except (TypeError, ValueError) as error:
