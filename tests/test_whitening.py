@@ -125,9 +125,17 @@ class TestFit:
         holed = np.insert(vectors(20, 50), 0, 0, axis=0)
         with pytest.raises(ParameterError, match="have 19 axes"):
             Whitening(20).fit(holed)
-        twice = np.concatenate([vectors(20, 50)] * 2)
-        with pytest.raises(ParameterError, match="span 19 dimensions"):
-            Whitening(25).fit(twice)
+
+    @pytest.mark.parametrize("exponent", [0, 1])
+    def test_duplicates_leave_axes_of_zeros(self, exponent):
+        once = vectors(20, 50)
+        more = Whitening(25, exponent=exponent).fit(np.concatenate([once, once]))
+        short_nd = more.transform(once)
+        assert short_nd.shape == (20, 25)
+        assert not short_nd[:, 19:].any()
+        wanted = Whitening(19, exponent=exponent).fit(once).transform(once)
+        np.testing.assert_allclose(short_nd[:, :19], wanted, atol=2e-3)
+        Whitening.from_state(*more.to_state())
 
     def test_nothing_to_learn_from(self):
         for X in (np.zeros((5, 4)), np.ones((1, 4)), iter([]), np.ones((5, 4))):

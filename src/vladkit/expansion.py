@@ -67,8 +67,8 @@ def alpha_query_expansion(
     alpha : float, >= 0
         A neighbour of similarity s has weight ``max(s, 0) ^ alpha``, the query 1; 0 is
         `average_query_expansion`. The paper's 3 is for vectors of a network, whose matches are
-        at .7 and more. VLAD vectors match at .1 to .3, the cube of which is nothing
-        (docs/quality.md).
+        at .7 and more. VLAD vectors match at .03 to .22 (medians), the cube of which is
+        nothing (docs/quality.md).
 
     Returns
     -------

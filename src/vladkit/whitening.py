@@ -49,7 +49,8 @@ class Whitening(Estimator):
     ----------
     mean_ : (D,) float32
     components_ : (d, D) float32
-        Orthonormal rows; the sign is such that the largest value is positive.
+        Orthonormal rows, zeros where there is no variance; the sign is such that the largest value
+        is positive.
     explained_variance_ : (d,) float64
         Variance of the training vectors along each axis, falling.
     n_samples_ : int
@@ -64,7 +65,8 @@ class Whitening(Estimator):
     they were not.
 
     d axes need more than d vectors: n vectors less their mean span n - 1 dimensions at most, and
-    `fit` refuses more rather than fill up with axes of no variance. (Duplicates span less.) The
+    `fit` refuses more: they would mean nothing. Vectors that are the same span less, which is no
+    reason to fail; axes without variance are zeros then, and so is what they give. The
     last of n - 1 axes are chance, and no harm with exponent 0; but half as many as there are
     vectors did better on every set that was measured.
 
@@ -136,8 +138,8 @@ class Whitening(Estimator):
         Raises
         ------
         ParameterError
-            If there are not more vectors (without those all zero) than `n_components`, or they
-            span fewer dimensions, or a parameter is out of range.
+            If there are not more vectors (without those all zero) than `n_components`, or a
+            parameter is out of range.
         InputError
             If fewer than 2 vectors are not zero, or all are the same; ShapeError,
             NonFiniteError for blocks that are not real (n, D) or hold NaN or infinity.
@@ -163,18 +165,16 @@ class Whitening(Estimator):
                 f"n_components={most} at most, or fit on more vectors"
             )
         variance_d, component_dD = training.axes(d)
-        # what rounding leaves of an axis without variance
-        rank = int((variance_d > variance_d[0] * 1e-12).sum())
-        if rank == 0:
+        has_variance_d = variance_d > variance_d[0] * 1e-12  # what rounding leaves of none
+        if not has_variance_d.any():
             raise InputError(f"all {n} vectors are the same: there is no axis to find")
-        if rank < d and self.n_components is not None:
-            raise ParameterError(
-                f"n_components={d}, but the {n} vectors span {rank} dimensions (some are the "
-                f"same, or sums of others): n_components={rank} at most"
-            )
+        variance_d[~has_variance_d] = 0
+        component_dD[~has_variance_d] = 0
+        if self.n_components is None:
+            d = int(has_variance_d.sum())
         self.mean_ = training.mean_D.astype(np.float32)
-        self.components_ = component_dD[:rank]
-        self.explained_variance_ = variance_d[:rank]
+        self.components_ = component_dD[:d]
+        self.explained_variance_ = variance_d[:d]
         self.n_samples_ = training.n_seen
         self.n_features_in_ = D
         return self
@@ -214,7 +214,7 @@ class Whitening(Estimator):
         it. A view of which the axes say little stays short. Brought to unit length on its own, as
         by `transform`, its chance similarities would grow with it: on pictures that were
         themselves indexed (Holidays) turned views then push the right results out, mAP .72
-        instead of .86.
+        instead of .85.
 
         Raises
         ------
@@ -251,6 +251,7 @@ class Whitening(Estimator):
             )
         # relative to the strongest axis: the scale of all does not matter
         variance_d = self.explained_variance_ / self.explained_variance_[0]
+        variance_d[variance_d == 0] = 1  # an axis of zeros
         scale_d = (variance_d ** (-self.exponent / 2)).astype(np.float32)
         short_nd = np.empty((len(vector_nD), len(self.components_)), np.float32)
         length_n = np.empty(len(vector_nD), np.float32)
@@ -319,8 +320,8 @@ class Whitening(Estimator):
                 f"n_components={self.n_components}"
             )
         finite = all(np.isfinite(a).all() for a in (mean_D, component_dD, variance_d))
-        if not finite or not (variance_d > 0).all():
-            raise FileFormatError("a damaged whitening: values that are not finite, or variance 0")
+        if not finite or not d or variance_d[0] <= 0 or not (variance_d >= 0).all():
+            raise FileFormatError("a damaged whitening: values not finite, or negative variance")
         self.mean_, self.components_, self.explained_variance_ = mean_D, component_dD, variance_d
         self.n_samples_, self.n_features_in_ = n_samples, D
         return self
