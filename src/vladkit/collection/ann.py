@@ -248,6 +248,8 @@ def _trained(training_nD: Float32Array, n_cells: int, seed: int) -> Any:
         faiss.METRIC_INNER_PRODUCT,
     )
     index.cp.seed = seed % 2**31  # faiss takes an int
+    # 10 iterations from random vectors: a k-means++ start finds no more (a million vectors, 8 cells
+    # looked into: recall .933 both), though it does where cells are few, as in a codebook.
     index.cp.niter = 10
     index.cp.max_points_per_centroid = n
     index.cp.min_points_per_centroid = 1

@@ -50,8 +50,8 @@ def score_all(
 
     Notes
     -----
-    A million float16 vectors of 256 dimensions, 512 MB, in SQLite: 133 ms for 1 query,
-    142 for 4 on one core, of which reading takes 27 to 47 and widening about 65. One or two helper threads
+    A million float16 vectors of 256 dimensions, 512 MB, in SQLite: 133 ms for 1 query, 142 for 4,
+    on one core, of which reading takes 27 to 47 and widening about 65. One or two helper threads
     that widen and multiply while this one reads took as long (149 ms, 139 and 149 in the same run,
     while others used the two cores).
     """
