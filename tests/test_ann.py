@@ -228,7 +228,7 @@ class TestFile:
         bad = tmp_path / "bad"
         parts = [b"", b"x", b"x" * 500, b"\0" * 500]
         parts += [data[:100], data[: len(data) // 2], data[:-1], data[:-n_tail]]
-        parts += [data[1000:], data[-n_tail:], data[: -n_tail - 500] + data[-n_tail - 100 :]]
+        parts += [data[1000:], data[-n_tail:], data[: -n_tail - 200] + data[-n_tail - 100 :]]
         parts += [data[:-1] + b"?"]
         parts += [data[:-16] + b"\xff" * 8 + data[-8:], data[:-9] + b"\xff" + data[-8:]]
         for part in parts:

@@ -50,9 +50,10 @@ def score_all(
 
     Notes
     -----
-    A million float16 vectors of 256 dimensions, 512 MB: 90 ms for 1 query and 100 for 4 on one
-    core, of which widening is 65. Reading them from SQLite is another 30 to 40. Helper threads,
-    for reading or for products, gained nothing on two cores (149 ms without, 149 with two).
+    A million float16 vectors of 256 dimensions, 512 MB, in SQLite: 133 ms for 1 query, 142 for 4,
+    on one core, of which reading takes 27 to 47 and widening about 65. One or two helper threads
+    that widen and multiply while this one reads took as long (149 ms, 139 and 149 in the same run,
+    while others used the two cores).
     """
     q, n_dimensions = query_qD.shape
     # float16 is widened without its factor, which goes to the query: powers of 2 round nothing.
