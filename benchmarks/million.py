@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -45,6 +44,7 @@ import numpy as np
 from vladkit.axes import AnyArray, Float32Array, Int64Array
 from vladkit.collection.ann import build_ann, open_ann
 from vladkit.collection.ranking import score_all
+from vladkit.collection.store import PictureRow, Record, Store
 
 D = 256
 BLOCK_BYTES = 2**20
@@ -54,68 +54,40 @@ TOP = 10
 CANDIDATES = 100
 NOISE = 0.75
 
-# -- stored vectors: these three functions know how -----------------------------------------------
+# -- stored vectors -------------------------------------------------------------------------------
 
 
 def write_rows(path: Path, batches: Iterator[Float32Array]) -> tuple[int, float]:
-    """Store vectors with ids from 0; (how many, seconds without making them)."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA page_size = 16384")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(
-        "CREATE TABLE block (block_id INTEGER PRIMARY KEY, n INTEGER, picture_ids BLOB, data BLOB)"
-    )
-    step = BLOCK_BYTES // (2 * D)
+    """Store vectors as those of pictures that do not exist; (how many, seconds to store them)."""
     n, seconds = 0, 0.0
-    for vector_nD in batches:
-        begin = time.perf_counter()
-        for i in range(0, len(vector_nD), step):
-            half_nD = vector_nD[i : i + step].astype("<f2")
-            id_n = np.arange(n, n + len(half_nD))
-            row = (len(half_nD), id_n.tobytes(), half_nD.tobytes())
-            sql = "INSERT INTO block (n, picture_ids, data) VALUES (?, ?, ?)"
-            connection.execute(sql, row)
+    with Store.create(path) as store:
+        with store.writing():
+            source = store.add_source("/nowhere", "nowhere").source_id
+        for vector_nD in batches:
+            half_nD = vector_nD.astype("<f2")
+            begin = time.perf_counter()
+            with store.writing():
+                rows = [PictureRow(source, f"{i:08}.jpg", 1, 1) for i in range(n, n + len(half_nD))]
+                store.put([Record(row, half_D) for row, half_D in zip(rows, half_nD, strict=True)])
+            seconds += time.perf_counter() - begin
             n += len(half_nD)
-        seconds += time.perf_counter() - begin
-    begin = time.perf_counter()
-    connection.close()
+        begin = time.perf_counter()
     return n, seconds + time.perf_counter() - begin
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
-    connection.execute("PRAGMA mmap_size = 1073741824")
-    return connection
+def connect(path: Path) -> Store:
+    return Store.open(path, read_only=True)
 
 
-def read_blocks(connection: sqlite3.Connection) -> Iterator[tuple[Int64Array, AnyArray]]:
+def read_blocks(store: Store) -> Iterator[tuple[Int64Array, AnyArray]]:
     """All vectors, a block at a time."""
-    about = connection.execute("SELECT block_id, picture_ids FROM block ORDER BY block_id")
-    for block_id, ids in about.fetchall():
-        # `SELECT data` copies the blob twice: 38 ms for 512 MB, so 27.
-        with connection.blobopen("block", "data", block_id, readonly=True) as blob:
-            data = blob.read()
-        yield np.frombuffer(ids, "<i8"), np.frombuffer(data, "<f2").reshape(-1, D)
+    return store.vector_blocks(np.dtype("<f2"), D)
 
 
-def read_rows(connection: sqlite3.Connection, id_n: Int64Array) -> AnyArray:
-    """The vectors of some ids."""
-    step = BLOCK_BYTES // (2 * D)
-    vector_nD = np.empty((len(id_n), D), "<f2")
-    opened, blob = -1, None
-    for i in np.argsort(id_n).tolist():  # those of one block together
-        block, row = divmod(int(id_n[i]), step)
-        if blob is None or block != opened:
-            if blob is not None:
-                blob.close()
-            blob = connection.blobopen("block", "data", block + 1, readonly=True)
-            opened = block
-        blob.seek(row * 2 * D)
-        vector_nD[i] = np.frombuffer(blob.read(2 * D), "<f2")
-    if blob is not None:
-        blob.close()
-    return vector_nD
+def read_rows(store: Store, id_n: Int64Array) -> AnyArray:
+    """The vectors of some pictures."""
+    found = store.vectors(id_n.tolist(), np.dtype("<f2"), D)
+    return np.stack([found[i] for i in id_n.tolist()])
 
 
 # -- vectors --------------------------------------------------------------------------------------
@@ -148,7 +120,7 @@ def vectors(kind: str, n: int, seed: int) -> Iterator[Float32Array]:
 
 def queries(path: Path, n: int, seed: int) -> tuple[Int64Array, Float32Array]:
     rng = np.random.default_rng([seed, 1])
-    own_q = np.sort(rng.choice(n, QUERIES, replace=False))
+    own_q = np.sort(rng.choice(n, QUERIES, replace=False)) + 1  # ids begin with 1
     noise_qD = unit(rng.standard_normal((QUERIES, D), np.float32))
     stored_qD = read_rows(connect(path), own_q).astype(np.float32)
     return own_q, unit(stored_qD + NOISE * noise_qD)
@@ -165,14 +137,14 @@ def memory() -> tuple[float, float]:
     return most / 1024, own / 1024
 
 
-def exact(connection: sqlite3.Connection, query_qD: Float32Array) -> Int64Array:
+def exact(connection: Store, query_qD: Float32Array) -> Int64Array:
     id_n, score_qn = score_all(query_qD, read_blocks(connection))
     top_qr = np.argpartition(-score_qn, TOP, axis=1)[:, :TOP]
     order_qr = np.argsort(-np.take_along_axis(score_qn, top_qr, axis=1), axis=1)
     return id_n[np.take_along_axis(top_qr, order_qr, axis=1)]
 
 
-def approximate(connection: sqlite3.Connection, index, query_qD: Float32Array) -> Int64Array:  # type: ignore[no-untyped-def]
+def approximate(connection: Store, index, query_qD: Float32Array) -> Int64Array:  # type: ignore[no-untyped-def]
     candidate_qn, _ = index.search(query_qD, CANDIDATES)
     found = []
     for query_D, candidate_n in zip(query_qD, candidate_qn, strict=True):

@@ -306,7 +306,8 @@ class Store:
                 new.append((picture_id, vector_D))
             else:
                 changed[picture_id] = block_id, vector_D
-            self._put_features(picture_id, record.features)
+            if record.features is not None or block_id is not None:  # without vector, without these
+                self._put_features(picture_id, record.features)
         if new:
             ids = [i for i, _ in new]
             block_ids = self.blocks.append(ids, np.stack([v for _, v in new]))
