@@ -85,7 +85,7 @@ class TestRerank:
             dtype, d = np.dtype("f2"), 32 * 128
             rng = np.random.default_rng(0)
 
-            def noise(vector_nD):
+            def noise(_, vector_nD):
                 noise_nD = rng.normal(size=vector_nD.shape)
                 return (noise_nD / np.linalg.norm(noise_nD, axis=1, keepdims=True)).astype(dtype)
 
@@ -428,3 +428,90 @@ class TestAugment:
         done = run("augment", own, cwd=home)
         assert "15 pictures joined with 2 neighbours each" in done.stderr
         assert run("augment", own, "-n", 0, "--json", cwd=home).returncode == 0
+
+
+class TestAdapt:
+    @pytest.fixture
+    def summed(self, home, tmp_path):
+        with Collection.create(tmp_path / "c", n_clusters=16, keep_sums=True) as collection:
+            collection.add([home / "photos" / "brick.jpg", home / "photos" / "grass.jpg"])
+            collection.add([home / "photos"])
+        return tmp_path / "c"
+
+    def test_vectors_are_those_of_the_adapted_codebook(self, home, summed):
+        query = home / "photos" / "coffee.jpg"
+        with Collection.open(summed) as collection:
+            old = collection.vlad
+            before = collection.search(home / "query.png", 0)
+            features = {
+                row.path: extract(collection.extractor, collection.file_of(row))
+                for row in collection.pictures()
+            }
+            local = {
+                path: collection.recipe.local(collection.extractor, f)
+                for path, f in features.items()
+            }
+            collection.adapt()
+            assert collection.check() == []
+        wanted = old.adapt(old.aggregate(list(local.values())))
+        assert not np.allclose(wanted.centroids_, old.centroids_)
+        with Collection.open(summed) as collection:  # from the file
+            np.testing.assert_allclose(collection.vlad.centroids_, wanted.centroids_, atol=1e-6)
+            d, dtype = collection.n_dimensions, np.dtype("f2")
+            names = {row.picture_id: row.path for row in collection.pictures()}
+            for ids, vector_nD in collection._store.vector_blocks(dtype, d):
+                own = wanted.transform([local[names[i]] for i in ids.tolist()])
+                np.testing.assert_allclose(vector_nD, own, atol=2e-3)
+            hits = collection.search(query, 2)
+            assert hits[0].path.endswith("coffee.jpg")
+            assert hits[0].score == pytest.approx(1, abs=2e-3)
+            assert collection.search(home / "query.png", 0) != before
+
+    def test_more_can_be_added_and_it_can_be_done_again(self, home, summed):
+        with Collection.open(summed) as collection:
+            collection.adapt()
+            collection.add([home / "query.png"])
+            assert collection.search(home / "query.png", 1)[0].score == pytest.approx(1, abs=2e-3)
+            collection.adapt()
+            assert collection.search(home / "query.png", 1)[0].score == pytest.approx(1, abs=2e-3)
+            assert collection.check() == []
+
+    def test_a_failure_changes_nothing(self, summed):
+        before = summed.read_bytes()
+        with Collection.open(summed) as collection:
+            vlad = collection.vlad
+            collection._store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Store, "set_arrays", lambda *_: 1 / 0)
+                with pytest.raises(ZeroDivisionError):
+                    collection.adapt()
+            assert collection.vlad is vlad
+        assert summed.read_bytes() == before
+
+    def test_refusals(self, home, summed, own, tmp_path):
+        with Collection.open(own) as collection, pytest.raises(ParameterError, match="keep-sums"):
+            collection.adapt()
+        with Collection.open(summed) as collection:
+            collection.whiten(4)
+            with pytest.raises(ParameterError, match="adapt before"):
+                collection.adapt()
+        with pytest.raises(ParameterError, match="one vocabulary"):
+            Collection.create(tmp_path / "x", keep_sums=True, n_vocabularies=2)
+        assert not (tmp_path / "x").exists()
+
+    def test_damaged_sums_are_found(self, home, summed):
+        with Store.open(summed) as store, store.writing():
+            store.connection.execute("UPDATE aggregate SET residual = x'00' WHERE picture_id = 2")
+        with Collection.open(summed) as collection:
+            (problem,) = collection.check()
+            assert problem.text == "its sums have the wrong size"
+            collection.check(repair=True)
+            assert collection.check() == []
+            collection.add([home / "photos"])
+            collection.adapt()
+            assert len(collection) == 15
+
+    def test_command(self, home, tmp_path):
+        done = run("index", "photos", "-o", tmp_path / "c", "--keep-sums", cwd=home)
+        assert done.returncode == 0, done.stderr
+        assert "adapted to 15 pictures" in run("adapt", tmp_path / "c", cwd=home).stderr

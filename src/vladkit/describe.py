@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from vladkit.axes import AnyArray, Float32Array
+from vladkit.aggregates import Aggregate
+from vladkit.axes import AnyArray, Float32Array, FloatArray
 from vladkit.errors import NothingToIndexError
 from vladkit.estimators import VLAD
 from vladkit.features import Features
@@ -119,6 +120,31 @@ class Describer:
             vector_tD = self.whitening.transform(vector_tD)
         return vector_tD
 
+    def aggregates(
+        self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
+    ) -> Aggregate:
+        """Sums and counts of pictures, from which `vectors_of` makes their vectors."""
+        vlad = self._single()
+        vlad.set_params(method=method, n_jobs=n_jobs)
+        return vlad.aggregate(self._local(features, 0))
+
+    def vectors_of(self, aggregate: Aggregate) -> Float32Array:
+        """Vectors (t, D), as they are stored, of sums and counts."""
+        vector_tD: Float32Array = self._single().transform_aggregate(aggregate)
+        if self.whitening is not None:
+            vector_tD = self.whitening.transform(vector_tD)
+        return vector_tD
+
+    def sums_to(self) -> FloatArray:
+        """The centroids (k, f) that kept sums are residuals to, whatever has been adapted."""
+        vlad = self._single()
+        return vlad.centroids_ if vlad.label_centroids_ is None else vlad.label_centroids_
+
+    def _single(self) -> VLAD:
+        codebook = self.trained()
+        assert isinstance(codebook, VLAD), "sums are kept with one vocabulary only"
+        return codebook
+
     def query_vectors(self, features: Sequence[Features]) -> Float32Array:
         """Vectors (q, v, D) of query pictures: upright and, where that matters, turned.
 
@@ -138,6 +164,8 @@ class Describer:
         codebook = self.trained()
         for vlad in codebook.vlads_ if isinstance(codebook, MultiVLAD) else [codebook]:
             vlad.set_params(method=method, n_jobs=n_jobs)
-        batch = Ragged.from_list([self.recipe.local(self.extractor, f, turns) for f in features])
-        vector_tD: Float32Array = codebook.transform(batch)
+        vector_tD: Float32Array = codebook.transform(self._local(features, turns))
         return vector_tD
+
+    def _local(self, features: Sequence[Features], turns: int) -> Ragged:
+        return Ragged.from_list([self.recipe.local(self.extractor, f, turns) for f in features])

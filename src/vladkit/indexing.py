@@ -14,14 +14,14 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, TypeAlias
 
 import numpy as np
 
-from vladkit.axes import FloatArray
+from vladkit.axes import AnyArray, Float32Array, FloatArray
 from vladkit.codebook import Reservoir
 from vladkit.collection.store import KeptFeatures, PictureRow, Record, Store, file_of
 from vladkit.describe import Describer
@@ -260,7 +260,7 @@ class Indexing:
     ) -> None:
         recipe = self._describer.recipe
         usable = [f for _, f in batch if isinstance(f, Features)]
-        vectors = iter(self._describer.vectors(usable, fastest(), n_jobs=None) if usable else ())
+        described = iter(self._described(usable))
         records = []
         for task, features in batch:
             row = task.row(source_ids)
@@ -273,10 +273,28 @@ class Indexing:
             kept = None
             if recipe.keep_features:
                 kept = _kept(features.strongest(recipe.keep_features))
-            records.append(Record(row, next(vectors).astype(recipe.dtype), kept))
+            vector_D, sums = next(described)
+            records.append(Record(row, vector_D.astype(recipe.dtype), kept, sums))
             report.indexed += 1
         with self._store.writing():
             self._store.put(records)
+
+    def _described(
+        self, features: list[Features]
+    ) -> Iterator[tuple[Float32Array, tuple[AnyArray, AnyArray] | None]]:
+        """Vector, and where they are kept sums and counts, of each picture."""
+        if not features:
+            return
+        if not self._describer.recipe.keep_sums:
+            vector_tD = self._describer.vectors(features, fastest(), n_jobs=None)
+            yield from ((vector_D, None) for vector_D in vector_tD)
+            return
+        sums = self._describer.aggregates(features, fastest(), n_jobs=None)
+        vector_tD = self._describer.vectors_of(sums)
+        for vector_D, residual_kf, count_k in zip(
+            vector_tD, sums.residual_tkf, sums.count_tk, strict=True
+        ):
+            yield vector_D, (residual_kf, count_k)
 
 
 def _refuse_emptiness(report: AddReport) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
+from vladkit.aggregates import Aggregate
 from vladkit.augmentation import Augmentation
 from vladkit.axes import AnyArray, Float32Array, Int64Array
 from vladkit.collection.ann import AnnReport, build_ann
@@ -28,6 +29,7 @@ from vladkit.errors import (
     ParameterError,
     RecipeMismatchError,
 )
+from vladkit.estimators import VLAD
 from vladkit.evaluate import GroundTruth, Query, Scores, summarize
 from vladkit.extraction import Extraction, extract
 from vladkit.features import Extractor, Features
@@ -338,6 +340,67 @@ class Collection:
         """
         self._store.copy(target)
 
+    def adapt(self, *, progress: Progress | None = None) -> None:
+        """Move the centroids to the means of what all pictures have in their cells.
+
+        For a collection that has grown by pictures of another kind than those that its codebook
+        was learned from. No picture is opened: all vectors are made anew from kept sums
+        (``keep_sums``).
+
+        Parameters
+        ----------
+        progress : callable or None
+            See `Progress`; its step is "adapt".
+
+        Raises
+        ------
+        ParameterError
+            If no sums are kept, or the vectors are whitened: adapt first.
+        NothingToIndexError
+            If the collection is empty.
+        StorageError
+            If the file cannot be written; it is then as before.
+
+        References
+        ----------
+        Arandjelović, Zisserman, "All about VLAD", CVPR 2013, section 3.2.
+        """
+        describer, dtype, d = self._describer, self._describer.dtype, self.n_dimensions
+        if not self.recipe.keep_sums:
+            raise ParameterError(
+                f"{self._store.path} keeps no sums: index into another file with --keep-sums"
+            )
+        if describer.whitening is not None:
+            raise ParameterError(f"{self._store.path} is whitened: adapt before that")
+        vlad = describer.trained()
+        assert isinstance(vlad, VLAD)
+        sums_to_kf = describer.sums_to()
+
+        def aggregate(ids: Int64Array) -> Aggregate:
+            sums = self._store.sums(ids.tolist())
+            if missing := [i for i in ids.tolist() if i not in sums]:
+                raise FileFormatError(
+                    f"{self._store.path}: picture {missing[0]} has no sums: run vladkit check"
+                )
+            residual_tkf = np.stack([sums[i][0] for i in ids.tolist()])
+            return Aggregate(residual_tkf, np.stack([sums[i][1] for i in ids.tolist()]), sums_to_kf)
+
+        def change(ids: Int64Array, _: AnyArray) -> AnyArray:
+            return describer.vectors_of(aggregate(ids)).astype(dtype)
+
+        step = None if progress is None else partial(progress, "adapt")
+        try:
+            with self._store.writing():
+                ids = [i for i, _ in self._store.vector_blocks(dtype, d)]
+                describer.vlad = vlad.adapt(aggregate(each) for each in ids)
+                self._store.rewrite(dtype, d, change, step)
+                about, arrays = describer.codebook_state()
+                self._store.set_about(**about)
+                self._store.set_arrays(arrays)
+        except BaseException:
+            describer.vlad = vlad
+            raise
+
     def check_whitening(self, n_components: int) -> None:
         """Raise what `whiten` would refuse from the start."""
         if self._describer.whitening is not None:
@@ -395,7 +458,7 @@ class Collection:
         with self._store.writing():
             whitening.fit(vector_nD for _, vector_nD in self._store.vector_blocks(dtype, d))
 
-            def change(vector_nD: AnyArray) -> AnyArray:
+            def change(_: Int64Array, vector_nD: AnyArray) -> AnyArray:
                 short_nd: AnyArray = whitening.transform(vector_nD)
                 return short_nd.astype(dtype)
 

@@ -65,6 +65,9 @@ class Recipe:
         Of stored vectors.
     keep_features : int
         Strongest features of each picture that are kept in the file for re-ranking; 0 keeps none.
+    keep_sums : bool
+        Keep each picture's sums and counts (k, f), so that the codebook can be adapted to the
+        pictures later.
     """
 
     features: str = "sift"
@@ -81,6 +84,7 @@ class Recipe:
     seed: int = 0
     dtype: str = "float16"
     keep_features: int = 1000
+    keep_sums: bool = False
 
     @classmethod
     def make(cls, given: dict[str, Any]) -> Self:
@@ -114,6 +118,10 @@ class Recipe:
                 f"norm={','.join(recipe.norm)!r}: pictures are compared by cosine, so the last "
                 "step has to be l2"
             )
+        if not isinstance(recipe.keep_sums, bool):
+            raise ParameterError(f"keep_sums={recipe.keep_sums!r}, wanted True or False")
+        if recipe.keep_sums and recipe.n_vocabularies > 1:
+            raise ParameterError("keep_sums goes with one vocabulary: n_vocabularies=1")
         if recipe.dtype not in ("float16", "float32"):
             raise ParameterError(f"dtype={recipe.dtype!r}: use 'float16' or 'float32'")
         return recipe

@@ -75,6 +75,13 @@ def index(
         int | None,
         _option("--keep-features", "Features of a picture kept for --rerank.", "keep_features"),
     ] = None,
+    keep_sums: Annotated[
+        bool | None, typer.Option("--keep-sums", help="Keep sums, for vladkit adapt.")
+    ] = None,
+    n_vocabularies: Annotated[
+        int | None,
+        _option("--n-vocabularies", "Codebooks, one after the other.", "n_vocabularies"),
+    ] = None,
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -99,6 +106,8 @@ def index(
         "seed": seed,
         "dtype": dtype,
         "keep_features": keep_features,
+        "keep_sums": keep_sums,
+        "n_vocabularies": n_vocabularies,
     }
     recipe = {name: value for name, value in given.items() if value is not None}
     Recipe.make(recipe)

@@ -1,4 +1,4 @@
-"""Commands that work on the vectors of a collection: whiten, augment, build-ann."""
+"""Commands that work on the vectors of a collection: whiten, augment, adapt, build-ann."""
 
 from __future__ import annotations
 
@@ -75,6 +75,21 @@ def augment(
         say(f"{file}: {n_all} pictures joined with {neighbors} neighbours each")
     else:
         say(f"{file}: compared by their own vectors again")
+
+
+@app.command()
+def adapt(file: File, as_json: Json = False) -> None:
+    """Fit the codebook to the pictures that are in by now; needs --keep-sums."""
+    from vladkit.cli.progress import progress_bar
+    from vladkit.pipeline import Collection
+
+    with Collection.open(file) as collection, progress_bar() as progress:
+        collection.adapt(progress=progress)
+        n_all = len(collection)
+    if as_json:
+        print_json({"file": file, "pictures": n_all})
+    else:
+        say(f"{file}: codebook adapted to {n_all} pictures")
 
 
 @app.command("build-ann")

@@ -15,6 +15,7 @@ _TITLES = {
     "index": "indexing",
     "queries": "queries",
     "check": "checking",
+    "adapt": "adapting",
     "whiten": "whitening",
 }
 

@@ -151,13 +151,14 @@ class Blocks:
         self,
         dtype: np.dtype[Any],
         d: int,
-        change: Callable[[AnyArray], AnyArray] = lambda vector_nD: vector_nD,
+        change: Callable[[Int64Array, AnyArray], AnyArray] = lambda _, vector_nD: vector_nD,
         from_block: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Pass the vectors from one block on through `change`, (n, D) to (n, D'), a block a time.
+        """Pass the vectors from one block on through `change`, a block a time.
 
-        What comes out goes to new blocks behind the last, full ones; then the old ones go.
+        It takes picture ids (n,) and vectors (n, D), and gives vectors (n, D'). These go to new
+        blocks behind the last, full ones; then the old ones go.
         """
         old = self._connection.execute(
             "SELECT block_id FROM block WHERE block_id >= ? ORDER BY block_id", (from_block,)
@@ -170,7 +171,7 @@ class Blocks:
         )
         for done, (block_id,) in enumerate(old, start=1):
             id_n, vector_nD = self._arrays(block_id, *self._raw(block_id), dtype, d)
-            block_ids = self.append(id_n.tolist(), change(vector_nD))
+            block_ids = self.append(id_n.tolist(), change(id_n, vector_nD))
             self._connection.executemany(
                 "UPDATE picture SET block_id = ? WHERE picture_id = ?",
                 list(zip(block_ids, id_n.tolist(), strict=True)),

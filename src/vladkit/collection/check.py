@@ -46,7 +46,7 @@ def check(
 
     Pages as SQLite checks them; references between tables; that each picture is either skipped
     or has one vector, of the right size, finite and of unit length, and each vector a picture;
-    sizes and finiteness of kept features.
+    sizes and finiteness of kept features and sums.
 
     Parameters
     ----------
@@ -107,6 +107,7 @@ def _findings(
     for i in np.flatnonzero((skipped_n == 0) & ~seen_n).tolist():
         yield _about_picture(store, picture_id_n[i], "has no vector")
     yield from _features(store)
+    yield from _sums(store)
 
 
 def _references(store: Store) -> Iterator[_Finding]:
@@ -117,8 +118,7 @@ def _references(store: Store) -> Iterator[_Finding]:
             if table == "picture":
                 store.delete([row_id])
             else:
-                sql = "DELETE FROM feature WHERE picture_id = ?"
-                store.connection.execute(sql, (row_id,))
+                store.connection.execute(f"DELETE FROM {table} WHERE picture_id = ?", (row_id,))
 
         yield Problem(f"row {row_id} of {table} belongs to no {parent}"), mend
 
@@ -184,6 +184,19 @@ def _features(store: Store) -> Iterator[_Finding]:
                 store.connection.execute(sql, (picture_id,))
 
             yield Problem(f"its features {wrong}", _path(store, picture_id)), drop
+
+
+def _sums(store: Store) -> Iterator[_Finding]:
+    cursor = store.connection.execute("SELECT picture_id FROM aggregate ORDER BY picture_id")
+    for (picture_id,) in cursor.fetchall():
+        try:
+            residual_kf, _ = store.sums([picture_id])[picture_id]
+            wrong = None if np.isfinite(residual_kf).all() else "are not finite"
+        except FileFormatError:
+            wrong = "have the wrong size"
+        if wrong:
+            # not to be had again without its vector
+            yield _about_picture(store, picture_id, f"its sums {wrong}")
 
 
 def _about_picture(store: Store, picture_id: int, what: str) -> _Finding:

@@ -75,6 +75,13 @@ CREATE TABLE feature(          -- a picture's strongest local features, for re-r
     geometry BLOB NOT NULL      -- (n, 5) little-endian float32: x, y, size (px), angle, score
 ) STRICT
 """,
+    """
+CREATE TABLE aggregate (        -- a picture's sums, for adapting the codebook
+    picture_id INTEGER PRIMARY KEY REFERENCES picture ON DELETE CASCADE,
+    residual BLOB NOT NULL,     -- (k, f) little-endian float32
+    count BLOB NOT NULL         -- (k,) little-endian int32
+) STRICT
+""",
 )
 
 

@@ -79,6 +79,7 @@ class Record:
     row: PictureRow
     vector_D: AnyArray | None = None
     features: KeptFeatures | None = None
+    sums: tuple[AnyArray, AnyArray] | None = None  # residual_kf float32, count_k int32
 
 
 class Store:
@@ -306,8 +307,11 @@ class Store:
                 new.append((picture_id, vector_D))
             else:
                 changed[picture_id] = block_id, vector_D
-            if record.features is not None or block_id is not None:  # without vector, without these
+            if (
+                vector_D is not None or block_id is not None
+            ):  # else there is nothing, and was nothing
                 self._put_features(picture_id, record.features)
+                self._put_sums(picture_id, record.sums)
         if new:
             ids = [i for i, _ in new]
             block_ids = self.blocks.append(ids, np.stack([v for _, v in new]))
@@ -337,16 +341,18 @@ class Store:
             "UPDATE picture SET block_id = NULL, skipped = ?, transient = 1 WHERE picture_id = ?",
             (reason, picture_id),
         )
+        self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (picture_id,))
+        self.connection.execute("DELETE FROM aggregate WHERE picture_id = ?", (picture_id,))
         self.changed = True
 
     def rewrite(
         self,
         dtype: np.dtype[Any],
         n_dimensions: int,
-        change: Callable[[AnyArray], AnyArray],
+        change: Callable[[Int64Array, AnyArray], AnyArray],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Pass all vectors through `change`, (n, D) to (n, D'); within `writing`."""
+        """Pass all vectors through ``change(picture_id_n, vector_nD)``; within `writing`."""
         self.blocks.rewrite(dtype, n_dimensions, change, progress=progress)
         self.changed = True
 
@@ -465,6 +471,37 @@ class Store:
                     f"run vladkit check {self.path} --repair"
                 ) from error
             found[int(picture_id)] = KeptFeatures(descriptor_lf, geometry_l5)
+        return found
+
+    # -- sums -------------------------------------------------------------------------
+
+    def _put_sums(self, picture_id: int, sums: tuple[AnyArray, AnyArray] | None) -> None:
+        if sums is None:
+            self.connection.execute("DELETE FROM aggregate WHERE picture_id = ?", (picture_id,))
+            return
+        residual_kf, count_k = sums
+        row = picture_id, residual_kf.astype("<f4").tobytes(), count_k.astype("<i4").tobytes()
+        self.connection.execute("INSERT OR REPLACE INTO aggregate VALUES (?, ?, ?)", row)
+
+    def sums(self, picture_ids: Sequence[int]) -> dict[int, tuple[AnyArray, AnyArray]]:
+        """(residual_kf float32, count_k int32) of some pictures, by id; others are left out.
+
+        Raises
+        ------
+        FileFormatError
+            If their sizes do not fit.
+        """
+        found = {}
+        rows = self._in_chunks("SELECT * FROM aggregate WHERE picture_id IN ({})", picture_ids)
+        for picture_id, residual, count in rows:
+            count_k = np.frombuffer(count, "<i4")
+            if not len(count_k) or len(residual) % (4 * len(count_k)):
+                raise FileFormatError(
+                    f"{self.path}: the sums of picture {picture_id} are damaged: "
+                    f"run vladkit check {self.path} --repair"
+                )
+            residual_kf = np.frombuffer(residual, "<f4").reshape(len(count_k), -1)
+            found[int(picture_id)] = residual_kf, count_k
         return found
 
 
