@@ -2,8 +2,8 @@
 
     python benchmarks/faults.py [--kills 50] [--seed 0] [--pictures 120]
 
-Made-up pictures in a temporary folder. In turn index, add, remove and compact are killed with
-SIGKILL after a random time, while another process searches the file in a loop. After each kill
+Made-up pictures in a temporary folder. In turn index, remove, add and compact are killed with
+SIGKILL after a random time (from .4 of what they take undisturbed on), while another process searches the file in a loop. After each kill
 
 - `check` must find nothing,
 - each picture that a reader had seen must be there with the same vector (unless it was being
@@ -137,7 +137,7 @@ class Kills:
         arguments, may_go = self.operation(kind)
         before = vectors(self.file)
         process = vladkit(*arguments)
-        delay = self.rng.uniform(0, self.longest[kind])
+        delay = self.rng.uniform(0.4, 1.0) * self.longest[kind]  # before, it is still starting
         deadline = time.monotonic() + delay
         seen: dict[str, bytes] = {}
         while time.monotonic() < deadline and process.poll() is None:
@@ -184,7 +184,7 @@ def kills(home: Path, n: int, n_pictures: int, rng: random.Random) -> None:
     )
     try:
         for i in range(n):
-            kind = ("index", "add", "remove", "compact")[i % 4] if i >= 4 else "index"
+            kind = ("index", "remove", "add", "compact")[i % 4] if i >= 4 else "index"
             if kind != "index" and not vectors(run.file):
                 kind = "index"
             print(f"{i + 1:3} {run.kill(kind)}", flush=True)
