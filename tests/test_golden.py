@@ -394,6 +394,11 @@ class TestCosine:
         ]
         np.testing.assert_allclose(vlad.transform(longer), vlad.transform(images), atol=1e-4)
 
+    @pytest.mark.parametrize("residual", ["plain", "unit"])
+    def test_no_images_at_all(self, residual):
+        vlad = VLAD.from_centroids(C, metric="cosine", residual=residual)
+        assert vlad.transform(Ragged(np.empty((0, 2)), [0])).shape == (0, 8)
+
     def test_in_blocks_as_at_once(self, monkeypatch):
         rng = np.random.default_rng(0)
         images = [rng.normal(size=(n, 5)) for n in (50, 0, 40, 3, 0)]

@@ -373,7 +373,7 @@ class VLAD(Estimator):
 
     def _vectors(self, batch: Ragged) -> FloatArray:
         self._check_fitted()
-        residual_tkf, count_tk = self._sums(batch, self.centroids_)
+        residual_tkf, count_tk = self._sums(batch, self._label_centroids(), self.centroids_)
         return self._finish(residual_tkf, count_tk)
 
     def aggregate(self, X: Any) -> Aggregate:
@@ -386,7 +386,7 @@ class VLAD(Estimator):
         self._check_fitted()
         self._check_can_move()
         label_kf = self._label_centroids()
-        residual_tkf, count_tk = self._sums(as_ragged(X), label_kf)
+        residual_tkf, count_tk = self._sums(as_ragged(X), label_kf, label_kf)
         return Aggregate(residual_tkf, count_tk, label_kf)
 
     def transform_aggregate(self, aggregate: Aggregate) -> Any:
@@ -458,9 +458,10 @@ class VLAD(Estimator):
         # of unit length, the nearest centroid is the one of largest cosine
         return unit_rows(label_kf) if self.metric == "cosine" else label_kf
 
-    def _sums(self, batch: Ragged, to_kf: FloatArray) -> tuple[FloatArray, AnyArray]:
-        """Sums of residuals to the centroids `to_kf`, and counts."""
-        label_kf = self._label_centroids()
+    def _sums(
+        self, batch: Ragged, label_kf: FloatArray, to_kf: FloatArray
+    ) -> tuple[FloatArray, AnyArray]:
+        """Sums of residuals to the centroids `to_kf`, and counts; labels by `label_kf`."""
         part = [self._sums_of(some, label_kf, to_kf) for some in self._prepared(batch)]
         if len(part) == 1:
             return part[0]
@@ -486,7 +487,7 @@ class VLAD(Estimator):
 
     def _prepared(self, batch: Ragged) -> Iterator[Ragged]:
         """The batch; for cosine some images at a time, with descriptors of unit length."""
-        if self.metric != "cosine":
+        if self.metric != "cosine" or not len(batch):
             yield batch
             return
         batch.check_finite()

@@ -162,8 +162,8 @@ def _intra(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
 
 
 def _l2(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
-    t = len(residual_tkf)
-    length_t = np.linalg.norm(residual_tkf.reshape(t, -1), axis=1)
+    t, k, f = residual_tkf.shape
+    length_t = np.linalg.norm(residual_tkf.reshape(t, k * f), axis=1)
     residual_tkf /= np.maximum(length_t, _EPSILON).reshape(t, 1, 1)
 
 
