@@ -11,20 +11,40 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vladkit.encoding import encode, segment_sum
     from vladkit.estimators import VLAD
+    from vladkit.matching import Matches, match
     from vladkit.pipeline import Collection, Hit
     from vladkit.ragged import Ragged
+    from vladkit.verification import Verification, verify, verify_all
 
-__all__ = ["VLAD", "Collection", "Hit", "Ragged", "__version__", "encode", "segment_sum"]
+__all__ = [
+    "VLAD",
+    "Collection",
+    "Hit",
+    "Matches",
+    "Ragged",
+    "Verification",
+    "__version__",
+    "encode",
+    "match",
+    "segment_sum",
+    "verify",
+    "verify_all",
+]
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Collection": "vladkit.pipeline",
     "Hit": "vladkit.pipeline",
+    "Matches": "vladkit.matching",
     "Ragged": "vladkit.ragged",
     "VLAD": "vladkit.estimators",
+    "Verification": "vladkit.verification",
     "encode": "vladkit.encoding",
+    "match": "vladkit.matching",
     "segment_sum": "vladkit.encoding",
+    "verify": "vladkit.verification",
+    "verify_all": "vladkit.verification",
 }
 
 
