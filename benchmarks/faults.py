@@ -3,7 +3,8 @@
     python benchmarks/faults.py [--kills 50] [--seed 0] [--pictures 120]
 
 Made-up pictures in a temporary folder. In turn index, remove, add and compact are killed with
-SIGKILL after a random time (from .4 of what they take undisturbed on), while another process searches the file in a loop. After each kill
+SIGKILL after a random time (from .4 of what they take undisturbed on), while another process
+searches the file in a loop. After each kill
 
 - `check` must find nothing,
 - each picture that a reader had seen must be there with the same vector (unless it was being

@@ -12,13 +12,11 @@ if TYPE_CHECKING:
     from vladkit.aggregates import Aggregate
     from vladkit.encoding import encode, segment_sum
     from vladkit.estimators import VLAD
-    from vladkit.expansion import (
-        alpha_query_expansion,
-        augment_database,
-        average_query_expansion,
-    )
+    from vladkit.expansion import alpha_query_expansion, augment_database, average_query_expansion
+    from vladkit.matching import Matches, match
     from vladkit.pipeline import Collection, Hit
     from vladkit.ragged import Ragged
+    from vladkit.verification import Verification, verify, verify_all
     from vladkit.vocabularies import MultiVLAD
     from vladkit.whitening import Whitening
 
@@ -27,15 +25,20 @@ __all__ = [
     "Aggregate",
     "Collection",
     "Hit",
+    "Matches",
     "MultiVLAD",
     "Ragged",
+    "Verification",
     "Whitening",
     "__version__",
     "alpha_query_expansion",
     "augment_database",
     "average_query_expansion",
     "encode",
+    "match",
     "segment_sum",
+    "verify",
+    "verify_all",
 ]
 
 __version__ = "0.1.0"
@@ -44,15 +47,20 @@ _HOME = {
     "Aggregate": "vladkit.aggregates",
     "Collection": "vladkit.pipeline",
     "Hit": "vladkit.pipeline",
+    "Matches": "vladkit.matching",
     "MultiVLAD": "vladkit.vocabularies",
     "Ragged": "vladkit.ragged",
     "VLAD": "vladkit.estimators",
+    "Verification": "vladkit.verification",
     "Whitening": "vladkit.whitening",
     "alpha_query_expansion": "vladkit.expansion",
     "augment_database": "vladkit.expansion",
     "average_query_expansion": "vladkit.expansion",
     "encode": "vladkit.encoding",
+    "match": "vladkit.matching",
     "segment_sum": "vladkit.encoding",
+    "verify": "vladkit.verification",
+    "verify_all": "vladkit.verification",
 }
 
 

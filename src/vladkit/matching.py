@@ -88,8 +88,8 @@ def match(
     Notes
     -----
     A blocked product, about 2 l l f operations; memory for 2 MB of scores whatever the sizes.
-    Distances come from ``|a|^2 - 2 (a.b - |b|^2 / 2)``, good to about 1e-3 for unit descriptors:
-    two that are equal have a ratio near 0, not exactly 0.
+    Distances come from ``|a|^2 - 2 a.b + |b|^2`` in float32, good to about 1e-3 for unit
+    descriptors: two that are equal have a ratio near 0, not exactly 0.
 
     References
     ----------
@@ -110,7 +110,7 @@ def match(
             "of one f, made by one extractor"
         )
     _check_ratio(ratio)
-    return _match(_with_ones(query_lf), _with_halves(other_lf), ratio, mutual)
+    return _match(_as_query(query_lf), _as_other(other_lf), ratio, mutual)
 
 
 def match_all(
@@ -176,13 +176,11 @@ class Matcher:
         self._metric = metric
         self._ratio = ratio
         self._mutual = mutual
-        self._query_lf = _with_ones(metric(query_lf))
+        self._query_lf = _as_query(metric(query_lf))
 
     def match(self, other_lf: AnyArray) -> Matches:
         """Matches with one picture, given its descriptors as stored."""
-        return _match(
-            self._query_lf, _with_halves(self._metric(other_lf)), self._ratio, self._mutual
-        )
+        return _match(self._query_lf, _as_other(self._metric(other_lf)), self._ratio, self._mutual)
 
 
 def _check_ratio(ratio: float) -> None:
@@ -190,17 +188,21 @@ def _check_ratio(ratio: float) -> None:
         raise ParameterError(f"ratio={ratio!r}: give a number above 0, at most 1")
 
 
-# A column of ones times one of -|b|^2 / 2 makes the product itself the order of L2 distances. It
-# costs less than another pass over the scores.
+# Two more columns make the product itself minus half the squared distance. They cost less than
+# another pass over the scores.
 
 
-def _with_ones(query_lf: Float32Array) -> Float32Array:
-    return np.hstack([query_lf, np.ones((len(query_lf), 1), np.float32)])
+def _as_query(query_lf: Float32Array) -> Float32Array:
+    """(l, g), g = f + 2: the descriptors, minus half their squared lengths, and 1."""
+    half_l = np.einsum("lf,lf->l", query_lf, query_lf) * np.float32(-0.5)
+    return np.hstack([query_lf, half_l[:, None], np.ones((len(query_lf), 1), np.float32)])
 
 
-def _with_halves(other_lf: Float32Array) -> Float32Array:
-    half_l = np.einsum("lf,lf->l", other_lf, other_lf) * np.float32(-0.5)
-    return np.hstack([other_lf, half_l[:, None]])
+def _as_other(other_lf: Float32Array) -> Float32Array:
+    """(l, g), as `_as_query` with the last two columns swapped."""
+    query_lg = _as_query(other_lf)
+    query_lg[:, -2:] = query_lg[:, :-3:-1].copy()
+    return query_lg
 
 
 def _match(query_lg: Float32Array, other_lg: Float32Array, ratio: float, mutual: bool) -> Matches:
@@ -227,11 +229,10 @@ def _match(query_lg: Float32Array, other_lg: Float32Array, ratio: float, mutual:
             score_bl[row_b, nearest_b] = -np.inf
             second_l[rows] = score_bl.max(axis=1)
     keep_l = first_l >= best_of_other[nearest_l] if mutual else np.ones(n_query, bool)
-    return _tested(query_lg, nearest_l, first_l, second_l, keep_l, ratio)
+    return _tested(nearest_l, first_l, second_l, keep_l, ratio)
 
 
 def _tested(
-    query_lg: Float32Array,
     nearest_l: IntArray,
     first_l: Float32Array,
     second_l: Float32Array,
@@ -240,11 +241,11 @@ def _tested(
 ) -> Matches:
     """Those of `keep_l` that pass the ratio test, one to one, the clearest first."""
     query_m = np.flatnonzero(keep_l)
-    kept_mg = query_lg[query_m]
-    square_m = np.einsum("mg,mg->m", kept_mg, kept_mg) - 1  # without the column of ones
-    near_m = np.maximum(square_m - 2 * first_l[query_m], 0)
-    far_m = square_m - 2 * second_l[query_m]  # infinite where there is no second
-    ratio_m = np.sqrt(near_m / np.maximum(far_m, np.maximum(near_m, np.finfo(np.float32).tiny)))
+    near_m = np.maximum(-2 * first_l[query_m], 0)
+    far_m = -2 * second_l[query_m]  # infinite where there is no second
+    ratio_m = np.ones(len(query_m), np.float32)  # ties, also of two at distance 0
+    np.divide(near_m, far_m, out=ratio_m, where=near_m < far_m)
+    np.sqrt(ratio_m, out=ratio_m)
     order_m = np.argsort(ratio_m, kind="stable")
     order_m = order_m[ratio_m[order_m] < ratio]
     other_m = nearest_l[query_m[order_m]]

@@ -22,6 +22,7 @@ from vladkit.workers import for_each, resolve_n_jobs
 
 __all__ = ["MIN_INLIERS", "Model", "Verification", "rescore", "verify", "verify_all"]
 
+Complex128Array: TypeAlias = npt.NDArray[np.complex128]
 Model: TypeAlias = Literal["homography", "fundamental"]
 
 MIN_INLIERS: Final = 8
@@ -41,6 +42,7 @@ _ROUGHLY: Final = 40.0
 _SIZE_FACTOR: Final = 2.0
 _ANGLE: Final = 45.0
 _HYPOTHESES: Final = 150
+_REFINEMENTS: Final = 2
 
 _MAX_SCALE: Final = 16.0
 _MAX_STRETCH: Final = 6.0
@@ -258,7 +260,7 @@ class _Frame:
     def xy(self, row_m: IntArray) -> npt.NDArray[np.float64]:
         return np.asarray((self._features.xy_l2[row_m] - self._centre_2) / self._unit, np.float64)
 
-    def region(self, row_m: IntArray) -> npt.NDArray[np.complex128]:
+    def region(self, row_m: IntArray) -> Complex128Array:
         """Size and direction as one complex number each."""
         size_m = np.maximum(self._features.size_l[row_m].astype(np.float64) / self._unit, 1e-3)
         radian_m = np.deg2rad(self._features.angle_l[row_m].astype(np.float64))
@@ -297,9 +299,11 @@ def _most_agreed(
     if not len(query_m):
         return np.zeros(0, bool), 1.0
     a_m2, b_m2 = query.xy(query_m), other.xy(other_m)
-    turn_m = other.region(other_m) / query.region(query_m)
+    with np.errstate(invalid="ignore", over="ignore"):
+        turn_m = other.region(other_m) / query.region(query_m)
+    turn_m[~np.isfinite(turn_m) | (turn_m == 0)] = 1  # a feature without a size or direction
     turn_h = turn_m[:_HYPOTHESES]
-    a_m, b_m = a_m2 @ (1, 1j), b_m2 @ (1, 1j)
+    a_m, b_m = a_m2.view(np.complex128)[:, 0], b_m2.view(np.complex128)[:, 0]
     # b is turn * a + shift. As products of (h, 4) by (4, m): errors in x and in y.
     shift_h = b_m[: len(turn_h)] - turn_h * a_m[: len(turn_h)]
     one_h, one_m = np.ones(len(turn_h)), np.ones(len(a_m))
@@ -318,8 +322,33 @@ def _most_agreed(
     agree_hm &= cosine_hm > math.cos(math.radians(_ANGLE))
     log_m = np.log(scale_m).astype(np.float32)
     agree_hm &= np.abs(log_m[: len(turn_h), None] - log_m) < math.log(_SIZE_FACTOR)
-    best = int(agree_hm.sum(axis=1).argmax())
-    return agree_hm[best], float(scale_h[best])
+    agree_m = agree_hm[int(agree_hm.sum(axis=1).argmax())]
+    # One feature's direction and size are noisy, all of those that agree say it better.
+    scale = 1.0
+    for _ in range(_REFINEMENTS):
+        predicted_m, turn = _refined(a_m, b_m, agree_m)
+        scale = abs(turn)
+        if not 1 / _MAX_SCALE < scale < _MAX_SCALE:
+            return np.zeros(len(a_m), bool), 1.0
+        agree_m = np.abs(predicted_m - b_m) < _ROUGHLY * min(scale, 1)
+        agree_m &= (direction_m * np.conj(turn)).real > scale * math.cos(math.radians(_ANGLE))
+        agree_m &= np.abs(log_m - math.log(scale)) < math.log(_SIZE_FACTOR)
+        if not agree_m.any():
+            return agree_m, 1.0
+    return agree_m, scale
+
+
+def _refined(
+    a_m: Complex128Array, b_m: Complex128Array, agree_m: npt.NDArray[np.bool_]
+) -> tuple[Complex128Array, complex]:
+    """Where points go by least squares over those that agree, and the similarity among it.
+
+    By an affinity, ``b = turn a + skew conj(a) + shift``, from six points on.
+    """
+    column_m3 = np.stack([a_m, np.ones_like(a_m), np.conj(a_m)], axis=1)
+    column_mc = column_m3 if agree_m.sum() >= 6 else column_m3[:, :2]
+    solution_c = np.linalg.lstsq(column_mc[agree_m], b_m[agree_m], rcond=None)[0]
+    return column_mc @ solution_c, complex(solution_c[0])
 
 
 def _product(columns: list[Any], points_cm: Float32Array) -> Float32Array:
