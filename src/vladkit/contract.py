@@ -73,7 +73,7 @@ class Estimator:
     # -- what transform gives ---------------------------------------------------------
 
     @property
-    def _n_features_out(self) -> int:
+    def n_features_out(self) -> int:
         raise NotImplementedError
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -89,7 +89,7 @@ class Estimator:
         """Names of the outputs, as scikit-learn names them: vlad0, vlad1, ..."""
         self._check_fitted()
         prefix = type(self).__name__.lower()
-        return np.array([f"{prefix}{i}" for i in range(self._n_features_out)], dtype=object)
+        return np.array([f"{prefix}{i}" for i in range(self.n_features_out)], dtype=object)
 
     def set_output(self, *, transform: str | None = None) -> Self:
         """Container of what `transform` returns: "default" (NumPy), "pandas" or "polars"."""

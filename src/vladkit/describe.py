@@ -104,7 +104,7 @@ class Describer:
         """D, of a stored vector."""
         if self.whitening is not None:
             return len(self.whitening.components_)
-        return self.trained()._n_features_out
+        return self.trained().n_features_out
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -530,7 +530,7 @@ class VLAD(Estimator):
             )
 
     @property
-    def _n_features_out(self) -> int:
+    def n_features_out(self) -> int:
         rotation = self.rotation_
         d = self.n_features_in_ if rotation is None else rotation.shape[-1]
         return len(self.centroids_) * d

@@ -126,8 +126,8 @@ class MultiVLAD(Estimator):
         return self._in_container(vlad_tD)
 
     @property
-    def _n_features_out(self) -> int:
-        return sum(each._n_features_out for each in self.vlads_)
+    def n_features_out(self) -> int:
+        return sum(each.n_features_out for each in self.vlads_)
 
     def __sklearn_is_fitted__(self) -> bool:
         return "vlads_" in self.__dict__

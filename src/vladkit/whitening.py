@@ -273,7 +273,7 @@ class Whitening(Estimator):
         return short_nd, length_n
 
     @property
-    def _n_features_out(self) -> int:
+    def n_features_out(self) -> int:
         return len(self.components_)
 
     def __sklearn_is_fitted__(self) -> bool:
