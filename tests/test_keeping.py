@@ -6,6 +6,7 @@ import json
 import lzma
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from photos import write_photos
 from pictures import textured
 from vladkit import Collection
 from vladkit.cli import commands, improving, keeping
-from vladkit.collection import blocks
+from vladkit.collection import blocks, database
 from vladkit.collection.migrate import migrate
 from vladkit.collection.store import PictureRow, Record, Store
 from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError, StorageError
@@ -518,3 +519,72 @@ class TestCommands:
         names = [c.name or c.callback.__name__ for c in commands.app.registered_commands]
         assert len(names) >= 11
         assert [name for name in names if f"vladkit {name}" not in text] == []
+
+
+CHANGES = {
+    "add": lambda c, folder: c.add([folder]),
+    "remove": lambda c, folder: c.remove(["00.png"]),
+    "compact": lambda c, folder: c.compact(),
+    "whiten": lambda c, folder: c.whiten(4),
+    "augment": lambda c, folder: c.augment(2),
+    "repair": lambda c, folder: c.check(repair=True),
+}
+
+
+class TestNothingIsLost:
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_the_second_writer_waits_and_is_told(self, own, tmp_path, monkeypatch, change):
+        monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
+        cv2.imwrite(str(tmp_path / "new.png"), textured(100, 90, seed=77))
+        before = everything(own)
+        with closing(sqlite3.connect(own, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with (
+                Collection.open(own) as collection,
+                pytest.raises(StorageError, match=r"another process has been writing .* try again"),
+            ):
+                CHANGES[change](collection, tmp_path)
+            assert everything(own) == before  # reading goes on meanwhile
+            other.execute("ROLLBACK")
+
+    @pytest.mark.parametrize("change", [c for c in CHANGES if c != "repair"])
+    def test_a_file_that_may_not_grow(self, own, tmp_path, change):
+        """A quota, as far as SQLite can tell: writing fails half-way."""
+        resource = pytest.importorskip("resource", reason="limits of POSIX")
+        cv2.imwrite(str(tmp_path / "new.png"), textured(300, 200, seed=77))
+        before = everything(own)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            with Collection.open(own) as collection:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+                with pytest.raises(StorageError, match=re.escape(str(own))):
+                    CHANGES[change](collection, tmp_path)
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+                assert collection.check() == []
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+        assert everything(own) == before
+
+    @pytest.mark.parametrize("change", [c for c in CHANGES if c != "repair"])
+    def test_a_collection_opened_for_reading_cannot_be_changed(self, own, tmp_path, change):
+        cv2.imwrite(str(tmp_path / "new.png"), textured(100, 90, seed=77))
+        before = own.read_bytes()
+        with (
+            Collection.open(own, read_only=True) as collection,
+            pytest.raises(StorageError, match="may not be written"),
+        ):
+            CHANGES[change](collection, tmp_path)
+        assert own.read_bytes() == before
+
+    def test_faults(self):
+        """A few rounds of benchmarks/faults.py, which does fifty."""
+        script = HERE.parent / "benchmarks" / "faults.py"
+        done = subprocess.run(
+            [sys.executable, script, "--kills", "6", "--pictures", "60", "--seed", "1"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "vectors as if nothing had happened" in done.stdout

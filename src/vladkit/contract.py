@@ -74,6 +74,7 @@ class Estimator:
 
     @property
     def n_features_out(self) -> int:
+        """Columns of what `transform` gives."""
         raise NotImplementedError
 
     def __sklearn_is_fitted__(self) -> bool:

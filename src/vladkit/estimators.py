@@ -531,6 +531,7 @@ class VLAD(Estimator):
 
     @property
     def n_features_out(self) -> int:
+        """Columns of what `transform` gives: k times d."""
         rotation = self.rotation_
         d = self.n_features_in_ if rotation is None else rotation.shape[-1]
         return len(self.centroids_) * d

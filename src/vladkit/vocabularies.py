@@ -127,6 +127,7 @@ class MultiVLAD(Estimator):
 
     @property
     def n_features_out(self) -> int:
+        """Columns of what `transform` gives, of all codebooks."""
         return sum(each.n_features_out for each in self.vlads_)
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -274,6 +274,7 @@ class Whitening(Estimator):
 
     @property
     def n_features_out(self) -> int:
+        """Columns of what `transform` gives: d."""
         return len(self.components_)
 
     def __sklearn_is_fitted__(self) -> bool:
