@@ -29,6 +29,7 @@ FLOORS = [
     ["bench", "codebook", "discover"],
     ["estimators", "extraction", "matching"],
     ["verification"],
+    ["duplicates"],
     ["recipe"],
     ["pipeline"],
     ["cli"],

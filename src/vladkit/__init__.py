@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vladkit.duplicates import Difference, same_shot
     from vladkit.encoding import encode, segment_sum
     from vladkit.estimators import VLAD
     from vladkit.matching import Matches, match
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VLAD",
     "Collection",
+    "Difference",
     "Hit",
     "Matches",
     "Ragged",
@@ -26,6 +28,7 @@ __all__ = [
     "__version__",
     "encode",
     "match",
+    "same_shot",
     "segment_sum",
     "verify",
     "verify_all",
@@ -35,6 +38,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Collection": "vladkit.pipeline",
+    "Difference": "vladkit.duplicates",
     "Hit": "vladkit.pipeline",
     "Matches": "vladkit.matching",
     "Ragged": "vladkit.ragged",
@@ -42,6 +46,7 @@ _HOME = {
     "Verification": "vladkit.verification",
     "encode": "vladkit.encoding",
     "match": "vladkit.matching",
+    "same_shot": "vladkit.duplicates",
     "segment_sum": "vladkit.encoding",
     "verify": "vladkit.verification",
     "verify_all": "vladkit.verification",
