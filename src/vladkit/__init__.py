@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vladkit.aggregates import Aggregate
+    from vladkit.duplicates import Difference, same_shot
     from vladkit.encoding import encode, segment_sum
     from vladkit.estimators import VLAD
     from vladkit.expansion import alpha_query_expansion, augment_database, average_query_expansion
@@ -24,6 +25,7 @@ __all__ = [
     "VLAD",
     "Aggregate",
     "Collection",
+    "Difference",
     "Hit",
     "Matches",
     "MultiVLAD",
@@ -36,6 +38,7 @@ __all__ = [
     "average_query_expansion",
     "encode",
     "match",
+    "same_shot",
     "segment_sum",
     "verify",
     "verify_all",
@@ -46,6 +49,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Aggregate": "vladkit.aggregates",
     "Collection": "vladkit.pipeline",
+    "Difference": "vladkit.duplicates",
     "Hit": "vladkit.pipeline",
     "Matches": "vladkit.matching",
     "MultiVLAD": "vladkit.vocabularies",
@@ -58,6 +62,7 @@ _HOME = {
     "average_query_expansion": "vladkit.expansion",
     "encode": "vladkit.encoding",
     "match": "vladkit.matching",
+    "same_shot": "vladkit.duplicates",
     "segment_sum": "vladkit.encoding",
     "verify": "vladkit.verification",
     "verify_all": "vladkit.verification",
