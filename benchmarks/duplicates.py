@@ -1,16 +1,17 @@
 """Finding altered copies among pictures of the same scenes: precision and recall over pairs.
 
-    python benchmarks/duplicates.py folder [folder ...] [--pictures 200] [--candidates 20] [--flips]
+    python benchmarks/duplicates.py folder [folder ...] [--pictures 200] [--flips]
 
 Takes every n-th pair of neighbours (by name) of the folders' pictures, so that sets whose files of
 one scene follow each other give pictures of the same scene taken again, which are no duplicates.
-Each picture is altered in nine ways in memory (eight without --flips). Candidates of a picture are
-its nearest by VLAD vectors, at the four quarter turns and, with --flips, mirrored too.
+Each picture is altered in nine ways (eight without --flips), all are indexed, and
+`Collection.duplicates` is asked for groups.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,16 +22,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vladkit.duplicates import group, same_shot
-from vladkit.features import (
-    Features,
-    Sift,
-    decode_gray,
-    is_picture_name,
-    one_opencv_thread,
-)
-from vladkit.ragged import Ragged
-from vladkit.recipe import Recipe
+from vladkit import Collection
+from vladkit.features import is_picture_name
 
 
 def resized(factor: float) -> Callable[[np.ndarray, int], np.ndarray]:
@@ -78,11 +71,10 @@ ALTERATIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 }
 
 
-def altered(file: Path, i: int, name: str, sift: Sift) -> Features:
+def write_altered(file: Path, i: int, name: str, target: Path) -> None:
     image = np.ascontiguousarray(ALTERATIONS[name](cv2.imread(str(file)), i))
     quality = 30 if name == "quality 30" else 90
-    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return sift.extract(decode_gray(data.tobytes(), max_side=sift.max_side))
+    cv2.imwrite(str(target), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
 def choose(folders: list[Path], n: int) -> list[Path]:
@@ -96,71 +88,58 @@ def choose(folders: list[Path], n: int) -> list[Path]:
     return chosen[:n]
 
 
-def candidates(features: list[Features], sift: Sift, top: int, flips: bool) -> set[tuple[int, int]]:
-    """Pairs (i, j), i < j, where one is among the nearest of the other."""
-    recipe = Recipe()
-    rng = np.random.default_rng(0)
-    sample = [recipe.local(sift, f.some(600, rng)) for f in features[:: len(ALTERATIONS) - 1]]
-    sample_Nf = np.concatenate(sample)
-    vlad = recipe.vlad(*sample_Nf.shape).fit(Ragged(sample_Nf, [0, len(sample_Nf)]))
-
-    def vectors(some: list[Features], turns: int) -> np.ndarray:
-        return vlad.transform(Ragged.from_list([recipe.local(sift, f, turns) for f in some]))
-
-    upright_nD = vectors(features, 0)
-    looks = [features, [sift.mirrored(f) for f in features]] if flips else [features]
-    score_nn = np.max([vectors(f, turns) @ upright_nD.T for f in looks for turns in range(4)], 0)
-    np.fill_diagonal(score_nn, -1)
-    near_nr = np.argsort(-score_nn, axis=1)[:, :top]
-    return {(min(i, j), max(i, j)) for i, row in enumerate(near_nr.tolist()) for j in row}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--pictures", type=int, default=200)
-    parser.add_argument("--candidates", type=int, default=20)
-    parser.add_argument("--features", type=int, default=1000)
+    parser.add_argument("--candidates", type=int, default=30)
     parser.add_argument("--flips", action="store_true")
     args = parser.parse_args()
 
-    sift = Sift()
     names = [n for n in ALTERATIONS if args.flips or n != "flipped"]
     files = choose(args.folders, args.pictures)
-    items = [(i, name) for i in range(len(files)) for name in names]
-    with one_opencv_thread(), ThreadPoolExecutor() as pool:
-        features = list(pool.map(lambda item: altered(files[item[0]], *item, sift), items))
-        pairs = sorted(candidates(features, sift, args.candidates, args.flips))
-        kept = [f.strongest(args.features) for f in features]
-        begin = time.perf_counter()
-        found = list(
-            pool.map(lambda p: same_shot(kept[p[0]], kept[p[1]], sift, flips=args.flips), pairs)
-        )
-        seconds = time.perf_counter() - begin
+    items = {f"{i:03} {name}.jpg": (i, name) for i in range(len(files)) for name in names}
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home, "pictures")
+        folder.mkdir()
+        with ThreadPoolExecutor() as pool:
+            jobs = [
+                pool.submit(write_altered, files[i], i, name, folder / path)
+                for path, (i, name) in items.items()
+            ]
+            for job in jobs:
+                job.result()
+        with Collection.create(Path(home, "c.vlad")) as collection:
+            collection.add([folder])
+            begin = time.perf_counter()
+            groups = collection.duplicates(flips=args.flips, candidates=args.candidates)
+            seconds = time.perf_counter() - begin
 
-    def right(p: tuple[int, int]) -> bool:
-        return items[p[0]][0] == items[p[1]][0]
+    def right(pair: tuple[str, str]) -> bool:
+        return items[pair[0]][0] == items[pair[1]][0]
 
-    accepted = [p for p, difference in zip(pairs, found, strict=True) if difference]
-    wrong = [p for p in accepted if not right(p)]
-    grouped = {p for members in group(accepted) for p in combinations(sorted(members), 2)}
-    wanted = {p for p in combinations(range(len(items)), 2) if right(p)}
-    print(f"{len(files)} pictures x {len(names)}, {len(pairs)} candidate pairs, {seconds:.1f} s")
-    n_right = len(accepted) - len(wrong)
+    grouped = {
+        pair
+        for each in groups
+        for pair in combinations(sorted([each.path, *(o.path for o in each.others)]), 2)
+    }
+    wanted = {pair for pair in combinations(sorted(items), 2) if right(pair)}
+    print(f"{len(files)} pictures x {len(names)}: {len(groups)} groups in {seconds:.1f} s")
     print(
-        f"pairs:  precision {n_right / max(1, len(accepted)):.4f}, "
-        f"recall of candidates {n_right}/{sum(map(right, pairs))}"
+        f"pairs that share a group: precision {len(grouped & wanted) / max(1, len(grouped)):.4f}, "
+        f"recall {len(grouped & wanted) / len(wanted):.4f}"
     )
-    print(f"groups: precision {len(grouped & wanted) / max(1, len(grouped)):.4f}, "
-          f"recall {len(grouped & wanted) / len(wanted):.4f}")  # fmt: skip
-    missed = Counter(items[k][1] for p in wanted - grouped for k in p)
+    missed = Counter(items[path][1] for pair in wanted - grouped for path in pair)
     print("in missed pairs:", dict(missed.most_common()))
-    for p in wrong[:20]:
-        print("wrong:", *((files[items[k][0]].name, items[k][1]) for k in p))
-    kinds: dict[str, Counter] = {name: Counter() for name in names[1:]}
-    for (i, j), difference in zip(pairs, found, strict=True):
-        if difference and right((i, j)) and items[i][1] == "original":
-            kinds[items[j][1]]["+".join(difference.kinds)] += 1
+    for pair in sorted(grouped - wanted)[:20]:
+        print("wrong:", *((files[items[path][0]].name, items[path][1]) for path in pair))
+    kinds: dict[str, Counter[str]] = {name: Counter() for name in names}
+    for each in groups:
+        if items[each.path][1] == "original":  # else the 1.5 times larger one is the reference
+            continue
+        for other in each.others:
+            kinds[items[other.path][1]][", ".join(other.kinds)] += 1
+    print("kinds, where the enlarged copy is the reference:")
     for name, counts in kinds.items():
         print(f"  {name:12} {dict(counts.most_common(4))}")
 

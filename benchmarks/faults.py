@@ -227,7 +227,7 @@ def full_disk(home: Path) -> None:
     disk = home / "disk"
     disk.mkdir()
     size = home.joinpath("c.vlad").stat().st_size
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size + 3_000_000}", "none", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size + 9_000_000}", "none", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
         print("full disk: left out, a small disk may not be mounted here")
         return
@@ -252,7 +252,9 @@ def full_disk(home: Path) -> None:
             check(file)
             print(f"full disk: {text.strip()}")
         filler.unlink()
-        require(vladkit("add", file, home / "more").wait() == 0, "with room again it fails")
+        process = vladkit("add", file, home / "more")
+        _, stderr = process.communicate()
+        require(process.returncode == 0, f"with room again: {stderr.decode()}")
         check(file)
         require(len(vectors(file)) == len(vectors(home / "c.vlad")), "pictures are missing")
         print("full disk: with room again, all is there")

@@ -7,7 +7,7 @@ centre of the top-left pixel.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -20,7 +20,7 @@ from vladkit.features import Extractor, Features
 from vladkit.matching import match
 from vladkit.verification import verify
 
-__all__ = ["Difference", "group", "same_shot"]
+__all__ = ["Difference", "group", "mirroring", "same_shot"]
 
 _SIDE: Final = 640.0
 
@@ -116,12 +116,23 @@ def same_shot(
     found = _same_shot(a, b, extractor, flipped=False)
     if found is not None or not flips:
         return found
-    mirrored = getattr(extractor, "mirrored", None)
+    return _same_shot(mirroring(extractor)(a), b, extractor, flipped=True)
+
+
+def mirroring(extractor: Extractor) -> Callable[[Features], Features]:
+    """What an extractor makes mirrored features by.
+
+    Raises
+    ------
+    ParameterError
+        If it has nothing of the kind.
+    """
+    mirrored: Callable[[Features], Features] | None = getattr(extractor, "mirrored", None)
     if mirrored is None:
         raise ParameterError(
             f"extractor {extractor.name!r} cannot mirror its features: leave flips out"
         )
-    return _same_shot(mirrored(a), b, extractor, flipped=True)
+    return mirrored
 
 
 def group(pairs: Iterable[tuple[Key, Key]]) -> list[list[Key]]:

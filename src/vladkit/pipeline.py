@@ -33,6 +33,7 @@ from vladkit.estimators import VLAD
 from vladkit.evaluate import GroundTruth, Query, Scores, summarize
 from vladkit.extraction import Extraction, extract
 from vladkit.features import Extractor, Features
+from vladkit.grouping import DuplicateGroup, Grouping
 from vladkit.indexing import AddReport, Indexing, Progress
 from vladkit.recipe import Recipe
 from vladkit.searching import Hit, Ranked, Searching, ann_path
@@ -629,6 +630,60 @@ class Collection:
                     ranked = self._searching.reordered(features, ranked, rerank, model)
             hits = self._searching.hits(ranked)
         return hits[:top] if top else hits
+
+    def duplicates(
+        self,
+        *,
+        flips: bool = False,
+        candidates: int = 30,
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[DuplicateGroup]:
+        """Groups of pictures that show the same shot: copies that were altered.
+
+        Resized, re-compressed, cropped, turned, written over, brightened: not the same scene taken
+        again. Nothing is changed or deleted.
+
+        Parameters
+        ----------
+        flips : bool
+            Look for mirrored copies, too; takes about twice as long.
+        candidates : int
+            Pictures of the nearest vectors that each is compared with, feature by feature.
+        n_jobs : int or None
+            Threads; None is one for each core.
+        progress : callable or None
+            See `Progress`; its step is "duplicates".
+
+        Returns
+        -------
+        list of DuplicateGroup
+            By the path of their reference, the largest picture of each.
+
+        Raises
+        ------
+        ParameterError
+            If the collection keeps no features, or `candidates` is less than 1.
+        NothingToIndexError
+            If it is empty.
+
+        Notes
+        -----
+        From what the collection keeps: no picture is opened. Takes O(n^2 D) for the candidates,
+        and some 5 ms for each of ``n * candidates / 2`` comparisons.
+        """
+        self._describer.trained()
+        step = None if progress is None else partial(progress, "duplicates")
+        with self._store.reading():
+            grouping = Grouping(
+                self._store,
+                self._describer,
+                self._searching,
+                candidates=candidates,
+                flips=flips,
+                n_jobs=n_jobs,
+            )
+            return grouping.run(step)
 
     def query_vectors(self, features: Sequence[Features]) -> Float32Array:
         """Vectors (q, v, D) of query pictures: upright and, where that matters, turned.

@@ -86,9 +86,9 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Make a folder of pictures searchable; run again, it adds what is new or changed."""
-    from vladkit.cli.process import prepare_to_index
+    from vladkit.cli.process import leave_cores_to_threads
 
-    prepare_to_index()
+    leave_cores_to_threads()
     from vladkit.discover import check_sources
     from vladkit.pipeline import Collection
     from vladkit.workers import resolve_n_jobs
@@ -137,6 +137,9 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the pictures most similar to a picture, the best first."""
+    from vladkit.cli.process import leave_cores_to_threads
+
+    leave_cores_to_threads()
     from vladkit.pipeline import Collection
 
     failed = False
@@ -234,6 +237,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a collection: mAP and recall@1/5/10 against a ground truth."""
+    from vladkit.cli.process import leave_cores_to_threads
+
+    leave_cores_to_threads()
     from vladkit.cli.progress import progress_bar
     from vladkit.evaluate import read_ground_truth
     from vladkit.pipeline import Collection

@@ -1,7 +1,8 @@
-"""The commands that change or look after a collection: add, remove, check, compact, export."""
+"""The commands that change or look after a collection."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -21,9 +22,9 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Add pictures to a collection that is there; those that have changed are done again."""
-    from vladkit.cli.process import prepare_to_index
+    from vladkit.cli.process import leave_cores_to_threads
 
-    prepare_to_index()
+    leave_cores_to_threads()
     from vladkit.discover import check_sources
     from vladkit.pipeline import Collection
     from vladkit.workers import resolve_n_jobs
@@ -91,6 +92,39 @@ def check(
         say(f"{file}: {n_all} pictures, {verdict}{hint}")
     if open_ones:
         raise typer.Exit(1)
+
+
+@app.command()
+def duplicates(
+    file: File,
+    flips: Annotated[bool, typer.Option("--flips", help="Mirrored copies, too.")] = False,
+    candidates: Annotated[
+        int, typer.Option("--candidates", min=1, help="Pictures that each is compared with.")
+    ] = 30,
+    n_jobs: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """List groups of pictures that show the same shot; deletes nothing."""
+    from vladkit.cli.process import leave_cores_to_threads
+
+    leave_cores_to_threads()
+    from vladkit.cli.progress import progress_bar
+    from vladkit.pipeline import Collection
+
+    with Collection.open(file, read_only=True) as collection, progress_bar() as progress:
+        groups = collection.duplicates(
+            flips=flips, candidates=candidates, n_jobs=n_jobs, progress=progress
+        )
+        n_all = len(collection)
+    if as_json:
+        print_json({"file": file, "pictures": n_all, "groups": [asdict(g) for g in groups]})
+        return
+    for each in groups:
+        typer.echo(each.path)
+        for other in each.others:
+            typer.echo(f"  {other.path}  ({', '.join(other.kinds)})")
+    copies = sum(len(each.others) for each in groups)
+    say(f"{file}: {n_all} pictures, {len(groups)} shots with {copies} copies")
 
 
 @app.command()

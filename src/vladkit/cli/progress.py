@@ -16,6 +16,7 @@ _TITLES = {
     "queries": "queries",
     "check": "checking",
     "adapt": "adapting",
+    "duplicates": "comparing",
     "whiten": "whitening",
 }
 

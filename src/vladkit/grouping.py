@@ -1,0 +1,159 @@
+"""Pictures of a collection that show the same shot, in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from vladkit.axes import Float32Array
+from vladkit.collection.store import PictureRow, Store, file_of
+from vladkit.describe import Describer
+from vladkit.duplicates import Difference, group, mirroring, same_shot
+from vladkit.errors import ParameterError
+from vladkit.features import Features
+from vladkit.searching import Searching
+from vladkit.workers import for_each, resolve_n_jobs
+
+__all__ = ["Duplicate", "DuplicateGroup", "Grouping"]
+
+_BATCH: Final = 32
+"""Pictures compared with all others at a time: each batch reads all vectors once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A picture that shows the same shot as its group's reference.
+
+    ``kinds`` says how it differs (see `vladkit.duplicates.Difference`), ``similarity`` is the
+    cosine of their vectors; ``path`` and ``file`` as in `vladkit.Hit`.
+    """
+
+    path: str
+    file: str
+    kinds: tuple[str, ...]
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Pictures of one shot: as reference the one of most pixels, then bytes; the others by path."""
+
+    path: str
+    file: str
+    others: tuple[Duplicate, ...]
+
+
+class Grouping:
+    """One search for duplicates in an open collection."""
+
+    def __init__(
+        self,
+        store: Store,
+        describer: Describer,
+        searching: Searching,
+        *,
+        candidates: int,
+        flips: bool,
+        n_jobs: int | None,
+    ) -> None:
+        if candidates < 1:
+            raise ParameterError(f"candidates={candidates}: give a number of pictures from 1")
+        searching.check_keeps_features()
+        self._store = store
+        self._describer = describer
+        self._searching = searching
+        self._candidates = candidates
+        self._flips = flips
+        self._n_jobs = resolve_n_jobs(n_jobs)
+        self._tried: set[tuple[int, int]] = set()
+        self._found: dict[tuple[int, int], Difference] = {}
+
+    def run(self, progress: Callable[[int, int], None] | None) -> list[DuplicateGroup]:
+        """All groups, by the path of their reference."""
+        rows = {row.picture_id: row for row in self._store.pictures("skipped IS NULL")}
+        ids = list(rows)
+        for begin in range(0, len(ids), _BATCH):
+            batch = self._searching.features(ids[begin : begin + _BATCH])
+            if batch:
+                for near, (picture_id, features) in zip(
+                    self._near(list(batch.values())), batch.items(), strict=True
+                ):
+                    self._compare(picture_id, features, near)
+            if progress:
+                progress(min(begin + _BATCH, len(ids)), len(ids))
+        groups = [self._described([rows[i] for i in members]) for members in group(self._found)]
+        return sorted(groups, key=lambda each: (each.path, each.file))
+
+    def _near(self, features: Sequence[Features]) -> list[list[int]]:
+        """Pictures that are near each one as it is, or turned, or mirrored."""
+        versions = [features]
+        if self._flips:
+            mirrored = mirroring(self._describer.extractor)
+            versions.append([mirrored(each) for each in features])
+        near: list[list[int]] = [[] for _ in features]
+        for version in versions:
+            query_qvD = self._describer.query_vectors(version)
+            for ids, ranked in zip(near, self._nearest(query_qvD), strict=True):
+                ids += ranked
+        return [list(dict.fromkeys(ids)) for ids in near]
+
+    def _nearest(self, query_qvD: Float32Array) -> list[list[int]]:
+        top = self._candidates + 1  # itself is among them
+        ranked = self._searching.nearest(query_qvD, top)
+        return [[each.picture_id for each in first[:top]] for first in ranked]
+
+    def _compare(self, picture_id: int, features: Features, near: Sequence[int]) -> None:
+        """Look at each near picture that it was not compared with yet."""
+        pairs = [_pair(picture_id, i) for i in near if i != picture_id]
+        pairs = [pair for pair in pairs if pair not in self._tried]
+        self._tried.update(pairs)
+        others = self._searching.features([sum(pair) - picture_id for pair in pairs])
+
+        def one(i: int) -> None:
+            other = others.get(sum(pairs[i]) - picture_id)
+            if other is None:
+                return
+            difference = self._difference(features, other)
+            if difference is not None:
+                self._found[pairs[i]] = difference
+
+        for_each(one, len(pairs), self._n_jobs)
+
+    def _difference(self, a: Features, b: Features) -> Difference | None:
+        return same_shot(a, b, self._describer.extractor, flips=self._flips)
+
+    def _described(self, rows: Sequence[PictureRow]) -> DuplicateGroup:
+        """A group, each member compared with the largest picture of it."""
+        sources = self._store.sources()
+        reference, *rest = sorted(rows, key=_by_size)
+        features = self._searching.features([reference.picture_id])[reference.picture_id]
+        ids = [row.picture_id for row in rows]
+        d = self._describer.n_dimensions
+        vector_of = self._store.vectors(ids, self._describer.dtype, d)
+        own_D = vector_of[reference.picture_id].astype(np.float32)
+        others = []
+        for row in sorted(rest, key=lambda each: (each.path, each.source_id)):
+            difference = self._found.get(_pair(reference.picture_id, row.picture_id))
+            if difference is None:
+                other = self._searching.features([row.picture_id])[row.picture_id]
+                difference = self._difference(features, other) or self._any_found(row.picture_id)
+            similarity = round(float(own_D @ vector_of[row.picture_id].astype(np.float32)), 6)
+            where = file_of(row, sources)
+            others.append(Duplicate(row.path, where, difference.kinds, similarity))
+        return DuplicateGroup(reference.path, file_of(reference, sources), tuple(others))
+
+    def _any_found(self, picture_id: int) -> Difference:
+        """How it differs from the member that it was found by: the reference is too different."""
+        return next(found for pair, found in self._found.items() if picture_id in pair)
+
+
+def _by_size(row: PictureRow) -> tuple[int, int, str]:
+    """The most pixels first, then the largest file."""
+    return -(row.width or 0) * (row.height or 0), -row.n_bytes, row.path
+
+
+def _pair(a: int, b: int) -> tuple[int, int]:
+    return (a, b) if a < b else (b, a)

@@ -1,0 +1,116 @@
+"""Duplicates in a collection of real photographs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from photos import photo, write_photos
+from vladkit import Collection
+from vladkit.errors import NothingToIndexError, ParameterError
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """All photographs, copies of some, and another view of one."""
+    home = tmp_path_factory.mktemp("copies")
+    folder = home / "photos"
+    write_photos(folder)
+    coffee, rocket, chelsea = photo("coffee"), photo("rocket"), photo("chelsea")
+    w = coffee.shape[1]
+    half = cv2.resize(coffee, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(folder / "coffee half.jpg"), half)
+    cv2.imwrite(str(folder / "coffee left.jpg"), coffee[:, : w // 2])
+    cv2.imwrite(
+        str(folder / "coffee turned.jpg"), cv2.rotate(coffee, 0), [cv2.IMWRITE_JPEG_QUALITY, 80]
+    )
+    cv2.imwrite(str(folder / "coffee bad.jpg"), coffee, [cv2.IMWRITE_JPEG_QUALITY, 25])
+    dark = (rocket * 0.6).astype(np.uint8)
+    cv2.imwrite(str(folder / "rocket dark.jpg"), dark, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    cv2.imwrite(str(folder / "chelsea flipped.jpg"), chelsea[:, ::-1])
+    cv2.imwrite(str(folder / "motorcycle_right.jpg"), photo("motorcycle_right"))
+    with Collection.create(home / "photos.vlad", n_clusters=64) as collection:
+        collection.add([folder])
+    return home
+
+
+def run(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "vladkit", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+    )
+
+
+COFFEE = {
+    "coffee bad.jpg": ("altered",),
+    "coffee half.jpg": ("resized",),
+    "coffee left.jpg": ("cropped",),
+    "coffee turned.jpg": ("rotated",),
+}
+
+
+class TestDuplicates:
+    def test_groups_with_what_differs(self, home):
+        steps = []
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            before = (home / "photos.vlad").read_bytes()
+            groups = collection.duplicates(progress=lambda *step: steps.append(step))
+        assert (home / "photos.vlad").read_bytes() == before
+        assert [each.path for each in groups] == ["coffee.jpg", "rocket.jpg"]
+        coffee, rocket = groups
+        assert {other.path: other.kinds for other in coffee.others} == COFFEE
+        assert [(other.path, other.kinds) for other in rocket.others] == [
+            ("rocket dark.jpg", ("altered",))
+        ]
+        assert rocket.file == str(home / "photos" / "rocket.jpg")
+        assert all(0.05 < other.similarity < 1 for other in coffee.others)
+        assert steps[-1] == ("duplicates", 22, 22)
+
+    def test_flips(self, home):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            groups = collection.duplicates(flips=True)
+        assert [each.path for each in groups] == ["chelsea flipped.jpg", "coffee.jpg", "rocket.jpg"]
+        assert [(o.path, o.kinds) for o in groups[0].others] == [("chelsea.jpg", ("flipped",))]
+
+    def test_after_removing_and_without_features(self, home, tmp_path):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            collection.copy(tmp_path / "c")
+        with Collection.open(tmp_path / "c") as collection:
+            collection.remove(["rocket.jpg"])
+            with collection._store.writing():
+                sql = "DELETE FROM feature WHERE picture_id IN (SELECT picture_id FROM picture "
+                collection._store.connection.execute(sql + "WHERE path = 'coffee left.jpg')")
+            (group,) = collection.duplicates(candidates=5)
+        assert group.path == "coffee.jpg"
+        assert sorted(o.path for o in group.others) == sorted(set(COFFEE) - {"coffee left.jpg"})
+
+    def test_errors(self, home, tmp_path):
+        with (
+            Collection.open(home / "photos.vlad", read_only=True) as collection,
+            pytest.raises(ParameterError, match="candidates=0"),
+        ):
+            collection.duplicates(candidates=0)
+        with Collection.create(tmp_path / "new", keep_features=0) as collection:
+            with pytest.raises(NothingToIndexError):
+                collection.duplicates()
+            collection.add([home / "photos" / "moon.jpg"])
+            with pytest.raises(ParameterError, match="keeps no features"):
+                collection.duplicates()
+
+    def test_command(self, home):
+        done = run("duplicates", "photos.vlad", cwd=home)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert lines[0] == "coffee.jpg"
+        assert "  coffee half.jpg  (resized)" in lines
+        assert "22 pictures, 2 shots with 5 copies" in done.stderr
+        found = json.loads(run("duplicates", "photos.vlad", "--flips", "--json", cwd=home).stdout)
+        assert len(found["groups"]) == 3
+        assert found["groups"][0]["others"][0]["kinds"] == ["flipped"]
