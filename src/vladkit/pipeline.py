@@ -45,6 +45,8 @@ __all__ = ["AddReport", "Collection", "Hit", "Progress"]
 _QUERIES: Final = 32
 """Queries of an evaluation that are ranked together."""
 
+_WHITENED: Final = 128
+
 
 class Collection:
     """Pictures with their vectors in one file, to be searched with a picture.
@@ -402,8 +404,8 @@ class Collection:
             describer.vlad = vlad
             raise
 
-    def check_whitening(self, n_components: int) -> None:
-        """Raise what `whiten` would refuse from the start."""
+    def check_whitening(self, n_components: int | None) -> int:
+        """The dimensions that `whiten` would give; raises what it would refuse from the start."""
         if self._describer.whitening is not None:
             raise ParameterError(
                 f"{self._store.path} is whitened to {self.n_dimensions} dimensions already: index "
@@ -411,15 +413,18 @@ class Collection:
             )
         self._describer.trained()
         most = min(len(self) - 1, self.n_dimensions)
+        if n_components is None:
+            n_components = max(1, min(_WHITENED, len(self) // 2, most))
         if not 1 <= n_components <= most:
             raise ParameterError(
                 f"n_components={n_components}: {len(self)} vectors of {self.n_dimensions} "
                 f"dimensions have {most} axes at most"
             )
+        return n_components
 
     def whiten(
         self,
-        n_components: int = 128,
+        n_components: int | None = None,
         *,
         exponent: float | None = None,
         power: float | None = None,
@@ -432,8 +437,9 @@ class Collection:
 
         Parameters
         ----------
-        n_components : int
-            Dimensions, fewer than there are pictures.
+        n_components : int or None
+            Dimensions, fewer than there are pictures. None is 128, or half as many as there are
+            pictures: the weakest of n - 1 axes are single pictures.
         exponent, power
             See `vladkit.Whitening`, whose defaults None stands for.
         progress : callable or None
@@ -450,8 +456,7 @@ class Collection:
             If the file cannot be written; it is then as before.
         """
         describer, dtype = self._describer, self._describer.dtype
-        self.check_whitening(n_components)
-        whitening = Whitening(n_components, random_state=self.recipe.seed)
+        whitening = Whitening(self.check_whitening(n_components), random_state=self.recipe.seed)
         given = {"exponent": exponent, "power": power}
         whitening.set_params(**{name: v for name, v in given.items() if v is not None})
         step = None if progress is None else partial(progress, "whiten")

@@ -16,8 +16,9 @@ __all__: list[str] = []
 def whiten(
     file: File,
     dims: Annotated[
-        int, typer.Option("--dims", "-d", min=1, help="Dimensions, fewer than pictures.")
-    ] = 128,
+        int | None,
+        typer.Option("--dims", "-d", help="Dimensions; default: 128, or half as many as pictures."),
+    ] = None,
     exponent: Annotated[
         float | None, typer.Option("--exponent", help="0 is PCA alone, 1 whitens fully.")
     ] = None,
@@ -41,6 +42,7 @@ def whiten(
     with Collection.open(output or file) as collection, progress_bar() as progress:
         before = collection.n_dimensions
         collection.whiten(dims, exponent=exponent, power=power, progress=progress)
+        dims = collection.n_dimensions
         collection.compact()
         after = collection.info()
     if as_json:
