@@ -13,6 +13,8 @@ import pytest
 from photos import photo, write_photos
 from vladkit import Collection
 from vladkit.errors import NothingToIndexError, ParameterError
+from vladkit.features import Picture
+from vladkit.retouching import retouching
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,9 @@ def home(tmp_path_factory):
     cv2.imwrite(str(folder / "coffee bad.jpg"), coffee, [cv2.IMWRITE_JPEG_QUALITY, 25])
     dark = (rocket * 0.6).astype(np.uint8)
     cv2.imwrite(str(folder / "rocket dark.jpg"), dark, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    signed = cv2.resize(photo("astronaut"), None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    cv2.putText(signed, "SAMPLE", (40, 250), cv2.FONT_HERSHEY_SIMPLEX, 2, (255, 255, 255), 5)
+    cv2.imwrite(str(folder / "astronaut signed.jpg"), signed)
     cv2.imwrite(str(folder / "chelsea flipped.jpg"), chelsea[:, ::-1])
     cv2.imwrite(str(folder / "motorcycle_right.jpg"), photo("motorcycle_right"))
     with Collection.create(home / "photos.vlad", n_clusters=64) as collection:
@@ -49,7 +54,7 @@ def run(*arguments, cwd):
 
 
 COFFEE = {
-    "coffee bad.jpg": ("altered",),
+    "coffee bad.jpg": ("re-compressed",),
     "coffee half.jpg": ("resized",),
     "coffee left.jpg": ("cropped",),
     "coffee turned.jpg": ("rotated",),
@@ -63,21 +68,24 @@ class TestDuplicates:
             before = (home / "photos.vlad").read_bytes()
             groups = collection.duplicates(progress=lambda *step: steps.append(step))
         assert (home / "photos.vlad").read_bytes() == before
-        assert [each.path for each in groups] == ["coffee.jpg", "rocket.jpg"]
-        coffee, rocket = groups
+        assert [each.path for each in groups] == ["astronaut.jpg", "coffee.jpg", "rocket.jpg"]
+        astronaut, coffee, rocket = groups
+        assert [other.kinds for other in astronaut.others] == [("resized", "watermarked")]
         assert {other.path: other.kinds for other in coffee.others} == COFFEE
         assert [(other.path, other.kinds) for other in rocket.others] == [
-            ("rocket dark.jpg", ("altered",))
+            ("rocket dark.jpg", ("brightness",))
         ]
         assert rocket.file == str(home / "photos" / "rocket.jpg")
         assert all(0.05 < other.similarity < 1 for other in coffee.others)
-        assert steps[-1] == ("duplicates", 22, 22)
+        assert steps[-1] == ("duplicates", 23, 23)
 
     def test_flips(self, home):
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
             groups = collection.duplicates(flips=True)
-        assert [each.path for each in groups] == ["chelsea flipped.jpg", "coffee.jpg", "rocket.jpg"]
-        assert [(o.path, o.kinds) for o in groups[0].others] == [("chelsea.jpg", ("flipped",))]
+        assert [each.path for each in groups] == [
+            "astronaut.jpg", "chelsea flipped.jpg", "coffee.jpg", "rocket.jpg",
+        ]  # fmt: skip
+        assert [(o.path, o.kinds) for o in groups[1].others] == [("chelsea.jpg", ("flipped",))]
 
     def test_after_removing_and_without_features(self, home, tmp_path):
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
@@ -87,7 +95,7 @@ class TestDuplicates:
             with collection._store.writing():
                 sql = "DELETE FROM feature WHERE picture_id IN (SELECT picture_id FROM picture "
                 collection._store.connection.execute(sql + "WHERE path = 'coffee left.jpg')")
-            (group,) = collection.duplicates(candidates=5)
+            _, group = collection.duplicates(candidates=5)
         assert group.path == "coffee.jpg"
         assert sorted(o.path for o in group.others) == sorted(set(COFFEE) - {"coffee left.jpg"})
 
@@ -108,9 +116,56 @@ class TestDuplicates:
         done = run("duplicates", "photos.vlad", cwd=home)
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
-        assert lines[0] == "coffee.jpg"
+        assert "coffee.jpg" in lines
         assert "  coffee half.jpg  (resized)" in lines
-        assert "22 pictures, 2 shots with 5 copies" in done.stderr
+        assert "23 pictures, 3 shots with 6 copies" in done.stderr
         found = json.loads(run("duplicates", "photos.vlad", "--flips", "--json", cwd=home).stdout)
-        assert len(found["groups"]) == 3
-        assert found["groups"][0]["others"][0]["kinds"] == ["flipped"]
+        assert len(found["groups"]) == 4
+        assert found["groups"][1]["others"][0]["kinds"] == ["flipped"]
+
+    def test_where_the_files_are_gone(self, home, tmp_path):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            collection.copy(tmp_path / "c")
+        with Collection.open(tmp_path / "c") as collection:
+            with collection._store.writing():
+                sql = "UPDATE source SET root = '/nowhere', relative = NULL"
+                collection._store.connection.execute(sql)
+            *_, rocket = collection.duplicates()
+        assert rocket.others[0].kinds == ("altered",)
+
+
+class TestRetouching:
+    """On a real photograph, whose copies are made here."""
+
+    same_23 = np.array([[1.0, 0, 0], [0, 1, 0]])
+
+    def kinds(self, copy, affine_23=same_23, **options):
+        image = cv2.cvtColor(photo("chelsea"), cv2.COLOR_BGR2GRAY)
+        height, width = image.shape
+        a = Picture(image, width, height)
+        return retouching(a, Picture(copy, *copy.shape[::-1]), affine_23, **options)
+
+    def gray(self):
+        return cv2.cvtColor(photo("chelsea"), cv2.COLOR_BGR2GRAY)
+
+    def test_nothing(self):
+        assert self.kinds(self.gray()) == ()
+        saved = cv2.imencode(".jpg", self.gray(), [cv2.IMWRITE_JPEG_QUALITY, 20])[1]
+        assert self.kinds(cv2.imdecode(saved, cv2.IMREAD_GRAYSCALE)) == ()
+        half = cv2.resize(self.gray(), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        assert self.kinds(half, self.same_23 / 2 - np.array([[0, 0, 0.25]])) == ()
+        assert self.kinds(self.gray()[:, ::-1].copy(), flipped=True) == ()
+
+    @pytest.mark.parametrize(("gain", "offset"), [(0.8, 0), (1.0, 15), (1.1, 5), (0.9, -3)])
+    def test_brightness(self, gain, offset):
+        copy = np.clip(self.gray() * gain + offset, 0, 255).astype(np.uint8)
+        assert self.kinds(copy) == ("brightness",)
+
+    def test_written_over(self):
+        copy = cv2.putText(self.gray(), "VLAD", (60, 150), 0, 3, 255, 6)
+        assert self.kinds(copy) == ("watermarked",)
+        copy = (copy * 0.8).astype(np.uint8)
+        assert self.kinds(copy) == ("brightness", "watermarked")
+
+    def test_too_little_in_common(self):
+        assert self.kinds(self.gray(), self.same_23 + np.array([[0, 0, 10_000]])) == ()

@@ -30,7 +30,7 @@ FLOORS = [
     ["estimators", "extraction", "matching"],
     ["vocabularies", "verification"],
     ["recipe"],
-    ["describe", "duplicates"],
+    ["describe", "duplicates", "retouching"],
     ["indexing", "searching"],
     ["grouping"],
     ["pipeline"],

@@ -12,8 +12,9 @@ from vladkit.axes import Float32Array
 from vladkit.collection.store import PictureRow, Store, file_of
 from vladkit.describe import Describer
 from vladkit.duplicates import Difference, group, mirroring, same_shot
-from vladkit.errors import ParameterError
-from vladkit.features import Features
+from vladkit.errors import ParameterError, PictureError
+from vladkit.features import Features, read_gray
+from vladkit.retouching import SIDE, retouching
 from vladkit.searching import Searching
 from vladkit.workers import for_each, resolve_n_jobs
 
@@ -27,8 +28,10 @@ _BATCH: Final = 32
 class Duplicate:
     """A picture that shows the same shot as its group's reference.
 
-    ``kinds`` says how it differs (see `vladkit.duplicates.Difference`), ``similarity`` is the
-    cosine of their vectors; ``path`` and ``file`` as in `vladkit.Hit`.
+    ``kinds`` says how it differs: "identical", or of "flipped", "rotated", "resized", "cropped",
+    "brightness", "watermarked", "re-compressed" ("altered" where a file cannot be read to tell
+    the last three apart). ``similarity`` is the cosine of their vectors; ``path`` and ``file`` as
+    in `vladkit.Hit`.
     """
 
     path: str
@@ -136,14 +139,29 @@ class Grouping:
         own_D = vector_of[reference.picture_id].astype(np.float32)
         others = []
         for row in sorted(rest, key=lambda each: (each.path, each.source_id)):
-            difference = self._found.get(_pair(reference.picture_id, row.picture_id))
+            other = self._searching.features([row.picture_id])[row.picture_id]
+            difference = self._difference(features, other)
             if difference is None:
-                other = self._searching.features([row.picture_id])[row.picture_id]
-                difference = self._difference(features, other) or self._any_found(row.picture_id)
+                kinds = self._any_found(row.picture_id).kinds
+            else:
+                kinds = self._kinds(file_of(reference, sources), file_of(row, sources), difference)
             similarity = round(float(own_D @ vector_of[row.picture_id].astype(np.float32)), 6)
             where = file_of(row, sources)
-            others.append(Duplicate(row.path, where, difference.kinds, similarity))
+            others.append(Duplicate(row.path, where, kinds, similarity))
         return DuplicateGroup(reference.path, file_of(reference, sources), tuple(others))
+
+    def _kinds(self, a: str, b: str, difference: Difference) -> tuple[str, ...]:
+        """With what the pixels say; where the files cannot be read, what the features said."""
+        if difference.kinds == ("identical",):
+            return difference.kinds
+        try:
+            pictures = read_gray(a, max_side=SIDE), read_gray(b, max_side=SIDE)
+        except PictureError:
+            return difference.kinds
+        flipped = "flipped" in difference.kinds
+        found = retouching(*pictures, difference.affine_23, flipped=flipped)
+        rest = tuple(kind for kind in difference.kinds if kind != "altered")
+        return rest + found or ("re-compressed",)
 
     def _any_found(self, picture_id: int) -> Difference:
         """How it differs from the member that it was found by: the reference is too different."""

@@ -674,8 +674,8 @@ class Collection:
 
         Notes
         -----
-        From what the collection keeps: no picture is opened. Takes O(n^2 D) for the candidates,
-        and some 5 ms for each of ``n * candidates / 2`` comparisons.
+        Found from what the collection keeps; only copies are opened, to say how they differ. Takes
+        O(n^2 D) for the candidates, and some 5 ms for each of ``n * candidates / 2`` comparisons.
         """
         self._describer.trained()
         step = None if progress is None else partial(progress, "duplicates")
