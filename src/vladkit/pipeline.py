@@ -9,15 +9,14 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 
-from vladkit.aggregates import Aggregate
+from vladkit.assessing import Assessing
 from vladkit.augmentation import Augmentation
-from vladkit.axes import AnyArray, Float32Array, Int64Array
+from vladkit.axes import Float32Array, Int64Array
 from vladkit.collection.ann import AnnReport, build_ann
 from vladkit.collection.check import Problem, check
 from vladkit.collection.export import export
@@ -25,27 +24,20 @@ from vladkit.collection.store import PictureRow, Store, file_of
 from vladkit.describe import Codebook, Describer
 from vladkit.errors import (
     FileFormatError,
-    NothingToIndexError,
     ParameterError,
     RecipeMismatchError,
 )
-from vladkit.estimators import VLAD
-from vladkit.evaluate import GroundTruth, Query, Scores, summarize
-from vladkit.extraction import Extraction, extract
+from vladkit.evaluate import GroundTruth, Scores
+from vladkit.extraction import extract
 from vladkit.features import Extractor, Features
 from vladkit.grouping import DuplicateGroup, Grouping
 from vladkit.indexing import AddReport, Indexing, Progress
 from vladkit.recipe import Recipe
-from vladkit.searching import Hit, Ranked, Searching, ann_path
+from vladkit.rewriting import adapt, check_whitening, whiten
+from vladkit.searching import Hit, Searching, ann_path
 from vladkit.verification import Model
-from vladkit.whitening import Whitening
 
 __all__ = ["AddReport", "Collection", "Hit", "Progress"]
-
-_QUERIES: Final = 32
-"""Queries of an evaluation that are ranked together."""
-
-_WHITENED: Final = 128
 
 
 class Collection:
@@ -368,59 +360,12 @@ class Collection:
         ----------
         Arandjelović, Zisserman, "All about VLAD", CVPR 2013, section 3.2.
         """
-        describer, dtype, d = self._describer, self._describer.dtype, self.n_dimensions
-        if not self.recipe.keep_sums:
-            raise ParameterError(
-                f"{self._store.path} keeps no sums: index into another file with --keep-sums"
-            )
-        if describer.whitening is not None:
-            raise ParameterError(f"{self._store.path} is whitened: adapt before that")
-        vlad = describer.trained()
-        assert isinstance(vlad, VLAD)
-        sums_to_kf = describer.sums_to()
-
-        def aggregate(ids: Int64Array) -> Aggregate:
-            sums = self._store.sums(ids.tolist())
-            if missing := [i for i in ids.tolist() if i not in sums]:
-                raise FileFormatError(
-                    f"{self._store.path}: picture {missing[0]} has no sums: run vladkit check"
-                )
-            residual_tkf = np.stack([sums[i][0] for i in ids.tolist()])
-            return Aggregate(residual_tkf, np.stack([sums[i][1] for i in ids.tolist()]), sums_to_kf)
-
-        def change(ids: Int64Array, _: AnyArray) -> AnyArray:
-            return describer.vectors_of(aggregate(ids)).astype(dtype)
-
         step = None if progress is None else partial(progress, "adapt")
-        try:
-            with self._store.writing():
-                ids = [i for i, _ in self._store.vector_blocks(dtype, d)]
-                describer.vlad = vlad.adapt(aggregate(each) for each in ids)
-                self._store.rewrite(dtype, d, change, step)
-                about, arrays = describer.codebook_state()
-                self._store.set_about(**about)
-                self._store.set_arrays(arrays)
-        except BaseException:
-            describer.vlad = vlad
-            raise
+        adapt(self._store, self._describer, progress=step)
 
     def check_whitening(self, n_components: int | None) -> int:
         """The dimensions that `whiten` would give; raises what it would refuse from the start."""
-        if self._describer.whitening is not None:
-            raise ParameterError(
-                f"{self._store.path} is whitened to {self.n_dimensions} dimensions already: index "
-                "into another file for another whitening"
-            )
-        self._describer.trained()
-        most = min(len(self) - 1, self.n_dimensions)
-        if n_components is None:
-            n_components = max(1, min(_WHITENED, len(self) // 2, most))
-        if not 1 <= n_components <= most:
-            raise ParameterError(
-                f"n_components={n_components}: {len(self)} vectors of {self.n_dimensions} "
-                f"dimensions have {most} axes at most"
-            )
-        return n_components
+        return check_whitening(self._store, self._describer, n_components)
 
     def whiten(
         self,
@@ -455,24 +400,15 @@ class Collection:
         StorageError
             If the file cannot be written; it is then as before.
         """
-        describer, dtype = self._describer, self._describer.dtype
-        whitening = Whitening(self.check_whitening(n_components), random_state=self.recipe.seed)
-        given = {"exponent": exponent, "power": power}
-        whitening.set_params(**{name: v for name, v in given.items() if v is not None})
         step = None if progress is None else partial(progress, "whiten")
-        d = self.n_dimensions
-        with self._store.writing():
-            whitening.fit(vector_nD for _, vector_nD in self._store.vector_blocks(dtype, d))
-
-            def change(_: Int64Array, vector_nD: AnyArray) -> AnyArray:
-                short_nd: AnyArray = whitening.transform(vector_nD)
-                return short_nd.astype(dtype)
-
-            self._store.rewrite(dtype, d, change, step)
-            about, arrays = describer.whitening_state(whitening)
-            self._store.set_about(**about)
-            self._store.set_arrays(arrays)
-        describer.whitening = whitening
+        whiten(
+            self._store,
+            self._describer,
+            n_components,
+            exponent=exponent,
+            power=power,
+            progress=step,
+        )
 
     def augment(self, n_neighbors: int = 2, *, alpha: float = 1.0) -> None:
         """Let pictures be found through those of the collection that look like them.
@@ -752,76 +688,10 @@ class Collection:
         ParameterError
             If `rerank` does not fit.
         """
-        if rerank:
-            self._searching.check_keeps_features()
-        names, remarks = self._database(truth)
-        queries = [_real_query(query) for query in truth.queries]
-        rankings: list[list[str] | None] = []
-        files = [query.file for query in queries]
-        with Extraction.on_threads(self.extractor, n_jobs, len(files)) as extraction:
-            results = zip(files, extraction.run(files), strict=True)
-            while batch := list(islice(results, _QUERIES)):
-                usable = [features for _, features in batch if isinstance(features, Features)]
-                ranked = iter(self._rank_files(usable, names, rerank, model))
-                for file, features in batch:
-                    if isinstance(features, Features):
-                        rankings.append(next(ranked))
-                    else:
-                        rankings.append(None)
-                        remarks.append(f"query {file}: {features.reason}")
-                if progress:
-                    progress("queries", len(rankings), len(files))
-        return summarize(queries, rankings), remarks
-
-    def _database(self, truth: GroundTruth) -> tuple[dict[int, str], list[str]]:
-        """Real paths of the pictures to be ranked, by id, and remarks."""
-        sources = self._store.sources()
-        names = {row.picture_id: _real(file_of(row, sources)) for row in self.pictures()}
-        remarks = []
-        if truth.database is not None:
-            indexed = set(names.values())
-            wanted = {_real(f) for f in truth.database}
-            names = {i: file for i, file in names.items() if file in wanted}
-            if missing := len(wanted - indexed):
-                remarks.append(f"{missing} of {len(wanted)} database pictures are not indexed")
-            if extra := len(indexed - wanted):
-                remarks.append(f"{extra} indexed pictures are not in the database: left out")
-        if not names:
-            raise NothingToIndexError(
-                f"{self._store.path} holds no picture of the ground truth's database: index those "
-                "pictures, or check the folder that its paths are relative to"
-            )
-        return names, remarks
-
-    def _rank_files(
-        self, features: Sequence[Features], names: dict[int, str], rerank: int, model: Model
-    ) -> list[list[str]]:
-        """All files of the database for each query, the best first, ties by name."""
-        if not features:
-            return []
-        rankings = []
-        with self._store.reading():
-            picture_id_n, score_qn = self.scores(self.query_vectors(features))
-            known_n = np.array([i in names for i in picture_id_n.tolist()], bool)
-            ids = picture_id_n[known_n].tolist()  # others: added just now, or not in the database
-            for query, score_n in zip(features, score_qn[:, known_n], strict=True):
-                pairs = zip(score_n.tolist(), ids, strict=True)
-                ranked = [Ranked(i, score, score) for score, i in pairs]
-                ranked.sort(key=lambda each: (-each.score, names[each.picture_id]))
-                if rerank:
-                    ranked = self._searching.reordered(query, ranked, rerank, model)
-                rankings.append([names[each.picture_id] for each in ranked])
-        # a file may be indexed twice, through a link: its best rank counts
-        return [list(dict.fromkeys(ranking)) for ranking in rankings]
-
-
-def _real(file: str) -> str:
-    return os.path.realpath(file)
-
-
-def _real_query(query: Query) -> Query:
-    relevant = frozenset(map(_real, query.relevant))
-    return Query(_real(query.file), relevant, frozenset(map(_real, query.junk)), query.unknown)
+        step = None if progress is None else partial(progress, "queries")
+        return Assessing(self._store, self._describer, self._searching).evaluate(
+            truth, rerank=rerank, model=model, n_jobs=n_jobs, progress=step
+        )
 
 
 def _recipe_from(about: dict[str, Any], store: Store) -> Recipe:

@@ -217,8 +217,12 @@ def info(
         f"orientation {recipe['orientation']}, position {recipe['position']}, "
         f"rotation {recipe['rotation']}, {', '.join(recipe['norm'])}, seed {recipe['seed']}"
     )
+    extras = [name for name in ("whitened", "augmented", "approximate") if about[name]]
+    if extras:
+        typer.echo(f"  search    {', '.join(extras)}")
     extractor = made_with.get("extractor", {})
-    typer.echo(f"  features  {recipe['features']}: " + pairs(extractor))
+    most = f"{recipe['keep_features']} of a picture kept"
+    typer.echo(f"  features  {recipe['features']}: {most}; {pairs(extractor)}")
     typer.echo("  made with " + pairs({n: v for n, v in made_with.items() if n != "extractor"}))
 
 
