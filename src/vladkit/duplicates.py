@@ -80,7 +80,7 @@ class Difference:
 
 
 def same_shot(
-    a: Features, b: Features, extractor: Extractor, *, flips: bool = False
+    a: Features, b: Features, extractor: Extractor, *, plain: bool = True, flips: bool = False
 ) -> Difference | None:
     """Tell whether two pictures are the same shot, and how they differ.
 
@@ -89,8 +89,9 @@ def same_shot(
     a, b : Features
         Of ``extractor``; all, or the strongest some 500 or more.
     extractor : Extractor
-    flips : bool, default=False
-        Also look for mirrored copies: twice the time for pairs that are none.
+    plain, flips : bool
+        Look for copies that are not mirrored, and for such as are; both take twice the time for
+        pairs that are none.
 
     Returns
     -------
@@ -113,7 +114,7 @@ def same_shot(
     >>> same_shot(a, b, sift).kinds
     ('rotated',)
     """
-    found = _same_shot(a, b, extractor, flipped=False)
+    found = _same_shot(a, b, extractor, flipped=False) if plain else None
     if found is not None or not flips:
         return found
     return _same_shot(mirroring(extractor)(a), b, extractor, flipped=True)

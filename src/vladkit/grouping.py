@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 
-from vladkit.axes import Float32Array
 from vladkit.collection.store import PictureRow, Store, file_of
 from vladkit.describe import Describer
 from vladkit.duplicates import Difference, group, mirroring, same_shot
@@ -71,7 +70,7 @@ class Grouping:
         self._candidates = candidates
         self._flips = flips
         self._n_jobs = resolve_n_jobs(n_jobs)
-        self._tried: set[tuple[int, int]] = set()
+        self._tried: set[tuple[int, int, bool]] = set()
         self._found: dict[tuple[int, int], Difference] = {}
 
     def run(self, progress: Callable[[int, int], None] | None) -> list[DuplicateGroup]:
@@ -80,48 +79,42 @@ class Grouping:
         ids = list(rows)
         for begin in range(0, len(ids), _BATCH):
             batch = self._searching.features(ids[begin : begin + _BATCH])
-            if batch:
-                for near, (picture_id, features) in zip(
-                    self._near(list(batch.values())), batch.items(), strict=True
-                ):
-                    self._compare(picture_id, features, near)
+            for flipped in (False, True)[: 1 + self._flips] if batch else ():
+                near = self._near(list(batch.values()), flipped)
+                for some, (picture_id, features) in zip(near, batch.items(), strict=True):
+                    self._compare(picture_id, features, some, flipped)
             if progress:
                 progress(min(begin + _BATCH, len(ids)), len(ids))
         groups = [self._described([rows[i] for i in members]) for members in group(self._found)]
         return sorted(groups, key=lambda each: (each.path, each.file))
 
-    def _near(self, features: Sequence[Features]) -> list[list[int]]:
-        """Pictures that are near each one as it is, or turned, or mirrored."""
-        versions = [features]
-        if self._flips:
+    def _near(self, features: Sequence[Features], flipped: bool) -> list[list[int]]:
+        """Pictures that are near each one, or near it mirrored; in any of four turns."""
+        if flipped:
             mirrored = mirroring(self._describer.extractor)
-            versions.append([mirrored(each) for each in features])
-        near: list[list[int]] = [[] for _ in features]
-        for version in versions:
-            query_qvD = self._describer.query_vectors(version)
-            for ids, ranked in zip(near, self._nearest(query_qvD), strict=True):
-                ids += ranked
-        return [list(dict.fromkeys(ids)) for ids in near]
-
-    def _nearest(self, query_qvD: Float32Array) -> list[list[int]]:
+            features = [mirrored(each) for each in features]
+        query_qvD = self._describer.query_vectors(features)
         top = self._candidates + 1  # itself is among them
         ranked = self._searching.nearest(query_qvD, top)
         return [[each.picture_id for each in first[:top]] for first in ranked]
 
-    def _compare(self, picture_id: int, features: Features, near: Sequence[int]) -> None:
-        """Look at each near picture that it was not compared with yet."""
+    def _compare(
+        self, picture_id: int, features: Features, near: Sequence[int], flipped: bool
+    ) -> None:
+        """Look at each near picture that it was not compared with in this way yet."""
         pairs = [_pair(picture_id, i) for i in near if i != picture_id]
-        pairs = [pair for pair in pairs if pair not in self._tried]
-        self._tried.update(pairs)
+        pairs = [p for p in pairs if (*p, flipped) not in self._tried and p not in self._found]
+        self._tried.update((*pair, flipped) for pair in pairs)
         others = self._searching.features([sum(pair) - picture_id for pair in pairs])
+        extractor = self._describer.extractor
 
         def one(i: int) -> None:
             other = others.get(sum(pairs[i]) - picture_id)
             if other is None:
                 return
-            difference = self._difference(features, other)
-            if difference is not None:
-                self._found[pairs[i]] = difference
+            found = same_shot(features, other, extractor, plain=not flipped, flips=flipped)
+            if found is not None:
+                self._found[pairs[i]] = found
 
         for_each(one, len(pairs), self._n_jobs)
 
