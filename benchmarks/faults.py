@@ -3,7 +3,7 @@
     python benchmarks/faults.py [--kills 50] [--seed 0] [--pictures 120]
 
 Made-up pictures in a temporary folder. In turn index, remove, add and compact are killed with
-SIGKILL after a random time (from .4 of what they take undisturbed on), while another process
+SIGKILL at a random time, most of them within .2 s of their first write, while another process
 searches the file in a loop. After each kill
 
 - `check` must find nothing,
@@ -138,12 +138,16 @@ class Kills:
         arguments, may_go = self.operation(kind)
         before = vectors(self.file)
         process = vladkit(*arguments)
-        delay = self.rng.uniform(0.4, 1.0) * self.longest[kind]  # before, it is still starting
+        delay = self.rng.uniform(0.2, 1.0) * self.longest[kind]
+        after_write = self.rng.random() < 0.7
+        if after_write:  # soon after it begins to write; else at any time
+            self.wait_for_a_write(process)
+            delay = self.rng.uniform(0, 0.2) ** 2 * 5
         deadline = time.monotonic() + delay
         seen: dict[str, bytes] = {}
         while time.monotonic() < deadline and process.poll() is None:
-            seen = vectors(self.file)
-            time.sleep(0.005)
+            seen = vectors(self.file) if delay > 0.1 else seen
+            time.sleep(0.002)
         ended = process.poll() is not None
         process.send_signal(signal.SIGKILL)
         _, stderr = process.communicate()
@@ -155,7 +159,25 @@ class Kills:
             if path not in may_go:
                 require(after.get(path) == vector, f"{kind}: {path} was there and is not any more")
         note = " (had ended)" if ended else ""
-        return f"{kind:8} {delay:5.2f} s{note:12} {len(before):4} -> {len(after):4} pictures"
+        when = "of a write" if after_write else ""
+        return (
+            f"{kind:8} {delay:6.3f} s {when:10}{note:12} {len(before):4} -> {len(after):4} pictures"
+        )
+
+    def wait_for_a_write(self, process: subprocess.Popen[bytes]) -> None:
+        """Until SQLite's log of the collection changes, or the process ends."""
+        wal = Path(f"{self.file}-wal")
+
+        def state() -> tuple[int, int]:
+            try:
+                status = wal.stat()
+            except FileNotFoundError:
+                return 0, 0
+            return status.st_size, status.st_mtime_ns
+
+        first = state()
+        while state() == first and process.poll() is None:
+            time.sleep(0.0005)
 
     def time_all(self) -> None:
         """How long the commands take when nothing happens, on a file of its own."""
@@ -175,6 +197,9 @@ class Kills:
             require(vladkit(*arguments).wait() == 0, f"{kind} did not end well")
 
 
+KINDS = ("index", "remove", "add", "compact")
+
+
 def kills(home: Path, n: int, n_pictures: int, rng: random.Random) -> None:
     run = Kills(home, n_pictures, rng)
     run.time_all()
@@ -185,9 +210,9 @@ def kills(home: Path, n: int, n_pictures: int, rng: random.Random) -> None:
     )
     try:
         for i in range(n):
-            kind = ("index", "remove", "add", "compact")[i % 4] if i >= 4 else "index"
-            if kind != "index" and not vectors(run.file):
-                kind = "index"
+            if i == n // 5:
+                run.fill()
+            kind = "index" if i < n // 5 else KINDS[i % len(KINDS)]
             print(f"{i + 1:3} {run.kill(kind)}", flush=True)
             require(reader.poll() is None, "the reader crashed")
         run.fill()
@@ -227,7 +252,7 @@ def full_disk(home: Path) -> None:
     disk = home / "disk"
     disk.mkdir()
     size = home.joinpath("c.vlad").stat().st_size
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size + 9_000_000}", "none", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={2 * size + 3_000_000}", "none", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
         print("full disk: left out, a small disk may not be mounted here")
         return
