@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from photos import photo, write_photos
-from vladkit import Collection
+from vladkit import Collection, Difference, grouping
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.features import Picture
-from vladkit.retouching import retouching
+from vladkit.retouching import agrees, retouching
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +169,43 @@ class TestRetouching:
 
     def test_too_little_in_common(self):
         assert self.kinds(self.gray(), self.same_23 + np.array([[0, 0, 10_000]])) == ()
+
+    @pytest.mark.parametrize("alter", [
+        lambda gray: gray,
+        lambda gray: (gray * 0.6).astype(np.uint8),
+        lambda gray: cv2.putText(gray.copy(), "VLAD", (60, 150), 0, 3, 255, 6),
+        lambda gray: np.clip(gray * 1.25 + 20, 0, 255).astype(np.uint8),
+    ])  # fmt: skip
+    def test_copies_agree(self, alter):
+        a, b = self.gray(), alter(self.gray())
+        size = a.shape[1], a.shape[0]
+        assert agrees(Picture(a, *size), Picture(b, *size), self.same_23)
+
+    def test_others_do_not_agree_even_with_the_same_words_on_them(self):
+        def signed(image):
+            gray = cv2.cvtColor(cv2.resize(image, (400, 300)), cv2.COLOR_BGR2GRAY)
+            return Picture(cv2.putText(gray, "SAMPLE", (20, 200), 0, 3, 255, 8), 400, 300)
+
+        y, x = np.mgrid[:300, :400]
+        sky = np.dstack([(200 - y / 2).astype(np.uint8)] * 3)
+        sea = np.dstack([(90 + 60 * np.sin(x / 90) + y / 4).astype(np.uint8)] * 3)
+        images = [sky, sea, photo("chelsea"), photo("coffee")]
+        for i, first in enumerate(images):
+            for j, second in enumerate(images):
+                assert agrees(signed(first), signed(second), self.same_23) == (i == j), (i, j)
+
+    def test_a_wrong_pair_does_not_join_groups(self, home, monkeypatch):
+        """Features that are taken for those of one shot, of pictures that are not."""
+        real = grouping.same_shot
+
+        def fooled(a, b, extractor, **options):
+            found = real(a, b, extractor, **options)
+            if found is None and options.get("plain"):
+                return Difference(("altered",), self.same_23, 20, 0.1, 1.0)
+            return found
+
+        monkeypatch.setattr(grouping, "same_shot", fooled)
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            groups = collection.duplicates(candidates=3)
+        assert {each.path for each in groups} >= {"astronaut.jpg", "coffee.jpg", "rocket.jpg"}
+        assert max(len(each.others) for each in groups) == 4

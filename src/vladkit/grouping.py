@@ -13,7 +13,7 @@ from vladkit.describe import Describer
 from vladkit.duplicates import Difference, group, mirroring, same_shot
 from vladkit.errors import ParameterError, PictureError
 from vladkit.features import Features, read_gray
-from vladkit.retouching import SIDE, retouching
+from vladkit.retouching import SIDE, agrees, retouching
 from vladkit.searching import Searching
 from vladkit.workers import for_each, resolve_n_jobs
 
@@ -72,11 +72,15 @@ class Grouping:
         self._n_jobs = resolve_n_jobs(n_jobs)
         self._tried: set[tuple[int, int, bool]] = set()
         self._found: dict[tuple[int, int], Difference] = {}
+        self._parent: dict[int, int] = {}  # of a picture in its group
+        self._files: dict[int, str] = {}
 
     def run(self, progress: Callable[[int, int], None] | None) -> list[DuplicateGroup]:
         """All groups, by the path of their reference."""
         rows = {row.picture_id: row for row in self._store.pictures("skipped IS NULL")}
         ids = list(rows)
+        sources = self._store.sources()
+        self._files = {i: file_of(row, sources) for i, row in rows.items()}
         for begin in range(0, len(ids), _BATCH):
             batch = self._searching.features(ids[begin : begin + _BATCH])
             for flipped in (False, True)[: 1 + self._flips] if batch else ():
@@ -108,15 +112,46 @@ class Grouping:
         others = self._searching.features([sum(pair) - picture_id for pair in pairs])
         extractor = self._describer.extractor
 
+        accepted: dict[tuple[int, int], Difference] = {}
+
         def one(i: int) -> None:
             other = others.get(sum(pairs[i]) - picture_id)
             if other is None:
                 return
             found = same_shot(features, other, extractor, plain=not flipped, flips=flipped)
             if found is not None:
-                self._found[pairs[i]] = found
+                accepted[pairs[i]] = found
 
         for_each(one, len(pairs), self._n_jobs)
+        for pair in sorted(accepted, key=lambda each: -accepted[each].n_close):
+            other_id = sum(pair) - picture_id
+            if self._joins(picture_id, other_id, accepted[pair]):
+                self._found[pair] = accepted[pair]
+
+    def _joins(self, a: int, b: int, difference: Difference) -> bool:
+        """Whether a pair of like features is to be believed.
+
+        One wrong pair would make one group of two. So whatever joins pictures that are not in one
+        group yet has to agree in its pixels, too, where the files can be read.
+        """
+        root_a, root_b = self._root(a), self._root(b)
+        if root_a == root_b:
+            return True
+        flipped = "flipped" in difference.kinds
+        try:
+            first, second = (read_gray(self._files[i], max_side=SIDE) for i in (a, b))
+            if not agrees(first, second, difference.affine_23, flipped=flipped):
+                return False
+        except PictureError:
+            pass  # the features alone decide
+        self._parent[root_b] = root_a
+        return True
+
+    def _root(self, i: int) -> int:
+        while (parent := self._parent.get(i, i)) != i:
+            self._parent[i] = self._parent.get(parent, parent)
+            i = parent
+        return i
 
     def _difference(self, a: Features, b: Features) -> Difference | None:
         return same_shot(a, b, self._describer.extractor, flips=self._flips)

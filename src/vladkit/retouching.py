@@ -11,7 +11,7 @@ import numpy.typing as npt
 from vladkit.axes import AnyArray, Float32Array
 from vladkit.features import Picture
 
-__all__ = ["SIDE", "retouching"]
+__all__ = ["SIDE", "agrees", "retouching"]
 
 SIDE: Final = 320
 """Longest side, in px, that pictures are best read at for this."""
@@ -24,6 +24,7 @@ _CELLS: Final = 16
 _CELL_ERROR: Final = 9.0
 _TIMES_MEDIAN: Final = 3.0
 _MIN_CELLS: Final = 3
+_MOST_GAIN: Final = 2.5
 _FITS: Final = 4
 _BLUR: Final = 1.5
 _BESIDE: Final = 0.75
@@ -61,6 +62,60 @@ def retouching(
     >>> retouching(Picture(gray_yx, 320, 240), Picture(gray_yx // 2, 320, 240), same_23)
     ('brightness',)
     """
+    compared = _compare(a, b, affine_23, flipped)
+    if compared is None:
+        return ()
+    gain, offset, error_c = compared
+    found = []
+    if abs(gain - 1) > _GAIN or abs(gain * 128 + offset - 128) > _OFFSET:
+        found.append("brightness")
+    limit = max(_CELL_ERROR, _TIMES_MEDIAN * float(np.median(error_c)))
+    if int((error_c > limit).sum()) >= _MIN_CELLS:
+        found.append("watermarked")
+    return tuple(found)
+
+
+def agrees(
+    a: Picture, b: Picture, affine_23: npt.NDArray[np.float64], *, flipped: bool = False
+) -> bool:
+    """Whether the pixels are those of one shot, for the most part.
+
+    Features alone cannot tell two smooth pictures (sky, sea) from one shot that have the same
+    words written over them, at the same place.
+
+    Parameters
+    ----------
+    a, b, affine_23, flipped
+        See `retouching`.
+
+    Returns
+    -------
+    bool
+        False if one, with the best gain and offset, differs from the other by more than 9 gray
+        levels in more than half of what both show, or only a gain beyond 2.5 brings them closer.
+        True where too little is common to tell.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a_yx, b_yx = np.random.default_rng(0).integers(0, 256, (2, 8, 10), dtype=np.uint8)
+    >>> a_yx, b_yx = (np.kron(each, np.ones((30, 32), np.uint8)) for each in (a_yx, b_yx))
+    >>> same_23 = np.array([[1.0, 0, 0], [0, 1, 0]])
+    >>> a, b = Picture(a_yx, 320, 240), Picture(b_yx, 320, 240)
+    >>> agrees(a, a, same_23), agrees(a, b, same_23)
+    (True, False)
+    """
+    compared = _compare(a, b, affine_23, flipped)
+    if compared is None:
+        return True
+    gain, _, error_c = compared
+    return 1 / _MOST_GAIN < gain < _MOST_GAIN and bool((error_c < _CELL_ERROR).mean() > 0.5)
+
+
+def _compare(
+    a: Picture, b: Picture, affine_23: npt.NDArray[np.float64], flipped: bool
+) -> tuple[float, float, AnyArray] | None:
+    """Gain and offset, and mean errors of the cells of what both show; None if that is little."""
     import cv2
 
     a_yx, b_yx = a.gray_yx[:, ::-1] if flipped else a.gray_yx, b.gray_yx
@@ -75,11 +130,8 @@ def retouching(
     inside_yx = cv2.erode(inside_yx, np.ones((9, 9), np.uint8)).astype(bool)  # no blurred border
     coarse_yx = _smooth(b_yx, _BLUR)
     if inside_yx.sum() < _CELLS**2:
-        return ()
+        return None
     gain, offset = _fit(warped_yx[inside_yx], coarse_yx[inside_yx])
-    found = []
-    if abs(gain - 1) > _GAIN or abs(gain * 128 + offset - 128) > _OFFSET:
-        found.append("brightness")
     wanted_yx = gain * warped_yx + offset
     # where the other gain makes it black or white, nothing can be said of what was there
     sound_yx = (wanted_yx > _BLACK) & (wanted_yx < 255 - _BLACK)
@@ -87,9 +139,8 @@ def retouching(
     slope_yx = np.hypot(*np.gradient(wanted_yx))
     error_yx = np.maximum(np.abs(coarse_yx - wanted_yx) - _BESIDE * slope_yx, 0)
     error_yx[cv2.erode(sound_yx.astype(np.uint8), np.ones((7, 7), np.uint8)) == 0] = 0
-    if _differs_in_places(error_yx, inside_yx):
-        found.append("watermarked")
-    return tuple(found)
+    error_c = _of_cells(error_yx, inside_yx)
+    return (gain, offset, error_c) if len(error_c) else None
 
 
 def _to_original(picture: Picture) -> npt.NDArray[np.float64]:
@@ -124,15 +175,12 @@ def _fit(a_n: Float32Array, b_n: Float32Array) -> tuple[float, float]:
     return gain, offset
 
 
-def _differs_in_places(error_yx: AnyArray, inside_yx: AnyArray) -> bool:
+def _of_cells(error_yx: AnyArray, inside_yx: AnyArray) -> AnyArray:
+    """The mean in each cell of the picture of which at least half is inside."""
     h, w = error_yx.shape
     y, x = (np.arange(h) * _CELLS // h)[:, None], np.arange(w) * _CELLS // w
     cell_n = (y * _CELLS + x)[inside_yx]
     count_c = np.bincount(cell_n, minlength=_CELLS**2)
     sum_c = np.bincount(cell_n, weights=error_yx[inside_yx], minlength=_CELLS**2)
     full_c = count_c > 0.5 * h * w / _CELLS**2
-    if not full_c.any():
-        return False
-    mean_c = sum_c[full_c] / count_c[full_c]
-    limit = max(_CELL_ERROR, _TIMES_MEDIAN * float(np.median(mean_c)))
-    return int((mean_c > limit).sum()) >= _MIN_CELLS
+    return np.asarray(sum_c[full_c] / count_c[full_c])
