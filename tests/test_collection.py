@@ -549,6 +549,13 @@ class TestFiles:
         make(tmp_path / "c", small)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "small"]
 
+    def test_a_reader_leaves_nothing_behind(self, tmp_path, small):
+        (tmp_path / "home").mkdir()
+        make(tmp_path / "home" / "c", small)
+        with Collection.open(tmp_path / "home" / "c", read_only=True) as collection:
+            collection.search(small / "0.png")
+        assert [p.name for p in (tmp_path / "home").iterdir()] == ["c"]
+
     def test_reader_beside_a_writer(self, tmp_path, small):
         make(tmp_path / "c", small)
         with Collection.open(tmp_path / "c", read_only=True) as reader:
@@ -752,19 +759,22 @@ class TestKill:
             time.sleep(0.002)
         raise AssertionError("nothing was committed in a minute")
 
-    def test_interrupt_keeps_what_is_committed(self, many, tmp_path):
+    @pytest.mark.parametrize("at_least", [0, 33])  # while it learns, and compiles; and later
+    def test_interrupt_keeps_what_is_committed(self, many, tmp_path, at_least):
         path = tmp_path / "c"
         process = subprocess.Popen(
             [sys.executable, "-c", SLOW + RUN, "index", many, "-o", path, "--n-clusters", "16"],
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.wait(process, path, 33)
+        self.wait(process, path, at_least)
+        time.sleep(0 if at_least else 0.3)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == 130, stderr
         assert "run again to go on" in stderr
         assert "Traceback" not in stderr
+        assert "FATAL" not in stderr
         assert sorted(p.name for p in tmp_path.iterdir()) == ["c"]
         assert make(path, many, n_clusters=16).indexed > 0
 

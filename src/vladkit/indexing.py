@@ -91,31 +91,7 @@ class Indexing:
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
-        """Index the pictures of folders and files: the new, and those that have changed.
-
-        Parameters
-        ----------
-        sources : sequence of path
-            Folders are searched with their subfolders.
-        prune : bool
-            Forget pictures below the given folders whose file is gone.
-        n_jobs : int or None
-            Threads that decode and extract; None is one for each core.
-        progress : callable or None
-            See `Progress`.
-
-        Returns
-        -------
-        AddReport
-
-        Raises
-        ------
-        NothingToIndexError
-            If a source does not exist, or no picture was found or none can be used and the
-            collection is empty.
-        StorageError
-            If the file cannot be written; what was committed before is kept.
-        """
+        """See `vladkit.Collection.add`."""
         begin = time.perf_counter()
         report = AddReport()
         found = discover(sources, lambda folder, why: report.unreadable.append((folder, why)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 __all__ = ["main"]
 
@@ -18,13 +20,33 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="surrogateescape")
     try:
-        app()
+        _run(app)
     except VladkitError as error:
         print(f"vladkit: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2 if isinstance(error, ParameterError) else 1)
     except KeyboardInterrupt:
         print("vladkit: interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        _leave_at_once()
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _run(app: Callable[[], None]) -> None:
+    try:
+        app()
+    except SystemExit as done:
+        if done.code == 130:
+            _leave_at_once()
+        raise
+
+
+def _leave_at_once() -> NoReturn:
+    """End an interrupted process; all that was open is closed by now.
+
+    Without Python's own end: it would stop a thread in the middle of compiling, which LLVM answers
+    with an abort.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130)

@@ -49,6 +49,15 @@ def connect_reading(path: Path) -> sqlite3.Connection:
     -wal says that a writer is at work or was killed, the file alone is whole, and SQLite
     reads it if promised that nobody changes it.
     """
+    # Able to write but told not to: the last to close then takes -wal and -shm away again, which a
+    # connection in mode "ro" leaves behind.
+    connection = connect(path, "rw")
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("SELECT count(*) FROM about").fetchone()
+        return connection
+    except sqlite3.OperationalError:  # it may not be written
+        connection.close()
     connection = connect(path, "ro")
     try:
         connection.execute("SELECT count(*) FROM about").fetchone()
