@@ -26,7 +26,7 @@ FLOORS = [
     ["kinds", "aggregates", "contract", "expansion"],
     ["kernels"],
     ["encoding", "features", "collection"],
-    ["augmentation", "bench", "codebook", "discover", "whitening"],
+    ["augmentation", "bench", "codebook", "discover", "thumbnails", "whitening"],
     ["estimators", "extraction", "matching"],
     ["vocabularies", "verification"],
     ["recipe"],

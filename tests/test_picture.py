@@ -23,11 +23,14 @@ from pictures import every_format, gray, scene, textured, to_bytes, with_orienta
 from vladkit.errors import ParameterError, PictureError, ShapeError, VladkitError
 from vladkit.features import (
     Picture,
+    Region,
     decode_gray,
+    decode_rgb,
     decoder_facts,
     is_picture_name,
     read_gray,
 )
+from vladkit.features import header as header_module
 from vladkit.features import picture as module
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -295,9 +298,9 @@ def test_max_side_below_1_is_refused() -> None:
 def test_how_far_a_jpeg_is_reduced_in_decoding(
     width: int, height: int, orientation: int, max_side: int | None, factor: int
 ) -> None:
-    header = module._Header("JPEG", width, height, b"", orientation)
+    header = module.Header("JPEG", width, height, b"", orientation)
     assert module._jpeg_factor(header, max_side) == factor
-    assert module._jpeg_factor(module._Header("PNG", width, height, b""), max_side) == 1
+    assert module._jpeg_factor(module.Header("PNG", width, height, b""), max_side) == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -345,16 +348,15 @@ def test_too_many_pixels_are_refused_before_decoding(
         raise AssertionError("decoded")
 
     monkeypatch.setattr(cv2, "imdecode", imdecode)
-    monkeypatch.setattr(module, "MAX_PIXELS", 40 * 30 - 1)
     with pytest.raises(PictureError, match="too many pixels: 40x30"):
-        decode_gray(SMALL[name][0])
+        decode_gray(SMALL[name][0], max_pixels=40 * 30 - 1)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (16_383, 300), (70_001, 66_000)])
 def test_a_webp_canvas_has_24_bits_a_side(width: int, height: int) -> None:
     sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     chunk = b"VP8X" + struct.pack("<I", 10) + bytes(4) + sides
-    header = module._webp(b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk)
+    header = header_module._webp(b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk)
     assert (header.width, header.height) == (width, height)
 
 
@@ -368,12 +370,81 @@ def test_a_decompression_bomb_is_refused_with_its_numbers() -> None:
         decode_gray(bomb)
 
 
-def test_a_jpeg_counts_as_it_is_decoded_unless_progressive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_PIXELS", 160 * 120)
-    assert decode_gray(SCENE["JPEG"][0], max_side=100).gray_yx.shape == (75, 100)
+def test_a_jpeg_counts_as_it_is_decoded_unless_progressive() -> None:
+    most = 160 * 120
+    picture = decode_gray(SCENE["JPEG"][0], max_side=100, max_pixels=most)
+    assert picture.gray_yx.shape == (75, 100)
     for name, max_side in (("JPEG", None), ("JPEG progressive", 100), ("PNG", 100)):
         with pytest.raises(PictureError, match="too many pixels"):
-            decode_gray(SCENE[name][0], max_side=max_side)
+            decode_gray(SCENE[name][0], max_side=max_side, max_pixels=most)
+
+
+# Colour
+
+
+@pytest.mark.parametrize("name", SCENE)
+def test_gray_is_what_the_colours_weigh(name: str) -> None:
+    """Colours come with the same size and the same way up as gray; channels are R, G, B."""
+    data, _ = SCENE[name]
+    picture, colors = decode_gray(data), decode_rgb(data)
+    assert (colors.width, colors.height) == (picture.width, picture.height)
+    weighed_yx = colors.rgb_yx3 @ np.array([0.299, 0.587, 0.114])
+    assert mean_difference(weighed_yx, picture.gray_yx) < 2.5
+
+
+def test_channels_are_red_green_blue() -> None:
+    red = Image.new("RGB", (20, 20), (250, 10, 40))
+    assert decode_rgb(to_bytes(red, "PNG")).rgb_yx3[5, 5].tolist() == [250, 10, 40]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_colours_are_turned_as_gray_is(orientation: int) -> None:
+    data = with_orientation(scene(320, 240), "JPEG", orientation)
+    for max_side in (100, None):
+        gray_yx = decode_gray(data, max_side=max_side).gray_yx
+        rgb_yx3 = decode_rgb(data, max_side=max_side).rgb_yx3
+        assert mean_difference(rgb_yx3 @ np.array([0.299, 0.587, 0.114]), gray_yx) < 2.5
+
+
+# Regions
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_region_is_that_part_of_the_upright_picture(kind: str, orientation: int) -> None:
+    data = with_orientation(scene(320, 240), kind, orientation)
+    whole_yx = decode_gray(data, max_side=None).gray_yx
+    _, w = whole_yx.shape
+    region = Region(w - 150, 60, 100, 81)
+    part = decode_gray(data, max_side=None, region=region)
+    assert (part.width, part.height, part.region) == (100, 81, region)
+    np.testing.assert_array_equal(part.gray_yx, whole_yx[60:141, w - 150 : w - 50])
+
+
+def test_a_region_is_read_as_finely_as_a_picture_of_its_size() -> None:
+    data = to_bytes(scene(1600, 1200), "JPEG")
+    part = decode_gray(data, max_side=200, region=Region(800, 403, 400, 300))
+    # decoded at 1/2, hence grown to even px
+    assert part.region == Region(800, 402, 400, 302)
+    assert max(part.gray_yx.shape) == 200
+    assert (part.scale_x, part.scale_y) == pytest.approx((2, 2))
+    whole_yx = decode_gray(data, max_side=800).gray_yx
+    np.testing.assert_array_equal(part.gray_yx, whole_yx[201:352, 400:600])
+
+
+def test_a_region_at_the_edge_is_cut_there() -> None:
+    data = SCENE["PNG"][0]
+    assert decode_gray(data, region=Region(300, 200, 500, 500)).region == Region(300, 200, 20, 40)
+    with pytest.raises(ParameterError, match="outside of the picture of 320x240 px"):
+        decode_gray(data, region=Region(320, 0, 10, 10))
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1.5,0,9,9", "0,0,0,9"])
+def test_a_region_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(ParameterError, match="region"):
+        Region.parse(text)
+    with pytest.raises(ParameterError, match="region"):
+        Region.parse("-1,0,5,5")
 
 
 # Files

@@ -17,9 +17,10 @@ from pictures import textured
 from vladkit import Collection
 from vladkit.collection.ann import AnnIndex
 from vladkit.collection.store import PictureRow, Record, Store
-from vladkit.errors import NothingToIndexError, ParameterError, StorageError
+from vladkit.errors import NothingToIndexError, ParameterError, PictureError, StorageError
 from vladkit.expansion import augment_database
 from vladkit.extraction import extract
+from vladkit.features import Region
 from vladkit.verification import MIN_INLIERS, rescore
 
 
@@ -32,6 +33,13 @@ def home(tmp_path_factory):
         collection.add([home / "photos"])
     cv2.imwrite(str(home / "query.png"), cropped(photo("coffee")))
     return home
+
+
+@pytest.fixture(scope="module")
+def pair(home):
+    left, right = (cv2.resize(photo(name), (600, 400)) for name in ("coffee", "chelsea"))
+    cv2.imwrite(str(home / "pair.png"), np.hstack([left, right]))
+    return home / "pair.png"
 
 
 @pytest.fixture
@@ -159,6 +167,75 @@ class TestRerank:
         assert np.array(results[0]["transform"]).shape == (3, 3)
         assert results[0]["score"] > results[0]["similarity"]
         assert "inliers" not in results[6]
+
+
+class TestRegion:
+    """Searching by a part of a picture, here a page of two photographs side by side."""
+
+    def test_each_part_finds_its_own_and_points_are_of_the_whole(self, home, pair):
+        found = {}
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            for left, name in ((0, "coffee"), (600, "chelsea")):
+                region = Region(left, 0, 600, 400)
+                (hit, *_) = collection.search(pair, 1, rerank=3, region=region)
+                assert (hit.path, hit.inliers > 50) == (f"{name}.jpg", True)
+                found[name] = hit.verification
+        for left, name in ((0, "coffee"), (600, "chelsea")):
+            h, w = photo(name).shape[:2]
+            points_m2, transform_33 = found[name].query_xy_m2, found[name].transform_33
+            assert points_m2[:, 0].min() >= left - 1
+            assert points_m2[:, 0].max() <= left + 600
+            centre_3 = transform_33 @ [left + 299.5, 199.5, 1]
+            expected = (w - 1) / 2, (h - 1) / 2
+            assert centre_3[:2] / centre_3[2] == pytest.approx(expected, abs=4)
+
+    def test_one_outside_is_refused(self, home, pair):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            with pytest.raises(ParameterError, match="outside of the picture of 1200x400"):
+                collection.search(pair, region=Region(1200, 0, 10, 10))
+            with pytest.raises(PictureError, match="too small: 10x10"):
+                collection.search(pair, region=Region(0, 0, 10, 10))
+
+    def test_command(self, home, pair):
+        done = run("search", "photos.vlad", pair, "--region", "600,0,600,400", "-n1", cwd=home)
+        assert done.stdout.split()[-1] == "chelsea.jpg"
+        done = run("search", "photos.vlad", pair, "--region", "600,0,600", cwd=home)
+        assert done.returncode == 2
+        assert "left,top,width,height" in done.stderr
+
+
+class TestLooking:
+    def test_pages(self, home):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            paths = [row.path for row in collection.pictures()]
+            total, rows = collection.page(2, 3)
+            assert (total, [row.path for row in rows]) == (len(NAMES), paths[2:5])
+            assert collection.page(len(NAMES))[1] == []
+            assert [row.path for row in collection.page(contains="OFF")[1]] == ["coffee.jpg"]
+            for text in ("%", "_", "!", "'"):
+                wanted = [path for path in paths if text in path]
+                assert [row.path for row in collection.page(contains=text)[1]] == wanted
+            assert collection.page(skipped=True) == (0, [])
+            with pytest.raises(ParameterError, match="offset=-1"):
+                collection.page(-1)
+
+    def test_one_picture(self, home):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            hit = collection.search(home / "query.png", 1)[0]
+            assert collection.picture(hit.picture_id).path == hit.path == "coffee.jpg"
+            features = collection.extract(home / "query.png")
+            verified = collection.verify(features, hit.picture_id)
+            assert (
+                verified.n_inliers == collection.search(home / "query.png", 1, rerank=1)[0].inliers
+            )
+            kept = collection.features_of(hit.picture_id)
+            assert len(kept) == collection.recipe.keep_features
+            for missing in (0, 10**6):
+                with pytest.raises(ParameterError, match="has no picture"):
+                    collection.picture(missing)
+                with pytest.raises(ParameterError, match="has no picture"):
+                    collection.verify(features, missing)
+                assert collection.features_of(missing) is None
 
 
 class TestExpand:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vladkit.errors import ParameterError
-from vladkit.features import Features, Sift
+from vladkit.features import Features, Region, Sift
 from vladkit.matching import Matches, match_all
 from vladkit.verification import Verification, rescore, verify, verify_all
 
@@ -310,3 +310,29 @@ def test_many_on_threads_equal_their_singles():
         mapped(found[1].transform_33, np.array([[40.0, 100]])), [[100, 279]], atol=0.5
     )
     np.testing.assert_allclose(found[2].transform_33, np.eye(3), atol=0.02)
+
+
+def test_the_outline_is_where_the_corners_go():
+    points_m2 = np.array([[10, 10], [600, 20], [300, 400]], np.float32)
+    found = Verification(
+        3, H_33, points_m2, mapped(H_33, points_m2).astype(np.float32), "homography"
+    )
+    edges_42 = np.array([[-0.5, -0.5], [639.5, -0.5], [639.5, 479.5], [-0.5, 479.5]])
+    outline_42 = found.outline_42(Region(0, 0, 640, 480))
+    np.testing.assert_allclose(outline_42, mapped(H_33, edges_42))
+    part_42 = found.outline_42(Region(100, 50, 200, 100))
+    np.testing.assert_allclose(part_42[2], mapped(H_33, np.array([[299.5, 149.5]]))[0])
+    # any multiple is the same homography
+    turned = Verification(3, -2 * H_33, points_m2, found.match_xy_m2, "homography")
+    np.testing.assert_allclose(turned.outline_42(Region(0, 0, 640, 480)), outline_42)
+
+
+def test_no_outline_beyond_the_horizon_nor_without_a_homography():
+    tilted_33 = np.array([[1, 0, 0], [0, 1, 0], [-1 / 500, 0, 1]])  # x = 500 goes to infinity
+    points_m2 = np.array([[10, 10], [100, 100]], np.float32)
+    found = Verification(2, tilted_33, points_m2, points_m2, "homography")
+    assert found.outline_42(Region(0, 0, 640, 480)) is None
+    assert found.outline_42(Region(0, 0, 400, 480)) is not None
+    for transform_33, model in ((None, "homography"), (np.eye(3), "fundamental")):
+        found = Verification(2, transform_33, points_m2, points_m2, model)
+        assert found.outline_42(Region(0, 0, 640, 480)) is None

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Final, Self, TypeAlias
 
 from vladkit.errors import PictureError
-from vladkit.features import Extractor, Features, one_opencv_thread, read_gray
+from vladkit.features import Extractor, Features, Region, one_opencv_thread, read_gray
 from vladkit.workers import resolve_n_jobs
 
 __all__ = ["Extraction", "Result", "extract"]
@@ -22,9 +22,9 @@ _AHEAD: Final = 40
 """Pictures extracted before they are asked for: no thread waits while a batch is encoded."""
 
 
-def extract(extractor: Extractor, file: str) -> Features:
-    """Features of one picture file; PictureError if it cannot be used."""
-    return extractor.extract(read_gray(file, max_side=extractor.max_side))
+def extract(extractor: Extractor, file: str, region: Region | None = None) -> Features:
+    """Features of one picture file, or of a part of it; PictureError if it cannot be used."""
+    return extractor.extract(read_gray(file, max_side=extractor.max_side, region=region))
 
 
 class Extraction:

@@ -29,13 +29,13 @@ from vladkit.errors import (
 )
 from vladkit.evaluate import GroundTruth, Scores
 from vladkit.extraction import extract
-from vladkit.features import Extractor, Features
+from vladkit.features import Extractor, Features, Region, decode_gray
 from vladkit.grouping import DuplicateGroup, Grouping
 from vladkit.indexing import AddReport, Indexing, Progress
 from vladkit.recipe import Recipe
 from vladkit.rewriting import adapt, check_whitening, whiten
 from vladkit.searching import Hit, Searching, ann_path
-from vladkit.verification import Model
+from vladkit.verification import Model, Verification, verify_all
 
 __all__ = ["AddReport", "Collection", "Hit", "Progress"]
 
@@ -200,6 +200,49 @@ class Collection:
     def skipped(self) -> Iterator[PictureRow]:
         """All pictures that have none, with the reason."""
         return self._store.pictures("skipped IS NOT NULL")
+
+    def page(
+        self, offset: int = 0, limit: int = 100, *, contains: str = "", skipped: bool = False
+    ) -> tuple[int, list[PictureRow]]:
+        """Some pictures, by source and path, and how many there are.
+
+        Parameters
+        ----------
+        offset, limit : int
+            So many are passed over, and so many given at most.
+        contains : str
+            Only paths with this text in them; upper and lower case of ASCII are the same.
+        skipped : bool
+            Those that have no vector instead of those that have one.
+
+        Raises
+        ------
+        ParameterError
+            If a number is negative.
+        """
+        if offset < 0 or limit < 0:
+            raise ParameterError(f"offset={offset}, limit={limit}: give numbers from 0")
+        return self._store.page(offset, limit, contains, skipped=skipped)
+
+    def picture(self, picture_id: int) -> PictureRow:
+        """One picture, by the key that `Hit` and `pictures` give.
+
+        Raises
+        ------
+        ParameterError
+            If there is none of that key.
+        """
+        row = self._store.pictures_by_id([picture_id]).get(picture_id)
+        if row is None:
+            raise ParameterError(f"{self._store.path} has no picture {picture_id}")
+        return row
+
+    def features_of(self, picture_id: int) -> Features | None:
+        """What is kept of a picture's features, the strongest first; None if nothing is.
+
+        See `Recipe.keep_features`; for all of them extract the picture again.
+        """
+        return self._searching.features([picture_id]).get(picture_id)
 
     def file_of(self, row: PictureRow) -> str:
         """Where a picture is now, absolute."""
@@ -506,6 +549,7 @@ class Collection:
         image: str | os.PathLike[str],
         top: int = 10,
         *,
+        region: Region | None = None,
         rerank: int = 0,
         model: Model = "homography",
         expand: int = 0,
@@ -519,6 +563,9 @@ class Collection:
             any other.
         top : int
             How many; 0 ranks all.
+        region : Region or None
+            Search by this part of the picture only. What is matched is given in px of the whole
+            picture all the same.
         rerank : int
             So many of the first are matched with the query feature by feature, and come in the
             order of what fits one geometry (see `vladkit.verification`); 0 does not. No picture
@@ -536,13 +583,37 @@ class Collection:
         NothingToIndexError
             If the collection is empty.
         ParameterError
-            If a number is negative, or `rerank` is asked for and no features are kept.
+            If a number is negative, `rerank` is asked for and no features are kept, or the region
+            is outside of the picture.
         """
         self._describer.trained()
         if rerank:
             self._searching.check_keeps_features()
-        features = extract(self.extractor, os.fspath(image))
+        features = self.extract(image, region=region)
         return self.search_features(features, top, rerank=rerank, model=model, expand=expand)
+
+    def extract(
+        self, image: str | os.PathLike[str] | bytes, *, region: Region | None = None
+    ) -> Features:
+        """Features of a picture, or of a part of it, as the collection's are found.
+
+        Parameters
+        ----------
+        image : path or bytes
+            A picture file, or what is in one.
+        region : Region or None
+
+        Raises
+        ------
+        PictureError
+            If the picture cannot be used.
+        ParameterError
+            If the region is outside of the picture.
+        """
+        if isinstance(image, bytes):
+            picture = decode_gray(image, max_side=self.extractor.max_side, region=region)
+            return self.extractor.extract(picture)
+        return extract(self.extractor, os.fspath(image), region)
 
     def search_features(
         self,
@@ -571,6 +642,23 @@ class Collection:
                     ranked = self._searching.reordered(features, ranked, rerank, model)
             hits = self._searching.hits(ranked)
         return hits[:top] if top else hits
+
+    def verify(
+        self, features: Features, picture_id: int, *, model: Model = "homography"
+    ) -> Verification:
+        """Match a query with one picture, feature by feature; see `vladkit.verify`.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such picture, or no features are kept of it.
+        """
+        self._searching.check_keeps_features()
+        other = self.features_of(picture_id)
+        if other is None:
+            row = self.picture(picture_id)
+            raise ParameterError(f"no features are kept of {row.path}")
+        return verify_all(features, [other], self.extractor.metric, model=model, n_jobs=1)[0]
 
     def duplicates(
         self,

@@ -55,6 +55,8 @@ class Hit:
     verification : Verification or None
         After re-ranking, of the pictures that were matched: inliers, the transform from query to
         picture, and the points that matched, in px of the original pictures.
+    picture_id : int
+        Its key in the collection, as in `Collection.picture`.
     """
 
     path: str
@@ -62,6 +64,7 @@ class Hit:
     file: str
     similarity: float
     verification: Verification | None = None
+    picture_id: int = 0
 
     @property
     def inliers(self) -> int | None:
@@ -236,7 +239,8 @@ class Searching:
         for each in ranked:
             row = rows[each.picture_id]
             file = file_of(row, sources)
-            hits.append(Hit(row.path, each.score, file, each.similarity, each.verification))
+            found = each.similarity, each.verification, each.picture_id
+            hits.append(Hit(row.path, each.score, file, *found))
         return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.file))
 
 

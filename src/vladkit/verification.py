@@ -1,7 +1,8 @@
 """Whether matches of two pictures fit one geometry: how many, and which.
 
-Axes: ``m`` matches, ``h`` hypotheses, ``2`` is x, y. All coordinates that go in and come out are
-px of the original pictures, the origin at the centre of the top-left pixel.
+Axes: ``m`` matches, ``h`` hypotheses, ``2`` is x, y. All coordinates that come out are px of the
+original pictures, the origin at the centre of the top-left pixel; so are those of features that go
+in, unless they are of a `region`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from vladkit.axes import AnyArray, Float32Array, FloatArray, IntArray
 from vladkit.errors import ParameterError
-from vladkit.features import Features
+from vladkit.features import Features, Region
 from vladkit.matching import MUTUAL, RATIO, Matcher, Matches
 from vladkit.workers import for_each, resolve_n_jobs
 
@@ -73,6 +74,34 @@ class Verification:
     query_xy_m2: Float32Array
     match_xy_m2: Float32Array
     model: Model
+
+    def outline_42(self, shown: Region) -> npt.NDArray[np.float64] | None:
+        """Where the corners of the query, or of a part of it, lie in the other picture.
+
+        Parameters
+        ----------
+        shown : Region
+            The whole query (from 0, 0) or the part of it that was searched by.
+
+        Returns
+        -------
+        float64 array (4, 2) or None
+            px of the other picture, from the top left clockwise as the query shows it; may lie
+            outside of the picture. None without a homography, or if a corner is beyond its horizon.
+        """
+        if self.transform_33 is None or self.model != "homography":
+            return None
+        left, top = shown.left - 0.5, shown.top - 0.5  # the outer edges of its px
+        right, bottom = left + shown.width, top + shown.height
+        corner_43 = np.array(
+            [[left, top, 1], [right, top, 1], [right, bottom, 1], [left, bottom, 1]]
+        )
+        mapped_43 = corner_43 @ self.transform_33.T
+        # The horizon is where the third coordinate changes its sign.
+        inside = (self.transform_33 @ [*self.query_xy_m2.mean(axis=0), 1])[2]
+        if (mapped_43[:, 2] * np.sign(inside) < 1e-9).any():
+            return None
+        return np.asarray(mapped_43[:, :2] / mapped_43[:, 2:], np.float64)
 
 
 def verify(
@@ -168,8 +197,8 @@ def verify(
     return Verification(
         n_inliers=int(inlier_m.sum()),
         transform_33=transform_33,
-        query_xy_m2=query.xy_l2[query_m[inlier_m]],
-        match_xy_m2=other.xy_l2[other_m[inlier_m]],
+        query_xy_m2=query_frame.in_picture(query_m[inlier_m]),
+        match_xy_m2=other_frame.in_picture(other_m[inlier_m]),
         model=model,
     )
 
@@ -256,9 +285,15 @@ class _Frame:
         self._features = features
         self._unit = max(features.width, features.height, 1) / _SIDE
         self._centre_2 = np.array([features.width - 1, features.height - 1], np.float64) / 2
+        region = features.region
+        self._corner_2 = np.array([region.left, region.top] if region else [0, 0], np.float64)
 
     def xy(self, row_m: IntArray) -> npt.NDArray[np.float64]:
         return np.asarray((self._features.xy_l2[row_m] - self._centre_2) / self._unit, np.float64)
+
+    def in_picture(self, row_m: IntArray) -> Float32Array:
+        """Where they are in the whole picture, in its px."""
+        return np.asarray(self._features.xy_l2[row_m] + self._corner_2, np.float32)
 
     def region(self, row_m: IntArray) -> Complex128Array:
         """Size and direction as one complex number each."""
@@ -267,7 +302,7 @@ class _Frame:
         return np.asarray(size_m * np.exp(1j * radian_m))
 
     def from_pixels_33(self) -> npt.NDArray[np.float64]:
-        x, y = self._centre_2
+        x, y = self._centre_2 + self._corner_2
         return np.array([[1, 0, -x], [0, 1, -y], [0, 0, self._unit]]) / self._unit
 
 

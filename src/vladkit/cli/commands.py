@@ -126,6 +126,12 @@ def search(
         list[str], typer.Argument(metavar="IMAGE...", help="Pictures to find.", show_default=False)
     ],
     top: Annotated[int, typer.Option("--top", "-n", min=0, help="How many; 0 ranks all.")] = 10,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region", metavar="X,Y,W,H", help="Search by this part of the picture, in px."
+        ),
+    ] = None,
     rerank: Rerank = 0,
     fundamental: Fundamental = False,
     expand: Annotated[
@@ -140,14 +146,18 @@ def search(
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
+    from vladkit.features.region import Region
     from vladkit.pipeline import Collection
 
     failed = False
     model: Model = "fundamental" if fundamental else "homography"
+    part = None if region is None else Region.parse(region)
     with Collection.open(file, read_only=True) as collection:
         for query in image:
             try:
-                hits = collection.search(query, top, rerank=rerank, model=model, expand=expand)
+                hits = collection.search(
+                    query, top, region=part, rerank=rerank, model=model, expand=expand
+                )
             except PictureError as error:
                 say(f"{query}: {error}")
                 failed = True

@@ -280,6 +280,19 @@ class Store:
             for row in cursor:
                 yield PictureRow(*row)
 
+    def page(
+        self, offset: int, limit: int, contains: str, *, skipped: bool
+    ) -> tuple[int, list[PictureRow]]:
+        """How many paths contain a text, without regard to the case of ASCII, and some of them."""
+        where = f"skipped IS {'NOT ' * skipped}NULL AND path LIKE ? ESCAPE '!'"
+        for special in "!%_":
+            contains = contains.replace(special, f"!{special}")
+        pattern = f"%{contains}%"
+        ((total,),) = self._rows(f"SELECT count(*) FROM picture WHERE {where}", pattern)
+        order = f"{where} ORDER BY source_id, path LIMIT ? OFFSET ?"
+        rows = self._rows(f"SELECT {_PICTURE} FROM picture WHERE {order}", pattern, limit, offset)
+        return int(total), [PictureRow(*row) for row in rows]
+
     def pictures_by_id(self, picture_ids: Sequence[int]) -> dict[int, PictureRow]:
         """The rows of some pictures; unknown ones are left out."""
         sql = f"SELECT {_PICTURE} FROM picture WHERE picture_id IN ({{}})"

@@ -10,27 +10,35 @@ from vladkit.features.extractor import (
 from vladkit.features.picture import (
     MAX_BYTES,
     MAX_PIXELS,
+    ColorPicture,
     Picture,
     decode_gray,
+    decode_rgb,
     decoder_facts,
     is_picture_name,
     read_gray,
+    read_rgb,
 )
+from vladkit.features.region import Region
 from vladkit.features.sift import Sift, one_opencv_thread
 
 __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
+    "ColorPicture",
     "Extractor",
     "Features",
     "Parameter",
     "Picture",
+    "Region",
     "Sift",
     "decode_gray",
+    "decode_rgb",
     "decoder_facts",
     "extractor_names",
     "is_picture_name",
     "make_extractor",
     "one_opencv_thread",
     "read_gray",
+    "read_rgb",
 ]

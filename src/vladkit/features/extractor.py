@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from vladkit.errors import ParameterError, ShapeError
 from vladkit.features.picture import Picture
+from vladkit.features.region import Region
 
 __all__ = ["Extractor", "Features", "Parameter", "extractor_names", "make_extractor"]
 
@@ -42,6 +43,9 @@ class Features:
         Strength; higher is stronger, comparable within one extractor only.
     width, height : int
         Size of the original picture in px, after EXIF orientation.
+    region : Region or None
+        Where the features are only of a part of a picture: that part, which then is "the original
+        picture" above.
 
     Raises
     ------
@@ -69,6 +73,7 @@ class Features:
     score_l: npt.NDArray[np.float32]
     width: int
     height: int
+    region: Region | None = None
 
     def __post_init__(self) -> None:
         shapes = {
@@ -127,6 +132,7 @@ class Features:
             self.score_l[keep_m],
             width=self.width,
             height=self.height,
+            region=self.region,
         )
 
 

@@ -214,6 +214,7 @@ class Sift:
             score_l[order_l],
             width=picture.width,
             height=picture.height,
+            region=picture.region,
         )
 
     def metric(self, descriptor_lf: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

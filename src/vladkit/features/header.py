@@ -1,0 +1,222 @@
+"""What the bytes of a picture file say of themselves. No decoder is asked.
+
+The kind, the size, the way up, and where the file should end.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from vladkit.errors import PictureError
+
+__all__ = ["Header", "read_header"]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the bytes say of themselves.
+
+    ``width`` and ``height`` are as stored, before turning by ``orientation`` (1: nothing to turn).
+    ``sequential`` is False for a progressive JPEG. ``data`` is what to decode.
+    """
+
+    kind: str
+    width: int
+    height: int
+    data: bytes
+    orientation: int = 1
+    sequential: bool = True
+
+
+def read_header(data: bytes) -> Header:
+    """Recognise, measure and check for completeness; raises `PictureError`."""
+    if not data:
+        raise PictureError("empty file")
+    for pattern, kind, parse in _KINDS:
+        if not pattern.match(data):
+            continue
+        if parse is None:
+            raise PictureError(f"{kind} is not supported: convert it to JPEG or PNG")
+        try:
+            header = parse(data)
+        except (struct.error, IndexError) as error:  # the header itself is cut
+            raise PictureError(f"truncated {kind}: ends within its header") from error
+        if header.width < 1 or header.height < 1:
+            raise PictureError(f"damaged {kind}: size {header.width}x{header.height}")
+        return header
+    raise PictureError("not a picture that can be decoded")
+
+
+def _jpeg(data: bytes) -> Header:
+    """Walk the segments up to the pixels, then look for the end marker behind them."""
+    at, width, height, orientation, sequential = 2, 0, 0, 1, True
+    while True:
+        if data[at] != 0xFF:
+            raise PictureError("damaged JPEG: a segment does not start where the last one ends")
+        marker = data[at + 1]
+        if marker == 0xFF:  # filling
+            at += 1
+            continue
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            sequential = marker in (0xC0, 0xC1)
+        elif marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            orientation = _exif_orientation(data[at + 10 : at + 2 + length])
+        elif marker == 0xDA:  # start of scan
+            break
+        at += 2 + length
+    # Only from here on: an embedded thumbnail has an end marker of its own. Within pixels FF is
+    # followed by 00 or D0 .. D7, and no valid table between scans holds FF D9. What follows the
+    # end (a second picture, a film) does not matter.
+    if data.find(b"\xff\xd9", at) < 0:
+        raise PictureError("truncated JPEG: no end-of-image marker")
+    return Header("JPEG", width, height, data, orientation, sequential)
+
+
+def _png(data: bytes) -> Header:
+    """Walk all chunks; keep the critical ones, whose checksums must hold.
+
+    Optional chunks are left out of what is decoded: a wrong colour profile makes libpng write to
+    stderr, and a gamma chunk must not change the gray of otherwise equal pixels.
+    """
+    view = memoryview(data)
+    kept, at, orientation, kind = [view[:8]], 8, 1, b""
+    width, height = struct.unpack_from(">II", data, 16)
+    while kind != b"IEND":
+        if at + 12 > len(data):
+            raise PictureError("truncated PNG: no IEND chunk")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            raise PictureError("truncated PNG: no IEND chunk")
+        if kind[:1].isupper():
+            if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+                raise PictureError(f"damaged PNG: checksum of {kind.decode('latin1')} differs")
+            kept.append(view[at:end])
+        elif kind == b"eXIf":
+            orientation = _exif_orientation(data[at + 8 : end - 4])
+        at = end
+    return Header("PNG", width, height, b"".join(kept), orientation)
+
+
+def _webp(data: bytes) -> Header:
+    """The canvas from the first chunk, then on to an EXIF chunk."""
+    (size,) = struct.unpack_from("<I", data, 4)
+    if size + 8 > len(data):
+        raise PictureError(f"truncated WebP: {len(data)} of {size + 8} bytes")
+    first = data[12:16]
+    if first == b"VP8X":  # 24 bits each, less one
+        flags_w, w_h, h = struct.unpack_from("<xxxxHHH", data, 20)
+        width, height = (flags_w | (w_h & 0xFF) << 16) + 1, ((w_h >> 8) | h << 8) + 1
+    elif first == b"VP8L":  # 14 bits each, less one
+        (bits,) = struct.unpack_from("<I", data, 21)
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    at, orientation = 12, 1
+    while at + 8 <= size + 8:
+        kind, length = struct.unpack_from("<4sI", data, at)
+        if kind == b"EXIF":
+            orientation = _exif_orientation(data[at + 8 : at + 8 + length])
+        at += 8 + length + (length & 1)
+    return Header("WebP", width, height, data, orientation)
+
+
+def _tiff(data: bytes) -> Header:
+    """Walk all pages: their directories and pixels must lie within the file."""
+    order = ">" if data[:2] == b"MM" else "<"
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    pages: dict[int, dict[int, tuple[int, ...]]] = {}
+    while at and at not in pages:
+        try:
+            pages[at], end = _directory(data, order, at)
+            (following,) = struct.unpack_from(order + "I", data, end)
+        except struct.error as error:
+            raise PictureError("truncated TIFF: a directory lies past the end") from error
+        for starts, lengths in ((273, 279), (324, 325)):  # of strips, of tiles
+            for start, length in zip(
+                pages[at].get(starts, ()), pages[at].get(lengths, ()), strict=False
+            ):
+                if start + length > len(data):
+                    raise PictureError("truncated TIFF: pixels lie past the end")
+        at = following
+    if not pages:
+        raise PictureError("damaged TIFF: no picture in it")
+    first = next(iter(pages.values()))
+    return Header("TIFF", first.get(256, (0,))[0], first.get(257, (0,))[0], data)
+
+
+def _gif(data: bytes) -> Header:
+    width, height = struct.unpack_from("<HH", data, 6)
+    return Header("GIF", width, height, data)
+
+
+def _bmp(data: bytes) -> Header:
+    (header_size,) = struct.unpack_from("<I", data, 14)
+    width, height = struct.unpack_from("<HH" if header_size == 12 else "<ii", data, 18)
+    return Header("BMP", width, abs(height), data)  # height < 0: rows from top to bottom
+
+
+def _pnm(data: bytes) -> Header:
+    gap = rb"(?:\s|#[^\n]*\n)+"
+    found = re.match(rb"P[456]" + gap + rb"(\d{1,9})" + gap + rb"(\d{1,9})\s", data)
+    if not found:
+        raise PictureError("damaged PNM: no size in its header")
+    return Header("PNM", int(found[1]), int(found[2]), data)
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """Orientation 1 .. 8 from an EXIF block; 1 where it does not say."""
+    exif = exif.removeprefix(b"Exif\0\0")  # some WebP writers keep JPEG's prefix
+    try:
+        order = {b"II": "<", b"MM": ">"}[exif[:2]]
+        (at,) = struct.unpack_from(order + "I", exif, 4)
+        orientation = _directory(exif, order, at, (274,))[0].get(274, (1,))[0]
+    except (KeyError, struct.error):
+        return 1
+    return orientation if 1 <= orientation <= 8 else 1
+
+
+def _directory(
+    data: bytes,
+    order: str,
+    at: int,
+    wanted: tuple[int, ...] = (256, 257, 273, 279, 324, 325),
+) -> tuple[dict[int, tuple[int, ...]], int]:
+    """The wanted whole-number tags of one TIFF directory, and where it ends."""
+    tags: dict[int, tuple[int, ...]] = {}
+    (n_entries,) = struct.unpack_from(order + "H", data, at)
+    for entry in range(at + 2, at + 2 + 12 * n_entries, 12):
+        tag, code, count = struct.unpack_from(order + "HHI", data, entry)
+        letter = {1: "B", 3: "H", 4: "I"}.get(code)
+        if tag in wanted and letter and count:
+            values, where = f"{order}{count}{letter}", entry + 8
+            if struct.calcsize(values) > 4:
+                (where,) = struct.unpack_from(order + "I", data, where)
+            tags[tag] = struct.unpack_from(values, data, where)
+    return tags, at + 2 + 12 * n_entries
+
+
+# How a file of each kind starts, and what reads its header; None: recognised only to say so.
+# AVIF is left out although OpenCV 5 reads it: OpenCV does not turn it upright. Plain-text PNM is
+# left out because a cut within its last number cannot be found.
+_KINDS: Final[tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], Header] | None], ...]] = (
+    (re.compile(rb"\xff\xd8\xff"), "JPEG", _jpeg),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG", _png),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "WebP", _webp),
+    (re.compile(rb"II\*\0|MM\0\*"), "TIFF", _tiff),
+    (re.compile(rb"GIF8[79]a"), "GIF", _gif),
+    (re.compile(rb"BM.{12}[\x0c(48@l|]\0\0\0", re.DOTALL), "BMP", _bmp),  # sizes of its header
+    (re.compile(rb"P[456][\s#]"), "PNM", _pnm),
+    (re.compile(rb"P[123][\s#]"), "plain-text PNM", None),
+    (re.compile(rb"II\+\0|MM\0\+"), "BigTIFF", None),
+    (re.compile(rb"\0\0\0\x0cjP  "), "JPEG 2000", None),
+    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF", None),
+    (re.compile(rb"....ftyp(?:hei[cx]|hevc|mif1|msf1)", re.DOTALL), "HEIC", None),
+)

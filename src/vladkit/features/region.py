@@ -1,0 +1,78 @@
+"""`Region`: a part of a picture, such as a person marks to search by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from vladkit.errors import ParameterError
+
+__all__ = ["Region"]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle of a picture, in px of the original after EXIF orientation.
+
+    Parameters
+    ----------
+    left, top : int
+        Of its first column and row; the picture's own are 0.
+    width, height : int
+        At least 1.
+
+    Raises
+    ------
+    ParameterError
+        If a number is negative, or there is nothing in it.
+
+    Examples
+    --------
+    >>> Region.parse("100,50,640,480")
+    Region(left=100, top=50, width=640, height=480)
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if min(self.left, self.top) < 0 or min(self.width, self.height) < 1:
+            raise ParameterError(
+                f"region {self}: give the left column and top row, from 0, and a width and height "
+                "of 1 px or more"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.left},{self.top},{self.width},{self.height}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``left,top,width,height``.
+
+        Raises
+        ------
+        ParameterError
+            If it is something else.
+        """
+        try:
+            left, top, width, height = (int(number) for number in text.split(","))
+        except ValueError:
+            raise ParameterError(
+                f"region {text!r}: give left,top,width,height in whole px"
+            ) from None
+        return cls(left, top, width, height)
+
+    def within(self, width: int, height: int) -> Self:
+        """What of it lies in a picture of that size.
+
+        Raises
+        ------
+        ParameterError
+            If nothing does.
+        """
+        if self.left >= width or self.top >= height:
+            raise ParameterError(f"region {self} is outside of the picture of {width}x{height} px")
+        w, h = min(self.width, width - self.left), min(self.height, height - self.top)
+        return type(self)(self.left, self.top, w, h)
