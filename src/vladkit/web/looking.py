@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
 from vladkit import __version__
@@ -36,6 +37,7 @@ _TYPES: Final = {
     "PNM": "image/x-portable-anymap",
 }
 
+_Id = Annotated[int, InPath(ge=-(2**62), le=2**62)]  # SQLite's integers end there
 _Offset = Annotated[int, Query(ge=0, le=2**62)]
 _Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
 _Contains = Annotated[str, Query(max_length=500, description="Text that paths have in them")]
@@ -96,20 +98,20 @@ def looking(engine: Engine, limits: Limits) -> APIRouter:
         return answers.SkippedPage(total=total, offset=offset, items=items)
 
     @router.get("/api/pictures/{picture_id}", tags=["pictures"])
-    async def picture(picture_id: int) -> answers.PictureInfo:
+    async def picture(picture_id: _Id) -> answers.PictureInfo:
         """Describe one picture."""
         row = await engine.look_thread(lambda collection: indexed(collection, picture_id))
         return answers.PictureInfo(**about_picture(row))
 
     @router.get("/api/pictures/{picture_id}/thumbnail", tags=["pictures"], **AS_JPEG)
     async def thumbnail(
-        request: Request, picture_id: int, side: Literal["160", "320", "640"] = "320"
+        request: Request, picture_id: _Id, side: Literal["160", "320", "640"] = "320"
     ) -> Response:
         """Give it small, as JPEG."""
         return await shrunk(request, picture_id, int(side))
 
     @router.get("/api/pictures/{picture_id}/image", tags=["pictures"], **AS_JPEG)
-    async def image(request: Request, picture_id: int) -> Response:
+    async def image(request: Request, picture_id: _Id) -> Response:
         """Give it upright, as JPEG of at most 1600 px."""
         return await shrunk(request, picture_id, IMAGE_SIDE)
 
@@ -127,7 +129,7 @@ def looking(engine: Engine, limits: Limits) -> APIRouter:
         response_class=FileResponse,
         responses={200: {"content": {name: {} for name in _TYPES.values()}}},
     )
-    async def file(picture_id: int) -> Response:
+    async def file(picture_id: _Id) -> Response:
         """Give the file itself."""
         where, media_type = await engine.look_thread(partial(_file, picture_id))
         name = quote(Path(where).name.encode("utf-8", "replace"))
