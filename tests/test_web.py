@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -554,6 +555,10 @@ class TestChanges:
                 answer = client.get(picture[part])
                 problem(answer, 404)
                 assert "root" not in answer.text
+            file.unlink()
+            os.mkfifo(file)  # nobody waits for what comes out of it
+            for part in ("thumbnail", "image", "file"):
+                assert "not a regular file" in problem(client.get(picture[part]), 404)["detail"]
             file.unlink()
             for part in ("thumbnail", "image", "file"):
                 assert "cannot be read" in problem(client.get(picture[part]), 404)["detail"]

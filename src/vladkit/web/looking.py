@@ -15,6 +15,7 @@ from vladkit import __version__
 from vladkit.collection.store import PictureRow
 from vladkit.errors import PictureError
 from vladkit.features.header import picture_kind
+from vladkit.features.picture import read_bytes
 from vladkit.pipeline import Collection
 from vladkit.verification import MIN_INLIERS
 from vladkit.web import answers
@@ -166,11 +167,9 @@ def _file(picture_id: int, collection: Collection) -> tuple[str, str]:
     """Where a picture is and of what type; a `Problem` of 404 if there is none any more."""
     where = collection.file_of(indexed(collection, picture_id))
     try:
-        with open(where, "rb") as opened:
-            kind = picture_kind(opened.read(64))
-    except OSError as error:
-        reason = error.strerror
-        raise Problem(404, f"the file of this picture cannot be read: {reason}") from None
+        kind = picture_kind(read_bytes(where, 64))
+    except PictureError as error:
+        raise Problem(404, f"the file of this picture cannot be read: {error}") from None
     if kind not in _TYPES:  # whatever was put in its place
         raise Problem(404, "the file of this picture is no picture any more")
     return where, _TYPES[kind]
