@@ -255,7 +255,9 @@ class TestSearch:
         for bad in ("top=0", f"top={MOST_RESULTS + 1}", "rerank=-1", "model=x", "region=1,2"):
             problem(client.get(f"/api/search?id=1&{bad}"), 422)
         problem(client.get("/api/nothing"), 404)
-        problem(client.put("/api/search"), 405)
+        answer = client.put("/api/info")
+        problem(answer, 405)
+        assert answer.headers["allow"] == "GET"
 
 
 class TestPicturesSent:

@@ -87,7 +87,10 @@ def add_problems(app: FastAPI) -> None:
 
     async def of_routing(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return ProblemResponse(Problem(error.status_code, error.detail))
+        response = ProblemResponse(Problem(error.status_code, error.detail))
+        for name, value in (error.headers or {}).items():  # Allow, with 405
+            response.raw_headers.append((name.lower().encode(), value.encode()))
+        return response
 
     async def of_fault(_: Request, error: Exception) -> Response:
         return ProblemResponse(Problem(500, "a fault of the server; its terminal says more"))
