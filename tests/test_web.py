@@ -316,6 +316,19 @@ class TestPicturesSent:
             assert len(query) < 1 << 20
             search(client, query)
 
+    def test_too_many_being_sent(self, home, query, capfd):
+        with serving(home / "all.vlad", Limits(held_bytes=1 << 20)) as (client, _):
+            address = "127.0.0.1", client.base_url.port
+            head = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+            with socket.create_connection(address) as slow:
+                slow.sendall(head + b"Content-Length: 999999\r\n\r\n" + bytes(800_000))
+                time.sleep(0.3)
+                answer = client.post("/api/search", content=bytes(400_000), headers=JPEG)
+                assert "being sent" in problem(answer, 503)["detail"]
+            time.sleep(0.3)  # it has given up: what it held is free
+            search(client, query)
+        assert "Traceback" not in capfd.readouterr().err
+
     def test_too_slow(self, home, query):
         with serving(home / "all.vlad", Limits(upload_seconds=0.3)) as (client, _):
             begin = time.perf_counter()
