@@ -42,6 +42,12 @@ class TestVLAD:
         monkeypatch.setattr("vladkit.estimators._BLOCK_VALUES", 6 * 33)
         np.testing.assert_array_equal(vlad.words(local_lf[::-1])[::-1], label_l)
 
+    def test_by_cosine_length_is_nothing(self):
+        local_lf = self.local_lf.astype(np.float32)
+        vlad = VLAD(n_clusters=7, metric="cosine").fit([local_lf])
+        # so short that rounding of the centroids' lengths would decide
+        np.testing.assert_array_equal(vlad.words(local_lf * 2.0**-60), vlad.words(local_lf))
+
     def test_after_adapting_they_are_the_same(self):
         vlad = VLAD(n_clusters=7).fit([self.local_lf])
         adapted = vlad.adapt(vlad.aggregate([self.local_lf[:50] + 0.3]))
