@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vladkit.bench.cases import AXIS_TITLES, SWEEP_AXES
 from vladkit.bench.report import milliseconds
 from vladkit.bench.results import Measured, Report, Row
-from vladkit.errors import MissingDependencyError, ParameterError, StorageError
-from vladkit.safe_write import replace_file
+from vladkit.errors import MissingDependencyError, ParameterError
+from vladkit.safe_write import check_writable, replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,12 +77,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
             "--plot needs matplotlib, which is not installed: pip install 'vladkit[plot]'",
             name="matplotlib",
         ) from error
-    if target.is_dir():
-        raise StorageError(f"cannot write {target}: it is a folder")
-    try:
-        tempfile.TemporaryFile(dir=target.resolve().parent).close()
-    except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+    check_writable(target)
 
 
 def write_plot(report: Report, path: str | os.PathLike[str]) -> None:
