@@ -34,6 +34,7 @@ FLOORS = [
     ["indexing", "rewriting", "searching"],
     ["assessing", "grouping"],
     ["pipeline"],
+    ["report"],
     ["cli"],
     ["__main__"],
 ]
