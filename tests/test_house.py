@@ -84,7 +84,7 @@ def test_imports_point_down(path):
         )
 
 
-HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "sklearn", "pandas"]
+HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "sklearn", "pandas", "jinja2"]
 
 
 @pytest.mark.parametrize(

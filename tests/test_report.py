@@ -163,7 +163,7 @@ class TestReport:
         rows = dict(zip(page.words("th", summary), page.words("td", summary), strict=True))
         assert rows["Averaged"].startswith("7 queries, of which 1 could not be read")
         assert rows["Not averaged"] == (
-            "1 queries with nothing to find, 1 of them stated to have no match"
+            "1 with nothing to find, 1 of them stated to have no match"
         )
         assert rows["Ground truth"] == "truth.json: 8 queries"
         assert "without re-ranking" in rows["Ranked by"]
