@@ -162,9 +162,7 @@ class TestReport:
         assert 0.4 < scores.mean_average_precision < 0.9
         rows = dict(zip(page.words("th", summary), page.words("td", summary), strict=True))
         assert rows["Averaged"].startswith("7 queries, of which 1 could not be read")
-        assert rows["Not averaged"] == (
-            "1 with nothing to find, 1 of them stated to have no match"
-        )
+        assert rows["Not averaged"] == ("1 with nothing to find, 1 of them stated to have no match")
         assert rows["Ground truth"] == "truth.json: 8 queries"
         assert "without re-ranking" in rows["Ranked by"]
         assert page.words("li", summary) == remarks
@@ -397,6 +395,9 @@ class TestSearchPage:
             paths = search_page.words("p", section, class_="path")
             assert paths == [h.path for h in search.hits[n_drawn:]]
         assert "searched by its part 20,30,200,200" in first[2]
+        (alone,) = search_page.all("svg", second, class_="marked")
+        assert alone[1]["aria-label"].startswith("Query ")
+        assert search_page.all("polygon", second) == []
         assert "could not be used: no such file" in third[2]
         assert "<script" not in search_page.text
         assert "http://" not in search_page.text
@@ -414,6 +415,13 @@ class TestSearchPage:
         page = Page((tmp_path / "s.html").read_text("utf-8"))
         assert page.all("svg", class_="matched") == []
         assert len(page.all("div", class_="gone")) == len(hits)
+        (part, _) = page.all("polygon")  # the query is there by itself, with its part
+        assert part[1]["points"].startswith("20.0,30.0 220.0,30.0")
+        lost = replace(asked[0], query=str(tmp_path / "lost.jpg"))
+        write_search(tmp_path / "s.html", "c", [lost])
+        page = Page((tmp_path / "s.html").read_text("utf-8"))
+        assert page.all("svg", class_="matched") == []
+        assert "lost.jpg no such file" in page.words("div", class_="gone")[0]
 
 
 class TestThresholds:

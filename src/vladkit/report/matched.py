@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from markupsafe import Markup
 
-__all__ = ["Side", "matched"]
+__all__ = ["Side", "alone", "matched"]
 
 _HEIGHT: Final = 300.0
 _GAP: Final = 12.0
@@ -75,8 +75,18 @@ def matched(
         Markup('<path class="dot" d="{}"/>').format(dots),
     ]
     return Markup(
-        '<svg class="matched" role="img" aria-label="{}" viewBox="0 0 {} {}">{}</svg>'
+        '<svg class="matched marked" role="img" aria-label="{}" viewBox="0 0 {} {}">{}</svg>'
     ).format(label, f"{width:.1f}", f"{height:.1f}", Markup("").join(parts))
+
+
+def alone(query: Side, region: Region | None, label: str) -> Markup:
+    """A query by itself, with the part of it that was asked for; see `matched`."""
+    from markupsafe import Markup
+
+    return Markup(
+        '<svg class="picture marked" role="img" aria-label="{}" viewBox="0 0 {} {}">'
+        '<use href="#{}"/>{}</svg>'
+    ).format(label, query.width, query.height, query.key, _part(query, region))
 
 
 def _picture(side: Side, x: float, over: Markup) -> Markup:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vladkit.errors import MissingDependencyError
 from vladkit.indexing import Progress
-from vladkit.report.matched import Side, matched
+from vladkit.report.matched import Side, alone, matched
 from vladkit.report.pictures import LARGE, SMALL, Thumbnail, thumbnails
 from vladkit.report.rankings import Asked, Ranks, firsts, thresholds
 from vladkit.safe_write import check_writable, replace_file
@@ -186,26 +186,35 @@ def write_search(
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """A search as the template wants it: hits that are drawn with their matches, and the rest."""
+    """A search as the template wants it: hits that are drawn with their matches, and the rest.
+
+    ``query`` is the query by itself, or None if there is no picture of it.
+    """
 
     asked: Asked
+    query: Markup | None
     drawn: list[tuple[int, Hit, Markup]]
     plain: list[tuple[int, Hit]]
 
     @classmethod
     def of(cls, asked: Asked, made: dict[str, Thumbnail]) -> _Search:
         drawn, plain = [], []
+        a = made.get(asked.query)
+        query = None
+        if a and a.data:
+            left = Side(a.key, a.width, a.height)
+            query = alone(left, asked.region, f"Query {asked.query}")
         to_draw = {hit.picture_id for hit in _to_draw(asked.hits)}
         for rank, hit in enumerate(asked.hits, start=1):
-            a, b = made.get(asked.query), made[hit.file]
-            if hit.picture_id in to_draw and hit.verification and a and a.data and b.data:
+            b = made[hit.file]
+            if hit.picture_id in to_draw and hit.verification and query and b.data:
                 label = f"{hit.inliers} matches of {asked.query} and {hit.path}"
-                left, right = Side(a.key, a.width, a.height), Side(b.key, b.width, b.height)
+                right = Side(b.key, b.width, b.height)
                 svg = matched(left, right, hit.verification, asked.region, label)
                 drawn.append((rank, hit, svg))
             else:
                 plain.append((rank, hit))
-        return cls(asked, drawn, plain)
+        return cls(asked, query, drawn, plain)
 
 
 def _to_draw(hits: Sequence[Hit]) -> list[Hit]:
