@@ -424,6 +424,62 @@ class TestSearchPage:
         assert "lost.jpg no such file" in page.words("div", class_="gone")[0]
 
 
+class TestAssess:
+    @pytest.mark.parametrize("rerank", [0, 5])
+    def test_as_search_ranks(self, home, rerank):
+        truth = read_ground_truth(home / "truth.json")
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            answers, _ = collection.assess(truth, top=6, rerank=rerank)
+            for answer in answers:
+                if answer.failed:
+                    assert answer.query.file.endswith("missing.jpg")
+                    continue
+                hits = collection.search(answer.query.file, top=0, rerank=rerank)
+                others = [h for h in hits if h.file != answer.query.file]
+                shown = [(f.path, f.score, f.similarity, f.inliers) for f in answer.first]
+                ranked = [(h.path, h.score, h.similarity, h.inliers) for h in others]
+                itself = [f.path for f in answer.first if f.verdict == "itself"]
+                assert [s for s in shown if s[0] not in itself] == ranked[
+                    : len(shown) - len(itself)
+                ]
+                counted = [h for h in others if h.file not in answer.query.junk]
+                assert [f.rank for f in answer.first if f.rank] == [1, 2, 3, 4, 5, 6]
+                for file, rank in answer.result.rank_of.items():
+                    assert os.path.realpath(counted[rank - 1].file) == file
+                assert [f.rank for f in answer.late] == [r for r in answer.result.ranks if r > 6]
+                right = [h.score for h in counted if h.file in answer.query.relevant]
+                wrong = [h.score for h in counted if h.file not in answer.query.relevant]
+                assert answer.best_right == (right[0] if right else None)
+                assert answer.best_wrong == wrong[0]
+
+    def test_a_file_that_is_indexed_twice_counts_once(self, tmp_path):
+        files = write_photos(tmp_path / "a")
+        (tmp_path / "b").mkdir()
+        for name, file in files.items():
+            (tmp_path / "b" / f"{name}.jpg").symlink_to(file)
+        truth = {"queries": [{"query": "a/moon.jpg", "relevant": ["a/coins.jpg", "a/page.jpg"]}]}
+        (tmp_path / "t.json").write_text(json.dumps(truth))
+        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+            collection.add([tmp_path / "a", tmp_path / "b"])
+            assert len(collection) == 2 * len(files)
+            for rerank in (0, 4):
+                (answer,), _ = collection.assess(
+                    read_ground_truth(tmp_path / "t.json"), top=99, rerank=rerank
+                )
+                assert len({f.file for f in answer.first}) == len(answer.first) == len(files)
+                assert [f.rank for f in answer.first if f.rank] == list(range(1, len(files)))
+                scores = [f.score for f in answer.first]
+                assert scores == sorted(scores, reverse=True)
+                assert answer.late == answer.missing == ()
+
+    def test_top_that_is_no_number_of_pictures(self, home):
+        with (
+            Collection.open(home / "photos.vlad", read_only=True) as collection,
+            pytest.raises(ParameterError, match="top=-1"),
+        ):
+            collection.assess(read_ground_truth(home / "truth.json"), top=-1)
+
+
 class TestThresholds:
     def test_by_hand(self):
         # from the highest: right, right, wrong | right x 7, wrong: 2/2, 2/3, 9/10, 9/11
