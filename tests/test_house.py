@@ -34,7 +34,7 @@ FLOORS = [
     ["indexing", "rewriting", "searching"],
     ["assessing", "grouping"],
     ["pipeline"],
-    ["report"],
+    ["report", "web"],
     ["cli"],
     ["__main__"],
 ]
