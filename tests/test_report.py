@@ -21,6 +21,7 @@ from vladkit import Collection
 from vladkit.errors import (
     FileFormatError,
     MissingDependencyError,
+    NothingToIndexError,
     ParameterError,
     StorageError,
 )
@@ -326,6 +327,39 @@ class TestReport:
             article = self.article(page, "moon.jpg")
             assert page.words("p", article, class_="path") == paths[1:]
         assert {e[1]["class"] for e in page.all("li", class_="cell")} == {"cell open"}
+
+    @pytest.mark.parametrize(
+        ("queries", "titles"),
+        [
+            ([], []),
+            ([{"query": "elsewhere.jpg", "relevant": []}], ["Best scores", "Scores of results"]),
+            (
+                [{"query": "elsewhere.jpg", "relevant": [], "unknown": True}],
+                ["Best scores", "Scores of results", "Matches that fit"],
+            ),
+            (
+                [{"query": "missing.jpg", "relevant": ["pictures/moon.jpg"]}],
+                ["Recall", "Precision and recall", "Average precision"],
+            ),
+        ],
+        ids=["none", "open", "unknown", "failed"],
+    )
+    def test_queries_of_one_kind_alone(self, home, tmp_path, queries, titles):
+        (home / "few.json").write_text(json.dumps({"queries": queries}))
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            ranks = assess(collection, read(home / "few.json"), top=3, rerank=2)
+        write_report(tmp_path / "r.html", ranks)
+        page = Page((tmp_path / "r.html").read_text("utf-8"))
+        assert [c.title for c in curves(ranks)] == titles
+        assert bool(page.all("section", id="figures")) == bool(titles)
+        assert len(page.all("article")) == len(queries)
+
+    def test_an_empty_collection_is_refused(self, tmp_path):
+        with (
+            Collection.create(tmp_path / "c") as collection,
+            pytest.raises(NothingToIndexError, match="holds no pictures yet"),
+        ):
+            drawn(collection, 3)
 
     def test_names_that_are_no_text(self, ranks, tmp_path):
         odd = ranks.skipped[:]

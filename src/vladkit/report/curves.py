@@ -131,6 +131,8 @@ def _scores(ranks: Ranks) -> list[Curve]:
     answers = ranks.judged + ranks.unknown
     if not answers:
         found = [f for a in ranks.open for f in a.first if f.verdict == "open"]
+        if not found:
+            return []
         best = [f.score for f in found if f.rank == 1]
         return [
             _one("Best scores", "Of each query's first result.", best, "queries", score),
@@ -143,6 +145,8 @@ def _scores(ranks: Ranks) -> list[Curve]:
             ),
         ]
     right, wrong = split(answers)
+    if not right and not wrong:  # no query could be read
+        return []
     drawn = [
         _two(
             "Best scores",
@@ -162,7 +166,7 @@ def _scores(ranks: Ranks) -> list[Curve]:
             shares=True,
         ),
     ]
-    if ranks.rerank:
+    if any(found.inliers is not None for found in (*right, *wrong)):
         drawn.append(
             _two(
                 "Matches that fit",
@@ -220,7 +224,7 @@ def _two(
             ax.hist(
                 measure.drawn(values),
                 bins=bins,
-                weights=[1 / len(values) if shares else 1.0] * len(values),
+                weights=[1 / len(values) if shares else 1.0 for _ in values],
                 histtype="stepfilled" if filled else "step",
                 color=colour,
                 alpha=0.55 if filled else 1.0,

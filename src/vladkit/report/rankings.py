@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any, Final, Self
 
 from vladkit.assessing import Answer, Found
-from vladkit.errors import ParameterError
+from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.evaluate import GroundTruth, Query, Scores, mean_scores, read_ground_truth
 from vladkit.features import Region
 from vladkit.indexing import Progress
@@ -167,12 +167,16 @@ def drawn(collection: Collection, n: int, seed: int = 0) -> Questions:
 
     Raises
     ------
+    NothingToIndexError
+        If there are none.
     ParameterError
         If `n` is negative.
     """
     if n < 0:
         raise ParameterError(f"n={n}: give a number of pictures, 0 or more")
     rows = list(collection.pictures())
+    if not rows:
+        raise NothingToIndexError(f"{collection.path} holds no pictures yet")
     some = random.Random(seed).sample(rows, min(n, len(rows)))
     names = {collection.file_of(row): row.path for row in some}
     truth = GroundTruth(tuple(Query(file, frozenset()) for file in names), None)
