@@ -197,14 +197,17 @@ class _Measure:
         if self.least is None:
             edge_b = np.linspace(low, high + (high - low or 1.0) * 1e-3, _BINS + 1)
         else:
-            edge_b = np.geomspace(low, high * 1.01, _BINS + 1)
+            edge_b = np.geomspace(low, max(high * 1.01, 10 * low), _BINS + 1)
         return [float(edge) for edge in edge_b]
 
     def label(self, ax: Axes) -> None:
+        from matplotlib.ticker import NullFormatter
+
         ax.set_xlabel(self.name)
         if self.least is not None:
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter(_plain)
+            ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _two(

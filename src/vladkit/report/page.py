@@ -226,8 +226,7 @@ def _files(answers: Iterable[Answer]) -> Iterator[str]:
         if answer.failed is None:
             yield answer.query.file
         for found in (*answer.first, *answer.late[:_MOST_LATE]):
-            if found.verdict != "itself":  # the query's own picture is there already
-                yield found.file
+            yield found.file
 
 
 def _common(made: datetime, thumbnails: dict[str, Thumbnail]) -> dict[str, Any]:
