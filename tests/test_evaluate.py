@@ -130,6 +130,8 @@ def test_precision_is_the_highest_from_there_on():
     # 3 of 10 are recall .3 exactly, which 3 / 10 * 10 in floating point might miss
     tenth = precision_recall([QueryResult({"a": 1, "b": 2, "c": 3}, 10)])
     assert [p for _, p in tenth] == [1] * 4 + [0] * 7
+    third = precision_recall([QueryResult({"a": 1}, 3)])  # 1/3 is beyond .3, and not .4
+    assert [p for _, p in third] == [1] * 4 + [0] * 7
 
 
 @pytest.mark.parametrize(
