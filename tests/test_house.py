@@ -34,6 +34,7 @@ FLOORS = [
     ["indexing", "rewriting", "searching"],
     ["assessing", "grouping"],
     ["pipeline"],
+    ["web"],
     ["cli"],
     ["__main__"],
 ]

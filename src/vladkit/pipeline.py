@@ -154,6 +154,10 @@ class Collection:
         """Of the file, absolute."""
         return self._store.path
 
+    def stamp(self) -> str:
+        """Names the state that the vectors are in, in all processes: the same, nothing changed."""
+        return self._store.stamp()
+
     @property
     def recipe(self) -> Recipe:
         """How its vectors are made."""

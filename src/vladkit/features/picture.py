@@ -78,6 +78,8 @@ class Picture:
     region : Region or None
         The part of a larger picture that this is, if it is one; then that part is "the original"
         above.
+    whole : (int, int) or None
+        Width and height of that larger picture.
 
     Raises
     ------
@@ -97,6 +99,7 @@ class Picture:
     scale_x: float = 1.0
     scale_y: float = 1.0
     region: Region | None = None
+    whole: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.gray_yx.ndim != 2 or self.gray_yx.dtype != np.uint8:
@@ -246,8 +249,9 @@ def decode_gray(
     vladkit.errors.PictureError: truncated PNG: no IEND chunk
     """
     found = _decoded(data, max_side, region, max_pixels, color=False)
-    width, height = found.width, found.height
-    return Picture(found.pixels, width, height, found.scale_x, found.scale_y, found.region)
+    scale_x, scale_y = found.scale_x, found.scale_y
+    part = found.region, found.whole
+    return Picture(found.pixels, found.width, found.height, scale_x, scale_y, *part)
 
 
 def decode_rgb(
@@ -278,6 +282,7 @@ class _Decoded:
     scale_x: float
     scale_y: float
     region: Region | None
+    whole: tuple[int, int] | None
 
 
 def _decoded(
@@ -306,9 +311,11 @@ def _decoded(
     width, height, orientation = header.width, header.height, header.orientation
     if factor == 1:  # what came out is the truth: a TIFF comes turned
         height, width = pixels.shape[:2]
+    whole = None
     if region is not None:
         if orientation >= 5:
             width, height = height, width
+        whole = width, height
         region = region.within(width, height)
         pixels = _turn(pixels, orientation)  # to turn before reducing is slower, and only here
         orientation = 1
@@ -319,7 +326,7 @@ def _decoded(
     scale_x, scale_y = factor * across, factor * down
     if orientation >= 5:
         width, height, scale_x, scale_y = height, width, scale_y, scale_x
-    return _Decoded(_turn(pixels, orientation), width, height, scale_x, scale_y, region)
+    return _Decoded(_turn(pixels, orientation), width, height, scale_x, scale_y, region, whole)
 
 
 def decoder_facts() -> dict[str, str]:
