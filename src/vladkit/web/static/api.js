@@ -40,8 +40,8 @@
  * @property {number} pictures
  * @property {number} skipped
  * @property {number} bytes
- * @property {number} dimensions
- * @property {number} clusters
+ * @property {number | null} dimensions
+ * @property {number | null} clusters
  * @property {boolean} keeps_features
  * @property {boolean} whitened
  * @property {boolean} augmented
@@ -112,7 +112,14 @@ function problemOf(status, text, retryAfter) {
   } catch {
     // not a problem document: something between the server and here answered
   }
-  return new Problem(status, String(detail || `The server answered with status ${status}.`), wait);
+  return new Problem(status, sentence(detail || `The server answered with status ${status}`), wait);
+}
+
+/** @param {unknown} text "no picture: send one" */
+function sentence(text) {
+  const said = String(text).trim();
+  const first = said.charAt(0).toUpperCase() + said.slice(1);
+  return /[.!?]$/.test(first) ? first : `${first}.`;
 }
 
 /**

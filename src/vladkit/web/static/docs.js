@@ -4,14 +4,14 @@
 import { Problem, get } from "./api.js";
 import { themeSwitch } from "./colours.js";
 import { byId, el } from "./dom.js";
-import { fields, nameOf, typeText } from "./schema.js";
+import { fields, named, typeText } from "./schema.js";
 
 /** @typedef {import("./schema.js").Schema} Schema */
 /** @typedef {{$ref?: string, name: string, in: string, required?: boolean, description?: string, schema?: Schema}} Parameter */
 /** @typedef {{$ref?: string, description?: string, content?: Record<string, {schema?: Schema}>, headers?: Record<string, unknown>}} Response */
 /** @typedef {{$ref?: string, description?: string, required?: boolean, content?: Record<string, {schema?: Schema}>}} Body */
 /** @typedef {{summary?: string, description?: string, parameters?: Parameter[], requestBody?: Body, responses?: Record<string, Response>}} Operation */
-/** @typedef {{info: {title: string, description?: string, version: string}, paths: Record<string, Record<string, Operation> & {parameters?: Parameter[]}>, components?: Record<string, Record<string, any>>}} Description */
+/** @typedef {{info: {title: string, summary?: string, description?: string, version: string}, paths: Record<string, Record<string, Operation> & {parameters?: Parameter[]}>, components?: Record<string, Record<string, any>>}} Description */
 
 const METHODS = ["get", "post", "put", "patch", "delete", "head"];
 
@@ -32,7 +32,7 @@ function show(api) {
   const whole = (part) => (part.$ref ? resolve(part.$ref) : part);
 
   byId("title", HTMLElement).textContent = `${api.info.title} ${api.info.version}`;
-  byId("description", HTMLElement).textContent = api.info.description ?? "";
+  byId("description", HTMLElement).textContent = api.info.description ?? api.info.summary ?? "";
   const contents = byId("contents", HTMLElement);
   const host = byId("operations", HTMLElement);
   for (const [path, methods] of Object.entries(api.paths)) {
@@ -48,8 +48,7 @@ function show(api) {
           "section",
           { id, "aria-labelledby": `${id}-title` },
           el("h2", { id: `${id}-title` }, verb(), el("code", {}, path)),
-          operation.summary ? el("p", {}, operation.summary) : null,
-          operation.description ? el("p", { class: "muted" }, operation.description) : null,
+          el("p", {}, operation.description ?? operation.summary ?? ""),
           ...parametersOf(parameters),
           ...(body ? bodyOf(body) : []),
           ...answersOf(Object.entries(operation.responses ?? {}).map(([status, each]) => [status, whole(each)]), resolve),
@@ -98,14 +97,23 @@ function code(text) {
   return el("code", {}, text);
 }
 
+/** @param {Schema | undefined} schema */
+function typed(schema) {
+  const name = named(schema);
+  return name ? el("a", { href: `#type-${name}` }, typeText(schema)) : typeText(schema);
+}
+
 /**
  * @param {Schema | undefined} schema
  * @param {string} [description]
  */
 function about(schema, description) {
   const parts = [description ?? schema?.description ?? ""];
-  if (schema?.default !== undefined && schema.default !== null) parts.push(`Default ${JSON.stringify(schema.default)}.`);
-  return parts.filter(Boolean).join(" ");
+  const standard = schema?.default;
+  if (standard !== undefined && standard !== null && standard !== "") {
+    parts.push(`default ${JSON.stringify(standard)}`);
+  }
+  return parts.filter(Boolean).join("; ");
 }
 
 /** @param {Parameter[]} parameters */
@@ -114,7 +122,7 @@ function parametersOf(parameters) {
   const rows = parameters.map(({ name, in: where, required, schema, description }) => [
     code(name),
     `${where}${required ? ", required" : ""}`,
-    typeText(schema),
+    typeText(schema).replace(/ or null$/, ""), // left out
     about(schema, description),
   ]);
   return [el("h3", {}, "Parameters"), table(["Name", "In", "Type", "Meaning"], rows)];
@@ -124,7 +132,7 @@ function parametersOf(parameters) {
 function bodyOf(body) {
   const rows = Object.entries(body.content ?? {}).map(([type, { schema }]) => [
     code(type),
-    typeText(schema),
+    typed(schema),
     about(schema, body.description),
   ]);
   return [el("h3", {}, "Body"), table(["Content type", "Type", "Meaning"], rows)];
@@ -138,14 +146,25 @@ function answersOf(responses, resolve) {
   if (!responses.length) return [];
   /** @type {Node[]} */
   const inline = [];
-  const rows = responses.map(([status, { content = {}, description = "" }]) => {
-    const kinds = Object.entries(content).map(([type, { schema }]) => {
-      if (schema && !schema.$ref && fields(schema, resolve).length) inline.push(fieldsOf(schema, resolve));
-      return schema ? `${typeText(schema)} (${type})` : type;
-    });
-    return [code(status), kinds.join(", "), description];
-  });
-  return [el("h3", {}, "Answers"), table(["Status", "Type", "Meaning"], rows), ...inline];
+  /** @type {Map<string, {statuses: string[], type: Node | string, said: string[]}>} */
+  const rows = new Map(); // answers of one type are one row
+  for (const [status, { content = {}, description = "" }] of responses) {
+    const kinds = Object.entries(content);
+    const [, { schema } = { schema: undefined }] = kinds.find(([, each]) => each.schema) ?? [];
+    if (schema && !schema.$ref && fields(schema, resolve).length) inline.push(fieldsOf(schema, resolve));
+    const names = kinds.map(([type]) => type).join(", ");
+    const key = `${typeText(schema)} ${names}`;
+    const row = rows.get(key) ?? { statuses: [], type: schema ? typed(schema) : names, said: [] };
+    row.statuses.push(status);
+    if (description && description !== "Successful Response") row.said.push(description);
+    rows.set(key, row);
+  }
+  const cells = [...rows.values()].map(({ statuses, type, said }) => [
+    code(statuses.join(", ")),
+    type,
+    said.join(", "),
+  ]);
+  return [el("h3", {}, "Answers"), table(["Status", "Type", "Meaning"], cells), ...inline];
 }
 
 /**
@@ -153,7 +172,7 @@ function answersOf(responses, resolve) {
  * @param {(ref: string) => Schema | undefined} resolve
  */
 function fieldsOf(schema, resolve) {
-  const rows = fields(schema, resolve).map(({ name, schema: each }) => [code(name), typeText(each), about(each)]);
+  const rows = fields(schema, resolve).map(({ name, schema: each }) => [code(name), typed(each), about(each)]);
   return table(["Field", "Type", "Meaning"], rows);
 }
 
@@ -163,14 +182,14 @@ function fieldsOf(schema, resolve) {
  * @param {(ref: string) => Schema | undefined} resolve
  */
 function typeOf(name, schema, resolve) {
-  const parts = [el("h3", { id: `type-${nameOf(name)}` }, code(name))];
+  const parts = [el("h3", { id: `type-${name}` }, code(name))];
   if (schema.description) parts.push(el("p", {}, schema.description));
   const made = fields(schema, resolve).length ? fieldsOf(schema, resolve) : el("p", {}, typeText(schema));
   return [...parts, made];
 }
 
 /**
- * A line for a shell; the places in a path are left to be filled in.
+ * A line for a shell, with 1 for every number.
  *
  * @param {string} method
  * @param {string} path
@@ -178,9 +197,17 @@ function typeOf(name, schema, resolve) {
  * @param {Body | undefined} body
  */
 function curl(method, path, parameters, body) {
-  const wanted = parameters.filter((each) => each.in === "query" && each.required);
-  const search = wanted.map(({ name }) => `${name}=${name.toUpperCase()}`).join("&");
-  const url = `${location.origin}${path}${search && "?"}${search}`;
+  /** @param {Parameter} parameter */
+  const example = ({ name, schema }) => (typeText(schema).startsWith("integer") ? "1" : name.toUpperCase());
+  const wanted = parameters.filter(
+    (each) => each.in === "query" && (each.required || (each.name === "id" && !body)),
+  );
+  const search = wanted.map((each) => `${each.name}=${example(each)}`).join("&");
+  const filled = path.replace(/\{(\w+)\}/g, (_, name) => {
+    const parameter = parameters.find((each) => each.name === name);
+    return parameter ? example(parameter) : name;
+  });
+  const url = `${location.origin}${filled}${search && "?"}${search}`;
   const quoted = /[{}?&]/.test(url) ? `'${url}'` : url;
   if (body) return `curl -H 'Content-Type: application/octet-stream' --data-binary @picture.jpg ${quoted}`;
   const answersBytes = /\/(thumbnail|image|file)$/.test(path);

@@ -62,7 +62,7 @@ function start(info) {
   };
 
   const search = new SearchView(info, {
-    onState: go,
+    onState: (next, again) => (again ? replace : go)(next),
     onAnswer: () => compareIfAsked(),
     onError: fault,
   });

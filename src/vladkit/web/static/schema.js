@@ -28,6 +28,22 @@ export function nameOf(ref) {
 }
 
 /**
+ * The name of the type that it is, holds or may be.
+ *
+ * @param {Schema | undefined} schema
+ * @returns {string | null}
+ */
+export function named(schema) {
+  if (!schema) return null;
+  if (schema.$ref) return nameOf(schema.$ref);
+  for (const part of [schema.items, ...(schema.anyOf ?? [])]) {
+    const name = named(part);
+    if (name) return name;
+  }
+  return null;
+}
+
+/**
  * @param {Schema | undefined} schema
  * @returns {string}
  */
@@ -56,6 +72,8 @@ function listText({ items, prefixItems }) {
 function ranged(type, { minimum, maximum, format }) {
   const text = type === "string" && format === "binary" ? "bytes" : type;
   if (type !== "integer" && type !== "number") return text;
+  // the largest numbers that JSON and databases hold are no news
+  if (maximum !== undefined && maximum > 2 ** 53) maximum = undefined;
   if (minimum !== undefined && maximum !== undefined) return `${text}, ${minimum} to ${maximum}`;
   if (minimum !== undefined) return `${text} from ${minimum}`;
   return maximum !== undefined ? `${text} to ${maximum}` : text;

@@ -27,7 +27,7 @@ export class SearchView {
   /**
    * @param {Info} info
    * @param {object} hear
-   * @param {(shown: State) => void} hear.onState the address says this now
+   * @param {(shown: State, replace?: boolean) => void} hear.onState the address says this now
    * @param {(answer: Answer) => void} hear.onAnswer
    * @param {(error: unknown) => void} hear.onError of what is no search
    */
@@ -199,12 +199,15 @@ export class SearchView {
     try {
       let answer = final ?? (await this.plain(wanted, top, file, asking));
       if (asked.signal.aborted) return;
-      if (wanted.query === null && wanted.id === null) {
-        if (file && answer.query.key) remember(this.files, answer.query.key, file);
+      if (wanted.query !== answer.query.key) {
+        // sent now, or sent again: known by another name from here on
+        const sent = file ?? this.files.get(wanted.query ?? "");
+        if (sent && answer.query.key) remember(this.files, answer.query.key, sent);
+        const again = wanted.query !== null;
         wanted = { ...wanted, query: answer.query.key };
         this.shown = wanted;
         this.answer = answer;
-        this.onState(wanted);
+        this.onState(wanted, again);
       }
       const reranking = !final && rerank > 0 && answer.results.length > 0;
       this.render(answer, false, reranking);
