@@ -112,6 +112,8 @@ function start(info) {
     const href = link?.getAttribute("href") ?? "";
     if (!href.startsWith("#/") || event.ctrlKey || event.metaKey || event.shiftKey) return;
     const next = parse(href);
+    // no change, so no word from the browser: but a search that failed may be in the way
+    if (href === location.hash) route();
     if (next.id === null || next.match !== null) return;
     event.preventDefault();
     go({ ...next, ...search.settings() });

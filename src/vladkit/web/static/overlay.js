@@ -52,7 +52,7 @@ export class Overlay {
       // coloured from left to right in the query: a place has the same colour in both pictures
       const across = right > left ? (point[0] - left) / (right - left) : 0.5;
       const color = `hsl(${Math.round(20 + 290 * across)} 95% 62%)`;
-      const dot = () => svg("circle", { r: 3.5, fill: color });
+      const dot = () => svg("circle", { r: 4, fill: color });
       return { line: svg("line", { stroke: color }), ends: [dot(), dot()] };
     });
     this.lines.replaceChildren(...this.drawn.map((each) => each.line));

@@ -67,6 +67,7 @@ export class SearchView {
     /** @type {Map<string, Answer>} by address */
     this.answers = new Map();
     this.preview = "";
+    this.queryShown = ""; // key and id of the query whose picture is shown
     this.examples = false;
     this.controls();
   }
@@ -99,7 +100,10 @@ export class SearchView {
       this.mark.focus();
     });
     this.image.addEventListener("error", () => this.image.classList.add("unseen"));
-    this.image.addEventListener("load", () => this.image.classList.remove("unseen"));
+    this.image.addEventListener("load", () => {
+      this.image.classList.remove("unseen");
+      this.shape(this.image.naturalWidth / this.image.naturalHeight);
+    });
   }
 
   /** @returns {{top: number | null, rerank: number | null}} null: as without the address saying so */
@@ -317,8 +321,14 @@ export class SearchView {
     this.facts.textContent = megabytes(file.size);
     this.showRegion(null);
     this.mark.disabled = true;
+    this.queryShown = "null null"; // it has no name yet
     this.gallery.clear();
     this.after.replaceChildren();
+  }
+
+  /** @param {number} aspect of the query's picture, width by height */
+  shape(aspect) {
+    byId("query-picture", HTMLElement).style.setProperty("--aspect", String(aspect));
   }
 
   /** @param {Answer["query"]} query */
@@ -328,7 +338,8 @@ export class SearchView {
     this.image.alt = query.path ? `Query: ${query.path}` : "Query";
     this.image.width = query.width;
     this.image.height = query.height;
-    byId("query-picture", HTMLElement).style.setProperty("--aspect", String(query.width / query.height));
+    this.shape(query.width / query.height);
+    this.queryShown = `${query.key} ${query.id}`;
     const file = query.key ? this.files.get(query.key) : undefined;
     const name = query.path ?? (file instanceof File ? file.name : "Uploaded picture");
     this.name.replaceChildren(pathLine(name));
@@ -336,6 +347,18 @@ export class SearchView {
     this.mark.disabled = false;
     this.marker.show(query.width, query.height, query.region);
     this.showRegion(query.region);
+  }
+
+  hideQuery() {
+    this.image.hidden = true;
+    this.image.removeAttribute("src");
+    this.marker.host.hidden = true;
+    this.name.replaceChildren();
+    this.facts.textContent = "";
+    this.showRegion(null);
+    this.regionText.textContent = "";
+    this.mark.disabled = true;
+    this.queryShown = "";
   }
 
   /** @param {Region | null} region */
@@ -357,14 +380,9 @@ export class SearchView {
     let text = sentence(error);
     if (error instanceof Problem && error.status === 404 && wanted?.query) {
       text = "The server has forgotten this picture. Drop it again, or choose it.";
-      this.image.hidden = true;
-      this.marker.host.hidden = true;
-      this.name.replaceChildren();
-      this.facts.textContent = "";
-      this.showRegion(null);
-      this.mark.disabled = true;
     }
     this.answer = null;
+    if (wanted && `${wanted.query} ${wanted.id}` !== this.queryShown) this.hideQuery();
     byId("searching", HTMLElement).classList.remove("stale");
     this.gallery.clear();
     this.after.replaceChildren();
@@ -381,6 +399,7 @@ export class SearchView {
       const page = await get(address("/api/pictures", { offset, limit: EXAMPLES }));
       byId("example-list", HTMLElement).replaceChildren(...page.items.map(searchable));
       byId("examples", HTMLElement).hidden = !page.items.length;
+      byId("no-examples", HTMLElement).hidden = page.total > 0;
     } catch (error) {
       this.examples = false;
       this.onError(error);
