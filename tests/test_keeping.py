@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from photos import write_photos
 from pictures import textured
 from vladkit import Collection
-from vladkit.cli import commands, improving, keeping, serving
+from vladkit.cli import commands, improving, keeping
 from vladkit.collection import blocks, database
 from vladkit.collection.migrate import migrate
 from vladkit.collection.store import PictureRow, Record, Store

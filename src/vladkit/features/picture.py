@@ -42,6 +42,7 @@ __all__ = [
     "decode_rgb",
     "decoder_facts",
     "is_picture_name",
+    "read_bytes",
     "read_gray",
     "read_rgb",
 ]
@@ -351,8 +352,8 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or getattr(error, "code", 0) == -4  # cv2.Error.StsNoMem
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a regular file; every failure as a `PictureError`."""
+def read_bytes(path: str | os.PathLike[str], most: int = -1) -> bytes:
+    """The bytes of a regular file, or the first of them; every failure as a `PictureError`."""
 
     def open_without_waiting(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO blocks otherwise
@@ -367,7 +368,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
                     f"file too large: {status.st_size / 1e6:,.0f} MB, "
                     f"at most {MAX_BYTES / 1e6:,.0f} MB"
                 )
-            return file.read()
+            return file.read(most)
     except PictureError:
         raise
     except OSError as error:

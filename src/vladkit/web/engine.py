@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -103,6 +103,7 @@ class Engine:
         self._pools = (self._searchers, threads), (self._lookers, _LOOKERS)
         self._most_admitted = threads + limits.queue
         self._n_admitted = 0
+        self._lock = threading.Lock()
         self._local = threading.local()
         self._uploads = Cache[Upload](limits.cache_bytes)
         self._features = Cache[Query](limits.cache_bytes)
@@ -127,14 +128,15 @@ class Engine:
     async def search_thread(self, task: Callable[[Collection], Result]) -> Result:
         """Run a search; a `Problem` of 503 if too many wait already, or if it takes too long."""
         self.check_free()
-        self._n_admitted += 1
-        future = asyncio.get_running_loop().run_in_executor(self._searchers, self._with, task)
+        with self._lock:
+            self._n_admitted += 1
+        # Counted until its thread is free, not until somebody gives up: a thread cannot be stopped.
+        future = self._searchers.submit(self._with, task)
         future.add_done_callback(self._release)
         try:
-            # Not given up with the client: a thread that runs cannot be stopped, and has to count.
-            return await asyncio.wait_for(asyncio.shield(future), self.limits.search_seconds)
+            async with asyncio.timeout(self.limits.search_seconds):
+                return await asyncio.wrap_future(future)
         except TimeoutError:
-            future.cancel()
             raise Problem(503, "the search took too long", retry_after=10) from None
 
     def check_free(self) -> None:
@@ -142,10 +144,9 @@ class Engine:
         if self._n_admitted >= self._most_admitted:
             raise Problem(503, "too many searches at once: try again", retry_after=1)
 
-    def _release(self, future: asyncio.Future[Any]) -> None:
-        self._n_admitted -= 1
-        if not future.cancelled():
-            future.exception()  # whoever waited for it may be gone
+    def _release(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._n_admitted -= 1
 
     async def look_thread(self, task: Callable[[Collection], Result]) -> Result:
         """Run what is quick."""

@@ -21,6 +21,8 @@ class Limits:
     ----------
     upload_bytes, upload_seconds
         Of a picture that is sent: its size, and the time until all of it is here.
+    held_bytes : int
+        Of all pictures that are being sent or waiting to be searched with.
     upload_pixels : int
         Of it, as it is decoded: a large JPEG is decoded at 1/2 to 1/8 and counts as that.
     search_seconds : float
@@ -37,6 +39,7 @@ class Limits:
 
     upload_bytes: int = 32 << 20
     upload_seconds: float = 60.0
+    held_bytes: int = 256 << 20
     upload_pixels: int = 50_000_000
     search_seconds: float = 60.0
     queue: int = 16

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
 from vladkit import __version__
 from vladkit.collection.store import PictureRow
 from vladkit.errors import PictureError
 from vladkit.features.header import picture_kind
+from vladkit.features.picture import read_bytes
 from vladkit.pipeline import Collection
 from vladkit.verification import MIN_INLIERS
 from vladkit.web import answers
@@ -36,6 +38,7 @@ _TYPES: Final = {
     "PNM": "image/x-portable-anymap",
 }
 
+_Id = Annotated[int, InPath(ge=-(2**62), le=2**62)]  # SQLite's integers end there
 _Offset = Annotated[int, Query(ge=0, le=2**62)]
 _Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
 _Contains = Annotated[str, Query(max_length=500, description="Text that paths have in them")]
@@ -96,20 +99,20 @@ def looking(engine: Engine, limits: Limits) -> APIRouter:
         return answers.SkippedPage(total=total, offset=offset, items=items)
 
     @router.get("/api/pictures/{picture_id}", tags=["pictures"])
-    async def picture(picture_id: int) -> answers.PictureInfo:
+    async def picture(picture_id: _Id) -> answers.PictureInfo:
         """Describe one picture."""
         row = await engine.look_thread(lambda collection: indexed(collection, picture_id))
         return answers.PictureInfo(**about_picture(row))
 
     @router.get("/api/pictures/{picture_id}/thumbnail", tags=["pictures"], **AS_JPEG)
     async def thumbnail(
-        request: Request, picture_id: int, side: Literal["160", "320", "640"] = "320"
+        request: Request, picture_id: _Id, side: Literal["160", "320", "640"] = "320"
     ) -> Response:
         """Give it small, as JPEG."""
         return await shrunk(request, picture_id, int(side))
 
     @router.get("/api/pictures/{picture_id}/image", tags=["pictures"], **AS_JPEG)
-    async def image(request: Request, picture_id: int) -> Response:
+    async def image(request: Request, picture_id: _Id) -> Response:
         """Give it upright, as JPEG of at most 1600 px."""
         return await shrunk(request, picture_id, IMAGE_SIDE)
 
@@ -127,7 +130,7 @@ def looking(engine: Engine, limits: Limits) -> APIRouter:
         response_class=FileResponse,
         responses={200: {"content": {name: {} for name in _TYPES.values()}}},
     )
-    async def file(picture_id: int) -> Response:
+    async def file(picture_id: _Id) -> Response:
         """Give the file itself."""
         where, media_type = await engine.look_thread(partial(_file, picture_id))
         name = quote(Path(where).name.encode("utf-8", "replace"))
@@ -164,11 +167,9 @@ def _file(picture_id: int, collection: Collection) -> tuple[str, str]:
     """Where a picture is and of what type; a `Problem` of 404 if there is none any more."""
     where = collection.file_of(indexed(collection, picture_id))
     try:
-        with open(where, "rb") as opened:
-            kind = picture_kind(opened.read(64))
-    except OSError as error:
-        reason = error.strerror
-        raise Problem(404, f"the file of this picture cannot be read: {reason}") from None
+        kind = picture_kind(read_bytes(where, 64))
+    except PictureError as error:
+        raise Problem(404, f"the file of this picture cannot be read: {error}") from None
     if kind not in _TYPES:  # whatever was put in its place
         raise Problem(404, "the file of this picture is no picture any more")
     return where, _TYPES[kind]

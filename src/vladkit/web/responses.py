@@ -54,8 +54,11 @@ class ProblemResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as ASGI asks."""
+        headers = list(self.raw_headers)
+        if scope["method"] not in ("GET", "HEAD"):  # what it still sends would count as a request
+            headers.append((b"connection", b"close"))
         start = {"type": "http.response.start", "status": self.status_code}
-        await send(start | {"headers": self.raw_headers})
+        await send(start | {"headers": headers})
         await send({"type": "http.response.body", "body": bytes(self.body), "more_body": True})
         try:
             async with asyncio.timeout(self._SECONDS):
@@ -84,8 +87,15 @@ def add_problems(app: FastAPI) -> None:
 
     async def of_routing(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return ProblemResponse(Problem(error.status_code, error.detail))
+        response = ProblemResponse(Problem(error.status_code, error.detail))
+        for name, value in (error.headers or {}).items():  # Allow, with 405
+            response.raw_headers.append((name.lower().encode(), value.encode()))
+        return response
 
+    async def of_fault(_: Request, error: Exception) -> Response:
+        return ProblemResponse(Problem(500, "a fault of the server; its terminal says more"))
+
+    app.add_exception_handler(Exception, of_fault)
     app.add_exception_handler(Problem, of_problem)
     app.add_exception_handler(VladkitError, of_library)
     app.add_exception_handler(RequestValidationError, of_parameters)

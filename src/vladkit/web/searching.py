@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Final, Literal
@@ -18,6 +17,7 @@ from vladkit.web.engine import Query as EngineQuery
 from vladkit.web.limits import MOST_RERANKED, MOST_RESULTS, Limits
 from vladkit.web.looking import IMAGE_SIDE, about_picture
 from vladkit.web.problem import Problem
+from vladkit.web.receiving import Receiving
 from vladkit.web.responses import AS_JPEG, jpeg
 
 __all__ = ["searching"]
@@ -52,6 +52,7 @@ _UPLOAD: Final[dict[str, Any]] = {
 def searching(engine: Engine, limits: Limits) -> APIRouter:
     """The routes over one engine."""
     router = APIRouter()
+    receiving = Receiving(limits)
 
     async def search(
         make_query: Callable[[Collection], EngineQuery],
@@ -93,9 +94,9 @@ def searching(engine: Engine, limits: Limits) -> APIRouter:
         """Search with a picture: the body is its file."""
         part = None if region is None else Region.parse(region)
         engine.check_free()
-        data = await _sent(request, limits)
-        make_query = partial(engine.upload, data=data, region=part)
-        return await search(make_query, top, rerank, expand, model)
+        async with receiving.picture(request) as data:
+            make_query = partial(engine.upload, data=data, region=part)
+            return await search(make_query, top, rerank, expand, model)
 
     @router.get("/api/match", tags=["searching"])
     async def match(
@@ -137,29 +138,6 @@ def _maker(
     if picture_id is not None and key is None:
         return partial(engine.stored, picture_id=picture_id, region=part)
     raise Problem(422, "give either id, of a picture of the collection, or query")
-
-
-async def _sent(request: Request, limits: Limits) -> bytes:
-    """The body; a `Problem` for what is not said to be a picture, too large, or too slow."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    # Forms and text are what other sites' pages can send without being asked for permission.
-    if not kind.startswith("image/") and kind != "application/octet-stream":
-        raise Problem(415, f"content type {kind[:60]!r}: send the bytes of a picture as image/*")
-    most = f"at most {limits.upload_bytes / 1e6:.0f} MB"
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > limits.upload_bytes:
-        raise Problem(413, f"{int(length) / 1e6:,.0f} MB: {most}")
-    data = bytearray()
-    try:
-        async with asyncio.timeout(limits.upload_seconds):
-            async for chunk in request.stream():
-                data += chunk
-                if len(data) > limits.upload_bytes:
-                    raise Problem(413, f"the picture is too large: {most}")
-    except TimeoutError:
-        seconds = f"{limits.upload_seconds:g}"
-        raise Problem(408, f"the picture was not here within {seconds} s") from None
-    return bytes(data)
 
 
 def _answer(found: Found, rerank: int) -> answers.Answer:

@@ -8,11 +8,17 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vladkit.errors import MissingDependencyError, ParameterError, StorageError
 
-__all__ = ["check_token", "serve"]
+if TYPE_CHECKING:
+    import uvicorn
+
+    from vladkit.web.engine import Engine
+    from vladkit.web.limits import Limits
+
+__all__ = ["check_token", "is_loopback", "make_server", "serve"]
 
 _SHORTEST_TOKEN: Final = 8
 _SHUTDOWN_SECONDS: Final = 3
@@ -64,16 +70,13 @@ def serve(
     """
     try:
         import fastapi  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError("serve needs FastAPI: pip install 'vladkit[web]'") from error
     from dataclasses import replace
 
     from vladkit.pipeline import Collection
-    from vladkit.web.app import make_app
-    from vladkit.web.connection import impatient
     from vladkit.web.engine import Engine
-    from vladkit.web.guard import Guard
     from vladkit.web.limits import Limits
 
     token = check_token(token)
@@ -87,8 +90,27 @@ def serve(
     names = frozenset(name.lower() for name in allowed_hosts)
     if not is_loopback(host):
         names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+    server = make_server(engine, limits, hosts=names, token=token)
+    ready(_address(host, listening.getsockname()[1], token))
+    try:
+        server.run(sockets=[listening])
+    finally:
+        listening.close()
+        engine.close()
+
+
+def make_server(
+    engine: Engine, limits: Limits, *, hosts: frozenset[str] = frozenset(), token: str | None = None
+) -> uvicorn.Server:
+    """The server of `serve`, still without a socket; parameters as in `vladkit.web.guard.Guard`."""
+    import uvicorn
+
+    from vladkit.web.app import make_app
+    from vladkit.web.connection import impatient
+    from vladkit.web.guard import Guard
+
     config = uvicorn.Config(
-        Guard(make_app(engine, limits), hosts=names, token=token),
+        Guard(make_app(engine, limits), hosts=hosts, token=token),
         http=impatient(limits),
         ws="none",
         lifespan="on",
@@ -98,13 +120,7 @@ def serve(
         timeout_keep_alive=int(limits.header_seconds),
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    server = uvicorn.Server(config)
-    ready(_address(host, listening.getsockname()[1], token))
-    try:
-        server.run(sockets=[listening])
-    finally:
-        listening.close()
-        engine.close()
+    return uvicorn.Server(config)
 
 
 def check_token(token: str | None) -> str | None:
