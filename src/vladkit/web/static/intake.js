@@ -51,7 +51,8 @@ export function takeIn({ cover, input, buttons, onFile, onTrouble }) {
     leave();
     if (!files && !event.dataTransfer?.types.includes("text/uri-list")) return;
     event.preventDefault(); // the browser would open it and leave the page
-    if (!take(event.dataTransfer?.files)) {
+    const own = event.dataTransfer?.getData("text/uri-list").startsWith(location.origin);
+    if (!take(event.dataTransfer?.files) && !own) {
       onTrouble("Only a file can be searched with. Save the picture first, or copy and paste it.");
     }
   });

@@ -320,6 +320,7 @@ export class SearchView {
     this.name.replaceChildren(pathLine(name));
     this.facts.textContent = megabytes(file.size);
     this.showRegion(null);
+    this.regionText.textContent = "";
     this.mark.disabled = true;
     this.queryShown = "null null"; // it has no name yet
     this.gallery.clear();
