@@ -78,7 +78,8 @@ function start(info) {
 
   function compareIfAsked() {
     if (shown.view !== "search" || shown.match === null) return compare.hide();
-    if (search.answer) compare.show(search.answer, shown.match, info.keeps_features).catch(fault);
+    if (!search.answer) return compare.hide();
+    compare.show(search.answer, shown.match, info.keeps_features).catch(fault);
   }
 
   function route() {
@@ -116,7 +117,7 @@ function start(info) {
     if (href === location.hash) route();
     if (next.id === null || next.match !== null) return;
     event.preventDefault();
-    go({ ...next, ...search.settings() });
+    go({ ...next, ...search.settings.chosen });
     scrollTo(0, 0);
   });
 
