@@ -391,6 +391,34 @@ class TestCompare:
             np.testing.assert_allclose(np.median(shift_m2, axis=0), [0, 80], atol=1)
             page.screenshot(path=tmp_path / f"compare-{width}.png")
 
+    def test_pictures_of_any_shape_fit(self, page):
+        """Beside or above each other: in the room, apart, of their own shape, none tiny."""
+        sides = [40, 300, 1000, 5000]
+        shapes = [{"width": w, "height": h} for w in sides for h in sides]
+        rooms = [{"width": w, "height": h} for w, h in ((1350, 650), (760, 600), (330, 480))]
+        tried = page.evaluate(
+            """async ([shapes, rooms]) => {
+                const { arrange } = await import("/static/arrange.js");
+                return shapes.flatMap((q) => shapes.flatMap((m) => rooms.map(
+                    (room) => [q, m, room, arrange(q, m, room)])));
+            }""",
+            [shapes, rooms],
+        )
+        assert len(tried) == 16 * 16 * 3
+        for query, match, room, stage in tried:
+            assert stage["width"] <= room["width"] + 1e-6
+            tallest = 1.5 * room["width"] if room["width"] < 720 else 0
+            assert stage["height"] <= max(room["height"], tallest) + 1e-6
+            axis, size = ("y", "height") if stage["stacked"] else ("x", "width")
+            first, second = stage["query"], stage["match"]
+            assert first[axis] + first[size] < second[axis]
+            for place, picture in ((first, query), (second, match)):
+                for name, side in (("x", "width"), ("y", "height")):
+                    assert place[side] == pytest.approx(picture[side] * place["scale"])
+                    assert place[name] >= -1e-6
+                    assert place[name] + place[side] <= stage[side] + 1e-6
+                assert max(place["width"], place["height"]) > 0.3 * min(room.values())
+
     def test_outline_is_the_piece_that_was_cut_out(self, page):
         box = page.locator("#pane-match").bounding_box()
         outline = page.locator("#overlay polygon").first.bounding_box()

@@ -8,9 +8,13 @@
 const GAP = 16;
 const NARROW = 720; // px; below, two pictures beside each other are too small
 const TALL = 1.5; // narrow stages may be so many times as high as wide: one scrolls there anyway
+const SHARES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
+const EVEN = 2; // one height beside, one width above each other: unless half of the area is lost
+const BESIDE = 1.4; // lines are followed more easily from left to right
 
 /**
- * The arrangement that shows more, pictures at one height beside each other or at one width stacked.
+ * The arrangement that shows most of both: the product of their areas is largest, so that a panorama
+ * does not shrink a tower to nothing.
  *
  * @param {Size} query px of the picture
  * @param {Size} match
@@ -18,32 +22,66 @@ const TALL = 1.5; // narrow stages may be so many times as high as wide: one scr
  * @returns {Arrangement}
  */
 export function arrange(query, match, room) {
-  const q = query.width / query.height;
-  const m = match.width / match.height;
   const narrow = room.width < NARROW;
-  const most = narrow ? Math.max(room.height, TALL * room.width) : room.height;
-
-  const height = Math.max(1, Math.min(most, (room.width - GAP) / (q + m)));
-  const width = Math.max(1, Math.min(room.width, (most - GAP) / (1 / q + 1 / m)));
-  const area = height * height * (q + m);
-  const stackedArea = width * width * (1 / q + 1 / m);
-  if (stackedArea <= area * (narrow ? 1 : 1.2)) {
-    return {
-      width: height * (q + m) + GAP,
-      height,
-      query: { x: 0, y: 0, width: height * q, height, scale: height / query.height },
-      match: { x: height * q + GAP, y: 0, width: height * m, height, scale: height / match.height },
-      stacked: false,
-    };
-  }
-  const below = width / q + GAP;
-  return {
-    width,
-    height: below + width / m,
-    query: { x: 0, y: 0, width, height: width / q, scale: width / query.width },
-    match: { x: 0, y: below, width, height: width / m, scale: width / match.width },
-    stacked: true,
+  const stage = {
+    width: Math.max(room.width, 2 * GAP),
+    height: Math.max(room.height, narrow ? TALL * room.width : 2 * GAP),
   };
+  const [q, m] = [query.width / query.height, match.width / match.height];
+  const trials = [false, true].flatMap((stacked) => {
+    const even = stacked ? m / (q + m) : q / (q + m);
+    return [even, ...SHARES].map((share) => {
+      const tried = split(query, match, stage, share, stacked);
+      const area = tried.query.width * tried.query.height * tried.match.width * tried.match.height;
+      const liked = (share === even ? EVEN : 1) * (stacked || narrow ? 1 : BESIDE);
+      return { tried, worth: area * liked };
+    });
+  });
+  return trials.reduce((best, each) => (each.worth > best.worth ? each : best)).tried;
+}
+
+/**
+ * The query gets a share of the room's width, or height, the match the rest.
+ *
+ * @param {Size} query
+ * @param {Size} match
+ * @param {Size} room
+ * @param {number} share
+ * @param {boolean} stacked
+ * @returns {Arrangement}
+ */
+function split(query, match, room, share, stacked) {
+  const long = (stacked ? room.height : room.width) - GAP;
+  const [first, second] = [long * share, long * (1 - share)];
+  const { width, height } = room;
+  const q = fit(query, stacked ? { width, height: first } : { width: first, height });
+  const m = fit(match, stacked ? { width, height: second } : { width: second, height });
+  const size = stacked
+    ? { width: Math.max(q.width, m.width), height: q.height + GAP + m.height }
+    : { width: q.width + GAP + m.width, height: Math.max(q.height, m.height) };
+  // along the stage one after the other, across it in the middle
+  /** @param {Size} picture @param {number} along */
+  const corner = (picture, along) =>
+    stacked
+      ? { x: (size.width - picture.width) / 2, y: along }
+      : { x: along, y: (size.height - picture.height) / 2 };
+  return {
+    ...size,
+    query: { ...q, ...corner(q, 0) },
+    match: { ...m, ...corner(m, (stacked ? q.height : q.width) + GAP) },
+    stacked,
+  };
+}
+
+/**
+ * As large as it can be.
+ *
+ * @param {Size} picture
+ * @param {Size} room
+ */
+function fit({ width, height }, room) {
+  const scale = Math.min(room.width / width, room.height / height);
+  return { width: width * scale, height: height * scale, scale };
 }
 
 /**
