@@ -23,7 +23,7 @@ SOURCE = ROOT / "src" / "vladkit"
 FLOORS = [
     ["errors", "axes"],
     ["ragged", "workers", "safe_write", "normalize", "evaluate"],
-    ["kinds", "aggregates", "contract", "expansion"],
+    ["kinds", "aggregates", "contract", "expansion", "figures"],
     ["kernels"],
     ["encoding", "features", "collection"],
     ["augmentation", "bench", "codebook", "discover", "thumbnails", "whitening"],
@@ -34,7 +34,7 @@ FLOORS = [
     ["indexing", "rewriting", "searching"],
     ["assessing", "grouping"],
     ["pipeline"],
-    ["web"],
+    ["plot", "report", "web"],
     ["cli"],
     ["__main__"],
 ]

@@ -619,6 +619,49 @@ class Collection:
             return self.extractor.extract(picture)
         return extract(self.extractor, os.fspath(image), region)
 
+    def words(
+        self,
+        image: str | os.PathLike[str] | bytes | Features,
+        *,
+        region: Region | None = None,
+        vocabulary: int = 0,
+    ) -> tuple[Features, Int64Array]:
+        """The features of a picture, and the visual word that each is summed into.
+
+        Parameters
+        ----------
+        image : path, bytes or Features
+            A picture, which need not be in the collection, as `extract` takes it; or features that
+            are there already, such as `features_of` gives.
+        region : Region or None
+            Only this part of the picture; not with features.
+        vocabulary : int
+            Which codebook, where there are several (``n_vocabularies``).
+
+        Returns
+        -------
+        features : Features
+        label_l : int64 array (l,)
+            Rows of the codebook's centroids, 0 to k - 1; `vladkit.plot.draw_words` draws them.
+
+        Raises
+        ------
+        PictureError
+            If the picture cannot be used.
+        NothingToIndexError
+            If the collection is empty: it has no codebook yet.
+        ParameterError
+            If there is no such codebook, or the region does not fit.
+        """
+        self._describer.trained()
+        if isinstance(image, Features):
+            if region is not None:
+                raise ParameterError("features are given: extract them with that region instead")
+            features = image
+        else:
+            features = self.extract(image, region=region)
+        return features, self._describer.words(features, vocabulary)
+
     def search_features(
         self,
         features: Features,
