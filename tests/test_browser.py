@@ -192,6 +192,10 @@ class TestPicturesComeIn:
         done(page)
         first(page, "chelsea.jpg")
         expect(page.locator("#drop")).to_be_hidden()
+        page.go_back()
+        expect(page.locator("#list-browse")).to_be_visible()
+        page.go_forward()
+        first(page, "chelsea.jpg")
 
     def test_pasted(self, opened, home):
         page = opened()
@@ -291,7 +295,13 @@ class TestWaiting:
         assert asked(page)["rerank"] == "0"
         page.get_by_role("combobox", name="Results").select_option("12")
         expect(page.locator("#results li")).to_have_count(12)
-        assert asked(page)["top"] == "12"
+        page.locator("#results li").nth(1).get_by_title("Search with this").click()
+        expect(page).to_have_url(re.compile("[?&]id="))
+        assert (asked(page)["top"], asked(page)["rerank"]) == ("12", "0")  # kept for the next query
+        page.get_by_role("link", name="Pictures").click()
+        page.set_input_files("#file", home / "chelsea.jpg")
+        first(page, "chelsea.jpg")
+        assert (asked(page)["top"], asked(page)["rerank"]) == ("12", "0")
 
     def test_an_old_answer_is_not_shown(self, opened):
         page = opened()

@@ -83,8 +83,13 @@ function start(info) {
   }
 
   function route() {
+    display(parse(location.hash));
+  }
+
+  /** @param {State} next */
+  function display(next) {
     const before = shown;
-    shown = parse(location.hash);
+    shown = next;
     trouble.hidden = true;
     opened = shown.match !== null && (opened || before.match === null);
     for (const view of VIEWS) byId(`view-${view}`, HTMLElement).hidden = view !== shown.view;
@@ -126,8 +131,9 @@ function start(info) {
     input: byId("file", HTMLInputElement),
     buttons: document.querySelectorAll("[data-choose]"),
     onFile: (file) => {
+      // the address follows when the picture has a name: a step back leads to where it was dropped
+      if (shown.view !== "search" || shown.match !== null) display(state(search.settings.chosen));
       trouble.hidden = true;
-      if (shown.view !== "search" || shown.match !== null) go(state());
       scrollTo(0, 0);
       search.take(file).catch(fault);
     },
