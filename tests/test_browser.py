@@ -220,7 +220,7 @@ class TestPicturesComeIn:
         assert titles(page)[:2] == [HOSTILE, "motorcycle_left.jpg"]
 
     def test_that_is_none(self, opened, home):
-        page = opened(expected="422")
+        page = opened("/#/", expected="422")
         page.set_input_files("#file", home / "broken.jpg")
         done(page, "failed")
         expect(page.locator("#activity")).to_contain_text("The picture cannot be used: ")
@@ -690,6 +690,17 @@ class TestLists:
             page.get_by_role("link", name="Skipped").click()
             expect(page.locator("#empty-skipped")).to_have_text("Nothing was skipped.")
             page.goto("about:blank")  # before the server goes
+
+    @pytest.mark.parametrize(
+        ("pictures", "said"), [(0, "The collection is empty."), (9, "Nothing was found.")]
+    )
+    def test_nothing_found(self, opened, pictures, said):
+        page = opened()
+        nothing = {"results": [], "pictures": pictures}
+        page.route("**/api/search*", lambda route: fulfil(route, **nothing))
+        page.evaluate("location.hash = '#/search?id=1'")
+        expect(page.locator("#nothing")).to_have_text(said)
+        expect(page.locator("#nothing")).to_be_visible()
 
     def test_no_features(self, opened):
         page = opened()

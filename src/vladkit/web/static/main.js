@@ -118,8 +118,6 @@ function start(info) {
     const href = link?.getAttribute("href") ?? "";
     if (!href.startsWith("#/") || event.ctrlKey || event.metaKey || event.shiftKey) return;
     const next = parse(href);
-    // no change, so no word from the browser: but a search that failed may be in the way
-    if (href === location.hash) route();
     if (next.id === null || next.match !== null) return;
     event.preventDefault();
     go({ ...next, ...search.settings.chosen });
@@ -140,7 +138,7 @@ function start(info) {
     onTrouble: say,
   });
 
-  addEventListener("popstate", route); // for changes of the hash, too
+  addEventListener("popstate", route); // for links to a hash, too, even the present one
   shown = state({ view: shown.view });
   opened = false;
   route();
