@@ -149,8 +149,7 @@ class TestDrawMatches:
              ["vladkit: cannot draw x.gif: its name has to end in .png, .jpg, .jpeg, .svg, .pdf"]),
             (["no.jpg", "b.jpg", "-o", "no/x.png"], 1, ["vladkit: cannot write no/x.png: "
              "No such file or directory"]),
-            (["a.jpg", "b.jpg", "-o", "b.jpg"], 2, ["vladkit: b.jpg is the picture b.jpg, which "
-             "would be lost: give another --output"]),
+            (["a.jpg", "b.jpg", "-o", "b.jpg"], 2, ["vladkit: b.jpg is read here"]),
             (["a.jpg", "b.jpg", "-o", "x.png", "--region", "1,2"], 2,
              ["vladkit: region '1,2': give left,top,width,height in whole px"]),
             (["a.jpg", "b.jpg", "-o", "x.png", "--region", "700,0,9,9"], 2,

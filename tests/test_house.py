@@ -84,7 +84,8 @@ def test_imports_point_down(path):
         )
 
 
-HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "sklearn", "pandas"]
+HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "jinja2", "sklearn"]
+HEAVY += ["pandas"]
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,12 @@ matplotlib is optional and is imported by whoever calls this.
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from vladkit.errors import MissingDependencyError, ParameterError, StorageError
-from vladkit.safe_write import replace_file
+from vladkit.errors import MissingDependencyError, ParameterError
+from vladkit.safe_write import check_writable, replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +39,10 @@ def require_matplotlib(who: str) -> None:
 
 
 def check_figure_file(
-    path: str | os.PathLike[str], who: str, formats: Sequence[str] = FORMATS
+    path: str | os.PathLike[str],
+    who: str,
+    formats: Sequence[str] = FORMATS,
+    inputs: Iterable[str | os.PathLike[str]] = (),
 ) -> None:
     """Refuse, before any work is done, a picture that could not be written after it.
 
@@ -51,11 +53,13 @@ def check_figure_file(
         What wants to draw, for the message.
     formats : sequence of str
         What the file's name may end in.
+    inputs : iterable of path
+        Files that are read, which it must not replace.
 
     Raises
     ------
     ParameterError
-        If the name ends in something else.
+        If the name ends in something else, or is one of `inputs`.
     MissingDependencyError
         If matplotlib is not installed.
     StorageError
@@ -65,12 +69,7 @@ def check_figure_file(
     if target.suffix.lower() not in formats:
         raise ParameterError(f"cannot draw {target}: its name has to end in {', '.join(formats)}")
     require_matplotlib(who)
-    if target.is_dir():
-        raise StorageError(f"cannot write {target}: it is a folder")
-    try:
-        tempfile.TemporaryFile(dir=target.resolve().parent).close()
-    except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+    check_writable(target, inputs)
 
 
 def write_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: float = 200) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from vladkit.assessing import Assessing
+from vladkit.assessing import Answer, Assessing
 from vladkit.augmentation import Augmentation
 from vladkit.axes import Float32Array, Int64Array
 from vladkit.collection.ann import AnnReport, build_ann
@@ -27,7 +27,7 @@ from vladkit.errors import (
     ParameterError,
     RecipeMismatchError,
 )
-from vladkit.evaluate import GroundTruth, Scores
+from vladkit.evaluate import GroundTruth, Scores, mean_scores
 from vladkit.extraction import extract
 from vladkit.features import Extractor, Features, Region, decode_gray
 from vladkit.grouping import DuplicateGroup, Grouping
@@ -823,9 +823,46 @@ class Collection:
         ParameterError
             If `rerank` does not fit.
         """
+        answers, remarks = self.assess(
+            truth, top=0, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
+        )
+        return mean_scores([answer.result for answer in answers]), remarks
+
+    def assess(
+        self,
+        truth: GroundTruth,
+        *,
+        top: int = 10,
+        rerank: int = 0,
+        model: Model = "homography",
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[list[Answer], list[str]]:
+        """What is found for each query of a ground truth, and remarks on what did not fit.
+
+        As `evaluate`, query by query. Of a ranking its first pictures are kept, and the ranks of
+        those that were to be found.
+
+        Parameters
+        ----------
+        truth : GroundTruth
+        top : int
+            Of each ranking so many pictures are kept, junk and the query itself not counted.
+        rerank, model, n_jobs, progress
+            See `evaluate`.
+
+        Raises
+        ------
+        NothingToIndexError
+            If no picture of the ground truth's database is indexed.
+        ParameterError
+            If `top` is negative, or `rerank` does not fit.
+        """
+        if top < 0:
+            raise ParameterError(f"top={top}: give a number of pictures, 0 or more")
         step = None if progress is None else partial(progress, "queries")
-        return Assessing(self._store, self._describer, self._searching).evaluate(
-            truth, rerank=rerank, model=model, n_jobs=n_jobs, progress=step
+        return Assessing(self._store, self._describer, self._searching).run(
+            truth, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=step
         )
 
 

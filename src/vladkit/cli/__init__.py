@@ -17,6 +17,7 @@ def main() -> None:
         drawing,
         improving,
         keeping,
+        reporting,
         serving,
     )
     from vladkit.cli.app import app

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from contextlib import suppress
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -12,7 +10,7 @@ import typer
 
 from vladkit.cli.app import Json, app
 from vladkit.cli.output import print_json, say
-from vladkit.errors import ParameterError, PictureError
+from vladkit.errors import PictureError
 from vladkit.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -69,8 +67,7 @@ def draw_matches(
 
     recipe = Recipe.make({} if max_features is None else {"max_features": max_features})
     part = None if region is None else Region.parse(region)
-    check_figure_file(output, "draw-matches")  # all before any work is done
-    _check_not_overwritten(output, [query, match])
+    check_figure_file(output, "draw-matches", inputs=[query, match])  # before any work is done
     extractor = recipe.extractor()
     query_features = _features(extractor, query, part)
     match_features = _features(extractor, match, None)
@@ -102,15 +99,6 @@ def draw_matches(
         },
         indent=None,
     )
-
-
-def _check_not_overwritten(output: str, pictures: list[str]) -> None:
-    for picture in pictures:
-        with suppress(OSError):  # what is not there cannot be overwritten
-            if os.path.samefile(output, picture):
-                raise ParameterError(
-                    f"{output} is the picture {picture}, which would be lost: give another --output"
-                )
 
 
 def _features(extractor: Extractor, picture: str, region: Region | None) -> Features | None:
