@@ -635,9 +635,18 @@ class TestDescription:
             content = operation["responses"]["200"]["content"]
             if "application/json" in content:
                 assert content["application/json"]["schema"]["$ref"]
-            assert "application/problem+json" in operation["responses"]["4XX"]["content"]
+            said = operation["responses"]["4XX"]["content"]
+            assert list(said) == ["application/problem+json"]
+            assert "ProblemInfo" in said["application/problem+json"]["schema"]["$ref"]
+            assert "422" not in operation["responses"]
         body = operations["post", "/api/search"]["requestBody"]["content"]
         assert list(body) == ["image/*"]
+
+    def test_the_page_is_loaded_once(self, client):
+        for path in ("/", "/static/main.js"):
+            tag = client.get(path).headers["etag"]
+            again = client.get(path, headers={"if-none-match": tag})
+            assert (again.status_code, again.content) == (304, b"")
 
     def test_the_page_is_ours_alone(self, client):
         """No address of others in what the page loads."""

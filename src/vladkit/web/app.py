@@ -6,20 +6,21 @@ and the page's files are those of a fixed list.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 
 from vladkit import __version__
 from vladkit.features import one_opencv_thread
 from vladkit.web.engine import Engine
 from vladkit.web.limits import Limits
 from vladkit.web.looking import looking
-from vladkit.web.responses import PROBLEM, add_problems
+from vladkit.web.responses import PROBLEM, DescribedApp, add_problems, as_it_was
 from vladkit.web.searching import searching
 
 __all__ = ["make_app"]
@@ -34,7 +35,7 @@ _TYPES: Final = {
 
 def make_app(engine: Engine, limits: Limits) -> FastAPI:
     """The app over one engine."""
-    app = FastAPI(
+    app = DescribedApp(
         title="vladkit",
         version=__version__,
         summary="Search a collection of pictures with a picture.",
@@ -65,11 +66,15 @@ def _add_page(app: FastAPI) -> None:
         if Path(each.name).suffix in _TYPES
     }
 
-    def giver(name: str) -> Callable[[], Awaitable[Response]]:
+    def giver(name: str) -> Callable[[Request], Awaitable[Response]]:
         data, media_type = contents[name]
+        tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+        headers = {"cache-control": "no-cache", "etag": tag}
 
-        async def give() -> Response:
-            return Response(data, media_type=media_type, headers={"cache-control": "no-cache"})
+        async def give(request: Request) -> Response:
+            if as_it_was(request, tag):
+                return Response(status_code=304, headers=headers)
+            return Response(data, media_type=media_type, headers=headers)
 
         return give
 

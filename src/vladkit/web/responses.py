@@ -14,12 +14,17 @@ from vladkit.errors import VladkitError
 from vladkit.web.answers import ProblemInfo
 from vladkit.web.problem import Problem, problem_of
 
-__all__ = ["AS_JPEG", "PROBLEM", "ProblemResponse", "add_problems", "jpeg"]
+__all__ = [
+    "AS_JPEG",
+    "PROBLEM",
+    "DescribedApp",
+    "ProblemResponse",
+    "add_problems",
+    "as_it_was",
+    "jpeg",
+]
 
-PROBLEM: Final[dict[str, Any]] = {
-    "model": ProblemInfo,
-    "content": {"application/problem+json": {}},
-}
+PROBLEM: Final[dict[str, Any]] = {"model": ProblemInfo, "description": "What went wrong"}
 
 AS_JPEG: Final[dict[str, Any]] = {
     "response_class": Response,
@@ -34,9 +39,14 @@ AS_JPEG: Final[dict[str, Any]] = {
 def jpeg(request: Request, data: bytes, tag: str) -> Response:
     """A JPEG file, or word that the client has it already."""
     headers = {"cache-control": "private, max-age=3600", "etag": tag}
-    if request.headers.get("if-none-match") == tag:
+    if as_it_was(request, tag):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)
+
+
+def as_it_was(request: Request, tag: str) -> bool:
+    """Whether the client has what the tag names."""
+    return request.headers.get("if-none-match") == tag
 
 
 class ProblemResponse(Response):
@@ -67,6 +77,21 @@ class ProblemResponse(Response):
         except TimeoutError:
             pass
         await send({"type": "http.response.body", "body": b""})
+
+
+class DescribedApp(FastAPI):
+    """FastAPI says that every model is sent as application/json; ours of problems are not."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description, made once."""
+        if self.openapi_schema is None:
+            for methods in super().openapi()["paths"].values():
+                for operation in methods.values():
+                    for status, response in operation["responses"].items():
+                        if status[0] in "45":
+                            content = response["content"]
+                            content["application/problem+json"] = content.pop("application/json")
+        return super().openapi()
 
 
 def add_problems(app: FastAPI) -> None:
