@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from photos import write_photos
 from pictures import textured
 from vladkit import Collection
-from vladkit.cli import commands, improving, keeping
+from vladkit.cli import commands, improving, keeping, sfm
 from vladkit.collection import blocks, database
 from vladkit.collection.migrate import migrate
 from vladkit.collection.store import PictureRow, Record, Store
@@ -478,7 +478,7 @@ class TestExport:
 
     def test_errors(self, ready, tmp_path):
         with Collection.open(ready[0], read_only=True) as collection:
-            with pytest.raises(ParameterError, match=r"ends in \.npz, \.fvecs, \.faiss"):
+            with pytest.raises(ParameterError, match=r"ends in \.npz, \.fvecs, \.faiss, \.h5"):
                 collection.export(tmp_path / "out.txt")
             with pytest.raises(StorageError, match="cannot write"):
                 collection.export(tmp_path / "nowhere" / "out.npz")
@@ -515,7 +515,7 @@ class TestCommands:
     def test_every_command_is_in_the_docs(self):
         pages = [HERE.parent / "README.md", *(HERE.parent / "docs").glob("*.md")]
         text = "".join(page.read_text() for page in pages)
-        assert commands.app is keeping.app is improving.app
+        assert commands.app is keeping.app is improving.app is sfm.app
         names = [c.name or c.callback.__name__ for c in commands.app.registered_commands]
         assert len(names) >= 11
         assert [name for name in names if f"vladkit {name}" not in text] == []

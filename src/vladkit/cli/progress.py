@@ -17,6 +17,8 @@ _TITLES = {
     "check": "checking",
     "adapt": "adapting",
     "duplicates": "comparing",
+    "pairs": "pairing",
+    "match": "matching",
     "whiten": "whitening",
 }
 
