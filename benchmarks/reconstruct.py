@@ -2,12 +2,15 @@
 
     python benchmarks/reconstruct.py folder-of-pictures [--top 8] [--rerank 0] [--sequential 0]
         [--connected] [--cameras folder] [--max-side 1600] [--jobs -1]
+        [--walk] [--seed 0]
 
 COLMAP does the rest through pycolmap: features once, then for each list of pairs matching and
 incremental mapping, the largest model counts. Index and pairs are made by the command, so nothing
 but the file passes between the two. `--cameras` compares the camera centres with known ones
 (Strecha's `NAME.camera` files) after the best similarity; the extent is the largest distance of two
-known centres. Needs pycolmap.
+known centres. `--walk` is for streets, where what lies ahead is seen from nearly one direction:
+COLMAP may begin with two pictures of which one was taken in front of the other, 4 degrees apart,
+and keeps points of half a degree. Needs pycolmap.
 """
 
 from __future__ import annotations
@@ -45,12 +48,12 @@ def vladkit(*arguments: object) -> float:
 
 
 def reconstruct(
-    name: str, database: Path, folder: Path, pairs: Path | None, jobs: int, n_pairs: int
+    name: str, database: Path, args: argparse.Namespace, pairs: Path | None, n_pairs: int
 ) -> Row:
     """From a database that holds the features; `pairs` None matches all with all."""
     own = database.with_name(f"{name}.db")
     shutil.copy(database, own)
-    matching = pycolmap.FeatureMatchingOptions(num_threads=jobs)
+    matching = pycolmap.FeatureMatchingOptions(num_threads=args.jobs)
     begin = time.perf_counter()
     if pairs is None:
         pycolmap.match_exhaustive(own, matching)
@@ -60,8 +63,12 @@ def reconstruct(
     matched = time.perf_counter()
     models = database.with_name(name)
     models.mkdir()
-    options = pycolmap.IncrementalPipelineOptions(num_threads=jobs, random_seed=0)
-    found = pycolmap.incremental_mapping(own, folder, models, options)
+    options = pycolmap.IncrementalPipelineOptions(num_threads=args.jobs, random_seed=args.seed)
+    if args.walk:
+        options.mapper.init_max_forward_motion = 1.0
+        options.mapper.init_min_tri_angle = 4.0
+        options.mapper.filter_min_tri_angle = options.triangulation.min_angle = 0.5
+    found = pycolmap.incremental_mapping(own, args.folder, models, options)
     best = max(found.values(), key=lambda model: model.num_reg_images(), default=None)
     return Row(name, n_pairs, matched - begin, time.perf_counter() - matched, best)
 
@@ -108,6 +115,7 @@ def main() -> None:
     parser.add_argument("--rerank", type=int, default=0)
     parser.add_argument("--sequential", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0, help="of COLMAP")
+    parser.add_argument("--walk", action="store_true", help="begin with forward motion")
     parser.add_argument("--connected", action="store_true")
     parser.add_argument("--cameras", type=Path, help="folder of NAME.camera files")
     parser.add_argument("--max-side", type=int, default=1600, help="px that COLMAP reads at")
@@ -144,10 +152,10 @@ def main() -> None:
             f"{'matching':>10} {'mapping':>10}"
         )
         n_pairs = len(pairs.read_text().splitlines())
-        chosen_row = reconstruct("vladkit", database, args.folder, pairs, args.jobs, n_pairs)
+        chosen_row = reconstruct("vladkit", database, args, pairs, n_pairs)
         print(report(chosen_row, known), flush=True)
         all_pairs = n * (n - 1) // 2
-        row = reconstruct("exhaustive", database, args.folder, None, args.jobs, all_pairs)
+        row = reconstruct("exhaustive", database, args, None, all_pairs)
         print(report(row, known))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -14,6 +17,7 @@ import pytest
 
 from pictures import textured
 from vladkit import Collection
+from vladkit.collection import export
 from vladkit.errors import MissingDependencyError, NothingToIndexError, ParameterError, StorageError
 
 
@@ -130,6 +134,29 @@ class TestGlobalDescriptors:
         assert done.stderr == ""
         assert (tmp_path / "out.h5").read_bytes() == b"before"
         assert list(tmp_path.iterdir()) == [tmp_path / "out.h5"]
+
+    def test_a_disk_that_is_full_for_a_moment(self, ready, tmp_path, monkeypatch):
+        """One write fails and all that follow succeed: the file is not whole."""
+        left = iter([False] * 5 + [True])
+
+        class Failing(io.FileIO):
+            def write(self, data):
+                if next(left, False):
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return super().write(data)
+
+        @contextmanager
+        def replace_file(path):
+            with Failing(tmp_path / "raw", "w+") as file:
+                yield file
+
+        monkeypatch.setattr(export, "replace_file", replace_file)
+        with (
+            Collection.open(ready[0], read_only=True) as collection,
+            pytest.raises(OSError, match="No space left"),
+        ):
+            collection.export(tmp_path / "out.h5")
+        assert next(left, None) is None  # it came to that
 
     def test_empty(self, tmp_path):
         with (
