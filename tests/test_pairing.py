@@ -306,6 +306,15 @@ class TestConnected:
         assert sum(pair not in added for pair in firsts) <= 1
         assert len(added) <= top * (len(best) - 1) * 2
 
+    def test_steps(self, scenes):
+        steps = []
+        option = {"connected": True, "sequential": 1, "progress": lambda *step: steps.append(step)}
+        scenes.pairs(1, rerank=2, **option)
+        names = [name for name, _, _ in steps]
+        assert list(dict.fromkeys(names)) == ["pairs", "match", "join"]
+        assert all(0 < done <= total for _, done, total in steps)
+        assert steps.count(("pairs", 24, 24)) == 1
+
     def test_nothing_is_added_to_one_group(self, scenes):
         wanted = scenes.pairs(12)
         assert wanted.n_components == 1

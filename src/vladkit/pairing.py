@@ -213,15 +213,15 @@ class Pairing:
 
     # -- by vectors -------------------------------------------------------------------
 
-    def _batches(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
-        """So many at a time that their vectors and scores stay small."""
+    def _batches(self, rows: Sequence[int], name: str = "") -> Iterator[Sequence[int]]:
+        """So many at a time that their vectors and scores stay small; progress if it has a name."""
         views = 4 if self._turned else 1
         values = views * max(self._describer.n_dimensions, self._n)
         step = max(1, min(_MOST_QUERIES, _VALUES // values))
         for begin in range(0, len(rows), step):
             yield rows[begin : begin + step]
-            if self._progress:
-                self._progress("pairs", min(begin + step, len(rows)), len(rows))
+            if self._progress and name:
+                self._progress(name, min(begin + step, len(rows)), len(rows))
 
     def _vectors(self, rows: Iterable[int]) -> dict[int, Float32Array]:
         """Stored vectors by row."""
@@ -263,7 +263,7 @@ class Pairing:
     def _nearest(self, n: int, min_score: float | None) -> _Candidates:
         """The `n` most similar others of each picture."""
         parts = []
-        for rows in self._batches(range(self._n)):
+        for rows in self._batches(range(self._n), "pairs"):
             ranked = self._searching.nearest(self._queries(rows), n + 1 + self._spare)
             for row, each in zip(rows, ranked, strict=True):
                 others = [
@@ -299,7 +299,7 @@ class Pairing:
         """
         largest = int(np.bincount(label_n).argmax())
         found: dict[int, list[tuple[float, int, int]]] = defaultdict(list)
-        for rows in self._batches(np.flatnonzero(label_n != largest).tolist()):
+        for rows in self._batches(np.flatnonzero(label_n != largest).tolist(), "join"):
             picture_id_s, score_qs = self._searching.scores(self._queries(rows))
             row_s = np.array([self._row_of.get(i, -1) for i in picture_id_s.tolist()], np.int64)
             for row, score_s in zip(rows, score_qs, strict=True):

@@ -771,7 +771,7 @@ class Collection:
         n_jobs : int or None
             Threads that match; None is one for each core.
         progress : callable or None
-            See `Progress`; its steps are "pairs" and "match".
+            See `Progress`; its steps are "pairs", "match" and "join".
 
         Returns
         -------
