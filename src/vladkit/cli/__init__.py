@@ -19,6 +19,7 @@ def main() -> None:
         keeping,
         reporting,
         serving,
+        sfm,
     )
     from vladkit.cli.app import app
     from vladkit.errors import ParameterError, VladkitError

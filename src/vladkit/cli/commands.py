@@ -256,9 +256,19 @@ def evaluate(
     ground_truth: Annotated[
         str,
         typer.Argument(
-            metavar="GROUND_TRUTH.json", help="Queries with what is relevant.", show_default=False
+            metavar="GROUND_TRUTH",
+            help="JSON of queries with what is relevant, or with --protocol a data set.",
+            show_default=False,
         ),
     ],
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            metavar="NAME",
+            help="Measure as the field does: vpr, holidays, roxford, rparis, ukbench.",
+        ),
+    ] = None,
     rerank: Rerank = 0,
     fundamental: Fundamental = False,
     n_jobs: Threads = None,
@@ -268,6 +278,12 @@ def evaluate(
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
+    model: Model = "fundamental" if fundamental else "homography"
+    if protocol is not None:
+        from vladkit.cli.protocols import measure
+
+        measure(file, ground_truth, protocol, rerank, model, n_jobs, as_json)
+        return
     from vladkit.cli.progress import progress_bar
     from vladkit.evaluate import read_ground_truth
     from vladkit.pipeline import Collection
@@ -277,7 +293,7 @@ def evaluate(
         scores, remarks = collection.evaluate(
             truth,
             rerank=rerank,
-            model="fundamental" if fundamental else "homography",
+            model=model,
             n_jobs=n_jobs,
             progress=progress,
         )
