@@ -28,7 +28,7 @@ FLOORS = [
     ["encoding", "features", "collection"],
     ["augmentation", "bench", "codebook", "discover", "thumbnails", "whitening"],
     ["estimators", "extraction", "matching"],
-    ["vocabularies", "verification"],
+    ["vocabularies", "verification", "importing"],
     ["recipe"],
     ["describe", "duplicates", "retouching"],
     ["indexing", "rewriting", "searching"],

@@ -9,12 +9,14 @@ from typing import Final
 
 import numpy as np
 
+from vladkit.axes import Float32Array, Int64Array
 from vladkit.collection.store import Store, file_of
 from vladkit.describe import Describer
-from vladkit.errors import NothingToIndexError
+from vladkit.errors import NothingToIndexError, PictureError
 from vladkit.evaluate import GroundTruth, Query, Scores, summarize
 from vladkit.extraction import Extraction
 from vladkit.features import Features
+from vladkit.features.imported import Imported
 from vladkit.searching import Ranked, Searching
 from vladkit.verification import Model
 
@@ -48,13 +50,18 @@ class Assessing:
         queries = [_real_query(query) for query in truth.queries]
         rankings: list[list[str] | None] = []
         files = [query.file for query in queries]
+        indexed = self._indexed(files)
         with Extraction.on_threads(self._describer.extractor, n_jobs, len(files)) as extraction:
-            results = zip(files, extraction.run(files), strict=True)
+            others = (file for file in files if file not in indexed)
+            extracted = extraction.run(others)
+            results = (
+                (file, indexed[file] if file in indexed else next(extracted)) for file in files
+            )
             while batch := list(islice(results, _BATCH)):
-                usable = [features for _, features in batch if isinstance(features, Features)]
+                usable = [each for _, each in batch if not isinstance(each, PictureError)]
                 ranked = iter(self._rank_files(usable, names, rerank, model))
                 for file, features in batch:
-                    if isinstance(features, Features):
+                    if not isinstance(features, PictureError):
                         rankings.append(next(ranked))
                     else:
                         rankings.append(None)
@@ -62,6 +69,17 @@ class Assessing:
                 if progress:
                     progress(len(rankings), len(files))
         return summarize(queries, rankings), remarks
+
+    def _indexed(self, files: Sequence[str]) -> dict[str, int]:
+        """Queries that are pictures of the collection, where those alone have such features."""
+        if not isinstance(self._describer.extractor, Imported):
+            return {}
+        sources = self._store.sources()
+        ids = {
+            _real(file_of(row, sources)): row.picture_id
+            for row in self._store.pictures("skipped IS NULL")
+        }
+        return {file: ids[file] for file in files if file in ids}
 
     def _database(self, truth: GroundTruth) -> tuple[dict[int, str], list[str]]:
         """Real paths of the pictures to be ranked, by id, and remarks."""
@@ -87,25 +105,43 @@ class Assessing:
         return names, remarks
 
     def _rank_files(
-        self, features: Sequence[Features], names: dict[int, str], rerank: int, model: Model
+        self,
+        queries: Sequence[Features | int],
+        names: dict[int, str],
+        rerank: int,
+        model: Model,
     ) -> list[list[str]]:
         """All files of the database for each query, the best first, ties by name."""
-        if not features:
+        if not queries:
             return []
         rankings = []
         with self._store.reading():
-            picture_id_n, score_qn = self._searching.scores(self._describer.query_vectors(features))
+            views = [self._views(query) for query in queries]
+            picture_id_n, score_qn = self._scores([query_vD for query_vD, _ in views])
             known_n = np.array([i in names for i in picture_id_n.tolist()], bool)
             ids = picture_id_n[known_n].tolist()  # others: added just now, or not in the database
-            for query, score_n in zip(features, score_qn[:, known_n], strict=True):
+            for (_, query), score_n in zip(views, score_qn[:, known_n], strict=True):
                 pairs = zip(score_n.tolist(), ids, strict=True)
                 ranked = [Ranked(i, score, score) for score, i in pairs]
                 ranked.sort(key=lambda each: (-each.score, names[each.picture_id]))
-                if rerank:
+                if rerank and query is not None:
                     ranked = self._searching.reordered(query, ranked, rerank, model)
                 rankings.append([names[each.picture_id] for each in ranked])
         # a file may be indexed twice, through a link: its best rank counts
         return [list(dict.fromkeys(ranking)) for ranking in rankings]
+
+    def _scores(self, views: Sequence[Float32Array]) -> tuple[Int64Array, Float32Array]:
+        """`Searching.scores`; an indexed picture without kept features has fewer views."""
+        if len({query_vD.shape for query_vD in views}) == 1:
+            return self._searching.scores(np.stack(views))
+        scored = [self._searching.scores(query_vD[None]) for query_vD in views]
+        return scored[0][0], np.concatenate([score_1n for _, score_1n in scored])
+
+    def _views(self, query: Features | int) -> tuple[Float32Array, Features | None]:
+        """Vectors (v, D) of extracted features or of an indexed picture, and its features."""
+        if isinstance(query, int):
+            return self._searching.of_picture(query)
+        return self._describer.query_vectors([query])[0], query
 
 
 def _real(file: str) -> str:
