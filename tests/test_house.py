@@ -22,6 +22,7 @@ SOURCE = ROOT / "src" / "vladkit"
 # Lower floors first; a module imports from its own floor (only within one folder) or below.
 FLOORS = [
     ["errors", "axes"],
+    ["mapped"],
     ["ragged", "workers", "safe_write", "normalize", "evaluate"],
     ["kinds", "aggregates", "contract", "expansion"],
     ["kernels"],
