@@ -231,6 +231,16 @@ class TestExtractor:
         with pytest.raises(ParameterError):
             make_extractor("hloc", **parameters)
 
+    def test_sift_is_made_as_colmap_stores_it(self):
+        gray_yx = cv2.cvtColor(photo("coffee"), cv2.COLOR_BGR2GRAY)
+        picture = Picture(gray_yx, *gray_yx.shape[::-1])
+        made = make_extractor("colmap:sift", dimensions=128, compare="unit").extract(picture)
+        found = Sift().extract(picture)
+        np.testing.assert_array_equal(made.descriptor_lf, sources.rooted(found))
+        length_l = np.linalg.norm(made.descriptor_lf.astype(float), axis=1)
+        assert np.abs(length_l - 512).max() < 4
+        np.testing.assert_array_equal(made.xy_l2, found.xy_l2)
+
     def test_is_made_again_from_its_parameters(self):
         for name in ("hloc", "colmap:sift", "colmap:aliked-n32"):
             extractor = make_extractor(name, dimensions=128, compare="unit", max_features=7)

@@ -109,9 +109,10 @@ class TestColmap:
                 assert reader.names() == sorted(some)
                 rest = {name: f for name, f in pictures.items() if name not in some}
                 sources.add_to_colmap(writer, rest)
+                writer.execute("DELETE FROM descriptors WHERE image_id IN (1, 2)")
                 writer.commit()
                 assert reader.names() == sorted(some)
-                assert len(reader.read(sorted(some)[0])) == 300
+                assert len(reader.read(list(some)[0])) == 300
                 with pytest.raises(PictureError, match="no keypoints"):
                     reader.read(list(some)[2])
             with open_reader(f"colmap:{path}") as reader:

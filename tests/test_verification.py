@@ -369,6 +369,20 @@ class TestPlainFeatures:
         scale = math.sqrt(np.linalg.det(found.transform_33[:2, :2]))
         assert scale == pytest.approx(1 / zoom if swapped else zoom, rel=0.05)
 
+    def test_errors_count_in_the_picture_that_shows_it_larger(self):
+        gray_yx = cv2.cvtColor(photo("coffee"), cv2.COLOR_BGR2GRAY)
+        small_yx = cv2.resize(gray_yx, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        turned_yx = np.pad(np.rot90(small_yx), 100)
+        sift = Sift(max_features=600)
+        a, b = (
+            self.plain(sift.extract(Picture(yx, *yx.shape[::-1]))) for yx in (gray_yx, turned_yx)
+        )
+        noise_l2 = np.random.default_rng(0).normal(0, 2.5, b.xy_l2.shape).astype(np.float32)
+        noisy = replace(b, xy_l2=b.xy_l2 + noise_l2)
+        matches = match(sift.metric(a.descriptor_lf), sift.metric(b.descriptor_lf))
+        exact = verify(a, b, matches).n_inliers
+        assert verify(a, noisy, matches).n_inliers < 0.7 * exact  # 5 px and more there
+
     def test_other_pictures_are_not(self):
         sift = Sift(max_features=1000)
         some = [
