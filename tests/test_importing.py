@@ -446,6 +446,7 @@ class TestTrouble:
         moved = source.replace("/home/", "/moved/")
         with Collection.open(tmp_path / "moved/c") as collection:
             name = next(iter(pictures))
+            assert collection.info()["sources"][0]["images"] == str(tmp_path / "moved/images")
             file = collection.file_of(collection.find(name))
             assert file == str(tmp_path / "moved/images" / name)
             assert collection.add([moved]).unchanged == len(pictures)

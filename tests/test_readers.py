@@ -112,7 +112,7 @@ class TestColmap:
                 writer.execute("DELETE FROM descriptors WHERE image_id IN (1, 2)")
                 writer.commit()
                 assert reader.names() == sorted(some)
-                assert len(reader.read(list(some)[0])) == 300
+                assert len(reader.read(next(iter(some)))) == 300
                 with pytest.raises(PictureError, match="no keypoints"):
                     reader.read(list(some)[2])
             with open_reader(f"colmap:{path}") as reader:
@@ -267,10 +267,15 @@ class TestHloc:
             "flat": "wanted \\(D, N\\)",
             "size": "image_size",
         }
-        sources.write_hloc(tmp_path / "f.h5", dict.fromkeys([*reasons, "dimension", "a"], features))
+        sources.write_hloc(
+            tmp_path / "f.h5", dict.fromkeys([*reasons, "dimension", "a", "b/c/d.jpg"], features)
+        )
         with h5py.File(tmp_path / "f.h5", "a") as file:
             for name in [*reasons, "dimension"]:
                 self.bad(name, file)
+            for name in ("empty", "b/empty"):
+                file.create_group(name)
+                reasons[name] = "has no descriptors, but nothing"
         with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
             for name, reason in reasons.items():
                 with pytest.raises(PictureError, match=reason):
@@ -278,6 +283,7 @@ class TestHloc:
                 reader.status(name)
             assert reader.read("dimension").descriptor_lf.shape == (300, 64)  # `accept` refuses
             assert len(reader.read("a")) == 300
+            assert set(reader.names()) == {*reasons, "dimension", "a", "b/c/d.jpg"}
 
     def test_other_files(self, pictures, tmp_path):
         (tmp_path / "empty.h5").touch()

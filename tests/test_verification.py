@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,11 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from photos import photo
 from vladkit.errors import ParameterError
-from vladkit.features import Features, Picture, Region, Sift
-from vladkit.matching import Matches, match, match_all
-from vladkit.verification import MIN_INLIERS, Verification, rescore, verify, verify_all
+from vladkit.features import Features, Region, Sift
+from vladkit.matching import Matches, match_all
+from vladkit.verification import Verification, rescore, verify, verify_all
 
 AFFINE = Path(__file__).parents[2] / "shared" / "data" / "affine"
 H_33 = np.array([[0.8, -0.45, 150.0], [0.5, 0.9, -60.0], [1e-4, -5e-5, 1.0]])
@@ -339,61 +336,3 @@ def test_no_outline_beyond_the_horizon_nor_without_a_homography():
     for transform_33, model in ((None, "homography"), (np.eye(3), "fundamental")):
         found = Verification(2, transform_33, points_m2, points_m2, model)
         assert found.outline_42(Region(0, 0, 640, 480)) is None
-
-
-class TestPlainFeatures:
-    """Features that state neither direction nor size."""
-
-    def plain(self, features):
-        one_l, zero_l = np.ones_like(features.size_l), np.zeros_like(features.angle_l)
-        return replace(features, size_l=one_l, angle_l=zero_l)
-
-    @pytest.mark.parametrize("quarter", range(4))
-    @pytest.mark.parametrize("zoom", [1, 0.5])
-    @pytest.mark.parametrize("swapped", [False, True])
-    def test_turned_and_scaled_pictures_are_verified(self, quarter, zoom, swapped):
-        gray_yx = cv2.cvtColor(photo("coffee"), cv2.COLOR_BGR2GRAY)
-        small_yx = cv2.resize(gray_yx, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
-        turned_yx = np.rot90(small_yx, quarter).copy()
-        if zoom != 1:  # on a canvas as large as the other: smaller in px of 640, too
-            turned_yx = np.pad(turned_yx, 100)
-        sift = Sift(max_features=600)
-        a, b = (
-            self.plain(sift.extract(Picture(yx, *yx.shape[::-1]))) for yx in (gray_yx, turned_yx)
-        )
-        if swapped:
-            a, b = b, a
-        matches = match(sift.metric(a.descriptor_lf), sift.metric(b.descriptor_lf))
-        found = verify(a, b, matches)
-        assert found.n_inliers > 60
-        scale = math.sqrt(np.linalg.det(found.transform_33[:2, :2]))
-        assert scale == pytest.approx(1 / zoom if swapped else zoom, rel=0.05)
-
-    def test_errors_count_in_the_picture_that_shows_it_larger(self):
-        gray_yx = cv2.cvtColor(photo("coffee"), cv2.COLOR_BGR2GRAY)
-        small_yx = cv2.resize(gray_yx, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        turned_yx = np.pad(np.rot90(small_yx), 100)
-        sift = Sift(max_features=600)
-        a, b = (
-            self.plain(sift.extract(Picture(yx, *yx.shape[::-1]))) for yx in (gray_yx, turned_yx)
-        )
-        noise_l2 = np.random.default_rng(0).normal(0, 2.5, b.xy_l2.shape).astype(np.float32)
-        noisy = replace(b, xy_l2=b.xy_l2 + noise_l2)
-        matches = match(sift.metric(a.descriptor_lf), sift.metric(b.descriptor_lf))
-        exact = verify(a, b, matches).n_inliers
-        assert verify(a, noisy, matches).n_inliers < 0.7 * exact  # 5 px and more there
-
-    def test_other_pictures_are_not(self):
-        sift = Sift(max_features=1000)
-        some = [
-            self.plain(sift.extract(Picture(gray_yx, *gray_yx.shape[::-1])))
-            for gray_yx in (
-                cv2.cvtColor(photo(name), cv2.COLOR_BGR2GRAY)
-                for name in ("astronaut", "chelsea", "coffee", "rocket", "brick")
-            )
-        ]
-        for a in some:
-            for b in some:
-                if a is not b:
-                    matches = match(sift.metric(a.descriptor_lf), sift.metric(b.descriptor_lf))
-                    assert verify(a, b, matches).n_inliers < MIN_INLIERS

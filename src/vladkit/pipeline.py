@@ -180,7 +180,10 @@ class Collection:
             "bytes": self._store.path.stat().st_size,
             "pictures": indexed,
             "skipped": skipped,
-            "sources": [{"name": s.name, "root": s.root} for s in self._store.sources().values()],
+            "sources": [
+                {"name": s.name, "root": s.root} | ({"images": s.images} if s.images else {})
+                for s in self._store.sources().values()
+            ],
             "dimensions": self.n_dimensions if vlad else None,
             "clusters": self._describer.n_clusters if vlad else None,
             "whitened": self._describer.whitening is not None,

@@ -239,7 +239,8 @@ def info(
         f"{about['bytes'] / 1e6:.1f} MB"
     )
     for source in about["sources"]:
-        typer.echo(f"  source    {source['root']}")
+        where = f" (pictures in {source['images']})" if "images" in source else ""
+        typer.echo(f"  source    {source['root']}{where}")
     typer.echo(
         f"  vectors   {about['dimensions']} x {recipe['dtype']}, {about['clusters']} clusters, "
         f"orientation {recipe['orientation']}, position {recipe['position']}, "

