@@ -24,7 +24,7 @@ FLOORS = [
     ["errors", "axes"],
     ["mapped"],
     ["ragged", "workers", "safe_write", "normalize", "evaluate"],
-    ["kinds", "aggregates", "contract", "expansion"],
+    ["kinds", "aggregates", "contract", "expansion", "figures"],
     ["kernels"],
     ["encoding", "features", "collection"],
     ["augmentation", "bench", "codebook", "discover", "thumbnails", "whitening"],
@@ -35,6 +35,7 @@ FLOORS = [
     ["indexing", "rewriting", "searching"],
     ["assessing", "grouping"],
     ["pipeline"],
+    ["plot", "report", "web"],
     ["cli"],
     ["__main__"],
 ]
@@ -84,7 +85,8 @@ def test_imports_point_down(path):
         )
 
 
-HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "sklearn", "pandas"]
+HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "jinja2", "sklearn"]
+HEAVY += ["pandas"]
 
 
 @pytest.mark.parametrize(

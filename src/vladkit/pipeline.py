@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from vladkit.assessing import Assessing
+from vladkit.assessing import Answer, Assessing
 from vladkit.augmentation import Augmentation
 from vladkit.axes import Float32Array, Int64Array
 from vladkit.collection.ann import AnnReport, build_ann
@@ -28,7 +28,7 @@ from vladkit.errors import (
     PictureError,
     RecipeMismatchError,
 )
-from vladkit.evaluate import GroundTruth, Scores
+from vladkit.evaluate import GroundTruth, Scores, mean_scores
 from vladkit.extraction import extract
 from vladkit.features import Extractor, Features, Region, decode_gray
 from vladkit.features.imported import Imported
@@ -155,6 +155,10 @@ class Collection:
     def path(self) -> Path:
         """Of the file, absolute."""
         return self._store.path
+
+    def stamp(self) -> str:
+        """Names the state that the vectors are in, in all processes: the same, nothing changed."""
+        return self._store.stamp()
 
     @property
     def recipe(self) -> Recipe:
@@ -701,6 +705,49 @@ class Collection:
             return self.extractor.extract(picture)
         return extract(self.extractor, os.fspath(image), region)
 
+    def words(
+        self,
+        image: str | os.PathLike[str] | bytes | Features,
+        *,
+        region: Region | None = None,
+        vocabulary: int = 0,
+    ) -> tuple[Features, Int64Array]:
+        """The features of a picture, and the visual word that each is summed into.
+
+        Parameters
+        ----------
+        image : path, bytes or Features
+            A picture, which need not be in the collection, as `extract` takes it; or features that
+            are there already, such as `features_of` gives.
+        region : Region or None
+            Only this part of the picture; not with features.
+        vocabulary : int
+            Which codebook, where there are several (``n_vocabularies``).
+
+        Returns
+        -------
+        features : Features
+        label_l : int64 array (l,)
+            Rows of the codebook's centroids, 0 to k - 1; `vladkit.plot.draw_words` draws them.
+
+        Raises
+        ------
+        PictureError
+            If the picture cannot be used.
+        NothingToIndexError
+            If the collection is empty: it has no codebook yet.
+        ParameterError
+            If there is no such codebook, or the region does not fit.
+        """
+        self._describer.trained()
+        if isinstance(image, Features):
+            if region is not None:
+                raise ParameterError("features are given: extract them with that region instead")
+            features = image
+        else:
+            features = self.extract(image, region=region)
+        return features, self._describer.words(features, vocabulary)
+
     def search_features(
         self,
         features: Features,
@@ -877,9 +924,46 @@ class Collection:
         ParameterError
             If `rerank` does not fit.
         """
+        answers, remarks = self.assess(
+            truth, top=0, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
+        )
+        return mean_scores([answer.result for answer in answers]), remarks
+
+    def assess(
+        self,
+        truth: GroundTruth,
+        *,
+        top: int = 10,
+        rerank: int = 0,
+        model: Model = "homography",
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[list[Answer], list[str]]:
+        """What is found for each query of a ground truth, and remarks on what did not fit.
+
+        As `evaluate`, query by query. Of a ranking its first pictures are kept, and the ranks of
+        those that were to be found.
+
+        Parameters
+        ----------
+        truth : GroundTruth
+        top : int
+            Of each ranking so many pictures are kept, junk and the query itself not counted.
+        rerank, model, n_jobs, progress
+            See `evaluate`.
+
+        Raises
+        ------
+        NothingToIndexError
+            If no picture of the ground truth's database is indexed.
+        ParameterError
+            If `top` is negative, or `rerank` does not fit.
+        """
+        if top < 0:
+            raise ParameterError(f"top={top}: give a number of pictures, 0 or more")
         step = None if progress is None else partial(progress, "queries")
-        return Assessing(self._store, self._describer, self._searching).evaluate(
-            truth, rerank=rerank, model=model, n_jobs=n_jobs, progress=step
+        return Assessing(self._store, self._describer, self._searching).run(
+            truth, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=step
         )
 
 

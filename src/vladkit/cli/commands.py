@@ -158,18 +158,27 @@ def search(
             "--expand", min=0, help="Search again, with so many of the nearest in the query."
         ),
     ] = 0,
+    html: Annotated[
+        str | None,
+        typer.Option("--html", metavar="OUT", help="Also write a page that shows what was found."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the pictures most similar to a picture, the best first."""
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
+    from vladkit.cli.progress import progress_bar
     from vladkit.features.region import Region
     from vladkit.pipeline import Collection
+    from vladkit.report import Asked, check_target, write_search
 
     failed = False
     model: Model = "fundamental" if fundamental else "homography"
     part = None if region is None else Region.parse(region)
+    if html is not None:
+        check_target(html, [file, *image], figures=False)
+    asked: list[Asked] = []
     with Collection.open(file, read_only=True) as collection:
         for query in image:
             try:
@@ -179,7 +188,9 @@ def search(
             except PictureError as error:
                 say(f"{query}: {error}")
                 failed = True
+                asked.append(Asked(query, failed=str(error)))
                 continue
+            asked.append(Asked.found(query, part, hits))
             if as_json:
                 print_json({"query": query, "results": [_as_json(h) for h in hits]}, indent=None)
                 continue
@@ -188,6 +199,9 @@ def search(
             for rank, hit in enumerate(hits, start=1):
                 matched = "" if hit.inliers is None else f"{hit.inliers:5} matches"
                 typer.echo(f"{rank:4}  {hit.score:6.3f}{matched}  {hit.path}")
+    if html is not None:
+        with progress_bar() as progress:
+            write_search(html, file, asked, progress=progress)
     if failed:
         raise typer.Exit(1)
 

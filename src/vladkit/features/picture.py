@@ -42,6 +42,7 @@ __all__ = [
     "decode_rgb",
     "decoder_facts",
     "is_picture_name",
+    "read_bytes",
     "read_gray",
     "read_rgb",
 ]
@@ -78,6 +79,8 @@ class Picture:
     region : Region or None
         The part of a larger picture that this is, if it is one; then that part is "the original"
         above.
+    whole : (int, int) or None
+        Width and height of that larger picture.
 
     Raises
     ------
@@ -97,6 +100,7 @@ class Picture:
     scale_x: float = 1.0
     scale_y: float = 1.0
     region: Region | None = None
+    whole: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.gray_yx.ndim != 2 or self.gray_yx.dtype != np.uint8:
@@ -246,8 +250,9 @@ def decode_gray(
     vladkit.errors.PictureError: truncated PNG: no IEND chunk
     """
     found = _decoded(data, max_side, region, max_pixels, color=False)
-    width, height = found.width, found.height
-    return Picture(found.pixels, width, height, found.scale_x, found.scale_y, found.region)
+    scale_x, scale_y = found.scale_x, found.scale_y
+    part = found.region, found.whole
+    return Picture(found.pixels, found.width, found.height, scale_x, scale_y, *part)
 
 
 def decode_rgb(
@@ -278,6 +283,7 @@ class _Decoded:
     scale_x: float
     scale_y: float
     region: Region | None
+    whole: tuple[int, int] | None
 
 
 def _decoded(
@@ -306,9 +312,11 @@ def _decoded(
     width, height, orientation = header.width, header.height, header.orientation
     if factor == 1:  # what came out is the truth: a TIFF comes turned
         height, width = pixels.shape[:2]
+    whole = None
     if region is not None:
         if orientation >= 5:
             width, height = height, width
+        whole = width, height
         region = region.within(width, height)
         pixels = _turn(pixels, orientation)  # to turn before reducing is slower, and only here
         orientation = 1
@@ -319,7 +327,7 @@ def _decoded(
     scale_x, scale_y = factor * across, factor * down
     if orientation >= 5:
         width, height, scale_x, scale_y = height, width, scale_y, scale_x
-    return _Decoded(_turn(pixels, orientation), width, height, scale_x, scale_y, region)
+    return _Decoded(_turn(pixels, orientation), width, height, scale_x, scale_y, region, whole)
 
 
 def decoder_facts() -> dict[str, str]:
@@ -344,8 +352,8 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or getattr(error, "code", 0) == -4  # cv2.Error.StsNoMem
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a regular file; every failure as a `PictureError`."""
+def read_bytes(path: str | os.PathLike[str], most: int = -1) -> bytes:
+    """The bytes of a regular file, or the first of them; every failure as a `PictureError`."""
 
     def open_without_waiting(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO blocks otherwise
@@ -360,7 +368,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
                     f"file too large: {status.st_size / 1e6:,.0f} MB, "
                     f"at most {MAX_BYTES / 1e6:,.0f} MB"
                 )
-            return file.read()
+            return file.read(most)
     except PictureError:
         raise
     except OSError as error:
