@@ -150,7 +150,8 @@ class ColmapSift(Imported):
 
     Of a building's photograph (kth_buildings) two in three of COLMAP's features have one of
     OpenCV's at the same place (to .001 px on average), in direction (to 2 degrees) and size
-    (to .3 %), whose descriptor has a cosine of .996 with it.
+    (to .3 %), whose descriptor has a cosine of .996 with it. Of larger pictures the largest 2,000
+    of COLMAP's features are about those that are found at 640 px (docs/features.md).
     """
 
     def parameters(self) -> dict[str, Parameter]:
