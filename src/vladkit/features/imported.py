@@ -99,12 +99,12 @@ class Imported:
         PictureError
             Always.
         """
-        kind = self.name.partition(":")[0]
+        kind, _, variant = self.name.partition(":")
+        maker = _MAKER.get(kind, "the program that made those") + (f" ({variant})" * bool(variant))
         raise PictureError(
-            f"its features would have to be made by {_MAKER.get(kind, 'what made those')} "
-            f"({self.name}), as those of the collection were: search by a picture of the "
-            "collection, `vladkit search FILE NAME`, or add its features to the source and index "
-            "again"
+            f"its features would have to be made by {maker}, as those of the collection were: "
+            "search by a picture of the collection, `vladkit search FILE NAME`, or add its "
+            "features to the source and index again"
         )
 
     def accept(self, features: Features) -> Features:
