@@ -42,3 +42,14 @@ def write_photos(folder: Path) -> dict[str, Path]:
         files[name] = folder / f"{name}.jpg"
         cv2.imwrite(str(files[name]), photo(name), [cv2.IMWRITE_JPEG_QUALITY, 90])
     return files
+
+
+def altered_files(folder: Path, names: list[str]) -> list[tuple[str, Path]]:
+    """Those photographs, each altered in every way: (name, JPEG file in `folder`)."""
+    files = []
+    for name in names:
+        for how, alter in ALTERED.items():
+            file = folder / f"{name}-{how}.jpg"
+            cv2.imwrite(str(file), alter(photo(name)))
+            files.append((name, file))
+    return files

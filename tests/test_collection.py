@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -378,7 +378,7 @@ class TestSources:
         shutil.copy(small / "0.png", small / ".hidden" / "0.png")
         shutil.copy(small / "0.png", small / "._0.png")
         (small / "notes.txt").write_text("x")
-        assert len(discover([small])) == 6
+        assert len(discover([small], ExitStack())) == 6
 
     def test_collection_moves_with_its_folder(self, tmp_path, small):
         home = tmp_path / "home"

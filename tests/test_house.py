@@ -22,13 +22,14 @@ SOURCE = ROOT / "src" / "vladkit"
 # Lower floors first; a module imports from its own floor (only within one folder) or below.
 FLOORS = [
     ["errors", "axes"],
+    ["mapped"],
     ["ragged", "workers", "safe_write", "normalize", "evaluate"],
     ["kinds", "aggregates", "contract", "expansion", "figures"],
     ["kernels"],
     ["encoding", "features", "collection"],
     ["augmentation", "bench", "codebook", "discover", "protocols", "thumbnails", "whitening"],
     ["estimators", "extraction", "matching"],
-    ["vocabularies", "verification"],
+    ["vocabularies", "verification", "importing"],
     ["recipe"],
     ["describe", "duplicates", "retouching"],
     ["indexing", "rewriting", "searching"],

@@ -13,10 +13,11 @@ import numpy as np
 from vladkit.axes import Float32Array, Int64Array
 from vladkit.collection.store import Store, file_of
 from vladkit.describe import Describer
-from vladkit.errors import NothingToIndexError
+from vladkit.errors import NothingToIndexError, PictureError
 from vladkit.evaluate import GroundTruth, Query, QueryResult, judge
 from vladkit.extraction import Extraction
 from vladkit.features import Features
+from vladkit.features.imported import Imported
 from vladkit.searching import Ranked, Searching
 from vladkit.verification import Model
 
@@ -113,14 +114,17 @@ class Assessing:
         answers: list[Answer] = []
         real = [_real_query(query) for query in truth.queries]
         files = [query.file for query in real]
+        indexed = self._indexed(files)
         with Extraction.on_threads(self._describer.extractor, n_jobs, len(files)) as extraction:
-            results = zip(truth.queries, real, extraction.run(files), strict=True)
+            extracted = extraction.run(file for file in files if file not in indexed)
+            sought = (indexed[file] if file in indexed else next(extracted) for file in files)
+            results = zip(truth.queries, real, sought, strict=True)
             while batch := list(islice(results, _BATCH)):
-                usable = [found for _, _, found in batch if isinstance(found, Features)]
+                usable = [found for _, _, found in batch if not isinstance(found, PictureError)]
                 rankings = self._rankings(usable, database, rerank, model)
                 with self._store.reading():
                     for query, wanted, found in batch:
-                        if isinstance(found, Features):
+                        if not isinstance(found, PictureError):
                             answers.append(self._answer(query, wanted, next(rankings), top))
                         else:
                             remarks.append(f"query {wanted.file}: {found.reason}")
@@ -129,6 +133,30 @@ class Assessing:
                 if progress:
                     progress(len(answers), len(files))
         return answers, remarks
+
+    def _indexed(self, files: Sequence[str]) -> dict[str, int]:
+        """Queries that are pictures of the collection, where those alone have such features."""
+        if not isinstance(self._describer.extractor, Imported):
+            return {}
+        sources = self._store.sources()
+        ids = {
+            _real(file_of(row, sources)): row.picture_id
+            for row in self._store.pictures("skipped IS NULL")
+        }
+        return {file: ids[file] for file in files if file in ids}
+
+    def _views(self, query: Features | int) -> tuple[Float32Array, Features | None]:
+        """Vectors (v, D) of extracted features or of an indexed picture, and its features."""
+        if isinstance(query, int):
+            return self._searching.of_picture(query)
+        return self._describer.query_vectors([query])[0], query
+
+    def _scores(self, views: Sequence[Float32Array]) -> tuple[Int64Array, Float32Array]:
+        """`Searching.scores`; an indexed picture without kept features has fewer views."""
+        if len({query_vD.shape for query_vD in views}) == 1:
+            return self._searching.scores(np.stack(views))
+        scored = [self._searching.scores(query_vD[None]) for query_vD in views]
+        return scored[0][0], np.concatenate([score_1n for _, score_1n in scored])
 
     def _database(self, truth: GroundTruth) -> tuple[_Database, list[str]]:
         """The pictures to be ranked, and remarks."""
@@ -154,19 +182,27 @@ class Assessing:
         return _Database(file_by_id), remarks
 
     def _rankings(
-        self, features: Sequence[Features], database: _Database, rerank: int, model: Model
+        self,
+        queries: Sequence[Features | int],
+        database: _Database,
+        rerank: int,
+        model: Model,
     ) -> Iterator[_Ranking]:
-        """The whole database for each query, one ranking at a time."""
-        if not features:
+        """The whole database for each query, one ranking at a time.
+
+        A query is its features, or the id of an indexed picture.
+        """
+        if not queries:
             return
-        picture_id_n, score_qn = self._searching.scores(self._describer.query_vectors(features))
+        views = [self._views(query) for query in queries]
+        picture_id_n, score_qn = self._scores([query_vD for query_vD, _ in views])
         known_n = np.array([i in database.file_by_id for i in picture_id_n.tolist()], bool)
         picture_id_n = picture_id_n[known_n]  # others: added just now, or not in the database
         order_n = np.array([database.order_by_id[i] for i in picture_id_n.tolist()], np.int64)
-        for query, score_n in zip(features, score_qn[:, known_n], strict=True):
+        for (_, query), score_n in zip(views, score_qn[:, known_n], strict=True):
             best_n = np.lexsort((order_n, -score_n))  # ties by name
             head: list[Ranked] = []
-            if rerank:
+            if rerank and query is not None:
                 pairs = zip(
                     picture_id_n[best_n[:rerank]].tolist(),
                     score_n[best_n[:rerank]].tolist(),

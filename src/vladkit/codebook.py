@@ -21,7 +21,8 @@ __all__ = [
     "train_rotation",
 ]
 
-_CHUNK_ROWS = 2**18
+_CHUNK_BYTES = 2**26
+"""Rows read at a time; the sample does not depend on it."""
 
 
 class Reservoir:
@@ -59,9 +60,15 @@ class Reservoir:
     def add(self, batch: Ragged) -> None:
         """Let every descriptor of the batch take part; rows that stay are copied."""
         batch.check_finite()
+        step = max(1, _CHUNK_BYTES // (batch.n_features * batch.dtype.itemsize))
+        n_read = 0
         for rows_lf in batch:
-            for begin in range(0, len(rows_lf), _CHUNK_ROWS):
-                chunk_lf = rows_lf[begin : begin + _CHUNK_ROWS]
+            for begin in range(0, len(rows_lf), step):
+                chunk_lf = rows_lf[begin : begin + step]
+                n_read += len(chunk_lf)
+                if n_read >= step:  # what was read before this chunk
+                    batch.release()
+                    n_read = 0
                 key_l = self._random.random(len(chunk_lf))
                 chosen = np.flatnonzero(key_l < self._limit)
                 self.n_seen += len(chunk_lf)
@@ -72,6 +79,7 @@ class Reservoir:
                 self._n_kept += len(chosen)
                 if self._n_kept > 2 * self.size:
                     self._drop_surplus()
+        batch.release()
 
     def _drop_surplus(self) -> None:
         key_s, row_sf = np.concatenate(self._key), np.concatenate(self._row)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vladkit.errors import NothingToIndexError
 from vladkit.features.picture import is_picture_name
+from vladkit.features.readers import Reader, is_source, open_reader
+from vladkit.features.readers.reader import status_of_file
 
 __all__ = ["Found", "check_sources", "discover"]
 
@@ -17,12 +20,14 @@ class Found:
     """A file that may be a picture.
 
     ``root`` is the absolute folder that ``path`` is relative to, ``name`` the source as it was
-    given; ``path`` has forward slashes.
+    given; ``path`` has forward slashes. Or, with a ``reader``, a picture whose features it has:
+    ``root`` is then the file of features.
     """
 
     root: str
     path: str
     name: str
+    reader: Reader | None = None
 
     @property
     def is_text(self) -> bool:
@@ -43,20 +48,28 @@ class Found:
         """Where it is, absolute."""
         return os.path.normpath(os.path.join(self.root, self.path))
 
+    def status(self) -> tuple[int, int]:
+        """Two numbers that differ when it has changed: of a file its size and time of change."""
+        return self.reader.status(self.path) if self.reader else status_of_file(self.file)
+
 
 def discover(
     sources: Sequence[str | os.PathLike[str]],
+    readers: ExitStack,
     unreadable: Callable[[str, str], None] = lambda folder, reason: None,
 ) -> list[Found]:
     """Files of all sources, each file once, sorted within its source.
 
     A folder is searched with its subfolders, through symbolic links too (a folder that was
     entered already is not entered again), for names that look like pictures; hidden names are
-    left out. A source that is a file is taken whatever its name.
+    left out. A source that is a file is taken whatever its name. Of features that another program
+    found (``kind:path``) each picture is one.
 
     Parameters
     ----------
     sources : sequence of path
+    readers : ExitStack
+        What features are read with is closed when this is.
     unreadable : callable (folder, reason)
         Told of folders that cannot be listed.
 
@@ -71,7 +84,10 @@ def discover(
     entered: set[tuple[int, int]] = set()
     for source in sources:
         given = os.fspath(source)
-        if os.path.isdir(given):
+        if is_source(given):
+            reader = readers.enter_context(open_reader(given))
+            candidates = [Found(reader.path, name, given, reader) for name in reader.names()]
+        elif os.path.isdir(given):
             root = os.path.realpath(given)  # the same folder through a link is the same source
             candidates = [Found(root, p, given) for p in _walk(root, entered, unreadable)]
         else:
@@ -88,6 +104,11 @@ def check_sources(sources: Sequence[str | os.PathLike[str]]) -> None:
     """Raise NothingToIndexError if a source is not there, or a folder that cannot be stored."""
     for source in sources:
         given = os.fspath(source)
+        if is_source(given):
+            path = given.partition(":")[2]
+            if not os.path.exists(path):
+                raise NothingToIndexError(f"{given}: there is no {path}")
+            continue
         if not os.path.lexists(given):
             raise NothingToIndexError(f"{given} does not exist: give folders or pictures")
         root = os.path.abspath(given) if os.path.isdir(given) else os.getcwd()

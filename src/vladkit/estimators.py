@@ -27,8 +27,9 @@ from vladkit.errors import (
 )
 from vladkit.kernels import METHODS, SOFT_METHODS
 from vladkit.kernels.nearest import nearest
+from vladkit.kinds import as_sets
 from vladkit.normalize import Norm, normalize, resolve_steps, unit_rows
-from vladkit.ragged import Ragged, as_centroids, as_ragged, float_dtype_for
+from vladkit.ragged import Ragged, as_centroids, float_dtype_for
 from vladkit.workers import resolve_n_jobs
 
 __all__ = ["VLAD"]
@@ -93,7 +94,10 @@ class VLAD(Estimator):
     Notes
     -----
     ``X`` is a (t, l, f) array, a list of (l_i, f) arrays, or a `vladkit.Ragged`; one element
-    is one image, and gives one row of the result. An image without descriptors gives a row
+    is one image, and gives one row of the result. torch's tensors on the CPU and JAX's arrays are
+    read where they are, without their gradient: what comes out is NumPy's (`vladkit.encode` gives
+    tensors with gradients). A file mapped by `numpy.load` or `vladkit.features.readers.map_vecs` is
+    read in pieces, of which none stays in memory. An image without descriptors gives a row
     of zeros. `partial_fit` adds to the sample, in memory bounded by `sample_size`, and the
     codebook is trained anew when it is next needed.
 
@@ -218,7 +222,7 @@ class VLAD(Estimator):
 
     def fit_transform(self, X: Any, y: object = None) -> Any:
         """``fit(X).transform(X)``."""
-        batch = as_ragged(X)
+        batch = as_sets(X)
         return self.fit(batch).transform(batch)
 
     @classmethod
@@ -256,7 +260,7 @@ class VLAD(Estimator):
 
     def _add(self, X: Any) -> Reservoir:
         k = self.check_parameters()
-        batch = as_ragged(X)
+        batch = as_sets(X)
         reservoir: Reservoir | None = self.__dict__.get("_reservoir")
         if reservoir is None:
             reservoir = Reservoir(self.sample_size or 256 * k, self.random_state)
@@ -370,7 +374,7 @@ class VLAD(Estimator):
         InputError
             As `vladkit.encode`.
         """
-        return self._in_container(self._vectors(as_ragged(X)))
+        return self._in_container(self._vectors(as_sets(X)))
 
     def _vectors(self, batch: Ragged) -> FloatArray:
         self._check_fitted()
@@ -433,7 +437,7 @@ class VLAD(Estimator):
         self._check_fitted()
         self._check_can_move()
         label_kf = self._label_centroids()
-        residual_tkf, count_tk = self._sums(as_ragged(X), label_kf, label_kf)
+        residual_tkf, count_tk = self._sums(as_sets(X), label_kf, label_kf)
         return Aggregate(residual_tkf, count_tk, label_kf)
 
     def transform_aggregate(self, aggregate: Aggregate) -> Any:
@@ -538,15 +542,8 @@ class VLAD(Estimator):
             yield batch
             return
         batch.check_finite()
-        most_rows = max(1, _BLOCK_VALUES // batch.n_features)
-        begin = 0
-        while begin < len(batch):
-            first = int(batch.start_T[begin])
-            end = int(np.searchsorted(batch.start_T, first + most_rows, side="right")) - 1
-            end = min(max(end, begin + 1), len(batch))
-            local_Nf = unit_rows(batch.floats(begin, end))
-            yield Ragged(local_Nf, batch.start_T[begin : end + 1] - first)
-            begin = end
+        for _, some in batch.blocks(_BLOCK_VALUES * batch.float_dtype.itemsize):
+            yield Ragged(unit_rows(some.floats(0, len(some))), some.start_T)
 
     def _finish(self, residual_tkf: FloatArray, count_tk: AnyArray) -> FloatArray:
         """Rotated and normalised; `residual_tkf` may be overwritten."""

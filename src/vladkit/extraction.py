@@ -1,11 +1,12 @@
-"""Pictures to features on a pool of threads, one picture to a core."""
+"""Pictures to features on a pool of threads, one picture to a core; or features read from files."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Final, Self, TypeAlias
 
@@ -30,19 +31,30 @@ def extract(extractor: Extractor, file: str, region: Region | None = None) -> Fe
 class Extraction:
     """A pool of threads that extract; make one with `on_threads`."""
 
-    def __init__(self, extractor: Extractor, pool: ThreadPoolExecutor, threads: int) -> None:
-        self._extractor = extractor
+    def __init__(
+        self, read: Callable[[str], Features], pool: ThreadPoolExecutor, threads: int
+    ) -> None:
+        self._read = read
         self._pool = pool
         self._ahead = 4 * threads + _AHEAD
         self._pending: deque[Future[Result]] = deque()
 
     @classmethod
     @contextmanager
-    def on_threads(cls, extractor: Extractor, n_jobs: int | None, n: int) -> Iterator[Self]:
-        """With a pool for `n` files; what is not consumed when the block ends is dropped."""
+    def on_threads(
+        cls,
+        extractor: Extractor,
+        n_jobs: int | None,
+        n: int,
+        read: Callable[[str], Features] | None = None,
+    ) -> Iterator[Self]:
+        """With a pool for `n` files; what is not consumed when the block ends is dropped.
+
+        `read` gives the features of a file, where they are not to be extracted from a picture.
+        """
         threads = max(1, min(resolve_n_jobs(n_jobs), n))
         with one_opencv_thread(), ThreadPoolExecutor(threads, "vladkit-extract") as pool:
-            extraction = cls(extractor, pool, threads)
+            extraction = cls(read or partial(extract, extractor), pool, threads)
             try:
                 yield extraction
             finally:
@@ -80,6 +92,6 @@ class Extraction:
 
     def _try(self, file: str) -> Result:
         try:
-            return extract(self._extractor, file)
+            return self._read(file)
         except PictureError as error:
             return error

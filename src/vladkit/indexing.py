@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, TypeAlias
@@ -27,9 +28,16 @@ from vladkit.collection.store import KeptFeatures, PictureRow, Record, Store, fi
 from vladkit.describe import Describer
 from vladkit.discover import Found, discover
 from vladkit.encoding import fastest, warm_up
-from vladkit.errors import NothingToIndexError, PictureError, RecipeMismatchError
+from vladkit.errors import (
+    NothingToIndexError,
+    ParameterError,
+    PictureError,
+    RecipeMismatchError,
+)
 from vladkit.extraction import Extraction, Result
 from vladkit.features import Features
+from vladkit.features.imported import Imported
+from vladkit.features.readers import is_source
 from vladkit.ragged import Ragged
 from vladkit.recipe import Recipe
 
@@ -88,18 +96,34 @@ class Indexing:
         sources: Sequence[str | os.PathLike[str]],
         *,
         prune: bool = False,
+        images: str | None = None,
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
         """See `vladkit.Collection.add`."""
+        with ExitStack() as readers:
+            return self._add(sources, readers, prune, images, n_jobs, progress)
+
+    def _add(
+        self,
+        sources: Sequence[str | os.PathLike[str]],
+        readers: ExitStack,
+        prune: bool,
+        images: str | None,
+        n_jobs: int | None,
+        progress: Progress | None,
+    ) -> AddReport:
         begin = time.perf_counter()
         report = AddReport()
-        found = discover(sources, lambda folder, why: report.unreadable.append((folder, why)))
+        self._check_kind(sources, images)
+        unreadable = report.unreadable
+        found = discover(sources, readers, lambda folder, why: unreadable.append((folder, why)))
+        self._check_fit(found)
         known = self._known()
         work = []
         for each in found:
             row = known.get(each.file)
-            status = _status(each.file)
+            status = each.status()
             if row and not row.transient and (row.n_bytes, row.mtime_ns) == status:
                 report.unchanged += 1
                 if row.skipped is not None:
@@ -109,16 +133,70 @@ class Indexing:
         if prune:
             unlisted = [folder for folder, _ in report.unreadable]
             report.pruned = self._prune(sources, unlisted, known, {each.file for each in found})
+        if images is not None:
+            self._set_images(found, images)
         if work:
-            with Extraction.on_threads(self._describer.extractor, n_jobs, len(work)) as extraction:
+            extractor, read = self._describer.extractor, self._reading(work)
+            with Extraction.on_threads(extractor, n_jobs, len(work), read) as extraction:
                 self._index(work, extraction, report, progress)
         report.seconds = time.perf_counter() - begin
         if not self._store.count()[0]:
             _refuse_emptiness(report)
         return report
 
+    def _check_kind(self, sources: Sequence[str | os.PathLike[str]], images: str | None) -> None:
+        """Raise unless the sources are of the collection's kind: pictures, or features."""
+        is_imported = isinstance(self._describer.extractor, Imported)
+        for source in (os.fspath(each) for each in sources):
+            if is_source(source) != is_imported:
+                holds = f"features of {self._describer.recipe.features!r}"
+                raise RecipeMismatchError(
+                    f"{self._store.path} holds {holds}, {source} does not: index it into another "
+                    "file"
+                    if is_imported
+                    else f"{self._store.path} is made for {holds} found here, {source} holds those "
+                    "of another program: index it into another file, by `vladkit index` or with "
+                    "the recipe of vladkit.importing.recipe_for"
+                )
+        if images is not None and not is_imported:
+            raise ParameterError("images is for sources of features: pictures are where they are")
+        if images is not None and not os.path.isdir(images):
+            raise NothingToIndexError(f"images: {images} is not a folder")
+
+    def _check_fit(self, found: Sequence[Found]) -> None:
+        recipe = self._describer.recipe
+        for reader, name in {each.reader: each.name for each in found if each.reader}.items():
+            held = reader.held()
+            if (held.features, held.dimensions) != (recipe.features, recipe.dimensions):
+                raise RecipeMismatchError(
+                    f"{self._store.path} was made of {recipe.features} features of "
+                    f"{recipe.dimensions} dimensions, {name} holds {held.features} of "
+                    f"{held.dimensions}: index it into another file"
+                )
+
+    def _reading(self, work: Sequence[_Task]) -> Callable[[str], Features] | None:
+        """How features are read where they are read; None for pictures."""
+        extractor = self._describer.extractor
+        if not isinstance(extractor, Imported):
+            return None
+        found = {task.found.file: task.found for task in work}
+
+        def read(file: str) -> Features:
+            each = found[file]
+            assert each.reader is not None
+            return extractor.accept(each.reader.read(each.path))
+
+        return read
+
+    def _set_images(self, found: Sequence[Found], folder: str) -> None:
+        """Remember where the pictures are whose features were given."""
+        with self._store.writing():
+            for root, name in {each.root: each.name for each in found}.items():
+                source = self._store.add_source(root, name)
+                self._store.set_images(source.source_id, os.path.realpath(folder))
+
     def _known(self) -> dict[str, PictureRow]:
-        sources = self._store.sources()
+        sources = {i: replace(each, images=None) for i, each in self._store.sources().items()}
         return {file_of(row, sources): row for row in self._store.pictures()}
 
     def _prune(
@@ -128,7 +206,8 @@ class Indexing:
         known: dict[str, PictureRow],
         found: set[str],
     ) -> int:
-        folders = tuple(_as_prefix(s) for s in sources if os.path.isdir(s))
+        of_features = {_as_prefix(os.fspath(s).partition(":")[2]) for s in sources if is_source(s)}
+        folders = tuple(_as_prefix(s) for s in sources if os.path.isdir(s)) + tuple(of_features)
         closed = tuple(_as_prefix(folder) for folder in unlisted)
         gone = [
             row.picture_id
@@ -136,7 +215,7 @@ class Indexing:
             if file not in found
             and file.startswith(folders)
             and not file.startswith(closed)
-            and _is_gone(file)
+            and (of_features or _is_gone(file))
         ]
         with self._store.writing():
             self._store.delete(gone)
@@ -315,12 +394,3 @@ def _is_gone(file: str) -> bool:
     except OSError:
         return False
     return False
-
-
-def _status(file: str) -> tuple[int, int]:
-    """Size and time of change, (-1, -1) for what is not there."""
-    try:
-        status = os.stat(file)
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns

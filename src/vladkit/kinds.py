@@ -13,9 +13,9 @@ import numpy as np
 
 from vladkit.axes import AnyArray
 from vladkit.errors import InputError, ParameterError
-from vladkit.ragged import Ragged
+from vladkit.ragged import Ragged, as_ragged
 
-__all__ = ["kind_of", "like", "to_numpy"]
+__all__ = ["as_sets", "kind_of", "like", "to_numpy"]
 
 
 def kind_of(local: Any) -> str:
@@ -73,6 +73,31 @@ def to_numpy(x: Any, method: str) -> Any:
         array = np.asarray(x)
         return array.astype(np.float32) if array.dtype.kind == "V" else array
     return x
+
+
+def as_sets(X: Any) -> Ragged:
+    """`as_ragged` of what an estimator is given: tensors, too, whose gradient ends here.
+
+    Raises
+    ------
+    InputError
+        As `as_ragged`, or if a list mixes kinds.
+    ParameterError
+        If a tensor is on another device than the host.
+    """
+    kind_of(X)
+    return as_ragged([_on_host(x) for x in X] if isinstance(X, (list, tuple)) else _on_host(X))
+
+
+def _on_host(x: Any) -> Any:
+    if _kind(x) == "torch":
+        if x.device.type != "cpu":
+            raise ParameterError(
+                f"estimators compute on the host, the tensor is on {x.device}: pass tensor.cpu(), "
+                "or use vladkit.encode, which stays on the device"
+            )
+        x = x.detach()
+    return to_numpy(x, "auto")
 
 
 def like(result: AnyArray, local: Any, kind: str) -> Any:

@@ -26,11 +26,13 @@ from vladkit.describe import Codebook, Describer
 from vladkit.errors import (
     FileFormatError,
     ParameterError,
+    PictureError,
     RecipeMismatchError,
 )
 from vladkit.evaluate import GroundTruth, Scores, mean_scores
 from vladkit.extraction import extract
 from vladkit.features import Extractor, Features, Region, decode_gray
+from vladkit.features.imported import Imported
 from vladkit.grouping import DuplicateGroup, Grouping
 from vladkit.indexing import AddReport, Indexing, Progress
 from vladkit.pairing import Pairing, Pairs
@@ -184,7 +186,10 @@ class Collection:
             "bytes": self._store.path.stat().st_size,
             "pictures": indexed,
             "skipped": skipped,
-            "sources": [{"name": s.name, "root": s.root} for s in self._store.sources().values()],
+            "sources": [
+                {"name": s.name, "root": s.root} | ({"images": s.images} if s.images else {})
+                for s in self._store.sources().values()
+            ],
             "dimensions": self.n_dimensions if vlad else None,
             "clusters": self._describer.n_clusters if vlad else None,
             "whitened": self._describer.whitening is not None,
@@ -261,6 +266,7 @@ class Collection:
         sources: Sequence[str | os.PathLike[str]],
         *,
         prune: bool = False,
+        images: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
@@ -269,9 +275,13 @@ class Collection:
         Parameters
         ----------
         sources : sequence of path
-            Folders are searched with their subfolders.
+            Folders are searched with their subfolders. Or, in a collection that was made with the
+            recipe of `vladkit.importing.recipe_for`, features that another program found:
+            ``colmap:database.db``, ``hloc:features.h5``, ... (docs/features.md).
         prune : bool
             Forget pictures below the given folders whose file is gone.
+        images : path or None
+            Where the pictures are whose features are given; they are not needed for searching.
         n_jobs : int or None
             Threads that decode and extract; None is one for each core.
         progress : callable or None
@@ -286,10 +296,15 @@ class Collection:
         NothingToIndexError
             If a source does not exist, or no picture was found or none can be used and the
             collection is empty.
+        RecipeMismatchError
+            If the features given are not of the kind that the collection holds.
         StorageError
             If the file cannot be written; what was committed before is kept.
         """
-        return self._indexing.add(sources, prune=prune, n_jobs=n_jobs, progress=progress)
+        folder = None if images is None else os.fspath(images)
+        return self._indexing.add(
+            sources, prune=prune, images=folder, n_jobs=n_jobs, progress=progress
+        )
 
     def remove(self, paths: Iterable[str | os.PathLike[str]]) -> int:
         """Forget pictures; the files stay where they are.
@@ -578,7 +593,9 @@ class Collection:
         ----------
         image : path
             Any picture file; it need not be in the collection, and if it is, it is found like
-            any other.
+            any other. Or, if there is no such file, the path of a picture of the collection, as
+            `pictures` lists it: see `search_picture`. Where features were found by another
+            program, an indexed picture is always searched by those.
         top : int
             How many; 0 ranks all.
         region : Region or None
@@ -607,8 +624,77 @@ class Collection:
         self._describer.trained()
         if rerank:
             self._searching.check_keeps_features()
-        features = self.extract(image, region=region)
-        return self.search_features(features, top, rerank=rerank, model=model, expand=expand)
+        options: dict[str, Any] = {"rerank": rerank, "model": model, "expand": expand}
+        if isinstance(self.extractor, Imported) or not os.path.lexists(image):
+            row = self.find(image)
+            if row is not None:
+                return self.search_picture(row.picture_id, top, region=region, **options)
+        return self.search_features(self.extract(image, region=region), top, **options)
+
+    def find(self, name: str | os.PathLike[str]) -> PictureRow | None:
+        """The picture of that path, as it was indexed, or of that file; None if there is none.
+
+        Raises
+        ------
+        ParameterError
+            If several sources have a picture of that path.
+        """
+        path = os.fspath(name).replace(os.sep, "/")
+        rows = list(self._store.pictures("skipped IS NULL AND path = ?", path))
+        if not rows:
+            sources = self._store.sources()
+            files = {os.path.abspath(name), os.path.realpath(name)}
+            for source in sources.values():
+                folder = os.path.join(source.images or source.root, "")
+                inside = [f.removeprefix(folder) for f in files if f.startswith(folder)]
+                for path in {each.replace(os.sep, "/") for each in inside}:
+                    where = "skipped IS NULL AND source_id = ? AND path = ?"
+                    rows += self._store.pictures(where, source.source_id, path)
+        if len(rows) > 1:
+            files = {self.file_of(row) for row in rows}
+            if len(files) > 1:
+                raise ParameterError(
+                    f"{len(rows)} pictures of {self._store.path} are called {name}: give one of "
+                    + ", ".join(sorted(files)[:3])
+                )
+        return rows[0] if rows else None
+
+    def search_picture(
+        self,
+        picture_id: int,
+        top: int = 10,
+        *,
+        region: Region | None = None,
+        rerank: int = 0,
+        model: Model = "homography",
+        expand: int = 0,
+    ) -> list[Hit]:
+        """`search` by a picture of the collection, from what is kept of it; no file is opened.
+
+        Turned queries, `rerank` and `region` need kept features, and take those: a part of a
+        picture is described by the strongest of all its features.
+
+        Raises
+        ------
+        ParameterError
+            As `search`; or if there is no such picture, or no features are kept of it where they
+            are needed.
+        PictureError
+            If no kept feature is in the region.
+        """
+        row = self.picture(picture_id)
+        if row.skipped is not None:
+            raise ParameterError(f"{row.path} has no vector: {row.skipped}")
+        if region is not None:
+            self._searching.check_keeps_features()
+        query_vD, features = self._searching.of_picture(picture_id)
+        if features is not None and region is not None:
+            features = features.within(region)
+            if not len(features):
+                raise PictureError(f"no feature that is kept of {row.path} is in {region}")
+            query_vD = self.query_vectors([features])[0]
+        options: dict[str, Any] = {"rerank": rerank, "model": model, "expand": expand}
+        return self._search(query_vD, features, top, **options)
 
     def extract(
         self, image: str | os.PathLike[str] | bytes, *, region: Region | None = None
@@ -686,20 +772,34 @@ class Collection:
         expand: int = 0,
     ) -> list[Hit]:
         """`search` for a picture, or a part of one, whose features are there already."""
+        options: dict[str, Any] = {"rerank": rerank, "model": model, "expand": expand}
+        return self._search(self.query_vectors([features])[0], features, top, **options)
+
+    def _search(
+        self,
+        query_vD: Float32Array,
+        features: Features | None,
+        top: int,
+        *,
+        rerank: int,
+        model: Model,
+        expand: int,
+    ) -> list[Hit]:
         for name, value in (("top", top), ("rerank", rerank), ("expand", expand)):
             if value < 0:
                 raise ParameterError(f"{name}={value}: give a number of pictures, 0 or more")
         n = max(top, rerank, expand) if top else 0
-        query_qvD = self.query_vectors([features])
+        if rerank and features is None:
+            raise ParameterError("rerank: no features are kept of the query")
         with self._store.reading():
-            (ranked,) = self._searching.nearest(query_qvD, n)
-            if rerank:
+            (ranked,) = self._searching.nearest(query_vD[None], n)
+            if rerank and features is not None:
                 ranked = self._searching.reordered(features, ranked, rerank, model)
             if expand:
                 near = self._searching.neighbors(ranked, expand)
-                query_1D = self._searching.expanded(query_qvD[0], near)
+                query_1D = self._searching.expanded(query_vD, near)
                 (ranked,) = self._searching.nearest(query_1D[None], n)
-                if rerank:
+                if rerank and features is not None:
                     ranked = self._searching.reordered(features, ranked, rerank, model)
             hits = self._searching.hits(ranked)
         return hits[:top] if top else hits
@@ -900,7 +1000,8 @@ class Collection:
         """Scores of this collection for a ground truth, and remarks on what did not fit.
 
         Only pictures of the ground truth's database are ranked, whatever else is indexed.
-        Every query is extracted from its file, as `search` does.
+        Every query is extracted from its file, as `search` does; where features were found by
+        another program, an indexed query is taken as it is in the collection.
 
         Parameters
         ----------

@@ -10,8 +10,12 @@ import numpy.typing as npt
 
 from vladkit.axes import AnyArray, FloatArray, Int64Array
 from vladkit.errors import InputError, NonFiniteError, ShapeError
+from vladkit.mapped import BLOCK_BYTES, is_mapped, release
 
 __all__ = ["Ragged", "as_centroids", "as_ragged", "float_dtype_for"]
+
+_RELEASE = 64
+"""Blocks of `Ragged.check_finite` after which the memory of a mapped file is given back."""
 
 _ACCEPTED = "a (t, l, f) array, a list of (l_i, f) arrays, or a Ragged"
 
@@ -54,7 +58,7 @@ class Ragged:
     (3, 2, (0, 2))
     """
 
-    __slots__ = ("_local_Nf", "_part", "dtype", "float_dtype", "n_features", "start_T")
+    __slots__ = ("_first", "_local_Nf", "_part", "dtype", "float_dtype", "n_features", "start_T")
 
     start_T: Int64Array
     n_features: int
@@ -116,6 +120,7 @@ class Ragged:
         return self
 
     def _set_dtype(self, dtype: np.dtype[Any], f: int) -> None:
+        self._first = 0  # of a block: the number of its first image, for messages
         self.dtype = dtype
         self.float_dtype = float_dtype_for(dtype)
         self.n_features = f
@@ -174,6 +179,37 @@ class Ragged:
         rows = self.local_Nf[first + row_start : last]
         return np.ascontiguousarray(rows, dtype=self.float_dtype)
 
+    def is_mapped(self) -> bool:
+        """Whether the descriptors are a file that is mapped into memory."""
+        return self._local_Nf is not None and is_mapped(self._local_Nf)
+
+    def release(self) -> None:
+        """Give back the memory of what was read of a mapped file; else nothing happens."""
+        if self._local_Nf is not None:
+            release(self._local_Nf)
+
+    def blocks(self, most_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Ragged]]:
+        """The images in order, some at a time: (number of the first, a batch without copies).
+
+        So many that their descriptors as floats have at most so many bytes, one at least. The
+        memory of a mapped file is given back after each block.
+        """
+        t, start_T = len(self), self.start_T
+        most_rows = max(1, most_bytes // (self.n_features * self.float_dtype.itemsize))
+        begin = 0
+        while begin < t:
+            end = int(np.searchsorted(start_T, start_T[begin] + most_rows, side="right")) - 1
+            end = min(max(end, begin + 1), t)
+            if self._part is not None:
+                some = Ragged._from_parts(self._part[begin:end], self.n_features, self.dtype)
+            else:
+                rows_Nf = self.local_Nf[start_T[begin] : start_T[end]]
+                some = Ragged(rows_Nf, start_T[begin : end + 1] - start_T[begin])
+            some._first = self._first + begin
+            yield begin, some
+            self.release()
+            begin = end
+
     def check_finite(self) -> None:
         """Raise NonFiniteError at the first NaN or infinity, naming image and row.
 
@@ -189,12 +225,15 @@ class Ragged:
                 if not finite.all():
                     row = begin + int(np.argmin(finite.all(axis=1)))
                     self.raise_not_finite(row if i < 0 else row + int(self.start_T[i]))
+                if i < 0 and begin % (step * _RELEASE) == 0:
+                    self.release()
+        self.release()
 
     def raise_not_finite(self, row_N: int) -> None:
         """Raise NonFiniteError for the descriptor in row `row_N` of all rows."""
         i = int(np.searchsorted(self.start_T, row_N, side="right")) - 1
         row = row_N - int(self.start_T[i])
-        where = f"descriptor {row} of image {i}"
+        where = f"descriptor {row} of image {self._first + i}"
         local_f = self.image(i)[row]
         if np.isfinite(local_f).all():
             raise NonFiniteError(

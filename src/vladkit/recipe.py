@@ -41,7 +41,11 @@ class Recipe:
     Parameters
     ----------
     features : str
-        Name of the extractor.
+        Name of the extractor; or of features that another program found, see
+        `vladkit.importing.recipe_for`.
+    dimensions, compare
+        Of such features: f of their descriptors, and how these are compared, see
+        `vladkit.features.imported.Imported`; else 0 and "".
     max_features, max_side, enlarge_to, contrast_threshold
         Of the extractor, see `vladkit.features.Sift`.
     orientation, position : float
@@ -85,6 +89,8 @@ class Recipe:
     dtype: str = "float16"
     keep_features: int = 1000
     keep_sums: bool = False
+    dimensions: int = 0
+    compare: str = ""
 
     @classmethod
     def make(cls, given: dict[str, Any]) -> Self:
@@ -134,8 +140,10 @@ class Recipe:
         """The extractor that it names."""
         from vladkit.features import make_extractor
 
+        own: dict[str, Any] = {"dimensions": self.dimensions, "compare": self.compare}
         return make_extractor(
             self.features,
+            **{name: value for name, value in own.items() if value},
             max_features=self.max_features,
             max_side=self.max_side,
             enlarge_to=self.enlarge_to,

@@ -177,6 +177,21 @@ class Searching:
         query_D = query_vD[similarity_vr.max(axis=1).argmax()]
         return alpha_query_expansion(query_D[None], neighbor_rD[None], alpha=_ALPHA)
 
+    def of_picture(self, picture_id: int) -> tuple[Float32Array, Features | None]:
+        """An indexed picture as a query: vectors (v, D), and what is kept of its features.
+
+        Upright it is the stored vector; turned, where that matters, what the kept features give,
+        or nothing if none are.
+        """
+        d = self._describer.n_dimensions
+        stored_D = self._store.vectors([picture_id], self._describer.dtype, d)[picture_id]
+        features = self.features([picture_id]).get(picture_id)
+        if features is None:
+            return stored_D[None].astype(np.float32), None
+        query_vD = self._describer.query_vectors([features])[0]
+        query_vD[0] = stored_D
+        return query_vD, features
+
     # -- by geometry ------------------------------------------------------------------
 
     def reordered(

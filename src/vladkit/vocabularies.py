@@ -11,7 +11,7 @@ from vladkit.axes import AnyArray
 from vladkit.contract import Estimator, check_integer
 from vladkit.errors import FileFormatError, ParameterError
 from vladkit.estimators import VLAD
-from vladkit.ragged import as_ragged
+from vladkit.kinds import as_sets
 
 __all__ = ["MultiVLAD"]
 
@@ -84,14 +84,14 @@ class MultiVLAD(Estimator):
 
     def fit(self, X: Any, y: object = None) -> Self:
         """Learn every codebook from all images of `X`; raises as `VLAD.fit`."""
-        batch = as_ragged(X)
+        batch = as_sets(X)
         self.vlads_ = [each.fit(batch) for each in self._unfitted()]
         self.n_features_in_ = batch.n_features
         return self
 
     def partial_fit(self, X: Any, y: object = None) -> Self:
         """As `VLAD.partial_fit`, for every codebook."""
-        batch = as_ragged(X)
+        batch = as_sets(X)
         if "vlads_" not in self.__dict__:
             self.vlads_ = self._unfitted()
         for each in self.vlads_:
@@ -113,13 +113,13 @@ class MultiVLAD(Estimator):
 
     def fit_transform(self, X: Any, y: object = None) -> Any:
         """``fit(X).transform(X)``."""
-        batch = as_ragged(X)
+        batch = as_sets(X)
         return self.fit(batch).transform(batch)
 
     def transform(self, X: Any) -> Any:
         """One vector per image, (t, sum of the codebooks' D); raises as `VLAD.transform`."""
         self._check_fitted()
-        batch = as_ragged(X)
+        batch = as_sets(X)
         vlad_tD = np.concatenate([each._vectors(batch) for each in self.vlads_], axis=1)
         length_t = np.linalg.norm(vlad_tD, axis=1, keepdims=True)
         vlad_tD /= np.maximum(length_t, 1e-12)

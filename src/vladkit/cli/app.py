@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["File", "Fundamental", "Json", "Prune", "Rerank", "Sources", "Threads", "app"]
+__all__ = ["File", "Fundamental", "Images", "Json", "Prune", "Rerank", "Sources", "Threads", "app"]
 
 app = typer.Typer(
     name="vladkit",
@@ -24,7 +24,18 @@ Threads = Annotated[
 ]
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE...", help="Folders and pictures.", show_default=False),
+    typer.Argument(
+        metavar="SOURCE...",
+        help="Folders and pictures; or features of others: colmap:database.db, hloc:features.h5, "
+        "npz:, parquet:, fvecs:, bvecs:, siftgeo:PATH (docs/features.md).",
+        show_default=False,
+    ),
+]
+Images = Annotated[
+    str | None,
+    typer.Option(
+        "--images", metavar="DIR", help="Folder of the pictures whose features are given."
+    ),
 ]
 Prune = Annotated[
     bool, typer.Option("--prune", help="Forget pictures of these folders that are gone.")

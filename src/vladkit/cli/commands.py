@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vladkit.cli.app import File, Fundamental, Json, Prune, Rerank, Sources, Threads, app
+from vladkit.cli.app import File, Fundamental, Images, Json, Prune, Rerank, Sources, Threads, app
 from vladkit.cli.output import add_to, pairs, print_json, say, say_report
 from vladkit.errors import PictureError
 from vladkit.recipe import Recipe
@@ -32,6 +32,7 @@ def index(
         str, typer.Option("--output", "-o", metavar="FILE", help="The collection to make or add to")
     ],
     prune: Prune = False,
+    images: Images = None,
     n_clusters: Annotated[
         int | None, _option("--n-clusters", "Visual words, k.", "n_clusters")
     ] = None,
@@ -82,6 +83,12 @@ def index(
         int | None,
         _option("--n-vocabularies", "Codebooks, one after the other.", "n_vocabularies"),
     ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            "--compare", help="Descriptors of others: as-is, unit or rootsift. [default: by kind]"
+        ),
+    ] = None,
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -90,6 +97,7 @@ def index(
 
     leave_cores_to_threads()
     from vladkit.discover import check_sources
+    from vladkit.importing import recipe_for
     from vladkit.pipeline import Collection
     from vladkit.workers import resolve_n_jobs
 
@@ -108,13 +116,18 @@ def index(
         "keep_features": keep_features,
         "keep_sums": keep_sums,
         "n_vocabularies": n_vocabularies,
+        "compare": compare,
     }
     recipe = {name: value for name, value in given.items() if value is not None}
-    Recipe.make(recipe)
+    Recipe.make({name: value for name, value in recipe.items() if name != "compare"})
     resolve_n_jobs(n_jobs)
     check_sources(source)  # all before a file is made
+    recipe, notes = recipe_for(source, **recipe)
+    Recipe.make(recipe)
+    for note in notes:
+        say(f"note: {note}")
     with Collection.create(output, **recipe) as collection:
-        report = add_to(collection, source, output, prune, n_jobs)
+        report = add_to(collection, source, output, prune, n_jobs, images)
         n_all = len(collection)
     say_report(output, n_all, report, as_json)
 
@@ -123,7 +136,13 @@ def index(
 def search(
     file: File,
     image: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Pictures to find.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Picture files; or pictures of the collection, by the path that "
+            "`vladkit info --pictures` lists.",
+            show_default=False,
+        ),
     ],
     top: Annotated[int, typer.Option("--top", "-n", min=0, help="How many; 0 ranks all.")] = 10,
     region: Annotated[
@@ -235,7 +254,8 @@ def info(
         f"{about['bytes'] / 1e6:.1f} MB"
     )
     for source in about["sources"]:
-        typer.echo(f"  source    {source['root']}")
+        where = f" (pictures in {source['images']})" if "images" in source else ""
+        typer.echo(f"  source    {source['root']}{where}")
     typer.echo(
         f"  vectors   {about['dimensions']} x {recipe['dtype']}, {about['clusters']} clusters, "
         f"orientation {recipe['orientation']}, position {recipe['position']}, "

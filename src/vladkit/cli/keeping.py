@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vladkit.cli.app import File, Json, Prune, Sources, Threads, app
+from vladkit.cli.app import File, Images, Json, Prune, Sources, Threads, app
 from vladkit.cli.output import add_to, print_json, say, say_report
 
 __all__: list[str] = []
@@ -18,6 +18,7 @@ def add(
     file: File,
     source: Sources,
     prune: Prune = False,
+    images: Images = None,
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -32,7 +33,7 @@ def add(
     resolve_n_jobs(n_jobs)
     check_sources(source)
     with Collection.open(file) as collection:
-        report = add_to(collection, source, file, prune, n_jobs)
+        report = add_to(collection, source, file, prune, n_jobs, images)
         n_all = len(collection)
     say_report(file, n_all, report, as_json)
 

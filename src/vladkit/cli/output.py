@@ -16,14 +16,21 @@ __all__ = ["add_to", "pairs", "print_json", "say", "say_report"]
 
 
 def add_to(
-    collection: Collection, source: list[str], file: str, prune: bool, n_jobs: int | None
+    collection: Collection,
+    source: list[str],
+    file: str,
+    prune: bool,
+    n_jobs: int | None,
+    images: str | None = None,
 ) -> AddReport:
     """`Collection.add` with a progress bar; an interrupt says what is kept."""
     from vladkit.cli.progress import progress_bar
 
     try:
         with progress_bar() as progress:
-            return collection.add(source, prune=prune, n_jobs=n_jobs, progress=progress)
+            return collection.add(
+                source, prune=prune, images=images, n_jobs=n_jobs, progress=progress
+            )
     except KeyboardInterrupt:
         say(f"interrupted: {len(collection)} pictures are in {file}; run again to go on")
         raise typer.Exit(130) from None

@@ -25,14 +25,16 @@ __all__ = ["KeptFeatures", "PictureRow", "Record", "Source", "Store", "file_of"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A folder that indexed paths are relative to.
+    """A folder that indexed paths are relative to; or a file of features, of pictures so called.
 
-    ``root`` is absolute, where it is found now; ``name`` as it was given.
+    ``root`` is absolute, where it is found now; ``name`` as it was given. ``images`` is the folder
+    of the pictures whose features the file has, if that was said.
     """
 
     source_id: int
     root: str
     name: str
+    images: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,27 +248,42 @@ class Store:
         it moved together with the collection file.
         """
         found = {}
+        images = self.about().get("images", {})
         for source_id, root, relative, name in self._rows(
             "SELECT source_id, root, relative, name FROM source ORDER BY source_id"
         ):
-            if not os.path.isdir(root) and relative is not None:
-                moved = os.path.normpath(self.path.parent / relative)
-                if os.path.isdir(moved):
-                    root = moved
-            found[source_id] = Source(source_id, root, name)
+            folder = images.get(str(source_id))
+            folder = None if folder is None else self._where_now(*folder)
+            found[source_id] = Source(source_id, self._where_now(root, relative), name, folder)
         return found
+
+    def _where_now(self, root: str, relative: str | None) -> str:
+        if not os.path.exists(root) and relative is not None:
+            moved = os.path.normpath(self.path.parent / relative)
+            if os.path.exists(moved):
+                return moved
+        return root
+
+    def _relative(self, root: str) -> str | None:
+        try:
+            return os.path.relpath(root, self.path.parent)
+        except ValueError:  # another drive
+            return None
+
+    def set_images(self, source_id: int, folder: str) -> None:
+        """Say where the pictures of a source of features are; within `writing`."""
+        images = self.about().get("images", {})
+        images[str(source_id)] = [folder, self._relative(folder)]
+        self.set_about(images=images)
 
     def add_source(self, root: str, name: str) -> Source:
         """The source of that absolute root, added if it is new; within `writing`."""
         for source in self.sources().values():
             if source.root == root:
                 return source
-        try:
-            relative: str | None = os.path.relpath(root, self.path.parent)
-        except ValueError:  # another drive
-            relative = None
         cursor = self.connection.execute(
-            "INSERT INTO source (root, relative, name) VALUES (?, ?, ?)", (root, relative, name)
+            "INSERT INTO source (root, relative, name) VALUES (?, ?, ?)",
+            (root, self._relative(root), name),
         )
         return Source(int(cursor.lastrowid or 0), root, name)
 
@@ -520,7 +537,8 @@ class Store:
 
 def file_of(row: PictureRow, sources: Mapping[int, Source]) -> str:
     """Where a picture is now, absolute; `sources` by id, as `Store.sources` gives them."""
-    return os.path.normpath(os.path.join(sources[row.source_id].root, row.path))
+    source = sources[row.source_id]
+    return os.path.normpath(os.path.join(source.images or source.root, row.path))
 
 
 _PUT: Final = """

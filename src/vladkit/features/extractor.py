@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
@@ -123,6 +123,27 @@ class Features:
             return self
         return self._take(np.sort(rng.choice(len(self), m, replace=False)))
 
+    def within(self, region: Region) -> Features:
+        """Those whose place is in a part of the picture, as if that had been the picture.
+
+        Raises
+        ------
+        ParameterError
+            The region is outside of the picture.
+        """
+        region = region.within(self.width, self.height)
+        corner_2 = np.array([region.left, region.top], np.float32)
+        size_2 = np.array([region.width, region.height], np.float32)
+        inside_l2 = (self.xy_l2 >= corner_2 - 0.5) & (self.xy_l2 < corner_2 + size_2 - 0.5)
+        some = self._take(np.flatnonzero(inside_l2.all(axis=1)))
+        return replace(
+            some,
+            xy_l2=some.xy_l2 - corner_2,
+            width=region.width,
+            height=region.height,
+            region=region,
+        )
+
     def _take(self, keep_m: npt.NDArray[np.integer[Any]]) -> Features:
         return Features(
             self.descriptor_lf[keep_m],
@@ -191,6 +212,9 @@ def _sift() -> Callable[..., Extractor]:
 # Loaders, so that naming an extractor does not import what the others need.
 _EXTRACTORS: Final[dict[str, Callable[[], Callable[..., Extractor]]]] = {"sift": _sift}
 
+_IMPORTED: Final = ("colmap", "hloc", "npz", "parquet", "fvecs", "bvecs", "siftgeo")
+"""Features that `vladkit.features.readers` read, with "colmap:sift" and such; see `Imported`."""
+
 # Keys of `Extractor.parameters` that state what is, and cannot be chosen.
 _FACTS: Final = frozenset({"decoder", "decoder_version", "exif_orientation", "metric"})
 
@@ -206,7 +230,8 @@ def make_extractor(name: str, **parameters: Parameter) -> Extractor:
     Parameters
     ----------
     name : str
-        One of `extractor_names`.
+        One of `extractor_names`; or what `vladkit.features.readers.Held` calls features that
+        another program found.
     **parameters : int, float, str, bool or None
         Arguments of that extractor, or what its `Extractor.parameters` gave; facts among them
         (``decoder_version``, ...) are ignored.
@@ -229,6 +254,11 @@ def make_extractor(name: str, **parameters: Parameter) -> Extractor:
     ...
     vladkit.errors.ParameterError: no extractor is called 'surf': use 'sift'
     """
+    if name.partition(":")[0] in _IMPORTED:
+        from vladkit.features.imported import make_imported
+
+        chosen = {key: value for key, value in parameters.items() if key not in _FACTS}
+        return make_imported(name, chosen)
     if name not in _EXTRACTORS:
         known = ", ".join(repr(each) for each in extractor_names())
         raise ParameterError(f"no extractor is called {name!r}: use {known}")

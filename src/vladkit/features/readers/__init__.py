@@ -1,0 +1,115 @@
+"""Features that other programs found: readers of their files, one for each kind.
+
+A source is written ``kind:path``; `open_reader` opens it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from vladkit.errors import ParameterError
+
+if TYPE_CHECKING:
+    from vladkit.features.readers.anyloc import read_anyloc_centroids
+    from vladkit.features.readers.reader import Held, Reader
+    from vladkit.features.readers.texmex import map_vecs
+
+__all__ = [
+    "KINDS",
+    "Held",
+    "Reader",
+    "is_source",
+    "map_vecs",
+    "open_reader",
+    "read_anyloc_centroids",
+]
+
+KINDS: Final = ("colmap", "hloc", "npz", "parquet", "fvecs", "bvecs", "siftgeo")
+"""What comes before the colon of a source."""
+
+
+def is_source(given: str | os.PathLike[str]) -> bool:
+    """Whether it is ``kind:path`` and not a picture, or a folder, of that name."""
+    text = os.fspath(given)
+    kind, colon, path = text.partition(":")
+    return bool(colon and path) and kind in KINDS and not os.path.lexists(text)
+
+
+def open_reader(source: str) -> Reader:
+    """Open features that another program found.
+
+    Parameters
+    ----------
+    source : str
+        ``colmap:database.db``, ``hloc:features.h5``, ``npz:PATH`` (a folder of .npy or .npz, or
+        one), ``parquet:table.parquet``, ``fvecs:PATH``, ``bvecs:PATH`` (a folder, or a file with
+        lengths beside it), ``siftgeo:FOLDER``. docs/features.md says what is looked for in each.
+
+    Returns
+    -------
+    Reader
+        Close it.
+
+    Raises
+    ------
+    ParameterError
+        If the kind is not one of these.
+    FileFormatError
+        If the file is of another kind, damaged, or holds no descriptors.
+    StorageError
+        If it cannot be read, or another process is writing to it.
+    MissingDependencyError
+        If the library that reads it is not installed.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/a.npy", np.ones((3, 8), np.float32))
+    ...     with open_reader(f"npz:{folder}") as reader:
+    ...         reader.names(), reader.read("a").descriptor_lf.shape, reader.held().dimensions
+    (['a'], (3, 8), 8)
+    """
+    kind, _, path = source.partition(":")
+    if kind == "colmap":
+        from vladkit.features.readers.colmap import ColmapReader
+
+        return ColmapReader(path)
+    if kind == "hloc":
+        from vladkit.features.readers.hloc import HlocReader
+
+        return HlocReader(path)
+    if kind == "npz":
+        from vladkit.features.readers.arrays import open_arrays
+
+        return open_arrays(path)
+    if kind == "parquet":
+        from vladkit.features.readers.parquet import ParquetReader
+
+        return ParquetReader(path)
+    if kind in ("fvecs", "bvecs"):
+        from vladkit.features.readers.texmex import open_vecs
+
+        return open_vecs(kind, path)
+    if kind == "siftgeo":
+        from vladkit.features.readers.texmex import SiftgeoReader
+
+        return SiftgeoReader(path)
+    raise ParameterError(f"{source!r}: use {', '.join(f'{each}:PATH' for each in KINDS)}")
+
+
+def __getattr__(name: str) -> object:
+    if name in ("Held", "Reader"):
+        from vladkit.features.readers import reader
+
+        return getattr(reader, name)
+    if name == "map_vecs":
+        from vladkit.features.readers.texmex import map_vecs
+
+        return map_vecs
+    if name == "read_anyloc_centroids":
+        from vladkit.features.readers.anyloc import read_anyloc_centroids
+
+        return read_anyloc_centroids
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

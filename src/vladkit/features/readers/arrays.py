@@ -1,0 +1,303 @@
+"""NumPy's files: a folder with one for each picture, or one .npz or .npy for all.
+
+Nothing is unpickled. In a folder a ``.npy`` is a picture's descriptors (l, f); a ``.npz`` has them
+as ``descriptors``, and if it likes ``keypoints`` (l, 2), ``sizes``, ``angles`` (degrees),
+``scores`` (l,) and ``image_size`` (width, height). One ``.npz`` for all has them stacked, (N, f)
+and so on, with ``offsets`` (t + 1,) or ``lengths`` (t,) and ``names`` (t,); or is nothing but an
+array of descriptors for each name. One ``.npy`` has its offsets beside it, see
+`vladkit.features.readers.stacked`.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from vladkit.axes import AnyArray
+from vladkit.errors import FileFormatError, PictureError, StorageError
+from vladkit.features.extractor import Features
+from vladkit.features.readers.folder import FolderReader
+from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
+from vladkit.features.readers.stacked import (
+    StackedReader,
+    checked_names,
+    checked_start,
+    numbered,
+    rows_beside,
+)
+
+__all__ = ["ArchiveReader", "ArrayFolder", "NpyReader", "StackedNpzReader", "open_arrays"]
+
+_BESIDE: Final = {
+    "keypoints": "xy_l2",
+    "sizes": "size_l",
+    "angles": "angle_l",
+    "scores": "score_l",
+}
+
+_MOST_PACKED: Final = 2**28
+"""A compressed array is read whole, once; larger ones are refused."""
+
+
+def open_arrays(path: str | os.PathLike[str]) -> Reader:
+    """The reader that fits what is at `path`.
+
+    Raises
+    ------
+    FileFormatError
+        If nothing fits.
+    StorageError
+        If it cannot be read.
+    """
+    where = os.fspath(path)
+    if os.path.isdir(where):
+        return ArrayFolder(where)
+    if where.lower().endswith(".npy"):
+        return NpyReader(where)
+    members = _Archive(where).members
+    return StackedNpzReader(where) if "descriptors" in members else ArchiveReader(where)
+
+
+class _Archive:
+    """A .npz file, an array at a time; uncompressed ones are mapped."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._info = {i.filename: i for i in archive.infolist()}
+        except FileNotFoundError as error:
+            raise StorageError(f"cannot read {path}: there is no such file") from error
+        except (OSError, zipfile.BadZipFile) as error:
+            raise FileFormatError(f"{path} is not a .npz file: {error}") from error
+        self.members = [n.removesuffix(".npy") for n in self._info if n.endswith(".npy")]
+
+    def array(self, member: str) -> AnyArray:
+        """An array of the archive; FileFormatError if it is none, or pickled."""
+        name = f"{member}.npy"
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
+                shape, order, dtype = _header(file)
+                if dtype.hasobject:
+                    raise FileFormatError(
+                        f"{self.path}: {member} holds Python objects, which are never unpickled: "
+                        "save plain arrays, and offsets for pictures of several sizes"
+                    )
+                info = self._info[name]
+                if info.compress_type == zipfile.ZIP_STORED:
+                    start = _data_offset(self.path, info) + file.tell()
+                    if not np.prod(shape):
+                        return np.empty(shape, dtype)
+                    mapped: AnyArray = np.memmap(
+                        self.path, dtype, "r", start, shape, "F" if order else "C"
+                    )
+                    return mapped
+                if info.file_size > _MOST_PACKED:
+                    raise FileFormatError(
+                        f"{self.path}: {member} is compressed and {info.file_size / 1e6:.0f} MB: "
+                        "save it with numpy.savez, which can be read in pieces"
+                    )
+                data = np.frombuffer(file.read(), dtype)
+                return data.reshape(shape, order="F" if order else "C")
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            if isinstance(error, FileFormatError):
+                raise
+            raise FileFormatError(f"{self.path}: {member} is damaged: {error}") from error
+
+    def shape(self, member: str) -> tuple[tuple[int, ...], Any]:
+        """Shape and dtype of an array, without reading it."""
+        with zipfile.ZipFile(self.path) as archive, archive.open(f"{member}.npy") as file:
+            shape, _, dtype = _header(file)
+        return shape, dtype
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, fortran, dtype = read(file)
+    return shape, fortran, dtype
+
+
+def _data_offset(path: str, info: zipfile.ZipInfo) -> int:
+    """Where a member's bytes begin: behind its local header, whose length is its own."""
+    with open(path, "rb") as file:
+        file.seek(info.header_offset)
+        head = file.read(30)
+    if head[:4] != b"PK\x03\x04":
+        raise ValueError("no zip entry where the directory says")
+    return (
+        info.header_offset
+        + 30
+        + int.from_bytes(head[26:28], "little")
+        + int.from_bytes(head[28:30], "little")
+    )
+
+
+def _matrix_of(array: AnyArray, where: str) -> AnyArray:
+    if array.ndim != 2 or not array.shape[1] or array.dtype.kind not in "fiu":
+        raise FileFormatError(
+            f"{where} has shape {array.shape} and dtype {array.dtype}, wanted (N, f) numbers"
+        )
+    return array
+
+
+class NpyReader(StackedReader):
+    """One .npy (N, f), mapped, with its offsets beside."""
+
+    kind: ClassVar[str] = "npz"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        try:
+            local_Nf = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except OSError as error:
+            raise StorageError(f"cannot read {self.path}: {error.strerror or error}") from error
+        except (ValueError, EOFError) as error:
+            raise FileFormatError(f"{self.path} is not a plain .npy file: {error}") from error
+        local_Nf = _matrix_of(local_Nf, self.path)
+        self._stack(local_Nf, *rows_beside(self.path, len(local_Nf)))
+
+
+class StackedNpzReader(StackedReader):
+    """One .npz of stacked arrays."""
+
+    kind: ClassVar[str] = "npz"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        archive = _Archive(self.path)
+        local_Nf = _matrix_of(archive.array("descriptors"), f"{self.path}: descriptors")
+        if "offsets" in archive.members:
+            start = archive.array("offsets")
+        elif "lengths" in archive.members:
+            start = np.concatenate([[0], np.cumsum(archive.array("lengths"))])
+        else:
+            raise FileFormatError(
+                f"{self.path} has descriptors and neither offsets (t + 1,) nor lengths (t,): which "
+                "rows belong to which picture is not said"
+            )
+        start_T = checked_start(start, len(local_Nf), self.path)
+        t = len(start_T) - 1
+        names = numbered(t)
+        if "names" in archive.members:
+            names = checked_names(archive.array("names").astype(str).tolist(), t, self.path)
+        columns = {
+            ours: archive.array(theirs)
+            for theirs, ours in _BESIDE.items()
+            if theirs in archive.members
+        }
+        for what, array in columns.items():
+            if array.shape[:1] != (len(local_Nf),):
+                raise FileFormatError(
+                    f"{self.path}: {what} has {array.shape} for {len(local_Nf)} descriptors"
+                )
+        self._stack(local_Nf, names, start_T, **columns)
+
+
+class ArchiveReader(Reader):
+    """One .npz with an array of descriptors for each picture, called as the picture is."""
+
+    kind: ClassVar[str] = "npz"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self._archive = _Archive(self.path)
+        if not self._archive.members:
+            raise FileFormatError(f"{self.path} holds no arrays")
+
+    def held(self) -> Held:
+        """See `Reader.held`."""
+        for name in self.names():
+            shape, dtype = self._archive.shape(name)
+            if len(shape) == 2 and shape[0] and shape[1] and dtype.kind in "fiu":
+                return Held(self.kind, shape[1], "as-is", places=False)
+        raise FileFormatError(
+            f"{self.path} holds {', '.join(self._archive.members[:5])}: wanted descriptors (N, f) "
+            "with offsets, or an array (l, f) for each picture"
+        )
+
+    def names(self) -> list[str]:
+        """See `Reader.names`."""
+        return sorted(self._archive.members)
+
+    def status(self, name: str) -> tuple[int, int]:
+        """See `Reader.status`."""
+        try:
+            array = self._archive.array(name)
+        except FileFormatError:
+            return -1, -1
+        head = array.reshape(-1)[: HEAD_BYTES // array.dtype.itemsize]
+        return array.nbytes, digest(str(array.shape), str(array.dtype), head.tobytes())
+
+    def read(self, name: str) -> Features:
+        """See `Reader.read`."""
+        try:
+            return features_from(np.array(self._archive.array(name)))
+        except FileFormatError as error:
+            raise PictureError(str(error).removeprefix(f"{self.path}: ")) from error
+
+
+class ArrayFolder(FolderReader):
+    """A .npy or .npz for each picture."""
+
+    kind: ClassVar[str] = "npz"
+    ends: ClassVar[tuple[str, ...]] = (".npy", ".npz")
+
+    def describe(self, features: Features) -> Held:
+        """See `FolderReader.describe`."""
+        first = next(name for name in self.names() if self._found_in(name) is not None)
+        found = self._found_in(first) or {}
+        return Held(
+            self.kind,
+            features.descriptor_lf.shape[1],
+            "as-is",
+            places="keypoints" in found,
+            directions="angles" in found,
+            sizes="sizes" in found,
+            picture_sizes="image_size" in found,
+        )
+
+    def _found_in(self, name: str) -> dict[str, AnyArray] | None:
+        try:
+            return self._arrays(name)
+        except PictureError:
+            return None
+
+    def _arrays(self, name: str) -> dict[str, AnyArray]:
+        path = self._files[name]
+        try:
+            with open(path, "rb") as raw:  # np.load leaves a damaged file open
+                loaded = np.load(raw, allow_pickle=False)
+                if isinstance(loaded, np.ndarray):
+                    return {"descriptors": loaded}
+                return {each: loaded[each] for each in loaded.files}
+        except FileNotFoundError as error:
+            raise PictureError("cannot read: it has gone", transient=True) from error
+        except PermissionError as error:
+            raise PictureError(f"cannot read: {error.strerror}", transient=True) from error
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise PictureError(f"not a plain array file: {error}") from error
+
+    def read(self, name: str) -> Features:
+        """See `Reader.read`."""
+        arrays = self._arrays(name)
+        if "descriptors" not in arrays:
+            raise PictureError(f"no array descriptors (l, f), but {', '.join(arrays) or 'none'}")
+        size = arrays.get("image_size")
+        if size is not None and (size.shape != (2,) or size.dtype.kind not in "iuf"):
+            raise PictureError(f"image_size has shape {size.shape}, wanted width and height")
+        return features_from(
+            arrays["descriptors"],
+            arrays.get("keypoints"),
+            size_l=arrays.get("sizes"),
+            angle_l=arrays.get("angles"),
+            score_l=arrays.get("scores"),
+            picture_size=None if size is None else (int(size[0]), int(size[1])),
+        )

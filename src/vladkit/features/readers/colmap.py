@@ -1,0 +1,247 @@
+"""COLMAP's database.db.
+
+SQLite tables, as COLMAP's documentation and its ``scripts/python/database.py`` have them::
+
+    images(image_id, name, camera_id)       cameras(camera_id, model, width, height, ...)
+    keypoints(image_id, rows, cols, data)   float32; cols 2: x y; 4: + scale, orientation (radian);
+                                            6: x y and the affine shape a11 a12 a21 a22
+    descriptors(image_id, type, rows, cols, data)   cols bytes a row; no type before 3.14
+
+COLMAP's origin is the top-left corner of the top-left px, ours its centre: .5 px less. A scale is
+the sigma of the blur, the diameter of a region, as OpenCV states it, twice that. SIFT is uint8 and
+RootSIFT already (times 512), so it is only brought to unit length. ALIKED is float32.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from vladkit.axes import AnyArray
+from vladkit.errors import FileFormatError, PictureError, StorageError
+from vladkit.features.extractor import Features
+from vladkit.features.readers.reader import (
+    HEAD_BYTES,
+    Held,
+    Reader,
+    digest,
+    features_from,
+    status_of_file,
+)
+
+__all__ = ["ColmapReader"]
+
+_TYPES: Final[dict[int, str]] = {0: "sift", 1: "aliked-n16rot", 2: "aliked-n32"}
+_BUSY_SECONDS: Final = 10.0
+
+
+class ColmapReader(Reader):
+    """Features of a COLMAP database, as it was when it was opened.
+
+    Nothing is written, and no -wal or -shm is made: where no writer is at work the file is read as
+    one that nobody changes, and if it does change `read` raises StorageError. Beside a writer one
+    read transaction sees one state.
+
+    Descriptors of another type than those that most pictures have are refused by picture.
+    """
+
+    kind: ClassVar[str] = "colmap"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        with open_or_refuse(self.path) as file:
+            if file.read(16) != b"SQLite format 3\0":
+                raise FileFormatError(f"{self.path} is not a COLMAP database: not SQLite")
+        self._unchanging = not any(
+            os.path.exists(p) and os.path.getsize(p)
+            for p in (f"{self.path}-wal", f"{self.path}-journal")
+        )
+        self._stat = status_of_file(self.path)
+        mode = "ro&immutable=1" if self._unchanging else "ro"
+        with self._translated():
+            self._connection = sqlite3.connect(
+                f"{Path(self.path).as_uri()}?mode={mode}",
+                uri=True,
+                timeout=_BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,  # one at a time, by the lock
+            )
+        try:
+            with self._translated():
+                self._connection.execute("BEGIN")
+                self._look()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _look(self) -> None:
+        columns = {
+            table: {row[1] for row in self._connection.execute(f"PRAGMA table_info({table})")}
+            for table in ("images", "keypoints", "descriptors")
+        }
+        wanted = {"image_id", "rows", "cols", "data"}
+        if not columns["images"] >= {"image_id", "name", "camera_id"} or not (
+            columns["keypoints"] >= wanted and columns["descriptors"] >= wanted
+        ):
+            raise FileFormatError(
+                f"{self.path} is not a COLMAP database: it has no tables images, keypoints and "
+                "descriptors as COLMAP makes them"
+            )
+        self._type = "type" if "type" in columns["descriptors"] else "0"
+        types = self._connection.execute(
+            f"SELECT {self._type}, count(*) FROM descriptors WHERE rows > 0 GROUP BY 1 "
+            "ORDER BY 2 DESC, 1"
+        ).fetchall()
+        if not types:
+            raise FileFormatError(
+                f"{self.path} holds no descriptors: run COLMAP's feature_extractor first"
+            )
+        self._main_type = int(types[0][0])
+        if self._main_type not in _TYPES:
+            raise FileFormatError(
+                f"{self.path} holds descriptors of type {self._main_type}, known are "
+                + ", ".join(f"{i} ({name})" for i, name in _TYPES.items())
+            )
+        rows = self._connection.execute("SELECT name, image_id FROM images")
+        self._id_of = {str(name): int(i) for name, i in rows}
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def held(self) -> Held:
+        """See `Reader.held`."""
+        keypoint_cols, cols = self._one(
+            "SELECT k.cols, d.cols FROM descriptors d JOIN keypoints k USING (image_id) "
+            f"WHERE d.rows > 0 AND {self._type} = ? ORDER BY image_id LIMIT 1",
+            self._main_type,
+        )
+        return Held(
+            features=f"colmap:{_TYPES[self._main_type]}",
+            dimensions=int(cols) // self._dtype.itemsize,
+            compare="unit",
+            directions=keypoint_cols > 2,
+            sizes=keypoint_cols > 2,
+            picture_sizes=True,
+        )
+
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8 if self._main_type == 0 else "<f4")
+
+    def names(self) -> list[str]:
+        """See `Reader.names`."""
+        return sorted(self._id_of)
+
+    def status(self, name: str) -> tuple[int, int]:
+        """See `Reader.status`."""
+        image_id = self._id_of[name]
+        found: list[Any] = [0]
+        n_bytes = 0
+        for table, kind in (("descriptors", self._type), ("keypoints", "0")):
+            row = self._one(
+                f"SELECT {kind}, rows, cols, length(data), substr(data, 1, {HEAD_BYTES}) "
+                f"FROM {table} WHERE image_id = ?",
+                image_id,
+            )
+            found += ["none"] if row is None else [*row[:4], row[4] or b""]
+            n_bytes += (row[3] or 0) if row else 0
+        return n_bytes, digest(*found)
+
+    def read(self, name: str) -> Features:
+        """See `Reader.read`; a feature's score is its size, as COLMAP keeps the largest."""
+        image_id = self._id_of[name]
+        row = self._one(
+            f"SELECT {self._type}, rows, cols, data FROM descriptors WHERE image_id = ?", image_id
+        )
+        if row is None or not row[1]:
+            raise PictureError("no features found: COLMAP has none of it", transient=True)
+        if row[0] != self._main_type:
+            raise PictureError(
+                f"its descriptors are of type {_TYPES.get(row[0], row[0])}, those of most pictures "
+                f"{_TYPES[self._main_type]}"
+            )
+        descriptor_lf = _matrix(row[1:], self._dtype, "descriptors", row[2] // self._dtype.itemsize)
+        keypoint = self._one("SELECT rows, cols, data FROM keypoints WHERE image_id = ?", image_id)
+        if keypoint is None:
+            raise PictureError("COLMAP has descriptors of it, but no keypoints")
+        keypoint_lc = _matrix(keypoint, np.dtype("<f4"), "keypoints", keypoint[1])
+        size_l, radian_l = _region(keypoint_lc)
+        camera = self._one(
+            "SELECT width, height FROM images JOIN cameras USING (camera_id) WHERE image_id = ?",
+            image_id,
+        )
+        return features_from(
+            descriptor_lf,
+            keypoint_lc[:, :2] - np.float32(0.5),
+            size_l=size_l,
+            angle_l=None if radian_l is None else np.rad2deg(radian_l),
+            score_l=size_l,
+            picture_size=(int(camera[0]), int(camera[1])) if camera else None,
+        )
+
+    def _one(self, sql: str, *values: object) -> Any:
+        with self._lock, self._translated():
+            row = self._connection.execute(sql, values).fetchone()
+            if self._unchanging and status_of_file(self.path) != self._stat:
+                raise StorageError(
+                    f"{self.path} was changed while it was read, by another process: run again "
+                    "when that has ended"
+                )
+            return row
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            text = str(error)
+            if "locked" in text or "busy" in text:
+                text = f"another process has been writing to it for {_BUSY_SECONDS:.0f} s"
+            elif "unable to open" in text or "readonly" in text:
+                text = (
+                    f"{text}: a writer was at work or was killed, and its folder cannot be written"
+                )
+            raise StorageError(f"cannot read {self.path}: {text}; try again later") from error
+        except sqlite3.DatabaseError as error:
+            raise FileFormatError(f"{self.path} is damaged: {error}") from error
+
+
+@contextmanager
+def open_or_refuse(path: str) -> Iterator[Any]:
+    """A file open for reading; StorageError with the reason where that cannot be."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115  (closed below)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    with file:
+        yield file
+
+
+def _matrix(row: Any, dtype: np.dtype[Any], what: str, columns: int) -> AnyArray:
+    rows, cols, data = row
+    if len(data or b"") != rows * columns * dtype.itemsize or columns < 1:
+        raise PictureError(
+            f"its {what} are damaged: {len(data or b'')} bytes for {rows} rows of {cols}"
+        )
+    return np.frombuffer(data, dtype).reshape(rows, columns)
+
+
+def _region(keypoint_lc: AnyArray) -> tuple[AnyArray | None, AnyArray | None]:
+    """Diameter and direction (radian), as far as keypoints state them."""
+    columns = keypoint_lc.shape[1]
+    if columns == 2:
+        return None, None
+    if columns == 4:
+        return 2 * keypoint_lc[:, 2], keypoint_lc[:, 3]
+    if columns != 6:
+        raise PictureError(f"its keypoints have {columns} columns, known are 2, 4 and 6")
+    a11_l, a12_l, a21_l, a22_l = keypoint_lc[:, 2:].T
+    area_l = np.abs(a11_l * a22_l - a12_l * a21_l)
+    return 2 * np.sqrt(area_l), np.arctan2(a21_l, a11_l)

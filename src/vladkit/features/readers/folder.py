@@ -1,0 +1,57 @@
+"""A folder with one file for each picture."""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+from vladkit.errors import FileFormatError, PictureError
+from vladkit.features.extractor import Features
+from vladkit.features.readers.reader import Held, Reader, status_of_file
+
+__all__ = ["FolderReader"]
+
+
+class FolderReader(Reader):
+    """One file for each picture, in a folder and its subfolders; the name is without its end."""
+
+    ends: ClassVar[tuple[str, ...]]
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self._files: dict[str, str] = {}
+        if not os.path.isdir(self.path):
+            raise FileFormatError(
+                f"{self.path} is a file, wanted a folder of {' or '.join(self.ends)} files"
+            )
+        for folder, subfolders, files in os.walk(self.path):
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            for file in sorted(files):
+                stem, end = os.path.splitext(os.path.join(folder, file))
+                if end.lower() in self.ends and not file.startswith("."):
+                    name = os.path.relpath(stem, self.path).replace(os.sep, "/")
+                    self._files.setdefault(name, stem + end)
+        if not self._files:
+            raise FileFormatError(f"{self.path} holds no {' or '.join(self.ends)} files")
+
+    def held(self) -> Held:
+        """See `Reader.held`."""
+        reason = ""
+        for name in self.names():
+            try:
+                return self.describe(self.read(name))
+            except PictureError as error:
+                reason = reason or f"{name}: {error}"
+        raise FileFormatError(f"none of the files of {self.path} has features: {reason}")
+
+    def describe(self, features: Features) -> Held:
+        """What the folder holds, if it holds such."""
+        return Held(self.kind, features.descriptor_lf.shape[1], "as-is", places=False)
+
+    def names(self) -> list[str]:
+        """See `Reader.names`."""
+        return sorted(self._files)
+
+    def status(self, name: str) -> tuple[int, int]:
+        """See `Reader.status`: of the file, as pictures have it."""
+        return status_of_file(self._files[name])

@@ -1,0 +1,193 @@
+"""hloc's features.h5: one HDF5 group for each picture.
+
+The group's path is the picture's, so ``a/b.jpg`` nests. In it ``descriptors`` (D, N): transposed;
+``keypoints`` (N, 2), in px of the original picture with the origin at the centre of the top-left
+px, as ours; ``scores`` (N,) and ``image_size`` (width, height), where the extractor gave them;
+``scales`` and ``oris`` (degrees) from some. float16 is common.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vladkit.errors import FileFormatError, MissingDependencyError, PictureError, StorageError
+from vladkit.features.extractor import Features
+from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
+
+__all__ = ["HlocReader"]
+
+
+class HlocReader(Reader):
+    """Local features in hloc's layout; `descriptor_lf` is (N, D), in the dtype of the file."""
+
+    kind: ClassVar[str] = "hloc"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        try:
+            import h5py
+        except ImportError as error:
+            raise MissingDependencyError("hloc: needs h5py: pip install 'vladkit[hloc]'") from error
+        self._dataset, self._group = h5py.Dataset, h5py.Group
+        if os.path.isdir(self.path):
+            raise FileFormatError(f"{self.path} is a folder, wanted hloc's features.h5")
+        try:
+            with open(self.path, "rb") as file:
+                if not file.read(1):
+                    raise FileFormatError(f"{self.path} is empty, wanted hloc's features.h5")
+            self._file = h5py.File(self.path, "r")
+        except OSError as error:
+            if isinstance(error, FileFormatError):
+                raise
+            if "unable to lock" in str(error):
+                raise StorageError(
+                    f"cannot read {self.path}: another program has it open for writing: run again "
+                    "when that has ended"
+                ) from error
+            if error.errno is not None:
+                raise StorageError(f"cannot read {self.path}: {error.strerror}") from error
+            raise FileFormatError(f"{self.path}: {_reason(error)}") from error
+        try:
+            with self._whole_file():
+                self._names = sorted(self._pictures())
+            self._held = self._look()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _pictures(self) -> list[str]:
+        """Groups that hold no groups; what is in them is looked at when they are read.
+
+        Told from paths alone, as far as can be: to open 5,000 groups took 6.7 s, to list their
+        paths .6 s.
+        """
+        paths: list[str] = []
+        self._file.visit(paths.append)
+        full = {path.rpartition("/")[0] for path in paths}
+        outer = {path.rpartition("/")[0] for path in full if path}
+        # what is empty may be a group, of a writer that was killed, or an array
+        alone = [p for p in paths if p not in full and p.rpartition("/")[0] in outer | {""}]
+        empty = [p for p in alone if self._file.get(p, getclass=True) is self._group]
+        return sorted(full - outer - {""}) + empty
+
+    def _look(self) -> Held:
+        with self._whole_file():
+            if not self._names and any(isinstance(v, self._dataset) for v in self._file.values()):
+                raise FileFormatError(f"{self.path}: no group for each picture: not hloc's layout")
+            for name in self._names:
+                group = self._file[name]
+                shape: tuple[int, ...] = getattr(group.get("descriptors"), "shape", ())
+                if len(shape) == 2 and shape[0] and shape[1]:
+                    return Held(
+                        features="hloc",
+                        dimensions=int(shape[0]),
+                        compare="unit",
+                        places="keypoints" in group,
+                        directions="oris" in group,
+                        sizes="scales" in group,
+                        picture_sizes="image_size" in group,
+                    )
+            some = next(iter(self._names), None)
+            found = ", ".join(self._file[some]) if some else "nothing"
+        if "global_descriptor" in found:
+            raise FileFormatError(
+                f"{self.path} holds global descriptors, one for a picture: wanted local features"
+            )
+        raise FileFormatError(
+            f"{self.path} holds no descriptors (a picture has {found}): wanted hloc's local "
+            "features, datasets descriptors (D, N) and keypoints (N, 2) for each picture"
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def held(self) -> Held:
+        """See `Reader.held`."""
+        return self._held
+
+    def names(self) -> list[str]:
+        """See `Reader.names`."""
+        return self._names
+
+    def status(self, name: str) -> tuple[int, int]:
+        """See `Reader.status`."""
+        found: list[Any] = []
+        n_bytes = 0
+        with self._lock:
+            for part in ("descriptors", "keypoints"):
+                try:
+                    data = self._file[name][part]
+                    rows = max(1, HEAD_BYTES // max(1, data[:1].nbytes)) if data.size else 0
+                    head = np.ascontiguousarray(data[:rows]).tobytes() if rows else b""
+                except (KeyError, OSError, ValueError, TypeError) as error:
+                    found.append(type(error).__name__)  # what is wrong, `read` says
+                    continue
+                found += [str(data.shape), str(data.dtype), head]
+                n_bytes += data.size * data.dtype.itemsize
+        return n_bytes, digest(*found)
+
+    def read(self, name: str) -> Features:
+        """See `Reader.read`."""
+        with self._lock:
+            try:
+                group = self._file[name]
+                parts = {
+                    part: np.asarray(group[part][()])
+                    for part in ("descriptors", "keypoints", "scores", "scales", "oris")
+                    if part in group
+                }
+                size = np.asarray(group["image_size"][()]) if "image_size" in group else None
+            except (KeyError, OSError, ValueError, TypeError) as error:
+                raise PictureError(f"cannot be read: {_reason(error)}") from error
+        if "descriptors" not in parts:
+            raise PictureError(f"its group has no descriptors, but {', '.join(parts) or 'nothing'}")
+        descriptor_fl = parts["descriptors"]
+        if descriptor_fl.ndim != 2:
+            raise PictureError(f"its descriptors have shape {descriptor_fl.shape}, wanted (D, N)")
+        if descriptor_fl.shape[0] != self._held.dimensions and (
+            descriptor_fl.shape[1] == self._held.dimensions
+        ):
+            raise PictureError(
+                f"its descriptors have shape {descriptor_fl.shape}, those of others are "
+                f"({self._held.dimensions}, N)"
+            )
+        return features_from(
+            np.ascontiguousarray(descriptor_fl.T),
+            parts.get("keypoints"),
+            size_l=parts.get("scales"),
+            angle_l=parts.get("oris"),
+            score_l=parts.get("scores"),
+            picture_size=_picture_size(size),
+        )
+
+    @contextmanager
+    def _whole_file(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, KeyError) as error:
+            if isinstance(error, FileFormatError):
+                raise
+            raise FileFormatError(f"{self.path}: {_reason(error)}") from error
+
+
+def _picture_size(size: Any) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    if size.shape != (2,) or not np.isfinite(size).all() or size.min() < 1:
+        raise PictureError(f"its image_size is {size.tolist()}, wanted width and height in px")
+    return int(size[0]), int(size[1])
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)
+    if "truncated" in text:
+        return "truncated HDF5 file"
+    if "signature not found" in text:
+        return "not an HDF5 file"
+    return f"damaged HDF5 file: {text}"

@@ -1,0 +1,203 @@
+"""Parquet tables: a picture a row, or a descriptor a row; read a row group at a time.
+
+``name`` is a column of strings. A picture a row: ``descriptors`` is a list of lists (l of f), and
+if there are such, ``keypoints`` a list of [x, y], ``sizes``, ``angles`` (degrees), ``scores``
+lists, and ``width``, ``height`` numbers. A descriptor a row: ``descriptor`` is a list of f, with
+``x``, ``y``, ``size``, ``angle``, ``score`` numbers; the rows of a picture follow each other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from vladkit.axes import AnyArray
+from vladkit.errors import FileFormatError, MissingDependencyError, PictureError
+from vladkit.features.extractor import Features
+from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
+
+__all__ = ["ParquetReader"]
+
+_LISTS: Final = {"sizes": "size_l", "angles": "angle_l", "scores": "score_l"}
+_NUMBERS: Final = {"size": "size_l", "angle": "angle_l", "score": "score_l"}
+
+
+class ParquetReader(Reader):
+    """One Parquet file; one row group of it is in memory at a time."""
+
+    kind: ClassVar[str] = "parquet"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise MissingDependencyError(
+                "parquet: needs pyarrow: pip install 'vladkit[parquet]'"
+            ) from error
+        self._error = pyarrow.ArrowException
+        with self._translated():
+            self._file = pyarrow.parquet.ParquetFile(self.path)
+        columns = set(self._file.schema_arrow.names)
+        self._by_row = "descriptor" in columns and "descriptors" not in columns
+        if "name" not in columns or not columns & {"descriptor", "descriptors"}:
+            raise FileFormatError(
+                f"{self.path} has columns {', '.join(sorted(columns))}: wanted name and "
+                "descriptors (a picture a row) or descriptor (a descriptor a row)"
+            )
+        self._columns = columns
+        self._rows = self._index()
+        self._loaded: tuple[int, Any] = (-1, None)
+
+    def _index(self) -> dict[str, list[tuple[int, int, int]]]:
+        """(row group, first, last) of each name's rows, from the column of names alone."""
+        found: dict[str, list[tuple[int, int, int]]] = {}
+        last = None
+        with self._translated():
+            for group in range(self._file.num_row_groups):
+                names = self._file.read_row_group(group, columns=["name"])["name"].to_pylist()
+                for i, name in enumerate(names):
+                    if not isinstance(name, str) or not name:
+                        raise FileFormatError(f"{self.path}: a name is {name!r}, wanted text")
+                    runs = found.setdefault(name, [])
+                    if not self._by_row and runs:
+                        raise FileFormatError(f"{self.path}: the name {name!r} is there twice")
+                    if runs and name == last and runs[-1][0] == group:
+                        runs[-1] = (group, runs[-1][1], i + 1)
+                    elif runs and name != last:
+                        raise FileFormatError(
+                            f"{self.path}: rows of {name!r} do not follow each other: sort by name"
+                        )
+                    else:
+                        runs.append((group, i, i + 1))
+                    last = name
+        return found
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def held(self) -> Held:
+        """See `Reader.held`."""
+        reason = ""
+        for name in self.names():
+            try:
+                features = self.read(name)
+            except PictureError as error:
+                reason = reason or f"{name}: {error}"
+                continue
+            have = self._columns
+            return Held(
+                features=self.kind,
+                dimensions=features.descriptor_lf.shape[1],
+                compare="as-is",
+                places="keypoints" in have or {"x", "y"} <= have,
+                directions=bool({"angle", "angles"} & have),
+                sizes=bool({"size", "sizes"} & have),
+                picture_sizes={"width", "height"} <= have,
+            )
+        raise FileFormatError(f"{self.path} holds no descriptors: {reason or 'it has no rows'}")
+
+    def names(self) -> list[str]:
+        """See `Reader.names`."""
+        return sorted(self._rows)
+
+    def status(self, name: str) -> tuple[int, int]:
+        """See `Reader.status`."""
+        try:
+            features = self.read(name)
+        except PictureError as error:
+            return -1, digest(str(error))
+        descriptor_lf = features.descriptor_lf
+        head = descriptor_lf[: max(1, HEAD_BYTES // descriptor_lf[0].nbytes)].tobytes()
+        place = features.xy_l2[: HEAD_BYTES // 8].tobytes()
+        return descriptor_lf.nbytes, digest(str(descriptor_lf.shape), head, place)
+
+    def read(self, name: str) -> Features:
+        """See `Reader.read`."""
+        with self._lock, self._translated():
+            tables = [self._slice(*run) for run in self._rows[name]]
+        if self._by_row:
+            return self._from_rows(tables)
+        (table,) = tables
+        row = {each: table[each][0] for each in table.column_names}
+        if not row["descriptors"].is_valid:
+            raise PictureError("no features found: its row has none")
+        columns = {ours: _vector(row[theirs]) for theirs, ours in _LISTS.items() if theirs in row}
+        size = None
+        if {"width", "height"} <= self._columns:
+            size = row["width"].as_py(), row["height"].as_py()
+            if not all(isinstance(v, (int, float)) and v >= 1 for v in size):
+                raise PictureError(f"width and height are {size}, wanted px")
+        return features_from(
+            _matrix(row["descriptors"].values),
+            _matrix(row["keypoints"].values) if "keypoints" in row else None,
+            picture_size=(int(size[0]), int(size[1])) if size else None,
+            **columns,
+        )
+
+    def _from_rows(self, tables: list[Any]) -> Features:
+        def column(name: str) -> AnyArray:
+            return np.concatenate([t[name].to_numpy() for t in tables])
+
+        parts = [_matrix(chunk) for t in tables for chunk in t["descriptor"].chunks]
+        if len({part.shape[1] for part in parts}) > 1:
+            raise PictureError("its descriptors differ in dimension")
+        columns = {
+            ours: column(theirs) for theirs, ours in _NUMBERS.items() if theirs in self._columns
+        }
+        place = None
+        if {"x", "y"} <= self._columns:
+            place = np.stack([column("x"), column("y")], axis=1)
+        size = None
+        if {"width", "height"} <= self._columns:
+            size = int(column("width")[0]), int(column("height")[0])
+        return features_from(np.concatenate(parts), place, picture_size=size, **columns)
+
+    def _slice(self, group: int, first: int, last: int) -> Any:
+        if self._loaded[0] != group:
+            self._loaded = (-1, None)  # the one before goes first
+            wanted = {"name", "descriptor", "descriptors", "keypoints", "x", "y", "width", "height"}
+            columns = sorted(self._columns & (wanted | {*_LISTS, *_NUMBERS}))
+            self._loaded = group, self._file.read_row_group(group, columns=columns)
+        return self._loaded[1].slice(first, last - first)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (self._error, OSError) as error:
+            if isinstance(error, (FileFormatError, PictureError)):
+                raise
+            raise FileFormatError(f"{self.path} is not Parquet, or damaged: {error}") from error
+
+
+def _matrix(lists: Any) -> AnyArray:
+    """A list array of l lists of one length as (l, f)."""
+    import pyarrow.types as kinds
+
+    if lists is None or not (
+        kinds.is_list(lists.type)
+        or kinds.is_large_list(lists.type)
+        or kinds.is_fixed_size_list(lists.type)
+    ):
+        raise PictureError(f"wanted lists of numbers, got {getattr(lists, 'type', None)}")
+    if not len(lists):
+        return np.empty((0, 1), np.float32)
+    flat = lists.flatten()
+    length = len(flat) // len(lists)
+    sizes = lists.value_lengths().to_numpy(zero_copy_only=False)
+    if lists.null_count or flat.null_count or (sizes != length).any():
+        raise PictureError("its descriptors or keypoints differ in dimension, or some are null")
+    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(lists), length)
+
+
+def _vector(scalar: Any) -> AnyArray | None:
+    if not scalar.is_valid:
+        return None
+    return np.asarray(scalar.values.to_numpy(zero_copy_only=False))

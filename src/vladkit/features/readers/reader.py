@@ -1,0 +1,176 @@
+"""`Reader`: features that another program found, picture by picture; the base of this folder.
+
+Axes: ``l`` features of one picture, ``f`` descriptor dimension, ``2`` is x, y.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+
+from vladkit.axes import AnyArray
+from vladkit.errors import PictureError, StorageError
+from vladkit.features.extractor import Features
+
+__all__ = ["HEAD_BYTES", "Held", "Reader", "digest", "features_from", "status_of_file"]
+
+HEAD_BYTES: Final = 4096
+"""Bytes of descriptors and of keypoints that `digest` looks at: 32 SIFT descriptors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a source holds.
+
+    Parameters
+    ----------
+    features : str
+        What `vladkit.features.make_extractor` knows it by: "colmap:sift", "hloc", ...
+    dimensions : int
+        f, of its descriptors.
+    compare : {"as-is", "unit", "rootsift"}
+        How they are best compared, see `vladkit.features.Imported`.
+    places, directions, sizes : bool
+        Whether it says where features are, which way they point and how large they are.
+    picture_sizes : bool
+        Whether it says how large the pictures are, in px.
+    """
+
+    features: str
+    dimensions: int
+    compare: str
+    places: bool = True
+    directions: bool = False
+    sizes: bool = False
+    picture_sizes: bool = False
+
+
+class Reader(ABC):
+    """One file, or folder, of features; several threads may `read`. Close it, or use `with`.
+
+    Nothing is held but names: each `read` goes to the file. ``path`` is the file or folder,
+    absolute.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.realpath(path)
+        self._lock = threading.Lock()
+        if not os.path.exists(self.path):
+            raise StorageError(f"cannot read {self.kind}:{os.fspath(path)}: there is no such file")
+
+    @abstractmethod
+    def held(self) -> Held:
+        """What it holds, told from its first picture that has features.
+
+        Raises
+        ------
+        FileFormatError
+            If there is none.
+        """
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """All pictures, sorted; names with forward slashes."""
+
+    @abstractmethod
+    def status(self, name: str) -> tuple[int, int]:
+        """Two numbers that change when the picture's features do: their bytes, and a digest."""
+
+    @abstractmethod
+    def read(self, name: str) -> Features:
+        """The features of one picture, all of them, in the order they have.
+
+        Raises
+        ------
+        PictureError
+            If it has none, or they are not what they should be.
+        """
+
+    def close(self) -> None:  # noqa: B027  (most have nothing to close)
+        """Let go of the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def features_from(
+    descriptor_lf: AnyArray,
+    xy_l2: AnyArray | None = None,
+    *,
+    size_l: AnyArray | None = None,
+    angle_l: AnyArray | None = None,
+    score_l: AnyArray | None = None,
+    picture_size: tuple[int, int] | None = None,
+) -> Features:
+    """Features, checked, of what there is; what is not there is 0, a size 1.
+
+    Without a size the picture is thought to end just beyond its last feature.
+
+    Raises
+    ------
+    PictureError
+        If there are no descriptors, numbers do not agree, or one is NaN or infinite.
+    """
+    if descriptor_lf.ndim != 2 or descriptor_lf.dtype.kind not in "fiu":
+        raise PictureError(
+            f"its descriptors have shape {descriptor_lf.shape} and dtype {descriptor_lf.dtype}, "
+            "wanted (features, dimensions) numbers"
+        )
+    l = len(descriptor_lf)
+    if not l or not descriptor_lf.shape[1]:
+        raise PictureError("no features found: it is listed without any")
+    arrays = {"keypoints": xy_l2, "sizes": size_l, "angles": angle_l, "scores": score_l}
+    for what, array in arrays.items():
+        wanted = (l, 2) if what == "keypoints" else (l,)
+        if array is not None and array.shape != wanted:
+            raise PictureError(f"{l} descriptors, and {what} of shape {array.shape}, not {wanted}")
+    for what, array in {"descriptors": descriptor_lf, **arrays}.items():
+        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad_l = ~np.isfinite(array.reshape(l, -1)).all(axis=1)
+            raise PictureError(f"{what} of {bad_l.sum()} of {l} features hold NaN or infinity")
+    place_l2 = np.zeros((l, 2), np.float32) if xy_l2 is None else _float32(xy_l2)
+    width, height = picture_size or (int(v) + 1 for v in place_l2.max(axis=0).clip(0, 2**31))
+    return Features(
+        descriptor_lf,
+        place_l2,
+        np.ones(l, np.float32) if size_l is None else _float32(size_l),
+        np.zeros(l, np.float32) if angle_l is None else _float32(angle_l % 360),
+        np.zeros(l, np.float32) if score_l is None else _float32(score_l),
+        width=width,
+        height=height,
+    )
+
+
+def _float32(array: AnyArray) -> Any:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def digest(*parts: bytes | str | int) -> int:
+    """63 bits that tell two contents apart."""
+    found = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")
+        found.update(len(data).to_bytes(8, "little"))
+        found.update(data)
+    return int.from_bytes(found.digest(), "little") >> 1
+
+
+def status_of_file(file: str | Path) -> tuple[int, int]:
+    """Size and time of change, (-1, -1) for what is not there."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,165 @@
+"""fvecs, bvecs and siftgeo files (texmex, INRIA), little-endian.
+
+A vector is int32 d, then d float32 (fvecs) or uint8 (bvecs). They say nothing of pictures: those
+come from how many rows each has, in a file beside (`vladkit.features.readers.stacked`); or there is
+one file for each picture, in a folder. siftgeo is a folder of files, 168 bytes a feature: 9 float32
+(x, y, scale, angle, 4 of the affine shape, cornerness), int32 128, 128 uint8.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from vladkit.axes import AnyArray
+from vladkit.errors import FileFormatError, PictureError, StorageError
+from vladkit.features.extractor import Features
+from vladkit.features.readers.folder import FolderReader
+from vladkit.features.readers.reader import Held, Reader, features_from
+from vladkit.features.readers.stacked import StackedReader, rows_beside
+
+__all__ = ["SiftgeoReader", "map_vecs", "open_vecs"]
+
+_SIFTGEO: Final = np.dtype(
+    [("xysa", "<f4", 4), ("affine", "<f4", 4), ("score", "<f4"), ("d", "<i4"), ("v", "u1", 128)]
+)
+
+
+def map_vecs(path: str | os.PathLike[str], dtype: str | None = None) -> AnyArray:
+    """The vectors of a fvecs or bvecs file, mapped into memory and read when they are used.
+
+    Parameters
+    ----------
+    path : path
+    dtype : {"f4", "u1"} or None
+        Of the values; None goes by the name's end, .fvecs or .bvecs.
+
+    Returns
+    -------
+    vector_Nf : (N, f), float32 or uint8, read-only
+
+    Raises
+    ------
+    FileFormatError
+        If the file is empty, or not rows of one size.
+    StorageError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     row = np.array([(2, (1.0, 0.5)), (2, (3.0, 4.0))], [("d", "<i4"), ("v", "<f4", 2)])
+    ...     row.tofile(f"{folder}/a.fvecs")
+    ...     map_vecs(f"{folder}/a.fvecs").tolist()
+    [[1.0, 0.5], [3.0, 4.0]]
+    """
+    where = os.fspath(path)
+    value = np.dtype(dtype or ("u1" if where.endswith(".bvecs") else "<f4"))
+    try:
+        n_bytes = os.path.getsize(where)
+        with open(where, "rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise StorageError(f"cannot read {where}: {error.strerror}") from error
+    f = int.from_bytes(head, "little")
+    row_bytes = 4 + f * value.itemsize
+    if len(head) < 4 or not 0 < f <= 2**20 or n_bytes % row_bytes:
+        raise FileFormatError(
+            f"{where} is not {'bvecs' if value.itemsize == 1 else 'fvecs'}, or truncated: its "
+            f"{n_bytes} bytes are not rows of one size (the first says {f} dimensions)"
+        )
+    raw_Nb: AnyArray = np.memmap(where, np.uint8, "r").reshape(-1, row_bytes)
+    said_N = raw_Nb[:: max(1, len(raw_Nb) // 1024), :4].copy().view("<i4")[:, 0]
+    if (said_N != f).any() or raw_Nb[-1, :4].copy().view("<i4")[0] != f:
+        raise FileFormatError(f"{where}: rows differ in dimension, the first has {f}")
+    return raw_Nb[:, 4:].view(value)
+
+
+class SiftgeoReader(FolderReader):
+    """SIFT of INRIA's programs, compared as RootSIFT; x, y and the scale are px of its pictures."""
+
+    kind: ClassVar[str] = "siftgeo"
+    ends: ClassVar[tuple[str, ...]] = (".siftgeo",)
+
+    def describe(self, features: Features) -> Held:
+        """See `FolderReader.describe`."""
+        return Held(self.kind, 128, "rootsift", directions=True, sizes=True)
+
+    def read(self, name: str) -> Features:
+        """See `Reader.read`; the angle is in radian in the file."""
+        try:
+            raw = Path(self._files[name]).read_bytes()
+        except OSError as error:
+            raise PictureError(f"cannot read: {error.strerror}", transient=True) from error
+        if len(raw) % _SIFTGEO.itemsize:
+            raise PictureError(f"truncated siftgeo: {len(raw)} bytes are not rows of 168")
+        row_l = np.frombuffer(raw, _SIFTGEO)
+        if (row_l["d"] != 128).any():
+            raise PictureError("not siftgeo: a row does not say 128 dimensions")
+        x_l, y_l, scale_l, angle_l = row_l["xysa"].T
+        return features_from(
+            row_l["v"].copy(),
+            np.stack([x_l, y_l], axis=1),
+            size_l=2 * scale_l,
+            angle_l=np.rad2deg(angle_l),
+            score_l=row_l["score"],
+        )
+
+
+class FvecsFolder(FolderReader):
+    """A fvecs file for each picture."""
+
+    kind: ClassVar[str] = "fvecs"
+    ends: ClassVar[tuple[str, ...]] = (".fvecs",)
+
+    def read(self, name: str) -> Features:
+        """See `Reader.read`."""
+        if not os.path.getsize(self._files[name]):
+            raise PictureError("no features found: an empty file")
+        try:
+            return features_from(np.array(map_vecs(self._files[name])))
+        except (FileFormatError, StorageError) as error:
+            raise PictureError(str(error).replace(self._files[name], "the file")) from error
+
+
+class BvecsFolder(FvecsFolder):
+    """A bvecs file for each picture."""
+
+    kind: ClassVar[str] = "bvecs"
+    ends: ClassVar[tuple[str, ...]] = (".bvecs",)
+
+
+class VectorReader(StackedReader):
+    """One fvecs or bvecs file with all pictures' vectors, and how many each has beside it."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        local_Nf = map_vecs(self.path, "u1" if self.kind == "bvecs" else "<f4")
+        self._stack(local_Nf, *rows_beside(self.path, len(local_Nf)))
+
+
+class FvecsReader(VectorReader):
+    """See `VectorReader`; compared as they are."""
+
+    kind: ClassVar[str] = "fvecs"
+
+
+class BvecsReader(VectorReader):
+    """See `VectorReader`; compared as they are."""
+
+    kind: ClassVar[str] = "bvecs"
+
+
+def open_vecs(kind: str, path: str | os.PathLike[str]) -> Reader:
+    """A folder of files, or one file."""
+    is_folder = os.path.isdir(path)
+    classes: dict[str, tuple[Any, Any]] = {
+        "fvecs": (FvecsReader, FvecsFolder),
+        "bvecs": (BvecsReader, BvecsFolder),
+    }
+    reader: Reader = classes[kind][is_folder](path)
+    return reader

@@ -1,0 +1,534 @@
+"""Collections of features that other programs found: made, searched, kept up, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import sources
+from photos import NAMES, altered_files, photo, write_photos
+from pictures import textured
+from vladkit import Collection
+from vladkit.errors import (
+    NothingToIndexError,
+    ParameterError,
+    PictureError,
+    RecipeMismatchError,
+)
+from vladkit.evaluate import read_ground_truth
+from vladkit.features import Picture, Region, Sift, make_extractor
+from vladkit.features.imported import Imported
+from vladkit.importing import recipe_for
+
+h5py = pytest.importorskip("h5py", reason="the test extra has it")
+pytest.importorskip("pyarrow", reason="the test extra has it")
+
+KTH = Path(__file__).parents[2] / "shared" / "data" / "kth_buildings"
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return sources.sift_of_photos(8)
+
+
+def write(kind, folder, pictures):
+    """A source of that kind with those pictures."""
+    folder.mkdir(exist_ok=True)
+    if kind == "colmap":
+        sources.write_colmap(folder / "d.db", pictures)
+        return f"colmap:{folder / 'd.db'}"
+    if kind == "hloc":
+        sources.write_hloc(folder / "f.h5", pictures)
+        return f"hloc:{folder / 'f.h5'}"
+    if kind == "parquet":
+        sources.write_parquet(folder / "p.parquet", pictures)
+        return f"parquet:{folder / 'p.parquet'}"
+    for name, features in pictures.items():
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        if kind == "siftgeo":
+            sources.write_siftgeo(file.with_suffix(".siftgeo"), features)
+        elif kind == "npz":
+            np.savez(file.with_suffix(".npz"), descriptors=features.descriptor_lf)
+        else:
+            values = features.descriptor_lf.astype("<f4" if kind == "fvecs" else "u1")
+            sources.write_vecs(file.with_suffix(f".{kind}"), values)
+    return f"{kind}:{folder}"
+
+
+def make(path, source, **recipe):
+    fields, _ = recipe_for(source, n_clusters=16, **recipe)
+    with Collection.create(path, **fields) as collection:
+        return collection.add([source])
+
+
+@pytest.mark.parametrize("kind", ["colmap", "hloc", "parquet", "siftgeo", "npz", "fvecs", "bvecs"])
+class TestEveryKind:
+    def test_makes_a_collection_that_is_searched_by_name(self, kind, pictures, tmp_path):
+        source = write(kind, tmp_path / "s", pictures)
+        report = make(tmp_path / "c", source)
+        assert report.indexed == len(pictures)
+        assert make(tmp_path / "c", source).unchanged == len(pictures)
+        with Collection.open(tmp_path / "c", read_only=True) as collection:
+            assert collection.recipe.features.startswith(kind)
+            for row in list(collection.pictures())[:3]:
+                hits = collection.search(row.path, top=3)
+                assert hits[0].path == row.path
+                assert hits[0].similarity == pytest.approx(1, abs=2e-3)
+            assert collection.check() == []
+            if kind in ("npz", "fvecs", "bvecs"):
+                assert collection.recipe.keep_features == 0
+                with pytest.raises(ParameterError, match="keeps no features"):
+                    collection.search(row.path, rerank=3)
+            else:
+                assert collection.search(row.path, rerank=3)[0].inliers > 100
+
+    def test_adds_what_is_new_redoes_what_has_changed_and_prunes(self, kind, pictures, tmp_path):
+        some = dict(list(pictures.items())[:6])
+        source = write(kind, tmp_path / "s", some)
+        make(tmp_path / "c", source)
+        with Collection.open(tmp_path / "c") as collection:
+            names = sorted(row.path for row in collection.pictures())
+            before = {n: collection.search(n, top=0) for n in names}
+        first, second = list(some)[:2]
+        changed = {name: f for name, f in pictures.items() if name != first}
+        changed[second] = pictures[second].strongest(200)
+        empty(tmp_path / "s")
+        assert write(kind, tmp_path / "s", changed) == source
+        with Collection.open(tmp_path / "c") as collection:
+            report = collection.add([source], prune=True)
+            assert report.pruned == 1
+            if kind in ("colmap", "hloc", "parquet"):  # else each file was written again
+                assert (report.indexed, report.unchanged) == (3, 4)
+            rows = {row.path: row for row in collection.pictures()}
+            assert len(rows) == 7
+            assert stem(first, kind) not in rows
+            assert rows[stem(second, kind)].n_local == 200
+            assert collection.search(names[-1])[0].similarity == before[names[-1]][0].similarity
+
+    def test_other_features_are_refused(self, kind, pictures, tmp_path):
+        source = write(kind, tmp_path / "s", pictures)
+        make(tmp_path / "c", source)
+        np.savez(tmp_path / "other.npz", descriptors=np.ones((9, 64)), lengths=[4, 5])
+        other = f"npz:{tmp_path / 'other.npz'}"
+        write_photos(tmp_path / "photos")
+        with Collection.open(tmp_path / "c") as collection:
+            with pytest.raises(RecipeMismatchError, match="64"):
+                collection.add([other])
+            with pytest.raises(RecipeMismatchError, match="does not"):
+                collection.add([tmp_path / "photos"])
+            assert len(collection) == len(pictures)
+        with pytest.raises(RecipeMismatchError):
+            make(tmp_path / "c", other)
+
+
+def stem(name, kind):
+    return name if kind in ("colmap", "hloc", "parquet") else name.removesuffix(".jpg")
+
+
+def empty(folder):
+    for file in sorted(folder.rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+
+
+class TestRecipe:
+    def test_what_is_not_stated_is_left_out_with_a_note(self, pictures, tmp_path):
+        source = write("hloc", tmp_path / "s", pictures)
+        recipe, notes = recipe_for(source)
+        assert recipe["orientation"] == 0
+        assert "position" not in recipe  # image_size is there
+        assert notes == [f"{source} states no directions of features: orientation is 0"]
+        with pytest.raises(ParameterError, match=r"orientation=0.5: .* no directions"):
+            recipe_for(source, orientation=0.5)
+        source = write("npz", tmp_path / "n", pictures)
+        recipe, notes = recipe_for(source)
+        assert (recipe["orientation"], recipe["position"], recipe["keep_features"]) == (0, 0, 0)
+        assert len(notes) == 3
+        assert recipe_for([tmp_path], n_clusters=3) == ({"n_clusters": 3}, [])
+
+    def test_all_that_colmap_states_is_used(self, pictures, tmp_path):
+        recipe, notes = recipe_for(write("colmap", tmp_path / "s", pictures))
+        assert set(recipe) == {"features", "dimensions", "compare"}
+        assert notes == []
+
+    def test_mixtures(self, pictures, tmp_path):
+        colmap = write("colmap", tmp_path / "a", pictures)
+        hloc = write("hloc", tmp_path / "b", pictures)
+        with pytest.raises(ParameterError, match="index them into a file each"):
+            recipe_for([colmap, hloc])
+        with pytest.raises(ParameterError, match=r"holds features and .* pictures"):
+            recipe_for([colmap, str(tmp_path)])
+
+    def test_two_of_one_kind(self, pictures, tmp_path):
+        halves = [dict(list(pictures.items())[i::2]) for i in range(2)]
+        two = [write("hloc", tmp_path / str(i), half) for i, half in enumerate(halves)]
+        fields, _ = recipe_for(two, n_clusters=16)
+        with Collection.create(tmp_path / "c", **fields) as collection:
+            assert collection.add(two).indexed == len(pictures)
+            assert len(collection.info()["sources"]) == 2
+
+    def test_without_a_recipe_the_way_is_shown(self, pictures, tmp_path):
+        source = write("hloc", tmp_path / "s", pictures)
+        with (
+            Collection.create(tmp_path / "c") as collection,
+            pytest.raises(RecipeMismatchError, match="recipe_for"),
+        ):
+            collection.add([source])
+
+    def test_images_are_of_features(self, pictures, tmp_path):
+        source = write("hloc", tmp_path / "s", pictures)
+        write_photos(tmp_path / "photos")
+        with (
+            Collection.create(tmp_path / "c") as collection,
+            pytest.raises(ParameterError, match="images"),
+        ):
+            collection.add([tmp_path / "photos"], images=tmp_path)
+        fields, _ = recipe_for(source)
+        with (
+            Collection.create(tmp_path / "d", **fields) as collection,
+            pytest.raises(NothingToIndexError, match="not a folder"),
+        ):
+            collection.add([source], images=tmp_path / "none")
+
+
+class TestExtractor:
+    def test_ways_to_compare(self):
+        local_lf = np.array([[3, 0, 4], [0, 0, 0]], np.uint8)
+        made = {
+            way: Imported("npz", dimensions=3, compare=way).metric(local_lf)
+            for way in ("as-is", "unit", "rootsift")
+        }
+        np.testing.assert_allclose(made["as-is"], local_lf)
+        np.testing.assert_allclose(made["unit"], [[0.6, 0, 0.8], [0, 0, 0]], rtol=1e-6)
+        np.testing.assert_allclose(
+            made["rootsift"], [[(3 / 7) ** 0.5, 0, (4 / 7) ** 0.5], [0, 0, 0]], rtol=1e-6
+        )
+        assert {each.dtype for each in made.values()} == {np.dtype(np.float32)}
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {},
+            {"dimensions": 0},
+            {"dimensions": 8.0},
+            {"dimensions": 8, "compare": "cosine"},
+            {"dimensions": 8, "max_features": 0},
+            {"dimensions": 8, "sigma": 2},
+        ],
+    )
+    def test_bad_parameters(self, parameters):
+        with pytest.raises(ParameterError):
+            make_extractor("hloc", **parameters)
+
+    def test_sift_is_made_as_colmap_stores_it(self):
+        gray_yx = cv2.cvtColor(photo("coffee"), cv2.COLOR_BGR2GRAY)
+        picture = Picture(gray_yx, *gray_yx.shape[::-1])
+        made = make_extractor("colmap:sift", dimensions=128, compare="unit").extract(picture)
+        found = Sift().extract(picture)
+        np.testing.assert_array_equal(made.descriptor_lf, sources.rooted(found))
+        length_l = np.linalg.norm(made.descriptor_lf.astype(float), axis=1)
+        assert np.abs(length_l - 512).max() < 4
+        np.testing.assert_array_equal(made.xy_l2, found.xy_l2)
+
+    def test_is_made_again_from_its_parameters(self):
+        for name in ("hloc", "colmap:sift", "colmap:aliked-n32"):
+            extractor = make_extractor(name, dimensions=128, compare="unit", max_features=7)
+            assert make_extractor(name, **extractor.parameters()) == extractor
+
+
+@pytest.fixture(scope="module")
+def colmap_home(tmp_path_factory):
+    """A folder with a collection from COLMAP's own database of real photographs."""
+    pycolmap = pytest.importorskip("pycolmap", reason="the test extra has it")
+    home = tmp_path_factory.mktemp("colmap")
+    files = write_photos(home / "images")
+    for name in ("retina", "hubble_deep_field", "ihc"):  # large
+        files[name].unlink()
+    pycolmap.logging.minloglevel = 2
+    options = pycolmap.FeatureExtractionOptions()
+    options.num_threads = 2
+    pycolmap.extract_features(
+        home / "database.db",
+        home / "images",
+        extraction_options=options,
+        device=pycolmap.Device.cpu,
+    )
+    source = f"colmap:{home / 'database.db'}"
+    fields, notes = recipe_for(source, n_clusters=64)
+    assert notes == []
+    with Collection.create(home / "c", **fields) as collection:
+        report = collection.add([source], images=home / "images")
+    assert report.indexed == len(NAMES) - 3
+    assert not list(home.glob("database.db-*"))
+    return home
+
+
+class TestQueries:
+    def test_a_photo_is_searched_for_by_our_own_sift(self, colmap_home, tmp_path):
+        with Collection.open(colmap_home / "c", read_only=True) as collection:
+            for name, file in altered_files(tmp_path, ["astronaut", "chelsea", "coffee"]):
+                hits = collection.search(file, top=3, rerank=3)
+                assert hits[0].path == f"{name}.jpg"
+                assert hits[0].inliers >= 30
+                assert hits[0].file == str(colmap_home / "images" / f"{name}.jpg")
+
+    def test_an_indexed_picture_by_name_and_by_file(self, colmap_home, monkeypatch):
+        monkeypatch.chdir(colmap_home)
+        with Collection.open(colmap_home / "c", read_only=True) as collection:
+            by_name = collection.search("coffee.jpg", rerank=3)
+            assert by_name[0].path == "coffee.jpg"
+            assert by_name[0].similarity == pytest.approx(1, abs=1e-3)
+            shown = [(h.path, h.score) for h in by_name]
+            for other in (colmap_home / "images/coffee.jpg", "images/coffee.jpg"):
+                assert [(h.path, h.score) for h in collection.search(other, rerank=3)] == shown
+
+    def test_mirrored_copies_are_found(self, pictures, tmp_path):
+        gray_yx = cv2.cvtColor(photo("coffee"), cv2.COLOR_BGR2GRAY)
+        h, w = gray_yx.shape
+        copy = Sift(max_features=300).extract(Picture(gray_yx[:, ::-1].copy(), w, h))
+        source = write("colmap", tmp_path / "s", pictures | {"copy.jpg": copy})
+        make(tmp_path / "c", source)
+        with Collection.open(tmp_path / "c", read_only=True) as collection:
+            assert collection.duplicates() == []
+            (group,) = collection.duplicates(flips=True)  # no picture is there to be opened
+            assert {group.path, group.others[0].path} == {"c/coffee.jpg", "copy.jpg"}
+            assert group.others[0].kinds == ("flipped",)
+
+    def test_what_others_make_cannot_be_made_here(self, pictures, tmp_path):
+        source = write("hloc", tmp_path / "s", pictures)
+        make(tmp_path / "c", source)
+        files = write_photos(tmp_path / "photos")
+        with Collection.open(tmp_path / "c") as collection:
+            with pytest.raises(PictureError, match="search by a picture of the collection"):
+                collection.search(files["coffee"])
+            with pytest.raises(PictureError, match="no such file"):
+                collection.search("nothing.jpg")
+
+    def test_command(self, pictures, tmp_path):
+        def run(*arguments, rc=0):
+            command = [sys.executable, "-m", "vladkit", *map(str, arguments)]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+            assert done.returncode == rc, done.stderr
+            return done
+
+        source = write("hloc", tmp_path / "s", pictures)
+        done = run("index", source, "-o", "c", "--n-clusters", 16, "--json")
+        assert "note: " in done.stderr
+        assert json.loads(done.stdout)["indexed"] == len(pictures)
+        name = next(iter(pictures))
+        done = run("search", "c", name, "nothing.jpg", "--json", "--rerank", 2, rc=1)
+        (line,) = done.stdout.splitlines()
+        assert json.loads(line)["results"][0]["path"] == name
+        assert "dimensions 128" in run("info", "c").stdout
+        assert run("add", "c", source).returncode == 0
+        assert "no bad.h5" in run("add", "c", "hloc:bad.h5", rc=1).stderr
+        (tmp_path / "bad.h5").write_text("text" * 100)
+        assert "not an HDF5 file" in run("index", "hloc:bad.h5", "-o", "d", rc=1).stderr
+        assert not (tmp_path / "d").exists()
+        assert run("index", source, "-o", "e", "--compare", "cosine", rc=2).returncode == 2
+        assert not (tmp_path / "e").exists()
+        run("remove", "c", name)
+        assert json.loads(run("info", "c", "--json").stdout)["pictures"] == len(pictures) - 1
+
+
+@pytest.fixture(scope="module")
+def photo_home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("named")
+    write_photos(home / "photos")
+    with Collection.create(home / "c", n_clusters=32) as collection:
+        collection.add([home / "photos"])
+    return home
+
+
+class TestByName:
+    """Of every collection, also of pictures."""
+
+    def test_as_the_file_itself(self, photo_home):
+        with Collection.open(photo_home / "c") as collection:
+            named = collection.search("coffee.jpg", top=5, rerank=5)
+            filed = collection.search(photo_home / "photos/coffee.jpg", top=5, rerank=5)
+            assert named[0].path == filed[0].path == "coffee.jpg"
+            assert named[0].similarity == pytest.approx(1, abs=1e-3)
+            row = collection.find("coffee.jpg")
+            assert collection.find(photo_home / "photos/coffee.jpg") == row
+            by_id = collection.search_picture(row.picture_id, 5, rerank=5)
+            assert [(h.path, h.score) for h in by_id] == [(h.path, h.score) for h in named]
+
+    def test_though_the_file_has_gone(self, photo_home, tmp_path):
+        (photo_home / "photos").rename(tmp_path / "elsewhere")
+        try:
+            with Collection.open(photo_home / "c") as collection:
+                assert collection.search(photo_home / "photos/moon.jpg")[0].path == "moon.jpg"
+                assert collection.search("moon.jpg", expand=2)[0].path == "moon.jpg"
+        finally:
+            (tmp_path / "elsewhere").rename(photo_home / "photos")
+
+    def test_a_part_of_it(self, photo_home):
+        with Collection.open(photo_home / "c") as collection:
+            row = collection.find("astronaut.jpg")
+            part = Region(row.width // 4, 0, row.width // 2, row.height // 2)
+            hits = collection.search("astronaut.jpg", region=part, rerank=3)
+            assert hits[0].path == "astronaut.jpg"
+            points_m2 = hits[0].verification.query_xy_m2
+            assert points_m2[:, 0].min() >= part.left - 0.5
+            assert points_m2[:, 1].max() < part.top + part.height
+            np.testing.assert_array_equal(points_m2, hits[0].verification.match_xy_m2)
+            with pytest.raises(ParameterError, match="outside of the picture"):
+                collection.search("astronaut.jpg", region=Region(10**5, 0, 5, 5))
+
+    def test_a_file_goes_before_a_name(self, photo_home, tmp_path, monkeypatch):
+        (tmp_path / "coffee.jpg").write_bytes((photo_home / "photos/moon.jpg").read_bytes())
+        monkeypatch.chdir(tmp_path)
+        with Collection.open(photo_home / "c") as collection:
+            assert collection.search("coffee.jpg")[0].path == "moon.jpg"
+
+    def test_a_name_that_two_have(self, tmp_path):
+        for seed, name in enumerate("ab"):
+            (tmp_path / name).mkdir()
+            cv2.imwrite(str(tmp_path / name / "x.png"), textured(120, 90, seed=seed))
+        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+            collection.add([tmp_path / "a", tmp_path / "b"])
+            with pytest.raises(ParameterError, match=r"2 pictures .* are called x.png"):
+                collection.search("x.png")
+            assert collection.find(tmp_path / "b/x.png").path == "x.png"
+            assert collection.find("c/x.png") is None
+
+
+class TestTrouble:
+    def test_bad_pictures_are_skipped_by_name(self, pictures, tmp_path):
+        source = write("hloc", tmp_path / "s", pictures)
+        names = list(pictures)
+        with h5py.File(tmp_path / "s/f.h5", "a") as file:
+            file[names[0]]["descriptors"][5, 7] = np.nan
+            del file[names[1]]["descriptors"]
+            data = file[names[2]]["descriptors"][:64]
+            del file[names[2]]["descriptors"]
+            file[names[2]]["descriptors"] = data
+        report = make(tmp_path / "c", source)
+        assert report.indexed == len(pictures) - 3
+        reasons = dict(report.skipped)
+        assert "1 of 300 features hold NaN" in reasons[names[0]]
+        assert "no descriptors" in reasons[names[1]]
+        assert "64 dimensions, those of the collection 128" in reasons[names[2]]
+        with h5py.File(tmp_path / "s/f.h5", "a") as file:  # mended
+            file[names[0]]["descriptors"][5, 7] = 0
+        report = make(tmp_path / "c", source)
+        assert (report.indexed, len(report.skipped)) == (1, 2)
+
+    def test_a_database_that_goes_away_meanwhile(self, pictures, tmp_path):
+        source = write("colmap", tmp_path / "s", pictures)
+        make(tmp_path / "c", source)
+        (tmp_path / "s/d.db").unlink()
+        with Collection.open(tmp_path / "c") as collection:
+            with pytest.raises(NothingToIndexError, match="there is no"):
+                collection.add([source], prune=True)
+            assert len(collection) == len(pictures)
+
+    def test_moves_with_its_folder(self, pictures, tmp_path):
+        (tmp_path / "home").mkdir()
+        source = write("colmap", tmp_path / "home/s", pictures)
+        (tmp_path / "home/images").mkdir()
+        fields, _ = recipe_for(source, n_clusters=16)
+        with Collection.create(tmp_path / "home/c", **fields) as collection:
+            collection.add([source], images=tmp_path / "home/images")
+        (tmp_path / "home").rename(tmp_path / "moved")
+        moved = source.replace("/home/", "/moved/")
+        with Collection.open(tmp_path / "moved/c") as collection:
+            name = next(iter(pictures))
+            assert collection.info()["sources"][0]["images"] == str(tmp_path / "moved/images")
+            file = collection.file_of(collection.find(name))
+            assert file == str(tmp_path / "moved/images" / name)
+            assert collection.add([moved]).unchanged == len(pictures)
+
+    def test_a_kill_and_again_ends_in_the_same(self, pictures, tmp_path):
+        many = {f"{i}/{name}": f for i in range(20) for name, f in pictures.items()}
+        source = write("colmap", tmp_path / "s", many)
+        code = (
+            "import sys, time\nfrom vladkit import Collection\n"
+            "from vladkit.features.readers.colmap import ColmapReader\n"
+            "from vladkit.importing import recipe_for\n"
+            "read = ColmapReader.read\n"
+            "def slow(self, name):\n    time.sleep(0.02)\n    return read(self, name)\n"
+            "ColmapReader.read = slow\n"
+            "fields, _ = recipe_for(sys.argv[2], n_clusters=16)\n"
+            "with Collection.create(sys.argv[1], **fields) as c: c.add([sys.argv[2]], n_jobs=1)\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "c", source])
+        self.wait(process, tmp_path / "c", 33)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        report = make(tmp_path / "c", source)
+        assert 0 < report.indexed < len(many)
+        make(tmp_path / "undisturbed", source)
+        assert self.everything(tmp_path / "c") == self.everything(tmp_path / "undisturbed")
+
+    def wait(self, process, path, at_least):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            assert process.poll() is None, "ended before it could be killed"
+            try:
+                with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+                    (n,) = connection.execute("SELECT count(block_id) FROM picture").fetchone()
+                    if n >= at_least:
+                        return
+            except sqlite3.Error:
+                pass
+            time.sleep(0.005)
+        raise AssertionError("nothing was committed in a minute")
+
+    def everything(self, path):
+        with Collection.open(path) as collection:
+            d, dtype = collection.n_dimensions, np.dtype(collection.recipe.dtype)
+            names = {row.picture_id: row.path for row in collection.pictures()}
+            return {
+                names[i]: vector_D.tobytes()
+                for ids, vector_nD in collection._store.vector_blocks(dtype, d)
+                for i, vector_D in zip(ids.tolist(), vector_nD, strict=True)
+            }
+
+
+def test_evaluation_takes_indexed_queries_as_they_are(pictures, tmp_path):
+    source = write("hloc", tmp_path / "s", pictures)
+    (tmp_path / "images").mkdir()
+    fields, _ = recipe_for(source, n_clusters=16)
+    with Collection.create(tmp_path / "c", **fields) as collection:
+        collection.add([source], images=tmp_path / "images")
+        names = sorted(pictures)
+        truth = {
+            "database": names,
+            "queries": [
+                {"query": name, "relevant": [other]}
+                for name, other in zip(names, names[1:] + names[:1], strict=True)
+            ],
+        }
+        (tmp_path / "images/truth.json").write_text(json.dumps(truth))
+        scores, remarks = collection.evaluate(read_ground_truth(tmp_path / "images/truth.json"))
+    assert remarks == []
+    assert scores.queries == len(names)
+    assert scores.failed == 0
+
+
+@pytest.mark.skipif(not KTH.is_dir(), reason=f"no pictures of buildings in {KTH}")
+@pytest.mark.skipif("KTH_DB" not in os.environ, reason="minutes: KTH_DB=FILE.db, of pycolmap")
+def test_colmap_ranks_as_well_as_the_pictures(tmp_path):
+    source = f"colmap:{os.environ['KTH_DB']}"
+    truth = read_ground_truth(KTH / "ground_truth.json")
+    fields, _ = recipe_for(source)
+    with Collection.create(tmp_path / "c", **fields) as collection:
+        collection.add([source], images=KTH)
+        by_colmap, _ = collection.evaluate(truth)
+    with Collection.create(tmp_path / "p") as collection:
+        collection.add([KTH])
+        by_pictures, _ = collection.evaluate(truth)
+    assert by_colmap.mean_average_precision > by_pictures.mean_average_precision - 0.02
