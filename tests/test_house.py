@@ -84,6 +84,7 @@ def test_imports_point_down(path):
 
 
 HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "sklearn", "pandas"]
+HEAVY += ["onnxruntime"]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,7 @@ HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "sklear
         ("import vladkit; vladkit.Collection", HEAVY),
         ("import vladkit.features", HEAVY),
         ("import vladkit.cli.commands", [*HEAVY, "numpy", "rich"]),
+        ("import vladkit.cli.networks", [*HEAVY, "numpy", "rich"]),
     ],
 )
 def test_imports_are_light(code, heavy):

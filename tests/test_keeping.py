@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from photos import write_photos
 from pictures import textured
 from vladkit import Collection
-from vladkit.cli import commands, improving, keeping
+from vladkit.cli import commands, improving, keeping, networks
 from vladkit.collection import blocks, database
 from vladkit.collection.migrate import migrate
 from vladkit.collection.store import PictureRow, Record, Store
@@ -515,8 +515,12 @@ class TestCommands:
     def test_every_command_is_in_the_docs(self):
         pages = [HERE.parent / "README.md", *(HERE.parent / "docs").glob("*.md")]
         text = "".join(page.read_text() for page in pages)
-        assert commands.app is keeping.app is improving.app
+        assert commands.app is keeping.app is improving.app is networks.app
         names = [c.name or c.callback.__name__ for c in commands.app.registered_commands]
+        groups = commands.app.registered_groups
+        names += [group.name for group in groups]
+        names += [f"{g.name} {c.callback.__name__}" for g in groups
+                  for c in g.typer_instance.registered_commands]  # fmt: skip
         assert len(names) >= 11
         assert [name for name in names if f"vladkit {name}" not in text] == []
 

@@ -34,6 +34,26 @@ _LEAST: Final = {
 }
 
 
+def _with_network(given: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of a network: what it is, and its defaults for what is not given."""
+    from vladkit.features.onnx_model import load_network
+
+    if "contrast_threshold" in given:
+        raise ParameterError("contrast_threshold is SIFT's: a network has [output] threshold")
+    found = load_network(given["features"].removeprefix("onnx:"))
+    if given.get("orientation") and not found.has_directions:
+        raise ParameterError(
+            f"orientation={given['orientation']}: this network's features have no direction, leave "
+            "it out"
+        )
+    fixed = {"features": found.name, "network": found.network}
+    return _OF_NETWORKS | found.description.recipe | given | fixed
+
+
+_OF_NETWORKS: Final = {"orientation": 0.0}
+"""Defaults that differ from SIFT's: there are no angles."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How vectors are made: everything that has to be the same for two to be compared.
@@ -41,7 +61,10 @@ class Recipe:
     Parameters
     ----------
     features : str
-        Name of the extractor.
+        Name of the extractor; "onnx:" and the path of a network, see docs/networks.md.
+    network : str
+        Of a network: its sha256 and its description, from which everything but the features of
+        a new picture can be had. Found by `make`; not for people to give.
     max_features, max_side, enlarge_to, contrast_threshold
         Of the extractor, see `vladkit.features.Sift`.
     orientation, position : float
@@ -85,6 +108,7 @@ class Recipe:
     dtype: str = "float16"
     keep_features: int = 1000
     keep_sums: bool = False
+    network: str = ""
 
     @classmethod
     def make(cls, given: dict[str, Any]) -> Self:
@@ -94,6 +118,8 @@ class Recipe:
         ------
         ParameterError
             If a field does not exist or a value does not fit.
+        ModelError
+            If it names a network that is missing or not as it should be.
         """
         from vladkit.normalize import resolve_steps
 
@@ -101,6 +127,8 @@ class Recipe:
         for name in given:
             if name not in names:
                 raise ParameterError(f"{name!r} is not part of a recipe: use {', '.join(names)}")
+        if str(given.get("features", "")).startswith("onnx:") and "network" not in given:
+            given = _with_network(given)
         if "norm" in given:
             given = given | {"norm": resolve_steps(given["norm"])}
         recipe = cls(**given)
@@ -134,6 +162,14 @@ class Recipe:
         """The extractor that it names."""
         from vladkit.features import make_extractor
 
+        if self.network:
+            return make_extractor(
+                self.features,
+                network=self.network,
+                max_features=self.max_features,
+                max_side=self.max_side,
+                enlarge_to=self.enlarge_to,
+            )
         return make_extractor(
             self.features,
             max_features=self.max_features,

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from vladkit.axes import AnyArray, Float32Array, FloatArray, IntArray
 from vladkit.errors import ParameterError
 from vladkit.features import Features, Region
-from vladkit.matching import MUTUAL, RATIO, Matcher, Matches
+from vladkit.matching import MIN_COSINE, MUTUAL, RATIO, Matcher, Matches
 from vladkit.workers import for_each, resolve_n_jobs
 
 __all__ = ["MIN_INLIERS", "Model", "Verification", "rescore", "verify", "verify_all"]
@@ -44,6 +44,10 @@ _SIZE_FACTOR: Final = 2.0
 _ANGLE: Final = 45.0
 _HYPOTHESES: Final = 150
 _REFINEMENTS: Final = 2
+
+# Networks state no directions and sizes; then two matches together say how a picture lies.
+_CLEAREST: Final = 32
+_APART: Final = 20.0
 
 _MAX_SCALE: Final = 16.0
 _MAX_STRETCH: Final = 6.0
@@ -146,8 +150,9 @@ def verify(
     MAGSAC++ fits the model. The first step finds 8 right matches among 300 without luck, in a
     fraction of a millisecond; the second alone would need thousands of draws of four.
 
-    The features' directions and sizes are needed: with an extractor that states none (all equal),
-    only pictures that are neither turned nor scaled are verified.
+    Where one picture's features state neither direction nor size (all have the same, as those of
+    networks do), each two of the 32 clearest matches propose the similarity instead, and the others
+    agree by place alone.
 
     References
     ----------
@@ -175,7 +180,8 @@ def verify(
         raise ParameterError(f"tolerance={tolerance!r}: give a share of the longest side, 0 to 1")
     query_m, other_m = _each_point_once(query, other, matches)
     query_frame, other_frame = _Frame(query), _Frame(other)
-    agree_m, scale = _most_agreed(query_frame, other_frame, query_m, other_m)
+    most_agreed = _most_agreed if _states(query) and _states(other) else _most_agreed_by_place
+    agree_m, scale = most_agreed(query_frame, other_frame, query_m, other_m)
     query_m, other_m = query_m[agree_m], other_m[agree_m]
     if len(query_m) < _AT_LEAST[model]:
         return _nothing(model)
@@ -212,6 +218,7 @@ def verify_all(
     tolerance: float = _TOLERANCE,
     ratio: float = RATIO,
     mutual: bool = MUTUAL,
+    min_cosine: float = MIN_COSINE,
     n_jobs: int | None = None,
 ) -> list[Verification]:
     """Match a query with each of many pictures and verify, on threads.
@@ -224,7 +231,7 @@ def verify_all(
         `Extractor.metric` of the extractor that made them.
     model, tolerance
         See `verify`.
-    ratio, mutual
+    ratio, mutual, min_cosine
         See `vladkit.matching.match`.
     n_jobs : int or None
         Threads; None is one for each core.
@@ -234,7 +241,9 @@ def verify_all(
     list of Verification
         In the order of `others`.
     """
-    matcher = Matcher(query.descriptor_lf, metric, ratio=ratio, mutual=mutual)
+    matcher = Matcher(
+        query.descriptor_lf, metric, ratio=ratio, mutual=mutual, min_cosine=min_cosine
+    )
     found: list[Verification | None] = [None] * len(others)
 
     def one(i: int) -> None:
@@ -339,13 +348,8 @@ def _most_agreed(
     turn_m[~np.isfinite(turn_m) | (turn_m == 0)] = 1  # a feature without a size or direction
     turn_h = turn_m[:_HYPOTHESES]
     a_m, b_m = a_m2.view(np.complex128)[:, 0], b_m2.view(np.complex128)[:, 0]
-    # b is turn * a + shift. As products of (h, 4) by (4, m): errors in x and in y.
     shift_h = b_m[: len(turn_h)] - turn_h * a_m[: len(turn_h)]
-    one_h, one_m = np.ones(len(turn_h)), np.ones(len(a_m))
-    points_4m = np.stack([a_m.real, a_m.imag, one_m, -b_m.real]).astype(np.float32)
-    error_hm = _product([turn_h.real, -turn_h.imag, shift_h.real, one_h], points_4m) ** 2
-    points_4m[3] = -b_m.imag
-    error_hm += _product([turn_h.imag, turn_h.real, shift_h.imag, one_h], points_4m) ** 2
+    error_hm = _squared_error(turn_h, shift_h, a_m, b_m)
     scale_m = np.abs(turn_m)
     scale_h = scale_m[: len(turn_h)]
     agree_hm = error_hm < (_ROUGHLY * np.minimum(scale_h, 1)[:, None]) ** 2
@@ -371,6 +375,57 @@ def _most_agreed(
         if not agree_m.any():
             return agree_m, 1.0
     return agree_m, scale
+
+
+def _states(features: Features) -> bool:
+    """Whether the features have directions or sizes: not all the same."""
+    columns = features.size_l, features.angle_l
+    return bool(any(len(each_l) and (each_l != each_l[0]).any() for each_l in columns))
+
+
+def _most_agreed_by_place(
+    query: _Frame, other: _Frame, query_m: IntArray, other_m: IntArray
+) -> tuple[npt.NDArray[np.bool_], float]:
+    """As `_most_agreed`, of features that state neither direction nor size."""
+    a_m = query.xy(query_m).view(np.complex128)[:, 0]
+    b_m = other.xy(other_m).view(np.complex128)[:, 0]
+    first_h, second_h = np.triu_indices(min(len(a_m), _CLEAREST), 1)
+    a_h, b_h = a_m[first_h] - a_m[second_h], b_m[first_h] - b_m[second_h]
+    apart_h = (np.abs(a_h) > _APART) & (np.abs(b_h) > _APART)
+    apart_h &= (np.abs(b_h) < _MAX_SCALE * np.abs(a_h)) & (np.abs(a_h) < _MAX_SCALE * np.abs(b_h))
+    if not apart_h.any():
+        return np.zeros(len(a_m), bool), 1.0
+    turn_h = b_h[apart_h] / a_h[apart_h]
+    shift_h = b_m[first_h[apart_h]] - turn_h * a_m[first_h[apart_h]]
+    error_hm = _squared_error(turn_h, shift_h, a_m, b_m)
+    scale_h = np.abs(turn_h)
+    agree_hm = error_hm < (_ROUGHLY * np.minimum(scale_h, 1)[:, None]) ** 2
+    agree_m = agree_hm[int(agree_hm.sum(axis=1).argmax())]
+    scale = 1.0
+    for _ in range(_REFINEMENTS):
+        predicted_m, turn = _refined(a_m, b_m, agree_m)
+        scale = abs(turn)
+        if not 1 / _MAX_SCALE < scale < _MAX_SCALE:
+            return np.zeros(len(a_m), bool), 1.0
+        agree_m = np.abs(predicted_m - b_m) < _ROUGHLY * min(scale, 1)
+        if not agree_m.any():
+            return agree_m, 1.0
+    return agree_m, scale
+
+
+def _squared_error(
+    turn_h: Complex128Array, shift_h: Complex128Array, a_m: Complex128Array, b_m: Complex128Array
+) -> Float32Array:
+    """(h, m): how far ``turn a + shift`` is from b, squared.
+
+    As products of (h, 4) by (4, m): errors in x and in y.
+    """
+    one_h, one_m = np.ones(len(turn_h)), np.ones(len(a_m))
+    points_4m = np.stack([a_m.real, a_m.imag, one_m, -b_m.real]).astype(np.float32)
+    error_hm = _product([turn_h.real, -turn_h.imag, shift_h.real, one_h], points_4m) ** 2
+    points_4m[3] = -b_m.imag
+    error_hm += _product([turn_h.imag, turn_h.real, shift_h.imag, one_h], points_4m) ** 2
+    return error_hm
 
 
 def _refined(

@@ -12,7 +12,12 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    from vladkit.cli import commands, improving, keeping  # noqa: F401  (they add themselves to the app)
+    from vladkit.cli import (  # noqa: F401  (they add themselves to the app)
+        commands,
+        improving,
+        keeping,
+        networks,
+    )
     from vladkit.cli.app import app
     from vladkit.errors import ParameterError, VladkitError
 

@@ -18,6 +18,7 @@ _TITLES = {
     "adapt": "adapting",
     "duplicates": "comparing",
     "whiten": "whitening",
+    "fetch": "fetching",
 }
 
 
