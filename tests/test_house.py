@@ -27,7 +27,7 @@ FLOORS = [
     ["kernels"],
     ["encoding", "features", "collection"],
     ["augmentation", "bench", "codebook", "discover", "thumbnails", "whitening"],
-    ["estimators", "extraction", "matching"],
+    ["agreement", "estimators", "extraction", "matching"],
     ["vocabularies", "verification"],
     ["recipe"],
     ["describe", "duplicates", "retouching"],

@@ -90,7 +90,7 @@ def match(
     ShapeError
         The arrays are not of two axes, or of unequal dimension.
     ParameterError
-        ``ratio`` is not above 0 and at most 1.
+        ``ratio`` is not above 0 and at most 1, or ``min_cosine`` not from -1 to 1.
 
     Notes
     -----
@@ -116,7 +116,7 @@ def match(
             f"query_lf is {query_lf.shape}, other_lf {other_lf.shape}: give two arrays (l, f) "
             "of one f, made by one extractor"
         )
-    _check_ratio(ratio)
+    _check(ratio, min_cosine)
     return _match(_as_query(query_lf), _as_other(other_lf), ratio, mutual, min_cosine)
 
 
@@ -158,7 +158,7 @@ def match_all(
     >>> [len(each) for each in match_all(stored_lf, [stored_lf, stored_lf[:2]], Sift().metric)]
     [4, 2]
     """
-    _check_ratio(ratio)
+    _check(ratio, min_cosine)
     matcher = Matcher(query_lf, metric, ratio=ratio, mutual=mutual, min_cosine=min_cosine)
     found: list[Matches | None] = [None] * len(others)
 
@@ -181,7 +181,7 @@ class Matcher:
         mutual: bool = MUTUAL,
         min_cosine: float = MIN_COSINE,
     ) -> None:
-        _check_ratio(ratio)
+        _check(ratio, min_cosine)
         self._metric = metric
         self._ratio = ratio
         self._mutual = mutual
@@ -194,9 +194,11 @@ class Matcher:
         return _match(self._query_lf, other_lg, self._ratio, self._mutual, self._min_cosine)
 
 
-def _check_ratio(ratio: float) -> None:
+def _check(ratio: float, min_cosine: float) -> None:
     if not 0 < ratio <= 1:
         raise ParameterError(f"ratio={ratio!r}: give a number above 0, at most 1")
+    if not -1 <= min_cosine <= 1:
+        raise ParameterError(f"min_cosine={min_cosine!r}: give a number from -1 to 1")
 
 
 # Two more columns make the product itself minus half the squared distance. They cost less than
