@@ -463,7 +463,10 @@ class TestCollection:
         with Collection.create(tmp_path / "c.vlad", features=f"onnx:{model}") as collection:
             collection.add([photos / "coffee.jpg"])
         beside = model.with_suffix(".toml")
-        beside.write_text(beside.read_text() + "divide_by = 128\n")
+        told = beside.read_text()
+        beside.write_text(told + "[match]\nratio = 0.8\n")  # not what features depend on
+        Collection.create(tmp_path / "c.vlad", features=f"onnx:{model}").close()
+        beside.write_text(told + "divide_by = 128\n")
         with pytest.raises(RecipeMismatchError, match="another description"):
             Collection.create(tmp_path / "c.vlad", features=f"onnx:{model}")
 

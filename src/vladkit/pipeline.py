@@ -136,7 +136,9 @@ class Collection:
     def _check_recipe(self, given: dict[str, Any]) -> None:
         wanted = Recipe.make(given)
         if wanted.network and self.recipe.network:  # a network may lie elsewhere by now
-            if wanted.network != self.recipe.network:
+            from vladkit.features.onnx import same_features
+
+            if not same_features(wanted.network, self.recipe.network):
                 raise RecipeMismatchError(
                     f"{self._store.path} was made with another network than {wanted.features}, or "
                     f"with another description of it: {self.recipe.features}, see `vladkit info`"

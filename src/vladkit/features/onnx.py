@@ -23,7 +23,7 @@ from vladkit.features.network import InputSpec, Network
 from vladkit.features.onnx_session import first_line, runtime_version, session_of
 from vladkit.features.picture import Picture, decoder_facts
 
-__all__ = ["CONSTANT_TYPES", "TYPES", "OnnxNetwork"]
+__all__ = ["CONSTANT_TYPES", "TYPES", "OnnxNetwork", "same_features"]
 
 MIN_SIDE: Final = 16
 """Shortest side in px, as of SIFT."""
@@ -327,6 +327,18 @@ class OnnxNetwork:
             f"{self.path} gives {name!r} ({key}) of shape {value.shape} after the batch, its "
             f"description asks for {wanted}: mend its TOML file (docs/networks.md)"
         )
+
+
+def same_features(network: str, other: str) -> bool:
+    """Whether two values of `OnnxNetwork.network` give the same features.
+
+    The model, its input and its output have to be the same; how descriptors are matched, and the
+    defaults of recipes, may differ from version to version.
+    """
+    a, b = json.loads(network), json.loads(other)
+    parts = [(each["sha256"], each["description"]["input"], each["description"]["output"])
+             for each in (a, b)]  # fmt: skip
+    return parts[0] == parts[1]
 
 
 def _tensor(pixels: npt.NDArray[np.uint8], spec: InputSpec) -> Float32Array:
