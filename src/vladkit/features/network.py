@@ -324,7 +324,7 @@ def _check_input(spec: InputSpec, where: str) -> None:
         raise ModelError(f"{where} fit is {spec.fit!r}: with a fixed size use letterbox or tiles")
     if spec.fit in ("letterbox", "tiles") and spec.multiple:
         raise ModelError(f"{where} fit is {spec.fit!r}: with a multiple use stretch or pad")
-    if spec.fit == "tiles" and 2 * spec.overlap > min(spec.width, spec.height):
+    if fixed and spec.fit == "tiles" and 2 * spec.overlap > min(spec.width, spec.height):
         raise ModelError(
             f"{where} overlap is {spec.overlap}: at most half of {spec.width}x{spec.height} px"
         )
