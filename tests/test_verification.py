@@ -352,7 +352,9 @@ class TestWithoutDirectionsAndSizes:
         return *bare, matches, right_m
 
     @pytest.mark.parametrize("seed", range(3))
-    @pytest.mark.parametrize(("n_right", "n_wrong"), [(300, 0), (60, 60), (40, 160), (8, 8)])
+    @pytest.mark.parametrize(
+        ("n_right", "n_wrong"), [(300, 0), (60, 60), (40, 160), (20, 100), (10, 60), (8, 8)]
+    )
     def test_turned_and_scaled(self, n_right, n_wrong, seed):
         a, b, matches, right_m = self.plain(n_right, n_wrong, seed=seed, zoom=0.7)
         found = verify(a, b, matches)
