@@ -155,8 +155,8 @@ class Recipe:
         return recipe
 
     def as_json(self) -> dict[str, Any]:
-        """As `make` reads it."""
-        return asdict(self)
+        """As `make` reads it; without `network` where there is none, as in files before it."""
+        return {name: v for name, v in asdict(self).items() if v or name != "network"}
 
     def extractor(self) -> Extractor:
         """The extractor that it names."""
