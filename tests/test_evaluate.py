@@ -7,7 +7,17 @@ import json
 import pytest
 
 from vladkit.errors import FileFormatError, StorageError
-from vladkit.evaluate import Query, average_precision, read_ground_truth, summarize
+from vladkit.evaluate import (
+    Query,
+    QueryResult,
+    average_precision,
+    judge,
+    mean_scores,
+    precision_recall,
+    read_ground_truth,
+    recall_curve,
+    summarize,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +80,58 @@ def test_paths_are_relative_to_the_file(tmp_path):
     assert only.file == str(tmp_path / "q.jpg")
     assert only.junk == {str(tmp_path / "b.jpg")}
     assert only.unknown
+
+
+def test_one_query_by_hand():
+    # s is the query, j junk: x is first, a second, y third, b fourth; c is not ranked
+    got = judge(query("s", "sabc", junk="j"), list("sxjaybj"))
+    assert got == QueryResult({"a": 2, "b": 4}, 3)
+    assert (got.ranks, got.first_rank) == ((2, 4), 2)
+    assert got.average_precision == pytest.approx((1 / 2 + 2 / 4) / 3)
+    nothing = judge(query("s", "a"), list("xyz"))
+    assert (nothing.ranks, nothing.first_rank, nothing.average_precision) == ((), None, 0)
+    failed = judge(query("s", "a"), None)
+    assert failed == QueryResult({}, 1, failed=True)
+    unknown = judge(query("s", "s"), list("xyz"))
+    assert unknown.n_relevant == 0
+    assert unknown.average_precision != unknown.average_precision
+
+
+RESULTS = [
+    QueryResult({"a": 1, "b": 3}, 2),
+    QueryResult({"a": 2}, 2),  # the other is not ranked
+    QueryResult({}, 0),  # not averaged
+    QueryResult({}, 3, failed=True),
+]
+
+
+def test_recall_curve_by_hand():
+    assert recall_curve(RESULTS, 3) == [1 / 3, 2 / 3, 2 / 3]
+    assert recall_curve(RESULTS, 0) == []
+    assert all(share != share for share in recall_curve([QueryResult({}, 0)], 2))
+    scores = mean_scores(RESULTS)
+    assert scores.recall == {1: 1 / 3, 5: 2 / 3, 10: 2 / 3}
+    assert scores.mean_average_precision == pytest.approx(((1 + 2 / 3) / 2 + 1 / 4 + 0) / 3)
+    assert (scores.queries, scores.not_averaged, scores.failed) == (3, 1, 1)
+
+
+def test_precision_and_recall_by_hand():
+    # first: 1 up to recall .5, then 2/3; second: 1/2 up to .5, then never; third: never
+    got = precision_recall(RESULTS)
+    assert [recall for recall, _ in got] == [i / 10 for i in range(11)]
+    to_half, beyond = (1 + 1 / 2) / 3, (2 / 3) / 3
+    assert [p for _, p in got] == pytest.approx([to_half] * 6 + [beyond] * 5)
+
+
+def test_precision_is_the_highest_from_there_on():
+    # 1/4, then 2/5, then 3/6: the last is the highest, and counts for all
+    got = precision_recall([QueryResult({"a": 4, "b": 5, "c": 6}, 3)], n=3)
+    assert got == [(0, 0.5), (1 / 3, 0.5), (2 / 3, 0.5), (1, 0.5)]
+    # 3 of 10 are recall .3 exactly, which 3 / 10 * 10 in floating point might miss
+    tenth = precision_recall([QueryResult({"a": 1, "b": 2, "c": 3}, 10)])
+    assert [p for _, p in tenth] == [1] * 4 + [0] * 7
+    third = precision_recall([QueryResult({"a": 1}, 3)])  # 1/3 is beyond .3, and not .4
+    assert [p for _, p in third] == [1] * 4 + [0] * 7
 
 
 @pytest.mark.parametrize(

@@ -23,17 +23,18 @@ SOURCE = ROOT / "src" / "vladkit"
 FLOORS = [
     ["errors", "axes"],
     ["ragged", "workers", "safe_write", "normalize", "evaluate"],
-    ["kinds", "aggregates", "contract", "expansion"],
+    ["kinds", "aggregates", "contract", "expansion", "figures"],
     ["kernels"],
     ["encoding", "features", "collection"],
-    ["augmentation", "bench", "codebook", "discover", "thumbnails", "whitening"],
+    ["augmentation", "bench", "codebook", "discover", "protocols", "thumbnails", "whitening"],
     ["agreement", "estimators", "extraction", "matching"],
     ["vocabularies", "verification"],
     ["recipe"],
     ["describe", "duplicates", "retouching"],
     ["indexing", "rewriting", "searching"],
-    ["assessing", "grouping"],
+    ["assessing", "grouping", "pairing"],
     ["pipeline"],
+    ["measuring", "plot", "report", "web"],
     ["cli"],
     ["__main__"],
 ]
@@ -83,8 +84,8 @@ def test_imports_point_down(path):
         )
 
 
-HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "sklearn", "pandas"]
-HEAVY += ["onnxruntime"]
+HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "jinja2", "sklearn"]
+HEAVY += ["pandas", "onnxruntime"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import pkgutil
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing, suppress
+from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -22,8 +24,8 @@ from hypothesis import strategies as st
 
 from photos import write_photos
 from pictures import textured
-from vladkit import Collection
-from vladkit.cli import commands, improving, keeping, networks
+from vladkit import Collection, cli
+from vladkit.cli.app import app
 from vladkit.collection import blocks, database
 from vladkit.collection.migrate import migrate
 from vladkit.collection.store import PictureRow, Record, Store
@@ -478,7 +480,7 @@ class TestExport:
 
     def test_errors(self, ready, tmp_path):
         with Collection.open(ready[0], read_only=True) as collection:
-            with pytest.raises(ParameterError, match=r"ends in \.npz, \.fvecs, \.faiss"):
+            with pytest.raises(ParameterError, match=r"ends in \.npz, \.fvecs, \.faiss, \.h5"):
                 collection.export(tmp_path / "out.txt")
             with pytest.raises(StorageError, match="cannot write"):
                 collection.export(tmp_path / "nowhere" / "out.npz")
@@ -515,13 +517,14 @@ class TestCommands:
     def test_every_command_is_in_the_docs(self):
         pages = [HERE.parent / "README.md", *(HERE.parent / "docs").glob("*.md")]
         text = "".join(page.read_text() for page in pages)
-        assert commands.app is keeping.app is improving.app is networks.app
-        names = [c.name or c.callback.__name__ for c in commands.app.registered_commands]
-        groups = commands.app.registered_groups
+        for module in pkgutil.iter_modules(cli.__path__, "vladkit.cli."):
+            import_module(module.name)
+        names = [c.name or c.callback.__name__ for c in app.registered_commands]
+        groups = app.registered_groups
         names += [group.name for group in groups]
         names += [f"{g.name} {c.callback.__name__}" for g in groups
                   for c in g.typer_instance.registered_commands]  # fmt: skip
-        assert len(names) >= 11
+        assert len(names) >= 18
         assert [name for name in names if f"vladkit {name}" not in text] == []
 
 

@@ -3,25 +3,89 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from vladkit.axes import Float32Array, Int64Array
 from vladkit.collection.store import Store, file_of
 from vladkit.describe import Describer
 from vladkit.errors import NothingToIndexError
-from vladkit.evaluate import GroundTruth, Query, Scores, summarize
+from vladkit.evaluate import GroundTruth, Query, QueryResult, judge
 from vladkit.extraction import Extraction
 from vladkit.features import Features
 from vladkit.searching import Ranked, Searching
 from vladkit.verification import Model
 
-__all__ = ["Assessing"]
+__all__ = ["Answer", "Assessing", "Found", "Verdict"]
+
+Verdict: TypeAlias = Literal["right", "wrong", "open", "junk", "itself"]
+"""What a ground truth says of a picture that was found; open: of this query it says nothing."""
 
 _BATCH: Final = 32
 """Queries that are ranked together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A picture in the ranking of a query.
+
+    Parameters
+    ----------
+    path : str
+        As it was when indexed.
+    file : str
+        Where it is, without links.
+    verdict : {"right", "wrong", "open", "junk", "itself"}
+    rank : int or None
+        From 1; None for junk and for the query itself, which are not counted.
+    score, similarity, inliers
+        See `vladkit.Hit`.
+    """
+
+    path: str
+    file: str
+    verdict: Verdict
+    rank: int | None
+    score: float
+    similarity: float
+    inliers: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a collection found for one query of a ground truth.
+
+    Parameters
+    ----------
+    query : Query
+        As the ground truth has it.
+    result : QueryResult
+        Where what was to be found came; with real paths.
+    first : tuple of Found
+        The first so many that count, and what is not counted between them.
+    late : tuple of Found
+        What was to be found and came after those.
+    missing : tuple of str
+        Files that were to be found and were not ranked: they are not indexed.
+    best_right, best_wrong : float or None
+        Scores of the first picture that is right and of the first that is wrong. Every picture is
+        wrong for a query that is stated to have no match.
+    failed : str or None
+        Why the query could not be read.
+    """
+
+    query: Query
+    result: QueryResult
+    first: tuple[Found, ...] = ()
+    late: tuple[Found, ...] = ()
+    missing: tuple[str, ...] = ()
+    best_right: float | None = None
+    best_wrong: float | None = None
+    failed: str | None = None
 
 
 class Assessing:
@@ -32,80 +96,193 @@ class Assessing:
         self._describer = describer
         self._searching = searching
 
-    def evaluate(
+    def run(
         self,
         truth: GroundTruth,
         *,
+        top: int,
         rerank: int,
         model: Model,
         n_jobs: int | None,
         progress: Callable[[int, int], None] | None,
-    ) -> tuple[Scores, list[str]]:
-        """See `vladkit.Collection.evaluate`."""
+    ) -> tuple[list[Answer], list[str]]:
+        """See `vladkit.Collection.assess`."""
         if rerank:
             self._searching.check_keeps_features()
-        names, remarks = self._database(truth)
-        queries = [_real_query(query) for query in truth.queries]
-        rankings: list[list[str] | None] = []
-        files = [query.file for query in queries]
+        database, remarks = self._database(truth)
+        answers: list[Answer] = []
+        real = [_real_query(query) for query in truth.queries]
+        files = [query.file for query in real]
         with Extraction.on_threads(self._describer.extractor, n_jobs, len(files)) as extraction:
-            results = zip(files, extraction.run(files), strict=True)
+            results = zip(truth.queries, real, extraction.run(files), strict=True)
             while batch := list(islice(results, _BATCH)):
-                usable = [features for _, features in batch if isinstance(features, Features)]
-                ranked = iter(self._rank_files(usable, names, rerank, model))
-                for file, features in batch:
-                    if isinstance(features, Features):
-                        rankings.append(next(ranked))
-                    else:
-                        rankings.append(None)
-                        remarks.append(f"query {file}: {features.reason}")
+                usable = [found for _, _, found in batch if isinstance(found, Features)]
+                rankings = self._rankings(usable, database, rerank, model)
+                with self._store.reading():
+                    for query, wanted, found in batch:
+                        if isinstance(found, Features):
+                            answers.append(self._answer(query, wanted, next(rankings), top))
+                        else:
+                            remarks.append(f"query {wanted.file}: {found.reason}")
+                            judged = judge(wanted, None)
+                            answers.append(Answer(query, judged, failed=found.reason))
                 if progress:
-                    progress(len(rankings), len(files))
-        return summarize(queries, rankings), remarks
+                    progress(len(answers), len(files))
+        return answers, remarks
 
-    def _database(self, truth: GroundTruth) -> tuple[dict[int, str], list[str]]:
-        """Real paths of the pictures to be ranked, by id, and remarks."""
+    def _database(self, truth: GroundTruth) -> tuple[_Database, list[str]]:
+        """The pictures to be ranked, and remarks."""
         sources = self._store.sources()
-        names = {
+        file_by_id = {
             row.picture_id: _real(file_of(row, sources))
             for row in self._store.pictures("skipped IS NULL")
         }
         remarks = []
         if truth.database is not None:
-            indexed = set(names.values())
+            indexed = set(file_by_id.values())
             wanted = {_real(f) for f in truth.database}
-            names = {i: file for i, file in names.items() if file in wanted}
+            file_by_id = {i: file for i, file in file_by_id.items() if file in wanted}
             if missing := len(wanted - indexed):
                 remarks.append(f"{missing} of {len(wanted)} database pictures are not indexed")
             if extra := len(indexed - wanted):
                 remarks.append(f"{extra} indexed pictures are not in the database: left out")
-        if not names:
+        if not file_by_id:
             raise NothingToIndexError(
                 f"{self._store.path} holds no picture of the ground truth's database: index those "
                 "pictures, or check the folder that its paths are relative to"
             )
-        return names, remarks
+        return _Database(file_by_id), remarks
 
-    def _rank_files(
-        self, features: Sequence[Features], names: dict[int, str], rerank: int, model: Model
-    ) -> list[list[str]]:
-        """All files of the database for each query, the best first, ties by name."""
+    def _rankings(
+        self, features: Sequence[Features], database: _Database, rerank: int, model: Model
+    ) -> Iterator[_Ranking]:
+        """The whole database for each query, one ranking at a time."""
         if not features:
-            return []
-        rankings = []
-        with self._store.reading():
-            picture_id_n, score_qn = self._searching.scores(self._describer.query_vectors(features))
-            known_n = np.array([i in names for i in picture_id_n.tolist()], bool)
-            ids = picture_id_n[known_n].tolist()  # others: added just now, or not in the database
-            for query, score_n in zip(features, score_qn[:, known_n], strict=True):
-                pairs = zip(score_n.tolist(), ids, strict=True)
-                ranked = [Ranked(i, score, score) for score, i in pairs]
-                ranked.sort(key=lambda each: (-each.score, names[each.picture_id]))
-                if rerank:
-                    ranked = self._searching.reordered(query, ranked, rerank, model)
-                rankings.append([names[each.picture_id] for each in ranked])
-        # a file may be indexed twice, through a link: its best rank counts
-        return [list(dict.fromkeys(ranking)) for ranking in rankings]
+            return
+        picture_id_n, score_qn = self._searching.scores(self._describer.query_vectors(features))
+        known_n = np.array([i in database.file_by_id for i in picture_id_n.tolist()], bool)
+        picture_id_n = picture_id_n[known_n]  # others: added just now, or not in the database
+        order_n = np.array([database.order_by_id[i] for i in picture_id_n.tolist()], np.int64)
+        for query, score_n in zip(features, score_qn[:, known_n], strict=True):
+            best_n = np.lexsort((order_n, -score_n))  # ties by name
+            head: list[Ranked] = []
+            if rerank:
+                pairs = zip(
+                    picture_id_n[best_n[:rerank]].tolist(),
+                    score_n[best_n[:rerank]].tolist(),
+                    strict=True,
+                )
+                head = [Ranked(i, score, score) for i, score in pairs]
+                head = self._searching.reordered(query, head, rerank, model)
+            rest_n = best_n[len(head) :]
+            yield _Ranking(database, head, picture_id_n[rest_n], score_n[rest_n])
+
+    def _answer(self, query: Query, real: Query, ranking: _Ranking, top: int) -> Answer:
+        """What is kept of a ranking."""
+        result = judge(real, ranking.files)
+        late = [file for file, rank in result.rank_of.items() if rank > top] if top else []
+        chosen = ranking.until(real, top) + [ranking.files.index(file) for file in late]
+        found = self._found(real, result, ranking, chosen)
+        best_right = best_wrong = None
+        if result.rank_of:
+            best_right = ranking.at(ranking.files.index(next(iter(result.rank_of)))).score
+        if result.n_relevant or real.unknown:
+            uncounted = real.junk | {real.file}
+            wrong = (
+                i
+                for i, file in enumerate(ranking.files)
+                if file not in result.rank_of and file not in uncounted
+            )
+            position = next(wrong, None)
+            best_wrong = None if position is None else ranking.at(position).score
+        return Answer(
+            query,
+            result,
+            first=found[: len(chosen) - len(late)],
+            late=found[len(chosen) - len(late) :],
+            missing=tuple(sorted(real.relevant - real.junk - {real.file} - result.rank_of.keys())),
+            best_right=best_right,
+            best_wrong=best_wrong,
+        )
+
+    def _found(
+        self, query: Query, result: QueryResult, ranking: _Ranking, chosen: list[int]
+    ) -> tuple[Found, ...]:
+        ranked = [ranking.at(i) for i in chosen]
+        rows = self._store.pictures_by_id([each.picture_id for each in ranked])
+        uncounted = query.junk | {query.file}
+        others: Verdict = "wrong" if result.n_relevant or query.unknown else "open"
+        found, before = [], 0
+        for i, each in zip(chosen, ranked, strict=True):
+            file = ranking.files[i]
+            verdict: Verdict = others
+            rank: int | None = None
+            if file == query.file:
+                verdict = "itself"
+            elif file in query.junk:
+                verdict = "junk"
+            elif file in result.rank_of:
+                verdict = "right"
+            if file not in uncounted:
+                before += 1  # those in `chosen` are the first of all, or have a rank of their own
+                rank = result.rank_of.get(file, before)
+            inliers = None if each.verification is None else each.verification.n_inliers
+            path = rows[each.picture_id].path
+            found.append(Found(path, file, verdict, rank, each.score, each.similarity, inliers))
+        return tuple(found)
+
+
+class _Database:
+    """Pictures to be ranked: their files, without links, and where these come by name."""
+
+    def __init__(self, file_by_id: dict[int, str]) -> None:
+        self.file_by_id = file_by_id
+        order = {file: i for i, file in enumerate(sorted(set(file_by_id.values())))}
+        self.order_by_id = {i: order[file] for i, file in file_by_id.items()}
+        self.once = len(order) == len(file_by_id)
+        """Whether no file is indexed twice, through a link."""
+
+
+class _Ranking:
+    """A database in the order of one query: some that were matched, then the rest."""
+
+    def __init__(
+        self,
+        database: _Database,
+        head: list[Ranked],
+        picture_id_n: Int64Array,
+        score_n: Float32Array,
+    ) -> None:
+        self._head = head
+        self._picture_id_n = picture_id_n
+        self._score_n = score_n
+        ids = [each.picture_id for each in head] + picture_id_n.tolist()
+        self.files = [database.file_by_id[i] for i in ids]
+        self._position: list[int] | None = None
+        if not database.once:  # its best rank counts
+            position = {file: i for i, file in reversed(list(enumerate(self.files)))}
+            self.files = list(dict.fromkeys(self.files))
+            self._position = [position[file] for file in self.files]
+
+    def at(self, i: int) -> Ranked:
+        """What came at a position of `files`."""
+        if self._position is not None:
+            i = self._position[i]
+        if i < len(self._head):
+            return self._head[i]
+        i -= len(self._head)
+        score = float(self._score_n[i])
+        return Ranked(int(self._picture_id_n[i]), score, score)
+
+    def until(self, query: Query, top: int) -> list[int]:
+        """Positions up to the `top`-th picture that counts."""
+        uncounted = query.junk | {query.file}
+        left = top
+        for i, file in enumerate(self.files):
+            if left == 0:
+                return list(range(i))
+            left -= file not in uncounted
+        return list(range(len(self.files)))
 
 
 def _real(file: str) -> str:

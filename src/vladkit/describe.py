@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from vladkit.aggregates import Aggregate
-from vladkit.axes import AnyArray, Float32Array, FloatArray
-from vladkit.errors import NothingToIndexError
+from vladkit.axes import AnyArray, Float32Array, FloatArray, Int64Array
+from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.estimators import VLAD
 from vladkit.features import Features
 from vladkit.ragged import Ragged
@@ -119,6 +119,22 @@ class Describer:
         if self.whitening is not None:
             vector_tD = self.whitening.transform(vector_tD)
         return vector_tD
+
+    def words(self, features: Features, vocabulary: int = 0) -> Int64Array:
+        """The visual word (l,) of each feature, by one of the codebooks.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such codebook.
+        """
+        codebook = self.trained()
+        vlads = codebook.vlads_ if isinstance(codebook, MultiVLAD) else [codebook]
+        if not 0 <= vocabulary < len(vlads):
+            raise ParameterError(
+                f"vocabulary={vocabulary}, but {self.name} has {len(vlads)}: count from 0"
+            )
+        return vlads[vocabulary].words(self.recipe.local(self.extractor, features))
 
     def aggregates(
         self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.aggregates import Aggregate
-from vladkit.axes import AnyArray, FloatArray
+from vladkit.axes import AnyArray, FloatArray, Int64Array
 from vladkit.codebook import (
     Reservoir,
     mean_of_cells,
@@ -26,14 +26,15 @@ from vladkit.errors import (
     ShapeError,
 )
 from vladkit.kernels import METHODS, SOFT_METHODS
+from vladkit.kernels.nearest import nearest
 from vladkit.normalize import Norm, normalize, resolve_steps, unit_rows
 from vladkit.ragged import Ragged, as_centroids, as_ragged, float_dtype_for
 from vladkit.workers import resolve_n_jobs
 
 __all__ = ["VLAD"]
 
-_UNIT_BLOCK_VALUES: Final = 2**23
-"""Descriptors brought to unit length at a time: 32 MB of float32."""
+_BLOCK_VALUES: Final = 2**23
+"""Descriptors that are copied at a time, to be brought to unit length: 32 MB of float32."""
 
 _PRESETS: Final[dict[str, dict[str, Any]]] = {
     "vlfeat": {"norm": ("l2",)},
@@ -376,6 +377,52 @@ class VLAD(Estimator):
         residual_tkf, count_tk = self._sums(batch, self._label_centroids(), self.centroids_)
         return self._finish(residual_tkf, count_tk)
 
+    def words(self, local: Any) -> Int64Array:
+        """The centroid that each descriptor of one image belongs to.
+
+        Parameters
+        ----------
+        local : (l, f) array
+            As an element of `X`: what the codebook was learned from, not what is stored.
+
+        Returns
+        -------
+        label_l : (l,) int64
+            0 to ``n_clusters - 1``; with soft assignment the centroid of the largest weight. Ties
+            go to the lowest.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        InputError
+            As `vladkit.encode`.
+
+        Notes
+        -----
+        O(l k f) time; at most some 70 MB besides the descriptors, however many they are.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> vlad = VLAD.from_centroids([[0.0, 0], [10, 0]])
+        >>> vlad.words(np.array([[1.0, 1], [9, 0], [3, 1]]))
+        array([0, 1, 0])
+        """
+        self._check_fitted()
+        local_lf = np.asarray(local)
+        batch = Ragged(local_lf, [0, *local_lf.shape[:1]])
+        label_kf = as_centroids(self._label_centroids(), batch.n_features, batch.float_dtype)
+        batch.check_finite()
+        label_l = np.empty(batch.n_local, np.int64)
+        step = max(1, _BLOCK_VALUES // batch.n_features)
+        for begin in range(0, len(label_l), step):
+            some_lf = batch.floats(0, 1, begin, begin + step)
+            if self.metric == "cosine":
+                some_lf = unit_rows(some_lf)
+            label_l[begin : begin + step] = nearest(some_lf, label_kf)
+        return label_l
+
     def aggregate(self, X: Any) -> Aggregate:
         """Residual sums and counts of each image: what all of `transform` but labels needs.
 
@@ -491,7 +538,7 @@ class VLAD(Estimator):
             yield batch
             return
         batch.check_finite()
-        most_rows = max(1, _UNIT_BLOCK_VALUES // batch.n_features)
+        most_rows = max(1, _BLOCK_VALUES // batch.n_features)
         begin = 0
         while begin < len(batch):
             first = int(batch.start_T[begin])

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Collection as Container
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from vladkit.errors import FileFormatError, StorageError
 
-__all__ = ["GroundTruth", "Query", "Scores", "average_precision", "read_ground_truth", "summarize"]
+__all__ = [
+    "RECALL_AT",
+    "GroundTruth",
+    "Query",
+    "QueryResult",
+    "Scores",
+    "average_precision",
+    "judge",
+    "mean_scores",
+    "precision_recall",
+    "read_ground_truth",
+    "recall_curve",
+    "summarize",
+]
 
 RECALL_AT = (1, 5, 10)
 
@@ -38,6 +53,41 @@ class GroundTruth:
 
     queries: tuple[Query, ...]
     database: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """Where a ranking has what was to be found.
+
+    Parameters
+    ----------
+    rank_of : dict
+        Rank, from 1, of each relevant picture that was ranked, the best first; the query itself
+        and junk are not counted.
+    n_relevant : int
+        How many there are to find; 0 is a query that is not averaged.
+    failed : bool
+        The query could not be read and found nothing.
+    """
+
+    rank_of: dict[str, int]
+    n_relevant: int
+    failed: bool = False
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Of the relevant pictures, rising."""
+        return tuple(self.rank_of.values())
+
+    @property
+    def first_rank(self) -> int | None:
+        """Of the first relevant picture, or None if there is none."""
+        return next(iter(self.rank_of.values()), None)
+
+    @property
+    def average_precision(self) -> float:
+        """See `average_precision`; NaN if there is nothing to find."""
+        return _mean_precision(self.ranks, self.n_relevant) if self.n_relevant else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +177,25 @@ def average_precision(ranking: Sequence[str], relevant: Container[str], n_releva
     >>> average_precision(["a", "x", "b"], {"a", "b"}, 2)  # (1/1 + 2/3) / 2
     0.8333333333333333
     """
-    hits = 0
-    total = 0.0
-    for rank, name in enumerate(ranking, start=1):
-        if name in relevant:
-            hits += 1
-            total += hits / rank
-    return total / n_relevant
+    ranks = [rank for rank, name in enumerate(ranking, start=1) if name in relevant]
+    return _mean_precision(ranks, n_relevant)
+
+
+def judge(query: Query, ranking: Sequence[str] | None) -> QueryResult:
+    """What one ranking is worth; all files, the best first, or None if the query failed.
+
+    The query is dropped from its own ranking, and junk is ignored.
+
+    Examples
+    --------
+    >>> query = Query("q", frozenset({"a", "b", "q"}), junk=frozenset({"j"}))
+    >>> judge(query, ["q", "j", "x", "a"])
+    QueryResult(rank_of={'a': 2}, n_relevant=2, failed=False)
+    """
+    relevant = query.relevant - query.junk - {query.file}
+    kept = (file for file in ranking or () if file != query.file and file not in query.junk)
+    rank_of = {file: rank for rank, file in enumerate(kept, start=1) if file in relevant}
+    return QueryResult(rank_of, len(relevant), failed=ranking is None)
 
 
 def summarize(queries: Sequence[Query], rankings: Sequence[Sequence[str] | None]) -> Scores:
@@ -148,22 +210,74 @@ def summarize(queries: Sequence[Query], rankings: Sequence[Sequence[str] | None]
     >>> summarize([query], [["q", "j", "a"]]).mean_average_precision
     1.0
     """
-    precision: list[float] = []
-    first: list[float] = []
-    failed = 0
-    for query, ranking in zip(queries, rankings, strict=True):
-        relevant = query.relevant - query.junk - {query.file}
-        if not relevant:
-            continue
-        if ranking is None:
-            failed += 1
-        kept = [f for f in ranking or () if f != query.file and f not in query.junk]
-        precision.append(average_precision(kept, relevant, len(relevant)))
-        first.append(next((i for i, f in enumerate(kept) if f in relevant), float("inf")))
+    return mean_scores([judge(q, r) for q, r in zip(queries, rankings, strict=True)])
+
+
+def mean_scores(results: Sequence[QueryResult]) -> Scores:
+    """Means over the queries that have something to find; NaN if none has."""
+    averaged = [result for result in results if result.n_relevant]
+    curve = recall_curve(results, max(RECALL_AT))
+    precision = [result.average_precision for result in averaged]
     return Scores(
         mean_average_precision=fmean(precision) if precision else float("nan"),
-        recall={k: fmean([i < k for i in first]) if first else float("nan") for k in RECALL_AT},
-        queries=len(precision),
-        not_averaged=len(queries) - len(precision),
-        failed=failed,
+        recall={k: curve[k - 1] for k in RECALL_AT},
+        queries=len(averaged),
+        not_averaged=len(results) - len(averaged),
+        failed=sum(result.failed for result in averaged),
     )
+
+
+def recall_curve(results: Sequence[QueryResult], n: int) -> list[float]:
+    """Share of the queries with a relevant picture among the first k, for k = 1 to `n`.
+
+    Queries with nothing to find are left out; NaN if no other is there.
+
+    Examples
+    --------
+    >>> second, never = QueryResult({"a": 2}, 1), QueryResult({}, 1)
+    >>> recall_curve([second, never], 3)
+    [0.0, 0.5, 0.5]
+    """
+    first = [result.first_rank for result in results if result.n_relevant]
+    if not first:
+        return [float("nan")] * n
+    found_at = Counter(first)
+    return [found / len(first) for found in accumulate(found_at[k] for k in range(1, n + 1))]
+
+
+def precision_recall(results: Sequence[QueryResult], n: int = 10) -> list[tuple[float, float]]:
+    """(recall, precision) at recall 0, 1/n, ..., 1: means over the queries, interpolated.
+
+    Notes
+    -----
+    The precision of a query at a recall is the highest that it has there or at any higher recall
+    (TREC's interpolation), 0 where it never gets there. `n` = 10 are the usual eleven points.
+
+    References
+    ----------
+    Manning, Raghavan, Schütze, *Introduction to Information Retrieval*, 2008, section 8.4.
+
+    Examples
+    --------
+    >>> precision_recall([QueryResult({"a": 1, "b": 4}, 2)], n=2)  # 1/1, then 2/4
+    [(0.0, 1.0), (0.5, 1.0), (1.0, 0.5)]
+    """
+    averaged = [result for result in results if result.n_relevant]
+    if not averaged:
+        return [(i / n, float("nan")) for i in range(n + 1)]
+    levels = [_interpolated(result, n) for result in averaged]
+    return [(i / n, fmean(level[i] for level in levels)) for i in range(n + 1)]
+
+
+def _interpolated(result: QueryResult, n: int) -> list[float]:
+    precision = [0.0] * (n + 1)
+    for hits, rank in enumerate(result.ranks, start=1):
+        reached = hits * n // result.n_relevant  # in whole numbers: 3/10 is not .3
+        precision[reached] = max(precision[reached], hits / rank)
+    for i in range(n - 1, -1, -1):
+        precision[i] = max(precision[i], precision[i + 1])
+    return precision
+
+
+def _mean_precision(ranks: Iterable[int], n_relevant: int) -> float:
+    return sum(hits / rank for hits, rank in enumerate(ranks, start=1)) / n_relevant

@@ -14,12 +14,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from vladkit.assessing import Assessing
+from vladkit.assessing import Answer, Assessing
 from vladkit.augmentation import Augmentation
 from vladkit.axes import Float32Array, Int64Array
 from vladkit.collection.ann import AnnReport, build_ann
 from vladkit.collection.check import Problem, check
-from vladkit.collection.export import export
+from vladkit.collection.export import check_target, export
+from vladkit.collection.naming import names_below
 from vladkit.collection.store import PictureRow, Store, file_of
 from vladkit.describe import Codebook, Describer
 from vladkit.errors import (
@@ -27,11 +28,12 @@ from vladkit.errors import (
     ParameterError,
     RecipeMismatchError,
 )
-from vladkit.evaluate import GroundTruth, Scores
+from vladkit.evaluate import GroundTruth, Scores, mean_scores
 from vladkit.extraction import extract, extract_data
 from vladkit.features import Extractor, Features, Region, match_rule
 from vladkit.grouping import DuplicateGroup, Grouping
 from vladkit.indexing import AddReport, Indexing, Progress
+from vladkit.pairing import Pairing, Pairs
 from vladkit.recipe import Recipe
 from vladkit.rewriting import adapt, check_whitening, whiten
 from vladkit.searching import Hit, Searching, ann_path
@@ -162,6 +164,10 @@ class Collection:
     def path(self) -> Path:
         """Of the file, absolute."""
         return self._store.path
+
+    def stamp(self) -> str:
+        """Names the state that the vectors are in, in all processes: the same, nothing changed."""
+        return self._store.stamp()
 
     @property
     def recipe(self) -> Recipe:
@@ -528,19 +534,26 @@ class Collection:
                 seed=self.recipe.seed,
             )
 
-    def export(self, target: str | os.PathLike[str]) -> list[Path]:
+    def export(
+        self, target: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None
+    ) -> list[Path]:
         """Write all vectors for other programs; which files came of it.
 
         Parameters
         ----------
         target : path
-            What its name ends in is the format: .npz, .fvecs or .faiss, see
+            What its name ends in is the format: .npz, .fvecs, .faiss or .h5, see
             `vladkit.collection.export`.
+        root : path or None
+            For .h5 the folder that names are relative to, as in `pairs`. The others have the paths
+            that pictures were indexed by.
 
         Raises
         ------
         ParameterError
-            If it ends in something else.
+            If it ends in something else, or `root` does not fit.
+        MissingDependencyError
+            If the library that writes the format is not installed.
         NothingToIndexError
             If the collection is empty.
         StorageError
@@ -548,7 +561,12 @@ class Collection:
         """
         dtype, d = self._describer.dtype, self.n_dimensions
         with self._store.reading():
-            path_of = {row.picture_id: row.path for row in self.pictures()}
+            if check_target(target) == ".h5":
+                path_of = names_below(self.pictures(), self._store.sources(), root)[1]
+            elif root is not None:
+                raise ParameterError(f"root={root} is for .h5, {target} has paths as indexed")
+            else:
+                path_of = {row.picture_id: row.path for row in self.pictures()}
             return export(target, lambda: self._store.vector_blocks(dtype, d), path_of, dtype, d)
 
     # -- searching --------------------------------------------------------------------
@@ -622,6 +640,49 @@ class Collection:
         if isinstance(image, bytes):
             return extract_data(self.extractor, image, region)
         return extract(self.extractor, os.fspath(image), region)
+
+    def words(
+        self,
+        image: str | os.PathLike[str] | bytes | Features,
+        *,
+        region: Region | None = None,
+        vocabulary: int = 0,
+    ) -> tuple[Features, Int64Array]:
+        """The features of a picture, and the visual word that each is summed into.
+
+        Parameters
+        ----------
+        image : path, bytes or Features
+            A picture, which need not be in the collection, as `extract` takes it; or features that
+            are there already, such as `features_of` gives.
+        region : Region or None
+            Only this part of the picture; not with features.
+        vocabulary : int
+            Which codebook, where there are several (``n_vocabularies``).
+
+        Returns
+        -------
+        features : Features
+        label_l : int64 array (l,)
+            Rows of the codebook's centroids, 0 to k - 1; `vladkit.plot.draw_words` draws them.
+
+        Raises
+        ------
+        PictureError
+            If the picture cannot be used.
+        NothingToIndexError
+            If the collection is empty: it has no codebook yet.
+        ParameterError
+            If there is no such codebook, or the region does not fit.
+        """
+        self._describer.trained()
+        if isinstance(image, Features):
+            if region is not None:
+                raise ParameterError("features are given: extract them with that region instead")
+            features = image
+        else:
+            features = self.extract(image, region=region)
+        return features, self._describer.words(features, vocabulary)
 
     def search_features(
         self,
@@ -731,6 +792,88 @@ class Collection:
             )
             return grouping.run(step)
 
+    def pairs(
+        self,
+        top: int = 20,
+        *,
+        rerank: int = 0,
+        model: Model = "homography",
+        min_score: float | None = None,
+        sequential: int = 0,
+        connected: bool = False,
+        turned: bool = False,
+        root: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> Pairs:
+        """Pictures worth matching with each other, for a reconstruction: each pair once.
+
+        Parameters
+        ----------
+        top : int
+            So many of the most similar others of each picture; 0 for `sequential` alone. A picture
+            is in more pairs if more others chose it.
+        rerank : int
+            The first so many candidates of each picture are matched with it feature by feature, as
+            in `search`, and its `top` are the first in the order that comes of it; 0 does not.
+        model : {"homography", "fundamental"}
+            See `search`.
+        min_score : float or None
+            Pairs of less similarity of their vectors (cosine) are left out, and not matched.
+        sequential : int
+            The so many pictures that follow each one in its folder, too, in natural order of names:
+            for videos and walks.
+        connected : bool
+            Where the pairs leave groups of pictures unconnected, add the `top` best pairs that
+            leave each group, whatever their similarity, until all are one.
+        turned : bool
+            Pictures may lie on their side or head relative to each other without an EXIF entry that
+            says so: compare in all quarter turns. Four times the work; needs kept features.
+        root : path or None
+            The folder that names are relative to: where hloc or COLMAP look for images. None is the
+            indexed folder, or the deepest that holds all pictures if several were indexed.
+        n_jobs : int or None
+            Threads that match; None is one for each core.
+        progress : callable or None
+            See `Progress`; its steps are "pairs", "match" and "join".
+
+        Returns
+        -------
+        Pairs
+            `Pairs.write` makes the file for hloc and COLMAP.
+
+        Raises
+        ------
+        ParameterError
+            If a value is out of range or does not fit the others, features are needed and none are
+            kept, or a picture is not below `root`.
+        NothingToIndexError
+            If the collection is empty.
+
+        Notes
+        -----
+        O(n^2 D), in batches whose vectors and scores take 64 MB each, whatever n; an index made by
+        `build_ann` is used instead if it is there. Matching takes some 5 ms a pair.
+        """
+        with self._store.reading():
+            pairing = Pairing(
+                self._store,
+                self._describer,
+                self._searching,
+                root=root,
+                model=model,
+                turned=turned,
+                n_jobs=n_jobs,
+                progress=progress,
+            )
+            return pairing.run(
+                top,
+                rerank=rerank,
+                min_score=min_score,
+                sequential=sequential,
+                connected=connected,
+            )
+
     def query_vectors(self, features: Sequence[Features]) -> Float32Array:
         """Vectors (q, v, D) of query pictures: upright and, where that matters, turned.
 
@@ -793,9 +936,46 @@ class Collection:
         ParameterError
             If `rerank` does not fit.
         """
+        answers, remarks = self.assess(
+            truth, top=0, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
+        )
+        return mean_scores([answer.result for answer in answers]), remarks
+
+    def assess(
+        self,
+        truth: GroundTruth,
+        *,
+        top: int = 10,
+        rerank: int = 0,
+        model: Model = "homography",
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[list[Answer], list[str]]:
+        """What is found for each query of a ground truth, and remarks on what did not fit.
+
+        As `evaluate`, query by query. Of a ranking its first pictures are kept, and the ranks of
+        those that were to be found.
+
+        Parameters
+        ----------
+        truth : GroundTruth
+        top : int
+            Of each ranking so many pictures are kept, junk and the query itself not counted.
+        rerank, model, n_jobs, progress
+            See `evaluate`.
+
+        Raises
+        ------
+        NothingToIndexError
+            If no picture of the ground truth's database is indexed.
+        ParameterError
+            If `top` is negative, or `rerank` does not fit.
+        """
+        if top < 0:
+            raise ParameterError(f"top={top}: give a number of pictures, 0 or more")
         step = None if progress is None else partial(progress, "queries")
-        return Assessing(self._store, self._describer, self._searching).evaluate(
-            truth, rerank=rerank, model=model, n_jobs=n_jobs, progress=step
+        return Assessing(self._store, self._describer, self._searching).run(
+            truth, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=step
         )
 
 

@@ -4,14 +4,44 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from vladkit.errors import StorageError, VladkitError
+from vladkit.errors import ParameterError, StorageError, VladkitError
 
-__all__ = ["replace_file", "replace_path"]
+__all__ = ["check_writable", "replace_file", "replace_path"]
+
+
+def check_writable(
+    path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()
+) -> None:
+    """Refuse, before the work, a target that could not be written after it.
+
+    Parameters
+    ----------
+    path : path
+    inputs : iterable of path
+        Files that the work reads, which it must not replace.
+
+    Raises
+    ------
+    ParameterError
+        If it is one of `inputs`.
+    StorageError
+        If it is a folder, or nothing can be written in its folder.
+    """
+    target = Path(path)
+    real = os.path.realpath(target)
+    if real in map(os.path.realpath, inputs):
+        raise ParameterError(f"{target} is read here: give another file to write to")
+    if target.is_dir():
+        raise StorageError(f"cannot write {target}: it is a folder")
+    try:
+        tempfile.TemporaryFile(dir=os.path.dirname(real)).close()
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 @contextmanager

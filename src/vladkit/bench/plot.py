@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vladkit.bench.cases import AXIS_TITLES, SWEEP_AXES
 from vladkit.bench.report import milliseconds
 from vladkit.bench.results import Measured, Report, Row
-from vladkit.errors import MissingDependencyError, ParameterError, StorageError
-from vladkit.safe_write import replace_file
+from vladkit.figures import check_figure_file, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,22 +65,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
     StorageError
         If nothing can be written there.
     """
-    target = Path(path)
-    if target.suffix.lower() not in _FORMATS:
-        raise ParameterError(f"cannot draw {target}: its name has to end in {', '.join(_FORMATS)}")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            "--plot needs matplotlib, which is not installed: pip install 'vladkit[plot]'",
-            name="matplotlib",
-        ) from error
-    if target.is_dir():
-        raise StorageError(f"cannot write {target}: it is a folder")
-    try:
-        tempfile.TemporaryFile(dir=target.resolve().parent).close()
-    except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+    check_figure_file(path, "--plot", _FORMATS)
 
 
 def write_plot(report: Report, path: str | os.PathLike[str]) -> None:
@@ -97,12 +79,8 @@ def write_plot(report: Report, path: str | os.PathLike[str]) -> None:
     check_target(path)
     import matplotlib
 
-    kind = Path(path).suffix[1:].lower()
     with matplotlib.rc_context(_RC):
-        figure = draw(report)
-        with replace_file(path) as file:
-            metadata = {"Date": None} if kind == "svg" else None
-            figure.savefig(file, format=kind, dpi=200, metadata=metadata)
+        write_figure(draw(report), path)
 
 
 def draw(report: Report) -> Figure:

@@ -150,18 +150,27 @@ def search(
             "--expand", min=0, help="Search again, with so many of the nearest in the query."
         ),
     ] = 0,
+    html: Annotated[
+        str | None,
+        typer.Option("--html", metavar="OUT", help="Also write a page that shows what was found."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the pictures most similar to a picture, the best first."""
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
+    from vladkit.cli.progress import progress_bar
     from vladkit.features.region import Region
     from vladkit.pipeline import Collection
+    from vladkit.report import Asked, check_target, write_search
 
     failed = False
     model: Model = "fundamental" if fundamental else "homography"
     part = None if region is None else Region.parse(region)
+    if html is not None:
+        check_target(html, [file, *image], figures=False)
+    asked: list[Asked] = []
     with Collection.open(file, read_only=True) as collection:
         for query in image:
             try:
@@ -171,7 +180,9 @@ def search(
             except PictureError as error:
                 say(f"{query}: {error}")
                 failed = True
+                asked.append(Asked(query, failed=str(error)))
                 continue
+            asked.append(Asked.found(query, part, hits))
             if as_json:
                 print_json({"query": query, "results": [_as_json(h) for h in hits]}, indent=None)
                 continue
@@ -180,6 +191,9 @@ def search(
             for rank, hit in enumerate(hits, start=1):
                 matched = "" if hit.inliers is None else f"{hit.inliers:5} matches"
                 typer.echo(f"{rank:4}  {hit.score:6.3f}{matched}  {hit.path}")
+    if html is not None:
+        with progress_bar() as progress:
+            write_search(html, file, asked, progress=progress)
     if failed:
         raise typer.Exit(1)
 
@@ -261,9 +275,19 @@ def evaluate(
     ground_truth: Annotated[
         str,
         typer.Argument(
-            metavar="GROUND_TRUTH.json", help="Queries with what is relevant.", show_default=False
+            metavar="GROUND_TRUTH",
+            help="JSON of queries with what is relevant, or with --protocol a data set.",
+            show_default=False,
         ),
     ],
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            metavar="NAME",
+            help="Measure as the field does: vpr, holidays, roxford, rparis, ukbench.",
+        ),
+    ] = None,
     rerank: Rerank = 0,
     fundamental: Fundamental = False,
     n_jobs: Threads = None,
@@ -273,6 +297,12 @@ def evaluate(
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
+    model: Model = "fundamental" if fundamental else "homography"
+    if protocol is not None:
+        from vladkit.cli.protocols import measure
+
+        measure(file, ground_truth, protocol, rerank, model, n_jobs, as_json)
+        return
     from vladkit.cli.progress import progress_bar
     from vladkit.evaluate import read_ground_truth
     from vladkit.pipeline import Collection
@@ -282,7 +312,7 @@ def evaluate(
         scores, remarks = collection.evaluate(
             truth,
             rerank=rerank,
-            model="fundamental" if fundamental else "homography",
+            model=model,
             n_jobs=n_jobs,
             progress=progress,
         )

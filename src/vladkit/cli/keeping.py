@@ -144,17 +144,21 @@ def compact(file: File, as_json: Json = False) -> None:
 def export(
     file: File,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="OUT", help="NAME.npz, .fvecs or .faiss.")
+        str, typer.Option("--output", "-o", metavar="OUT", help="NAME.npz, .fvecs, .faiss or .h5.")
     ],
+    root: Annotated[
+        str | None,
+        typer.Option("--root", metavar="FOLDER", help="Names in .h5 are relative to this."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the vectors for other programs: NumPy, texmex' fvecs, a FAISS index."""
+    """Write the vectors for other programs: NumPy, texmex' fvecs, a FAISS index, hloc."""
     from vladkit.collection.export import check_target
     from vladkit.pipeline import Collection
 
     check_target(output)
     with Collection.open(file, read_only=True) as collection:
-        written = [str(path) for path in collection.export(output)]
+        written = [str(path) for path in collection.export(output, root=root)]
         n_all, d = len(collection), collection.n_dimensions
     if as_json:
         print_json({"file": file, "pictures": n_all, "dimensions": d, "written": written})

@@ -17,8 +17,12 @@ _TITLES = {
     "check": "checking",
     "adapt": "adapting",
     "duplicates": "comparing",
+    "pairs": "pairing",
+    "match": "matching",
+    "join": "joining",
     "whiten": "whitening",
     "fetch": "fetching",
+    "thumbnails": "pictures",
 }
 
 
@@ -59,7 +63,7 @@ def progress_bar(quiet: bool = False) -> Iterator[Progress | None]:
     def update(step: str, done: int, total: int) -> None:
         if step not in tasks:
             tasks[step] = bars.add_task(_TITLES.get(step, step), total=total)
-        bars.update(tasks[step], completed=done)  # type: ignore[arg-type]
+        bars.update(tasks[step], completed=done, total=total)  # type: ignore[arg-type]
 
     with bars:
         yield update

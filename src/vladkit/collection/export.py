@@ -12,12 +12,12 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from vladkit.axes import AnyArray, Int64Array
-from vladkit.errors import ParameterError
+from vladkit.errors import MissingDependencyError, ParameterError
 from vladkit.safe_write import replace_file
 
 __all__ = ["FORMATS", "check_target", "export"]
 
-FORMATS: Final = (".npz", ".fvecs", ".faiss")
+FORMATS: Final = (".npz", ".fvecs", ".faiss", ".h5")
 
 _NAMES: Final = 4096  # paths turned into an array's rows at a time
 
@@ -25,10 +25,26 @@ Blocks = Callable[[], Iterator[tuple[Int64Array, AnyArray]]]
 
 
 def check_target(target: str | os.PathLike[str]) -> str:
-    """The format that a file's name asks for; ParameterError if there is none."""
+    """The format that a file's name asks for.
+
+    Raises
+    ------
+    ParameterError
+        If there is none of that name.
+    MissingDependencyError
+        If the library that writes it is not installed.
+    """
     suffix = Path(target).suffix.lower()
     if suffix not in FORMATS:
         raise ParameterError(f"{target}: the name of an export ends in {', '.join(FORMATS)}")
+    if suffix == ".h5":
+        try:
+            import h5py  # noqa: F401
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"{target}: h5py, which writes it, is not installed: pip install 'vladkit[hloc]'",
+                name="h5py",
+            ) from error
     return suffix
 
 
@@ -48,6 +64,8 @@ def export(
                 paths in order in ``NAME.fvecs.json``
     ``.faiss``  a flat inner-product index (float16 vectors stay float16), row i being
                 path i of ``NAME.faiss.json``
+    ``.h5``     hloc's global descriptors: a group for each picture, named as its path
+                below one folder, with dataset ``global_descriptor`` (D,) float32
     ==========  ======================================================================
 
     Parameters
@@ -70,6 +88,8 @@ def export(
     ------
     ParameterError
         If the name ends in none of these.
+    MissingDependencyError
+        See `check_target`.
     StorageError
         If a file cannot be written.
     """
@@ -85,6 +105,9 @@ def export(
             yield vector_nD if known_n.all() else vector_nD[known_n]
 
     with replace_file(target) as file:
+        if suffix == ".h5":
+            _write_h5(file, chosen(), paths)
+            return [Path(target)]
         if suffix == ".npz":
             n = sum(len(vector_nD) for vector_nD in chosen())
             _write_npz(file, chosen(), paths, (n, d), dtype)
@@ -140,3 +163,63 @@ def _write_faiss(file: BinaryIO, vectors: Iterator[AnyArray], dtype: np.dtype[An
         if len(vector_nD):
             index.add(np.ascontiguousarray(vector_nD, np.float32))
     faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+
+
+def _write_h5(file: BinaryIO, vectors: Iterator[AnyArray], paths: Sequence[str]) -> None:
+    """`paths` grows with the vectors that are drawn."""
+    import h5py
+
+    watched = _Watched(file)
+    n = 0
+    try:
+        with h5py.File(watched, "w") as h5:
+            for vector_nD in vectors:
+                for vector_D in vector_nD.astype(np.float32):
+                    h5.create_group(paths[n]).create_dataset("global_descriptor", data=vector_D)
+                    n += 1
+                if watched.error is not None:
+                    break
+    finally:  # whatever HDF5 makes of it
+        if watched.error is not None:
+            raise watched.error
+
+
+class _Watched:
+    """A file that remembers what went wrong, and goes on as if it had not.
+
+    HDF5 writes much of a file when its objects are freed, where h5py can only print an error: a
+    full disk left a broken file and no exception (h5py 3.16).
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def _tried(self, call: Callable[[], int | None], otherwise: int) -> int:
+        try:
+            return call() or 0
+        except OSError as error:
+            self.error = self.error or error
+            return otherwise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._tried(lambda: self._file.seek(offset, whence), offset)
+
+    def tell(self) -> int:
+        return self._tried(self._file.tell, 0)
+
+    def write(self, data: bytes) -> int:
+        return self._tried(lambda: self._file.write(data), len(data))
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            self.error = self.error or error
+            return bytes(size)
+
+    def truncate(self, size: int) -> int:
+        return self._tried(lambda: self._file.truncate(size), size)
+
+    def flush(self) -> None:
+        self._tried(self._file.flush, 0)

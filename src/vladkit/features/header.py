@@ -14,7 +14,7 @@ from typing import Final
 
 from vladkit.errors import PictureError
 
-__all__ = ["Header", "read_header"]
+__all__ = ["Header", "picture_kind", "read_header"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,11 @@ class Header:
     data: bytes
     orientation: int = 1
     sequential: bool = True
+
+
+def picture_kind(start: bytes) -> str | None:
+    """What the first bytes of a file, 64 or more, say that it is; None for no picture."""
+    return next((kind for pattern, kind, _ in _KINDS if pattern.match(start)), None)
 
 
 def read_header(data: bytes) -> Header:

@@ -43,6 +43,7 @@ __all__ = [
     "decode_rgb",
     "decoder_facts",
     "is_picture_name",
+    "read_bytes",
     "read_gray",
     "read_rgb",
 ]
@@ -79,6 +80,8 @@ class Picture:
     region : Region or None
         The part of a larger picture that this is, if it is one; then that part is "the original"
         above.
+    whole : (int, int) or None
+        Width and height of that larger picture.
     rgb_yx3 : uint8 array (height, width, 3) or None
         The same in colour, for extractors that want it.
 
@@ -100,6 +103,7 @@ class Picture:
     scale_x: float = 1.0
     scale_y: float = 1.0
     region: Region | None = None
+    whole: tuple[int, int] | None = None
     rgb_yx3: npt.NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
@@ -252,8 +256,9 @@ def decode_gray(
     vladkit.errors.PictureError: truncated PNG: no IEND chunk
     """
     found = _decoded(data, max_side, region, max_pixels, color=False)
-    width, height = found.width, found.height
-    return Picture(found.pixels, width, height, found.scale_x, found.scale_y, found.region)
+    scale_x, scale_y = found.scale_x, found.scale_y
+    part = found.region, found.whole
+    return Picture(found.pixels, found.width, found.height, scale_x, scale_y, *part)
 
 
 def decode_rgb(
@@ -275,20 +280,34 @@ def decode_rgb(
 
 
 def decode_picture(
-    data: bytes, *, max_side: int | None = 640, region: Region | None = None, color: bool = False
+    data: bytes,
+    *,
+    max_side: int | None = 640,
+    region: Region | None = None,
+    color: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Picture:
     """`decode_gray`, or with `color` the same picture with its colours.
 
     Gray is then made of the colours here, and not by the decoder: values may differ by 1 or 2.
     """
     if not color:
-        return decode_gray(data, max_side=max_side, region=region)
+        return decode_gray(data, max_side=max_side, region=region, max_pixels=max_pixels)
     import cv2
 
-    found = _decoded(data, max_side, region, MAX_PIXELS, color=True)
+    found = _decoded(data, max_side, region, max_pixels, color=True)
     gray: Any = cv2.cvtColor(found.pixels, cv2.COLOR_BGR2GRAY)
     rgb: Any = cv2.cvtColor(found.pixels, cv2.COLOR_BGR2RGB)
-    return Picture(gray, found.width, found.height, found.scale_x, found.scale_y, found.region, rgb)
+    return Picture(
+        gray,
+        found.width,
+        found.height,
+        found.scale_x,
+        found.scale_y,
+        found.region,
+        found.whole,
+        rgb,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -301,6 +320,7 @@ class _Decoded:
     scale_x: float
     scale_y: float
     region: Region | None
+    whole: tuple[int, int] | None
 
 
 def _decoded(
@@ -329,9 +349,11 @@ def _decoded(
     width, height, orientation = header.width, header.height, header.orientation
     if factor == 1:  # what came out is the truth: a TIFF comes turned
         height, width = pixels.shape[:2]
+    whole = None
     if region is not None:
         if orientation >= 5:
             width, height = height, width
+        whole = width, height
         region = region.within(width, height)
         pixels = _turn(pixels, orientation)  # to turn before reducing is slower, and only here
         orientation = 1
@@ -342,7 +364,7 @@ def _decoded(
     scale_x, scale_y = factor * across, factor * down
     if orientation >= 5:
         width, height, scale_x, scale_y = height, width, scale_y, scale_x
-    return _Decoded(_turn(pixels, orientation), width, height, scale_x, scale_y, region)
+    return _Decoded(_turn(pixels, orientation), width, height, scale_x, scale_y, region, whole)
 
 
 def decoder_facts() -> dict[str, str]:
@@ -367,8 +389,8 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or getattr(error, "code", 0) == -4  # cv2.Error.StsNoMem
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a regular file; every failure as a `PictureError`."""
+def read_bytes(path: str | os.PathLike[str], most: int = -1) -> bytes:
+    """The bytes of a regular file, or the first of them; every failure as a `PictureError`."""
 
     def open_without_waiting(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO blocks otherwise
@@ -383,7 +405,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
                     f"file too large: {status.st_size / 1e6:,.0f} MB, "
                     f"at most {MAX_BYTES / 1e6:,.0f} MB"
                 )
-            return file.read()
+            return file.read(most)
     except PictureError:
         raise
     except OSError as error:

@@ -1,0 +1,84 @@
+"""The HTTP API, and the page's files.
+
+No path of a client's reaches the file system: pictures are named by their number in the collection,
+and the page's files are those of a fixed list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+
+from vladkit import __version__
+from vladkit.features import one_opencv_thread
+from vladkit.web.engine import Engine
+from vladkit.web.limits import Limits
+from vladkit.web.looking import looking
+from vladkit.web.responses import PROBLEM, DescribedApp, add_problems, as_it_was
+from vladkit.web.searching import searching
+
+__all__ = ["make_app"]
+
+_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+def make_app(engine: Engine, limits: Limits) -> FastAPI:
+    """The app over one engine."""
+    app = DescribedApp(
+        title="vladkit",
+        version=__version__,
+        summary="Search a collection of pictures with a picture.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # loads its scripts from elsewhere; static/docs.html does not
+        redoc_url=None,
+        lifespan=_lifespan,
+        responses={"4XX": PROBLEM, 503: PROBLEM},
+    )
+    add_problems(app)
+    app.include_router(looking(engine, limits))
+    app.include_router(searching(engine, limits))
+    _add_page(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
+    with one_opencv_thread():
+        yield
+
+
+def _add_page(app: FastAPI) -> None:
+    folder = files("vladkit.web") / "static"
+    contents = {
+        each.name: (each.read_bytes(), _TYPES[Path(each.name).suffix])
+        for each in folder.iterdir()
+        if Path(each.name).suffix in _TYPES
+    }
+
+    def giver(name: str) -> Callable[[Request], Awaitable[Response]]:
+        data, media_type = contents[name]
+        tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+        headers = {"cache-control": "no-cache", "etag": tag}
+
+        async def give(request: Request) -> Response:
+            if as_it_was(request, tag):
+                return Response(status_code=304, headers=headers)
+            return Response(data, media_type=media_type, headers=headers)
+
+        return give
+
+    app.get("/", include_in_schema=False)(giver("index.html"))
+    app.get("/docs", include_in_schema=False)(giver("docs.html"))
+    for name in contents:
+        app.get(f"/static/{name}", include_in_schema=False)(giver(name))

@@ -1,0 +1,78 @@
+"""uvicorn's HTTP connection, with the patience that it has no settings for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from vladkit.web.limits import Limits
+from vladkit.web.problem import Problem
+
+__all__ = ["impatient"]
+
+
+def impatient(limits: Limits) -> type[asyncio.Protocol]:
+    """A connection class for uvicorn that closes what is slow, and what is too many.
+
+    uvicorn waits for the end of a request's header for ever, and for a client to take its answer
+    for ever: some hundred sockets that do nothing would keep everybody else out.
+    """
+
+    class Impatient(H11Protocol):
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > limits.connections:
+                self._refuse(Problem(503, "too many connections", retry_after=5))
+                return
+            self._expect(limits.header_seconds)
+
+        def data_received(self, data: bytes) -> None:
+            before = self.cycle
+            if before is not None and before.response_complete and self._deadline is None:
+                self._expect(limits.header_seconds)  # the next request of a kept connection
+            super().data_received(data)
+            if self.cycle is not before:
+                self._expect(limits.request_seconds)
+
+        def on_response_complete(self) -> None:
+            self._cancel()  # from here on uvicorn's own keep-alive timer runs
+            super().on_response_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._cancel()
+            super().connection_lost(exc)
+
+        def _expect(self, seconds: float) -> None:
+            self._cancel()
+            self._deadline = self.loop.call_later(seconds, self._too_slow)
+
+        def _cancel(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+        def _too_slow(self) -> None:
+            self._deadline = None
+            if self.conn.our_state is h11.IDLE:  # nothing was answered yet
+                seconds = f"{limits.header_seconds:g}"
+                self._refuse(Problem(408, f"no whole request within {seconds} s"))
+            else:
+                self.transport.abort()
+
+        def _refuse(self, problem: Problem) -> None:
+            headers: list[Any] = [*problem.headers(), (b"connection", b"close")]
+            events = [
+                h11.Response(status_code=problem.status, headers=headers),
+                h11.Data(data=problem.body()),
+                h11.EndOfMessage(),
+            ]
+            for event in events:
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
+
+    return Impatient

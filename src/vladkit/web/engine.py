@@ -1,0 +1,312 @@
+"""`Engine`: what the API asks of a collection, on a bounded number of threads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from vladkit.collection.store import PictureRow
+from vladkit.errors import ParameterError, PictureError
+from vladkit.features import (
+    Features,
+    Region,
+    decode_picture,
+    decode_rgb,
+    read_rgb,
+    wants_color,
+)
+from vladkit.pipeline import Collection
+from vladkit.searching import Hit
+from vladkit.thumbnails import as_jpeg
+from vladkit.verification import Model, Verification
+from vladkit.web.cache import Cache
+from vladkit.web.limits import Limits
+from vladkit.web.problem import Problem
+from vladkit.workers import resolve_n_jobs
+
+__all__ = ["Engine", "Found", "Query", "Upload"]
+
+Result = TypeVar("Result")
+
+_LOOKERS: Final = 2
+"""Threads for thumbnails and lists, so that they do not wait behind searches."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Upload:
+    """A picture that a client sent."""
+
+    key: str
+    data: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """What is searched with: a sent picture, or one of the collection, or a part of either.
+
+    `region` is the part as it was read (see `vladkit.features.decode_gray`); `row` is of a picture
+    of the collection.
+    """
+
+    features: Features
+    width: int
+    height: int
+    key: str | None = None
+    row: PictureRow | None = None
+
+    @property
+    def region(self) -> Region | None:
+        """The part that is searched by; None for all of it."""
+        return self.features.region
+
+    @property
+    def shown(self) -> Region:
+        """The part, or the whole."""
+        return self.region or Region(0, 0, self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The answer to a search: hits with the rows of their pictures."""
+
+    query: Query
+    hits: list[tuple[Hit, PictureRow]]
+    n_pictures: int
+    seconds: dict[str, float]
+
+
+class Engine:
+    """Searches a collection for many clients; `close` it.
+
+    Every thread has the collection open for itself. It opens it again when another process has
+    changed or replaced the file.
+
+    Parameters
+    ----------
+    path
+        Of the collection.
+    limits : Limits
+    n_jobs : int or None
+        Searches at one time; None is one for each core.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], limits: Limits, *, n_jobs: int | None = None
+    ) -> None:
+        self.path = path
+        self.limits = limits
+        threads = resolve_n_jobs(n_jobs)
+        self._searchers = ThreadPoolExecutor(threads, "vladkit-search")
+        self._lookers = ThreadPoolExecutor(_LOOKERS, "vladkit-look")
+        self._pools = (self._searchers, threads), (self._lookers, _LOOKERS)
+        self._most_admitted = threads + limits.queue
+        self._n_admitted = 0
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._uploads = Cache[Upload](limits.cache_bytes)
+        self._features = Cache[Query](limits.cache_bytes)
+        self._thumbnails = Cache[bytes](limits.cache_bytes)
+
+    def close(self) -> None:
+        """Wait for what runs, and have every thread close the file."""
+        for pool, threads in self._pools:
+            together = threading.Barrier(threads)
+            for _ in range(threads):
+                pool.submit(self._close_own, together)
+            pool.shutdown()
+
+    def _close_own(self, together: threading.Barrier) -> None:
+        together.wait()  # no thread takes two of these tasks
+        collection: Collection | None = getattr(self._local, "collection", None)
+        if collection is not None:
+            collection.close()
+
+    # -- threads ----------------------------------------------------------------------
+
+    async def search_thread(self, task: Callable[[Collection], Result]) -> Result:
+        """Run a search; a `Problem` of 503 if too many wait already, or if it takes too long."""
+        self.check_free()
+        with self._lock:
+            self._n_admitted += 1
+        # Counted until its thread is free, not until somebody gives up: a thread cannot be stopped.
+        future = self._searchers.submit(self._with, task)
+        future.add_done_callback(self._release)
+        try:
+            async with asyncio.timeout(self.limits.search_seconds):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise Problem(503, "the search took too long", retry_after=10) from None
+
+    def check_free(self) -> None:
+        """Raise a `Problem` of 503 if a search would be refused now."""
+        if self._n_admitted >= self._most_admitted:
+            raise Problem(503, "too many searches at once: try again", retry_after=1)
+
+    def _release(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._n_admitted -= 1
+
+    async def look_thread(self, task: Callable[[Collection], Result]) -> Result:
+        """Run what is quick."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._lookers, self._with, task)
+
+    def _with(self, task: Callable[[Collection], Result]) -> Result:
+        return task(self._collection())
+
+    def _collection(self) -> Collection:
+        """The thread's own, as the file is now."""
+        collection: Collection | None = getattr(self._local, "collection", None)
+        status = os.stat(self.path)
+        state = status.st_dev, status.st_ino
+        if collection is not None:
+            if self._local.state == (*state, collection.stamp()):
+                return collection
+            self._local.collection = None
+            collection.close()
+        collection = Collection.open(self.path, read_only=True)
+        self._local.collection = collection
+        self._local.state = (*state, collection.stamp())
+        return collection
+
+    # -- queries; these run on a search thread ------------------------------------------
+
+    def upload(self, collection: Collection, data: bytes, region: Region | None) -> Query:
+        """A picture that was sent; it is kept for a while under the query's key."""
+        key = secrets.token_urlsafe(12)
+        query = self._extract(collection, data, region, key)
+        self._uploads.put(key, Upload(key, data, query.width, query.height), len(data))
+        self._keep((key, region, collection.stamp()), query)
+        return query
+
+    def uploaded(self, collection: Collection, key: str, region: Region | None) -> Query:
+        """One that was sent before; a `Problem` of 404 if it is forgotten."""
+        upload = self._upload(key)
+        cached = self._features.get((key, region, collection.stamp()))
+        if cached is not None:
+            return cached
+        query = self._extract(collection, upload.data, region, key)
+        self._keep((key, region, collection.stamp()), query)
+        return query
+
+    def stored(self, collection: Collection, picture_id: int, region: Region | None) -> Query:
+        """A picture of the collection; from what is kept of it where its file is gone."""
+        row = indexed(collection, picture_id)
+        key = picture_id, region, collection.stamp()
+        cached = self._features.get(key)
+        if cached is not None:
+            return cached
+        try:
+            features = collection.extract(collection.file_of(row), region=region)
+        except PictureError:
+            kept = collection.features_of(picture_id)
+            if kept is None or region is not None:
+                raise
+            features = kept
+        query = Query(features, row.width or 1, row.height or 1, row=row)
+        self._keep(key, query)
+        return query
+
+    def _extract(
+        self, collection: Collection, data: bytes, region: Region | None, key: str
+    ) -> Query:
+        extractor = collection.extractor
+        most = self.limits.upload_pixels
+        picture = decode_picture(
+            data,
+            max_side=extractor.max_side,
+            region=region,
+            color=wants_color(extractor),
+            max_pixels=most,
+        )
+        features = extractor.extract(picture)
+        return Query(features, *(picture.whole or (picture.width, picture.height)), key)
+
+    def _keep(self, key: tuple[object, ...], query: Query) -> None:
+        features = query.features
+        self._features.put(key, query, features.descriptor_lf.nbytes + 20 * len(features))
+
+    def _upload(self, key: str) -> Upload:
+        upload = self._uploads.get(key)
+        if upload is None:
+            raise Problem(404, "this picture was forgotten meanwhile: send it again")
+        return upload
+
+    def search(
+        self,
+        collection: Collection,
+        make_query: Callable[[Collection], Query],
+        *,
+        top: int,
+        rerank: int,
+        expand: int,
+        model: Model,
+    ) -> Found:
+        """Read the query and rank the collection."""
+        begin = time.perf_counter()
+        query = make_query(collection)
+        ready = time.perf_counter()
+        hits = collection.search_features(
+            query.features, top, rerank=rerank, model=model, expand=expand
+        )
+        seconds = {"features": ready - begin, "search": time.perf_counter() - ready}
+        rows = [(hit, collection.picture(hit.picture_id)) for hit in hits]
+        return Found(query, rows, len(collection), seconds)
+
+    def match(
+        self,
+        collection: Collection,
+        make_query: Callable[[Collection], Query],
+        other: int,
+        model: Model,
+    ) -> tuple[Query, Verification]:
+        """Match a query with one picture of the collection."""
+        indexed(collection, other)
+        query = make_query(collection)
+        return query, collection.verify(query.features, other, model=model)
+
+    # -- pictures; these run on a looking thread ----------------------------------------
+
+    def thumbnail(self, collection: Collection, picture_id: int, side: int) -> tuple[bytes, str]:
+        """A JPEG file and its ETag; PictureError where the file cannot be read."""
+        file = collection.file_of(indexed(collection, picture_id))
+        tag = _tag(file, side)
+        data = self._thumbnails.get((file, tag))
+        if data is None:
+            data = as_jpeg(read_rgb(file, max_side=side))
+            self._thumbnails.put((file, tag), data, len(data))
+        return data, tag
+
+    def preview(self, key: str, side: int) -> bytes:
+        """A JPEG file of a picture that was sent."""
+        upload = self._upload(key)
+        most = self.limits.upload_pixels
+        return as_jpeg(decode_rgb(upload.data, max_side=side, max_pixels=most))
+
+
+def indexed(collection: Collection, picture_id: int) -> PictureRow:
+    """A picture that has a vector; a `Problem` of 404 for any other."""
+    try:
+        row = collection.picture(picture_id)
+    except ParameterError:
+        row = None
+    if row is None or row.skipped is not None:
+        raise Problem(404, f"the collection has no picture {picture_id}")
+    return row
+
+
+def _tag(file: str, side: int) -> str:
+    try:
+        status = os.stat(file)
+    except OSError as error:
+        raise Problem(404, f"the file of this picture cannot be read: {error.strerror}") from None
+    return f'"{status.st_mtime_ns:x}-{status.st_size:x}-{side}"'

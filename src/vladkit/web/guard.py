@@ -1,0 +1,157 @@
+"""What every request passes before the app, and every answer after it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+from vladkit.web.problem import Problem
+
+__all__ = ["Guard"]
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_COOKIE: Final = "vladkit_token"
+
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+_HEADERS: Final = {
+    b"content-security-policy": CONTENT_SECURITY_POLICY.encode(),
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+}
+
+
+class Guard:
+    """Checks where a request comes from and who sends it; adds headers to what goes out.
+
+    Parameters
+    ----------
+    app
+        What answers.
+    hosts : frozenset of str
+        Names that this server is called by, besides ``localhost`` and numbers. A page of somebody
+        else's can have its own name point to this machine (DNS rebinding) and then counts as of
+        one origin with us: its requests carry that name, and are refused.
+    token : str or None
+        What a client must know to use ``/api``: as ``Authorization: Bearer``, or in the cookie that
+        ``/?token=`` sets.
+    """
+
+    def __init__(self, app: App, *, hosts: frozenset[str], token: str | None) -> None:
+        self._app = app
+        self._hosts = hosts | {"localhost"}
+        self._token = token
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer as ASGI asks."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                known = {name.lower() for name, _ in message["headers"]}
+                extra = [(name, v) for name, v in _HEADERS.items() if name not in known]
+                message["headers"] = [*message["headers"], *extra]
+            await send(message)
+
+        headers = {n.decode("latin-1"): v.decode("latin-1") for n, v in scope["headers"]}
+        try:
+            self._check_origin(scope, headers)
+            if self._token is not None:
+                if scope["path"] == "/" and (given := _query_token(scope)) is not None:
+                    await self._let_in(given, send_guarded)
+                    return
+                if scope["path"].startswith("/api"):
+                    self._check_token(headers)
+        except Problem as problem:
+            await answer(problem, send_guarded)
+            return
+        await self._app(scope, receive, send_guarded)
+
+    def _check_origin(self, scope: Message, headers: dict[str, str]) -> None:
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            raise Problem(
+                421,
+                f"this server is not called {host[:100]!r}: open it by the address that it "
+                "printed, or start it with --allow-host",
+            )
+        if not scope["path"].startswith("/api"):
+            return
+        origin = headers.get("origin")
+        site = headers.get("sec-fetch-site", "same-origin")
+        if (origin is not None and urlsplit(origin).netloc != host) or site == "cross-site":
+            raise Problem(403, "pages of other sites may not use this server")
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if name in self._hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True  # a number is no name that somebody could point elsewhere
+
+    def _check_token(self, headers: dict[str, str]) -> None:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self._is_token(given.strip()):
+            return
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
+        except CookieError:
+            cookie = None
+        if cookie is not None and hmac.compare_digest(cookie.value, self._cookie()):
+            return
+        raise Problem(
+            401,
+            "this server asks for its token: open the address that it printed, with ?token=, or "
+            "send it as Authorization: Bearer",
+        )
+
+    async def _let_in(self, given: str, send: Send) -> None:
+        if not self._is_token(given):
+            raise Problem(401, "this is not the token of this server")
+        # Lax: a link in a mail works, too; other sites' requests to /api are refused anyway.
+        cookie = f"{_COOKIE}={self._cookie()}; Path=/; HttpOnly; SameSite=Lax"
+        headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 303, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), (self._token or "").encode())
+
+    def _cookie(self) -> str:
+        """Not the token itself: cookies are kept on disk."""
+        return hashlib.sha256(f"vladkit cookie {self._token}".encode()).hexdigest()
+
+
+def _query_token(scope: Message) -> str | None:
+    found = parse_qs(scope["query_string"].decode("latin-1")).get("token")
+    return found[0] if found else None
+
+
+async def answer(problem: Problem, send: Send) -> None:
+    """Send a problem as the answer."""
+    start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers()}
+    await send(start)
+    await send({"type": "http.response.body", "body": problem.body()})

@@ -1,0 +1,77 @@
+"""Errors as clients see them: problem JSON (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from vladkit.errors import (
+    NothingToIndexError,
+    ParameterError,
+    PictureError,
+    StorageError,
+    VladkitError,
+)
+
+__all__ = ["Problem", "problem_of"]
+
+
+class Problem(Exception):  # noqa: N818  (the RFC's word)
+    """An answer that is not what was asked for.
+
+    Parameters
+    ----------
+    status : int
+        Of HTTP.
+    detail : str
+        What is wrong and how to mend it, for people.
+    retry_after : int or None
+        Seconds after which another try makes sense.
+    """
+
+    def __init__(self, status: int, detail: str, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.retry_after = retry_after
+
+    def body(self) -> bytes:
+        """The JSON."""
+        content: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.retry_after is not None:
+            content["retry_after"] = self.retry_after
+        return json.dumps(content).encode()
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Of the answer, besides those that every answer has."""
+        found = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(self.body())).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        if self.retry_after is not None:
+            found.append((b"retry-after", str(self.retry_after).encode()))
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            found.append((b"www-authenticate", b'Bearer realm="vladkit"'))
+        return found
+
+
+def problem_of(error: VladkitError) -> Problem:
+    """What an error of the library is to a client."""
+    if isinstance(error, PictureError):
+        if error.transient:
+            return Problem(503, f"the picture cannot be read now: {error.reason}", retry_after=5)
+        return Problem(422, f"the picture cannot be used: {error.reason}")
+    if isinstance(error, ParameterError):
+        return Problem(422, str(error))
+    if isinstance(error, NothingToIndexError):
+        return Problem(409, "the collection is empty: index pictures into it first")
+    if isinstance(error, StorageError):
+        return Problem(503, "the collection cannot be read now", retry_after=5)
+    return Problem(500, "the collection cannot be searched; the server's terminal says why")

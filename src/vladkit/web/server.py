@@ -1,0 +1,181 @@
+"""`serve`: the app on a socket, until it is interrupted."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from vladkit.errors import MissingDependencyError, ParameterError, StorageError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from vladkit.web.engine import Engine
+    from vladkit.web.limits import Limits
+
+__all__ = ["check_token", "is_loopback", "make_server", "serve"]
+
+_SHORTEST_TOKEN: Final = 8
+_SHUTDOWN_SECONDS: Final = 3
+
+
+def serve(
+    path: str | os.PathLike[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    allowed_hosts: Iterable[str] = (),
+    upload_bytes: int | None = None,
+    n_jobs: int | None = None,
+    ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serve a collection's page and API until the process is interrupted.
+
+    Parameters
+    ----------
+    path : path
+        Of the collection; it is opened for reading only.
+    host : str
+        Address to listen on. Beyond this machine everybody who can reach it sees all pictures,
+        unless there is a token.
+    port : int
+        0 takes a free one.
+    token : str or None
+        What clients have to know; "auto" makes one up.
+    allowed_hosts : iterable of str
+        Names, besides localhost and this machine's own, that the server is called by.
+    upload_bytes : int or None
+        Largest picture that can be sent; None is the default of `vladkit.web.limits.Limits`.
+    n_jobs : int or None
+        Searches at one time; None is one for each core.
+    ready : callable
+        Told the address of the page, when it can be opened.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the extra ``web`` is not installed.
+    ParameterError
+        If the host or port does not fit, or the token is shorter than 8 characters.
+    StorageError
+        If the port is taken, or the collection cannot be read.
+    FileFormatError
+        If there is no collection at `path`.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError("serve needs FastAPI: pip install 'vladkit[web]'") from error
+    from dataclasses import replace
+
+    from vladkit.pipeline import Collection
+    from vladkit.web.engine import Engine
+    from vladkit.web.limits import Limits
+
+    token = check_token(token)
+    with Collection.open(path, read_only=True):
+        pass  # so that a wrong file is said before anything is served
+    limits = Limits()
+    if upload_bytes is not None:
+        limits = replace(limits, upload_bytes=upload_bytes)
+    listening = _listen(host, port)
+    engine = Engine(path, limits, n_jobs=n_jobs)
+    names = frozenset(name.lower() for name in allowed_hosts)
+    if not is_loopback(host):
+        names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+    server = make_server(engine, limits, hosts=names, token=token)
+    ready(_address(host, listening.getsockname()[1], token))
+    try:
+        server.run(sockets=[listening])
+    finally:
+        listening.close()
+        engine.close()
+
+
+def make_server(
+    engine: Engine, limits: Limits, *, hosts: frozenset[str] = frozenset(), token: str | None = None
+) -> uvicorn.Server:
+    """The server of `serve`, still without a socket; parameters as in `vladkit.web.guard.Guard`."""
+    import uvicorn
+
+    from vladkit.web.app import make_app
+    from vladkit.web.connection import impatient
+    from vladkit.web.guard import Guard
+
+    config = uvicorn.Config(
+        Guard(make_app(engine, limits), hosts=hosts, token=token),
+        http=impatient(limits),
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=int(limits.header_seconds),
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+def check_token(token: str | None) -> str | None:
+    """The token to use; ParameterError if it is short or cannot be sent."""
+    if token == "auto":
+        return secrets.token_urlsafe(16)
+    if token is None:
+        return None
+    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
+        raise ParameterError(
+            f"a token of {len(token)} characters: give {_SHORTEST_TOKEN} or more, letters and "
+            "digits, or 'auto'"
+        )
+    return token
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 1 << 16:
+        raise ParameterError(f"port {port}: give 0 to 65535")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ParameterError(f"host {host!r}: {error.strerror}") from error
+    try:
+        if sys.platform != "win32":  # there it would share a port that is in use
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(256)
+    except OSError as error:
+        listening.close()
+        raise StorageError(
+            f"cannot listen on {host} port {port}: {error.strerror}; give another --port"
+        ) from error
+    return listening
+
+
+def _address(host: str, port: int, token: str | None) -> str:
+    """Of the page, as a browser on this machine opens it."""
+    try:
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        name = host
+    else:
+        if number.is_unspecified:  # all addresses: this machine's name for others
+            name = socket.gethostname()
+        else:
+            name = f"[{number}]" if number.version == 6 else str(number)
+    return f"http://{name}:{port}/" + ("" if token is None else f"?token={token}")

@@ -1,0 +1,100 @@
+// @ts-check
+/**
+ * Elements, made one by one. Text becomes text nodes and nothing else, so the name of a file can
+ * hold any markup and is only ever read.
+ */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * @template {HTMLElement} T
+ * @param {string} id
+ * @param {new () => T} kind
+ * @returns {T}
+ */
+export function byId(id, kind) {
+  const element = document.getElementById(id);
+  if (!(element instanceof kind)) throw new Error(`no ${kind.name} #${id} in the page`);
+  return element;
+}
+
+/**
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {Record<string, string | number | boolean | null | undefined>} [attributes] null, undefined
+ *   and false leave one out
+ * @param {...(Node | string | null)} children
+ * @returns {HTMLElementTagNameMap[K]}
+ */
+export function el(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  set(element, attributes);
+  for (const child of children) if (child !== null) element.append(child);
+  return element;
+}
+
+/**
+ * @template {keyof SVGElementTagNameMap} K
+ * @param {K} tag
+ * @param {Record<string, string | number | boolean | null | undefined>} [attributes]
+ * @param {...Node} children
+ * @returns {SVGElementTagNameMap[K]}
+ */
+export function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  set(element, attributes);
+  element.append(...children);
+  return element;
+}
+
+/**
+ * @param {Element} element
+ * @param {Record<string, string | number | boolean | null | undefined>} attributes
+ */
+export function set(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) element.removeAttribute(name);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+}
+
+/** @param {string} name of a symbol in index.html, without "i-" */
+export function icon(name) {
+  return svg("svg", { "aria-hidden": "true" }, svg("use", { href: `#i-${name}` }));
+}
+
+/**
+ * A path on one line: the folder gives way first, the whole is in the title.
+ *
+ * @param {string} path
+ */
+export function pathLine(path) {
+  const cut = path.lastIndexOf("/") + 1;
+  return el(
+    "span",
+    { class: "path", title: path },
+    cut ? el("span", { class: "folder" }, path.slice(0, cut)) : null,
+    el("span", { class: "base" }, path.slice(cut)),
+  );
+}
+
+const COUNT = new Intl.NumberFormat("en");
+
+/** @param {number} n */
+export function count(n) {
+  return COUNT.format(n);
+}
+
+/** @param {number} score a similarity up to 1, or what matching made of it */
+export function decimals(score) {
+  return score.toFixed(score < 10 ? 3 : 1);
+}
+
+/**
+ * @param {number} n
+ * @param {string} one
+ * @param {string} [many]
+ */
+export function plural(n, one, many = `${one}s`) {
+  return `${count(n)} ${n === 1 ? one : many}`;
+}

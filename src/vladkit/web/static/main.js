@@ -1,0 +1,153 @@
+// @ts-check
+/** The page: its address decides what is shown, everything else only changes the address. */
+
+import { Problem, get, isAbort } from "./api.js";
+import { describe, pictureList, skippedList } from "./browse.js";
+import { themeSwitch } from "./colours.js";
+import { Compare } from "./compare.js";
+import { byId, count, el } from "./dom.js";
+import { takeIn } from "./intake.js";
+import { SearchView } from "./search.js";
+import { format, parse, state } from "./state.js";
+
+/** @typedef {import("./api.js").Info} Info */
+/** @typedef {import("./state.js").State} State */
+
+const VIEWS = /** @type {const} */ (["search", "browse", "skipped"]);
+const TITLES = { search: "Search", browse: "Pictures", skipped: "Skipped" };
+
+const trouble = byId("trouble", HTMLElement);
+const main = byId("main", HTMLElement);
+
+/** @param {string} text a sentence */
+function say(text) {
+  trouble.replaceChildren(text);
+  trouble.hidden = false;
+}
+
+/** @param {unknown} error */
+function fault(error) {
+  if (isAbort(error)) return;
+  if (!(error instanceof Problem)) throw error;
+  if (error.status !== 401) return say(error.message);
+  trouble.replaceChildren(
+    "This collection is served with a token. Open the address that vladkit serve printed, the one with ",
+    el("code", {}, "/?token="),
+    " in it.",
+  );
+  trouble.hidden = false;
+}
+
+/** @param {Info} info */
+function start(info) {
+  byId("collection-name", HTMLElement).textContent = info.name;
+  byId("collection-name", HTMLElement).title = info.file;
+  byId("count-pictures", HTMLElement).textContent = count(info.pictures);
+  byId("count-skipped", HTMLElement).textContent = count(info.skipped);
+  byId("version", HTMLElement).textContent = `vladkit ${info.version}`;
+  describe(byId("about", HTMLElement), info);
+
+  let shown = parse(location.hash);
+  let opened = false; // the comparison was opened here: a step back closes it
+
+  /** @param {State} next */
+  const go = (next) => {
+    history.pushState(null, "", format(next));
+    route();
+  };
+  /** @param {State} next */
+  const replace = (next) => {
+    history.replaceState(null, "", format(next));
+    route();
+  };
+
+  const search = new SearchView(info, {
+    onState: (next, again) => (again ? replace : go)(next),
+    onAnswer: () => compareIfAsked(),
+    onError: fault,
+  });
+  const lists = { browse: pictureList(replace, fault), skipped: skippedList(replace, fault) };
+  const compare = new Compare({
+    onTurn: (id) => replace({ ...shown, match: id }),
+    onClosed: (id) => {
+      if (opened) history.back();
+      else replace({ ...shown, match: null });
+      search.gallery.focus(id);
+    },
+  });
+
+  function compareIfAsked() {
+    if (shown.view !== "search" || shown.match === null) return compare.hide();
+    if (!search.answer) return compare.hide();
+    compare.show(search.answer, shown.match, info.keeps_features).catch(fault);
+  }
+
+  function route() {
+    display(parse(location.hash));
+  }
+
+  /** @param {State} next */
+  function display(next) {
+    const before = shown;
+    shown = next;
+    trouble.hidden = true;
+    opened = shown.match !== null && (opened || before.match === null);
+    for (const view of VIEWS) byId(`view-${view}`, HTMLElement).hidden = view !== shown.view;
+    for (const link of document.querySelectorAll("nav a[data-view]")) {
+      const current = link.getAttribute("data-view") === shown.view;
+      if (current) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    document.title = `${TITLES[shown.view]} · ${info.name} · vladkit`;
+    if (before.view !== shown.view) {
+      main.focus({ preventScroll: true });
+      scrollTo(0, 0);
+    }
+    if (shown.view === "search") {
+      search.show(shown).catch(fault);
+    } else {
+      search.leave();
+      lists[shown.view].show(shown).catch(fault);
+    }
+    compareIfAsked();
+  }
+
+  /** A link to a search keeps the settings: it is made before they are known. */
+  document.addEventListener("click", (event) => {
+    const link = event.target instanceof Element ? event.target.closest("a") : null;
+    const href = link?.getAttribute("href") ?? "";
+    if (!href.startsWith("#/") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const next = parse(href);
+    if (next.id === null || next.match !== null) return;
+    event.preventDefault();
+    go({ ...next, ...search.settings.chosen });
+    scrollTo(0, 0);
+  });
+
+  takeIn({
+    cover: byId("drop", HTMLElement),
+    input: byId("file", HTMLInputElement),
+    buttons: document.querySelectorAll("[data-choose]"),
+    onFile: (file) => {
+      // the address follows when the picture has a name: a step back leads to where it was dropped
+      if (shown.view !== "search" || shown.match !== null) display(state(search.settings.chosen));
+      trouble.hidden = true;
+      scrollTo(0, 0);
+      search.take(file).catch(fault);
+    },
+    onTrouble: say,
+  });
+
+  addEventListener("popstate", route); // for links to a hash, too, even the present one
+  shown = state({ view: shown.view });
+  opened = false;
+  route();
+  opened = false; // a reload has nothing to step back to
+}
+
+themeSwitch(byId("theme", HTMLButtonElement), byId("theme-label", HTMLElement));
+byId("skip", HTMLElement).addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+get("/api/info").then(start).catch(fault);

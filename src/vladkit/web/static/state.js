@@ -1,0 +1,94 @@
+// @ts-check
+/** What the page shows, as the part of its address after "#". Nothing else is state. */
+
+/** @typedef {[number, number, number, number]} Region left, top, width, height in px of the picture */
+
+/**
+ * @typedef {object} State
+ * @property {"search" | "browse" | "skipped"} view
+ * @property {string | null} query key of an uploaded picture
+ * @property {number | null} id of a picture of the collection, the query
+ * @property {Region | null} region
+ * @property {number | null} top null: the page's default
+ * @property {number | null} rerank null: the page's default; 0: off
+ * @property {number | null} match id of the result that is compared with the query
+ * @property {number} offset
+ * @property {string} contains
+ */
+
+/** @type {State} */
+const NOTHING = {
+  view: "search",
+  query: null,
+  id: null,
+  region: null,
+  top: null,
+  rerank: null,
+  match: null,
+  offset: 0,
+  contains: "",
+};
+
+/**
+ * @param {Partial<State>} [parts]
+ * @returns {State}
+ */
+export function state(parts = {}) {
+  return { ...NOTHING, ...parts };
+}
+
+/** @param {string | null} text */
+function whole(text) {
+  return text !== null && /^\d{1,15}$/.test(text) ? Number(text) : null;
+}
+
+/**
+ * @param {string | null} text
+ * @returns {Region | null}
+ */
+function region(text) {
+  const found = /^(\d{1,6}),(\d{1,6}),(\d{1,6}),(\d{1,6})$/.exec(text ?? "");
+  if (!found) return null;
+  const [left, top, width, height] = found.slice(1).map(Number);
+  return width && height ? [left, top, width, height] : null;
+}
+
+/**
+ * Whatever it holds: what cannot be read is left at its default.
+ *
+ * @param {string} hash
+ * @returns {State}
+ */
+export function parse(hash) {
+  const [path, search = ""] = hash.replace(/^#\/?/, "").split("?", 2);
+  const given = new URLSearchParams(search);
+  const view = path === "browse" || path === "skipped" ? path : "search";
+  return {
+    view,
+    query: given.get("query") || null,
+    id: whole(given.get("id")),
+    region: region(given.get("region")),
+    top: whole(given.get("top")),
+    rerank: whole(given.get("rerank")),
+    match: whole(given.get("match")),
+    offset: whole(given.get("offset")) ?? 0,
+    contains: given.get("contains") ?? "",
+  };
+}
+
+/**
+ * @param {State} shown
+ * @returns {string} "#/..."
+ */
+export function format(shown) {
+  const given = new URLSearchParams();
+  for (const name of /** @type {const} */ (["query", "id", "region", "top", "rerank", "match"])) {
+    const value = shown[name];
+    if (value !== null) given.set(name, String(value));
+  }
+  if (shown.offset) given.set("offset", String(shown.offset));
+  if (shown.contains) given.set("contains", shown.contains);
+  // commas are fine there and easier to read
+  const search = given.toString().replaceAll("%2C", ",");
+  return `#/${shown.view === "search" ? (search ? "search" : "") : shown.view}${search && "?"}${search}`;
+}

@@ -1,0 +1,463 @@
+"""Pairs for reconstruction, held to plain loops over the same vectors and features."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from photos import cropped, darker, photo, smaller, write_photos
+from vladkit import Collection, pairing
+from vladkit.collection.naming import natural
+from vladkit.collection.store import Store
+from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError
+from vladkit.verification import rescore, verify_all
+
+SCENES = ["astronaut", "brick", "chelsea", "coffee", "motorcycle_left", "rocket"]
+VIEWS = {"1": lambda image: image, "2": cropped, "10": smaller, "11": darker}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """scenes.vlad of four views of six things, in a folder for each thing."""
+    home = tmp_path_factory.mktemp("pairing")
+    for scene, (number, view) in itertools.product(SCENES, VIEWS.items()):
+        (home / "scenes" / scene).mkdir(parents=True, exist_ok=True)
+        small = cv2.resize(photo(scene), (420, 320), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(home / "scenes" / scene / f"{number}.png"), view(small))
+    with Collection.create(home / "scenes.vlad", n_clusters=16, keep_features=300) as collection:
+        collection.add([home / "scenes"])
+    return home
+
+
+@pytest.fixture
+def scenes(home):
+    with Collection.open(home / "scenes.vlad", read_only=True) as collection:
+        yield collection
+
+
+@pytest.fixture
+def own(home, tmp_path):
+    return Path(shutil.copy(home / "scenes.vlad", tmp_path / "own.vlad"))
+
+
+def similarities(collection):
+    """(names in natural order, picture ids, similarity_nn) by a plain product."""
+    rows = sorted(collection.pictures(), key=lambda row: natural(row.path))
+    ids = [row.picture_id for row in rows]
+    vectors = collection._store.vectors(ids, np.dtype("f2"), collection.n_dimensions)
+    vector_nD = np.stack([vectors[i] for i in ids]).astype(np.float32)
+    return [row.path for row in rows], ids, (vector_nD @ vector_nD.T).round(6)
+
+
+@pytest.fixture(scope="module")
+def verified(home):
+    """Inliers of every pair of rows, the first one asking."""
+    with Collection.open(home / "scenes.vlad", read_only=True) as scenes:
+        _, ids, _ = similarities(scenes)
+        kept = scenes._searching.features(ids)
+        metric = scenes.extractor.metric
+    features = [kept[i] for i in ids]
+    return {
+        (i, i + 1 + j): found.n_inliers
+        for i, each in enumerate(features)
+        for j, found in enumerate(verify_all(each, features[i + 1 :], metric))
+    }
+
+
+def best_of(score_nn, n):
+    """The n best others of each row, by sorting; ties by row."""
+    return [
+        sorted((j for j in range(len(row)) if j != i), key=lambda j: (-row[j], j))[:n]
+        for i, row in enumerate(score_nn.tolist())
+    ]
+
+
+def as_set(chosen):
+    return {tuple(sorted((i, j))) for i, others in enumerate(chosen) for j in others}
+
+
+def rows_of(found):
+    return {tuple(row) for row in found.row_p2.tolist()}
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "vladkit", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+    )
+
+
+class TestSimilar:
+    @pytest.mark.parametrize("top", [1, 3, 7, 23, 100])
+    def test_what_a_plain_loop_finds(self, scenes, top):
+        names, _, similarity_nn = similarities(scenes)
+        found = scenes.pairs(top)
+        assert list(found.names) == names
+        assert rows_of(found) == as_set(best_of(similarity_nn, top))
+        assert len(rows_of(found)) == len(found)  # each once
+        assert (found.row_p2[:, 0] < found.row_p2[:, 1]).all()  # never itself
+        assert found.row_p2.tolist() == sorted(found.row_p2.tolist())
+        wanted_p = similarity_nn[tuple(found.row_p2.T)]
+        np.testing.assert_allclose(found.similarity_p, wanted_p, atol=2e-6)
+        assert set(found.inliers_p.tolist()) == {-1}
+        assert found.root == str(scenes.file_of(next(scenes.pictures())))[: len(found.root)]
+
+    def test_views_of_a_thing_find_each_other(self, scenes):
+        for pair in scenes.pairs(1):
+            assert os.path.dirname(pair.first) == os.path.dirname(pair.second)
+
+    def test_scores_are_never_held_for_all_at_once(self, scenes, monkeypatch):
+        wanted = rows_of(scenes.pairs(3))
+        sizes = []
+        scores = scenes._searching.scores
+
+        def watched(query_qvD):
+            found = scores(query_qvD)
+            sizes.append(found[1].size)
+            return found
+
+        monkeypatch.setattr(pairing, "_VALUES", 5 * scenes.n_dimensions)
+        monkeypatch.setattr(scenes._searching, "scores", watched)
+        assert rows_of(scenes.pairs(3)) == wanted
+        assert max(sizes) == 5 * 24
+        assert len(sizes) == 5
+
+    def test_least_similarity(self, scenes):
+        names, _, similarity_nn = similarities(scenes)
+        limit = float(np.median(similarity_nn))
+        similar = {
+            pair for pair in as_set(best_of(similarity_nn, 9)) if similarity_nn[pair] >= limit
+        }
+        found = scenes.pairs(9, min_score=limit)
+        assert rows_of(found) == similar
+        assert len(similar) < len(rows_of(scenes.pairs(9)))
+        assert len(scenes.pairs(9, min_score=1.0)) == 0
+        assert scenes.pairs(9, min_score=1.0).n_components == len(names)
+
+    def test_with_an_approximate_index(self, own):
+        with Collection.open(own) as collection:
+            exact = rows_of(collection.pairs(2))
+            collection.build_ann()
+            assert collection._searching.ann() is not None
+            assert rows_of(collection.pairs(2)) == exact
+
+    def test_quarter_turns(self, tmp_path):
+        (tmp_path / "p").mkdir()
+        for name in SCENES:
+            small = cv2.resize(photo(name), (420, 320), interpolation=cv2.INTER_AREA)
+            cv2.imwrite(str(tmp_path / "p" / f"{name}.png"), small)
+            cv2.imwrite(str(tmp_path / "p" / f"{name}-turned.png"), cv2.rotate(small, 0))
+        with Collection.create(tmp_path / "c", n_clusters=16, orientation=0.6) as collection:
+            collection.add([tmp_path / "p"])
+            plain, turned = collection.pairs(1), collection.pairs(1, turned=True)
+        assert {(f"{name}-turned.png", f"{name}.png") for name in SCENES} == {
+            (pair.first, pair.second) for pair in turned
+        }
+        assert rows_of(plain) != rows_of(turned)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"top": -1}, {"top": 0}, {"top": 0, "sequential": 2, "rerank": 3}, {"rerank": -1},
+         {"sequential": -1}, {"min_score": 1.5}, {"min_score": float("nan")}, {"n_jobs": 0},
+         {"root": "/nowhere"}],
+    )  # fmt: skip
+    def test_refused(self, scenes, wrong):
+        with pytest.raises(ParameterError):
+            scenes.pairs(**wrong)
+
+    def test_an_empty_collection_and_one_picture(self, own, tmp_path):
+        with (
+            Collection.create(tmp_path / "empty") as empty,
+            pytest.raises(NothingToIndexError, match="holds no pictures"),
+        ):
+            empty.pairs(3)
+        with Collection.open(own) as collection:
+            collection.remove([row.path for row in collection.pictures()][1:])
+            found = collection.pairs(3, sequential=2, rerank=2, connected=True)
+            assert (len(found), len(found.names), found.n_components) == (0, 1, 1)
+            collection.remove([row.path for row in collection.pictures()])
+            assert len(collection.pairs(3, sequential=2, connected=True)) == 0
+
+    def test_a_vector_that_is_gone(self, own):
+        with Store.open(own) as store, store.writing():
+            store.connection.execute("UPDATE picture SET block_id = NULL WHERE picture_id = 3")
+        with (
+            Collection.open(own) as collection,
+            pytest.raises(FileFormatError, match="lacks vectors of 1 pictures: run vladkit check"),
+        ):
+            collection.pairs(3)
+
+
+class TestSequential:
+    def test_those_that_follow_in_the_folder_by_number(self, scenes):
+        found = scenes.pairs(0, sequential=2)
+        wanted = {("1", "2"), ("1", "10"), ("2", "10"), ("2", "11"), ("10", "11")}
+        assert {(pair.first, pair.second) for pair in found} == {
+            (f"{scene}/{a}.png", f"{scene}/{b}.png") for scene in SCENES for a, b in wanted
+        }
+        _, _, similarity_nn = similarities(scenes)
+        wanted_p = similarity_nn[tuple(found.row_p2.T)]
+        np.testing.assert_allclose(found.similarity_p, wanted_p, atol=2e-6)
+
+    def test_in_small_batches_and_joined_with_the_similar(self, scenes, monkeypatch):
+        wanted = rows_of(scenes.pairs(0, sequential=3))
+        monkeypatch.setattr(pairing, "_VALUES", 2 * scenes.n_dimensions)
+        assert rows_of(scenes.pairs(0, sequential=3)) == wanted
+        assert rows_of(scenes.pairs(2, sequential=3)) == wanted | rows_of(scenes.pairs(2))
+
+    def test_a_folder_and_one_within_it_are_two(self, tmp_path):
+        (tmp_path / "p" / "b").mkdir(parents=True)
+        for name in ("1", "b/1", "b/2", "c"):
+            cv2.imwrite(str(tmp_path / "p" / f"{name}.png"), photo("coffee")[:: len(name)])
+        with Collection.create(tmp_path / "c", n_clusters=4) as collection:
+            collection.add([tmp_path / "p"])
+            found = collection.pairs(0, sequential=1)
+        assert [(p.first, p.second) for p in found] == [
+            ("1.png", "c.png"),
+            ("b/1.png", "b/2.png"),
+        ]
+
+
+class TestRerank:
+    @pytest.mark.parametrize("n_jobs", [1, 3])
+    @pytest.mark.parametrize(("top", "rerank"), [(2, 6), (4, 3), (3, 30)])
+    def test_the_order_that_matching_gives(self, scenes, verified, top, rerank, n_jobs):
+        _, _, similarity_nn = similarities(scenes)
+        inliers = {}
+        chosen = []
+        for i, near in enumerate(best_of(similarity_nn, max(top, rerank))):
+            for j in near[:rerank]:
+                inliers[tuple(sorted((i, j)))] = verified[tuple(sorted((i, j)))]
+            score = {
+                j: rescore(similarity_nn[i, [j]], np.array([inliers[tuple(sorted((i, j)))]]))[0]
+                for j in near[:rerank]
+            }
+            order = sorted(near[:rerank], key=lambda j: -score[j]) + near[rerank:]
+            chosen.append(order[:top])
+        got = scenes.pairs(top, rerank=rerank, n_jobs=n_jobs)
+        assert rows_of(got) == as_set(chosen)
+        for pair, n in zip(map(tuple, got.row_p2.tolist()), got.inliers_p.tolist(), strict=True):
+            assert n == inliers.get(pair, -1)
+
+    def test_each_pair_is_matched_once(self, scenes, monkeypatch):
+        asked, steps = [], []
+
+        def counted(query, others, metric, **options):
+            asked.extend((id(query), id(other)) for other in others)
+            return verify_all(query, others, metric, **options)
+
+        features = scenes._searching.features([row.picture_id for row in scenes.pictures()])
+        monkeypatch.setattr(
+            scenes._searching, "features", lambda ids: {i: features[i] for i in ids}
+        )
+        monkeypatch.setattr(pairing, "verify_all", counted)
+        scenes.pairs(3, rerank=5, n_jobs=1, progress=lambda *step: steps.append(step))
+        pairs = {frozenset(pair) for pair in asked}
+        assert len(asked) == len(pairs) == len(scenes.pairs(5))
+        assert steps[-1] == ("match", len(asked), len(asked))
+        done = [n for name, n, _ in steps if name == "match"]
+        assert done == sorted(done)
+        assert ("pairs", 24, 24) in steps
+
+    def test_it_needs_features(self, tmp_path):
+        write_photos(tmp_path / "p")
+        with Collection.create(tmp_path / "c", n_clusters=8, keep_features=0) as collection:
+            collection.add([tmp_path / "p"])
+            assert len(collection.pairs(2))
+            for option in ({"rerank": 3}, {"turned": True}):
+                with pytest.raises(ParameterError, match="keeps no features"):
+                    collection.pairs(2, **option)
+
+
+class TestConnected:
+    def components(self, found):
+        label = list(range(len(found.names)))
+        for a, b in found.row_p2.tolist():
+            label = [label[a] if x == label[b] else x for x in label]
+        return label
+
+    @pytest.mark.parametrize("top", [1, 3])
+    def test_the_best_pairs_between_groups(self, scenes, top):
+        _, _, similarity_nn = similarities(scenes)
+        apart = scenes.pairs(top, min_score=0.3)
+        assert apart.n_components == len(set(self.components(apart))) > 2
+        joined = scenes.pairs(top, min_score=0.3, connected=True)
+        assert joined.n_components == len(set(self.components(joined))) == 1
+        added = rows_of(joined) - rows_of(apart)
+        assert rows_of(apart) < rows_of(joined)
+        # the best pair that leaves a group is in for every group but one
+        label = self.components(apart)
+        best = {}
+        for a, b in itertools.permutations(range(len(label)), 2):
+            if label[a] != label[b]:
+                best.setdefault(label[a], []).append((-similarity_nn[a, b], tuple(sorted((a, b)))))
+        firsts = [sorted(pairs)[0][1] for pairs in best.values()]
+        assert sum(pair not in added for pair in firsts) <= 1
+        assert len(added) <= top * (len(best) - 1) * 2
+
+    def test_steps(self, scenes):
+        steps = []
+        option = {"connected": True, "sequential": 1, "progress": lambda *step: steps.append(step)}
+        scenes.pairs(1, rerank=2, **option)
+        names = [name for name, _, _ in steps]
+        assert list(dict.fromkeys(names)) == ["pairs", "match", "join"]
+        assert all(0 < done <= total for _, done, total in steps)
+        assert steps.count(("pairs", 24, 24)) == 1
+
+    def test_nothing_is_added_to_one_group(self, scenes):
+        wanted = scenes.pairs(12)
+        assert wanted.n_components == 1
+        assert rows_of(scenes.pairs(12, connected=True)) == rows_of(wanted)
+
+    def test_sequences_are_joined_too(self, scenes):
+        assert scenes.pairs(0, sequential=1).n_components == len(SCENES)
+        assert scenes.pairs(0, sequential=1, connected=True).n_components == 1
+        matched = scenes.pairs(1, rerank=2, min_score=0.3, connected=True)
+        assert matched.n_components == 1
+        assert (matched.inliers_p >= 0).all()
+
+    def test_what_was_matched_before_is_not_matched_again(self, scenes, monkeypatch):
+        asked = []
+
+        def counted(query, others, metric, **options):
+            asked.append(len(others))
+            return verify_all(query, others, metric, **options)
+
+        monkeypatch.setattr(pairing, "verify_all", counted)
+        found = scenes.pairs(1, rerank=23, connected=True)
+        assert len(found) > len(scenes.pairs(1, rerank=23))
+        assert sum(asked) == 2 * 24 * 23 // 2  # all with all, in each of the two calls
+
+
+class TestNames:
+    @pytest.fixture
+    def sources(self, home, tmp_path):
+        """Two folders with pictures of the same names, and a file of one of them again."""
+        for scene, folder in (("brick", "a"), ("coffee", "deep/b")):
+            shutil.copytree(home / "scenes" / scene, tmp_path / folder)
+        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+            collection.add([tmp_path / "a"])
+            collection.add([tmp_path / "deep" / "b"])
+            yield collection, tmp_path
+
+    def test_equal_names_of_two_sources_differ_by_their_folders(self, sources):
+        collection, tmp_path = sources
+        found = collection.pairs(7)
+        assert found.root == str(tmp_path)
+        views = ["1.png", "2.png", "10.png", "11.png"]
+        assert list(found.names) == [f"{folder}/{v}" for folder in ("a", "deep/b") for v in views]
+        assert len(found) == 8 * 7 // 2
+
+    def test_a_file_that_is_indexed_twice_is_one(self, home, tmp_path):
+        """A copy was indexed, too; then the first folder went, and is looked for at the copy."""
+        shutil.copytree(home / "scenes" / "brick", tmp_path / "1" / "p")
+        with Collection.create(tmp_path / "1" / "c", n_clusters=8) as collection:
+            collection.add([tmp_path / "1" / "p"])
+        shutil.copytree(tmp_path / "1", tmp_path / "2")
+        with Collection.open(tmp_path / "2" / "c") as collection:
+            collection.add([tmp_path / "2" / "p"])
+            assert len(collection.pairs(7).names) == 8
+            shutil.rmtree(tmp_path / "1")
+            found = collection.pairs(1)
+            assert found.root == str(tmp_path / "2" / "p")
+            assert list(found.names) == ["1.png", "2.png", "10.png", "11.png"]
+            # copies do not take the places of others
+            assert np.bincount(found.row_p2.ravel(), minlength=4).min() == 1
+            assert len(collection.pairs(3)) == 6
+
+    def test_root(self, sources):
+        collection, tmp_path = sources
+        found = collection.pairs(2, root=tmp_path.parent)
+        assert found.names[0] == f"{tmp_path.name}/a/1.png"
+        with pytest.raises(ParameterError, match=r"1\.png is not below .*a: give a root"):
+            collection.pairs(2, root=tmp_path / "a")
+
+    def test_one_folder_keeps_its_own_names_even_if_all_is_in_a_subfolder(self, home, tmp_path):
+        shutil.copytree(home / "scenes" / "brick", tmp_path / "images" / "sub")
+        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+            collection.add([tmp_path / "images"])
+            found = collection.pairs(1)
+        assert found.root == str(tmp_path / "images")
+        assert found.names[0] == "sub/1.png"
+
+    def test_natural(self):
+        names = [
+            "b.png",
+            "img10.png",
+            "img9.png",
+            "img009.png",
+            "10",
+            "9",
+            "a/2",
+            "a/11",
+            "a",
+            "٣x",
+        ]
+        wanted = ["9", "10", "a", "a/2", "a/11", "b.png", "img009.png", "img9.png", "img10.png"]
+        assert sorted(names, key=natural) == [*wanted, "٣x"]
+
+    @pytest.mark.parametrize("name", ["a b.png", "a\tb.png", "a\u00a0b.png", "#1.png"])
+    def test_names_that_break_a_list_are_refused_before_it_is_written(self, home, tmp_path, name):
+        (tmp_path / "p").mkdir()
+        for i, new in enumerate(["x.png", "y.png", name]):
+            source = home / "scenes" / SCENES[i] / "1.png"
+            shutil.copy(source, tmp_path / "p" / new)
+        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+            collection.add([tmp_path / "p"])
+            found = collection.pairs(1)
+        (tmp_path / "pairs.txt").write_text("before")
+        with pytest.raises(ParameterError, match="white space or a #") as raised:
+            found.write(tmp_path / "pairs.txt")
+        assert repr(name) in str(raised.value)
+        assert (tmp_path / "pairs.txt").read_text() == "before"
+        assert len(list(found)) == len(found)  # JSON has no such trouble
+
+
+class TestCommand:
+    def test_file_and_words(self, home, scenes, tmp_path):
+        done = run("pairs", home / "scenes.vlad", "--top", 2, "-o", tmp_path / "pairs.txt")
+        assert done.returncode == 0, done.stderr
+        lines = (tmp_path / "pairs.txt").read_text().splitlines()
+        found = scenes.pairs(2)
+        assert lines == [f"{pair.first} {pair.second}" for pair in found]
+        assert done.stdout == ""
+        assert f"{len(found)} of 276 pairs of 24 pictures" in done.stderr
+        assert str(home / "scenes") in done.stderr
+        assert f"leave {found.n_components} groups unconnected; --connected" in done.stderr
+        shown = run("pairs", home / "scenes.vlad", "--top", 2)
+        assert shown.stdout.splitlines() == lines
+
+    def test_json(self, home, scenes):
+        options = "--top 1 --rerank 1 --sequential 3 --connected --fundamental --json"
+        done = run("pairs", home / "scenes.vlad", *options.split())
+        got = json.loads(done.stdout)
+        wanted = scenes.pairs(1, rerank=1, sequential=3, connected=True, model="fundamental")
+        assert got["root"] == wanted.root
+        assert (got["pictures"], got["groups"]) == (24, 1)
+        assert got["pairs"] == [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                "similarity": pair.similarity,
+                "inliers": pair.inliers,
+            }
+            for pair in wanted
+        ]
+        assert {type(pair["inliers"]) for pair in got["pairs"]} == {int, type(None)}
+
+    def test_wrong_use(self, home, tmp_path):
+        done = run("pairs", home / "scenes.vlad", "--root", tmp_path, "-o", tmp_path / "p.txt")
+        assert done.returncode == 2
+        assert f"is not below {tmp_path}" in done.stderr
+        assert not (tmp_path / "p.txt").exists()

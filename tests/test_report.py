@@ -1,0 +1,654 @@
+"""The pages: their figures are those of `evaluate`, their pictures inside, their text escaped."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from photos import cropped, darker, photo, smaller, write_photos
+from vladkit import Collection
+from vladkit.errors import (
+    FileFormatError,
+    MissingDependencyError,
+    NothingToIndexError,
+    ParameterError,
+    StorageError,
+)
+from vladkit.evaluate import read_ground_truth
+from vladkit.features import Region
+from vladkit.report import (
+    Asked,
+    assess,
+    check_target,
+    drawn,
+    read,
+    write_report,
+    write_search,
+)
+from vladkit.report.curves import curves
+from vladkit.report.pictures import thumbnails
+from vladkit.report.rankings import Threshold, firsts, thresholds
+from vladkit.searching import Hit
+
+SCRIPT = '"><script>alert(1)<!--&amp;.jpg'
+"""A name that a file may have, and that a careless page would run."""
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "vladkit", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """pictures/, photos.vlad of them, queries, and truth.json; one indexed picture is gone."""
+    home = tmp_path_factory.mktemp("report")
+    files = write_photos(home / "pictures")
+    os.replace(files["rocket"], home / "pictures" / SCRIPT)
+    (home / "pictures" / "broken.jpg").write_text("no picture")
+    with Collection.create(home / "photos.vlad", n_clusters=16) as collection:
+        collection.add([home / "pictures"])
+    files["grass"].unlink()
+    for name, change in (("coffee", cropped), ("moon", darker), ("chelsea", smaller)):
+        cv2.imwrite(str(home / f"{name} query.jpg"), change(photo(name)))
+    cv2.imwrite(str(home / "wrong.jpg"), smaller(photo("coffee")))
+    cv2.imwrite(str(home / SCRIPT), darker(photo("rocket")))
+    cv2.imwrite(str(home / "elsewhere.jpg"), photo("horse"))
+    at = "pictures/"
+    junk = [f"{at}{n}.jpg" for n in ("page", "brick", "gravel", "camera", "coins", "astronaut")]
+    truth = {
+        "queries": [
+            {"query": "coffee query.jpg", "relevant": [at + "coffee.jpg", at + "grass.jpg"]},
+            {"query": "moon query.jpg", "relevant": [at + "moon.jpg"], "junk": junk},
+            {"query": "chelsea query.jpg", "relevant": [at + "chelsea.jpg", at + "not there.jpg"]},
+            {"query": "wrong.jpg", "relevant": [at + "retina.jpg"]},
+            {"query": SCRIPT, "relevant": [at + SCRIPT]},
+            {"query": at + "camera.jpg", "relevant": [at + "coins.jpg"]},
+            {"query": "missing.jpg", "relevant": [at + "moon.jpg"]},
+            {"query": "elsewhere.jpg", "relevant": [], "unknown": True},
+        ]
+    }
+    (home / "truth.json").write_text(json.dumps(truth))
+    return home
+
+
+@pytest.fixture(scope="module")
+def ranks(home):
+    with Collection.open(home / "photos.vlad", read_only=True) as collection:
+        return assess(collection, read(home / "truth.json"), top=4)
+
+
+@pytest.fixture(scope="module")
+def page(home, ranks, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    assert write_report(path, ranks) == path.stat().st_size
+    return Page(path.read_text("utf-8"))
+
+
+class Page(HTMLParser):
+    """A page taken apart: elements with the text in them, in order."""
+
+    VOID = frozenset({"meta", "br", "img"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.text = text
+        self.elements = []  # [name, attributes, text, enclosing elements]
+        self._open = []
+        self.feed(text)
+        assert self._open == [], "elements that are not closed"
+
+    def handle_starttag(self, name, attributes):
+        self.handle_data(" ")  # what is set apart on the page is apart here, too
+        element = [name, dict(attributes), "", list(self._open)]
+        self.elements.append(element)
+        if name not in self.VOID:
+            self._open.append(element)
+
+    def handle_startendtag(self, name, attributes):
+        self.elements.append([name, dict(attributes), "", list(self._open)])
+
+    def handle_endtag(self, name):
+        assert self._open.pop()[0] == name
+
+    def handle_data(self, text):
+        for element in self._open:
+            element[2] += text
+
+    def all(self, name, part_of=None, **attributes):
+        wanted = {k.rstrip("_"): v for k, v in attributes.items()}
+        return [
+            e
+            for e in self.elements
+            if e[0] == name
+            and (part_of is None or part_of in e[3])
+            and all(v in (e[1].get(k) or "").split() for k, v in wanted.items())
+        ]
+
+    def words(self, name, part_of=None, **attributes):
+        return [" ".join(e[2].split()) for e in self.all(name, part_of, **attributes)]
+
+    def one(self, name, **attributes):
+        (found,) = self.all(name, **attributes)
+        return found
+
+
+class TestReport:
+    def test_figures_are_those_of_evaluate(self, home, page):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            scores, remarks = collection.evaluate(read_ground_truth(home / "truth.json"))
+        summary = page.one("section", id="summary")
+        titles = page.words("dt", summary)
+        figures = dict(zip(titles, page.words("dd", summary), strict=True))
+        wanted = {"mAP": scores.mean_average_precision}
+        wanted |= {f"recall@{k}": value for k, value in scores.recall.items()}
+        assert figures == {name: f"{value:.4f}" for name, value in wanted.items()}
+        assert 0.4 < scores.mean_average_precision < 0.9
+        rows = dict(zip(page.words("th", summary), page.words("td", summary), strict=True))
+        assert rows["Averaged"].startswith("7 queries, of which 1 could not be read")
+        assert rows["Not averaged"] == ("1 with nothing to find, 1 of them stated to have no match")
+        assert rows["Ground truth"] == "truth.json: 8 queries"
+        assert "without re-ranking" in rows["Ranked by"]
+        assert page.words("li", summary) == remarks
+
+    def test_the_worst_come_first(self, page):
+        worst = page.one("section", id="worst")
+        names = page.words("h3", worst)
+        assert sorted(names[:3]) == sorted(["missing.jpg", "wrong.jpg", "pictures/camera.jpg"])
+        assert set(names[3:5]) == {"chelsea query.jpg", "coffee query.jpg"}
+        assert set(names[5:]) == {"moon query.jpg", SCRIPT}
+        stated = [float(n) for n in re.findall(r"average precision\s+([\d.]+)", worst[2])]
+        assert stated == sorted(stated)
+        assert stated[-1] == 1
+
+    def article(self, page, name):
+        (title,) = (e for e in page.all("h3") if e[2] == name)
+        return title[3][-1]
+
+    def test_right_and_wrong(self, home, page, ranks):
+        verdicts = {}
+        for name in ("coffee query.jpg", "wrong.jpg", "moon query.jpg", "pictures/camera.jpg"):
+            article = self.article(page, name)
+            (first, *later) = page.all("ol", article, class_="hits")
+            cells = page.all("li", first, class_="cell")
+            verdicts[name] = [e[1]["class"].split()[1] for e in cells]
+            for cell in cells:
+                mark = {"right": "✓ right", "wrong": "✗ wrong", "junk": "junk, not"}
+                assert mark[cell[1]["class"].split()[1]] in cell[2].replace("\n", " ")
+            assert bool(later) == ("Right ones that came later" in article[2])
+        assert verdicts["coffee query.jpg"][0] == "right"
+        assert verdicts["coffee query.jpg"].count("right") in (1, 2)  # grass is late or is not
+        assert verdicts["wrong.jpg"][0] == "wrong"
+        moon = verdicts["moon query.jpg"]
+        assert moon[0] == "right"
+        assert sum(v != "junk" for v in moon) == 4
+        assert "junk" in moon
+        assert len(verdicts["pictures/camera.jpg"]) == 4  # it does not find itself
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            paths = [h.path for h in collection.search(home / "wrong.jpg", top=0)]
+        wrong = self.article(page, "wrong.jpg")
+        rank = paths.index("retina.jpg") + 1
+        assert f"the first at rank {rank}" in " ".join(wrong[2].split())
+        shown = page.words("p", page.all("ol", wrong)[0], class_="path")
+        assert shown == paths[:4]
+        late = page.all("ol", wrong)[1]
+        assert page.words("p", late, class_="path") == ["retina.jpg"]
+        assert page.words("span", late, class_="rank") == [str(rank)]
+        chelsea = self.article(page, "chelsea query.jpg")
+        assert "Not in the collection: pictures/not there.jpg." in " ".join(chelsea[2].split())
+
+    def test_unknown_queries_come_with_their_best_score(self, page, ranks):
+        unknown = page.one("section", id="unknown")
+        assert page.words("h3", unknown) == ["elsewhere.jpg"]
+        best = max(found.score for found in ranks.unknown[0].first)
+        assert page.words("b", unknown) == [f"{best:.3f}"]
+        assert len(page.all("li", unknown, class_="wrong")) == 4
+
+    def test_fewer_queries_with_pictures_count_all_the_same(self, ranks, page, tmp_path):
+        write_report(tmp_path / "r.html", ranks, queries=2)
+        few = Page((tmp_path / "r.html").read_text("utf-8"))
+        assert few.words("dd") == page.words("dd")
+        assert len(few.all("article", part_of=few.one("section", id="worst"))) == 2
+        lines = few.words("tr", few.one("section", id="rest"))[1:]
+        assert len(lines) == 5
+        assert lines[-1].split()[-2:] == ["1.000", "1"]
+        assert len(few.all("symbol")) < len(page.all("symbol"))
+
+    def test_each_picture_is_inside_once(self, page):
+        data = [e[1]["href"] for e in page.all("image")]
+        assert len(data) == len(set(data)) == len(page.all("symbol"))
+        start = "data:image/jpeg;base64,"
+        for each in data:
+            assert each.startswith(start)
+            jpeg = np.frombuffer(base64.b64decode(each.removeprefix(start)), np.uint8)
+            assert max(cv2.imdecode(jpeg, cv2.IMREAD_COLOR).shape) <= 176
+        used = Counter(e[1]["href"] for e in page.all("use"))
+        ids = {e[1]["id"] for e in page.all("symbol")}
+        pictures = {name for name in used if re.fullmatch(r"#p\d+", name)}
+        assert pictures == {f"#{name}" for name in ids}
+        assert max(used[name] for name in pictures) > 2
+
+    def test_nothing_outside_and_nothing_that_runs(self, page):
+        assert "http://" not in page.text
+        assert "https://" not in page.text
+        assert {"script", "link", "iframe", "img", "object"} & {
+            e[0] for e in page.elements
+        } == set()
+        for name, attributes, *_ in page.elements:
+            assert not [a for a in attributes if a.startswith("on")], name
+            for a in ("href", "src", "xlink:href"):
+                assert (attributes.get(a) or "#").startswith(("#", "data:image/jpeg;base64,"))
+        policy = page.one("meta", content="default-src")[1]["content"]
+        assert policy.startswith("default-src 'none'")
+
+    def test_names_are_escaped(self, page):
+        assert "<script" not in page.text
+        assert SCRIPT in page.words("h3")
+        assert SCRIPT in page.words("p", class_="path")
+        assert any(SCRIPT in e[1].get("aria-label", "") for e in page.all("svg"))
+
+    def test_ids_are_there_once(self, page):
+        ids = [e[1]["id"] for e in page.elements if "id" in e[1]]
+        assert [name for name, n in Counter(ids).items() if n > 1] == []
+        for e in page.elements:
+            target = e[1].get("href") or ""
+            assert not target.startswith("#") or target[1:] in ids
+        for name in re.findall(r"url\(#([^)]+)\)", page.text):
+            assert name in ids
+
+    def test_pictures_that_are_gone_have_a_place(self, page):
+        gone = page.words("div", class_="gone")
+        assert [g for g in gone if g.startswith("No picture grass.jpg no such file")]
+        assert [g for g in gone if g.startswith("No picture missing.jpg no such file")]
+
+    def test_skipped_pictures(self, page):
+        (row,) = page.words("td", page.one("section", id="skipped"))[::2]
+        assert row == "broken.jpg"
+
+    def test_it_says_what_the_curves_show(self, page, ranks):
+        titles = page.words("h3", page.one("section", id="figures"))
+        assert titles == [c.title for c in curves(ranks)]
+        assert len(titles) == 5
+        assert len(page.all("svg", class_="figure")) == 5
+        (recall, *_) = page.words("figcaption")
+        assert f"{ranks.scores.recall[1]:.1%} at 1" in recall
+        assert "#010203" not in page.text  # a stand-in that nobody replaced
+
+    def test_reranked(self, home, tmp_path):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            truth = read(home / "truth.json")
+            ranks = assess(collection, truth, top=4, rerank=5)
+            scores, _ = collection.evaluate(truth.truth, rerank=5)
+        assert ranks.scores == scores
+        write_report(tmp_path / "r.html", ranks)
+        page = Page((tmp_path / "r.html").read_text("utf-8"))
+        assert "Matches that fit" in page.words("h3")
+        rows = dict(zip(page.words("th"), page.words("td"), strict=False))
+        assert rows["Ranked by"].endswith("the first 5 matched feature by feature (homography)")
+        (first,) = page.all("ol", self.article(page, "moon query.jpg"))
+        inliers = [int(n) for n in re.findall(r"(\d+) matches", first[2])]
+        assert len(inliers) >= 4
+        assert inliers[0] > 50
+
+    def test_without_a_ground_truth(self, home, tmp_path):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            questions = drawn(collection, 6, seed=1)
+            assert drawn(collection, 6, seed=1) == questions != drawn(collection, 6, seed=2)
+            ranks = assess(collection, questions, top=3)
+            with pytest.raises(ParameterError, match="n=-1"):
+                drawn(collection, -1)
+            paths = [h.path for h in collection.search(home / "pictures" / "moon.jpg", top=4)]
+        write_report(tmp_path / "r.html", ranks)
+        page = Page((tmp_path / "r.html").read_text("utf-8"))
+        names = page.words("h3", page.one("section", id="open"))
+        assert names == sorted(names)
+        assert len(names) == 6
+        assert page.all("dl") == page.all("section", id="worst") == []
+        assert page.words("h3", page.one("section", id="figures")) == [
+            "Best scores", "Scores of results"
+        ]  # fmt: skip
+        if "moon.jpg" in names:
+            article = self.article(page, "moon.jpg")
+            assert page.words("p", article, class_="path") == paths[1:]
+        assert {e[1]["class"] for e in page.all("li", class_="cell")} == {"cell open"}
+
+    @pytest.mark.parametrize(
+        ("queries", "titles"),
+        [
+            ([], []),
+            ([{"query": "elsewhere.jpg", "relevant": []}], ["Best scores", "Scores of results"]),
+            (
+                [{"query": "elsewhere.jpg", "relevant": [], "unknown": True}],
+                ["Best scores", "Scores of results", "Matches that fit"],
+            ),
+            (
+                [{"query": "missing.jpg", "relevant": ["pictures/moon.jpg"]}],
+                ["Recall", "Precision and recall", "Average precision"],
+            ),
+        ],
+        ids=["none", "open", "unknown", "failed"],
+    )
+    def test_queries_of_one_kind_alone(self, home, tmp_path, queries, titles):
+        (home / "few.json").write_text(json.dumps({"queries": queries}))
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            ranks = assess(collection, read(home / "few.json"), top=3, rerank=2)
+        write_report(tmp_path / "r.html", ranks)
+        page = Page((tmp_path / "r.html").read_text("utf-8"))
+        assert [c.title for c in curves(ranks)] == titles
+        assert bool(page.all("section", id="figures")) == bool(titles)
+        assert len(page.all("article")) == len(queries)
+
+    def test_an_empty_collection_is_refused(self, tmp_path):
+        with (
+            Collection.create(tmp_path / "c") as collection,
+            pytest.raises(NothingToIndexError, match="holds no pictures yet"),
+        ):
+            drawn(collection, 3)
+
+    def test_names_that_are_no_text(self, ranks, tmp_path):
+        odd = ranks.skipped[:]
+        odd.append((os.fsdecode(b"\xff\xfe.jpg"), "a name of bytes"))
+        from dataclasses import replace
+
+        write_report(tmp_path / "r.html", replace(ranks, skipped=odd))
+        assert "??.jpg" in (tmp_path / "r.html").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def asked(home):
+    with Collection.open(home / "photos.vlad", read_only=True) as collection:
+        query = str(home / "coffee query.jpg")
+        plain = str(home / SCRIPT)
+        part = Region(20, 30, 200, 200)
+        return [
+            Asked.found(query, part, collection.search(query, 5, rerank=5, region=part)),
+            Asked.found(plain, None, collection.search(plain, 3)),
+            Asked("nothing.jpg", failed="no such file"),
+        ]
+
+
+@pytest.fixture(scope="module")
+def search_page(asked, tmp_path_factory):
+    path = tmp_path_factory.mktemp("search") / "s.html"
+    write_search(path, "photos.vlad", asked)
+    return Page(path.read_text("utf-8"))
+
+
+class TestSearchPage:
+    def test_matches_are_drawn(self, search_page, asked):
+        hit = asked[0].hits[0]
+        assert hit.path == "coffee.jpg"
+        (drawing,) = search_page.all("svg", class_="matched")
+        assert drawing[1]["aria-label"].startswith(f"{hit.inliers} matches of ")
+        (lines,) = search_page.all("path", drawing, class_="line")
+        assert lines[1]["d"].count("M") == min(60, hit.inliers)
+        # the first line in px of the originals, from the drawing's own scale
+        ax, ay, bx, by = map(float, re.findall(r"[-\d.]+", lines[1]["d"])[:4])
+        left, right = search_page.all("svg", drawing)
+        scales = []
+        for inner in (left, right):
+            width = float(inner[1]["viewbox"].split()[2])
+            scales.append(float(inner[1]["width"]) / width)
+        bx -= float(right[1]["x"])
+        query_2 = (hit.verification.query_xy_m2[0] + 0.5) * scales[0]
+        match_2 = (hit.verification.match_xy_m2[0] + 0.5) * scales[1]
+        assert (ax, ay) == pytest.approx(query_2.tolist(), abs=0.1)
+        assert (bx, by) == pytest.approx(match_2.tolist(), abs=0.1)
+
+    def test_part_and_outline(self, search_page, asked):
+        (drawing,) = search_page.all("svg", class_="matched")
+        part, outline = (
+            e[1]["points"] for e in search_page.all("polygon", drawing, class_="outline")
+        )
+        assert part == "20.0,30.0 220.0,30.0 220.0,230.0 20.0,230.0"
+        corner_42 = asked[0].hits[0].verification.outline_42(asked[0].region)
+        got = [tuple(map(float, each.split(","))) for each in outline.split()]
+        assert np.allclose(got, corner_42 + 0.5, atol=0.06)
+
+    def test_the_others_are_listed(self, search_page, asked):
+        first, second, third = search_page.all("section", class_="search")
+        for section, search, n_drawn in ((first, asked[0], 1), (second, asked[1], 0)):
+            ranks = search_page.words("span", section, class_="rank")
+            assert ranks == [str(i + 1) for i in range(n_drawn, len(search.hits))]
+            paths = search_page.words("p", section, class_="path")
+            assert paths == [h.path for h in search.hits[n_drawn:]]
+        assert "searched by its part 20,30,200,200" in first[2]
+        (alone,) = search_page.all("svg", second, class_="marked")
+        assert alone[1]["aria-label"].startswith("Query ")
+        assert search_page.all("polygon", second) == []
+        assert "could not be used: no such file" in third[2]
+        assert "<script" not in search_page.text
+        assert "http://" not in search_page.text
+
+    def test_who_ranks_a_million_does_not_look_at_them_all(self, home):
+        hit = Hit("a", 1.0, "a", 1.0)
+        search = Asked.found("q", None, [hit] * 1000)
+        assert (len(search.hits), search.n_hits) == (200, 1000)
+
+    def test_pictures_that_are_gone(self, asked, tmp_path):
+        from dataclasses import replace
+
+        hits = tuple(replace(h, file=str(tmp_path / "gone.jpg")) for h in asked[0].hits)
+        write_search(tmp_path / "s.html", "c", [replace(asked[0], hits=hits)])
+        page = Page((tmp_path / "s.html").read_text("utf-8"))
+        assert page.all("svg", class_="matched") == []
+        assert len(page.all("div", class_="gone")) == len(hits)
+        (part, _) = page.all("polygon")  # the query is there by itself, with its part
+        assert part[1]["points"].startswith("20.0,30.0 220.0,30.0")
+        lost = replace(asked[0], query=str(tmp_path / "lost.jpg"))
+        write_search(tmp_path / "s.html", "c", [lost])
+        page = Page((tmp_path / "s.html").read_text("utf-8"))
+        assert page.all("svg", class_="matched") == []
+        assert "lost.jpg no such file" in page.words("div", class_="gone")[0]
+
+
+class TestAssess:
+    @pytest.mark.parametrize("rerank", [0, 5])
+    def test_as_search_ranks(self, home, rerank):
+        truth = read_ground_truth(home / "truth.json")
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            answers, _ = collection.assess(truth, top=6, rerank=rerank)
+            for answer in answers:
+                if answer.failed:
+                    assert answer.query.file.endswith("missing.jpg")
+                    continue
+                hits = collection.search(answer.query.file, top=0, rerank=rerank)
+                others = [h for h in hits if h.file != answer.query.file]
+                shown = [(f.path, f.score, f.similarity, f.inliers) for f in answer.first]
+                ranked = [(h.path, h.score, h.similarity, h.inliers) for h in others]
+                itself = [f.path for f in answer.first if f.verdict == "itself"]
+                assert [s for s in shown if s[0] not in itself] == ranked[
+                    : len(shown) - len(itself)
+                ]
+                counted = [h for h in others if h.file not in answer.query.junk]
+                assert [f.rank for f in answer.first if f.rank] == [1, 2, 3, 4, 5, 6]
+                for file, rank in answer.result.rank_of.items():
+                    assert os.path.realpath(counted[rank - 1].file) == file
+                assert [f.rank for f in answer.late] == [r for r in answer.result.ranks if r > 6]
+                right = [h.score for h in counted if h.file in answer.query.relevant]
+                wrong = [h.score for h in counted if h.file not in answer.query.relevant]
+                assert answer.best_right == (right[0] if right else None)
+                assert answer.best_wrong == wrong[0]
+
+    def test_a_file_that_is_indexed_twice_counts_once(self, tmp_path):
+        files = write_photos(tmp_path / "a")
+        (tmp_path / "b").mkdir()
+        for name, file in files.items():
+            (tmp_path / "b" / f"{name}.jpg").symlink_to(file)
+        truth = {"queries": [{"query": "a/moon.jpg", "relevant": ["a/coins.jpg", "a/page.jpg"]}]}
+        (tmp_path / "t.json").write_text(json.dumps(truth))
+        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+            collection.add([tmp_path / "a", tmp_path / "b"])
+            assert len(collection) == 2 * len(files)
+            for rerank in (0, 4):
+                (answer,), _ = collection.assess(
+                    read_ground_truth(tmp_path / "t.json"), top=99, rerank=rerank
+                )
+                assert len({f.file for f in answer.first}) == len(answer.first) == len(files)
+                assert [f.rank for f in answer.first if f.rank] == list(range(1, len(files)))
+                best = {}
+                for hit in collection.search(files["moon"], top=0, rerank=rerank):
+                    best.setdefault(os.path.realpath(hit.file), hit.score)
+                assert {f.file: f.score for f in answer.first} == best
+                assert answer.late == answer.missing == ()
+
+    def test_top_that_is_no_number_of_pictures(self, home):
+        with (
+            Collection.open(home / "photos.vlad", read_only=True) as collection,
+            pytest.raises(ParameterError, match="top=-1"),
+        ):
+            collection.assess(read_ground_truth(home / "truth.json"), top=-1)
+
+
+class TestThresholds:
+    def test_by_hand(self):
+        # from the highest: right, right, wrong | right x 7, wrong: 2/2, 2/3, 9/10, 9/11
+        first = [(0.9, True), (0.8, True), (0.7, False)]
+        first += [(0.6, True)] * 7 + [(0.1, False)]
+        assert thresholds(first) == [
+            Threshold(0.8, 2, 2),  # none wrong: nor less than one in a hundred, or in twenty
+            Threshold(0.6, 10, 9),  # .9 exactly
+            Threshold(0.1, 11, 9),  # .8, and all
+        ]
+
+    def test_equal_scores_go_together(self):
+        assert thresholds([(0.5, True), (0.5, False)]) == [Threshold(0.5, 2, 1)]
+        assert thresholds([]) == []
+
+    def test_firsts(self, ranks):
+        known = dict(zip([a.query.file for a in ranks.judged], firsts(ranks.judged), strict=False))
+        assert len(firsts(ranks.judged)) == 6  # one of seven failed
+        assert [is_right for _, is_right in firsts(ranks.unknown)] == [False]
+        assert len(known) == 6
+
+
+class TestTargets:
+    def test_what_is_read_is_not_replaced(self, home, tmp_path):
+        link = tmp_path / "link"
+        link.symlink_to(home / "photos.vlad")
+        with pytest.raises(ParameterError, match="is read here"):
+            check_target(link, [home / "photos.vlad"])
+        before = (home / "photos.vlad").read_bytes()
+        done = run("report", "photos.vlad", "truth.json", "-o", "photos.vlad", cwd=home)
+        assert done.returncode == 2
+        done = run("search", "photos.vlad", "wrong.jpg", "--html", "wrong.jpg", cwd=home)
+        assert done.returncode == 2
+        assert (home / "photos.vlad").read_bytes() == before
+
+    def test_nowhere_to_write(self, tmp_path):
+        with pytest.raises(StorageError, match="it is a folder"):
+            check_target(tmp_path)
+        with pytest.raises(StorageError, match="No such file"):
+            check_target(tmp_path / "no" / "r.html")
+
+    @pytest.mark.parametrize("name", ["jinja2", "matplotlib"])
+    def test_missing_extra(self, name, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(MissingDependencyError, match=rf"{name}.*vladkit\[report\]"):
+            check_target(tmp_path / "r.html")
+        if name == "matplotlib":
+            check_target(tmp_path / "r.html", figures=False)  # a search has no figures
+
+
+class TestThumbnails:
+    def test_two_names_of_one_file_share_one(self, home, tmp_path):
+        link = tmp_path / "link.jpg"
+        link.symlink_to(home / "wrong.jpg")
+        seen = []
+        made = thumbnails(
+            {str(link): 50, str(home / "wrong.jpg"): 80, "no": 9},
+            progress=lambda done, total: seen.append((done, total)),
+        )
+        a, b, gone = made.values()
+        assert a is b
+        assert seen == [(1, 2), (2, 2)]
+        assert (gone.data, gone.reason) == ("", "no such file or directory")
+        data = np.frombuffer(base64.b64decode(a.data.split(",")[1]), np.uint8)
+        assert max(cv2.imdecode(data, cv2.IMREAD_COLOR).shape) == 80
+
+
+class TestCommand:
+    def test_report(self, home, tmp_path):
+        out = tmp_path / "r.html"
+        arguments = ["report", "photos.vlad", "truth.json", "-o", out, "--top", 3, "--queries", 2]
+        done = run(*arguments, "--json", cwd=home)
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        evaluated = json.loads(run("eval", "photos.vlad", "truth.json", "--json", cwd=home).stdout)
+        for name in ("mAP", "recall@1", "recall@5", "recall@10"):
+            assert answer[name] == evaluated[name]
+        assert answer["bytes"] == out.stat().st_size
+        assert "Retrieval report: photos.vlad" in out.read_text("utf-8")
+        said = run(*arguments, cwd=home)
+        assert said.stdout == ""
+        assert f"8 queries, mAP {answer['mAP']:.4f}, recall@1" in said.stderr
+
+    def test_without_a_ground_truth(self, home, tmp_path):
+        done = run("report", "photos.vlad", "-o", tmp_path / "r.html", "--queries", 3, cwd=home)
+        assert done.returncode == 0, done.stderr
+        page = Page((tmp_path / "r.html").read_text("utf-8"))
+        assert len(page.all("article")) == 3
+
+    def test_a_bad_ground_truth_writes_nothing(self, home, tmp_path):
+        (tmp_path / "t.json").write_text("[]")
+        done = run("report", home / "photos.vlad", tmp_path / "t.json", "-o", tmp_path / "r.html")
+        assert done.returncode == 1
+        assert "is not a ground truth" in done.stderr
+        assert [p.name for p in tmp_path.iterdir()] == ["t.json"]
+        with pytest.raises(FileFormatError):
+            read(tmp_path / "t.json")
+
+    def test_search(self, home, tmp_path):
+        out = tmp_path / "s.html"
+        files = ["coffee query.jpg", "nothing.jpg"]
+        done = run("search", "photos.vlad", *files, "--rerank", 3, "--html", out, cwd=home)
+        assert done.returncode == 1  # one of two queries is not there
+        page = Page(out.read_text("utf-8"))
+        assert page.words("h2") == files
+        assert len(page.all("svg", class_="matched")) == 1
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="no /usr/bin/chromium to open the pages with")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(home, ranks, tmp_path, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+    from playwright.sync_api import sync_playwright
+
+    write_report(tmp_path / "r.html", ranks)
+    with Collection.open(home / "photos.vlad", read_only=True) as collection:
+        query = str(home / "coffee query.jpg")
+        hits = collection.search(query, 3, rerank=3)
+    write_search(tmp_path / "s.html", "photos.vlad", [Asked.found(query, None, hits)])
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        for name in ("r.html", "s.html"):
+            view = browser.new_page(color_scheme=scheme, viewport={"width": 400, "height": 800})
+            asked, said = [], []
+            view.on("request", lambda request, to=asked: to.append(request.url.split(":")[0]))
+            view.on("console", lambda message, to=said: to.append(message.text))
+            view.goto((tmp_path / name).as_uri())
+            assert set(asked) <= {"file", "data"}
+            assert said == []
+            wide = "document.documentElement.scrollWidth <= window.innerWidth"
+            assert view.evaluate(wide), "it has to be scrolled sideways"
+            found = Axe().run(view).response["violations"]
+            assert [(v["id"], v["nodes"][0]["html"]) for v in found] == []
+        browser.close()
