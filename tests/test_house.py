@@ -28,7 +28,7 @@ FLOORS = [
     ["kernels"],
     ["encoding", "features", "collection"],
     ["augmentation", "bench", "codebook", "discover", "protocols", "thumbnails", "whitening"],
-    ["estimators", "extraction", "matching"],
+    ["agreement", "estimators", "extraction", "matching"],
     ["vocabularies", "verification", "importing"],
     ["recipe"],
     ["describe", "duplicates", "retouching"],
@@ -86,7 +86,7 @@ def test_imports_point_down(path):
 
 
 HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "jinja2", "sklearn"]
-HEAVY += ["pandas"]
+HEAVY += ["pandas", "onnxruntime"]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,7 @@ HEAVY += ["pandas"]
         ("import vladkit; vladkit.Collection", HEAVY),
         ("import vladkit.features", HEAVY),
         ("import vladkit.cli.commands", [*HEAVY, "numpy", "rich"]),
+        ("import vladkit.cli.networks", [*HEAVY, "numpy", "rich"]),
     ],
 )
 def test_imports_are_light(code, heavy):

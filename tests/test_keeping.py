@@ -520,6 +520,10 @@ class TestCommands:
         for module in pkgutil.iter_modules(cli.__path__, "vladkit.cli."):
             import_module(module.name)
         names = [c.name or c.callback.__name__ for c in app.registered_commands]
+        groups = app.registered_groups
+        names += [group.name for group in groups]
+        names += [f"{g.name} {c.callback.__name__}" for g in groups
+                  for c in g.typer_instance.registered_commands]  # fmt: skip
         assert len(names) >= 18
         assert [name for name in names if f"vladkit {name}" not in text] == []
 

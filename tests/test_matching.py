@@ -128,3 +128,15 @@ def test_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_least_cosine():
+    query_lf = np.eye(3, dtype=np.float32)
+    other_lf = np.array([[1, 0, 0], [0, 0.8, 0.6], [0.6, 0, 0.8]], np.float32)
+    assert match(query_lf, other_lf).query_m.tolist() == [0, 1, 2]
+    assert match(query_lf, other_lf, min_cosine=0.79).query_m.tolist() == [0, 1, 2]
+    assert match(query_lf, other_lf, min_cosine=0.81).query_m.tolist() == [0]
+    (found,) = match_all(query_lf, [other_lf], lambda lf: lf, min_cosine=0.81)
+    assert found.query_m.tolist() == [0]
+    with pytest.raises(ParameterError, match="min_cosine=2"):
+        match(query_lf, other_lf, min_cosine=2)

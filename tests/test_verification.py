@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vladkit import verification
 from vladkit.errors import ParameterError
 from vladkit.features import Features, Region, Sift
 from vladkit.matching import Matches, match_all
@@ -336,3 +337,55 @@ def test_no_outline_beyond_the_horizon_nor_without_a_homography():
     for transform_33, model in ((None, "homography"), (np.eye(3), "fundamental")):
         found = Verification(2, transform_33, points_m2, points_m2, model)
         assert found.outline_42(Region(0, 0, 640, 480)) is None
+
+
+class TestWithoutDirectionsAndSizes:
+    """Features as networks give them: pairs of matches say what single ones do for SIFT."""
+
+    def plain(self, *arguments, **options):
+        a, b, matches, right_m = pair(*arguments, **options)
+        l = len(a)
+        bare = [
+            features(each.xy_l2, np.ones(l), np.zeros(l), each.width, each.height)
+            for each in (a, b)
+        ]
+        return *bare, matches, right_m
+
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize(
+        ("n_right", "n_wrong"), [(300, 0), (60, 60), (40, 160), (20, 100), (10, 60), (8, 8)]
+    )
+    def test_turned_and_scaled(self, n_right, n_wrong, seed):
+        a, b, matches, right_m = self.plain(n_right, n_wrong, seed=seed, zoom=0.7)
+        found = verify(a, b, matches)
+        assert found.n_inliers >= 0.9 * n_right
+        kept = {tuple(xy_2) for xy_2 in found.query_xy_m2.tolist()}
+        wrong = {tuple(xy_2) for xy_2 in a.xy_l2[~right_m].tolist()} & kept
+        assert len(wrong) <= 0.1 * n_right + 0.05 * n_wrong
+        middle_2 = (mapped(found.transform_33, np.array([[320, 240]])) + 0.5) / 0.7 - 0.5
+        assert middle_2 == pytest.approx(mapped(H_33, np.array([[320, 240]])), abs=3)
+
+    def test_by_single_matches_it_would_not_be_found(self, monkeypatch):
+        """What the rule for SIFT makes of them: equal directions, so nothing is ever turned."""
+        a, b, matches, _ = self.plain(40, 160, zoom=0.7)
+        monkeypatch.setattr(verification, "states_regions", lambda _: True)
+        assert verify(a, b, matches).n_inliers < 10
+
+    @pytest.mark.parametrize("n", [0, 1, 2, 3])
+    def test_too_few(self, n):
+        a, b, matches, _ = self.plain(n)
+        check_empty(verify(a, b, matches))
+
+    def test_all_in_one_place(self):
+        a, b, matches, _ = self.plain(30)
+        a.xy_l2[:] = a.xy_l2[0] + np.arange(30)[:, None] * 1e-3
+        assert verify(a, b, matches).n_inliers == 0
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_wrong_matches_alone(self, seed):
+        a, b, matches, _ = self.plain(0, 150, seed=seed)
+        assert verify(a, b, matches).n_inliers < 8
+
+    def test_fundamental(self):
+        a, b, matches, _ = self.plain(80, 60)
+        assert verify(a, b, matches, model="fundamental").n_inliers >= 60

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from vladkit.axes import FloatArray
 from vladkit.errors import ParameterError
-from vladkit.features import Extractor, Features
+from vladkit.features import Extractor, Features, match_rule
 from vladkit.matching import match
 from vladkit.verification import verify
 
@@ -173,7 +173,13 @@ def group(pairs: Iterable[tuple[Key, Key]]) -> list[list[Key]]:
 def _same_shot(
     a: Features, b: Features, extractor: Extractor, *, flipped: bool
 ) -> Difference | None:
-    matches = match(extractor.metric(a.descriptor_lf), extractor.metric(b.descriptor_lf))
+    rule = match_rule(extractor)
+    matches = match(
+        extractor.metric(a.descriptor_lf),
+        extractor.metric(b.descriptor_lf),
+        ratio=rule.ratio,
+        min_cosine=rule.min_cosine,
+    )
     verified = verify(a, b, matches)
     if verified.n_inliers < _MIN_CLOSE:
         return None

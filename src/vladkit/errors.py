@@ -10,6 +10,7 @@ The tree::
     ├── ParameterError (ValueError)       an option that does not exist or does not fit
     ├── NotFittedError (ValueError, AttributeError)   used before fit
     ├── PictureError (OSError)            a picture that cannot be used: recorded, then skipped
+    ├── ModelError (OSError)              a network that is missing, or not what was said of it
     ├── FileFormatError (OSError)         not our file, another version, or damaged
     ├── RecipeMismatchError (ValueError)  a file made with other settings than asked for
     ├── NothingToIndexError (ValueError)  no usable picture at all
@@ -26,6 +27,7 @@ __all__ = [
     "InputError",
     "MemoryLimitError",
     "MissingDependencyError",
+    "ModelError",
     "NonFiniteError",
     "NotFittedError",
     "NothingToIndexError",
@@ -89,6 +91,10 @@ class PictureError(VladkitError, OSError):
 
 def _rebuild_picture_error(reason: str, transient: bool) -> PictureError:
     return PictureError(reason, transient=transient)
+
+
+class ModelError(VladkitError, OSError):
+    """A network whose file or description is missing, another one, or not as it should be."""
 
 
 class FileFormatError(VladkitError, OSError):

@@ -11,10 +11,18 @@ from itertools import islice
 from typing import Final, Self, TypeAlias
 
 from vladkit.errors import PictureError
-from vladkit.features import Extractor, Features, Region, one_opencv_thread, read_gray
+from vladkit.features import (
+    Extractor,
+    Features,
+    Region,
+    decode_picture,
+    one_opencv_thread,
+    wants_color,
+)
+from vladkit.features.picture import read_bytes
 from vladkit.workers import resolve_n_jobs
 
-__all__ = ["Extraction", "Result", "extract"]
+__all__ = ["Extraction", "Result", "extract", "extract_data"]
 
 Result: TypeAlias = Features | PictureError
 """The features of a picture, or why it has none."""
@@ -25,7 +33,14 @@ _AHEAD: Final = 40
 
 def extract(extractor: Extractor, file: str, region: Region | None = None) -> Features:
     """Features of one picture file, or of a part of it; PictureError if it cannot be used."""
-    return extractor.extract(read_gray(file, max_side=extractor.max_side, region=region))
+    return extract_data(extractor, read_bytes(file), region)
+
+
+def extract_data(extractor: Extractor, data: bytes, region: Region | None = None) -> Features:
+    """The same of what is in a picture file."""
+    color = wants_color(extractor)
+    side = extractor.max_side
+    return extractor.extract(decode_picture(data, max_side=side, region=region, color=color))
 
 
 class Extraction:

@@ -16,12 +16,15 @@ from vladkit.axes import AnyArray, Float32Array, IntArray
 from vladkit.errors import ParameterError, ShapeError
 from vladkit.workers import for_each, resolve_n_jobs
 
-__all__ = ["MUTUAL", "RATIO", "Matcher", "Matches", "match", "match_all"]
+__all__ = ["MIN_COSINE", "MUTUAL", "RATIO", "Matcher", "Matches", "match", "match_all"]
 
 RATIO: Final = 0.9
 """With the mutual test: from .85 to .95 the mAP of re-ranked results is the same within .003."""
 
 MUTUAL: Final = True
+
+MIN_COSINE: Final = -1.0
+"""None is too low: what SIFT's matches need is the ratio test."""
 
 _BLOCK_BYTES: Final = 2**21
 """Of scores at a time: 512 rows against 1,000 descriptors, read three times while in the cache."""
@@ -60,6 +63,7 @@ def match(
     *,
     ratio: float = RATIO,
     mutual: bool = MUTUAL,
+    min_cosine: float = MIN_COSINE,
 ) -> Matches:
     """The nearest descriptor of another picture for each of the query's, where it is clear.
 
@@ -72,6 +76,9 @@ def match(
         (Lowe's test); 1 asks only that there is no tie.
     mutual : bool, default=True
         Each has to be the other's nearest.
+    min_cosine : float, default=-1
+        Least cosine of two that match, of descriptors of length 1; above -1 the networks' way of
+        telling matches (their second nearest is often nearly as near).
 
     Returns
     -------
@@ -83,7 +90,7 @@ def match(
     ShapeError
         The arrays are not of two axes, or of unequal dimension.
     ParameterError
-        ``ratio`` is not above 0 and at most 1.
+        ``ratio`` is not above 0 and at most 1, or ``min_cosine`` not from -1 to 1.
 
     Notes
     -----
@@ -109,8 +116,8 @@ def match(
             f"query_lf is {query_lf.shape}, other_lf {other_lf.shape}: give two arrays (l, f) "
             "of one f, made by one extractor"
         )
-    _check_ratio(ratio)
-    return _match(_as_query(query_lf), _as_other(other_lf), ratio, mutual)
+    _check(ratio, min_cosine)
+    return _match(_as_query(query_lf), _as_other(other_lf), ratio, mutual, min_cosine)
 
 
 def match_all(
@@ -120,6 +127,7 @@ def match_all(
     *,
     ratio: float = RATIO,
     mutual: bool = MUTUAL,
+    min_cosine: float = MIN_COSINE,
     n_jobs: int | None = None,
 ) -> list[Matches]:
     """`match` of one picture with each of many, on threads.
@@ -132,7 +140,7 @@ def match_all(
         As stored.
     metric : callable
         `Extractor.metric` of the extractor that made them.
-    ratio, mutual
+    ratio, mutual, min_cosine
         See `match`.
     n_jobs : int or None
         Threads; None is one for each core.
@@ -150,8 +158,8 @@ def match_all(
     >>> [len(each) for each in match_all(stored_lf, [stored_lf, stored_lf[:2]], Sift().metric)]
     [4, 2]
     """
-    _check_ratio(ratio)
-    matcher = Matcher(query_lf, metric, ratio=ratio, mutual=mutual)
+    _check(ratio, min_cosine)
+    matcher = Matcher(query_lf, metric, ratio=ratio, mutual=mutual, min_cosine=min_cosine)
     found: list[Matches | None] = [None] * len(others)
 
     def one(i: int) -> None:
@@ -171,21 +179,26 @@ class Matcher:
         *,
         ratio: float = RATIO,
         mutual: bool = MUTUAL,
+        min_cosine: float = MIN_COSINE,
     ) -> None:
-        _check_ratio(ratio)
+        _check(ratio, min_cosine)
         self._metric = metric
         self._ratio = ratio
         self._mutual = mutual
+        self._min_cosine = min_cosine
         self._query_lf = _as_query(metric(query_lf))
 
     def match(self, other_lf: AnyArray) -> Matches:
         """Matches with one picture, given its descriptors as stored."""
-        return _match(self._query_lf, _as_other(self._metric(other_lf)), self._ratio, self._mutual)
+        other_lg = _as_other(self._metric(other_lf))
+        return _match(self._query_lf, other_lg, self._ratio, self._mutual, self._min_cosine)
 
 
-def _check_ratio(ratio: float) -> None:
+def _check(ratio: float, min_cosine: float) -> None:
     if not 0 < ratio <= 1:
         raise ParameterError(f"ratio={ratio!r}: give a number above 0, at most 1")
+    if not -1 <= min_cosine <= 1:
+        raise ParameterError(f"min_cosine={min_cosine!r}: give a number from -1 to 1")
 
 
 # Two more columns make the product itself minus half the squared distance. They cost less than
@@ -205,7 +218,9 @@ def _as_other(other_lf: Float32Array) -> Float32Array:
     return query_lg
 
 
-def _match(query_lg: Float32Array, other_lg: Float32Array, ratio: float, mutual: bool) -> Matches:
+def _match(
+    query_lg: Float32Array, other_lg: Float32Array, ratio: float, mutual: bool, min_cosine: float
+) -> Matches:
     """As `match`; g is f and the column that `_with_ones` and `_with_halves` add."""
     n_query, n_other = len(query_lg), len(other_lg)
     if not n_query or not n_other:
@@ -229,6 +244,8 @@ def _match(query_lg: Float32Array, other_lg: Float32Array, ratio: float, mutual:
             score_bl[row_b, nearest_b] = -np.inf
             second_l[rows] = score_bl.max(axis=1)
     keep_l = first_l >= best_of_other[nearest_l] if mutual else np.ones(n_query, bool)
+    if min_cosine > -1:
+        keep_l &= first_l >= min_cosine - 1  # a score is minus half the squared distance
     return _tested(nearest_l, first_l, second_l, keep_l, ratio)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from vladkit.axes import Int64Array
 from vladkit.errors import NothingToIndexError, ParameterError, PictureError, StorageError
-from vladkit.features import Features, one_opencv_thread
+from vladkit.features import Features, match_rule, one_opencv_thread
 from vladkit.pipeline import Collection, Progress
 from vladkit.protocols import Goal, Outcome, Protocol, Ranks, Task
 from vladkit.verification import Model, rescore, verify_all
@@ -201,7 +201,15 @@ def _inliers(
 ) -> Int64Array:
     """Of the query with each picture; 0 where nothing is kept of one."""
     kept = {i: each for i in ids if (each := collection.features_of(i)) is not None}
-    metric = collection.extractor.metric
-    verified = verify_all(query, list(kept.values()), metric, model=model, n_jobs=n_jobs)
+    rule = match_rule(collection.extractor)
+    verified = verify_all(
+        query,
+        list(kept.values()),
+        collection.extractor.metric,
+        model=model,
+        ratio=rule.ratio,
+        min_cosine=rule.min_cosine,
+        n_jobs=n_jobs,
+    )
     count = {i: each.n_inliers for i, each in zip(kept, verified, strict=True)}
     return np.array([count.get(i, 0) for i in ids], np.int64)

@@ -20,7 +20,7 @@ from vladkit.collection.ranking import best
 from vladkit.collection.store import Store
 from vladkit.describe import Describer
 from vladkit.errors import FileFormatError, ParameterError
-from vladkit.features import Features
+from vladkit.features import Features, match_rule
 from vladkit.safe_write import replace_file
 from vladkit.searching import Searching
 from vladkit.verification import Model, rescore, verify_all
@@ -369,11 +369,14 @@ class Pairing:
             count = dict.fromkeys(others, 0)
             if first in features:
                 known = [row for row in others if row in features]
+                rule = match_rule(self._describer.extractor)
                 verified = verify_all(
                     features[first],
                     [features[row] for row in known],
                     self._describer.extractor.metric,
                     model=self._model,
+                    ratio=rule.ratio,
+                    min_cosine=rule.min_cosine,
                     n_jobs=1,
                 )
                 count |= {row: v.n_inliers for row, v in zip(known, verified, strict=True)}

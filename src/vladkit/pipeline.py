@@ -30,8 +30,8 @@ from vladkit.errors import (
     RecipeMismatchError,
 )
 from vladkit.evaluate import GroundTruth, Scores, mean_scores
-from vladkit.extraction import extract
-from vladkit.features import Extractor, Features, Region, decode_gray
+from vladkit.extraction import extract, extract_data
+from vladkit.features import Extractor, Features, Region, match_rule
 from vladkit.features.imported import Imported
 from vladkit.grouping import DuplicateGroup, Grouping
 from vladkit.indexing import AddReport, Indexing, Progress
@@ -139,6 +139,15 @@ class Collection:
 
     def _check_recipe(self, given: dict[str, Any]) -> None:
         wanted = Recipe.make(given)
+        if wanted.network and self.recipe.network:  # a network may lie elsewhere by now
+            from vladkit.features.onnx import same_features
+
+            if not same_features(wanted.network, self.recipe.network):
+                raise RecipeMismatchError(
+                    f"{self._store.path} was made with another network than {wanted.features}, or "
+                    f"with another description of it: {self.recipe.features}, see `vladkit info`"
+                )
+            given = {name: value for name, value in given.items() if name != "features"}
         for name in given:
             if getattr(wanted, name) != getattr(self.recipe, name):
                 raise RecipeMismatchError(
@@ -715,8 +724,7 @@ class Collection:
             If the region is outside of the picture.
         """
         if isinstance(image, bytes):
-            picture = decode_gray(image, max_side=self.extractor.max_side, region=region)
-            return self.extractor.extract(picture)
+            return extract_data(self.extractor, image, region)
         return extract(self.extractor, os.fspath(image), region)
 
     def words(
@@ -819,7 +827,16 @@ class Collection:
         if other is None:
             row = self.picture(picture_id)
             raise ParameterError(f"no features are kept of {row.path}")
-        return verify_all(features, [other], self.extractor.metric, model=model, n_jobs=1)[0]
+        rule = match_rule(self.extractor)
+        return verify_all(
+            features,
+            [other],
+            self.extractor.metric,
+            model=model,
+            ratio=rule.ratio,
+            min_cosine=rule.min_cosine,
+            n_jobs=1,
+        )[0]
 
     def duplicates(
         self,

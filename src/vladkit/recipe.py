@@ -34,6 +34,26 @@ _LEAST: Final = {
 }
 
 
+def _with_network(given: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of a network: what it is, and its defaults for what is not given."""
+    from vladkit.features.onnx_model import load_network
+
+    if "contrast_threshold" in given:
+        raise ParameterError("contrast_threshold is SIFT's: a network has [output] threshold")
+    found = load_network(given["features"].removeprefix("onnx:"))
+    if given.get("orientation") and not found.has_directions:
+        raise ParameterError(
+            f"orientation={given['orientation']}: this network's features have no direction, leave "
+            "it out"
+        )
+    fixed = {"features": found.name, "network": found.network}
+    return _OF_NETWORKS | found.description.recipe | given | fixed
+
+
+_OF_NETWORKS: Final = {"orientation": 0.0}
+"""Defaults that differ from SIFT's: there are no angles."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How vectors are made: everything that has to be the same for two to be compared.
@@ -41,11 +61,14 @@ class Recipe:
     Parameters
     ----------
     features : str
-        Name of the extractor; or of features that another program found, see
-        `vladkit.importing.recipe_for`.
+        Name of the extractor; "onnx:" and the path of a network, see docs/networks.md; or of
+        features that another program found, see `vladkit.importing.recipe_for`.
     dimensions, compare
         Of such features: f of their descriptors, and how these are compared, see
         `vladkit.features.imported.Imported`; else 0 and "".
+    network : str
+        Of a network: its sha256 and its description, from which everything but the features of
+        a new picture can be had. Found by `make`; not for people to give.
     max_features, max_side, enlarge_to, contrast_threshold
         Of the extractor, see `vladkit.features.Sift`.
     orientation, position : float
@@ -91,6 +114,7 @@ class Recipe:
     keep_sums: bool = False
     dimensions: int = 0
     compare: str = ""
+    network: str = ""
 
     @classmethod
     def make(cls, given: dict[str, Any]) -> Self:
@@ -100,6 +124,8 @@ class Recipe:
         ------
         ParameterError
             If a field does not exist or a value does not fit.
+        ModelError
+            If it names a network that is missing or not as it should be.
         """
         from vladkit.normalize import resolve_steps
 
@@ -107,6 +133,8 @@ class Recipe:
         for name in given:
             if name not in names:
                 raise ParameterError(f"{name!r} is not part of a recipe: use {', '.join(names)}")
+        if str(given.get("features", "")).startswith("onnx:") and "network" not in given:
+            given = _with_network(given)
         if "norm" in given:
             given = given | {"norm": resolve_steps(given["norm"])}
         recipe = cls(**given)
@@ -133,22 +161,25 @@ class Recipe:
         return recipe
 
     def as_json(self) -> dict[str, Any]:
-        """As `make` reads it."""
-        return asdict(self)
+        """As `make` reads it; without `network` where there is none, as in files before it."""
+        return {name: v for name, v in asdict(self).items() if v or name != "network"}
 
     def extractor(self) -> Extractor:
         """The extractor that it names."""
         from vladkit.features import make_extractor
 
-        own: dict[str, Any] = {"dimensions": self.dimensions, "compare": self.compare}
-        return make_extractor(
-            self.features,
-            **{name: value for name, value in own.items() if value},
-            max_features=self.max_features,
-            max_side=self.max_side,
-            enlarge_to=self.enlarge_to,
-            contrast_threshold=self.contrast_threshold,
-        )
+        chosen: dict[str, Any] = {
+            "max_features": self.max_features,
+            "max_side": self.max_side,
+            "enlarge_to": self.enlarge_to,
+        }
+        if self.network:
+            chosen["network"] = self.network
+        else:
+            chosen["contrast_threshold"] = self.contrast_threshold
+        if self.dimensions:
+            chosen |= {"dimensions": self.dimensions, "compare": self.compare}
+        return make_extractor(self.features, **chosen)
 
     @property
     def is_directional(self) -> bool:

@@ -17,7 +17,7 @@ from vladkit.collection.store import KeptFeatures, PictureRow, Store, file_of
 from vladkit.describe import Describer
 from vladkit.errors import ParameterError
 from vladkit.expansion import alpha_query_expansion
-from vladkit.features import Features
+from vladkit.features import Features, match_rule
 from vladkit.verification import MIN_INLIERS, Model, Verification, rescore, verify_all
 
 __all__ = ["Hit", "Ranked", "Searching", "ann_path", "features_of"]
@@ -212,11 +212,14 @@ class Searching:
         head = list(ranked[:n])
         others = self.features([each.picture_id for each in head])
         known = [each for each in head if each.picture_id in others]
+        rule = match_rule(self._describer.extractor)
         verified = verify_all(
             features,
             [others[each.picture_id] for each in known],
             self._describer.extractor.metric,
             model=model,
+            ratio=rule.ratio,
+            min_cosine=rule.min_cosine,
         )
         by_id = {each.picture_id: v for each, v in zip(known, verified, strict=True)}
         inliers_n = np.array(

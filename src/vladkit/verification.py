@@ -10,20 +10,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from vladkit.agreement import (
+    MAX_SCALE,
+    SIDE,
+    Frame,
+    most_agreed,
+    most_agreed_by_place,
+    states_regions,
+)
 from vladkit.axes import AnyArray, Float32Array, FloatArray, IntArray
 from vladkit.errors import ParameterError
 from vladkit.features import Features, Region
-from vladkit.matching import MUTUAL, RATIO, Matcher, Matches
+from vladkit.matching import MIN_COSINE, MUTUAL, RATIO, Matcher, Matches
 from vladkit.workers import for_each, resolve_n_jobs
 
 __all__ = ["MIN_INLIERS", "Model", "Verification", "rescore", "verify", "verify_all"]
 
-Complex128Array: TypeAlias = npt.NDArray[np.complex128]
 Model: TypeAlias = Literal["homography", "fundamental"]
 
 MIN_INLIERS: Final = 8
@@ -31,21 +38,9 @@ MIN_INLIERS: Final = 8
 in a museum, 98 % had so many with one of 50 pictures; of ten for paintings that were not in the
 database none; from 5 to 11 it makes no difference."""
 
-_SIDE: Final = 640.0
-"""Longest side, in px, that pictures are thought of as having: lengths below are in such px."""
-
-_TOLERANCE: Final = 8 / _SIDE
+_TOLERANCE: Final = 8 / SIDE
 _AT_LEAST: Final[dict[Model, int]] = {"homography": 4, "fundamental": 8}
 
-# A match alone says how one picture lies on the other: its two features have places, directions
-# and sizes. The other matches that agree with it, roughly, are kept; the rest are dropped.
-_ROUGHLY: Final = 40.0
-_SIZE_FACTOR: Final = 2.0
-_ANGLE: Final = 45.0
-_HYPOTHESES: Final = 150
-_REFINEMENTS: Final = 2
-
-_MAX_SCALE: Final = 16.0
 _MAX_STRETCH: Final = 6.0
 _MIN_SPREAD: Final = 2.0
 _MAX_ITER: Final = 2000
@@ -146,8 +141,9 @@ def verify(
     MAGSAC++ fits the model. The first step finds 8 right matches among 300 without luck, in a
     fraction of a millisecond; the second alone would need thousands of draws of four.
 
-    The features' directions and sizes are needed: with an extractor that states none (all equal),
-    only pictures that are neither turned nor scaled are verified.
+    Where one picture's features state neither direction nor size (all have the same, as those of
+    networks do), each two of the 32 clearest matches propose the similarity instead, and the others
+    agree by place alone.
 
     References
     ----------
@@ -174,8 +170,9 @@ def verify(
     if not 0 < tolerance < 1:
         raise ParameterError(f"tolerance={tolerance!r}: give a share of the longest side, 0 to 1")
     query_m, other_m = _each_point_once(query, other, matches)
-    query_frame, other_frame = _Frame(query), _Frame(other)
-    agree_m, scale = _most_agreed(query_frame, other_frame, query_m, other_m)
+    query_frame, other_frame = Frame(query), Frame(other)
+    rough = most_agreed if states_regions(query) and states_regions(other) else most_agreed_by_place
+    agree_m, scale = rough(query_frame, other_frame, query_m, other_m)
     query_m, other_m = query_m[agree_m], other_m[agree_m]
     if len(query_m) < _AT_LEAST[model]:
         return _nothing(model)
@@ -184,7 +181,7 @@ def verify(
     source_m2, target_m2 = query_frame.xy(query_m), other_frame.xy(other_m)
     if swapped:
         source_m2, target_m2 = target_m2, source_m2
-    fitted = _fit(source_m2, target_m2, model, _SIDE * tolerance)
+    fitted = _fit(source_m2, target_m2, model, SIDE * tolerance)
     if fitted is None:
         return _nothing(model)
     transform_33, inlier_m = fitted
@@ -212,6 +209,7 @@ def verify_all(
     tolerance: float = _TOLERANCE,
     ratio: float = RATIO,
     mutual: bool = MUTUAL,
+    min_cosine: float = MIN_COSINE,
     n_jobs: int | None = None,
 ) -> list[Verification]:
     """Match a query with each of many pictures and verify, on threads.
@@ -224,7 +222,7 @@ def verify_all(
         `Extractor.metric` of the extractor that made them.
     model, tolerance
         See `verify`.
-    ratio, mutual
+    ratio, mutual, min_cosine
         See `vladkit.matching.match`.
     n_jobs : int or None
         Threads; None is one for each core.
@@ -234,7 +232,9 @@ def verify_all(
     list of Verification
         In the order of `others`.
     """
-    matcher = Matcher(query.descriptor_lf, metric, ratio=ratio, mutual=mutual)
+    matcher = Matcher(
+        query.descriptor_lf, metric, ratio=ratio, mutual=mutual, min_cosine=min_cosine
+    )
     found: list[Verification | None] = [None] * len(others)
 
     def one(i: int) -> None:
@@ -278,34 +278,6 @@ def rescore(score_n: FloatArray, n_inliers_n: IntArray) -> npt.NDArray[np.float6
     return np.asarray(floored_n * (1 + beyond_n), np.float64)
 
 
-class _Frame:
-    """Features of a picture as if its longest side were 640 px, the origin at its centre."""
-
-    def __init__(self, features: Features) -> None:
-        self._features = features
-        self._unit = max(features.width, features.height, 1) / _SIDE
-        self._centre_2 = np.array([features.width - 1, features.height - 1], np.float64) / 2
-        region = features.region
-        self._corner_2 = np.array([region.left, region.top] if region else [0, 0], np.float64)
-
-    def xy(self, row_m: IntArray) -> npt.NDArray[np.float64]:
-        return np.asarray((self._features.xy_l2[row_m] - self._centre_2) / self._unit, np.float64)
-
-    def in_picture(self, row_m: IntArray) -> Float32Array:
-        """Where they are in the whole picture, in its px."""
-        return np.asarray(self._features.xy_l2[row_m] + self._corner_2, np.float32)
-
-    def region(self, row_m: IntArray) -> Complex128Array:
-        """Size and direction as one complex number each."""
-        size_m = np.maximum(self._features.size_l[row_m].astype(np.float64) / self._unit, 1e-3)
-        radian_m = np.deg2rad(self._features.angle_l[row_m].astype(np.float64))
-        return np.asarray(size_m * np.exp(1j * radian_m))
-
-    def from_pixels_33(self) -> npt.NDArray[np.float64]:
-        x, y = self._centre_2 + self._corner_2
-        return np.array([[1, 0, -x], [0, 1, -y], [0, 0, self._unit]]) / self._unit
-
-
 def _nothing(model: Model) -> Verification:
     empty_m2 = np.empty((0, 2), np.float32)
     return Verification(0, None, empty_m2, empty_m2, model)
@@ -325,69 +297,6 @@ def _each_point_once(
         once.sort()
         query_m, other_m = query_m[once], other_m[once]
     return query_m, other_m
-
-
-def _most_agreed(
-    query: _Frame, other: _Frame, query_m: IntArray, other_m: IntArray
-) -> tuple[npt.NDArray[np.bool_], float]:
-    """Which matches agree with the match that most agree with, and the scale it states."""
-    if not len(query_m):
-        return np.zeros(0, bool), 1.0
-    a_m2, b_m2 = query.xy(query_m), other.xy(other_m)
-    with np.errstate(invalid="ignore", over="ignore"):
-        turn_m = other.region(other_m) / query.region(query_m)
-    turn_m[~np.isfinite(turn_m) | (turn_m == 0)] = 1  # a feature without a size or direction
-    turn_h = turn_m[:_HYPOTHESES]
-    a_m, b_m = a_m2.view(np.complex128)[:, 0], b_m2.view(np.complex128)[:, 0]
-    # b is turn * a + shift. As products of (h, 4) by (4, m): errors in x and in y.
-    shift_h = b_m[: len(turn_h)] - turn_h * a_m[: len(turn_h)]
-    one_h, one_m = np.ones(len(turn_h)), np.ones(len(a_m))
-    points_4m = np.stack([a_m.real, a_m.imag, one_m, -b_m.real]).astype(np.float32)
-    error_hm = _product([turn_h.real, -turn_h.imag, shift_h.real, one_h], points_4m) ** 2
-    points_4m[3] = -b_m.imag
-    error_hm += _product([turn_h.imag, turn_h.real, shift_h.imag, one_h], points_4m) ** 2
-    scale_m = np.abs(turn_m)
-    scale_h = scale_m[: len(turn_h)]
-    agree_hm = error_hm < (_ROUGHLY * np.minimum(scale_h, 1)[:, None]) ** 2
-    direction_m = turn_m / scale_m
-    cosine_hm = _product(
-        [direction_m[: len(turn_h)].real, direction_m[: len(turn_h)].imag],
-        np.stack([direction_m.real, direction_m.imag]).astype(np.float32),
-    )
-    agree_hm &= cosine_hm > math.cos(math.radians(_ANGLE))
-    log_m = np.log(scale_m).astype(np.float32)
-    agree_hm &= np.abs(log_m[: len(turn_h), None] - log_m) < math.log(_SIZE_FACTOR)
-    agree_m = agree_hm[int(agree_hm.sum(axis=1).argmax())]
-    # One feature's direction and size are noisy, all of those that agree say it better.
-    scale = 1.0
-    for _ in range(_REFINEMENTS):
-        predicted_m, turn = _refined(a_m, b_m, agree_m)
-        scale = abs(turn)
-        if not 1 / _MAX_SCALE < scale < _MAX_SCALE:
-            return np.zeros(len(a_m), bool), 1.0
-        agree_m = np.abs(predicted_m - b_m) < _ROUGHLY * min(scale, 1)
-        agree_m &= (direction_m * np.conj(turn)).real > scale * math.cos(math.radians(_ANGLE))
-        agree_m &= np.abs(log_m - math.log(scale)) < math.log(_SIZE_FACTOR)
-        if not agree_m.any():
-            return agree_m, 1.0
-    return agree_m, scale
-
-
-def _refined(
-    a_m: Complex128Array, b_m: Complex128Array, agree_m: npt.NDArray[np.bool_]
-) -> tuple[Complex128Array, complex]:
-    """Where points go by least squares over those that agree, and the similarity among it.
-
-    By an affinity, ``b = turn a + skew conj(a) + shift``, from six points on.
-    """
-    column_m3 = np.stack([a_m, np.ones_like(a_m), np.conj(a_m)], axis=1)
-    column_mc = column_m3 if agree_m.sum() >= 6 else column_m3[:, :2]
-    solution_c = np.linalg.lstsq(column_mc[agree_m], b_m[agree_m], rcond=None)[0]
-    return column_mc @ solution_c, complex(solution_c[0])
-
-
-def _product(columns: list[Any], points_cm: Float32Array) -> Float32Array:
-    return np.asarray(np.stack(columns, axis=1).astype(np.float32) @ points_cm, np.float32)
 
 
 def _fit(
@@ -431,7 +340,7 @@ def _fit(
 
 
 def _in_pixels(
-    transform_33: npt.NDArray[np.float64], query: _Frame, other: _Frame, model: Model
+    transform_33: npt.NDArray[np.float64], query: Frame, other: Frame, model: Model
 ) -> npt.NDArray[np.float64]:
     query_33, other_33 = query.from_pixels_33(), other.from_pixels_33()
     if model == "fundamental":
@@ -460,6 +369,6 @@ def _is_sane(homography_33: npt.NDArray[np.float64], xy_m2: npt.NDArray[np.float
     scale_m = np.sqrt(value_m2.prod(axis=1))
     return bool(
         np.all(np.linalg.det(jacobian_m22) > 0)
-        and np.all((scale_m > 1 / _MAX_SCALE) & (scale_m < _MAX_SCALE))
+        and np.all((scale_m > 1 / MAX_SCALE) & (scale_m < MAX_SCALE))
         and np.all(value_m2[:, 0] < _MAX_STRETCH * value_m2[:, 1])
     )

@@ -17,6 +17,7 @@ def main() -> None:
         drawing,
         improving,
         keeping,
+        networks,
         reporting,
         serving,
         sfm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,6 +34,14 @@ def index(
     ],
     prune: Prune = False,
     images: Images = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="NAME",
+            help="Extractor: sift, or onnx:MODEL.onnx, a network. [default: sift]",
+        ),
+    ] = None,
     n_clusters: Annotated[
         int | None, _option("--n-clusters", "Visual words, k.", "n_clusters")
     ] = None,
@@ -102,6 +111,7 @@ def index(
     from vladkit.workers import resolve_n_jobs
 
     given = {
+        "features": features,
         "n_clusters": n_clusters,
         "max_features": max_features,
         "max_side": max_side,
@@ -264,10 +274,19 @@ def info(
     extras = [name for name in ("whitened", "augmented", "approximate") if about[name]]
     if extras:
         typer.echo(f"  search    {', '.join(extras)}")
-    extractor = made_with.get("extractor", {})
+    extractor = _readable(made_with.get("extractor", {}))
     most = f"{recipe['keep_features']} of a picture kept"
     typer.echo(f"  features  {recipe['features']}: {most}; {pairs(extractor)}")
     typer.echo("  made with " + pairs({n: v for n, v in made_with.items() if n != "extractor"}))
+
+
+def _readable(extractor: dict[str, Any]) -> dict[str, Any]:
+    """Its parameters; of a network's description only which file it is."""
+    if "network" not in extractor:
+        return extractor
+    network = json.loads(extractor["network"])
+    rest = {name: value for name, value in extractor.items() if name != "network"}
+    return {"sha256": network["sha256"], "dimensions": network["f"]} | rest
 
 
 @app.command("eval")

@@ -21,6 +21,7 @@ _TITLES = {
     "match": "matching",
     "join": "joining",
     "whiten": "whitening",
+    "fetch": "fetching",
     "thumbnails": "pictures",
 }
 

@@ -17,7 +17,16 @@ from vladkit.errors import ParameterError, ShapeError
 from vladkit.features.picture import Picture
 from vladkit.features.region import Region
 
-__all__ = ["Extractor", "Features", "Parameter", "extractor_names", "make_extractor"]
+__all__ = [
+    "Extractor",
+    "Features",
+    "MatchRule",
+    "Parameter",
+    "extractor_names",
+    "make_extractor",
+    "match_rule",
+    "wants_color",
+]
 
 Parameter: TypeAlias = int | float | str | bool | None
 """A value in `Extractor.parameters`: whatever JSON gives back unchanged."""
@@ -157,11 +166,32 @@ class Features:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class MatchRule:
+    """Which descriptors of two pictures match: each is the other's nearest, and as follows.
+
+    Parameters
+    ----------
+    ratio : float, default=0.9
+        The nearest is nearer than this share of the distance to the second nearest; 1 asks only
+        that there is no tie.
+    min_cosine : float, default=-1
+        Their cosine is at least this; for descriptors of length 1.
+    """
+
+    ratio: float = 0.9
+    min_cosine: float = -1.0
+
+
 class Extractor(Protocol):
     """Turns pictures into local features.
 
     Implementations can be pickled, are used by several threads at once, and give the same features
     in the same order for the same picture, whatever else runs.
+
+    They may say more of themselves: ``wants_color`` (see `wants_color`), ``match_rule`` (see
+    `match_rule`), ``has_directions`` (False: features state no direction and no size; ``angle_l``
+    and ``size_l`` are then the same for all), ``mirrored`` (see `Sift.mirrored`).
     """
 
     @property
@@ -203,6 +233,28 @@ class Extractor(Protocol):
         ...
 
 
+def wants_color(extractor: Extractor) -> bool:
+    """Whether pictures are to be decoded in colour for it; not unless it says so."""
+    return bool(getattr(extractor, "wants_color", False))
+
+
+def match_rule(extractor: Extractor) -> MatchRule:
+    """Which of its descriptors match; as SIFT's do unless it says so."""
+    rule = getattr(extractor, "match_rule", None)
+    return rule if isinstance(rule, MatchRule) else MatchRule()
+
+
+def _onnx(path: str, parameters: dict[str, Any]) -> Extractor:
+    """The network that parameters hold, or if they hold none what is at `path`."""
+    from vladkit.features.onnx import OnnxNetwork
+    from vladkit.features.onnx_model import load_network
+
+    if parameters.get("network"):
+        return OnnxNetwork(path, **parameters)
+    parameters.pop("network", None)
+    return load_network(path, **parameters)
+
+
 def _sift() -> Callable[..., Extractor]:
     from vladkit.features.sift import Sift
 
@@ -216,7 +268,9 @@ _IMPORTED: Final = ("colmap", "hloc", "npz", "parquet", "fvecs", "bvecs", "siftg
 """Features that `vladkit.features.readers` read, with "colmap:sift" and such; see `Imported`."""
 
 # Keys of `Extractor.parameters` that state what is, and cannot be chosen.
-_FACTS: Final = frozenset({"decoder", "decoder_version", "exif_orientation", "metric"})
+_FACTS: Final = frozenset({"decoder", "decoder_version", "exif_orientation", "metric", "runtime"})
+
+_OF_NETWORKS: Final = ("network", "max_features", "max_side", "enlarge_to")
 
 
 def extractor_names() -> list[str]:
@@ -230,8 +284,8 @@ def make_extractor(name: str, **parameters: Parameter) -> Extractor:
     Parameters
     ----------
     name : str
-        One of `extractor_names`; or what `vladkit.features.readers.Held` calls features that
-        another program found.
+        One of `extractor_names`; "onnx:" and the path of a network, or the name of a known one; or
+        what `vladkit.features.readers.Held` calls features that another program found.
     **parameters : int, float, str, bool or None
         Arguments of that extractor, or what its `Extractor.parameters` gave; facts among them
         (``decoder_version``, ...) are ignored.
@@ -252,18 +306,24 @@ def make_extractor(name: str, **parameters: Parameter) -> Extractor:
     >>> make_extractor("surf")
     Traceback (most recent call last):
     ...
-    vladkit.errors.ParameterError: no extractor is called 'surf': use 'sift'
+    vladkit.errors.ParameterError: no extractor is called 'surf': use 'sift' or 'onnx:MODEL'
     """
+    chosen = {key: value for key, value in parameters.items() if key not in _FACTS}
     if name.partition(":")[0] in _IMPORTED:
         from vladkit.features.imported import make_imported
 
-        chosen = {key: value for key, value in parameters.items() if key not in _FACTS}
         return make_imported(name, chosen)
+    if name.startswith("onnx:"):
+        for key in chosen:
+            if key not in _OF_NETWORKS:
+                raise ParameterError(
+                    f"a network has no parameter {key!r}: it has {', '.join(_OF_NETWORKS)}"
+                )
+        return _onnx(name.removeprefix("onnx:"), chosen)
     if name not in _EXTRACTORS:
         known = ", ".join(repr(each) for each in extractor_names())
-        raise ParameterError(f"no extractor is called {name!r}: use {known}")
+        raise ParameterError(f"no extractor is called {name!r}: use {known} or 'onnx:MODEL'")
     cls = _EXTRACTORS[name]()
-    chosen = {key: value for key, value in parameters.items() if key not in _FACTS}
     accepted = inspect.signature(cls).parameters
     for key in chosen:
         if key not in accepted:

@@ -39,6 +39,7 @@ __all__ = [
     "ColorPicture",
     "Picture",
     "decode_gray",
+    "decode_picture",
     "decode_rgb",
     "decoder_facts",
     "is_picture_name",
@@ -81,11 +82,13 @@ class Picture:
         above.
     whole : (int, int) or None
         Width and height of that larger picture.
+    rgb_yx3 : uint8 array (height, width, 3) or None
+        The same in colour, for extractors that want it.
 
     Raises
     ------
     ShapeError
-        ``gray_yx`` is not uint8 of two axes.
+        ``gray_yx`` is not uint8 of two axes, or ``rgb_yx3`` not of the same size.
 
     Examples
     --------
@@ -101,8 +104,11 @@ class Picture:
     scale_y: float = 1.0
     region: Region | None = None
     whole: tuple[int, int] | None = None
+    rgb_yx3: npt.NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
+        if self.rgb_yx3 is not None and self.rgb_yx3.shape != (*self.gray_yx.shape, 3):
+            raise ShapeError(f"rgb_yx3 is {self.rgb_yx3.shape}, gray_yx {self.gray_yx.shape}")
         if self.gray_yx.ndim != 2 or self.gray_yx.dtype != np.uint8:
             raise ShapeError(
                 f"gray_yx is {self.gray_yx.dtype} {self.gray_yx.shape}: "
@@ -271,6 +277,37 @@ def decode_rgb(
     found = _decoded(data, max_side, region, max_pixels, color=True)
     rgb: Any = cv2.cvtColor(found.pixels, cv2.COLOR_BGR2RGB)
     return ColorPicture(rgb, found.width, found.height, found.region)
+
+
+def decode_picture(
+    data: bytes,
+    *,
+    max_side: int | None = 640,
+    region: Region | None = None,
+    color: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
+    """`decode_gray`, or with `color` the same picture with its colours.
+
+    Gray is then made of the colours here, and not by the decoder: values may differ by 1 or 2.
+    """
+    if not color:
+        return decode_gray(data, max_side=max_side, region=region, max_pixels=max_pixels)
+    import cv2
+
+    found = _decoded(data, max_side, region, max_pixels, color=True)
+    gray: Any = cv2.cvtColor(found.pixels, cv2.COLOR_BGR2GRAY)
+    rgb: Any = cv2.cvtColor(found.pixels, cv2.COLOR_BGR2RGB)
+    return Picture(
+        gray,
+        found.width,
+        found.height,
+        found.scale_x,
+        found.scale_y,
+        found.region,
+        found.whole,
+        rgb,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

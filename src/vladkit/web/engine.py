@@ -14,7 +14,14 @@ from typing import Any, Final, TypeVar
 
 from vladkit.collection.store import PictureRow
 from vladkit.errors import ParameterError, PictureError
-from vladkit.features import Features, Region, decode_gray, decode_rgb, read_rgb
+from vladkit.features import (
+    Features,
+    Region,
+    decode_picture,
+    decode_rgb,
+    read_rgb,
+    wants_color,
+)
 from vladkit.pipeline import Collection
 from vladkit.searching import Hit
 from vladkit.thumbnails import as_jpeg
@@ -214,7 +221,13 @@ class Engine:
     ) -> Query:
         extractor = collection.extractor
         most = self.limits.upload_pixels
-        picture = decode_gray(data, max_side=extractor.max_side, region=region, max_pixels=most)
+        picture = decode_picture(
+            data,
+            max_side=extractor.max_side,
+            region=region,
+            color=wants_color(extractor),
+            max_pixels=most,
+        )
         features = extractor.extract(picture)
         return Query(features, *(picture.whole or (picture.width, picture.height)), key)
 
