@@ -20,9 +20,11 @@ import numpy as np
 import pytest
 
 from photos import cropped, photo, write_photos
+from sources import sift_of_photos, write_hloc
 from test_picture import png_chunk
 from vladkit import Collection
 from vladkit.errors import MissingDependencyError, ParameterError
+from vladkit.importing import recipe_for
 from vladkit.verification import MIN_INLIERS
 from vladkit.web.cache import Cache
 from vladkit.web.engine import Engine
@@ -581,8 +583,11 @@ class TestChanges:
             found = client.get("/api/search", params={"id": picture["id"], "rerank": 3}).json()
             assert found["results"][0]["path"] == "coffee.jpg"
             assert found["results"][0]["verified"] is True
-            parameters = {"id": picture["id"], "region": "0,0,99,99"}
-            problem(client.get("/api/search", params=parameters), 503)
+            parameters = {"id": picture["id"], "region": "50,50,250,250", "rerank": 3}
+            found = client.get("/api/search", params=parameters).json()
+            assert found["query"]["region"] == [50, 50, 250, 250]
+            assert found["results"][0]["path"] == "coffee.jpg"
+            assert max(x for x, *_ in found["results"][0]["points"]) <= 300
 
     def test_another_process_changes_the_collection(self, own, home, query):
         with serving(own / "all.vlad") as (client, _):
@@ -615,9 +620,36 @@ class TestChanges:
             collection.add([home / "photos"])
         with serving(tmp_path / "c.vlad") as (client, _):
             assert client.get("/api/info").json()["keeps_features"] is False
+            picture_id = id_of(client, "chelsea")
+            (home / "photos" / "chelsea.jpg").rename(
+                tmp_path / "chelsea.jpg"
+            )  # only its vector left
+            try:
+                found = client.get("/api/search", params={"id": picture_id}).json()
+                assert found["results"][0]["path"] == "chelsea.jpg"
+                both = {"id": picture_id, "other": picture_id}
+                problem(client.get("/api/match", params=both), 422)
+            finally:
+                (tmp_path / "chelsea.jpg").rename(home / "photos" / "chelsea.jpg")
             assert search(client, query)["results"][0]["path"] == "coffee.jpg"
             answer = client.post("/api/search?rerank=3", content=query, headers=JPEG)
             assert "keeps no features" in problem(answer, 422)["detail"]
+
+    def test_features_of_another_program(self, tmp_path, query):
+        """Only what was imported is there: no picture can be opened, none can be sent."""
+        write_hloc(tmp_path / "features.h5", sift_of_photos())
+        source = f"hloc:{tmp_path / 'features.h5'}"
+        recipe, _ = recipe_for(source, n_clusters=16)
+        with Collection.create(tmp_path / "c.vlad", **recipe) as collection:
+            collection.add([source])
+        with serving(tmp_path / "c.vlad") as (client, _):
+            item = client.get("/api/pictures").json()["items"][2]
+            found = client.get("/api/search", params={"id": item["id"], "rerank": 3}).json()
+            assert found["results"][0]["path"] == item["path"]
+            assert found["results"][0]["verified"] is True
+            problem(client.get(item["thumbnail"]), 404)
+            answer = client.post("/api/search", content=query, headers=JPEG)
+            assert "search by a picture of the collection" in problem(answer, 422)["detail"]
 
 
 class TestDescription:

@@ -54,19 +54,21 @@ class Query:
     """What is searched with: a sent picture, or one of the collection, or a part of either.
 
     `region` is the part as it was read (see `vladkit.features.decode_gray`); `row` is of a picture
-    of the collection.
+    of the collection. `is_kept`: it is searched by what the collection keeps of it; `features` is
+    None if that is its vector alone.
     """
 
-    features: Features
+    features: Features | None
     width: int
     height: int
     key: str | None = None
     row: PictureRow | None = None
+    is_kept: bool = False
 
     @property
     def region(self) -> Region | None:
         """The part that is searched by; None for all of it."""
-        return self.features.region
+        return None if self.features is None else self.features.region
 
     @property
     def shown(self) -> Region:
@@ -199,20 +201,23 @@ class Engine:
         return query
 
     def stored(self, collection: Collection, picture_id: int, region: Region | None) -> Query:
-        """A picture of the collection; from what is kept of it where its file is gone."""
+        """A picture of the collection; from what is kept of it where its file cannot serve."""
         row = indexed(collection, picture_id)
         key = picture_id, region, collection.stamp()
         cached = self._features.get(key)
         if cached is not None:
             return cached
+        size = row.width or 1, row.height or 1
         try:
             features = collection.extract(collection.file_of(row), region=region)
-        except PictureError:
+            query = Query(features, *size, row=row)
+        except PictureError:  # it is gone, or another program found its features
             kept = collection.features_of(picture_id)
-            if kept is None or region is not None:
-                raise
-            features = kept
-        query = Query(features, row.width or 1, row.height or 1, row=row)
+            if region is not None:
+                if kept is None:
+                    raise  # its vector is of all of it
+                kept = kept.within(region)
+            query = Query(kept, *size, row=row, is_kept=True)
         self._keep(key, query)
         return query
 
@@ -233,7 +238,8 @@ class Engine:
 
     def _keep(self, key: tuple[object, ...], query: Query) -> None:
         features = query.features
-        self._features.put(key, query, features.descriptor_lf.nbytes + 20 * len(features))
+        n_bytes = 0 if features is None else features.descriptor_lf.nbytes + 20 * len(features)
+        self._features.put(key, query, n_bytes + 1000)
 
     def _upload(self, key: str) -> Upload:
         upload = self._uploads.get(key)
@@ -255,9 +261,13 @@ class Engine:
         begin = time.perf_counter()
         query = make_query(collection)
         ready = time.perf_counter()
-        hits = collection.search_features(
-            query.features, top, rerank=rerank, model=model, expand=expand
-        )
+        options: dict[str, Any] = {"rerank": rerank, "model": model, "expand": expand}
+        if query.row is not None and (query.is_kept or query.features is None):
+            found = query.row.picture_id
+            hits = collection.search_picture(found, top, region=query.region, **options)
+        else:
+            assert query.features is not None
+            hits = collection.search_features(query.features, top, **options)
         seconds = {"features": ready - begin, "search": time.perf_counter() - ready}
         rows = [(hit, collection.picture(hit.picture_id)) for hit in hits]
         return Found(query, rows, len(collection), seconds)
@@ -272,6 +282,8 @@ class Engine:
         """Match a query with one picture of the collection."""
         indexed(collection, other)
         query = make_query(collection)
+        if query.features is None:
+            raise Problem(422, "no features are kept of this picture: it cannot be matched")
         return query, collection.verify(query.features, other, model=model)
 
     # -- pictures; these run on a looking thread ----------------------------------------

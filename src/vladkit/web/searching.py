@@ -154,7 +154,7 @@ def _answer(found: Found, rerank: int) -> answers.Answer:
         width=query.width,
         height=query.height,
         region=None if region is None else (region.left, region.top, region.width, region.height),
-        n_features=len(query.features),
+        n_features=0 if query.features is None else len(query.features),
         image=image,
     )
     results = []
