@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_READY := $(VENV)/.ready-demo
 
+# Files of tests on a process for each core; a test by itself runs without: `pytest tests/test_x.py`.
+PARALLEL := --numprocesses auto --dist loadfile
+
 .PHONY: install demo test check bench clean
 
 install: $(READY)
@@ -25,13 +28,13 @@ demo: $(DEMO_READY)  ## The main job on real photographs: index a folder, search
 	$(BIN)/python examples/demo.py demo
 
 test: $(READY)  ## What CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: $(READY)  ## Lint, format, types, tests with documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 bench: $(READY)  ## Speed against the article's loop, a bare product, and bare decode + SIFT
 	$(BIN)/python benchmarks/encode.py

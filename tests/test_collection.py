@@ -464,14 +464,14 @@ class TestBadPictures:
     def test_vanished_meanwhile_is_tried_again(self, tmp_path, small, monkeypatch):
         import vladkit.extraction as extraction
 
-        read = extraction.read_gray
+        read = extraction.read_bytes
 
-        def vanishing(file, **options):
+        def vanishing(file):
             if file.endswith("2.png"):
                 raise PictureError("vanished", transient=True)
-            return read(file, **options)
+            return read(file)
 
-        monkeypatch.setattr(extraction, "read_gray", vanishing)
+        monkeypatch.setattr(extraction, "read_bytes", vanishing)
         assert make(tmp_path / "c", small).skipped == [("2.png", "vanished")]
         monkeypatch.undo()
         assert make(tmp_path / "c", small).indexed == 1

@@ -404,6 +404,6 @@ class TestCosine:
         images = [rng.normal(size=(n, 5)) for n in (50, 0, 40, 3, 0)]
         vlad = VLAD(4, metric="cosine").fit(images)
         whole = vlad.transform(images)
-        monkeypatch.setattr("vladkit.estimators._UNIT_BLOCK_VALUES", 45 * 5)
+        monkeypatch.setattr("vladkit.estimators._BLOCK_VALUES", 45 * 5)
         np.testing.assert_allclose(vlad.transform(images), whole, atol=1e-12)
         np.testing.assert_array_equal(vlad.transform(images[1:2]), whole[1:2])
