@@ -34,7 +34,9 @@ def assert_equal_sums(values, segment, n_segments, method):
 
 @pytest.mark.parametrize("method", [*WAYS, "auto"])
 class TestEveryWay:
-    @pytest.mark.parametrize(("case", "n_segments"), SEGMENT_CASES, ids=lambda c: getattr(c, "name", str(c)))
+    @pytest.mark.parametrize(
+        ("case", "n_segments"), SEGMENT_CASES, ids=lambda c: getattr(c, "name", str(c))
+    )
     def test_equals_the_loop(self, method, case, n_segments):
         values, segment = case()
         assert_equal_sums(values, segment, n_segments, method)

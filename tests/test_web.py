@@ -26,6 +26,7 @@ from vladkit import Collection
 from vladkit.errors import MissingDependencyError, ParameterError
 from vladkit.importing import recipe_for
 from vladkit.verification import MIN_INLIERS
+from vladkit.web import engine as engine_module
 from vladkit.web.cache import Cache
 from vladkit.web.engine import Engine
 from vladkit.web.limits import MOST_RESULTS, Limits
@@ -538,6 +539,20 @@ class TestPatience:
             second = search(client, query)["query"]["key"]
             problem(client.get(f"/api/search?query={first}"), 404)
             assert client.get(f"/api/search?query={second}").status_code == 200
+
+    def test_warm_before_the_first_search(self, home, tmp_path, monkeypatch):
+        with Collection.create(tmp_path / "empty.vlad"):
+            pass
+        search_noise, done = engine_module._search_noise, []
+        monkeypatch.setattr(
+            engine_module, "_search_noise", lambda collection: done.append(search_noise(collection))
+        )
+        for path in (home / "all.vlad", tmp_path / "empty.vlad"):
+            done.clear()
+            engine = Engine(path, Limits(), n_jobs=2)
+            engine.warm_up()
+            engine.close()
+            assert done == [None, None]  # without an error
 
     def test_cache(self):
         cache = Cache[str](max_bytes=10)

@@ -9,13 +9,17 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+import numpy as np
+
 from vladkit.collection.store import PictureRow
-from vladkit.errors import ParameterError, PictureError
+from vladkit.errors import ParameterError, PictureError, VladkitError
 from vladkit.features import (
     Features,
+    Picture,
     Region,
     decode_picture,
     decode_rgb,
@@ -117,6 +121,15 @@ class Engine:
         self._uploads = Cache[Upload](limits.cache_bytes)
         self._features = Cache[Query](limits.cache_bytes)
         self._thumbnails = Cache[bytes](limits.cache_bytes)
+
+    def warm_up(self) -> None:
+        """Have the search threads open the file and load what a search needs, before the first.
+
+        The first search took .43 s without it, as the second .13 s.
+        """
+        pool, threads = self._pools[0]
+        for _ in range(threads):
+            pool.submit(self._with, _search_noise)
 
     def close(self) -> None:
         """Wait for what runs, and have every thread close the file."""
@@ -303,6 +316,13 @@ class Engine:
         upload = self._upload(key)
         most = self.limits.upload_pixels
         return as_jpeg(decode_rgb(upload.data, max_side=side, max_pixels=most))
+
+
+def _search_noise(collection: Collection) -> None:
+    noise_yx = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    noise = Picture(noise_yx, 64, 64, rgb_yx3=np.stack([noise_yx] * 3, axis=2))
+    with suppress(VladkitError):  # nothing is in it, or a query has to be one of its pictures
+        collection.search_features(collection.extractor.extract(noise), 1)
 
 
 def indexed(collection: Collection, picture_id: int) -> PictureRow:

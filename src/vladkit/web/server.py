@@ -87,6 +87,7 @@ def serve(
         limits = replace(limits, upload_bytes=upload_bytes)
     listening = _listen(host, port)
     engine = Engine(path, limits, n_jobs=n_jobs)
+    engine.warm_up()
     names = frozenset(name.lower() for name in allowed_hosts)
     if not is_loopback(host):
         names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
