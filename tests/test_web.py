@@ -19,11 +19,13 @@ import httpx
 import numpy as np
 import pytest
 
+from networks import means
 from photos import cropped, photo, write_photos
 from sources import sift_of_photos, write_hloc
 from test_picture import png_chunk
 from vladkit import Collection
 from vladkit.errors import MissingDependencyError, ParameterError
+from vladkit.features import onnx_session
 from vladkit.importing import recipe_for
 from vladkit.verification import MIN_INLIERS
 from vladkit.web import engine as engine_module
@@ -649,6 +651,30 @@ class TestChanges:
             assert search(client, query)["results"][0]["path"] == "coffee.jpg"
             answer = client.post("/api/search?rerank=3", content=query, headers=JPEG)
             assert "keeps no features" in problem(answer, 422)["detail"]
+
+    def test_features_of_a_network(self, home, tmp_path, query, capfd):
+        """It takes colour; without it the pictures of the collection still search."""
+        pytest.importorskip("onnxruntime")
+        model = means(tmp_path / "m.onnx", "[input]\nmultiple = 8\n")
+        with Collection.create(tmp_path / "c.vlad", n_clusters=16, features=f"onnx:{model}") as c:
+            c.add([home / "photos"])
+        with serving(tmp_path / "c.vlad") as (client, _):
+            coffee = cv2.imencode(".png", photo("coffee"))[1].tobytes()
+            assert search(client, coffee)["results"][0]["path"] == "coffee.jpg"
+            gray = np.repeat(photo("coffee").mean(axis=2, keepdims=True), 3, axis=2)
+            gray = cv2.imencode(".png", gray.astype(np.uint8))[1].tobytes()
+            scores = [search(client, data)["results"][0]["score"] for data in (coffee, gray)]
+            assert scores[0] > 0.99 > scores[1]  # its colours count
+        model.rename(tmp_path / "elsewhere.onnx")
+        onnx_session._Sessions.by_model.clear()
+        with serving(tmp_path / "c.vlad") as (client, _):
+            answer = client.post("/api/search", content=query, headers=JPEG)
+            assert "network" in problem(answer, 503)["detail"]
+            assert str(tmp_path) not in answer.text
+            assert "m.onnx" in capfd.readouterr().err
+            picture_id = id_of(client, "coffee")
+            found = client.get("/api/search", params={"id": picture_id}).json()
+            assert found["results"][0]["path"] == "coffee.jpg"
 
     def test_features_of_another_program(self, tmp_path, query):
         """Only what was imported is there: no picture can be opened, none can be sent."""

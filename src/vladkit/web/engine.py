@@ -16,7 +16,13 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from vladkit.collection.store import PictureRow
-from vladkit.errors import ParameterError, PictureError, VladkitError
+from vladkit.errors import (
+    MissingDependencyError,
+    ModelError,
+    ParameterError,
+    PictureError,
+    VladkitError,
+)
 from vladkit.features import (
     Features,
     Picture,
@@ -224,7 +230,8 @@ class Engine:
         try:
             features = collection.extract(collection.file_of(row), region=region)
             query = Query(features, *size, row=row)
-        except PictureError:  # it is gone, or another program found its features
+        except (PictureError, ModelError, MissingDependencyError):
+            # it is gone, or what found its features is not here
             kept = collection.features_of(picture_id)
             if region is not None:
                 if kept is None:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from vladkit.errors import (
+    ModelError,
     NothingToIndexError,
     ParameterError,
     PictureError,
@@ -74,4 +75,10 @@ def problem_of(error: VladkitError) -> Problem:
         return Problem(409, "the collection is empty: index pictures into it first")
     if isinstance(error, StorageError):
         return Problem(503, "the collection cannot be read now", retry_after=5)
+    if isinstance(error, ModelError):
+        return Problem(
+            503,
+            "the network that this collection's features were found with is not here: search with "
+            "one of its pictures; the server's terminal says more",
+        )
     return Problem(500, "the collection cannot be searched; the server's terminal says why")

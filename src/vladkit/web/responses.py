@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
@@ -103,7 +105,10 @@ def add_problems(app: FastAPI) -> None:
 
     async def of_library(_: Request, error: Exception) -> Response:
         assert isinstance(error, VladkitError)
-        return ProblemResponse(problem_of(error))
+        problem = problem_of(error)
+        if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            logging.getLogger("uvicorn.error").error("%s", error)  # what clients are not told
+        return ProblemResponse(problem)
 
     async def of_parameters(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
