@@ -7,6 +7,7 @@ Axes: ``m`` matches, ``h`` hypotheses, ``2`` is x, y. The first of two steps, se
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -94,19 +95,15 @@ def most_agreed(
     log_m = np.log(scale_m).astype(np.float32)
     agree_hm &= np.abs(log_m[: len(turn_h), None] - log_m) < math.log(_SIZE_FACTOR)
     agree_m = agree_hm[int(agree_hm.sum(axis=1).argmax())]
+
+    def alike(turn: complex) -> npt.NDArray[np.bool_]:
+        least = abs(turn) * math.cos(math.radians(_ANGLE))
+        alike_m: npt.NDArray[np.bool_] = (direction_m * np.conj(turn)).real > least
+        alike_m &= np.abs(log_m - math.log(abs(turn))) < math.log(_SIZE_FACTOR)
+        return alike_m
+
     # One feature's direction and size are noisy, all of those that agree say it better.
-    scale = 1.0
-    for _ in range(_REFINEMENTS):
-        predicted_m, turn = _refined(a_m, b_m, agree_m)
-        scale = abs(turn)
-        if not 1 / MAX_SCALE < scale < MAX_SCALE:
-            return np.zeros(len(a_m), bool), 1.0
-        agree_m = np.abs(predicted_m - b_m) < _ROUGHLY * min(scale, 1)
-        agree_m &= (direction_m * np.conj(turn)).real > scale * math.cos(math.radians(_ANGLE))
-        agree_m &= np.abs(log_m - math.log(scale)) < math.log(_SIZE_FACTOR)
-        if not agree_m.any():
-            return agree_m, 1.0
-    return agree_m, scale
+    return _settled(a_m, b_m, agree_m, alike)
 
 
 def states_regions(features: Features) -> bool:
@@ -133,6 +130,16 @@ def most_agreed_by_place(
     scale_h = np.abs(turn_h)
     agree_hm = error_hm < (_ROUGHLY * np.minimum(scale_h, 1)[:, None]) ** 2
     agree_m = agree_hm[int(agree_hm.sum(axis=1).argmax())]
+    return _settled(a_m, b_m, agree_m)
+
+
+def _settled(
+    a_m: Complex128Array,
+    b_m: Complex128Array,
+    agree_m: npt.NDArray[np.bool_],
+    also: Callable[[complex], npt.NDArray[np.bool_]] | None = None,
+) -> tuple[npt.NDArray[np.bool_], float]:
+    """What agrees with those that agree, and the scale; `also` says which may, for a similarity."""
     scale = 1.0
     for _ in range(_REFINEMENTS):
         predicted_m, turn = _refined(a_m, b_m, agree_m)
@@ -140,6 +147,8 @@ def most_agreed_by_place(
         if not 1 / MAX_SCALE < scale < MAX_SCALE:
             return np.zeros(len(a_m), bool), 1.0
         agree_m = np.abs(predicted_m - b_m) < _ROUGHLY * min(scale, 1)
+        if also is not None:
+            agree_m &= also(turn)
         if not agree_m.any():
             return agree_m, 1.0
     return agree_m, scale
