@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import cv2
 import httpx
@@ -757,6 +757,19 @@ class TestCommand:
             "Ctrl-C stops it",
             "stopped",
         ]
+        assert not (home / "all.vlad-wal").exists()
+
+    def test_ended_by_another_program_it_closes_the_file(self, home):
+        process = start("all.vlad", "--port", "0", cwd=home)
+        url = process.stdout.readline().strip()
+        for _ in range(100):
+            with suppress(httpx.ConnectError):
+                assert httpx.get(url + "api/health").status_code == 200
+                break
+            time.sleep(0.1)
+        assert (home / "all.vlad-wal").exists()  # as long as it is open
+        process.terminate()
+        process.communicate(timeout=20)
         assert not (home / "all.vlad-wal").exists()
 
     def test_beyond_this_machine_it_says_what_is_open(self, home):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -65,7 +66,7 @@ def serve(
 
             webbrowser.open(url)
 
-    try:
+    with suppress(KeyboardInterrupt):
         run(
             file,
             host=host,
@@ -76,5 +77,4 @@ def serve(
             n_jobs=n_jobs,
             ready=ready,
         )
-    except KeyboardInterrupt:
-        say("stopped")
+    say("stopped")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -42,7 +43,7 @@ def make_app(engine: Engine, limits: Limits) -> FastAPI:
         openapi_url="/api/openapi.json",
         docs_url=None,  # loads its scripts from elsewhere; static/docs.html does not
         redoc_url=None,
-        lifespan=_lifespan,
+        lifespan=partial(_lifespan, engine),
         responses={"4XX": PROBLEM, 503: PROBLEM},
     )
     add_problems(app)
@@ -53,9 +54,10 @@ def make_app(engine: Engine, limits: Limits) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(engine: Engine, _: FastAPI) -> AsyncIterator[None]:
     with one_opencv_thread():
         yield
+    engine.close()  # here: of SIGTERM uvicorn ends the process, and nothing after it is reached
 
 
 def _add_page(app: FastAPI) -> None:

@@ -123,6 +123,7 @@ class Engine:
         self._most_admitted = threads + limits.queue
         self._n_admitted = 0
         self._lock = threading.Lock()
+        self._is_closed = False
         self._local = threading.local()
         self._uploads = Cache[Upload](limits.cache_bytes)
         self._features = Cache[Query](limits.cache_bytes)
@@ -138,7 +139,10 @@ class Engine:
             pool.submit(self._with, _search_noise)
 
     def close(self) -> None:
-        """Wait for what runs, and have every thread close the file."""
+        """Wait for what runs, and have every thread close the file; once more does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         for pool, threads in self._pools:
             together = threading.Barrier(threads)
             for _ in range(threads):
