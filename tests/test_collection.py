@@ -33,6 +33,7 @@ from vladkit.errors import (
 )
 from vladkit.evaluate import GroundTruth, Query
 from vladkit.extraction import extract
+from vladkit.recipe import Recipe
 from vladkit.searching import Searching
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -485,6 +486,12 @@ class TestBadPictures:
             kind = name.split()[0]
             (folder / f"{name}.{suffix.get(kind, kind.lower())}").write_bytes(data)
         assert make(tmp_path / "c", folder).indexed == len(variants)
+
+    def test_a_recipe_of_sift_says_nothing_of_others(self):
+        kept = Recipe().as_json()
+        assert not {"dimensions", "compare", "network"} & set(kept)
+        assert kept["orientation"] == 0.25
+        assert Recipe.make(kept) == Recipe()
 
     def test_very_few_features_get_a_small_codebook(self, tmp_path):
         yx = textured(400, 300)

@@ -161,8 +161,9 @@ class Recipe:
         return recipe
 
     def as_json(self) -> dict[str, Any]:
-        """As `make` reads it; without `network` where there is none, as in files before it."""
-        return {name: v for name, v in asdict(self).items() if v or name != "network"}
+        """As `make` reads it; SIFT's without what is others' alone, as in files before those."""
+        of_others = ("dimensions", "compare", "network")
+        return {name: v for name, v in asdict(self).items() if v or name not in of_others}
 
     def extractor(self) -> Extractor:
         """The extractor that it names."""
