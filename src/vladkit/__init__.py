@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vladkit.version import __version__
+
 if TYPE_CHECKING:
     from vladkit.aggregates import Aggregate
     from vladkit.duplicates import Difference, same_shot
@@ -43,8 +45,6 @@ __all__ = [
     "verify",
     "verify_all",
 ]
-
-__version__ = "0.1.0"
 
 _HOME = {
     "Aggregate": "vladkit.aggregates",

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from vladkit.axes import Float32Array, Int64Array
+from vladkit.axes import Float32Array, FloatArray, Int64Array
 from vladkit.collection.store import Store, file_of
 from vladkit.describe import Describer
 from vladkit.errors import NothingToIndexError, PictureError
@@ -151,7 +151,7 @@ class Assessing:
             return self._searching.of_picture(query)
         return self._describer.query_vectors([query])[0], query
 
-    def _scores(self, views: Sequence[Float32Array]) -> tuple[Int64Array, Float32Array]:
+    def _scores(self, views: Sequence[Float32Array]) -> tuple[Int64Array, FloatArray]:
         """`Searching.scores`; an indexed picture without kept features has fewer views."""
         if len({query_vD.shape for query_vD in views}) == 1:
             return self._searching.scores(np.stack(views))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from vladkit.axes import AnyArray, Float32Array, Int64Array
 from vladkit.collection.store import Store
@@ -93,7 +94,9 @@ class Augmentation:
             raise FileFormatError(f"{store.path}: its augmentation is damaged: augment again")
         return self
 
-    def scores(self, picture_id_n: Int64Array, score_qn: Float32Array) -> Float32Array:
+    def scores(
+        self, picture_id_n: Int64Array, score_qn: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
         """Similarity to augmented vectors, from that to stored ones."""
         if not np.array_equal(picture_id_n, self.picture_id_n):
             return score_qn  # another process is writing: the scores as they are

@@ -9,7 +9,7 @@ import numpy as np
 from vladkit.axes import AnyArray, FloatArray
 from vladkit.errors import InputError, NonFiniteError
 from vladkit.kernels.nearest import nearest
-from vladkit.normalize import unit_rows
+from vladkit.linalg import unit_rows
 from vladkit.ragged import Ragged
 from vladkit.workers import resolve_n_jobs
 

@@ -28,7 +28,8 @@ from vladkit.errors import (
 from vladkit.kernels import METHODS, SOFT_METHODS
 from vladkit.kernels.nearest import nearest
 from vladkit.kinds import as_sets
-from vladkit.normalize import Norm, normalize, resolve_steps, unit_rows
+from vladkit.linalg import unit_rows
+from vladkit.normalize import Norm, normalize, resolve_steps
 from vladkit.ragged import Ragged, as_centroids, float_dtype_for
 from vladkit.workers import resolve_n_jobs
 

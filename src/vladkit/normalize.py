@@ -27,7 +27,7 @@ import numpy as np
 from vladkit.axes import AnyArray, FloatArray
 from vladkit.errors import ParameterError
 
-__all__ = ["PRESETS", "Norm", "normalize", "resolve_steps", "unit_rows"]
+__all__ = ["PRESETS", "Norm", "normalize", "resolve_steps"]
 
 Norm: TypeAlias = str | Sequence[str]
 
@@ -104,19 +104,6 @@ def normalize(residual_tkf: FloatArray, count_tk: AnyArray, norm: Norm) -> Float
         _function(step)(residual_tkf, count_tk)
     t, k, f = residual_tkf.shape
     return residual_tkf.reshape(t, k * f)
-
-
-def unit_rows(row_nf: FloatArray) -> FloatArray:
-    """A copy with each row brought to unit length; rows of zeros stay zero.
-
-    Rows are scaled by their largest value first: the square of a float32 below 1e-19 is 0.
-    """
-    peak_n = np.abs(row_nf).max(axis=1, keepdims=True, initial=0)
-    peak_n[peak_n == 0] = 1
-    out_nf: FloatArray = row_nf / peak_n
-    length_n = np.sqrt(np.einsum("nf,nf->n", out_nf, out_nf))
-    out_nf /= np.maximum(length_n, _EPSILON)[:, None]
-    return out_nf
 
 
 def _function(step: object) -> Callable[[FloatArray, AnyArray], None]:

@@ -10,13 +10,14 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final
 
 import numpy as np
 
 from vladkit.axes import Float32Array, Int64Array
 from vladkit.collection.naming import names_below
-from vladkit.collection.ranking import best
+from vladkit.collection.ranking import best, score_all
 from vladkit.collection.store import Store
 from vladkit.describe import Describer
 from vladkit.errors import FileFormatError, ParameterError
@@ -287,9 +288,13 @@ class Pairing:
                 rows = members[place[0] : place[-1] + 1 + n]
                 vector_of = self._vectors(rows)
                 for i, a in enumerate(rows[: len(place)]):
-                    pairs = [(a, b, float(vector_of[a] @ vector_of[b])) for b in rows[i + 1 :][:n]]
-                    pairs = [(a, b, round(similarity, 6)) for a, b, similarity in pairs]
-                    parts.append(self._candidates(pairs, a))
+                    others = rows[i + 1 :][:n]
+                    if not others:
+                        continue
+                    other_nD = np.stack([vector_of[b] for b in others])
+                    _, score_qn = score_all(vector_of[a][None], [(np.array(others), other_nD)])
+                    pairs = zip(repeat(a), others, score_qn[0].round(6).tolist(), strict=False)
+                    parts.append(self._candidates(list(pairs), a))
         return _Candidates.join(parts)
 
     def _crossing(self, label_n: Int64Array, n: int) -> _Candidates:

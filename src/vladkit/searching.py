@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from vladkit.augmentation import Augmentation
-from vladkit.axes import Float32Array, Int64Array
+from vladkit.axes import AnyArray, Float32Array, FloatArray, Int64Array
 from vladkit.collection.ann import AnnIndex, open_ann
-from vladkit.collection.ranking import best, score_all
+from vladkit.collection.ranking import best, error_bound, estimate_all, score_all
 from vladkit.collection.store import KeptFeatures, PictureRow, Store, file_of
 from vladkit.describe import Describer
 from vladkit.errors import ParameterError
@@ -22,11 +23,18 @@ from vladkit.verification import MIN_INLIERS, Model, Verification, rescore, veri
 
 __all__ = ["Hit", "Ranked", "Searching", "ann_path", "features_of"]
 
+Float64Array: TypeAlias = npt.NDArray[np.float64]
+
+_Float = TypeVar("_Float", np.float32, np.float64)
+
 _ANN_TOP: Final = 100
 """An approximate index is asked for so many at most; longer rankings are exact."""
 
 _CANDIDATES: Final = 50
 """So many at least are scored exactly: codes of 8 bits rank nearly as the vectors do."""
+
+_POSSIBLE: Final = 1000
+"""Pictures that are scored once more at most; where more are in question, all are."""
 
 _TURNED: Final = 0.8
 """What a match of a turned query counts. At 1 mixed-up directions cost upright queries .025 mAP,
@@ -94,21 +102,18 @@ class Searching:
 
     # -- by vectors -------------------------------------------------------------------
 
-    def scores(self, query_qvD: Float32Array) -> tuple[Int64Array, Float32Array]:
+    def scores(self, query_qvD: Float32Array) -> tuple[Int64Array, Float64Array]:
         """(picture_id_n, score_qn): similarity of each query to every picture.
 
-        The larger of the upright vector's cosine and `_TURNED` times the best turned one's.
-        Rounded to six digits: beyond them it depends on the order of summation.
+        The larger of the upright vector's cosine and `_TURNED` times the best turned one's, to six
+        digits: what is closer together than that is in the order of the paths.
         """
         q, v, _ = query_qvD.shape
-        blocks = self._store.vector_blocks(self._describer.dtype, self._describer.n_dimensions)
-        picture_id_n, score_mn = score_all(query_qvD.reshape(q * v, -1), blocks)
+        picture_id_n, score_mn = score_all(query_qvD.reshape(q * v, -1), self._blocks())
         augmentation = self.augmentation()
         if augmentation is not None:
             score_mn = augmentation.scores(picture_id_n, score_mn)
-        score_qvn = score_mn.reshape(q, v, -1)
-        score_qvn[:, 1:] *= _TURNED
-        return picture_id_n, score_qvn.max(axis=1).round(6)
+        return picture_id_n, _best_turn(score_mn.reshape(q, v, -1)).round(6)
 
     def nearest(self, query_qvD: Float32Array, top: int) -> list[list[Ranked]]:
         """The `top` pictures of highest score for each query, ties by id; 0 ranks all.
@@ -121,10 +126,45 @@ class Searching:
         if top < 0:
             raise ParameterError(f"top={top}: give a number of pictures, or 0 for all")
         ann = self.ann() if 0 < top <= _ANN_TOP else None
+        ids_q: list[list[int]] | None
         if ann is not None:
-            return [self._likely(query_vD, top, ann) for query_vD in query_qvD]
-        picture_id_n, score_qn = self.scores(query_qvD)
-        return [_ranked(picture_id_n, score_n, top) for score_n in score_qn]
+            ids_q = [_likely(query_vD, top, ann) for query_vD in query_qvD]
+        elif top and len(query_qvD) == 1 and self.augmentation() is None:
+            ids_q = self._possible(query_qvD, top)
+        else:  # many queries: to score some vectors once more costs each its reading
+            ids_q = None
+        if ids_q is None:
+            picture_id_n, score_qn = self.scores(query_qvD)
+            return [_ranked(picture_id_n, score_n, top) for score_n in score_qn]
+        return [self._rescored(*pair, top) for pair in zip(query_qvD, ids_q, strict=True)]
+
+    def _possible(self, query_qvD: Float32Array, top: int) -> list[list[int]] | None:
+        """Ids that are among the `top` of each query, whatever the estimate's error; None: many."""
+        q, v, d = query_qvD.shape
+        picture_id_n, score_mn = estimate_all(query_qvD.reshape(q * v, d), self._blocks())
+        if len(picture_id_n) <= top:
+            return None
+        score_qn = _best_turn(score_mn.reshape(q, v, -1))
+        limit_q = np.partition(score_qn, -top, axis=1)[:, -top]
+        # The last of the true ones scores at least the limit less one bound, and to six digits.
+        limit_q = limit_q - 2 * error_bound(d) - 1e-6
+        inside_qn = score_qn >= limit_q[:, None]
+        if inside_qn.sum(axis=1).max() > max(_POSSIBLE, 2 * top):
+            return None
+        return [picture_id_n[inside_n].tolist() for inside_n in inside_qn]
+
+    def _rescored(self, query_vD: Float32Array, ids: Sequence[int], top: int) -> list[Ranked]:
+        """The `top` of some pictures, by their stored vectors."""
+        vector_of = self._store.vectors(ids, self._describer.dtype, self._describer.n_dimensions)
+        if not vector_of:
+            return []
+        picture_id_n = np.array(list(vector_of), np.int64)
+        vector_nD = np.stack(list(vector_of.values()))
+        _, score_vn = score_all(query_vD, [(picture_id_n, vector_nD)])
+        return _ranked(picture_id_n, _best_turn(score_vn[None])[0].round(6), top)
+
+    def _blocks(self) -> Iterator[tuple[Int64Array, AnyArray]]:
+        return self._store.vector_blocks(self._describer.dtype, self._describer.n_dimensions)
 
     def ann(self) -> AnnIndex | None:
         """The approximate index beside the collection, if there is one and it is up to date."""
@@ -139,23 +179,6 @@ class Searching:
         if self._augmentation[0] != stamp:
             self._augmentation = stamp, Augmentation.read(self._store)
         return self._augmentation[1]
-
-    def _likely(self, query_vD: Float32Array, top: int, ann: AnnIndex) -> list[Ranked]:
-        """As `nearest` for one query: candidates of the index, scored by their stored vectors."""
-        n = max(_CANDIDATES, 3 * top)
-        candidate_vn, score_vn = ann.search(query_vD, n)
-        score_vn[1:] *= _TURNED
-        likeliest = np.argsort(-score_vn, axis=None)
-        ids = list(dict.fromkeys(candidate_vn.ravel()[likeliest].tolist()))[:n]
-        d = self._describer.n_dimensions
-        vector_of = self._store.vectors(ids, self._describer.dtype, d)
-        if not vector_of:
-            return []
-        picture_id_n = np.array(list(vector_of), np.int64)
-        vector_nD = np.stack(list(vector_of.values()))
-        _, score_vn = score_all(query_vD, [(picture_id_n, vector_nD)])
-        score_vn[1:] *= _TURNED
-        return _ranked(picture_id_n, score_vn.max(axis=0).round(6), top)
 
     def neighbors(self, ranked: Sequence[Ranked], n: int) -> list[Ranked]:
         """The first `n`; of those that were matched only the verified."""
@@ -172,7 +195,7 @@ class Searching:
         if not found:
             return query_vD[:1]
         neighbor_rD = np.stack([found[i] for i in ids if i in found]).astype(np.float32)
-        similarity_vr = query_vD @ neighbor_rD.T
+        _, similarity_vr = score_all(query_vD, [(np.arange(len(neighbor_rD)), neighbor_rD)])
         similarity_vr[1:] *= _TURNED
         query_D = query_vD[similarity_vr.max(axis=1).argmax()]
         return alpha_query_expansion(query_D[None], neighbor_rD[None], alpha=_ALPHA)
@@ -267,7 +290,23 @@ def ann_path(path: Path) -> Path:
     return Path(f"{path}.ann")
 
 
-def _ranked(picture_id_n: Int64Array, score_n: Float32Array, top: int) -> list[Ranked]:
+def _likely(query_vD: Float32Array, top: int, ann: AnnIndex) -> list[int]:
+    """Candidates of an approximate index for one query, the likeliest first."""
+    n = max(_CANDIDATES, 3 * top)
+    candidate_vn, score_vn = ann.search(query_vD, n)
+    score_vn[1:] *= _TURNED
+    likeliest = np.argsort(-score_vn, axis=None)
+    return list(dict.fromkeys(candidate_vn.ravel()[likeliest].tolist()))[:n]
+
+
+def _best_turn(score_qvn: npt.NDArray[_Float]) -> npt.NDArray[_Float]:
+    """Scores (q, n) of the turn that is most similar."""
+    score_qvn[:, 1:] *= _TURNED
+    best_qn: npt.NDArray[_Float] = score_qvn.max(axis=1)
+    return best_qn
+
+
+def _ranked(picture_id_n: Int64Array, score_n: FloatArray, top: int) -> list[Ranked]:
     chosen = best(score_n, top)
     pairs = zip(picture_id_n[chosen].tolist(), score_n[chosen].tolist(), strict=True)
     return [Ranked(i, score, score) for i, score in pairs]

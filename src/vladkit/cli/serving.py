@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import suppress
 from typing import Annotated
 
@@ -47,6 +48,9 @@ def serve(
     from vladkit.web.server import check_token, is_loopback
     from vladkit.web.server import serve as run
 
+    # A shell starts a job in the background with SIGINT ignored; this one has no other end.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     token = check_token(token)
     with Collection.open(file, read_only=True) as collection:
         about = collection.info()

@@ -5,8 +5,6 @@ from vladkit.features.extractor import (
     Features,
     MatchRule,
     Parameter,
-    extractor_names,
-    make_extractor,
     match_rule,
     wants_color,
 )
@@ -24,6 +22,7 @@ from vladkit.features.picture import (
     read_rgb,
 )
 from vladkit.features.region import Region
+from vladkit.features.registry import extractor_names, make_extractor
 from vladkit.features.sift import Sift, one_opencv_thread
 
 __all__ = [

@@ -196,7 +196,7 @@ def _receive(address: str, known: KnownFile, file: BinaryIO, progress: Progress 
     """Exactly the known file, or an error."""
     from urllib.request import Request, urlopen
 
-    from vladkit import __version__
+    from vladkit.version import __version__
 
     request = Request(address, headers={"User-Agent": f"vladkit/{__version__}"})
     digest, n = hashlib.sha256(), 0

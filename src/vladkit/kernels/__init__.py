@@ -21,14 +21,12 @@ Kernels validate nothing else: `vladkit.ragged` has.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import cast
 
-from vladkit.axes import AnyArray, FloatArray, Int64Array
 from vladkit.errors import MissingDependencyError, ParameterError
-from vladkit.ragged import Ragged
+from vladkit.kernels.kernel import Kernel, OwnArrays
 
 __all__ = ["METHODS", "SOFT_METHODS", "Kernel", "for_own_arrays", "load"]
 
@@ -37,52 +35,6 @@ METHODS: tuple[str, ...] = (
 )  # fmt: skip
 
 SOFT_METHODS: tuple[str, ...] = ("loop", "fused", "jax", "torch")
-
-
-class Aggregate(Protocol):
-    """Residual sums and counts."""
-
-    def __call__(
-        self, batch: Ragged, centroid_kf: FloatArray, n_jobs: int
-    ) -> tuple[FloatArray, Int64Array]: ...
-
-
-class AggregateSoft(Protocol):
-    """Weighted residual sums and masses."""
-
-    def __call__(
-        self, batch: Ragged, centroid_kf: FloatArray, alpha: float, n_jobs: int
-    ) -> tuple[FloatArray, FloatArray]: ...
-
-
-class SegmentSum(Protocol):
-    """Rows summed into segments."""
-
-    def __call__(
-        self, values_Nf: AnyArray, segment_N: Int64Array, n_segments: int, n_jobs: int
-    ) -> AnyArray: ...
-
-
-class OwnArrays(Protocol):
-    """What `torch` and `jax` offer besides, for arrays of their own."""
-
-    @staticmethod
-    def encode(local: Any, centroids: Any, alpha: float | None) -> Any:
-        """Residual sums of a (t, l, f) array or a list of (l_i, f), checked here."""
-
-    @staticmethod
-    def segment_sum_of(values: Any, segment: Any, n_segments: int) -> Any:
-        """Rows (N, ...) summed into segments, checked here."""
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """What a kernel module offers."""
-
-    aggregate: Aggregate
-    segment_sum: SegmentSum
-    aggregate_soft: AggregateSoft | None
-    checks_finite: bool
 
 
 def load(method: str) -> Kernel:

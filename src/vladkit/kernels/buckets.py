@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from vladkit.axes import FloatArray, Int64Array
-from vladkit.kernels import SegmentSum
+from vladkit.kernels.kernel import SegmentSum
 from vladkit.kernels.nearest import nearest
 from vladkit.kernels.reduceat import segment_sum as sum_runs
-from vladkit.normalize import unit_rows
+from vladkit.linalg import unit_rows
 from vladkit.ragged import Ragged
 
 __all__ = ["aggregate_by", "aggregate_unit"]

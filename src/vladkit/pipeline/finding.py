@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from vladkit.axes import Float32Array, Int64Array
+from vladkit.axes import Float32Array, FloatArray, Int64Array
 from vladkit.errors import (
     ParameterError,
     PictureError,
@@ -267,7 +267,7 @@ class Finding(Opened):
             hits = [self._searching.hits(each) for each in ranked]
         return [each[:top] if top else each for each in hits]
 
-    def scores(self, query_qvD: Float32Array) -> tuple[Int64Array, Float32Array]:
+    def scores(self, query_qvD: Float32Array) -> tuple[Int64Array, FloatArray]:
         """(picture_id_n, score_qn): similarity of each query to every picture.
 
         The larger of the upright vector's cosine and .8 times the best turned one's, to six

@@ -270,7 +270,7 @@ def _recipe_from(about: dict[str, Any], store: Store) -> Recipe:
 def _made_with(recipe: Recipe) -> dict[str, Any]:
     import faiss
 
-    from vladkit import __version__
+    from vladkit.version import __version__
 
     return {
         "vladkit": __version__,

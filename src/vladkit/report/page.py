@@ -230,7 +230,7 @@ def _files(answers: Iterable[Answer]) -> Iterator[str]:
 
 
 def _common(made: datetime, thumbnails: dict[str, Thumbnail]) -> dict[str, Any]:
-    from vladkit import __version__
+    from vladkit.version import __version__
 
     return {
         "thumbnails": thumbnails,

@@ -16,8 +16,8 @@ from typing import Final
 
 from fastapi import FastAPI, Request, Response
 
-from vladkit import __version__
 from vladkit.features import one_opencv_thread
+from vladkit.version import __version__
 from vladkit.web.engine import Engine
 from vladkit.web.limits import Limits
 from vladkit.web.looking import looking

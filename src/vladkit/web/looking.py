@@ -11,13 +11,13 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
-from vladkit import __version__
 from vladkit.collection.store import PictureRow
 from vladkit.errors import PictureError
 from vladkit.features.header import picture_kind
 from vladkit.features.picture import read_bytes
 from vladkit.pipeline import Collection
 from vladkit.verification import MIN_INLIERS
+from vladkit.version import __version__
 from vladkit.web import answers
 from vladkit.web.engine import Engine, indexed
 from vladkit.web.limits import MOST_LISTED, Limits

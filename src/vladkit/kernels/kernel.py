@@ -1,0 +1,60 @@
+"""Signatures of the functions that a kernel module offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vladkit.axes import AnyArray, FloatArray, Int64Array
+from vladkit.ragged import Ragged
+
+__all__ = ["Aggregate", "AggregateSoft", "Kernel", "OwnArrays", "SegmentSum"]
+
+
+class Aggregate(Protocol):
+    """Residual sums and counts."""
+
+    def __call__(
+        self, batch: Ragged, centroid_kf: FloatArray, n_jobs: int
+    ) -> tuple[FloatArray, Int64Array]:
+        """Sums (t, k, f) and counts (t, k)."""
+
+
+class AggregateSoft(Protocol):
+    """Weighted residual sums and masses."""
+
+    def __call__(
+        self, batch: Ragged, centroid_kf: FloatArray, alpha: float, n_jobs: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Sums (t, k, f) and masses (t, k)."""
+
+
+class SegmentSum(Protocol):
+    """Rows summed into segments."""
+
+    def __call__(
+        self, values_Nf: AnyArray, segment_N: Int64Array, n_segments: int, n_jobs: int
+    ) -> AnyArray:
+        """Sums (n_segments, f)."""
+
+
+class OwnArrays(Protocol):
+    """What `torch` and `jax` offer besides, for arrays of their own."""
+
+    @staticmethod
+    def encode(local: Any, centroids: Any, alpha: float | None) -> Any:
+        """Residual sums of a (t, l, f) array or a list of (l_i, f), checked here."""
+
+    @staticmethod
+    def segment_sum_of(values: Any, segment: Any, n_segments: int) -> Any:
+        """Rows (N, ...) summed into segments, checked here."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a kernel module offers."""
+
+    aggregate: Aggregate
+    segment_sum: SegmentSum
+    aggregate_soft: AggregateSoft | None
+    checks_finite: bool
