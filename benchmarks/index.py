@@ -23,7 +23,7 @@ from pathlib import Path
 def bare(folder: str, threads: int) -> None:
     import cv2
 
-    from vladkit.discover import discover
+    from vladkit.collection.discover import discover
     from vladkit.errors import PictureError
     from vladkit.features import Sift, read_gray
 

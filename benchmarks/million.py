@@ -42,10 +42,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vladkit.axes import AnyArray, Float32Array, Int64Array
-from vladkit.collection.ann import build_ann, open_ann
-from vladkit.collection.ranking import score_all
-from vladkit.collection.store import PictureRow, Record, Store
+from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
+from vladkit.store.ann import build_ann, open_ann
+from vladkit.store.exact import score_all
+from vladkit.store.store import PictureRow, Record, Store
 
 D = 256
 BLOCK_BYTES = 2**20

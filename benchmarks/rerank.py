@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from vladkit.features import Features, Sift, is_picture_name
-from vladkit.matching import match_all
-from vladkit.verification import verify, verify_all
+from vladkit.geometry.matching import match_all
+from vladkit.geometry.verification import verify, verify_all
 
 
 def sketch(query: Features, others: list[Features], metric: Callable) -> list[int]:

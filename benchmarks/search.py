@@ -20,8 +20,8 @@ def once(file: str, image: str) -> dict[str, float]:
     begin = time.perf_counter()
     import cv2  # noqa: F401  (search needs it: it belongs to start-up)
 
-    from vladkit.extraction import extract
-    from vladkit.pipeline import Collection
+    from vladkit.collection.collection import Collection
+    from vladkit.features.pool import extract
 
     started = time.perf_counter()
     with Collection.open(file, read_only=True) as collection:

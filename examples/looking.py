@@ -14,8 +14,8 @@ import numpy as np
 from demo import NAMES, read
 
 from vladkit import Collection
-from vladkit.figures import write_figure
-from vladkit.plot import draw_matches, draw_ranking, draw_words
+from vladkit.viz import draw_matches, draw_ranking, draw_words
+from vladkit.viz.figure_file import write_figure
 
 DPI = 85
 """850 px across, as wide as a page shows; each file stays under 150 kB."""

@@ -11,10 +11,10 @@ import faiss
 import numpy as np
 import pytest
 
-from vladkit.collection import ann
-from vladkit.collection.ann import build_ann, open_ann
-from vladkit.collection.ranking import score_all
 from vladkit.errors import InputError, StorageError
+from vladkit.store import ann
+from vladkit.store.ann import build_ann, open_ann
+from vladkit.store.exact import score_all
 
 STAMP = "3000 pictures, last 17"
 
@@ -206,7 +206,7 @@ class TestFile:
     def test_stale_is_told_without_faiss(self, built):
         path, *_ = built
         code = (
-            "import sys; from vladkit.collection.ann import open_ann\n"
+            "import sys; from vladkit.store.ann import open_ann\n"
             f"assert open_ann({str(path)!r}, 'other') is None\nprint('faiss' in sys.modules)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

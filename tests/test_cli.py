@@ -17,7 +17,7 @@ import pytest
 
 from photos import NAMES, cropped, photo, write_photos
 from pictures import textured
-from vladkit.recipe import Recipe
+from vladkit.collection.recipe import Recipe
 
 
 def run(*arguments, cwd=None, **environment):

@@ -20,9 +20,9 @@ import pytest
 from photos import ALTERED, NAMES, photo, write_photos
 from pictures import every_format, scene, textured
 from vladkit import Collection
-from vladkit.collection import schema, store
-from vladkit.collection.ranking import score_all
-from vladkit.discover import discover
+from vladkit.collection.discover import discover
+from vladkit.collection.recipe import Recipe
+from vladkit.collection.searching import Searching
 from vladkit.errors import (
     FileFormatError,
     NothingToIndexError,
@@ -31,10 +31,10 @@ from vladkit.errors import (
     RecipeMismatchError,
     StorageError,
 )
-from vladkit.evaluate import GroundTruth, Query
-from vladkit.extraction import extract
-from vladkit.recipe import Recipe
-from vladkit.searching import Searching
+from vladkit.evaluation.metrics import GroundTruth, Query
+from vladkit.features.pool import extract
+from vladkit.store import schema, store
+from vladkit.store.exact import score_all
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 
@@ -449,7 +449,7 @@ class TestBadPictures:
             assert make(tmp_path / "c", small).indexed == 1
 
     def test_vanished_meanwhile_is_tried_again(self, tmp_path, small, monkeypatch):
-        import vladkit.extraction as extraction
+        from vladkit.features import pool as extraction
 
         read = extraction.read_bytes
 

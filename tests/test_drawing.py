@@ -15,7 +15,7 @@ import pytest
 
 from photos import photo
 from vladkit.errors import ParameterError, StorageError
-from vladkit.figures import check_figure_file, write_figure
+from vladkit.viz.figure_file import check_figure_file, write_figure
 
 H_33 = np.array([[0.62, -0.21, 120.0], [0.19, 0.66, 5.0], [1e-5, -3e-5, 1.0]])
 CORNER_42 = np.array([[-0.5, -0.5], [599.5, -0.5], [599.5, 399.5], [-0.5, 399.5]])

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from photos import photo
-from vladkit import duplicates
-from vladkit.duplicates import group, same_shot
 from vladkit.errors import ParameterError
 from vladkit.features import Features, Picture, Sift, decode_gray
+from vladkit.geometry import same_shot as duplicates
+from vladkit.geometry.same_shot import group, same_shot
 
 SIFT = Sift(max_features=800, max_side=400)
 

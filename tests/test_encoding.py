@@ -16,10 +16,10 @@ from hypothesis.extra import numpy as hnp
 
 from compare import CASES, ORACLE, WAYS, tolerance
 from vladkit import Ragged, encode
-from vladkit.encoding import aggregate
+from vladkit.aggregation.encode import aggregate
+from vladkit.core.ragged import as_ragged
 from vladkit.errors import InputError, NonFiniteError, ParameterError, ShapeError
 from vladkit.kernels.nearest import centered_codebook
-from vladkit.ragged import as_ragged
 
 EVERY_WAY = (ORACLE, *WAYS)
 

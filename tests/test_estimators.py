@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from vladkit import VLAD, Ragged, encode
-from vladkit.codebook import Reservoir, train_centroids, train_rotation
+from vladkit.aggregation.codebook import Reservoir, train_centroids, train_rotation
 from vladkit.errors import (
     FileFormatError,
     InputError,

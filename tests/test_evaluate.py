@@ -7,7 +7,7 @@ import json
 import pytest
 
 from vladkit.errors import FileFormatError, StorageError
-from vladkit.evaluate import (
+from vladkit.evaluation.metrics import (
     Query,
     QueryResult,
     average_precision,

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from vladkit import VLAD, encode
-from vladkit.codebook import train_centroids
-from vladkit.encoding import aggregate_unit
+from vladkit.aggregation.codebook import train_centroids
+from vladkit.aggregation.encode import aggregate_unit
+from vladkit.core.ragged import Ragged, as_ragged
 from vladkit.errors import ParameterError
-from vladkit.ragged import Ragged, as_ragged
 
 # Six descriptors, four centroids: one descriptor lies on its centroid (a residual of zero length),
 # one is zero, the last centroid is nobody's.
@@ -404,6 +404,6 @@ class TestCosine:
         images = [rng.normal(size=(n, 5)) for n in (50, 0, 40, 3, 0)]
         vlad = VLAD(4, metric="cosine").fit(images)
         whole = vlad.transform(images)
-        monkeypatch.setattr("vladkit.estimators._BLOCK_VALUES", 45 * 5)
+        monkeypatch.setattr("vladkit.aggregation.vlad._BLOCK_VALUES", 45 * 5)
         np.testing.assert_allclose(vlad.transform(images), whole, atol=1e-12)
         np.testing.assert_array_equal(vlad.transform(images[1:2]), whole[1:2])

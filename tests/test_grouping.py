@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from photos import photo, write_photos
-from vladkit import Collection, Difference, grouping
+from vladkit import Collection, Difference
+from vladkit.collection import duplicates as grouping
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.features import Picture
-from vladkit.retouching import agrees, retouching
+from vladkit.geometry.photometric import agrees, retouching
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import pytest
 
 from pictures import textured
 from vladkit import Collection
-from vladkit.collection import export
 from vladkit.errors import MissingDependencyError, NothingToIndexError, ParameterError, StorageError
+from vladkit.store import export
 
 
 @pytest.fixture(scope="module")

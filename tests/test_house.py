@@ -99,7 +99,7 @@ HEAVY += ["pandas", "onnxruntime"]
         ("import vladkit; vladkit.Collection", HEAVY),
         ("import vladkit.features", HEAVY),
         ("import vladkit.cli.commands", [*HEAVY, "numpy", "rich"]),
-        ("import vladkit.cli.networks", [*HEAVY, "numpy", "rich"]),
+        ("import vladkit.cli.models", [*HEAVY, "numpy", "rich"]),
     ],
 )
 def test_imports_are_light(code, heavy):

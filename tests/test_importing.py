@@ -20,16 +20,16 @@ import sources
 from photos import NAMES, altered_files, photo, write_photos
 from pictures import textured
 from vladkit import Collection
+from vladkit.collection.import_recipe import recipe_for
 from vladkit.errors import (
     NothingToIndexError,
     ParameterError,
     PictureError,
     RecipeMismatchError,
 )
-from vladkit.evaluate import read_ground_truth
+from vladkit.evaluation.metrics import read_ground_truth
 from vladkit.features import Picture, Region, Sift, make_extractor
 from vladkit.features.imported import Imported
-from vladkit.importing import recipe_for
 
 h5py = pytest.importorskip("h5py", reason="the test extra has it")
 pytest.importorskip("pyarrow", reason="the test extra has it")
@@ -457,7 +457,7 @@ class TestTrouble:
         code = (
             "import sys, time\nfrom vladkit import Collection\n"
             "from vladkit.features.readers.colmap import ColmapReader\n"
-            "from vladkit.importing import recipe_for\n"
+            "from vladkit.collection.import_recipe import recipe_for\n"
             "read = ColmapReader.read\n"
             "def slow(self, name):\n    time.sleep(0.02)\n    return read(self, name)\n"
             "ColmapReader.read = slow\n"

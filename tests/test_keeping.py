@@ -26,11 +26,11 @@ from photos import write_photos
 from pictures import textured
 from vladkit import Collection, cli
 from vladkit.cli.app import app
-from vladkit.collection import blocks, database
-from vladkit.collection.migrate import migrate
-from vladkit.collection.store import PictureRow, Record, Store
 from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError, StorageError
-from vladkit.extraction import extract
+from vladkit.features.pool import extract
+from vladkit.store import blocks, database
+from vladkit.store.migrate import migrate
+from vladkit.store.store import PictureRow, Record, Store
 
 HERE = Path(__file__).parent
 

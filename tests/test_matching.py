@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from vladkit import matching
 from vladkit.errors import ParameterError, ShapeError
 from vladkit.features import Sift
-from vladkit.matching import Matcher, match, match_all
+from vladkit.geometry import matching
+from vladkit.geometry.matching import Matcher, match, match_all
 
 
 def oracle(query_lf, other_lf, ratio, mutual):
@@ -121,8 +121,8 @@ def test_loads_nothing_heavy():
     import subprocess
 
     code = (
-        "import sys, numpy as np\nfrom vladkit.matching import match\n"
-        "import vladkit.verification\n"
+        "import sys, numpy as np\nfrom vladkit.geometry.matching import match\n"
+        "import vladkit.geometry.verification\n"
         "match(np.eye(3, dtype='f4'), np.eye(3, dtype='f4'))\n"
         "print([n for n in ('numba', 'scipy', 'faiss', 'cv2', 'torch') if n in sys.modules])"
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vladkit.aggregation.normalize import PRESETS, normalize, resolve_steps
 from vladkit.errors import ParameterError
-from vladkit.normalize import PRESETS, normalize, resolve_steps
 
 
 def one(blocks, counts=None):

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 from networks import constant, dots, keypoints, means, ramps, where, write
 from photos import photo, write_photos
 from vladkit import Collection, match, verify
+from vladkit.collection.recipe import Recipe
 from vladkit.errors import (
     MissingDependencyError,
     ModelError,
@@ -27,10 +28,12 @@ from vladkit.errors import (
     RecipeMismatchError,
     StorageError,
 )
-from vladkit.extraction import extract, extract_data
-from vladkit.features import Picture, make_extractor, model_files, onnx_model, onnx_session
-from vladkit.features.network import KnownFile, Network, known_networks
-from vladkit.recipe import Recipe
+from vladkit.features import Picture, make_extractor
+from vladkit.features.onnx import load as onnx_model
+from vladkit.features.onnx import session as onnx_session
+from vladkit.features.onnx import zoo as model_files
+from vladkit.features.onnx.spec import KnownFile, Network, known_networks
+from vladkit.features.pool import extract, extract_data
 
 MODELS = Path(__file__).parents[2] / "shared" / "models"
 XFEAT = ["verlab_xfeat_c58e74f.onnx", "xfeat_vga.onnx"]

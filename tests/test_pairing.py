@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from photos import cropped, darker, photo, smaller, write_photos
-from vladkit import Collection, pairing
-from vladkit.collection.naming import natural
-from vladkit.collection.store import Store
+from vladkit import Collection
+from vladkit.collection import pairs as pairing
 from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError
-from vladkit.verification import rescore, verify_all
+from vladkit.geometry.verification import rescore, verify_all
+from vladkit.store.naming import natural
+from vladkit.store.store import Store
 
 SCENES = ["astronaut", "brick", "chelsea", "coffee", "motorcycle_left", "rocket"]
 VIEWS = {"1": lambda image: image, "2": cropped, "10": smaller, "11": darker}

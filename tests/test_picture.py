@@ -30,8 +30,8 @@ from vladkit.features import (
     is_picture_name,
     read_gray,
 )
-from vladkit.features import header as header_module
-from vladkit.features import picture as module
+from vladkit.images import decode as module
+from vladkit.images import header as header_module
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 SCENE = every_format(scene())

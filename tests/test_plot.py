@@ -19,13 +19,13 @@ from matplotlib.patches import Polygon, Rectangle
 
 from photos import photo, write_photos
 from vladkit import VLAD, Collection, MultiVLAD, Verification
+from vladkit.collection.searching import Hit
 from vladkit.errors import MissingDependencyError, ParameterError, PictureError, ShapeError
 from vladkit.features import ColorPicture, Features, Region, Sift, read_rgb
-from vladkit.plot import draw_matches, draw_ranking, draw_words
-from vladkit.plot.palette import N_COLORS, word_colors
-from vladkit.plot.pictures import printable, shorten
-from vladkit.searching import Hit
-from vladkit.verification import verify_all
+from vladkit.geometry.verification import verify_all
+from vladkit.viz import draw_matches, draw_ranking, draw_words
+from vladkit.viz.palette import N_COLORS, word_colors
+from vladkit.viz.pictures import printable, shorten
 
 H_33 = np.array([[0.62, -0.21, 120.0], [0.19, 0.66, 5.0], [1e-5, -3e-5, 1.0]])
 GRAY = np.full((200, 300, 3), 120, np.uint8)
@@ -330,9 +330,9 @@ class TestNothingElseIsTouched:
         code = (
             "import sys, numpy as np, matplotlib\n"
             "before = matplotlib.rcParams.copy()\n"  # dict() would choose a backend
-            "import vladkit.plot as p\n"
+            "import vladkit.viz as p\n"
             "from test_plot import GRAY, found, some_features\n"
-            "from vladkit.searching import Hit\n"
+            "from vladkit.collection.searching import Hit\n"
             "figures = [p.draw_matches(GRAY, GRAY, found([[9, 9]])),\n"
             "  p.draw_ranking(GRAY, [Hit('a', 1, 'a', 1)], relevant=['a']),\n"
             "  p.draw_words(GRAY, some_features(5), range(5))]\n"
@@ -347,7 +347,7 @@ class TestNothingElseIsTouched:
 
     def test_importing_it_imports_no_matplotlib(self):
         heavy = ["matplotlib", "cv2", "faiss", "numba", "scipy"]
-        code = f"import vladkit.plot, sys; print([n for n in {heavy} if n in sys.modules])"
+        code = f"import vladkit.viz, sys; print([n for n in {heavy} if n in sys.modules])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout.strip() == "[]"
 

@@ -18,11 +18,11 @@ import pytest
 from photos import cropped, darker, photo, smaller
 from pictures import textured
 from vladkit import Collection
+from vladkit.collection.measuring import measure
 from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError, StorageError
-from vladkit.evaluate import GroundTruth, Query, average_precision
+from vladkit.evaluation.datasets import Ranks, _recall, read_protocol, trapezoid_precision
+from vladkit.evaluation.metrics import GroundTruth, Query, average_precision
 from vladkit.features import Region
-from vladkit.measuring import measure
-from vladkit.protocols import Ranks, _recall, read_protocol, trapezoid_precision
 
 
 def run(*arguments):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vladkit.collection.ranking import best, error_bound, estimate_all, score_all, widen
+from vladkit.store.exact import best, error_bound, estimate_all, score_all, widen
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4"])
@@ -96,7 +96,7 @@ def test_equal_vectors_have_equal_scores_wherever_they_stand(dtype):
 
 BLAS = """
 import hashlib, numpy as np
-from vladkit.collection.ranking import score_all
+from vladkit.store.exact import score_all
 rng = np.random.default_rng(0)
 for dtype in ("f2", "f4"):
     for size in (33, 4096):

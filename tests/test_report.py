@@ -18,6 +18,7 @@ import pytest
 
 from photos import cropped, darker, photo, smaller, write_photos
 from vladkit import Collection
+from vladkit.collection.searching import Hit
 from vladkit.errors import (
     FileFormatError,
     MissingDependencyError,
@@ -25,9 +26,9 @@ from vladkit.errors import (
     ParameterError,
     StorageError,
 )
-from vladkit.evaluate import read_ground_truth
+from vladkit.evaluation.metrics import read_ground_truth
 from vladkit.features import Region
-from vladkit.report import (
+from vladkit.viz.report import (
     Asked,
     assess,
     check_target,
@@ -36,10 +37,9 @@ from vladkit.report import (
     write_report,
     write_search,
 )
-from vladkit.report.curves import curves
-from vladkit.report.pictures import thumbnails
-from vladkit.report.rankings import Threshold, firsts, thresholds
-from vladkit.searching import Hit
+from vladkit.viz.report.curves import curves
+from vladkit.viz.report.rankings import Threshold, firsts, thresholds
+from vladkit.viz.report.thumbnails import thumbnails
 
 SCRIPT = '"><script>alert(1)<!--&amp;.jpg'
 """A name that a file may have, and that a careless page would run."""

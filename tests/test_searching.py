@@ -15,13 +15,13 @@ import pytest
 from photos import NAMES, cropped, photo, write_photos
 from pictures import textured
 from vladkit import Collection
-from vladkit.collection.ann import AnnIndex
-from vladkit.collection.store import PictureRow, Record, Store
+from vladkit.aggregation.query_expansion import augment_database
 from vladkit.errors import NothingToIndexError, ParameterError, PictureError, StorageError
-from vladkit.expansion import augment_database
-from vladkit.extraction import extract
 from vladkit.features import Region
-from vladkit.verification import MIN_INLIERS, rescore
+from vladkit.features.pool import extract
+from vladkit.geometry.verification import MIN_INLIERS, rescore
+from vladkit.store.ann import AnnIndex
+from vladkit.store.store import PictureRow, Record, Store
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import pytest
 
 from compare import CASES, ORACLE, SOFT_WAYS, tolerance
 from vladkit import VLAD, encode
-from vladkit.encoding import aggregate
+from vladkit.aggregation.encode import aggregate
+from vladkit.core.ragged import as_ragged
 from vladkit.errors import NonFiniteError, ParameterError
 from vladkit.kernels import METHODS, SOFT_METHODS
-from vladkit.ragged import as_ragged
 
 
 def spread(local):

@@ -12,9 +12,9 @@ import pytest
 
 import sources
 from vladkit import VLAD, MultiVLAD, Ragged, encode
+from vladkit.core.memmap import BLOCK_BYTES, is_mapped, release
 from vladkit.errors import NonFiniteError, ParameterError
 from vladkit.features.readers import map_vecs
-from vladkit.mapped import BLOCK_BYTES, is_mapped, release
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def batch():
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 4 kB instead of 64 MB, so that small batches have many."""
-    monkeypatch.setattr("vladkit.encoding.BLOCK_BYTES", 2**12)
+    monkeypatch.setattr("vladkit.aggregation.encode.BLOCK_BYTES", 2**12)
     blocks = Ragged.blocks
     monkeypatch.setattr(Ragged, "blocks", lambda self, most=2**12: blocks(self, min(most, 2**12)))
 

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from vladkit import verification
 from vladkit.errors import ParameterError
 from vladkit.features import Features, Region, Sift
-from vladkit.matching import Matches, match_all
-from vladkit.verification import Verification, rescore, verify, verify_all
+from vladkit.geometry import verification
+from vladkit.geometry.matching import Matches, match_all
+from vladkit.geometry.verification import Verification, rescore, verify, verify_all
 
 AFFINE = Path(__file__).parents[2] / "shared" / "data" / "affine"
 H_33 = np.array([[0.8, -0.45, 150.0], [0.5, 0.9, -60.0], [1e-4, -5e-5, 1.0]])

@@ -24,10 +24,10 @@ from photos import cropped, photo, write_photos
 from sources import sift_of_photos, write_hloc
 from test_picture import png_chunk
 from vladkit import Collection
+from vladkit.collection.import_recipe import recipe_for
 from vladkit.errors import MissingDependencyError, ParameterError
-from vladkit.features import onnx_session
-from vladkit.importing import recipe_for
-from vladkit.verification import MIN_INLIERS
+from vladkit.features.onnx import session as onnx_session
+from vladkit.geometry.verification import MIN_INLIERS
 from vladkit.web import engine as engine_module
 from vladkit.web.cache import Cache
 from vladkit.web.engine import Engine

@@ -39,7 +39,7 @@ class TestVLAD:
         assert label_l.dtype == np.int64
         (count_k,) = vlad.aggregate([local_lf]).count_tk
         np.testing.assert_array_equal(np.bincount(label_l, minlength=7), count_k)
-        monkeypatch.setattr("vladkit.estimators._BLOCK_VALUES", 6 * 33)
+        monkeypatch.setattr("vladkit.aggregation.vlad._BLOCK_VALUES", 6 * 33)
         np.testing.assert_array_equal(vlad.words(local_lf[::-1])[::-1], label_l)
 
     def test_by_cosine_length_is_nothing(self):

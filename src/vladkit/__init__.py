@@ -8,20 +8,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vladkit.version import __version__
+from vladkit.core.version import __version__
 
 if TYPE_CHECKING:
-    from vladkit.aggregates import Aggregate
-    from vladkit.duplicates import Difference, same_shot
-    from vladkit.encoding import encode, segment_sum
-    from vladkit.estimators import VLAD
-    from vladkit.expansion import alpha_query_expansion, augment_database, average_query_expansion
-    from vladkit.matching import Matches, match
-    from vladkit.pipeline import Collection, Hit
-    from vladkit.ragged import Ragged
-    from vladkit.verification import Verification, verify, verify_all
-    from vladkit.vocabularies import MultiVLAD
-    from vladkit.whitening import Whitening
+    from vladkit.aggregation.aggregate import Aggregate
+    from vladkit.aggregation.encode import encode, segment_sum
+    from vladkit.aggregation.multi import MultiVLAD
+    from vladkit.aggregation.query_expansion import (
+        alpha_query_expansion,
+        augment_database,
+        average_query_expansion,
+    )
+    from vladkit.aggregation.vlad import VLAD
+    from vladkit.aggregation.whitening import Whitening
+    from vladkit.collection.collection import Collection, Hit
+    from vladkit.core.ragged import Ragged
+    from vladkit.geometry.matching import Matches, match
+    from vladkit.geometry.same_shot import Difference, same_shot
+    from vladkit.geometry.verification import Verification, verify, verify_all
 
 __all__ = [
     "VLAD",
@@ -47,25 +51,25 @@ __all__ = [
 ]
 
 _HOME = {
-    "Aggregate": "vladkit.aggregates",
-    "Collection": "vladkit.pipeline",
-    "Difference": "vladkit.duplicates",
-    "Hit": "vladkit.pipeline",
-    "Matches": "vladkit.matching",
-    "MultiVLAD": "vladkit.vocabularies",
-    "Ragged": "vladkit.ragged",
-    "VLAD": "vladkit.estimators",
-    "Verification": "vladkit.verification",
-    "Whitening": "vladkit.whitening",
-    "alpha_query_expansion": "vladkit.expansion",
-    "augment_database": "vladkit.expansion",
-    "average_query_expansion": "vladkit.expansion",
-    "encode": "vladkit.encoding",
-    "match": "vladkit.matching",
-    "same_shot": "vladkit.duplicates",
-    "segment_sum": "vladkit.encoding",
-    "verify": "vladkit.verification",
-    "verify_all": "vladkit.verification",
+    "Aggregate": "vladkit.aggregation.aggregate",
+    "Collection": "vladkit.collection.collection",
+    "Difference": "vladkit.geometry.same_shot",
+    "Hit": "vladkit.collection.collection",
+    "Matches": "vladkit.geometry.matching",
+    "MultiVLAD": "vladkit.aggregation.multi",
+    "Ragged": "vladkit.core.ragged",
+    "VLAD": "vladkit.aggregation.vlad",
+    "Verification": "vladkit.geometry.verification",
+    "Whitening": "vladkit.aggregation.whitening",
+    "alpha_query_expansion": "vladkit.aggregation.query_expansion",
+    "augment_database": "vladkit.aggregation.query_expansion",
+    "average_query_expansion": "vladkit.aggregation.query_expansion",
+    "encode": "vladkit.aggregation.encode",
+    "match": "vladkit.geometry.matching",
+    "same_shot": "vladkit.geometry.same_shot",
+    "segment_sum": "vladkit.aggregation.encode",
+    "verify": "vladkit.geometry.verification",
+    "verify_all": "vladkit.geometry.verification",
 }
 
 

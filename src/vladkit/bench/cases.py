@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from vladkit.axes import FloatArray
+from vladkit.core.arrays import FloatArray
 from vladkit.errors import ParameterError
 
 __all__ = ["ARTICLE", "AXIS_TITLES", "CASES", "QUICK_CASES", "SWEEP_AXES", "Case", "parse_case"]

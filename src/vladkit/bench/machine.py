@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from vladkit.workers import for_each
+from vladkit.core.threads import for_each
 
 __all__ = ["OtherWork", "copy_rate", "machine", "versions"]
 
@@ -54,7 +54,7 @@ def _processor() -> str:
 
 def versions() -> dict[str, str | None]:
     """Of Python, vladkit, NumPy's BLAS and what takes part; None where not installed."""
-    from vladkit.version import __version__
+    from vladkit.core.version import __version__
 
     known: dict[str, str | None] = {"python": platform.python_version(), "vladkit": __version__}
     for name in _LIBRARIES:

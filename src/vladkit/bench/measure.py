@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from vladkit.axes import FloatArray
+from vladkit.aggregation.encode import encode
 from vladkit.bench.cases import Case
 from vladkit.bench.memory import extra_bytes
 from vladkit.bench.results import LeftOut, Measured, Row
 from vladkit.bench.timing import Plan, planned, turns
 from vladkit.bench.ways import ARTICLE_LOOP, PRODUCT, Way, held_to, ways_for
-from vladkit.encoding import encode
+from vladkit.core.arrays import FloatArray
 from vladkit.errors import MemoryLimitError
 from vladkit.kernels.mask import MOST_BYTES
 

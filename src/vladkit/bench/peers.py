@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vladkit.axes import FloatArray, Int64Array
+from vladkit.core.arrays import FloatArray, Int64Array
 
 __all__ = [
     "article_add_at",

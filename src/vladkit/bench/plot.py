@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vladkit.bench.cases import AXIS_TITLES, SWEEP_AXES
 from vladkit.bench.report import milliseconds
 from vladkit.bench.results import Measured, Report, Row
-from vladkit.figures import check_figure_file, write_figure
+from vladkit.viz.figure_file import check_figure_file, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,8 +16,8 @@ from vladkit.bench.cases import CASES, QUICK_CASES, Case
 from vladkit.bench.machine import machine, versions
 from vladkit.bench.measure import baseline
 from vladkit.bench.results import LeftOut, Measured, Report
+from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import VladkitError
-from vladkit.workers import resolve_n_jobs
 
 __all__ = ["environment_for", "run"]
 

@@ -12,10 +12,10 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from vladkit import kernels
-from vladkit.axes import FloatArray
+from vladkit.aggregation.encode import encode
 from vladkit.bench import peers
 from vladkit.bench.results import LeftOut
-from vladkit.encoding import encode
+from vladkit.core.arrays import FloatArray
 from vladkit.errors import MissingDependencyError
 
 __all__ = ["ARTICLE_LOOP", "PRODUCT", "Way", "held_to", "ways_for"]

@@ -14,13 +14,13 @@ def main() -> None:
     """Run the command line; exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     from vladkit.cli import (  # noqa: F401  (they add themselves to the app)
         commands,
-        drawing,
-        improving,
-        keeping,
-        networks,
-        reporting,
-        serving,
-        sfm,
+        draw_matches,
+        maintain,
+        models,
+        pairs,
+        report,
+        serve,
+        transform,
     )
     from vladkit.cli.app import app
     from vladkit.errors import ParameterError, VladkitError

@@ -56,7 +56,7 @@ def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        from vladkit.version import __version__
+        from vladkit.core.version import __version__
 
         typer.echo(f"vladkit {__version__}")
         raise typer.Exit

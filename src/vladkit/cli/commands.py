@@ -9,12 +9,12 @@ import typer
 
 from vladkit.cli.app import File, Fundamental, Images, Json, Prune, Rerank, Sources, Threads, app
 from vladkit.cli.output import add_to, pairs, print_json, say, say_report
+from vladkit.collection.recipe import Recipe
 from vladkit.errors import PictureError
-from vladkit.recipe import Recipe
 
 if TYPE_CHECKING:
-    from vladkit.searching import Hit
-    from vladkit.verification import Model
+    from vladkit.collection.searching import Hit
+    from vladkit.geometry.verification import Model
 
 __all__: list[str] = []
 
@@ -105,10 +105,10 @@ def index(
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
-    from vladkit.discover import check_sources
-    from vladkit.importing import recipe_for
-    from vladkit.pipeline import Collection
-    from vladkit.workers import resolve_n_jobs
+    from vladkit.collection.collection import Collection
+    from vladkit.collection.discover import check_sources
+    from vladkit.collection.import_recipe import recipe_for
+    from vladkit.core.threads import resolve_n_jobs
 
     given = {
         "features": features,
@@ -180,9 +180,9 @@ def search(
 
     leave_cores_to_threads()
     from vladkit.cli.progress import progress_bar
-    from vladkit.features.region import Region
-    from vladkit.pipeline import Collection
-    from vladkit.report import Asked, check_target, write_search
+    from vladkit.collection.collection import Collection
+    from vladkit.images.region import Region
+    from vladkit.viz.report import Asked, check_target, write_search
 
     failed = False
     model: Model = "fundamental" if fundamental else "homography"
@@ -238,7 +238,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Say what is in a collection and how it was made."""
-    from vladkit.pipeline import Collection
+    from vladkit.collection.collection import Collection
 
     with Collection.open(file, read_only=True) as collection:
         about = collection.info()
@@ -324,8 +324,8 @@ def evaluate(
         measure(file, ground_truth, protocol, rerank, model, n_jobs, as_json)
         return
     from vladkit.cli.progress import progress_bar
-    from vladkit.evaluate import read_ground_truth
-    from vladkit.pipeline import Collection
+    from vladkit.collection.collection import Collection
+    from vladkit.evaluation.metrics import read_ground_truth
 
     truth = read_ground_truth(ground_truth)
     with Collection.open(file, read_only=True) as collection, progress_bar() as progress:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from vladkit.indexing import AddReport
-    from vladkit.pipeline import Collection
+    from vladkit.collection.collection import Collection
+    from vladkit.collection.indexing import AddReport
 
 __all__ = ["add_to", "pairs", "print_json", "say", "say_report"]
 

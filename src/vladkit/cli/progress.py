@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vladkit.pipeline import Progress
+from vladkit.collection.collection import Progress
 
 __all__ = ["progress_bar"]
 

@@ -9,8 +9,8 @@ import typer
 from vladkit.cli.output import print_json, say
 
 if TYPE_CHECKING:
-    from vladkit.protocols import Outcome
-    from vladkit.verification import Model
+    from vladkit.evaluation.datasets import Outcome
+    from vladkit.geometry.verification import Model
 
 __all__ = ["measure"]
 
@@ -26,9 +26,9 @@ def measure(
 ) -> None:
     """Print the figures of a protocol, a column for each of its levels."""
     from vladkit.cli.progress import progress_bar
-    from vladkit.measuring import measure as ask
-    from vladkit.pipeline import Collection
-    from vladkit.protocols import read_protocol
+    from vladkit.collection.collection import Collection
+    from vladkit.collection.measuring import measure as ask
+    from vladkit.evaluation.datasets import read_protocol
 
     protocol = read_protocol(name, path)
     with Collection.open(file, read_only=True) as collection, progress_bar() as progress:

@@ -1,1 +1,1 @@
-"""One SQLite file of pictures and their vectors: writing, reading, ranking."""
+"""The application: a collection of images, indexed, searched and kept."""

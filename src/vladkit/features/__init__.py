@@ -1,6 +1,8 @@
 """From pictures to local features. Importing this imports no OpenCV; using it does."""
 
-from vladkit.features.extractor import (
+from vladkit.features.registry import extractor_names, make_extractor
+from vladkit.features.sift import Sift, one_opencv_thread
+from vladkit.features.types import (
     Extractor,
     Features,
     MatchRule,
@@ -8,7 +10,7 @@ from vladkit.features.extractor import (
     match_rule,
     wants_color,
 )
-from vladkit.features.picture import (
+from vladkit.images.decode import (
     MAX_BYTES,
     MAX_PIXELS,
     ColorPicture,
@@ -21,9 +23,7 @@ from vladkit.features.picture import (
     read_gray,
     read_rgb,
 )
-from vladkit.features.region import Region
-from vladkit.features.registry import extractor_names, make_extractor
-from vladkit.features.sift import Sift, one_opencv_thread
+from vladkit.images.region import Region
 
 __all__ = [
     "MAX_BYTES",

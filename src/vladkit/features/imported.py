@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.errors import ParameterError, PictureError
-from vladkit.features.extractor import Features, Parameter
-from vladkit.features.picture import Picture, decoder_facts
 from vladkit.features.sift import Sift
+from vladkit.features.types import Features, Parameter
+from vladkit.images.decode import Picture, decoder_facts
 
 __all__ = ["COMPARE", "ColmapSift", "Imported", "make_imported"]
 
@@ -72,7 +72,7 @@ class Imported:
         if self.dimensions < 1:
             raise ParameterError(
                 f"features {self.name!r} need the dimensions of their descriptors: take the "
-                "recipe from vladkit.importing.recipe_for"
+                "recipe from vladkit.collection.import_recipe.recipe_for"
             )
         if self.compare not in COMPARE:
             raise ParameterError(f"compare={self.compare!r}: use {', '.join(COMPARE)}")

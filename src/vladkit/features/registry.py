@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from vladkit.errors import ParameterError
-from vladkit.features.extractor import Extractor, Parameter
+from vladkit.features.types import Extractor, Parameter
 
 __all__ = ["extractor_names", "make_extractor"]
 
 
 def _onnx(path: str, parameters: dict[str, Any]) -> Extractor:
     """The network that parameters hold, or if they hold none what is at `path`."""
-    from vladkit.features.onnx import OnnxNetwork
-    from vladkit.features.onnx_model import load_network
+    from vladkit.features.onnx.extractor import OnnxNetwork
+    from vladkit.features.onnx.load import load_network
 
     if parameters.get("network"):
         return OnnxNetwork(path, **parameters)

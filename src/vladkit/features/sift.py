@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.errors import ParameterError, PictureError
-from vladkit.features.extractor import Features, Parameter
-from vladkit.features.picture import Picture, decoder_facts, is_out_of_memory, read_gray
+from vladkit.features.types import Features, Parameter
+from vladkit.images.decode import Picture, decoder_facts, is_out_of_memory, read_gray
 
 __all__ = ["Sift", "one_opencv_thread"]
 

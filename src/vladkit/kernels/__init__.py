@@ -16,7 +16,7 @@ A kernel module has
     True where `aggregate` finds NaN and infinity on the way (then it raises NonFiniteError) and
     does not rely on the caller to have looked.
 
-Kernels validate nothing else: `vladkit.ragged` has.
+Kernels validate nothing else: `vladkit.core.ragged` has.
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from vladkit.axes import FloatArray, Int64Array
+from vladkit.core.arrays import FloatArray, Int64Array
+from vladkit.core.linalg import unit_rows
+from vladkit.core.ragged import Ragged
 from vladkit.kernels.kernel import SegmentSum
 from vladkit.kernels.nearest import nearest
 from vladkit.kernels.reduceat import segment_sum as sum_runs
-from vladkit.linalg import unit_rows
-from vladkit.ragged import Ragged
 
 __all__ = ["aggregate_by", "aggregate_unit"]
 

@@ -17,13 +17,13 @@ from typing import TypeAlias
 import numba
 import numpy as np
 
-from vladkit.axes import AnyArray, FloatArray, Int64Array
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.core.ragged import Ragged
+from vladkit.core.threads import for_each
 from vladkit.errors import ParameterError
-from vladkit.kernels import loops
+from vladkit.kernels import segment as loops
 from vladkit.kernels.compiled import accumulate, accumulate_groups, pack, width_for
 from vladkit.kernels.nearest import centered_codebook, check_overflow
-from vladkit.ragged import Ragged
-from vladkit.workers import for_each
 
 __all__ = ["CHECKS_FINITE", "aggregate", "aggregate_soft", "segment_sum"]
 

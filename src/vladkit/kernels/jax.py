@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vladkit.axes import AnyArray, FloatArray, Int64Array
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.core.backends import to_numpy
+from vladkit.core.ragged import Ragged, as_centroids
 from vladkit.errors import ShapeError
 from vladkit.kernels.nearest import check_overflow
-from vladkit.kinds import to_numpy
-from vladkit.ragged import Ragged, as_centroids
 
 __all__ = [
     "aggregate",

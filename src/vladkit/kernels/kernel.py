@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from vladkit.axes import AnyArray, FloatArray, Int64Array
-from vladkit.ragged import Ragged
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.core.ragged import Ragged
 
 __all__ = ["Aggregate", "AggregateSoft", "Kernel", "OwnArrays", "SegmentSum"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vladkit.axes import AnyArray, FloatArray, Int64Array
-from vladkit.ragged import Ragged
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.core.ragged import Ragged
 
 __all__ = ["aggregate", "aggregate_soft", "segment_sum"]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from vladkit.axes import AnyArray, FloatArray, Int64Array
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.core.ragged import Ragged
 from vladkit.errors import MemoryLimitError
 from vladkit.kernels.nearest import nearest
-from vladkit.ragged import Ragged
 
 __all__ = ["MOST_BYTES", "aggregate", "segment_sum"]
 

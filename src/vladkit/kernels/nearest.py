@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vladkit.axes import FloatArray, Int64Array
+from vladkit.core.arrays import FloatArray, Int64Array
 from vladkit.errors import NonFiniteError
 
 __all__ = ["centered_codebook", "check_overflow", "nearest"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vladkit.axes import AnyArray, Int64Array
+from vladkit.core.arrays import AnyArray, Int64Array
 
 __all__ = ["segment_sum"]
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vladkit.axes import AnyArray, FloatArray, Int64Array
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.core.ragged import Ragged
 from vladkit.errors import InputError, ParameterError, ShapeError
 from vladkit.kernels.nearest import check_overflow
-from vladkit.ragged import Ragged
 
 __all__ = [
     "aggregate",

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vladkit.axes import Int64Array
+from vladkit.core.arrays import Int64Array
 
 __all__ = ["fits", "residual_sums"]
 

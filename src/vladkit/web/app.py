@@ -16,13 +16,13 @@ from typing import Final
 
 from fastapi import FastAPI, Request, Response
 
+from vladkit.core.version import __version__
 from vladkit.features import one_opencv_thread
-from vladkit.version import __version__
 from vladkit.web.engine import Engine
 from vladkit.web.limits import Limits
-from vladkit.web.looking import looking
 from vladkit.web.responses import PROBLEM, DescribedApp, add_problems, as_it_was
-from vladkit.web.searching import searching
+from vladkit.web.routes_images import looking
+from vladkit.web.routes_search import searching
 
 __all__ = ["make_app"]
 

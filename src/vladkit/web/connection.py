@@ -9,7 +9,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vladkit.web.limits import Limits
-from vladkit.web.problem import Problem
+from vladkit.web.problems import Problem
 
 __all__ = ["impatient"]
 

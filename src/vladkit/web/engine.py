@@ -15,7 +15,9 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from vladkit.collection.store import PictureRow
+from vladkit.collection.collection import Collection
+from vladkit.collection.searching import Hit
+from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import (
     MissingDependencyError,
     ModelError,
@@ -32,14 +34,12 @@ from vladkit.features import (
     read_rgb,
     wants_color,
 )
-from vladkit.pipeline import Collection
-from vladkit.searching import Hit
-from vladkit.thumbnails import as_jpeg
-from vladkit.verification import Model, Verification
+from vladkit.geometry.verification import Model, Verification
+from vladkit.images.thumbnail import as_jpeg
+from vladkit.store.store import PictureRow
 from vladkit.web.cache import Cache
 from vladkit.web.limits import Limits
-from vladkit.web.problem import Problem
-from vladkit.workers import resolve_n_jobs
+from vladkit.web.problems import Problem
 
 __all__ = ["Engine", "Found", "Query", "Upload"]
 

@@ -10,7 +10,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
-from vladkit.web.problem import Problem
+from vladkit.web.problems import Problem
 
 __all__ = ["Guard"]
 

@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from vladkit.errors import VladkitError
-from vladkit.web.answers import ProblemInfo
-from vladkit.web.problem import Problem, problem_of
+from vladkit.web.problems import Problem, problem_of
+from vladkit.web.schemas import ProblemInfo
 
 __all__ = [
     "AS_JPEG",

@@ -75,7 +75,7 @@ def serve(
         raise MissingDependencyError("serve needs FastAPI: pip install 'vladkit[web]'") from error
     from dataclasses import replace
 
-    from vladkit.pipeline import Collection
+    from vladkit.collection.collection import Collection
     from vladkit.web.engine import Engine
     from vladkit.web.limits import Limits
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vladkit.axes import Float32Array
+from vladkit.core.arrays import Float32Array
 from vladkit.errors import FileFormatError, MissingDependencyError, StorageError
 
 __all__ = ["read_anyloc_centroids"]

@@ -16,9 +16,8 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from vladkit.axes import AnyArray
+from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError, PictureError, StorageError
-from vladkit.features.extractor import Features
 from vladkit.features.readers.folder import FolderReader
 from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
 from vladkit.features.readers.stacked import (
@@ -28,6 +27,7 @@ from vladkit.features.readers.stacked import (
     numbered,
     rows_beside,
 )
+from vladkit.features.types import Features
 
 __all__ = ["ArchiveReader", "ArrayFolder", "NpyReader", "StackedNpzReader", "open_arrays"]
 

@@ -23,9 +23,8 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from vladkit.axes import AnyArray
+from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError, PictureError, StorageError
-from vladkit.features.extractor import Features
 from vladkit.features.readers.reader import (
     HEAD_BYTES,
     Held,
@@ -34,6 +33,7 @@ from vladkit.features.readers.reader import (
     features_from,
     status_of_file,
 )
+from vladkit.features.types import Features
 
 __all__ = ["ColmapReader"]
 

@@ -6,8 +6,8 @@ import os
 from typing import ClassVar
 
 from vladkit.errors import FileFormatError, PictureError
-from vladkit.features.extractor import Features
 from vladkit.features.readers.reader import Held, Reader, status_of_file
+from vladkit.features.types import Features
 
 __all__ = ["FolderReader"]
 

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vladkit.errors import FileFormatError, MissingDependencyError, PictureError, StorageError
-from vladkit.features.extractor import Features
 from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
+from vladkit.features.types import Features
 
 __all__ = ["HlocReader"]
 

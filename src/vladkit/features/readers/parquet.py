@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from vladkit.axes import AnyArray
+from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError, MissingDependencyError, PictureError
-from vladkit.features.extractor import Features
 from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
+from vladkit.features.types import Features
 
 __all__ = ["ParquetReader"]
 

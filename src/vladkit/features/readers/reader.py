@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 
-from vladkit.axes import AnyArray
+from vladkit.core.arrays import AnyArray
 from vladkit.errors import PictureError, StorageError
-from vladkit.features.extractor import Features
+from vladkit.features.types import Features
 
 __all__ = ["HEAD_BYTES", "Held", "Reader", "digest", "features_from", "status_of_file"]
 

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vladkit.axes import AnyArray, Int64Array
+from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import FileFormatError
-from vladkit.features.extractor import Features
 from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
+from vladkit.features.types import Features
 
 __all__ = ["StackedReader", "checked_names", "checked_start", "numbered", "rows_beside"]
 

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from vladkit.axes import AnyArray
+from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError, PictureError, StorageError
-from vladkit.features.extractor import Features
 from vladkit.features.readers.folder import FolderReader
 from vladkit.features.readers.reader import Held, Reader, features_from
 from vladkit.features.readers.stacked import StackedReader, rows_beside
+from vladkit.features.types import Features
 
 __all__ = ["SiftgeoReader", "map_vecs", "open_vecs"]
 

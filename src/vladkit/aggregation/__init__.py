@@ -1,0 +1,1 @@
+"""Aggregation of local descriptors into vectors: encoding, codebooks, VLAD, whitening."""

@@ -1,0 +1,251 @@
+"""Training: a bounded sample of descriptors, k-means (faiss) and the descriptor rotation (PCA)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vladkit.core.arrays import AnyArray, FloatArray
+from vladkit.core.linalg import unit_rows
+from vladkit.core.ragged import Ragged
+from vladkit.core.threads import resolve_n_jobs
+from vladkit.errors import InputError, NonFiniteError
+from vladkit.kernels.nearest import nearest
+
+__all__ = [
+    "Reservoir",
+    "mean_of_cells",
+    "train_cell_rotations",
+    "train_centroids",
+    "train_rotation",
+]
+
+_CHUNK_BYTES = 2**26
+"""Rows read at a time; the sample does not depend on it."""
+
+
+class Reservoir:
+    """A uniform random sample of at most `size` rows of all that is ever added.
+
+    Every row draws a random key; the rows with the lowest keys stay. Memory is that of the
+    sample, however much is added, and in whatever pieces.
+
+    Parameters
+    ----------
+    size : int
+        Rows to keep, at least 1.
+    seed : int
+        Two reservoirs with the same seed, given the same rows in the same order, hold the
+        same sample (also when the rows came in other pieces).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> reservoir = Reservoir(3, seed=0)
+    >>> reservoir.add(Ragged(np.arange(20.0).reshape(10, 2), [0, 10]))
+    >>> reservoir.rows().shape, reservoir.n_seen
+    ((3, 2), 10)
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self.n_seen = 0
+        self._random = np.random.default_rng(seed)
+        self._limit = np.inf  # rows with a higher key cannot be among the lowest any more
+        self._key: list[FloatArray] = []
+        self._row: list[AnyArray] = []
+        self._n_kept = 0
+
+    def add(self, batch: Ragged) -> None:
+        """Let every descriptor of the batch take part; rows that stay are copied."""
+        batch.check_finite()
+        step = max(1, _CHUNK_BYTES // (batch.n_features * batch.dtype.itemsize))
+        n_read = 0
+        for rows_lf in batch:
+            for begin in range(0, len(rows_lf), step):
+                chunk_lf = rows_lf[begin : begin + step]
+                n_read += len(chunk_lf)
+                if n_read >= step:  # what was read before this chunk
+                    batch.release()
+                    n_read = 0
+                key_l = self._random.random(len(chunk_lf))
+                chosen = np.flatnonzero(key_l < self._limit)
+                self.n_seen += len(chunk_lf)
+                if not len(chosen):
+                    continue
+                self._key.append(key_l[chosen])
+                self._row.append(chunk_lf[chosen].astype(batch.float_dtype, copy=False))
+                self._n_kept += len(chosen)
+                if self._n_kept > 2 * self.size:
+                    self._drop_surplus()
+        batch.release()
+
+    def _drop_surplus(self) -> None:
+        key_s, row_sf = np.concatenate(self._key), np.concatenate(self._row)
+        if len(key_s) > self.size:
+            kept = np.sort(np.argpartition(key_s, self.size - 1)[: self.size])
+            key_s, row_sf = key_s[kept], row_sf[kept]
+            self._limit = key_s.max()
+        self._key, self._row, self._n_kept = [key_s], [row_sf], len(key_s)
+
+    def rows(self) -> FloatArray:
+        """The sample, (s, f) with s <= size, in the order in which it came."""
+        if not self._key:
+            raise InputError("no descriptors to train on: add a batch that has some")
+        self._drop_surplus()
+        return self._row[0]
+
+
+def train_centroids(
+    local_Nf: FloatArray,
+    n_clusters: int,
+    *,
+    seed: int,
+    n_iter: int,
+    n_jobs: int | None = None,
+    spherical: bool = False,
+) -> tuple[FloatArray, float]:
+    """k-means by faiss with a k-means++ start, on every row that is given.
+
+    Parameters
+    ----------
+    local_Nf : (N, f) float, N >= n_clusters, finite
+    n_clusters : int
+    seed : int
+    n_iter : int
+        Lloyd iterations.
+    n_jobs : int or None
+        Threads, see `vladkit.core.threads.resolve_n_jobs`.
+    spherical : bool
+        Centroids are brought to unit length after each iteration; for rows of unit length that
+        is k-means by cosine.
+
+    Returns
+    -------
+    centroid_kf : (k, f), dtype of the input (computed in float32, which is what faiss has)
+    inertia : float
+        Mean squared L2 distance of a row to its centroid at the last iteration.
+
+    Raises
+    ------
+    InputError
+        If there are fewer rows than clusters; NonFiniteError if float32 overflows.
+    """
+    import faiss
+
+    n, f = local_Nf.shape
+    if n < n_clusters:
+        raise InputError(
+            f"got {n} descriptors for {n_clusters} clusters, wanted at least one for each: "
+            "give more images, or ask for fewer clusters"
+        )
+    clustering = faiss.Clustering(f, n_clusters)
+    clustering.seed = seed % 2**31  # faiss takes an int
+    clustering.niter = n_iter
+    # faiss would take a sample of 256 rows a centroid by itself, and warn below 39
+    clustering.max_points_per_centroid = n
+    clustering.min_points_per_centroid = 1
+    clustering.init_method = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
+    clustering.spherical = spherical
+    # From their mean: faiss has float32 only, in which values far from 0 lose their digits.
+    mean_f = local_Nf.mean(axis=0, dtype=np.float64) * (not spherical)
+    row_Nf = np.ascontiguousarray(local_Nf - mean_f.astype(local_Nf.dtype), dtype=np.float32)
+    with np.errstate(over="ignore"):
+        energy = np.einsum("Nf,Nf->", row_Nf, row_Nf, dtype=np.float64, casting="safe")
+    if not energy < float(np.finfo(np.float32).max) / 16:
+        raise NonFiniteError(
+            f"descriptors of size {np.abs(local_Nf).max():.3g} overflow k-means, which is computed "
+            "in float32: scale them"
+        )
+    threads_before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(resolve_n_jobs(n_jobs))
+    try:
+        clustering.train(row_Nf, faiss.IndexFlatL2(f))
+    finally:
+        faiss.omp_set_num_threads(threads_before)
+    centroid_kf = faiss.vector_to_array(clustering.centroids).reshape(n_clusters, f) + mean_f
+    # faiss stops early when nothing moves, and at once when every row is a centroid
+    stats: Any = clustering.iteration_stats
+    inertia = stats.at(stats.size() - 1).obj / n if stats.size() else 0.0
+    return centroid_kf.astype(local_Nf.dtype), float(inertia)
+
+
+def train_rotation(local_Nf: FloatArray, n_components: int) -> FloatArray:
+    """Principal axes of the descriptors, the strongest first.
+
+    Returns
+    -------
+    rotation_fd : (f, d), orthonormal columns, dtype of the input
+        ``local_Nf @ rotation_fd`` is the rotated descriptor. The sign of each axis is chosen
+        such that its largest component is positive, to be the same on every machine.
+
+    Raises
+    ------
+    InputError
+        If there is only one descriptor.
+
+    References
+    ----------
+    Jégou et al., "Aggregating local image descriptors into compact codes", PAMI 2012,
+    section 3.2: rotated descriptors make the power law act on decorrelated components.
+    """
+    if len(local_Nf) < 2:
+        raise InputError(f"got {len(local_Nf)} descriptor, wanted at least 2 to find an axis")
+    center_Nf = local_Nf - local_Nf.mean(axis=0)
+    covariance_ff = (center_Nf.T @ center_Nf).astype(np.float64)
+    _, axis_ff = np.linalg.eigh(covariance_ff)
+    rotation_fd = axis_ff[:, ::-1][:, :n_components]
+    peak_d = np.argmax(np.abs(rotation_fd), axis=0)
+    sign_d: Any = np.sign(rotation_fd[peak_d, np.arange(n_components)])
+    rotated: FloatArray = (rotation_fd * sign_d).astype(local_Nf.dtype)
+    return rotated
+
+
+def mean_of_cells(local_Nf: FloatArray, centroid_kf: FloatArray) -> tuple[FloatArray, float]:
+    """The mean of the rows nearest to each centroid, and their mean squared distance to it.
+
+    An empty cell keeps its centroid.
+    """
+    label_N = nearest(local_Nf, centroid_kf)
+    mean_kf = centroid_kf.copy()
+    for i in np.unique(label_N):
+        mean_kf[i] = local_Nf[label_N == i].mean(axis=0, dtype=np.float64)
+    residual_Nf = local_Nf - mean_kf[label_N]
+    return mean_kf, float(np.einsum("Nf,Nf->", residual_Nf, residual_Nf)) / len(local_Nf)
+
+
+def train_cell_rotations(
+    local_Nf: FloatArray, label_kf: FloatArray, centroid_kf: FloatArray, *, unit: bool
+) -> FloatArray:
+    """Principal axes of the residuals of each cell, the strongest first.
+
+    Parameters
+    ----------
+    local_Nf : (N, f)
+    label_kf : (k, f)
+        What labels are found with.
+    centroid_kf : (k, f)
+        What residuals are taken to.
+    unit : bool
+        Whether residuals are brought to unit length.
+
+    Returns
+    -------
+    rotation_kff : (k, f, f), orthonormal columns
+        The identity for a cell with fewer than 2 rows. Axes beyond the rank of a cell's
+        residuals are whatever completes the basis.
+
+    References
+    ----------
+    Delhumeau, Gosselin, Jégou, Pérez, "Revisiting the VLAD image representation", ACM Multimedia
+    2013, section 3.2 (local coordinate systems).
+    """
+    k, f = centroid_kf.shape
+    label_N = nearest(local_Nf, label_kf)
+    rotation_kff = np.tile(np.eye(f, dtype=local_Nf.dtype), (k, 1, 1))
+    for i in range(k):
+        residual_lf = local_Nf[label_N == i] - centroid_kf[i]
+        if len(residual_lf) > 1:
+            rotation_kff[i] = train_rotation(unit_rows(residual_lf) if unit else residual_lf, f)
+    return rotation_kff

@@ -1,0 +1,365 @@
+"""`encode` and `segment_sum`, by a way chosen by name or by the work."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vladkit import kernels
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.core.backends import kind_of, like, to_numpy
+from vladkit.core.memmap import BLOCK_BYTES
+from vladkit.core.ragged import Ragged, as_centroids, as_ragged, float_dtype_for
+from vladkit.core.threads import resolve_n_jobs
+from vladkit.errors import ParameterError, ShapeError
+
+__all__ = [
+    "aggregate",
+    "aggregate_unit",
+    "check_assign",
+    "encode",
+    "fastest",
+    "segment_sum",
+    "warm_up",
+]
+
+_PATIENCE: Final = 2e10
+"""Multiply-adds done without Numba before `auto` imports it: about what NumPy does in the time
+that the import costs (1.2 s and some .3 s to load compiled code)."""
+
+_LARGE_BYTES: Final = 4 * BLOCK_BYTES
+"""Of descriptors as floats, beyond which Numba is loaded at once: NumPy's passes over them take
+longer (64 MB, k = 64: 1.2 s against 2.9 s with the loading; 256 MB: 7.6 s against 1.9 s)."""
+
+_done_without_numba = 0.0
+
+
+def encode(
+    local: Any,
+    centroids: Any,
+    *,
+    method: str = "auto",
+    assign: str = "hard",
+    alpha: float | None = None,
+    n_jobs: int | None = None,
+) -> Any:
+    """Sum, for each image and centroid, what its nearest descriptors differ from it by.
+
+    Parameters
+    ----------
+    local : (t, l, f) array, list of (l_i, f) arrays, or Ragged
+        Local descriptors of t images. Any real dtype and memory layout; uint8 is read as
+        it is, without a float copy of the whole. Arrays may be NumPy's, torch's or JAX's; the
+        result is of the same kind.
+    centroids : (k, f) array_like
+        The codebook.
+    method : {"auto", "fused", "reduceat", "scatter", "cumsum", "sparse", "mask", "loop", \
+"jax", "torch"}
+        The way to compute it; all agree to rounding (docs/scatter-reduce.md compares them).
+        `auto` is `torch` for tensors and `jax` for JAX's arrays; else it starts with `reduceat`
+        (NumPy, nothing to load) and goes over to `fused` (Numba, the fastest) for a large batch,
+        or once the small ones of this process add up to as much as loading Numba costs.
+    assign : {"hard", "soft"}
+        Hard: to the nearest centroid. Soft: to each by the weight
+        ``softmax_k(-alpha |v - c_k|^2)``; methods `fused`, `torch`, `jax` and `loop` have it.
+    alpha : float, > 0
+        Of soft assignment, in one over squared L2 distance; the larger, the harder.
+    n_jobs : int or None
+        Threads for `fused`: None is every core (or OMP_NUM_THREADS, if that is less), -1 every
+        core, -2 all but one. torch and JAX have settings of their own.
+
+    Returns
+    -------
+    residual_tkf : (t, k, f), float32 or float64
+        ``sum(v - c_k for v in image with nearest centroid k)``, not normalised, in the
+        input's dtype (float64 also for 32- and 64-bit integers, float32 for smaller
+        integers and NumPy's float16). Zero where an image has no descriptor for a centroid.
+        With soft assignment each term has its weight.
+
+    Raises
+    ------
+    ShapeError
+        If an array has the wrong number of axes, the list is empty, or the dimensions of
+        descriptors and centroids differ.
+    NonFiniteError
+        If a descriptor or centroid holds NaN or infinity, or products overflow. (Not looked
+        for in tensors and JAX's arrays; NaN then comes out as NaN.)
+    ParameterError
+        If `method`, `assign`, `alpha` or `n_jobs` is not one of those above.
+    MemoryLimitError
+        If `mask` would need too much.
+    MissingDependencyError
+        If `method` needs a library that is not installed.
+
+    Notes
+    -----
+    Labels are ``argmin_k |v - c_k|^2``, ties to the lowest k, found as an arg-max of inner
+    products; two distances that are equal to rounding may be decided either way. Time is
+    O(N k f) for the labels and O(N f) for the sums; memory beyond input and output is a few
+    MB per thread with `fused`.
+
+    References
+    ----------
+    Jégou, Douze, Schmid, Pérez: "Aggregating local descriptors into a compact image
+    representation", CVPR 2010, eq. 1 (before normalisation). Soft assignment: Arandjelović,
+    Gronat, Torii, Pajdla, Sivic: "NetVLAD", CVPR 2016, eq. 2 and 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> centroids = np.array([[0.5, 0.5], [0, 0], [1, 0], [-0.5, -0.5], [0, 1]])
+    >>> image = np.array([[1.0, 0], [-1, 0], [1, 2]])
+    >>> encode([image], centroids).tolist()
+    [[[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [-0.5, 0.5], [1.0, 1.0]]]
+    """
+    kind = kind_of(local)
+    if kind == "numpy":
+        batch = as_ragged(local)
+        centroids = to_numpy(centroids, method)
+        return _aggregate(batch, centroids, method, check_assign(assign, alpha), n_jobs)[0]
+    alpha = check_assign(assign, alpha)
+    if method in ("auto", kind):
+        return kernels.for_own_arrays(kind).encode(local, centroids, alpha)
+    batch = as_ragged(to_numpy(local, method))
+    residual_tkf, _ = _aggregate(batch, to_numpy(centroids, method), method, alpha, n_jobs)
+    return like(residual_tkf, local, kind)
+
+
+def aggregate(
+    batch: Ragged,
+    centroids: npt.ArrayLike,
+    *,
+    method: str = "auto",
+    assign: str = "hard",
+    alpha: float | None = None,
+    n_jobs: int | None = None,
+) -> tuple[FloatArray, AnyArray]:
+    """Residual sums (t, k, f) and counts (t, k): `encode` with the sufficient statistic whole.
+
+    The counts say which cells are empty, and ``residual + count * centroid`` is the plain sum
+    of each cell's descriptors, from which the vector for other centroids follows. With soft
+    assignment they are masses: the sums of weights.
+    """
+    return _aggregate(batch, centroids, method, check_assign(assign, alpha), n_jobs)
+
+
+def aggregate_unit(
+    batch: Ragged, label_centroids: npt.ArrayLike, centroids: npt.ArrayLike
+) -> tuple[FloatArray, Int64Array]:
+    """Sums (t, k, f) of residuals of unit length each, and counts (t, k).
+
+    Labels are found with `label_centroids`, residuals taken to `centroids`; a residual of zero
+    length stays zero. In NumPy, in blocks; such sums do not follow from those of `aggregate`.
+
+    References
+    ----------
+    Delhumeau, Gosselin, Jégou, Pérez, ACM Multimedia 2013, section 3.1 (RN).
+    """
+    from vladkit.kernels import buckets
+
+    batch.check_finite()
+    label_kf = as_centroids(label_centroids, batch.n_features, batch.float_dtype)
+    centroid_kf = as_centroids(centroids, batch.n_features, batch.float_dtype)
+    if not batch.is_mapped() or not batch.n_local:
+        return buckets.aggregate_unit(batch, label_kf, centroid_kf)
+    return _in_blocks(
+        batch, len(centroid_kf), lambda some: buckets.aggregate_unit(some, label_kf, centroid_kf)
+    )
+
+
+def _aggregate(
+    batch: Ragged, centroids: npt.ArrayLike, method: str, alpha: float | None, n_jobs: int | None
+) -> tuple[FloatArray, AnyArray]:
+    centroid_kf = as_centroids(centroids, batch.n_features, batch.float_dtype)
+    threads = resolve_n_jobs(n_jobs)
+    chosen = method
+    n_bytes = batch.n_local * batch.n_features * batch.float_dtype.itemsize
+    if method == "auto" and alpha is None:
+        is_large = n_bytes > _LARGE_BYTES
+        chosen = fastest() if is_large else _choose(batch.n_local * centroid_kf.size)
+
+    def run(some: Ragged) -> tuple[FloatArray, AnyArray]:
+        if alpha is not None:
+            return _aggregate_soft(some, centroid_kf, chosen, alpha, threads)
+        kernel = kernels.load(chosen)
+        if not kernel.checks_finite:
+            some.check_finite()
+        return kernel.aggregate(some, centroid_kf, threads)
+
+    # `fused` needs no memory for descriptors; the others that may be chosen need several times
+    # what they read. What a person asked for by name is done as it is.
+    is_greedy = method == "auto" and chosen != "fused" and alpha is None
+    if n_bytes <= BLOCK_BYTES or not (is_greedy or batch.is_mapped()):
+        return run(batch)
+    return _in_blocks(batch, len(centroid_kf), run)
+
+
+def _in_blocks(
+    batch: Ragged, k: int, run: Callable[[Ragged], tuple[FloatArray, AnyArray]]
+) -> tuple[FloatArray, AnyArray]:
+    """What `run` gives for all images, from some of them at a time."""
+    residual_tkf = np.empty((len(batch), k, batch.n_features), batch.float_dtype)
+    count_tk: AnyArray | None = None
+    for begin, some in batch.blocks():
+        residual_bkf, count_bk = run(some)
+        if count_tk is None:
+            count_tk = np.empty((len(batch), k), count_bk.dtype)
+        residual_tkf[begin : begin + len(some)] = residual_bkf
+        count_tk[begin : begin + len(some)] = count_bk
+    assert count_tk is not None, "a batch of more than no bytes has a block"
+    return residual_tkf, count_tk
+
+
+def _aggregate_soft(
+    batch: Ragged, centroid_kf: FloatArray, method: str, alpha: float, threads: int
+) -> tuple[FloatArray, FloatArray]:
+    if method == "auto":
+        method = "fused" if fastest() == "fused" else "loop"
+    kernel = kernels.load(method)
+    if kernel.aggregate_soft is None:
+        raise ParameterError(
+            f"method={method!r} has no soft assignment: use auto or one of "
+            f"{', '.join(kernels.SOFT_METHODS)}"
+        )
+    batch.check_finite()
+    return kernel.aggregate_soft(batch, centroid_kf, alpha, threads)
+
+
+def check_assign(assign: str, alpha: float | None) -> float | None:
+    """The `alpha` of soft assignment, or None for hard; ParameterError if they do not fit."""
+    if assign not in ("hard", "soft"):
+        raise ParameterError(f"assign={assign!r} is not known: use 'hard' or 'soft'")
+    if assign == "hard":
+        if alpha is not None:
+            raise ParameterError(f"alpha={alpha!r} is of soft assignment only: set assign='soft'")
+        return None
+    if alpha is None:
+        raise ParameterError(
+            "assign='soft' needs alpha, in one over squared distance: 1 over the mean squared "
+            "distance of descriptors to their centroid (VLAD.inertia_) is a start"
+        )
+    if not (isinstance(alpha, (int, float, np.number)) and 0 < alpha < np.inf):
+        raise ParameterError(f"alpha={alpha!r}: wanted a positive number")
+    return float(alpha)
+
+
+def segment_sum(
+    values: Any,
+    segment: Any,
+    n_segments: int,
+    *,
+    method: str = "auto",
+    n_jobs: int | None = None,
+) -> Any:
+    """Sum rows into buckets: the scatter-reduce inside VLAD, by itself.
+
+    Parameters
+    ----------
+    values : (N,) or (N, ...) array
+        Real numbers: NumPy's, torch's or JAX's; the result is of the same kind.
+    segment : (N,) integer array
+        The bucket of each row, 0 to ``n_segments - 1``, in any order.
+    n_segments : int
+        The number of buckets; those without rows get 0.
+    method : str
+        As in `encode`.
+    n_jobs : int or None
+        Threads for `fused`; the result does not depend on it.
+
+    Returns
+    -------
+    total : (n_segments,) or (n_segments, ...)
+        Floats keep their dtype (NumPy's float16 becomes float32), integers become 64 bits wide,
+        as in ``numpy.sum``. NaN and infinity stay in their bucket.
+
+    Raises
+    ------
+    ShapeError
+        If `segment` is not one integer per row.
+    ParameterError
+        If a segment is below 0 or not below `n_segments`; not looked for in tensors on a device
+        and JAX's arrays, where JAX drops such rows.
+    MemoryLimitError, MissingDependencyError
+        As in `encode`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> segment_sum(np.array([[1.0, 2], [3, 4], [5, 6]]), [2, 0, 2], 4).tolist()
+    [[3.0, 4.0], [0.0, 0.0], [6.0, 8.0], [0.0, 0.0]]
+    """
+    kind = kind_of(values)
+    if kind != "numpy" and method in ("auto", kind):
+        return kernels.for_own_arrays(kind).segment_sum_of(values, segment, n_segments)
+    values_Nx, segment_N = _checked_segments(
+        to_numpy(values, method), to_numpy(segment, method), n_segments
+    )
+    f = math.prod(values_Nx.shape[1:])
+    values_Nf = values_Nx.reshape(len(values_Nx), f)
+    if method == "auto":
+        method = _choose(values_Nf.size * 16)  # as much work as that many multiply-adds
+    threads = resolve_n_jobs(n_jobs)
+    total_sf = kernels.load(method).segment_sum(values_Nf, segment_N, n_segments, threads)
+    return like(total_sf.reshape(n_segments, *values_Nx.shape[1:]), values, kind)
+
+
+def _checked_segments(
+    values: npt.ArrayLike, segment: npt.ArrayLike, n_segments: int
+) -> tuple[AnyArray, Int64Array]:
+    value, segment_N = np.asarray(values), np.asarray(segment)
+    if value.ndim == 0 or value.dtype.kind not in "fiub":
+        raise ShapeError(
+            f"values have shape {value.shape} and dtype {value.dtype}, wanted (N, ...) real numbers"
+        )
+    if segment_N.shape != value.shape[:1] or (segment_N.size and segment_N.dtype.kind not in "iu"):
+        raise ShapeError(
+            f"segment has shape {segment_N.shape} and dtype {segment_N.dtype}, wanted one "
+            f"integer for each of {len(value)} rows"
+        )
+    if isinstance(n_segments, bool) or not isinstance(n_segments, (int, np.integer)):
+        raise ParameterError(f"n_segments={n_segments!r}: wanted an integer")
+    if n_segments < 0:
+        raise ParameterError(f"n_segments={n_segments}: wanted 0 or more")
+    if segment_N.size and not 0 <= segment_N.min() <= segment_N.max() < n_segments:
+        outside = (segment_N < 0) | (segment_N >= n_segments)
+        row = int(np.argmax(outside))
+        raise ParameterError(
+            f"segment[{row}] is {segment_N[row]}, wanted 0 to {n_segments - 1}: "
+            "n_segments is the number of buckets"
+        )
+    if value.dtype.kind == "f":
+        dtype = float_dtype_for(value.dtype)
+    else:
+        dtype = np.dtype(np.uint64 if value.dtype.kind == "u" else np.int64)
+    return value.astype(dtype, copy=False), segment_N.astype(np.int64, copy=False)
+
+
+def fastest() -> str:
+    """`fused`; `reduceat` where Numba's compiler is switched off."""
+    return "reduceat" if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") else "fused"
+
+
+def warm_up() -> None:
+    """Load what `fused` needs for float32, compiled: for who will use it soon, in a thread."""
+    if fastest() != "fused":
+        return
+    aggregate(as_ragged(np.zeros((1, 1, 1), np.float32)), [[0.0]], method="fused", n_jobs=1)
+    aggregate(Ragged.from_list([np.zeros((1, 1), np.float32)]), [[0.0]], method="fused", n_jobs=1)
+
+
+def _choose(work: int) -> str:
+    """`fused` if it is loaded already or worth loading, else `reduceat`.
+
+    As with renting skis: once the rent paid adds up to the price, buy.
+    """
+    global _done_without_numba
+    if "vladkit.kernels.fused" in sys.modules:
+        return fastest()
+    _done_without_numba += work
+    return fastest() if _done_without_numba > _PATIENCE else "reduceat"

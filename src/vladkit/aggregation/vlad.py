@@ -1,0 +1,646 @@
+"""`VLAD`: codebook, encoding and normalisation behind scikit-learn's contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vladkit.aggregation.aggregate import Aggregate
+from vladkit.aggregation.base import Estimator, check_choice, check_integer, plain
+from vladkit.aggregation.codebook import (
+    Reservoir,
+    mean_of_cells,
+    train_cell_rotations,
+    train_centroids,
+    train_rotation,
+)
+from vladkit.aggregation.encode import aggregate, aggregate_unit, check_assign
+from vladkit.aggregation.normalize import Norm, normalize, resolve_steps
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.core.backends import as_sets
+from vladkit.core.linalg import unit_rows
+from vladkit.core.ragged import Ragged, as_centroids, float_dtype_for
+from vladkit.core.threads import resolve_n_jobs
+from vladkit.errors import (
+    FileFormatError,
+    NonFiniteError,
+    ParameterError,
+    ShapeError,
+)
+from vladkit.kernels import METHODS, SOFT_METHODS
+from vladkit.kernels.nearest import nearest
+
+__all__ = ["VLAD"]
+
+_BLOCK_VALUES: Final = 2**23
+"""Descriptors that are copied at a time, to be brought to unit length: 32 MB of float32."""
+
+_PRESETS: Final[dict[str, dict[str, Any]]] = {
+    "vlfeat": {"norm": ("l2",)},
+    "jegou2010": {"norm": ("l2",)},
+    "jegou2012": {"rotation": 64, "norm": ("ssr", "l2")},
+    "all-about-vlad": {"n_clusters": 256, "norm": ("intra", "l2")},
+    "delhumeau2013": {"residual": "unit", "rotation": "cell", "norm": ("power:0.2", "l2")},
+    "anyloc": {"n_clusters": 32, "metric": "cosine", "norm": ("intra", "l2")},
+}
+
+
+class VLAD(Estimator):
+    """Sets of local descriptors to one vector each, with a codebook learned from them.
+
+    Parameters
+    ----------
+    n_clusters : int, default 64
+        k, the number of centroids ("visual words").
+    norm : str or sequence of str, default ("ssr", "l2")
+        Normalisation: a preset's name ("vlfeat", "jegou2012", "all-about-vlad", "anyloc",
+        "none", ...) or steps in order, see `vladkit.aggregation.normalize`.
+    rotation : int, "cell" or None, default None
+        An int is d, the number of principal axes of the descriptors that residuals are rotated
+        to before normalisation; f is a rotation without loss. "cell" rotates the residuals of
+        each cell to the f principal axes of that cell's residuals (LCS). Labels are found before.
+    metric : {"euclidean", "cosine"}, default "euclidean"
+        cosine: descriptors are brought to unit length first (zero ones stay zero) and belong to
+        the centroid of largest cosine, in training too (spherical k-means); centroids are the
+        means of their cells, so a little shorter than 1.
+    residual : {"plain", "unit"}, default "plain"
+        unit: each descriptor's residual is brought to unit length before it is summed (RN); one
+        of zero length stays zero.
+    sample_size : int or None, default None
+        Descriptors that training uses, a uniform random sample of all that `fit` is given.
+        None is 256 for each cluster.
+    n_iter : int, default 25
+        k-means iterations.
+    assign, alpha, method, n_jobs
+        As in `vladkit.encode`: hard or soft assignment, the way to compute it, threads.
+    random_state : int, default 0
+        Seed of sample and k-means: the same data give the same codebook.
+
+    Attributes
+    ----------
+    centroids_ : (k, f)
+        What residuals are taken to.
+    label_centroids_ : (k, f) or None
+        What labels are found with, where those are others: the centroids before `adapt`.
+    rotation_ : (f, d), (k, f, f) or None
+        Orthonormal columns; with ``rotation="cell"`` a matrix for each cell.
+    inertia_ : float
+        Mean squared L2 distance of the sample's descriptors to their centroid.
+    n_features_in_ : int
+        f.
+
+    Notes
+    -----
+    ``X`` is a (t, l, f) array, a list of (l_i, f) arrays, or a `vladkit.Ragged`; one element
+    is one image, and gives one row of the result. torch's tensors on the CPU and JAX's arrays are
+    read where they are, without their gradient: what comes out is NumPy's (`vladkit.encode` gives
+    tensors with gradients). A file mapped by `numpy.load` or `vladkit.features.readers.map_vecs` is
+    read in pieces, of which none stays in memory. An image without descriptors gives a row
+    of zeros. `partial_fit` adds to the sample, in memory bounded by `sample_size`, and the
+    codebook is trained anew when it is next needed.
+
+    References
+    ----------
+    Jégou, Douze, Schmid, Pérez, CVPR 2010; rotation and power law: Jégou et al., PAMI 2012;
+    unit residuals and rotations of cells: Delhumeau, Gosselin, Jégou, Pérez, "Revisiting the VLAD
+    image representation", ACM Multimedia 2013; adaptation: Arandjelović, Zisserman, "All about
+    VLAD", CVPR 2013; cosine: Keetha et al., "AnyLoc", RA-L 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> images = [rng.normal(size=(n, 8)) for n in (50, 0, 70)]
+    >>> vlad = VLAD(n_clusters=4).fit(images)
+    >>> vector_tD = vlad.transform(images)
+    >>> vector_tD.shape, np.linalg.norm(vector_tD, axis=1).round(6).tolist()
+    ((3, 32), [1.0, 0.0, 1.0])
+    """
+
+    centroids_: FloatArray
+    label_centroids_: FloatArray | None
+    rotation_: FloatArray | None
+    inertia_: float
+    n_features_in_: int
+
+    _kind: ClassVar[str] = "vladkit codebook"
+    _accepts_3d: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        n_clusters: int = 64,
+        *,
+        norm: Norm = ("ssr", "l2"),
+        rotation: int | str | None = None,
+        metric: str = "euclidean",
+        residual: str = "plain",
+        sample_size: int | None = None,
+        n_iter: int = 25,
+        assign: str = "hard",
+        alpha: float | None = None,
+        method: str = "auto",
+        n_jobs: int | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.norm = norm
+        self.rotation = rotation
+        self.metric = metric
+        self.residual = residual
+        self.sample_size = sample_size
+        self.n_iter = n_iter
+        self.assign = assign
+        self.alpha = alpha
+        self.method = method
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    @classmethod
+    def preset(cls, name: str, **parameters: Any) -> Self:
+        """A published way, with all that it consists of; `parameters` go before the preset's.
+
+        ==================  ==================================================================
+        name                residual sums, then
+        ==================  ==================================================================
+        ``vlfeat``          L2, the default flags of ``vl_vlad_encode``. The flags are steps of
+                            ``norm`` in this order: mass, ssr, intra, l2 (left out with
+                            ``UNNORMALIZED``)
+        ``jegou2010``       L2
+        ``jegou2012``       rotated to 64 principal axes, ssr, L2; for the paper's last step put
+                            a `vladkit.Whitening` behind it. (The paper reduces descriptors
+                            before k-means; here labels are found in all dimensions.)
+        ``all-about-vlad``  k = 256, intra, L2; with a codebook of other pictures, call `adapt`
+        ``delhumeau2013``   residuals of unit length before they are summed, rotated cell by
+                            cell, power 0.2, L2
+        ``anyloc``          k = 32, descriptors of unit length, labels by cosine, intra, L2
+        ==================  ==================================================================
+
+        Raises
+        ------
+        ParameterError
+            If there is no such preset.
+
+        Examples
+        --------
+        >>> VLAD.preset("anyloc", n_clusters=8)
+        VLAD(n_clusters=8, norm=('intra', 'l2'), metric='cosine')
+        """
+        if name not in _PRESETS:
+            raise ParameterError(f"preset {name!r} is not known: use one of {', '.join(_PRESETS)}")
+        return cls(**(_PRESETS[name] | parameters))
+
+    # -- training ---------------------------------------------------------------------
+
+    def fit(self, X: Any, y: object = None) -> Self:
+        """Learn the codebook from all images of `X`.
+
+        Raises
+        ------
+        InputError
+            If `X` cannot be read as sets of descriptors (`vladkit.encode` lists the cases),
+            or has fewer descriptors than clusters.
+        ParameterError
+            If a parameter of the constructor is out of range.
+        """
+        self._forget()
+        return self._train(self._add(X))
+
+    def partial_fit(self, X: Any, y: object = None) -> Self:
+        """Let the images of `X` take part in the sample; call it batch after batch.
+
+        After ``partial_fit`` on the batches of a collection the codebook is the same as after
+        ``fit`` on all of it. Raises as `fit`; too few descriptors for a codebook are an error
+        only once it is needed. After `fit` or `load`, which keep no sample, it starts over.
+        """
+        reservoir = self._add(X)
+        for name in _LEARNED:
+            self.__dict__.pop(name, None)
+        self._reservoir = reservoir
+        return self
+
+    def fit_transform(self, X: Any, y: object = None) -> Any:
+        """``fit(X).transform(X)``."""
+        batch = as_sets(X)
+        return self.fit(batch).transform(batch)
+
+    @classmethod
+    def from_centroids(
+        cls, centroids: npt.ArrayLike, *, rotation: npt.ArrayLike | None = None, **parameters: Any
+    ) -> Self:
+        """A fitted estimator from a codebook made elsewhere.
+
+        Parameters
+        ----------
+        centroids : (k, f) array_like
+        rotation : (f, d) array_like, (k, f, f) for one to each cell, or None
+        **parameters
+            Of the constructor, besides `n_clusters` and `rotation`.
+        """
+        centroid = np.asarray(centroids)
+        if centroid.ndim != 2:
+            raise ShapeError(f"centroids have shape {centroid.shape}, wanted (k, f)")
+        k, f = centroid.shape
+        dtype = float_dtype_for(centroid.dtype)
+        centroid_kf = as_centroids(centroid, f, dtype)
+        rotated = None if rotation is None else np.ascontiguousarray(rotation, dtype=dtype)
+        if rotated is not None:
+            shape = rotated.shape
+            if shape != (k, f, f) and not (rotated.ndim == 2 and shape[0] == f and shape[1] > 0):
+                raise ShapeError(
+                    f"rotation has shape {shape}, wanted (f, d) or (k, f, f) with f = {f}, k = {k}"
+                )
+            if not np.isfinite(rotated).all():
+                raise NonFiniteError("rotation holds NaN or infinity")
+        self = cls(n_clusters=k, rotation=_kind_of_rotation(rotated), **parameters)
+        self.check_parameters()
+        self._set_fitted(centroid_kf, rotated, float("nan"))
+        return self
+
+    def _add(self, X: Any) -> Reservoir:
+        k = self.check_parameters()
+        batch = as_sets(X)
+        reservoir: Reservoir | None = self.__dict__.get("_reservoir")
+        if reservoir is None:
+            reservoir = Reservoir(self.sample_size or 256 * k, self.random_state)
+            self.n_features_in_ = batch.n_features
+        elif batch.n_features != self.n_features_in_:
+            raise ShapeError(
+                f"X has {batch.n_features} dimensions, the batches before it "
+                f"{self.n_features_in_}: use one extractor for all"
+            )
+        reservoir.add(batch)
+        return reservoir
+
+    def _train(self, reservoir: Reservoir) -> Self:
+        row_sf = reservoir.rows()
+        is_cosine = self.metric == "cosine"
+        if is_cosine:
+            row_sf = unit_rows(row_sf)
+        centroid_kf, inertia = train_centroids(
+            row_sf,
+            int(self.n_clusters),
+            seed=int(self.random_state),
+            n_iter=int(self.n_iter),
+            n_jobs=self.n_jobs,
+            spherical=is_cosine,
+        )
+        if is_cosine:
+            centroid_kf, inertia = mean_of_cells(row_sf, centroid_kf)
+        rotation = None
+        if self.rotation == "cell":
+            label_kf = unit_rows(centroid_kf) if is_cosine else centroid_kf
+            rotation = train_cell_rotations(
+                row_sf, label_kf, centroid_kf, unit=self.residual == "unit"
+            )
+        elif self.rotation is not None:
+            d = int(self.rotation)
+            if d > row_sf.shape[1]:
+                raise ParameterError(
+                    f"rotation={d}, but descriptors have {row_sf.shape[1]} dimensions"
+                )
+            rotation = train_rotation(row_sf, d)
+        self._set_fitted(centroid_kf, rotation, inertia)
+        return self
+
+    def _set_fitted(
+        self,
+        centroid_kf: FloatArray,
+        rotation: FloatArray | None,
+        inertia: float,
+        label_kf: FloatArray | None = None,
+    ) -> None:
+        self.centroids_ = centroid_kf
+        self.label_centroids_ = label_kf
+        self.rotation_ = rotation
+        self.inertia_ = inertia
+        self.n_features_in_ = centroid_kf.shape[1]
+
+    def _forget(self) -> None:
+        for name in (*_LEARNED, "n_features_in_", "_reservoir"):
+            self.__dict__.pop(name, None)
+
+    def check_parameters(self) -> int:
+        """Raise ParameterError if a parameter is out of range; returns k."""
+        for name, least in (("n_clusters", 1), ("n_iter", 1), ("random_state", 0)):
+            check_integer(name, getattr(self, name), least)
+        if self.sample_size is not None:
+            check_integer("sample_size", self.sample_size, 1)
+        if isinstance(self.rotation, str):
+            check_choice("rotation", self.rotation, ("cell",))
+        elif self.rotation is not None:
+            check_integer("rotation", self.rotation, 1)
+        check_choice("metric", self.metric, ("euclidean", "cosine"))
+        check_choice("residual", self.residual, ("plain", "unit"))
+        resolve_steps(self.norm)
+        resolve_n_jobs(self.n_jobs)
+        is_hard = check_assign(self.assign, self.alpha) is None
+        if self.residual == "unit" and not (is_hard and self.method == "auto"):
+            raise ParameterError(
+                "residual='unit' is computed in one way and for hard assignment: use "
+                f"method='auto', assign='hard', not {self.method!r}, {self.assign!r}"
+            )
+        methods = METHODS if is_hard else SOFT_METHODS
+        if self.method != "auto" and self.method not in methods:
+            raise ParameterError(
+                f"method={self.method!r} with assign={self.assign!r}: use auto or one of "
+                f"{', '.join(methods)}"
+            )
+        return int(self.n_clusters)
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only for what is not there: the codebook after partial_fit is made on demand.
+        if name in _LEARNED and "_reservoir" in self.__dict__:
+            self._train(self._reservoir)
+            return self.__dict__[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    # -- encoding ---------------------------------------------------------------------
+
+    def transform(self, X: Any) -> Any:
+        """One vector per image.
+
+        Returns
+        -------
+        vlad_tD : (t, D), D = n_clusters * d
+            float64 if the descriptors are (or are 32-bit integers), else float32; a pandas
+            or polars frame after ``set_output``.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        InputError
+            As `vladkit.encode`.
+        """
+        return self._in_container(self._vectors(as_sets(X)))
+
+    def _vectors(self, batch: Ragged) -> FloatArray:
+        self._check_fitted()
+        residual_tkf, count_tk = self._sums(batch, self._label_centroids(), self.centroids_)
+        return self._finish(residual_tkf, count_tk)
+
+    def words(self, local: Any) -> Int64Array:
+        """The centroid that each descriptor of one image belongs to.
+
+        Parameters
+        ----------
+        local : (l, f) array
+            As an element of `X`: what the codebook was learned from, not what is stored.
+
+        Returns
+        -------
+        label_l : (l,) int64
+            0 to ``n_clusters - 1``; with soft assignment the centroid of the largest weight. Ties
+            go to the lowest.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        InputError
+            As `vladkit.encode`.
+
+        Notes
+        -----
+        O(l k f) time; at most some 70 MB besides the descriptors, however many they are.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> vlad = VLAD.from_centroids([[0.0, 0], [10, 0]])
+        >>> vlad.words(np.array([[1.0, 1], [9, 0], [3, 1]]))
+        array([0, 1, 0])
+        """
+        self._check_fitted()
+        local_lf = np.asarray(local)
+        batch = Ragged(local_lf, [0, *local_lf.shape[:1]])
+        label_kf = as_centroids(self._label_centroids(), batch.n_features, batch.float_dtype)
+        batch.check_finite()
+        label_l = np.empty(batch.n_local, np.int64)
+        step = max(1, _BLOCK_VALUES // batch.n_features)
+        for begin in range(0, len(label_l), step):
+            some_lf = batch.floats(0, 1, begin, begin + step)
+            if self.metric == "cosine":
+                some_lf = unit_rows(some_lf)
+            label_l[begin : begin + step] = nearest(some_lf, label_kf)
+        return label_l
+
+    def aggregate(self, X: Any) -> Aggregate:
+        """Residual sums and counts of each image: what all of `transform` but labels needs.
+
+        Sums of the same images add up (``+``), and give their vectors for moved centroids
+        (`adapt`, `transform_aggregate`) without the descriptors. Raises as `transform`, and
+        ParameterError with ``residual="unit"``, whose sums cannot be moved.
+        """
+        self._check_fitted()
+        self._check_can_move()
+        label_kf = self._label_centroids()
+        residual_tkf, count_tk = self._sums(as_sets(X), label_kf, label_kf)
+        return Aggregate(residual_tkf, count_tk, label_kf)
+
+    def transform_aggregate(self, aggregate: Aggregate) -> Any:
+        """The vectors (t, D) of the images that were aggregated, as `transform` gives them.
+
+        Raises
+        ------
+        ParameterError
+            If the sums were made with other centroids than this estimator finds labels with, or
+            with ``residual="unit"``.
+        """
+        self._check_fitted()
+        self._check_can_move()
+        self._check_made_here(aggregate)
+        residual_tkf = aggregate.residual(self.centroids_)
+        return self._in_container(self._finish(residual_tkf, aggregate.count_tk))
+
+    def adapt(self, aggregates: Aggregate | Iterable[Aggregate]) -> Self:
+        """A copy whose centroids are the means of the descriptors that were aggregated.
+
+        For a codebook learned from other pictures than those it is used on: labels are still
+        found with the centroids before, residuals taken to the new ones. A cell without
+        descriptors keeps its centroid.
+
+        Parameters
+        ----------
+        aggregates : Aggregate or iterable of them
+            Of this estimator; read once, one after the other.
+
+        Raises
+        ------
+        ParameterError
+            As `transform_aggregate`, or if there is no aggregate at all.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> vlad = VLAD.from_centroids([[0.0, 0], [10, 0]], norm="none")
+        >>> sums = vlad.aggregate([np.array([[1.0, 1], [3, 1], [9, 0]])])
+        >>> adapted = vlad.adapt(sums)
+        >>> adapted.centroids_.tolist(), adapted.transform_aggregate(sums).tolist()
+        ([[2.0, 1.0], [9.0, 0.0]], [[0.0, 0.0, 0.0, 0.0]])
+        """
+        self._check_fitted()
+        self._check_can_move()
+        total_kf = np.zeros(self.centroids_.shape)
+        count_k = np.zeros(len(total_kf))
+        n = 0
+        for each in [aggregates] if isinstance(aggregates, Aggregate) else aggregates:
+            self._check_made_here(each)
+            total_kf += each.residual_tkf.sum(axis=0, dtype=np.float64)
+            count_k += each.count_tk.sum(axis=0, dtype=np.float64)
+            n += 1
+        if not n:
+            raise ParameterError("no aggregate to adapt to: give those of some images")
+        used_k = count_k > 0
+        mean_kf = self.centroids_.astype(np.float64)
+        step_kf = total_kf[used_k] / count_k[used_k, None]
+        mean_kf[used_k] = self._label_centroids()[used_k] + step_kf
+        adapted = type(self)(**self.get_params(deep=False))
+        label_kf = self.centroids_ if self.label_centroids_ is None else self.label_centroids_
+        adapted._set_fitted(
+            mean_kf.astype(self.centroids_.dtype), self.rotation_, float("nan"), label_kf
+        )
+        return adapted
+
+    def _label_centroids(self) -> FloatArray:
+        label_kf = self.centroids_ if self.label_centroids_ is None else self.label_centroids_
+        # of unit length, the nearest centroid is the one of largest cosine
+        return unit_rows(label_kf) if self.metric == "cosine" else label_kf
+
+    def _sums(
+        self, batch: Ragged, label_kf: FloatArray, to_kf: FloatArray
+    ) -> tuple[FloatArray, AnyArray]:
+        """Sums of residuals to the centroids `to_kf`, and counts; labels by `label_kf`."""
+        part = [self._sums_of(some, label_kf, to_kf) for some in self._prepared(batch)]
+        if len(part) == 1:
+            return part[0]
+        residual, count = zip(*part, strict=True)
+        return np.concatenate(residual), np.concatenate(count)
+
+    def _sums_of(
+        self, batch: Ragged, label_kf: FloatArray, to_kf: FloatArray
+    ) -> tuple[FloatArray, AnyArray]:
+        if self.residual == "unit":
+            return aggregate_unit(batch, label_kf, to_kf)
+        residual_tkf, count_tk = aggregate(
+            batch,
+            label_kf,
+            method=self.method,
+            assign=self.assign,
+            alpha=self.alpha,
+            n_jobs=self.n_jobs,
+        )
+        if to_kf is not label_kf:
+            residual_tkf = Aggregate(residual_tkf, count_tk, label_kf).residual(to_kf)
+        return residual_tkf, count_tk
+
+    def _prepared(self, batch: Ragged) -> Iterator[Ragged]:
+        """The batch; for cosine some images at a time, with descriptors of unit length."""
+        if self.metric != "cosine" or not len(batch):
+            yield batch
+            return
+        batch.check_finite()
+        for _, some in batch.blocks(_BLOCK_VALUES * batch.float_dtype.itemsize):
+            yield Ragged(unit_rows(some.floats(0, len(some))), some.start_T)
+
+    def _finish(self, residual_tkf: FloatArray, count_tk: AnyArray) -> FloatArray:
+        """Rotated and normalised; `residual_tkf` may be overwritten."""
+        if self.rotation_ is not None:
+            rotation = self.rotation_.astype(residual_tkf.dtype, copy=False)
+            if rotation.ndim == 3:
+                rotated_ktf = np.matmul(residual_tkf.transpose(1, 0, 2), rotation)
+                residual_tkf = np.ascontiguousarray(rotated_ktf.transpose(1, 0, 2))
+            else:
+                # Residual sums are linear: rotating k sums is rotating every descriptor.
+                residual_tkf = residual_tkf @ rotation
+        return normalize(residual_tkf, count_tk, self.norm)
+
+    def _check_can_move(self) -> None:
+        if self.residual == "unit":
+            raise ParameterError(
+                "sums of residuals of unit length do not say what they are for other centroids: "
+                "use residual='plain'"
+            )
+
+    def _check_made_here(self, aggregate: Aggregate) -> None:
+        label_kf = self._label_centroids()
+        theirs_kf = aggregate.centroid_kf
+        if theirs_kf.shape != label_kf.shape or not np.array_equal(theirs_kf, label_kf):
+            raise ParameterError(
+                "the sums were made with other centroids than those of this estimator: aggregate "
+                "with it, or with the one it was adapted from"
+            )
+
+    @property
+    def n_features_out(self) -> int:
+        """Columns of what `transform` gives: k times d."""
+        rotation = self.rotation_
+        d = self.n_features_in_ if rotation is None else rotation.shape[-1]
+        return len(self.centroids_) * d
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "centroids_" in self.__dict__ or "_reservoir" in self.__dict__
+
+    # -- keeping ----------------------------------------------------------------------
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        """The fitted estimator as (JSON-able parameters, arrays), for whoever stores it."""
+        self._check_fitted()
+        about = {n: plain(v) for n, v in self.get_params().items()}
+        # what was learned, whatever set_params said since
+        about["norm"] = list(resolve_steps(self.norm))
+        about["n_clusters"] = len(self.centroids_)
+        about["rotation"] = _kind_of_rotation(self.rotation_)
+        about["inertia"] = None if np.isnan(self.inertia_) else self.inertia_
+        arrays: dict[str, AnyArray] = {"centroids": self.centroids_}
+        if self.rotation_ is not None:
+            arrays["rotation"] = self.rotation_
+        if self.label_centroids_ is not None:
+            arrays["label_centroids"] = self.label_centroids_
+        return about, arrays
+
+    @classmethod
+    def from_state(cls, about: dict[str, Any], arrays: dict[str, AnyArray]) -> Self:
+        """The inverse of `to_state`.
+
+        Raises
+        ------
+        FileFormatError
+            If parameters and arrays do not fit together.
+        """
+        try:
+            about = dict(about)
+            inertia = about.pop("inertia", None)
+            about["norm"] = tuple(about["norm"])
+            self = cls.from_centroids(
+                arrays["centroids"],
+                rotation=arrays.get("rotation"),
+                **{n: v for n, v in about.items() if n not in ("n_clusters", "rotation")},
+            )
+            label = arrays.get("label_centroids")
+            if label is not None:
+                f, dtype = self.n_features_in_, self.centroids_.dtype
+                self.label_centroids_ = as_centroids(label, f, dtype)
+                if self.label_centroids_.shape != self.centroids_.shape:
+                    raise ShapeError(f"label_centroids have shape {label.shape}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"a damaged codebook: {error}") from error
+        if self.n_clusters != about["n_clusters"] or self.rotation != about["rotation"]:
+            raise FileFormatError(
+                f"a damaged codebook: its arrays hold {self.n_clusters} clusters and rotation "
+                f"{self.rotation}, its header says {about['n_clusters']} and {about['rotation']}"
+            )
+        self.inertia_ = float("nan") if inertia is None else inertia
+        return self
+
+
+_LEARNED: Final = ("centroids_", "label_centroids_", "rotation_", "inertia_")
+
+
+def _kind_of_rotation(rotation: FloatArray | None) -> int | str | None:
+    if rotation is None:
+        return None
+    return "cell" if rotation.ndim == 3 else rotation.shape[1]

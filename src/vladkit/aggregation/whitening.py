@@ -1,0 +1,477 @@
+"""`Whitening`: long vectors to short ones by PCA, with the axes evened out as far as helps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+
+from vladkit.aggregation.base import Estimator, check_integer, plain
+from vladkit.core.arrays import AnyArray, Float32Array, FloatArray
+from vladkit.errors import FileFormatError, InputError, NonFiniteError, ParameterError, ShapeError
+
+__all__ = ["Whitening"]
+
+_BLOCK_VALUES: Final = 2**23
+"""Values that are widened or centred at a time: 32 MB of float32, 64 MB of float64."""
+
+
+class Whitening(Estimator):
+    """Vectors of unit length to shorter ones of unit length, by PCA and a power of its variances.
+
+    Component i of the result is, before it is brought to unit length,
+
+        z_i = sign(y_i) |y_i| ^ power,   y_i = u_i . (x - m) / variance_i ^ (exponent / 2)
+
+    with m the mean of the training vectors, u_i their i-th principal axis and variance_i the
+    variance along it.
+
+    Parameters
+    ----------
+    n_components : int or None, default None
+        d, the length of the result; None is as many as the training vectors have axes, one
+        less than there are vectors, or D.
+    exponent : float, 0 to 1, default 0
+        0 is PCA alone, 1 is whitening: all axes count the same. Axes of a small collection are its
+        own groups of like pictures, which whitening takes apart again. May be set after `fit`.
+    power : float, above 0 to 1, default 0.8
+        Of the components after that; below 1 the few large ones of each vector count for less.
+        1 leaves them as they are. May be set after `fit`.
+    sample_size : int, default 4096
+        Vectors that training uses at most, a uniform random sample of them, where they are
+        longer than this; also the largest matrix that is solved. Vectors that are shorter are
+        all used.
+    random_state : int, default 0
+        Seed of that sample.
+
+    Attributes
+    ----------
+    mean_ : (D,) float32
+    components_ : (d, D) float32
+        Orthonormal rows, zeros where there is no variance; the sign is such that the largest value
+        is positive.
+    explained_variance_ : (d,) float64
+        Variance of the training vectors along each axis, falling.
+    n_samples_ : int
+        Training vectors without those that are all zero.
+    n_features_in_ : int
+        D.
+
+    Notes
+    -----
+    Rows that are all zero are images without descriptors: they take no part in training, and stay
+    zero. Vectors that were normalised to unit length before are wanted, but nothing breaks if
+    they were not.
+
+    d axes need more than d vectors: n vectors less their mean span n - 1 dimensions at most, and
+    `fit` refuses more: they would mean nothing. Vectors that are the same span less, which is no
+    reason to fail; axes without variance are zeros then, and so is what they give. The
+    last of n - 1 axes are chance, and no harm with exponent 0; but half as many as there are
+    vectors did better on every set that was measured.
+
+    Training never holds a D x D matrix when n < D: the axes follow from the n x n matrix of
+    inner products, U S^2 U' = C C', components = S^-1 U' C. Beyond `sample_size` vectors it takes
+    a sample, or, where D is not above `sample_size`, adds up D x D moments of all of them. Memory
+    is sample_size x D in the dtype that came, and the matrix; time
+    O(min(n, sample_size)^2 D). The solver is LAPACK's, through SciPy.
+
+    References
+    ----------
+    Jégou, Chum: "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and
+    whitening", ECCV 2012 (exponent 1, power 1). docs/quality.md has the measurements behind the
+    defaults.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> vector_tD = rng.normal(size=(50, 400)).astype(np.float32)
+    >>> vector_tD[7] = 0
+    >>> short_td = Whitening(16).fit(vector_tD).transform(vector_tD)
+    >>> short_td.shape, np.linalg.norm(short_td, axis=1).round(6)[[0, 7]].tolist()
+    ((50, 16), [1.0, 0.0])
+    """
+
+    mean_: Float32Array
+    components_: Float32Array
+    explained_variance_: FloatArray
+    n_samples_: int
+    n_features_in_: int
+
+    _kind: ClassVar[str] = "vladkit whitening"
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        exponent: float = 0.0,
+        power: float = 0.8,
+        sample_size: int = 4096,
+        random_state: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.exponent = exponent
+        self.power = power
+        self.sample_size = sample_size
+        self.random_state = random_state
+
+    def check_parameters(self) -> None:
+        """Raise ParameterError if a parameter is out of range."""
+        if self.n_components is not None:
+            check_integer("n_components", self.n_components, 1)
+        check_integer("sample_size", self.sample_size, 2)
+        check_integer("random_state", self.random_state, 0)
+        _check_number("exponent", self.exponent, "0 (PCA) to 1 (full whitening)")
+        _check_number("power", self.power, "more than 0, at most 1", without=0.0)
+
+    # -- training ---------------------------------------------------------------------
+
+    def fit(self, X: Any, y: object = None) -> Self:
+        """Learn mean and axes.
+
+        Parameters
+        ----------
+        X : (n, D) array, or an iterable of (n_i, D) blocks, float16, float32 or float64
+            Blocks are read once, one after the other, and not kept whole.
+
+        Raises
+        ------
+        ParameterError
+            If there are not more vectors (without those all zero) than `n_components`, or a
+            parameter is out of range.
+        InputError
+            If fewer than 2 vectors are not zero, or all are the same; ShapeError,
+            NonFiniteError for blocks that are not real (n, D) or hold NaN or infinity.
+        """
+        self.check_parameters()
+        training: _Training | None = None
+        for block_nD in _blocks(X):
+            if training is None:
+                D = block_nD.shape[1]
+                training = _Training(D, block_nD.dtype, int(self.sample_size), self.random_state)
+            training.add(_without_zero_rows(block_nD))
+        if training is None or training.n_seen < 2:
+            n = 0 if training is None else training.n_seen
+            raise InputError(
+                f"got {n} vectors that are not zero, wanted at least 2 to find an axis"
+            )
+        n, D = training.n_used, training.n_features
+        most = min(n - 1, D)
+        d = most if self.n_components is None else int(self.n_components)
+        if d > most:
+            raise ParameterError(
+                f"n_components={d}, but {n} vectors of {D} dimensions have {most} axes: "
+                f"n_components={most} at most, or fit on more vectors"
+            )
+        variance_d, component_dD = training.axes(d)
+        has_variance_d = variance_d > variance_d[0] * 1e-12  # what rounding leaves of none
+        if not has_variance_d.any():
+            raise InputError(f"all {n} vectors are the same: there is no axis to find")
+        variance_d[~has_variance_d] = 0
+        component_dD[~has_variance_d] = 0
+        if self.n_components is None:
+            d = int(has_variance_d.sum())
+        self.mean_ = training.mean_D.astype(np.float32)
+        self.components_ = component_dD[:d]
+        self.explained_variance_ = variance_d[:d]
+        self.n_samples_ = training.n_seen
+        self.n_features_in_ = D
+        return self
+
+    def fit_transform(self, X: Any, y: object = None) -> Any:
+        """``fit(X).transform(X)``, for an (n, D) array."""
+        return self.fit(X).transform(X)
+
+    # -- use --------------------------------------------------------------------------
+
+    def transform(self, X: Any) -> Any:
+        """Vectors (n, D) to (n, d) of unit length; zero rows stay zero.
+
+        Parameters
+        ----------
+        X : (n, D) array, float16, float32 or float64
+            Widened to float32 a block of rows at a time.
+
+        Returns
+        -------
+        short_nd : (n, d) float32
+            Or a frame after ``set_output``.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ShapeError, NonFiniteError
+            If X is not (n, D) or holds NaN or infinity.
+        """
+        return self._in_container(self._project(_checked(np.asarray(X)))[0])
+
+    def transform_views(self, view_qvD: AnyArray) -> Float32Array:
+        """Views (q, v, D) of pictures, each turned another way say, to (q, v, d) with one scale.
+
+        The longest view of a picture has unit length, and the others keep their length relative to
+        it. A view of which the axes say little stays short. Brought to unit length on its own, as
+        by `transform`, its chance similarities would grow with it: on pictures that were
+        themselves indexed (Holidays) turned views then push the right results out, mAP .72
+        instead of .85.
+
+        Raises
+        ------
+        NotFittedError, ShapeError, NonFiniteError
+            As `transform`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> vector_tD = np.random.default_rng(0).normal(size=(50, 400))
+        >>> whitening = Whitening(16).fit(vector_tD)
+        >>> short_qvd = whitening.transform_views(np.stack([vector_tD, vector_tD[::-1]], axis=1))
+        >>> np.linalg.norm(short_qvd, axis=2).max(axis=1).round(6).tolist() == [1.0] * 50
+        True
+        """
+        if view_qvD.ndim != 3:
+            raise ShapeError(f"got views of shape {view_qvD.shape}, wanted (q, v, D)")
+        q, v, D = view_qvD.shape
+        short_nd, length_n = self._project(_checked(view_qvD.reshape(q * v, D)))
+        length_qv = length_n.reshape(q, v)
+        length_qv /= np.maximum(length_qv.max(axis=1, keepdims=True, initial=0), 1e-12)
+        short_qvd: Float32Array = short_nd.reshape(q, v, short_nd.shape[1])
+        short_qvd *= length_qv[:, :, None]
+        return short_qvd
+
+    def _project(self, vector_nD: AnyArray) -> tuple[Float32Array, Float32Array]:
+        """Short vectors of unit length, and how long they were along the axes, unscaled."""
+        self._check_fitted()
+        self.check_parameters()
+        if vector_nD.shape[1] != self.n_features_in_:
+            raise ShapeError(
+                f"X has {vector_nD.shape[1]} dimensions, the whitening was fitted on "
+                f"{self.n_features_in_}: use vectors of the same codebook"
+            )
+        # relative to the strongest axis: the scale of all does not matter
+        variance_d = self.explained_variance_ / self.explained_variance_[0]
+        variance_d[variance_d == 0] = 1  # an axis of zeros
+        scale_d = (variance_d ** (-self.exponent / 2)).astype(np.float32)
+        short_nd = np.empty((len(vector_nD), len(self.components_)), np.float32)
+        length_n = np.empty(len(vector_nD), np.float32)
+        begin = 0
+        for block_nD in _slices(vector_nD):
+            wide_nD = block_nD.astype(np.float32)
+            filled_n: Any = wide_nD.any(axis=1, keepdims=True)
+            wide_nD -= self.mean_
+            rows = slice(begin, begin + len(block_nD))
+            short = short_nd[rows]
+            np.matmul(wide_nD, self.components_.T, out=short)
+            short *= filled_n
+            length_n[rows] = np.linalg.norm(short, axis=1)
+            short *= scale_d
+            if self.power != 1:
+                np.copysign(np.abs(short) ** np.float32(self.power), short, out=short)
+            short /= np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12)
+            begin += len(block_nD)
+        return short_nd, length_n
+
+    @property
+    def n_features_out(self) -> int:
+        """Columns of what `transform` gives: d."""
+        return len(self.components_)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "components_" in self.__dict__
+
+    # -- keeping ----------------------------------------------------------------------
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        """The fitted estimator as (JSON-able parameters, arrays), for whoever stores it."""
+        self._check_fitted()
+        about = {n: plain(v) for n, v in self.get_params().items()}
+        about["n_components"] = len(self.components_)
+        about["n_samples"] = self.n_samples_
+        arrays: dict[str, AnyArray] = {
+            "mean": self.mean_,
+            "components": self.components_,
+            "explained_variance": self.explained_variance_,
+        }
+        return about, arrays
+
+    @classmethod
+    def from_state(cls, about: dict[str, Any], arrays: dict[str, AnyArray]) -> Self:
+        """The inverse of `to_state`.
+
+        Raises
+        ------
+        FileFormatError
+            If parameters and arrays do not fit together.
+        """
+        try:
+            about = dict(about)
+            n_samples = int(about.pop("n_samples"))
+            self = cls(**about)
+            self.check_parameters()
+            mean_D = np.ascontiguousarray(arrays["mean"], np.float32)
+            component_dD = np.ascontiguousarray(arrays["components"], np.float32)
+            variance_d = np.ascontiguousarray(arrays["explained_variance"], np.float64)
+            (D,), (d,) = mean_D.shape, variance_d.shape
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"a damaged whitening: {error}") from error
+        if component_dD.shape != (d, D) or d != self.n_components:
+            raise FileFormatError(
+                f"a damaged whitening: components {component_dD.shape}, variances {d}, mean {D}, "
+                f"n_components={self.n_components}"
+            )
+        finite = all(np.isfinite(a).all() for a in (mean_D, component_dD, variance_d))
+        if not finite or not d or variance_d[0] <= 0 or not (variance_d >= 0).all():
+            raise FileFormatError("a damaged whitening: values not finite, or negative variance")
+        self.mean_, self.components_, self.explained_variance_ = mean_D, component_dD, variance_d
+        self.n_samples_, self.n_features_in_ = n_samples, D
+        return self
+
+
+class _Training:
+    """What the axes are found from: the rows, a sample of them, or their D x D moments.
+
+    Rows are kept while there are few. When there are more than `sample_size`, each that comes
+    takes the place of a kept one by chance (Vitter's algorithm R), so that the kept ones are a
+    uniform sample however the rows were cut into blocks. Rows no longer than `sample_size` are
+    added up into moments instead once there are more than dimensions: nothing is then left out.
+    """
+
+    def __init__(self, n_features: int, dtype: np.dtype[Any], sample_size: int, seed: int) -> None:
+        self.n_features = n_features
+        self.n_seen = 0
+        self.mean_D: FloatArray = np.zeros(n_features)
+        self._sums_up = n_features <= sample_size
+        self._capacity = n_features if self._sums_up else sample_size
+        # not touched, so not in memory, before it is filled
+        self._row_sD = np.empty((self._capacity, n_features), dtype)
+        self._n_kept = 0
+        self._scatter_DD: FloatArray | None = None
+        self._random = np.random.default_rng(seed)
+
+    @property
+    def n_used(self) -> int:
+        """Rows that the axes are found from."""
+        return self.n_seen if self._scatter_DD is not None else self._n_kept
+
+    def add(self, block_nD: AnyArray) -> None:
+        """Rows that are finite and not zero."""
+        D = self.n_features
+        if block_nD.shape[1] != D:
+            raise ShapeError(f"a block has {block_nD.shape[1]} dimensions, those before it {D}")
+        room = self._capacity - self._n_kept if self._scatter_DD is None else 0
+        some_nD, rest_nD = block_nD[:room], block_nD[room:]
+        self._row_sD[self._n_kept : self._n_kept + len(some_nD)] = some_nD
+        self._n_kept += len(some_nD)
+        n_before = self.n_seen + len(some_nD)
+        self.n_seen += len(block_nD)
+        if len(rest_nD) and self._sums_up:
+            if self._scatter_DD is None:
+                self._scatter_DD = np.zeros((D, D))
+                self._sum_up(self._row_sD[: self._n_kept], 0)
+                self._row_sD = self._row_sD[:0]
+                self._n_kept = 0
+            self._sum_up(rest_nD, n_before)
+        elif len(rest_nD):
+            rank_n = np.arange(n_before + 1, self.n_seen + 1)
+            place_n = (self._random.random(len(rest_nD)) * rank_n).astype(np.int64)
+            for i in np.flatnonzero(place_n < self._capacity):
+                self._row_sD[place_n[i]] = rest_nD[i]
+
+    def _sum_up(self, rows_nD: AnyArray, n_before: int) -> None:
+        """Mean and scatter about it, joined with those of the rows before (Chan et al. 1979)."""
+        scatter_DD = self._scatter_DD
+        assert scatter_DD is not None
+        for block_nD in _slices(rows_nD):
+            wide_nD = block_nD.astype(np.float64)
+            n = len(wide_nD)
+            mean_D = wide_nD.mean(axis=0)
+            wide_nD -= mean_D
+            scatter_DD += wide_nD.T @ wide_nD
+            step_D = mean_D - self.mean_D
+            scatter_DD += np.outer(step_D, step_D * (n * n_before / (n + n_before)))
+            self.mean_D += step_D * (n / (n + n_before))
+            n_before += n
+
+    def axes(self, d: int) -> tuple[FloatArray, Float32Array]:
+        """Variance (d,) and direction (d, D) of the strongest axes; sets `mean_D`."""
+        if self._scatter_DD is not None:
+            square_d, axis_Dd = _strongest(self._scatter_DD, d)
+            component_dD = axis_Dd.T.astype(np.float32)
+        else:
+            row_sD = self._row_sD[: self._n_kept]
+            gram_ss = np.zeros((len(row_sD), len(row_sD)))
+            step = max(1, _BLOCK_VALUES // len(row_sD))
+            columns = [slice(i, i + step) for i in range(0, self.n_features, step)]
+            for some in columns:
+                wide_sD = row_sD[:, some].astype(np.float64)
+                self.mean_D[some] = wide_sD.mean(axis=0)
+                wide_sD -= self.mean_D[some]
+                gram_ss += wide_sD @ wide_sD.T
+            square_d, axis_sd = _strongest(gram_ss, d)
+            component_dD = np.empty((d, self.n_features), np.float32)
+            axis_sd /= np.sqrt(np.maximum(square_d, square_d[0] * 1e-15 or 1.0))
+            for some in columns:
+                wide_sD = row_sD[:, some].astype(np.float64) - self.mean_D[some]
+                component_dD[:, some] = axis_sd.T @ wide_sD
+        peak_d = np.argmax(np.abs(component_dD), axis=1)
+        component_dD *= np.sign(component_dD[np.arange(d), peak_d])[:, None]
+        return square_d / self.n_used, component_dD
+
+
+def _check_number(name: str, value: object, wanted: str, *, without: float | None = None) -> None:
+    ok = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not ok or not 0 <= float(value) <= 1 or value == without:  # type: ignore[arg-type]
+        raise ParameterError(f"{name}={value!r}, wanted {wanted}")
+
+
+def _strongest(matrix_nn: FloatArray, d: int) -> tuple[FloatArray, FloatArray]:
+    """The d largest eigenvalues, falling, none below 0, and their vectors as columns."""
+    from scipy.linalg import eigh
+
+    n = len(matrix_nn)
+    value_d, vector_nd = eigh(matrix_nn, subset_by_index=[n - d, n - 1])
+    return np.maximum(value_d[::-1], 0), vector_nd[:, ::-1].copy()
+
+
+def _blocks(X: Any) -> Iterator[AnyArray]:
+    """`X` as checked blocks of bounded size, whether it is an array or an iterable of blocks."""
+    if hasattr(X, "__array__"):
+        yield from _slices(_checked(np.asarray(X)))
+        return
+    if not isinstance(X, Iterable):
+        raise InputError(f"got {type(X).__name__}, wanted an (n, D) array or an iterable of them")
+    for block in X:
+        yield from _slices(_checked(np.asarray(block)))
+
+
+def _slices(vector_nD: AnyArray) -> Iterator[AnyArray]:
+    step = max(1, _BLOCK_VALUES // vector_nD.shape[1])
+    for begin in range(0, len(vector_nD), step):
+        block_nD = vector_nD[begin : begin + step]
+        with np.errstate(over="ignore"):
+            finite_nD = np.isfinite(block_nD.astype(np.float32, copy=False))
+        if not finite_nD.all():
+            row = begin + int(np.argmin(finite_nD.all(axis=1)))
+            raise NonFiniteError(
+                f"vector {row} holds NaN, infinity or a value too large for float32: drop or mend "
+                "it"
+            )
+        yield block_nD
+
+
+def _checked(vector_nD: AnyArray) -> AnyArray:
+    if vector_nD.ndim != 2 or vector_nD.shape[1] == 0:
+        raise ShapeError(
+            f"got an array of shape {vector_nD.shape}, wanted (n, D): one row per vector"
+        )
+    if vector_nD.dtype.kind not in "fiu":
+        raise InputError(f"vectors are {vector_nD.dtype}, wanted real numbers")
+    if vector_nD.dtype.kind != "f":
+        return vector_nD.astype(np.float64)
+    return vector_nD
+
+
+def _without_zero_rows(block_nD: AnyArray) -> AnyArray:
+    filled_n = block_nD.any(axis=1)
+    return block_nD if filled_n.all() else block_nD[filled_n]

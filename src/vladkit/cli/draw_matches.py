@@ -1,0 +1,132 @@
+"""Commands that draw."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from vladkit.cli.app import Json, app
+from vladkit.cli.output import print_json, say
+from vladkit.collection.recipe import Recipe
+from vladkit.errors import PictureError
+
+if TYPE_CHECKING:
+    from vladkit.features import Extractor, Features, Region
+    from vladkit.geometry.verification import Model, Verification
+
+__all__: list[str] = []
+
+_DPI: Final = 150
+"""1,500 px across."""
+
+_RC: Final = {"svg.fonttype": "none", "svg.hashsalt": "vladkit"}
+
+
+@app.command("draw-matches")
+def draw_matches(
+    query: Annotated[str, typer.Argument(metavar="A", help="A picture.", show_default=False)],
+    match: Annotated[
+        str, typer.Argument(metavar="B", help="The one to find it in.", show_default=False)
+    ],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", metavar="OUT", help="NAME.png, .jpg, .svg or .pdf."),
+    ],
+    region: Annotated[
+        str | None,
+        typer.Option("--region", metavar="X,Y,W,H", help="Only this part of A, in px."),
+    ] = None,
+    fundamental: Annotated[
+        bool, typer.Option("--fundamental", help="Epipolar geometry instead of a homography.")
+    ] = False,
+    max_features: Annotated[
+        int | None,
+        typer.Option(
+            "--max-features",
+            help=f"Most features of a picture. [default: {Recipe().max_features}]",
+        ),
+    ] = None,
+    max_lines: Annotated[
+        int, typer.Option("--max-lines", min=0, help="Lines for so many, the clearest matches.")
+    ] = 200,
+    as_json: Json = False,
+) -> None:
+    """Match two pictures feature by feature and draw what fits one geometry."""
+    from vladkit.cli.process import leave_cores_to_threads
+
+    leave_cores_to_threads()
+    import numpy as np
+
+    from vladkit.features import Region
+    from vladkit.geometry.verification import MIN_INLIERS, verify_all
+    from vladkit.viz.figure_file import check_figure_file
+    from vladkit.viz.matches import verdict
+
+    recipe = Recipe.make({} if max_features is None else {"max_features": max_features})
+    part = None if region is None else Region.parse(region)
+    check_figure_file(output, "draw-matches", inputs=[query, match])  # before any work is done
+    extractor = recipe.extractor()
+    query_features = _features(extractor, query, part)
+    match_features = _features(extractor, match, None)
+    if query_features is None or match_features is None:
+        raise typer.Exit(1)
+    model: Model = "fundamental" if fundamental else "homography"
+    (found,) = verify_all(query_features, [match_features], extractor.metric, model=model, n_jobs=1)
+    shown = query_features.region  # of a reduced JPEG it has grown to whole blocks
+    _draw(query, match, found, shown, max_lines, output)
+    if not as_json:
+        typer.echo(f"{query} in {match}: {verdict(found)}")
+        say(f"drawn in {output}")
+        return
+    whole = Region(0, 0, query_features.width, query_features.height)
+    outline_42 = found.outline_42(shown or whole)
+    points_m4 = np.hstack([found.query_xy_m2, found.match_xy_m2]).astype(float).round(2)
+    print_json(
+        {
+            "query": query,
+            "match": match,
+            "region": None if shown is None else list(astuple(shown)),
+            "model": model,
+            "inliers": found.n_inliers,
+            "verified": found.n_inliers >= MIN_INLIERS,
+            "transform": None if found.transform_33 is None else found.transform_33.tolist(),
+            "outline": None if outline_42 is None else outline_42.round(2).tolist(),
+            "points": points_m4.tolist(),
+            "output": output,
+        },
+        indent=None,
+    )
+
+
+def _features(extractor: Extractor, picture: str, region: Region | None) -> Features | None:
+    """Features of a file; None, and why, if it cannot be used."""
+    from vladkit.features.pool import extract
+
+    try:
+        return extract(extractor, picture, region)
+    except PictureError as error:
+        say(f"vladkit: {picture}: {error}")
+        return None
+
+
+def _draw(
+    query: str,
+    match: str,
+    found: Verification,
+    region: Region | None,
+    max_lines: int,
+    output: str,
+) -> None:
+    import matplotlib
+
+    from vladkit.viz.figure_file import write_figure
+    from vladkit.viz.matches import draw_matches as draw
+
+    with matplotlib.rc_context(_RC), warnings.catch_warnings():
+        # names in a script that the font does not have are boxes in the picture: no harm
+        warnings.filterwarnings("ignore", r"Glyph \d+")
+        figure = draw(query, match, found, region=region, max_lines=max_lines)
+        write_figure(figure, output, dpi=_DPI)

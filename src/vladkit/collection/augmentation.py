@@ -1,0 +1,106 @@
+"""Database-side augmentation of a collection: pictures found through those that look like them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vladkit.aggregation.query_expansion import neighbor_weights
+from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
+from vladkit.errors import FileFormatError
+from vladkit.store.store import Store
+
+__all__ = ["Augmentation"]
+
+_GATHERED_BYTES: Final = 2**27
+"""Of vectors that are compared with all others at a time: every pass reads the whole collection."""
+
+_ARRAYS: Final = ("~augment.picture_ids", "~augment.places", "~augment.weights")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Augmentation:
+    """For each vector of a collection, which others it is joined with.
+
+    Scores are joined instead of vectors: nothing is stored twice, and the vectors stay as they
+    are (`vladkit.aggregation.query_expansion.neighbor_weights`).
+
+    Parameters
+    ----------
+    picture_id_n : (n,) int64
+        In the order in which vectors are read.
+    place_nr, weight_nr : (n, r) int64, float32
+        Places in that order, and what the scores there count.
+    """
+
+    picture_id_n: Int64Array
+    place_nr: Int64Array
+    weight_nr: Float32Array
+
+    @classmethod
+    def make(
+        cls, store: Store, dtype: np.dtype[Any], d: int, *, n_neighbors: int, alpha: float
+    ) -> Self:
+        """From the vectors; ParameterError as `neighbor_weights`."""
+        ids = [picture_id_n for picture_id_n, _ in store.vector_blocks(dtype, d)]
+
+        def blocks() -> Iterator[AnyArray]:
+            held: list[AnyArray] = []
+            for _, vector_nD in store.vector_blocks(dtype, d):
+                held.append(vector_nD)
+                if sum(each.nbytes for each in held) >= _GATHERED_BYTES:
+                    yield np.concatenate(held)
+                    held = []
+            if held:
+                yield np.concatenate(held)
+
+        parts = list(neighbor_weights(blocks, n_neighbors=n_neighbors, alpha=alpha))
+        places, weights = zip(*parts, strict=True)
+        return cls(np.concatenate(ids), np.concatenate(places), np.concatenate(weights))
+
+    def write(self, store: Store, about: dict[str, Any]) -> None:
+        """Keep it for the state that the vectors are in; within `Store.writing`."""
+        store.set_about(augmentation=about | {"stamp": store.stamp()})
+        arrays: dict[str, AnyArray] = dict(
+            zip(_ARRAYS, (self.picture_id_n, self.place_nr, self.weight_nr), strict=True)
+        )
+        store.set_arrays(arrays)
+
+    @staticmethod
+    def drop(store: Store) -> None:
+        """Forget what `write` kept; within `Store.writing`."""
+        store.connection.execute("DELETE FROM array WHERE name GLOB '~augment.*'")
+        store.connection.execute("DELETE FROM about WHERE name = 'augmentation'")
+
+    @classmethod
+    def read(cls, store: Store) -> Self | None:
+        """What `write` kept, or None if there is none for the state that the vectors are in."""
+        about = store.about().get("augmentation")
+        if about is None or about["stamp"] != store.stamp():
+            return None
+        kept = store.arrays("~augment.*")
+        try:
+            self = cls(*(kept[f"~augment.{n}"] for n in ("picture_ids", "places", "weights")))
+        except KeyError as error:
+            raise FileFormatError(
+                f"{store.path}: array {error} is missing: augment again"
+            ) from None
+        n = len(self.picture_id_n)
+        if self.place_nr.shape != self.weight_nr.shape or self.place_nr.shape[:1] != (n,):
+            raise FileFormatError(f"{store.path}: its augmentation is damaged: augment again")
+        return self
+
+    def scores(
+        self, picture_id_n: Int64Array, score_qn: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """Similarity to augmented vectors, from that to stored ones."""
+        if not np.array_equal(picture_id_n, self.picture_id_n):
+            return score_qn  # another process is writing: the scores as they are
+        joined_qn = np.zeros_like(score_qn)
+        for place_n, weight_n in zip(self.place_nr.T, self.weight_nr.T, strict=True):
+            joined_qn += weight_n * score_qn[:, place_n]
+        return joined_qn

@@ -1,0 +1,187 @@
+"""`Describer`: the local features of a picture become its one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from vladkit.aggregation.aggregate import Aggregate
+from vladkit.aggregation.multi import MultiVLAD
+from vladkit.aggregation.vlad import VLAD
+from vladkit.aggregation.whitening import Whitening
+from vladkit.collection.recipe import Recipe
+from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array
+from vladkit.core.ragged import Ragged
+from vladkit.errors import NothingToIndexError, ParameterError
+from vladkit.features import Features
+
+__all__ = ["Codebook", "Describer"]
+
+Codebook: TypeAlias = VLAD | MultiVLAD
+
+_WHITENING = "whitening."  # before the names of its arrays
+
+
+class Describer:
+    """A recipe and what was learned for it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    name : str
+        Of the collection, for messages.
+
+    Attributes
+    ----------
+    vlad : VLAD, MultiVLAD or None
+        The fitted codebook; None before there is one.
+    whitening : Whitening or None
+        Brings vectors to fewer dimensions, where that was asked for.
+    """
+
+    def __init__(self, recipe: Recipe, name: str) -> None:
+        self.recipe = recipe
+        self.extractor = recipe.extractor()
+        self.name = name
+        self.vlad: Codebook | None = None
+        self.whitening: Whitening | None = None
+
+    # -- keeping ----------------------------------------------------------------------
+
+    def restore(self, about: dict[str, Any], arrays: dict[str, AnyArray]) -> None:
+        """Take over what `codebook_state` and `whitening_state` gave.
+
+        Raises
+        ------
+        FileFormatError
+            If it does not fit together.
+        """
+        own = {n: a for n, a in arrays.items() if n.startswith(_WHITENING)}
+        rest = {n: a for n, a in arrays.items() if n not in own}
+        if "codebook" in about:
+            kind = MultiVLAD if "vlads" in about["codebook"] else VLAD
+            self.vlad = kind.from_state(about["codebook"], rest)
+        if "whitening" in about:
+            own = {n.removeprefix(_WHITENING): a for n, a in own.items()}
+            self.whitening = Whitening.from_state(about["whitening"], own)
+
+    def codebook_state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        """(what goes into `about`, arrays by name) of the codebook."""
+        about, arrays = self.trained().to_state()
+        return {"codebook": about}, arrays
+
+    @staticmethod
+    def whitening_state(whitening: Whitening) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        """The same of a whitening."""
+        about, arrays = whitening.to_state()
+        return {"whitening": about}, {_WHITENING + n: a for n, a in arrays.items()}
+
+    # -- use --------------------------------------------------------------------------
+
+    def trained(self) -> Codebook:
+        """The codebook.
+
+        Raises
+        ------
+        NothingToIndexError
+            If there is none yet.
+        """
+        if self.vlad is None:
+            raise NothingToIndexError(f"{self.name} holds no pictures yet")
+        return self.vlad
+
+    @property
+    def n_clusters(self) -> int:
+        """k, of one codebook."""
+        codebook = self.trained()
+        vlad = codebook.vlads_[0] if isinstance(codebook, MultiVLAD) else codebook
+        return len(vlad.centroids_)
+
+    @property
+    def n_dimensions(self) -> int:
+        """D, of a stored vector."""
+        if self.whitening is not None:
+            return len(self.whitening.components_)
+        return self.trained().n_features_out
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of stored vectors."""
+        return np.dtype(self.recipe.dtype)
+
+    def vectors(
+        self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
+    ) -> Float32Array:
+        """Vectors (t, D) of pictures, as they are stored."""
+        vector_tD = self._encode(features, method, 0, n_jobs)
+        if self.whitening is not None:
+            vector_tD = self.whitening.transform(vector_tD)
+        return vector_tD
+
+    def words(self, features: Features, vocabulary: int = 0) -> Int64Array:
+        """The visual word (l,) of each feature, by one of the codebooks.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such codebook.
+        """
+        codebook = self.trained()
+        vlads = codebook.vlads_ if isinstance(codebook, MultiVLAD) else [codebook]
+        if not 0 <= vocabulary < len(vlads):
+            raise ParameterError(
+                f"vocabulary={vocabulary}, but {self.name} has {len(vlads)}: count from 0"
+            )
+        return vlads[vocabulary].words(self.recipe.local(self.extractor, features))
+
+    def aggregates(
+        self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
+    ) -> Aggregate:
+        """Sums and counts of pictures, from which `vectors_of` makes their vectors."""
+        vlad = self._single()
+        vlad.set_params(method=method, n_jobs=n_jobs)
+        return vlad.aggregate(self._local(features, 0))
+
+    def vectors_of(self, aggregate: Aggregate) -> Float32Array:
+        """Vectors (t, D), as they are stored, of sums and counts."""
+        vector_tD: Float32Array = self._single().transform_aggregate(aggregate)
+        if self.whitening is not None:
+            vector_tD = self.whitening.transform(vector_tD)
+        return vector_tD
+
+    def sums_to(self) -> FloatArray:
+        """The centroids (k, f) that kept sums are residuals to, whatever has been adapted."""
+        vlad = self._single()
+        return vlad.centroids_ if vlad.label_centroids_ is None else vlad.label_centroids_
+
+    def _single(self) -> VLAD:
+        codebook = self.trained()
+        assert isinstance(codebook, VLAD), "sums are kept with one vocabulary only"
+        return codebook
+
+    def query_vectors(self, features: Sequence[Features]) -> Float32Array:
+        """Vectors (q, v, D) of query pictures: upright and, where that matters, turned.
+
+        v is 4, for quarter turns (of the features: nothing is extracted again), or 1 where a
+        picture and the picture turned have the same vector anyway.
+        """
+        turns = range(4 if self.recipe.is_directional else 1)
+        views = [self._encode(features, "auto", i, 1) for i in turns]
+        query_qvD: Float32Array = np.stack(views, axis=1)
+        if self.whitening is not None:
+            query_qvD = self.whitening.transform_views(query_qvD)
+        return query_qvD
+
+    def _encode(
+        self, features: Sequence[Features], method: str, turns: int, n_jobs: int | None
+    ) -> Float32Array:
+        codebook = self.trained()
+        for vlad in codebook.vlads_ if isinstance(codebook, MultiVLAD) else [codebook]:
+            vlad.set_params(method=method, n_jobs=n_jobs)
+        vector_tD: Float32Array = codebook.transform(self._local(features, turns))
+        return vector_tD
+
+    def _local(self, features: Sequence[Features], turns: int) -> Ragged:
+        return Ragged.from_list([self.recipe.local(self.extractor, f, turns) for f in features])

@@ -1,0 +1,139 @@
+"""Which pictures are meant by the sources that were given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from vladkit.errors import NothingToIndexError
+from vladkit.features.readers import Reader, is_source, open_reader
+from vladkit.features.readers.reader import status_of_file
+from vladkit.images.decode import is_picture_name
+
+__all__ = ["Found", "check_sources", "discover"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that may be a picture.
+
+    ``root`` is the absolute folder that ``path`` is relative to, ``name`` the source as it was
+    given; ``path`` has forward slashes. Or, with a ``reader``, a picture whose features it has:
+    ``root`` is then the file of features.
+    """
+
+    root: str
+    path: str
+    name: str
+    reader: Reader | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the path can be stored as text; names on Unix may be any bytes."""
+        try:
+            self.path.encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+
+    @property
+    def printable(self) -> str:
+        """The path, with bytes that are no text escaped."""
+        return self.path.encode("utf-8", "backslashreplace").decode()
+
+    @property
+    def file(self) -> str:
+        """Where it is, absolute."""
+        return os.path.normpath(os.path.join(self.root, self.path))
+
+    def status(self) -> tuple[int, int]:
+        """Two numbers that differ when it has changed: of a file its size and time of change."""
+        return self.reader.status(self.path) if self.reader else status_of_file(self.file)
+
+
+def discover(
+    sources: Sequence[str | os.PathLike[str]],
+    readers: ExitStack,
+    unreadable: Callable[[str, str], None] = lambda folder, reason: None,
+) -> list[Found]:
+    """Files of all sources, each file once, sorted within its source.
+
+    A folder is searched with its subfolders, through symbolic links too (a folder that was
+    entered already is not entered again), for names that look like pictures; hidden names are
+    left out. A source that is a file is taken whatever its name. Of features that another program
+    found (``kind:path``) each picture is one.
+
+    Parameters
+    ----------
+    sources : sequence of path
+    readers : ExitStack
+        What features are read with is closed when this is.
+    unreadable : callable (folder, reason)
+        Told of folders that cannot be listed.
+
+    Raises
+    ------
+    NothingToIndexError
+        If a source does not exist, or a folder's name is not valid UTF-8.
+    """
+    check_sources(sources)
+    found: list[Found] = []
+    seen: set[str] = set()
+    entered: set[tuple[int, int]] = set()
+    for source in sources:
+        given = os.fspath(source)
+        if is_source(given):
+            reader = readers.enter_context(open_reader(given))
+            candidates = [Found(reader.path, name, given, reader) for name in reader.names()]
+        elif os.path.isdir(given):
+            root = os.path.realpath(given)  # the same folder through a link is the same source
+            candidates = [Found(root, p, given) for p in _walk(root, entered, unreadable)]
+        else:
+            only = Found(os.getcwd(), given.replace(os.sep, "/"), given)
+            candidates = [Found(only.root, only.path, only.printable)]
+        for candidate in candidates:
+            if candidate.file not in seen:
+                seen.add(candidate.file)
+                found.append(candidate)
+    return found
+
+
+def check_sources(sources: Sequence[str | os.PathLike[str]]) -> None:
+    """Raise NothingToIndexError if a source is not there, or a folder that cannot be stored."""
+    for source in sources:
+        given = os.fspath(source)
+        if is_source(given):
+            path = given.partition(":")[2]
+            if not os.path.exists(path):
+                raise NothingToIndexError(f"{given}: there is no {path}")
+            continue
+        if not os.path.lexists(given):
+            raise NothingToIndexError(f"{given} does not exist: give folders or pictures")
+        root = os.path.abspath(given) if os.path.isdir(given) else os.getcwd()
+        if not Found(root, root, given).is_text:
+            shown = Found(root, given, given).printable
+            raise NothingToIndexError(f"{shown}: a folder's name must be valid UTF-8: rename it")
+
+
+def _walk(
+    root: str, entered: set[tuple[int, int]], unreadable: Callable[[str, str], None]
+) -> Iterator[str]:
+    def failed(error: OSError) -> None:
+        unreadable(str(error.filename), error.strerror or str(error))
+
+    names: list[str] = []
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=failed):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in entered:
+            subfolders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        # folders before links to them, so that what is found does not hang on the order on disk
+        subfolders[:] = sorted(
+            (name for name in subfolders if not name.startswith(".")),
+            key=lambda name: (os.path.islink(os.path.join(folder, name)), name),
+        )
+        names += [os.path.join(folder, name) for name in files if is_picture_name(name)]
+    return iter(sorted(os.path.relpath(name, root).replace(os.sep, "/") for name in names))

@@ -1,0 +1,89 @@
+"""From sources of features that another program found to the recipe of a collection of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from vladkit.errors import ParameterError
+from vladkit.features.readers import Held, is_source, open_reader
+
+__all__ = ["recipe_for"]
+
+
+def recipe_for(
+    sources: str | Iterable[str | os.PathLike[str]], **given: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """Fields of the recipe that fit what the sources hold, and notes on what they do without.
+
+    Parameters
+    ----------
+    sources : str or iterable of path
+        Folders and pictures, or all of one kind of features (``colmap:database.db``, ...).
+    **given
+        Fields of `vladkit.collection.recipe.Recipe` that are to be so.
+
+    Returns
+    -------
+    recipe : dict
+        For `vladkit.Collection.create`. For pictures, `given` as it is.
+    notes : list of str
+        What is left out because the sources do not say it.
+
+    Raises
+    ------
+    ParameterError
+        If pictures and features are mixed, sources hold different features, or something is asked
+        for that they cannot give.
+    VladkitError
+        As `vladkit.features.readers.open_reader`.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/a.npy", np.ones((3, 8), np.float32))
+    ...     recipe, notes = recipe_for(f"npz:{folder}", n_clusters=32)
+    >>> recipe["features"], recipe["dimensions"], recipe["orientation"], len(notes)
+    ('npz', 8, 0, 3)
+    """
+    listed = [sources] if isinstance(sources, str) else [os.fspath(each) for each in sources]
+    imported = [each for each in listed if is_source(each)]
+    if not imported:
+        return given, []
+    if len(imported) < len(listed):
+        other = next(each for each in listed if not is_source(each))
+        raise ParameterError(
+            f"{imported[0]} holds features and {other} pictures: index them into a file each"
+        )
+    held: list[Held] = []
+    for source in imported:
+        with open_reader(source) as reader:
+            held.append(reader.held())
+    first = held[0]
+    for source, each in zip(imported, held, strict=True):
+        theirs, ours = (each.features, each.dimensions), (first.features, first.dimensions)
+        if theirs != ours:
+            raise ParameterError(
+                f"{source} holds {theirs[0]} features of {theirs[1]} dimensions, {imported[0]} "
+                f"{ours[0]} of {ours[1]}: index them into a file each"
+            )
+    recipe = {"features": first.features, "dimensions": first.dimensions, "compare": first.compare}
+    notes = []
+    for name, what, known in (
+        ("orientation", "no directions of features", all(h.directions for h in held)),
+        (
+            "position",
+            "no places of features or no sizes of pictures",
+            all(h.places and h.picture_sizes for h in held),
+        ),
+        ("keep_features", "no places of features", all(h.places for h in held)),
+    ):
+        if known:
+            continue
+        if given.get(name):
+            raise ParameterError(f"{name}={given[name]!r}: {imported[0]} states {what}, leave it 0")
+        recipe[name] = 0
+        notes.append(f"{imported[0]} states {what}: {name} is 0")
+    return recipe | given, notes

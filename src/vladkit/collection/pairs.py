@@ -1,0 +1,391 @@
+"""Which pictures of a collection are worth matching with which: pairs for reconstruction.
+
+Axes: ``n`` pictures, in the natural order of their names (rows); ``p`` pairs; ``m`` candidates,
+each a pair and who asks for it. A pair's key is ``first * n + second``, of rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Final
+
+import numpy as np
+
+from vladkit.collection.describer import Describer
+from vladkit.collection.searching import Searching
+from vladkit.core.arrays import Float32Array, Int64Array
+from vladkit.core.files import replace_file
+from vladkit.core.threads import for_each, resolve_n_jobs
+from vladkit.errors import FileFormatError, ParameterError
+from vladkit.features import Features, match_rule
+from vladkit.geometry.verification import Model, rescore, verify_all
+from vladkit.store.exact import best, score_all
+from vladkit.store.naming import names_below
+from vladkit.store.store import Store
+
+__all__ = ["Pair", "Pairing", "Pairs"]
+
+_MOST_QUERIES: Final = 256
+"""Pictures compared with all others at a time: each batch reads all vectors once."""
+
+_VALUES: Final = 2**24
+"""In a batch's vectors and in its scores, at most: 64 MB each."""
+
+_MATCHED: Final = 4
+"""Pictures to a thread whose features are held at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two pictures to be matched: ``first`` comes before ``second`` in natural order.
+
+    ``similarity`` is the cosine of their vectors; ``inliers`` how many features fit one geometry,
+    or None where they were not matched.
+    """
+
+    first: str
+    second: str
+    similarity: float
+    inliers: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Unordered pairs of pictures, each once, sorted by name; iterate for `Pair`.
+
+    Parameters
+    ----------
+    root : str
+        The folder that names are relative to, absolute: hloc's ``images``, COLMAP's ``image_path``.
+    names : tuple of str
+        Of all pictures, in natural order.
+    row_p2 : int64 array (p, 2)
+        Rows of ``names``; the first of each is the smaller.
+    similarity_p : float32 array (p,)
+    inliers_p : int64 array (p,)
+        -1 where a pair was not matched.
+    n_components : int
+        Groups of pictures that the pairs leave unconnected; a picture without a pair is one.
+    """
+
+    root: str
+    names: tuple[str, ...]
+    row_p2: Int64Array
+    similarity_p: Float32Array
+    inliers_p: Int64Array
+    n_components: int
+
+    def __len__(self) -> int:
+        return len(self.row_p2)
+
+    def __iter__(self) -> Iterator[Pair]:
+        columns = self.row_p2.tolist(), self.similarity_p.tolist(), self.inliers_p.tolist()
+        for (a, b), similarity, inliers in zip(*columns, strict=True):
+            found = None if inliers < 0 else inliers
+            yield Pair(self.names[a], self.names[b], round(similarity, 6), found)
+
+    def lines(self) -> Iterator[str]:
+        """``first second`` for each pair, as hloc and COLMAP's matches_importer read them.
+
+        Raises
+        ------
+        ParameterError
+            If a picture's name has white space in it, or begins with ``#``: they would read
+            something else. Before the first line.
+        """
+        for name in self.names:
+            if name.startswith("#") or any(map(str.isspace, name)):
+                raise ParameterError(
+                    f"{name!r}: a list of pairs cannot hold a name with white space or a # at its "
+                    "beginning, as hloc and COLMAP split lines at spaces: rename the picture and "
+                    "index it again"
+                )
+        return (f"{self.names[a]} {self.names[b]}\n" for a, b in self.row_p2.tolist())
+
+    def write(self, target: str | os.PathLike[str]) -> None:
+        """Write `lines` to a file, whole or not at all.
+
+        Raises
+        ------
+        ParameterError
+            See `lines`; nothing is written then.
+        StorageError
+            If it cannot be written.
+        """
+        lines = self.lines()
+        with replace_file(target) as file:
+            file.writelines(line.encode() for line in lines)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidates:
+    """Pairs and who asks for them, an asker's best first: a row, or a component."""
+
+    key_m: Int64Array
+    similarity_m: Float32Array
+    asker_m: Int64Array
+
+    @classmethod
+    def join(cls, parts: Sequence[_Candidates]) -> _Candidates:
+        if not parts:
+            return cls(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
+        return cls(
+            np.concatenate([part.key_m for part in parts]),
+            np.concatenate([part.similarity_m for part in parts]),
+            np.concatenate([part.asker_m for part in parts]),
+        )
+
+    def __getitem__(self, chosen: Int64Array) -> _Candidates:
+        return _Candidates(self.key_m[chosen], self.similarity_m[chosen], self.asker_m[chosen])
+
+
+class Pairing:
+    """One choice of pairs in an open collection; within `Store.reading`."""
+
+    def __init__(
+        self,
+        store: Store,
+        describer: Describer,
+        searching: Searching,
+        *,
+        root: str | os.PathLike[str] | None,
+        model: Model,
+        turned: bool,
+        n_jobs: int | None,
+        progress: Callable[[str, int, int], None] | None,
+    ) -> None:
+        describer.trained()
+        if turned:
+            searching.check_keeps_features()
+        self._store = store
+        self._describer = describer
+        self._searching = searching
+        self._model: Model = model
+        self._turned = turned
+        self._n_jobs = resolve_n_jobs(n_jobs)
+        self._progress = progress
+        self._root, names = names_below(store.pictures("skipped IS NULL"), store.sources(), root)
+        self._spare = store.count()[0] - len(names)  # files that are indexed twice
+        self._names = tuple(names.values())
+        self._n = len(names)
+        self._ids = list(names)
+        self._row_of = {picture_id: row for row, picture_id in enumerate(names)}
+        self._inliers: dict[int, int] = {}  # by key, of what was matched
+
+    def run(
+        self, top: int, *, rerank: int, min_score: float | None, sequential: int, connected: bool
+    ) -> Pairs:
+        """See `vladkit.Collection.pairs`."""
+        for name, value in (("top", top), ("rerank", rerank), ("sequential", sequential)):
+            if value < 0:
+                raise ParameterError(f"{name}={value}: give a number of pictures, 0 or more")
+        if not top and (rerank or not sequential):
+            raise ParameterError("top=0 leaves no similar pictures: give top, or sequential alone")
+        if min_score is not None and not -1 <= min_score <= 1:
+            raise ParameterError(f"min_score={min_score}: give a cosine, -1 to 1")
+        if rerank:
+            self._searching.check_keeps_features()
+        found = []
+        if top:
+            found.append(self._best(self._nearest(max(top, rerank), min_score), top, rerank))
+        if sequential:
+            found.append(self._following(sequential))
+        chosen = _Candidates.join(found)
+        label_n = self._labels(chosen)
+        while connected and label_n.max(initial=0) > 0:
+            crossing = self._crossing(label_n, max(top, rerank, 1))
+            found.append(self._best(crossing, max(top, 1), rerank))
+            chosen = _Candidates.join(found)
+            before, label_n = label_n, self._labels(chosen)
+            assert label_n.max() < before.max(), "every group but one was joined to another"
+        key_p, first_p = np.unique(chosen.key_m, return_index=True)
+        return Pairs(
+            root=self._root,
+            names=self._names,
+            row_p2=np.stack(np.divmod(key_p, max(self._n, 1)), axis=1),
+            similarity_p=chosen.similarity_m[first_p],
+            inliers_p=np.array([self._inliers.get(key, -1) for key in key_p.tolist()], np.int64),
+            n_components=int(label_n.max(initial=-1)) + 1,
+        )
+
+    # -- by vectors -------------------------------------------------------------------
+
+    def _batches(self, rows: Sequence[int], name: str = "") -> Iterator[Sequence[int]]:
+        """So many at a time that their vectors and scores stay small; progress if it has a name."""
+        views = 4 if self._turned else 1
+        values = views * max(self._describer.n_dimensions, self._n)
+        step = max(1, min(_MOST_QUERIES, _VALUES // values))
+        for begin in range(0, len(rows), step):
+            yield rows[begin : begin + step]
+            if self._progress and name:
+                self._progress(name, min(begin + step, len(rows)), len(rows))
+
+    def _vectors(self, rows: Iterable[int]) -> dict[int, Float32Array]:
+        """Stored vectors by row."""
+        wanted = {self._ids[row]: row for row in rows}
+        d = self._describer.n_dimensions
+        found = self._store.vectors(list(wanted), self._describer.dtype, d)
+        if len(found) != len(wanted):
+            raise FileFormatError(
+                f"{self._store.path} lacks vectors of {len(wanted) - len(found)} pictures: run "
+                f"vladkit check {self._store.path} --repair"
+            )
+        return {wanted[i]: vector_D.astype(np.float32) for i, vector_D in found.items()}
+
+    def _queries(self, rows: Sequence[int]) -> Float32Array:
+        """(q, v, D): what is stored of pictures, and with `turned` their quarter turns."""
+        vector_of = self._vectors(rows)
+        stored_qvD = np.stack([vector_of[row] for row in rows])[:, None]
+        if not self._turned or not self._describer.recipe.is_directional:
+            return stored_qvD
+        query_qvD = np.repeat(stored_qvD, 4, axis=1)
+        features = self._searching.features([self._ids[row] for row in rows])
+        known_q = [q for q, row in enumerate(rows) if self._ids[row] in features]
+        if known_q:
+            made_qvD = self._describer.query_vectors(
+                [features[self._ids[rows[q]]] for q in known_q]
+            )
+            query_qvD[known_q, 1:] = made_qvD[:, 1:]
+        return query_qvD
+
+    def _candidates(self, found: Sequence[tuple[int, int, float]], asker: int) -> _Candidates:
+        """From (row, row, similarity)."""
+        row_m2 = np.array([each[:2] for each in found], np.int64).reshape(-1, 2)
+        return _Candidates(
+            row_m2.min(axis=1, initial=self._n) * self._n + row_m2.max(axis=1, initial=0),
+            np.array([each[2] for each in found], np.float32),
+            np.full(len(found), asker, np.int64),
+        )
+
+    def _nearest(self, n: int, min_score: float | None) -> _Candidates:
+        """The `n` most similar others of each picture."""
+        parts = []
+        for rows in self._batches(range(self._n), "pairs"):
+            ranked = self._searching.nearest(self._queries(rows), n + 1 + self._spare)
+            for row, each in zip(rows, ranked, strict=True):
+                others = [
+                    (-r.similarity, self._row_of[r.picture_id])
+                    for r in each
+                    if r.picture_id in self._row_of
+                    and (min_score is None or r.similarity >= min_score)
+                ]
+                others = sorted(other for other in others if other[1] != row)[:n]  # ties by name
+                parts.append(self._candidates([(row, other, -s) for s, other in others], row))
+        return _Candidates.join(parts)
+
+    def _following(self, n: int) -> _Candidates:
+        """The `n` pictures that follow each one in its folder."""
+        folders: dict[str, list[int]] = defaultdict(list)
+        for row, name in enumerate(self._names):
+            folders[os.path.dirname(name)].append(row)
+        parts = []
+        for members in folders.values():
+            for place in self._batches(range(len(members))):
+                rows = members[place[0] : place[-1] + 1 + n]
+                vector_of = self._vectors(rows)
+                for i, a in enumerate(rows[: len(place)]):
+                    others = rows[i + 1 :][:n]
+                    if not others:
+                        continue
+                    other_nD = np.stack([vector_of[b] for b in others])
+                    _, score_qn = score_all(vector_of[a][None], [(np.array(others), other_nD)])
+                    pairs = zip(repeat(a), others, score_qn[0].round(6).tolist(), strict=False)
+                    parts.append(self._candidates(list(pairs), a))
+        return _Candidates.join(parts)
+
+    def _crossing(self, label_n: Int64Array, n: int) -> _Candidates:
+        """The `n` best pairs that leave each component but the largest.
+
+        The largest need not be asked: whatever leaves it enters one that is.
+        """
+        largest = int(np.bincount(label_n).argmax())
+        found: dict[int, list[tuple[float, int, int]]] = defaultdict(list)
+        for rows in self._batches(np.flatnonzero(label_n != largest).tolist(), "join"):
+            picture_id_s, score_qs = self._searching.scores(self._queries(rows))
+            row_s = np.array([self._row_of.get(i, -1) for i in picture_id_s.tolist()], np.int64)
+            for row, score_s in zip(rows, score_qs, strict=True):
+                own = int(label_n[row])
+                outside_s = np.flatnonzero((row_s >= 0) & (label_n[row_s] != own))
+                near_s = outside_s[best(score_s[outside_s], n)]
+                some = zip((-score_s[near_s]).tolist(), row_s[near_s].tolist(), strict=True)
+                found[own] = sorted([*found[own], *((s, other, row) for s, other in some)])[:n]
+        return _Candidates.join(
+            [
+                self._candidates([(row, other, -s) for s, other, row in found[own]], own)
+                for own in sorted(found)
+            ]
+        )
+
+    def _labels(self, chosen: _Candidates) -> Int64Array:
+        """The component that each row is in, from 0."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        ends = np.divmod(np.unique(chosen.key_m), max(self._n, 1))
+        graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(self._n, self._n))
+        return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+
+    # -- by geometry ------------------------------------------------------------------
+
+    def _best(self, candidates: _Candidates, top: int, rerank: int) -> _Candidates:
+        """The first `top` of each asker, after the first `rerank` were matched and put in order."""
+        begin_m = np.searchsorted(candidates.asker_m, candidates.asker_m)  # sorted by askers
+        rank_m = np.arange(len(begin_m)) - begin_m
+        if rerank:
+            matched_m = rank_m < rerank
+            self._match(np.unique(candidates.key_m[matched_m]).tolist())
+            inliers_m = np.array([self._inliers.get(k, 0) for k in candidates.key_m.tolist()], int)
+            score_m = rescore(candidates.similarity_m, inliers_m)
+            # the rest stays behind in its order, as in a search
+            order_m = np.lexsort((rank_m, -np.where(matched_m, score_m, -1), candidates.asker_m))
+            candidates = candidates[order_m]
+        return candidates[np.flatnonzero(rank_m < top)]
+
+    def _match(self, keys: Sequence[int]) -> None:
+        """Count the inliers of pairs, each once, whoever asks for it."""
+        wanted: dict[int, list[int]] = defaultdict(list)
+        for key in keys:
+            if key not in self._inliers:
+                first, second = divmod(key, self._n)
+                wanted[first].append(second)
+        total, done = sum(map(len, wanted.values())), 0
+        step = _MATCHED * self._n_jobs
+        todo = list(wanted.items())
+        for begin in range(0, len(todo), step):
+            part = todo[begin : begin + step]
+            rows = sorted({row for first, others in part for row in (first, *others)})
+            features = self._searching.features([self._ids[row] for row in rows])
+            self._count(part, {self._row_of[i]: each for i, each in features.items()})
+            done += sum(len(others) for _, others in part)
+            if self._progress:
+                self._progress("match", done, total)
+
+    def _count(
+        self, part: Sequence[tuple[int, list[int]]], features: Mapping[int, Features]
+    ) -> None:
+        """Match each first picture with its others, on threads; those without features have 0."""
+
+        def one(i: int) -> None:
+            first, others = part[i]
+            count = dict.fromkeys(others, 0)
+            if first in features:
+                known = [row for row in others if row in features]
+                rule = match_rule(self._describer.extractor)
+                verified = verify_all(
+                    features[first],
+                    [features[row] for row in known],
+                    self._describer.extractor.metric,
+                    model=self._model,
+                    ratio=rule.ratio,
+                    min_cosine=rule.min_cosine,
+                    n_jobs=1,
+                )
+                count |= {row: v.n_inliers for row, v in zip(known, verified, strict=True)}
+            # one key has one writer, and dict's update holds the lock
+            self._inliers.update({first * self._n + row: n for row, n in count.items()})
+
+        for_each(one, len(part), self._n_jobs)

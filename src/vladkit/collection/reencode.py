@@ -1,0 +1,106 @@
+"""All vectors of a collection made anew in one transaction: shorter, or by an adapted codebook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from vladkit.aggregation.aggregate import Aggregate
+from vladkit.aggregation.vlad import VLAD
+from vladkit.aggregation.whitening import Whitening
+from vladkit.collection.describer import Describer
+from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.errors import FileFormatError, ParameterError
+from vladkit.store.store import Store
+
+__all__ = ["adapt", "check_whitening", "whiten"]
+
+_WHITENED: Final = 128
+
+_Step: TypeAlias = Callable[[int, int], None]
+
+
+def check_whitening(store: Store, describer: Describer, n_components: int | None) -> int:
+    """The dimensions that `whiten` would give; ParameterError if it would refuse."""
+    if describer.whitening is not None:
+        raise ParameterError(
+            f"{store.path} is whitened to {describer.n_dimensions} dimensions already: index "
+            "into another file for another whitening"
+        )
+    n, d = store.count()[0], describer.n_dimensions
+    most = min(n - 1, d)
+    if n_components is None:
+        n_components = max(1, min(_WHITENED, n // 2, most))
+    if not 1 <= n_components <= most:
+        raise ParameterError(
+            f"n_components={n_components}: {n} vectors of {d} dimensions have {most} axes at most"
+        )
+    return n_components
+
+
+def whiten(
+    store: Store,
+    describer: Describer,
+    n_components: int | None,
+    *,
+    exponent: float | None,
+    power: float | None,
+    progress: _Step | None,
+) -> None:
+    """See `vladkit.Collection.whiten`."""
+    n_components = check_whitening(store, describer, n_components)
+    whitening = Whitening(n_components, random_state=describer.recipe.seed)
+    given = {"exponent": exponent, "power": power}
+    whitening.set_params(**{name: v for name, v in given.items() if v is not None})
+    dtype, d = describer.dtype, describer.n_dimensions
+    with store.writing():
+        whitening.fit(vector_nD for _, vector_nD in store.vector_blocks(dtype, d))
+
+        def change(_: Int64Array, vector_nD: AnyArray) -> AnyArray:
+            short_nd: AnyArray = whitening.transform(vector_nD)
+            return short_nd.astype(dtype)
+
+        store.rewrite(dtype, d, change, progress)
+        about, arrays = describer.whitening_state(whitening)
+        store.set_about(**about)
+        store.set_arrays(arrays)
+    describer.whitening = whitening
+
+
+def adapt(store: Store, describer: Describer, *, progress: _Step | None) -> None:
+    """See `vladkit.Collection.adapt`."""
+    vlad, dtype, d = describer.trained(), describer.dtype, describer.n_dimensions
+    if not describer.recipe.keep_sums:
+        raise ParameterError(
+            f"{store.path} keeps no sums: index into another file with --keep-sums"
+        )
+    if describer.whitening is not None:
+        raise ParameterError(f"{store.path} is whitened: adapt before that")
+    assert isinstance(vlad, VLAD)
+    sums_to_kf = describer.sums_to()
+
+    def aggregate(ids: Int64Array) -> Aggregate:
+        sums = store.sums(ids.tolist())
+        if missing := [i for i in ids.tolist() if i not in sums]:
+            raise FileFormatError(
+                f"{store.path}: picture {missing[0]} has no sums: run vladkit check {store.path}"
+            )
+        residual_tkf = np.stack([sums[i][0] for i in ids.tolist()])
+        return Aggregate(residual_tkf, np.stack([sums[i][1] for i in ids.tolist()]), sums_to_kf)
+
+    def change(ids: Int64Array, _: AnyArray) -> AnyArray:
+        return describer.vectors_of(aggregate(ids)).astype(dtype)
+
+    try:
+        with store.writing():
+            ids = [i for i, _ in store.vector_blocks(dtype, d)]
+            describer.vlad = vlad.adapt(aggregate(each) for each in ids)
+            store.rewrite(dtype, d, change, progress)
+            about, arrays = describer.codebook_state()
+            store.set_about(**about)
+            store.set_arrays(arrays)
+    except BaseException:
+        describer.vlad = vlad
+        raise

@@ -1,0 +1,114 @@
+"""Arrays of other libraries: recognised without importing them, given back as what they were.
+
+NumPy in, NumPy out; torch in, torch out on the same device; JAX in, JAX out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vladkit.core.arrays import AnyArray
+from vladkit.core.ragged import Ragged, as_ragged
+from vladkit.errors import InputError, ParameterError
+
+__all__ = ["as_sets", "kind_of", "like", "to_numpy"]
+
+
+def kind_of(local: Any) -> str:
+    """Whether `local` is "torch", "jax", or "numpy" (all else); of a list, what its arrays are.
+
+    Raises
+    ------
+    InputError
+        If a list mixes kinds.
+    """
+    if isinstance(local, (list, tuple)):
+        kinds = {_kind(x) for x in local if x is not None} or {"numpy"}
+        if len(kinds) > 1:
+            raise InputError(f"the list mixes arrays of {' and '.join(sorted(kinds))}: convert one")
+        return kinds.pop()
+    return "numpy" if isinstance(local, Ragged) else _kind(local)
+
+
+def _kind(x: Any) -> str:
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
+    if torch is not None and isinstance(x, torch.Tensor):
+        return "torch"
+    if jax is not None and isinstance(x, jax.Array):
+        return "jax"
+    return "numpy"
+
+
+def to_numpy(x: Any, method: str) -> Any:
+    """What `method`, which computes with NumPy's arrays, reads: on the host without a copy.
+
+    Lists become lists. Half precision that NumPy does not know becomes float32.
+
+    Raises
+    ------
+    ParameterError
+        If that would lose a gradient or fetch data from another device behind the caller's back.
+    """
+    if isinstance(x, (list, tuple)):
+        return [to_numpy(part, method) for part in x]
+    kind = _kind(x)
+    if kind == "torch":
+        torch = sys.modules["torch"]
+        if x.device.type != "cpu":
+            raise ParameterError(
+                f"method={method!r} computes on the host, the tensor is on {x.device}: "
+                "use method='torch', or pass tensor.cpu()"
+            )
+        if x.requires_grad:
+            raise ParameterError(
+                f"method={method!r} has no gradient, and the tensor requires one: "
+                "use method='torch', or pass tensor.detach()"
+            )
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    if kind == "jax":
+        array = np.asarray(x)
+        return array.astype(np.float32) if array.dtype.kind == "V" else array
+    return x
+
+
+def as_sets(X: Any) -> Ragged:
+    """`as_ragged` of what an estimator is given: tensors, too, whose gradient ends here.
+
+    Raises
+    ------
+    InputError
+        As `as_ragged`, or if a list mixes kinds.
+    ParameterError
+        If a tensor is on another device than the host.
+    """
+    kind_of(X)
+    return as_ragged([_on_host(x) for x in X] if isinstance(X, (list, tuple)) else _on_host(X))
+
+
+def _on_host(x: Any) -> Any:
+    if _kind(x) == "torch":
+        if x.device.type != "cpu":
+            raise ParameterError(
+                f"estimators compute on the host, the tensor is on {x.device}: pass tensor.cpu(), "
+                "or use vladkit.encode, which stays on the device"
+            )
+        x = x.detach()
+    return to_numpy(x, "auto")
+
+
+def like(result: AnyArray, local: Any, kind: str) -> Any:
+    """`result` as an array of `kind`, and of the floating dtype of `local` if that is narrower."""
+    if kind == "numpy":
+        return result
+    first = next(x for x in local if x is not None) if isinstance(local, Sequence) else local
+    library = sys.modules[kind]
+    if kind == "torch":
+        tensor = library.from_numpy(result)
+        return tensor.to(first.dtype) if first.dtype.is_floating_point else tensor
+    array = library.numpy.asarray(result)
+    is_float = library.numpy.issubdtype(first.dtype, library.numpy.floating)
+    return array.astype(first.dtype) if is_float else array

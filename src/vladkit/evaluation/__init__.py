@@ -1,0 +1,1 @@
+"""Evaluation of retrieval: metrics and the data sets of the field."""

@@ -1,0 +1,180 @@
+"""A model file and its description become a `vladkit.features.onnx.extractor.OnnxNetwork`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vladkit.errors import ModelError
+from vladkit.features.onnx.extractor import CONSTANT_TYPES, TYPES, OnnxNetwork
+from vladkit.features.onnx.session import onnxruntime_module, session_of
+from vladkit.features.onnx.spec import Network, known_networks
+from vladkit.features.onnx.tiling import canvases
+from vladkit.features.onnx.zoo import known_file, models_folder, sha256_of
+
+__all__ = ["load_network"]
+
+
+def load_network(
+    path: str, *, max_features: int = 2000, max_side: int | None = 640, enlarge_to: int = 320
+) -> OnnxNetwork:
+    """A model file with its description: MODEL.toml beside it, or one that vladkit ships.
+
+    Parameters
+    ----------
+    path : str
+        The file, or the name of a known model that `vladkit models fetch` has fetched.
+    max_features, max_side, enlarge_to
+        See `OnnxNetwork`.
+
+    Raises
+    ------
+    ModelError
+        If it is missing or no ONNX model, has no description, or does not do what that says; it
+        is run once to see.
+    MissingDependencyError
+        If ONNX Runtime is not installed.
+    """
+    onnxruntime_module()
+    file = _file(path)
+    sha256 = sha256_of(file)
+    session = session_of(sha256, lambda: file)
+    network = _described(file, sha256, session)
+    about = {
+        "sha256": sha256,
+        "bytes": file.stat().st_size,
+        "f": 0,
+        "description": network.as_dict(),
+    }
+    trial = OnnxNetwork(str(file), _compact(about), max_features, max_side, enlarge_to)
+    return replace(trial, network=_compact(about | {"f": _trial_dimensions(trial)}))
+
+
+def _trial_dimensions(extractor: OnnxNetwork) -> int:
+    """f, by running the model once on noise."""
+    spec = extractor.description.input
+    side = max(4 * spec.multiple, 64)
+    h, w = (spec.height, spec.width) if spec.width else (side, side)
+    shape = (h, w, 3) if spec.color == "rgb" else (h, w)
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    canvas = canvases(noise, spec)[0]
+    _, local_lf, _ = extractor.points_on(canvas)
+    if not local_lf.shape[1]:
+        raise ModelError(f"{extractor.path}: its descriptors have no dimensions")
+    return int(local_lf.shape[1])
+
+
+def _file(path: str) -> Path:
+    file = Path(path)
+    if file.is_file():
+        return file.absolute()
+    if file.exists():
+        raise ModelError(f"model {path} is not a file")
+    if file.suffix != ".onnx" and not file.parent.name:
+        known = known_file(path)
+        kept = models_folder() / f"{known.name}.onnx"
+        if kept.is_file():
+            return kept.absolute()
+        how = f"vladkit models fetch {path}" if known.url else "vladkit models add FILE"
+        raise ModelError(f"{path} is not there yet: `{how}`; it is from {known.page}")
+    raise ModelError(f"model {path} is not there: give the path of an ONNX file")
+
+
+def _described(file: Path, sha256: str, session: Any) -> Network:
+    """How to use a model, with what its own inputs say filled in."""
+    inputs = {each.name: each for each in session.get_inputs()}
+    outputs = [each.name for each in session.get_outputs()]
+    beside = file.with_suffix(".toml")
+    where = str(beside)
+    if beside.is_file():
+        network = Network.parse(beside.read_text("utf-8"), where)
+    else:
+        shipped = _shipped(sha256, list(inputs), outputs)
+        if shipped is None:
+            raise ModelError(
+                f"{file} has inputs {', '.join(inputs)} and outputs {', '.join(outputs)}, which "
+                f"vladkit does not know: describe it in {beside} (docs/networks.md)"
+            )
+        network, where = shipped, f"vladkit's description of {file.name}"
+    _check_names(network, list(inputs), outputs, str(file), where)
+    name = network.input.name or _picture_input(network, inputs)
+    given = inputs[name]
+    if given.type not in TYPES:
+        raise ModelError(f"{file}: input {name!r} is {given.type}, wanted float or float16")
+    for constant in network.input.constants:
+        if inputs[constant].type not in CONSTANT_TYPES:
+            raise ModelError(f"{file}: input {constant!r} is {inputs[constant].type}")
+    width, height = _fixed_size(network, given.shape, str(file), where)
+    if not (width or network.input.multiple):
+        raise ModelError(f"{where}: [input] needs multiple: {file.name} takes pictures of any size")
+    spec = replace(network.input, name=name, width=width, height=height)
+    return Network.from_dict(replace(network, input=spec).as_dict(), where)
+
+
+def _check_names(
+    network: Network, inputs: list[str], outputs: list[str], file: str, where: str
+) -> None:
+    for key, name in network.output.names().items():
+        if name not in outputs:
+            raise ModelError(
+                f"{file} has no output {name!r}, which {where} gives as {key}: it has "
+                f"{', '.join(outputs)}"
+            )
+    asked = [network.input.name] if network.input.name else []
+    for name in [*asked, *network.input.constants]:
+        if name not in inputs:
+            raise ModelError(
+                f"{file} has no input {name!r}, which {where} names: it has {', '.join(inputs)}"
+            )
+    rest = [name for name in inputs if name not in (*asked, *network.input.constants)]
+    if len(rest) != (not asked):
+        raise ModelError(
+            f"{file} has inputs {', '.join(inputs)}: name the picture's in {where} as [input] "
+            "name, and give the others values in [input.constants]"
+        )
+
+
+def _picture_input(network: Network, inputs: dict[str, Any]) -> str:
+    return next(name for name in inputs if name not in network.input.constants)
+
+
+def _fixed_size(network: Network, shape: list[Any], file: str, where: str) -> tuple[int, int]:
+    """Width and height, 0 where any will do; the model's own shape has to allow for them."""
+    spec = network.input
+    if len(shape) != 4:
+        raise ModelError(f"{file}: its input has {len(shape)} axes {shape}, wanted 4")
+    order = (1, 2, 3) if spec.layout == "nchw" else (3, 1, 2)
+    channels, height, width = (shape[i] if isinstance(shape[i], int) else 0 for i in order)
+    if channels and channels != spec.n_channels:
+        raise ModelError(
+            f"{file} takes {channels} channels ({shape}), {where} says {spec.color}, "
+            f"{spec.n_channels}, {spec.layout}"
+        )
+    for key, own, said in (("width", width, spec.width), ("height", height, spec.height)):
+        if own and said and own != said:
+            raise ModelError(f"{file} takes a {key} of {own} px, {where} says {said}")
+    if width and height and spec.multiple:
+        raise ModelError(
+            f"{file} takes {width}x{height} px only, {where} says any multiple of {spec.multiple}"
+        )
+    return width or spec.width, height or spec.height
+
+
+def _shipped(sha256: str, inputs: list[str], outputs: list[str]) -> Network | None:
+    known = list(known_networks())
+    for each in known:
+        if each.sha256 == sha256:
+            return each.network
+    for each in known:
+        names = {each.network.input.name, *each.network.input.constants}
+        if names == set(inputs) and set(each.network.output.names().values()) <= set(outputs):
+            return each.network
+    return None
+
+
+def _compact(about: dict[str, Any]) -> str:
+    return json.dumps(about, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,366 @@
+"""`Network`: what a picture has to look like for a network, and what comes out of it.
+
+Read from a small TOML file beside the model, or from one of those in ``networks/``
+(docs/networks.md has the reference).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from typing import Any, Final, Self, get_type_hints
+
+from vladkit.errors import ModelError
+from vladkit.features.types import MatchRule
+
+__all__ = ["InputSpec", "KnownFile", "Network", "OutputSpec", "known_networks"]
+
+_CHOICES: Final = {
+    "color": ("gray", "rgb"),
+    "layout": ("nchw", "nhwc"),
+    "fit": ("", "letterbox", "tiles", "stretch", "pad"),
+    "kind": ("map", "tokens", "keypoints"),
+    "coordinates": ("px", "normalized"),
+}
+
+_RANGES: Final = {
+    "width": (0, 16384),
+    "height": (0, 16384),
+    "multiple": (0, 1024),
+    "overlap": (0, 4096),
+    "divide_by": (1e-6, 1e6),
+    "stride": (0, 1024),
+    "skip": (0, 64),
+    "radius": (1, 64),
+    "border": (0, 1024),
+    "ratio": (1e-6, 1.0),
+    "min_cosine": (-1.0, 1.0),
+}
+
+_RECIPE_KEYS: Final = (
+    *("max_features", "max_side", "enlarge_to", "position", "n_clusters", "n_vocabularies"),
+    *("rotation", "norm", "keep_features"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a picture has to look like.
+
+    Parameters
+    ----------
+    name : str
+        Of the model's input; "" is its only one.
+    color : {"gray", "rgb"}
+    layout : {"nchw", "nhwc"}
+        Order of the axes: batch (of one), channels, rows, columns.
+    width, height : int
+        In px, for a model of one fixed size; 0: what the model says, or any.
+    multiple : int
+        For any other model: both sides have to be multiples of this; 0 only with a fixed size.
+    fit : {"letterbox", "tiles", "stretch", "pad"}
+        How a picture gets such a size. Fixed: reduced until it fits, the rest filled with its edge
+        (the default); or in overlapping tiles, each as large as the model takes. Any: stretched
+        to the multiples below (the default), or its edges continued to the next multiples.
+    overlap : int
+        px that neighbouring tiles share.
+    divide_by : float
+        Gray levels 0 to 255 are divided by this first.
+    mean, std : list of float
+        For each channel; subtracted, and then divided by.
+    constants : dict of str to number
+        Other inputs of the model, and what they get.
+    """
+
+    name: str = ""
+    color: str = "rgb"
+    layout: str = "nchw"
+    width: int = 0
+    height: int = 0
+    multiple: int = 0
+    fit: str = ""
+    overlap: int = 64
+    divide_by: float = 255.0
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    constants: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def n_channels(self) -> int:
+        """1 or 3."""
+        return 3 if self.color == "rgb" else 1
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """What comes out.
+
+    Parameters
+    ----------
+    kind : {"map", "tokens", "keypoints"}
+        A map of descriptors (1, f, h, w); or one for each patch, (1, n, f), row by row; or
+        keypoints with descriptors.
+    descriptors : str
+        The output that has them; "keypoints": (1, n, f).
+    stride : int
+        px of the input for a cell of the map, or for a patch.
+    skip : int
+        Tokens before the patches (class, registers).
+    logits : str
+        Of a map: the output (1, c * c + 1, h, w) from whose softmax the points are chosen: one
+        channel for each px of a cell of c x c px, row by row, and one for none (SuperPoint, XFeat).
+        "" and no `heatmap`: every cell is a point.
+    heatmap : str
+        Instead: the output (1, 1, height, width), or a part of that size, with a score for each px.
+    reliability : str
+        An output (1, 1, h, w) that scores are multiplied by.
+    keypoints, scores : str
+        Of "keypoints": outputs (1, n, 2), x and y, and (1, n).
+    coordinates : {"px", "normalized"}
+        Of keypoints: px of the input, the origin at the centre of the first; or -1 to 1 from the
+        centre of the first to the centre of the last.
+    threshold : float
+        Points need a score above this.
+    radius : int
+        Of several points within so many px, along x and y, only the strongest counts.
+    border : int
+        Points so near to the edge of the input, in px, are dropped.
+    """
+
+    kind: str = ""
+    descriptors: str = ""
+    stride: int = 0
+    skip: int = 0
+    logits: str = ""
+    heatmap: str = ""
+    reliability: str = ""
+    keypoints: str = ""
+    scores: str = ""
+    coordinates: str = "px"
+    threshold: float = 0.0
+    radius: int = 2
+    border: int = 0
+
+    def names(self) -> dict[str, str]:
+        """The outputs that are needed, by what they are."""
+        keys = ("descriptors", "logits", "heatmap", "reliability", "keypoints", "scores")
+        return {key: getattr(self, key) for key in keys if getattr(self, key)}
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    r"""A description of a model: input, output, how descriptors are matched, a recipe's defaults.
+
+    Examples
+    --------
+    >>> tables = {"output": {"kind": "tokens", "descriptors": "x", "stride": 14}}
+    >>> network = Network.from_dict(tables, "a.toml")
+    >>> network.output.stride, Network.from_dict(network.as_dict(), "again") == network
+    (14, True)
+    >>> Network.parse("[match]\nratoi = 1", "a.toml")
+    Traceback (most recent call last):
+    ...
+    vladkit.errors.ModelError: a.toml: [match] has no key 'ratoi': it has ratio, min_cosine
+    """
+
+    input: InputSpec
+    output: OutputSpec
+    match: MatchRule
+    recipe: dict[str, Any]
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> Self:
+        """From TOML.
+
+        Raises
+        ------
+        ModelError
+            If it is none, or a key or value does not exist or does not fit; names `where`.
+        """
+        return cls.from_dict(_toml(text, where), where)
+
+    @classmethod
+    def from_dict(cls, tables: dict[str, Any], where: str) -> Self:
+        """From what a TOML file holds, or `as_dict` gave; see `parse`."""
+        for name, table in tables.items():
+            if name not in ("input", "output", "match", "recipe"):
+                raise ModelError(
+                    f"{where}: no table is called [{name}]: use [input], [output], [match] and "
+                    "[recipe]"
+                )
+            if not isinstance(table, dict):
+                raise ModelError(f"{where}: {name!r} has to be a table, [{name}]")
+        recipe = tables.get("recipe", {})
+        for key in recipe:
+            if key not in _RECIPE_KEYS:
+                raise ModelError(
+                    f"{where}: [recipe] has no key {key!r}: it has {', '.join(_RECIPE_KEYS)}"
+                )
+        network = cls(
+            _read(InputSpec, tables.get("input", {}), f"{where}: [input]"),
+            _read(OutputSpec, tables.get("output", {}), f"{where}: [output]"),
+            _read(MatchRule, tables.get("match", {}), f"{where}: [match]"),
+            recipe,
+        )
+        _check_input(network.input, f"{where}: [input]")
+        _check_output(network.output, f"{where}: [output]")
+        return network
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `from_dict` reads it: what differs from the defaults, JSON-able."""
+        return {
+            "input": _differing(self.input),
+            "output": _differing(self.output),
+            "match": _differing(self.match),
+            "recipe": self.recipe,
+        }
+
+    def as_json(self) -> str:
+        """The same in one line; equal for equal descriptions."""
+        return json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A model file that `vladkit models` lists.
+
+    Parameters
+    ----------
+    name : str
+    title, page, licence : str
+        What it is, where it is from, and on what terms it may be used, for people.
+    network : Network
+    sha256 : str
+        Empty for a description of models that others export in files of their own.
+    n_bytes : int
+    url : str
+        Where it can be fetched; empty where no address is known to give this very file.
+    """
+
+    name: str
+    title: str
+    page: str
+    licence: str
+    network: Network
+    sha256: str = ""
+    n_bytes: int = 0
+    url: str = ""
+
+
+def known_networks() -> Iterator[KnownFile]:
+    """What vladkit ships descriptions of, by name; a description without files has its own."""
+    folder = resources.files("vladkit.features.onnx") / "networks"
+    for path in sorted(folder.iterdir(), key=lambda each: each.name):
+        if not path.name.endswith(".toml"):
+            continue
+        tables = _toml(path.read_text("utf-8"), path.name)
+        network = Network.from_dict(tables["network"], path.name)
+        about = tables["title"], tables["page"], tables["licence"], network
+        for each in tables.get("files", ()):
+            held = each["sha256"], each["bytes"], each.get("url", "")
+            yield KnownFile(each["name"], *about, *held)
+        if "files" not in tables:
+            yield KnownFile(path.name.removesuffix(".toml"), *about)
+
+
+def _toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ModelError(f"{where} is not TOML: {error}") from None
+
+
+def _read(cls: type[Any], table: dict[str, Any], where: str) -> Any:
+    names = [f.name for f in fields(cls)]
+    hints = get_type_hints(cls)
+    for key, value in table.items():
+        if key not in names:
+            raise ModelError(f"{where} has no key {key!r}: it has {', '.join(names)}")
+        _check_value(f"{where} {key}", key, value, str(hints[key]))
+    return cls(**{k: float(v) if hints[k] is float else v for k, v in table.items()})
+
+
+def _check_value(where: str, key: str, value: Any, hint: str) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if key in _CHOICES and value not in _CHOICES[key]:
+        choices = ", ".join(repr(each) for each in _CHOICES[key] if each)
+        raise ModelError(f"{where} is {value!r}: use {choices}")
+    if "list[float]" in hint:
+        if not isinstance(value, list) or not all(_is_number(each) for each in value):
+            raise ModelError(f"{where} is {value!r}: give a list of numbers, one for each channel")
+    elif "dict" in hint:
+        if not isinstance(value, dict) or not all(_is_number(each) for each in value.values()):
+            raise ModelError(f"{where} is {value!r}: give a table of numbers, by input")
+    elif "str" in hint:
+        if not isinstance(value, str):
+            raise ModelError(f"{where} is {value!r}: give a text in quotes")
+    elif not number or ("float" not in hint and not isinstance(value, int)):
+        kind = "a number" if "float" in hint else "a whole number"
+        raise ModelError(f"{where} is {value!r}: give {kind}")
+    elif key in _RANGES and not _RANGES[key][0] <= value <= _RANGES[key][1]:
+        least, most = _RANGES[key]
+        raise ModelError(f"{where} is {value!r}: give a number from {least} to {most}")
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value)
+
+
+def _check_input(spec: InputSpec, where: str) -> None:
+    fixed = spec.width or spec.height
+    if fixed and not (spec.width and spec.height):
+        raise ModelError(f"{where} needs width and height, or neither")
+    if fixed and spec.multiple:
+        raise ModelError(
+            f"{where} has width, height and multiple: a size is fixed, or any multiple"
+        )
+    if spec.fit in ("stretch", "pad") and fixed:
+        raise ModelError(f"{where} fit is {spec.fit!r}: with a fixed size use letterbox or tiles")
+    if spec.fit in ("letterbox", "tiles") and spec.multiple:
+        raise ModelError(f"{where} fit is {spec.fit!r}: with a multiple use stretch or pad")
+    if fixed and spec.fit == "tiles" and 2 * spec.overlap > min(spec.width, spec.height):
+        raise ModelError(
+            f"{where} overlap is {spec.overlap}: at most half of {spec.width}x{spec.height} px"
+        )
+    for key in ("mean", "std"):
+        values = getattr(spec, key)
+        if values and len(values) != spec.n_channels:
+            raise ModelError(
+                f"{where} {key} has {len(values)} numbers: a {spec.color} picture has "
+                f"{spec.n_channels} channels"
+            )
+    if 0 in spec.std:
+        raise ModelError(f"{where} std has a 0: it is divided by")
+
+
+def _check_output(spec: OutputSpec, where: str) -> None:
+    if not spec.kind:
+        raise ModelError(f"{where} needs a kind: use 'map', 'tokens', 'keypoints'")
+    needed = {
+        "map": ("descriptors", "stride"),
+        "tokens": ("descriptors", "stride"),
+        "keypoints": ("descriptors", "keypoints", "scores"),
+    }[spec.kind]
+    for key in needed:
+        if not getattr(spec, key):
+            raise ModelError(f"{where} of kind {spec.kind!r} needs {key}")
+    unused = {"map": ("keypoints", "scores"), "keypoints": ("stride", "skip")}.get(spec.kind, ())
+    if spec.kind != "map":
+        unused = (*unused, "logits", "heatmap", "reliability")
+    for key in unused:
+        if getattr(spec, key):
+            raise ModelError(f"{where} of kind {spec.kind!r} has no use for {key}")
+    if spec.logits and spec.heatmap:
+        raise ModelError(f"{where} has logits and heatmap: points are chosen by one of them")
+
+
+def _differing(spec: Any) -> dict[str, Any]:
+    plain = asdict(spec)
+    default = asdict(type(spec)())
+    return {key: value for key, value in plain.items() if value != default[key]}

@@ -1,0 +1,241 @@
+"""Where model files are: the folder that keeps them, by sha256, and fetching the known ones.
+
+A collection holds the sha256 of its model, not the model. So a file may lie anywhere, and another
+one in its place is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from vladkit.core.files import replace_file
+from vladkit.errors import ModelError, ParameterError
+from vladkit.features.onnx.spec import KnownFile, known_networks
+
+__all__ = [
+    "MODEL",
+    "add_model",
+    "fetch",
+    "find_model",
+    "kept_models",
+    "known_file",
+    "models_folder",
+    "sha256_of",
+]
+
+MODEL: Final = "VLADKIT_MODEL"
+"""Environment variable: the file to use for a collection's network, wherever it was before."""
+
+_FOLDER: Final = "VLADKIT_MODELS"
+_CHUNK: Final = 1 << 16
+_TIMEOUT: Final = 30.0
+
+Progress = Callable[[str, int, int], None]
+
+
+def models_folder() -> Path:
+    """Where `vladkit models` keeps files: VLADKIT_MODELS, or below the user's cache folder."""
+    if given := os.environ.get(_FOLDER):
+        return Path(given)
+    if sys.platform == "win32":
+        cache = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        cache = Path.home() / "Library" / "Caches"
+    else:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "vladkit" / "models"
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Of a file's bytes, as 64 hexadecimal digits.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"model {path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def known_file(name: str) -> KnownFile:
+    """The known model of that name.
+
+    Raises
+    ------
+    ParameterError
+        If none is called so.
+    """
+    known = {each.name: each for each in known_networks() if each.sha256}
+    if name not in known:
+        raise ParameterError(f"no known model is called {name!r}: use {', '.join(known)}")
+    return known[name]
+
+
+def kept_models() -> Iterator[Path]:
+    """Files of `models_folder`."""
+    yield from sorted(models_folder().glob("*.onnx"))
+
+
+def find_model(path: str, sha256: str, n_bytes: int) -> Path:
+    """The file of a collection's network: where it was, or named by VLADKIT_MODEL, or kept.
+
+    Parameters
+    ----------
+    path : str
+        Where it was when the collection was made.
+    sha256, n_bytes
+        Of the file.
+
+    Raises
+    ------
+    ModelError
+        If it is nowhere, or another file is in its place; says how to mend it.
+    """
+    given = os.environ.get(MODEL)
+    if given:
+        if sha256_of(given) != sha256:
+            raise ModelError(
+                f"{given} (from {MODEL}) is another model: the collection was made with the one of "
+                f"sha256 {sha256}"
+            )
+        return Path(given)
+    in_place = Path(path)
+    if _is_it(in_place, sha256, n_bytes):
+        return in_place
+    for kept in kept_models():
+        if _is_it(kept, sha256, n_bytes):
+            return kept
+    trouble = "is another file now" if in_place.exists() else "is not there"
+    known = next((each for each in known_networks() if each.sha256 == sha256), None)
+    fetching = f"vladkit models fetch {known.name}`, or `" if known and known.url else ""
+    raise ModelError(
+        f"the network of this collection, {path}, {trouble} (wanted: sha256 {sha256}, {n_bytes} "
+        f"bytes): `{fetching}vladkit models add FILE` with a copy of it, or set {MODEL}=FILE"
+    )
+
+
+def _is_it(path: Path, sha256: str, n_bytes: int) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == n_bytes and sha256_of(path) == sha256
+    except OSError:
+        return False
+
+
+def add_model(path: str | os.PathLike[str]) -> Path:
+    """Copy a model into `models_folder`, where every collection finds it by its sha256.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read.
+    StorageError
+        If there is no room, or no right to write.
+    """
+    source = Path(path)
+    sha256 = sha256_of(source)
+    for kept in kept_models():
+        if _is_it(kept, sha256, source.stat().st_size):
+            return kept
+    target = _made(models_folder()) / f"{source.stem}-{sha256[:8]}.onnx"
+    with open(source, "rb") as file, replace_file(target) as copy:
+        while chunk := file.read(_CHUNK):
+            copy.write(chunk)
+    return target
+
+
+def fetch(name: str, *, url: str = "", progress: Progress | None = None) -> Path:
+    """Fetch a known model into `models_folder`; returns the file that is there already, if it is.
+
+    Parameters
+    ----------
+    name : str
+        As `vladkit models` lists it.
+    url : str
+        A mirror to take it from; what comes has to have the known size and sha256 all the same.
+    progress : callable or None
+        Called as ``progress("fetch", bytes so far, bytes in all)``.
+
+    Raises
+    ------
+    ParameterError
+        If no model is called so, or the address is not of the web.
+    ModelError
+        If no address is known, the server does not give it, or what it gives is not that file;
+        then nothing is kept.
+    StorageError
+        If there is no room, or no right to write.
+    """
+    known = known_file(name)
+    target = models_folder() / f"{known.name}.onnx"
+    if _is_it(target, known.sha256, known.n_bytes):
+        return target
+    address = url or known.url
+    if not address:
+        raise ModelError(
+            f"no address is known that gives {name}: see {known.page}, and `vladkit models add "
+            "FILE`"
+        )
+    if not address.startswith(("https://", "http://")):
+        raise ParameterError(f"{address}: give an address that begins with https://")
+    _made(target.parent)
+    with replace_file(target) as file:
+        _receive(address, known, file, progress)
+    return target
+
+
+def _receive(address: str, known: KnownFile, file: BinaryIO, progress: Progress | None) -> None:
+    """Exactly the known file, or an error."""
+    from urllib.request import Request, urlopen
+
+    from vladkit.core.version import __version__
+
+    request = Request(address, headers={"User-Agent": f"vladkit/{__version__}"})
+    digest, n = hashlib.sha256(), 0
+    try:
+        answer = urlopen(request, timeout=_TIMEOUT)
+    except OSError as error:  # HTTPError and URLError are
+        raise ModelError(f"{address}: {error}") from error
+    with answer:
+        while True:
+            try:
+                chunk = answer.read(_CHUNK)
+            except (OSError, EOFError) as error:
+                raise ModelError(f"{address}: broke off after {n} bytes: {error}") from error
+            if not chunk:
+                break
+            n += len(chunk)
+            if n > known.n_bytes:
+                raise ModelError(
+                    f"{address} gives more than the {known.n_bytes} bytes of {known.name}: it is "
+                    "another file"
+                )
+            digest.update(chunk)
+            file.write(chunk)
+            if progress:
+                progress("fetch", n, known.n_bytes)
+    if n < known.n_bytes:
+        raise ModelError(f"{address}: {n} bytes came, {known.name} has {known.n_bytes}: try again")
+    if digest.hexdigest() != known.sha256:
+        raise ModelError(
+            f"{address} gives another file: its sha256 is {digest.hexdigest()}, that of "
+            f"{known.name} {known.sha256}"
+        )
+
+
+def _made(folder: Path) -> Path:
+    from vladkit.errors import StorageError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {folder}: {error.strerror or error}") from error
+    return folder

@@ -1,0 +1,112 @@
+"""Pictures to features on a pool of threads, one picture to a core; or features read from files."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from typing import Final, Self, TypeAlias
+
+from vladkit.core.threads import resolve_n_jobs
+from vladkit.errors import PictureError
+from vladkit.features import (
+    Extractor,
+    Features,
+    Region,
+    decode_picture,
+    one_opencv_thread,
+    wants_color,
+)
+from vladkit.images.decode import read_bytes
+
+__all__ = ["Extraction", "Result", "extract", "extract_data"]
+
+Result: TypeAlias = Features | PictureError
+"""The features of a picture, or why it has none."""
+
+_AHEAD: Final = 40
+"""Pictures extracted before they are asked for: no thread waits while a batch is encoded."""
+
+
+def extract(extractor: Extractor, file: str, region: Region | None = None) -> Features:
+    """Features of one picture file, or of a part of it; PictureError if it cannot be used."""
+    return extract_data(extractor, read_bytes(file), region)
+
+
+def extract_data(extractor: Extractor, data: bytes, region: Region | None = None) -> Features:
+    """The same of what is in a picture file."""
+    color = wants_color(extractor)
+    side = extractor.max_side
+    return extractor.extract(decode_picture(data, max_side=side, region=region, color=color))
+
+
+class Extraction:
+    """A pool of threads that extract; make one with `on_threads`."""
+
+    def __init__(
+        self, read: Callable[[str], Features], pool: ThreadPoolExecutor, threads: int
+    ) -> None:
+        self._read = read
+        self._pool = pool
+        self._ahead = 4 * threads + _AHEAD
+        self._pending: deque[Future[Result]] = deque()
+
+    @classmethod
+    @contextmanager
+    def on_threads(
+        cls,
+        extractor: Extractor,
+        n_jobs: int | None,
+        n: int,
+        read: Callable[[str], Features] | None = None,
+    ) -> Iterator[Self]:
+        """With a pool for `n` files; what is not consumed when the block ends is dropped.
+
+        `read` gives the features of a file, where they are not to be extracted from a picture.
+        """
+        threads = max(1, min(resolve_n_jobs(n_jobs), n))
+        with one_opencv_thread(), ThreadPoolExecutor(threads, "vladkit-extract") as pool:
+            extraction = cls(read or partial(extract, extractor), pool, threads)
+            try:
+                yield extraction
+            finally:
+                extraction.stop()
+
+    def run(self, files: Iterable[str], ready: dict[str, Result] | None = None) -> Iterator[Result]:
+        """Results in the order of `files`; what is in `ready` is taken out of there instead.
+
+        The first files are begun at once, before anything is consumed; one run at a time.
+        """
+        upcoming = iter(files)
+        self._submit(upcoming, ready)
+        return self._results(upcoming, ready)
+
+    def _results(
+        self, upcoming: Iterator[str], ready: dict[str, Result] | None
+    ) -> Iterator[Result]:
+        while self._pending:
+            yield self._pending.popleft().result()
+            self._submit(upcoming, ready)
+
+    def _submit(self, upcoming: Iterator[str], ready: dict[str, Result] | None) -> None:
+        for file in islice(upcoming, self._ahead - len(self._pending)):
+            if ready and file in ready:
+                future: Future[Result] = Future()
+                future.set_result(ready.pop(file))
+            else:
+                future = self._pool.submit(self._try, file)
+            self._pending.append(future)
+
+    def stop(self) -> None:
+        """Drop what is still to be done."""
+        while self._pending:
+            self._pending.pop().cancel()
+
+    def _try(self, file: str) -> Result:
+        try:
+            return self._read(file)
+        except PictureError as error:
+            return error

@@ -1,0 +1,240 @@
+"""Local features of one picture, and what an extractor of them must offer.
+
+Axes: ``l`` features of one picture, ``f`` descriptor dimension, ``2`` is x, y.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vladkit.errors import ParameterError, ShapeError
+from vladkit.images.decode import Picture
+from vladkit.images.region import Region
+
+__all__ = [
+    "Extractor",
+    "Features",
+    "MatchRule",
+    "Parameter",
+    "match_rule",
+    "wants_color",
+]
+
+Parameter: TypeAlias = int | float | str | bool | None
+"""A value in `Extractor.parameters`: whatever JSON gives back unchanged."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Local features of one picture.
+
+    Parameters
+    ----------
+    descriptor_lf : array (l, f)
+        Descriptors in the form that is stored (SIFT: uint8); `Extractor.metric` makes them
+        comparable.
+    xy_l2 : float32 array (l, 2)
+        Where, in px of the original picture after EXIF orientation; x to the right, y down, the
+        origin at the centre of the top-left pixel.
+    size_l : float32 array (l,)
+        Diameter of the region, in px of the original picture.
+    angle_l : float32 array (l,)
+        Direction of the region in degrees, 0 to 360, from x towards y (clockwise on screen).
+    score_l : float32 array (l,)
+        Strength; higher is stronger, comparable within one extractor only.
+    width, height : int
+        Size of the original picture in px, after EXIF orientation.
+    region : Region or None
+        Where the features are only of a part of a picture: that part, which then is "the original
+        picture" above.
+
+    Raises
+    ------
+    ShapeError
+        The arrays do not agree on the number of features.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> score_l = np.array([0.1, 0.9, 0.5], np.float32)
+    >>> features = Features(
+    ...     np.zeros((3, 128), np.uint8), np.zeros((3, 2), np.float32), score_l, score_l, score_l,
+    ...     width=640, height=480,
+    ... )
+    >>> len(features)
+    3
+    >>> features.strongest(2).score_l
+    array([0.9, 0.5], dtype=float32)
+    """
+
+    descriptor_lf: npt.NDArray[Any]
+    xy_l2: npt.NDArray[np.float32]
+    size_l: npt.NDArray[np.float32]
+    angle_l: npt.NDArray[np.float32]
+    score_l: npt.NDArray[np.float32]
+    width: int
+    height: int
+    region: Region | None = None
+
+    def __post_init__(self) -> None:
+        shapes = {
+            "descriptor_lf": self.descriptor_lf.shape,
+            "xy_l2": self.xy_l2.shape,
+            "size_l": self.size_l.shape,
+            "angle_l": self.angle_l.shape,
+            "score_l": self.score_l.shape,
+        }
+        l = self.descriptor_lf.shape[0] if self.descriptor_lf.ndim == 2 else -1
+        if list(shapes.values())[1:] != [(l, 2), (l,), (l,), (l,)]:
+            raise ShapeError(
+                "features need descriptor_lf (l, f), xy_l2 (l, 2) and size_l, angle_l, score_l "
+                f"(l,) with one l; got {shapes}"
+            )
+
+    def __len__(self) -> int:
+        return int(self.descriptor_lf.shape[0])
+
+    def strongest(self, m: int) -> Features:
+        """Keep the ``m`` features of highest score, in the order they have.
+
+        Parameters
+        ----------
+        m : int
+            How many at most. Among equal scores at the limit the earlier ones stay.
+
+        Returns
+        -------
+        Features
+            ``self`` where there are no more than ``m``.
+
+        Raises
+        ------
+        ParameterError
+            ``m`` is negative.
+        """
+        if m < 0:
+            raise ParameterError(f"m is {m}: give the number of features to keep, 0 or more")
+        if m >= len(self):
+            return self
+        return self._take(np.sort(np.argsort(-self.score_l, kind="stable")[:m]))
+
+    def some(self, m: int, rng: np.random.Generator) -> Features:
+        """``m`` features drawn at random, in the order they have; all if there are no more."""
+        if m >= len(self):
+            return self
+        return self._take(np.sort(rng.choice(len(self), m, replace=False)))
+
+    def within(self, region: Region) -> Features:
+        """Those whose place is in a part of the picture, as if that had been the picture.
+
+        Raises
+        ------
+        ParameterError
+            The region is outside of the picture.
+        """
+        region = region.within(self.width, self.height)
+        corner_2 = np.array([region.left, region.top], np.float32)
+        size_2 = np.array([region.width, region.height], np.float32)
+        inside_l2 = (self.xy_l2 >= corner_2 - 0.5) & (self.xy_l2 < corner_2 + size_2 - 0.5)
+        some = self._take(np.flatnonzero(inside_l2.all(axis=1)))
+        return replace(
+            some,
+            xy_l2=some.xy_l2 - corner_2,
+            width=region.width,
+            height=region.height,
+            region=region,
+        )
+
+    def _take(self, keep_m: npt.NDArray[np.integer[Any]]) -> Features:
+        return Features(
+            self.descriptor_lf[keep_m],
+            self.xy_l2[keep_m],
+            self.size_l[keep_m],
+            self.angle_l[keep_m],
+            self.score_l[keep_m],
+            width=self.width,
+            height=self.height,
+            region=self.region,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchRule:
+    """Which descriptors of two pictures match: each is the other's nearest, and as follows.
+
+    Parameters
+    ----------
+    ratio : float, default=0.9
+        The nearest is nearer than this share of the distance to the second nearest; 1 asks only
+        that there is no tie.
+    min_cosine : float, default=-1
+        Their cosine is at least this; for descriptors of length 1.
+    """
+
+    ratio: float = 0.9
+    min_cosine: float = -1.0
+
+
+class Extractor(Protocol):
+    """Turns pictures into local features.
+
+    Implementations can be pickled, are used by several threads at once, and give the same features
+    in the same order for the same picture, whatever else runs.
+
+    They may say more of themselves: ``wants_color`` (see `wants_color`), ``match_rule`` (see
+    `match_rule`), ``has_directions`` (False: features state no direction and no size; ``angle_l``
+    and ``size_l`` are then the same for all), ``mirrored`` (see `Sift.mirrored`).
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that `make_extractor` knows it by."""
+        ...
+
+    @property
+    def n_dimensions(self) -> int:
+        """The number of dimensions of a descriptor, ``f``."""
+        ...
+
+    @property
+    def max_side(self) -> int | None:
+        """Longest side in px at which pictures are to be read for it; None: as they are."""
+        ...
+
+    def parameters(self) -> dict[str, Parameter]:
+        """All that changes the output: equal parameters mean interchangeable features.
+
+        Holds the arguments of `make_extractor` and, beside them, facts such as the version of the
+        decoder. `make_extractor` ignores facts, so ``make_extractor(name, **stored)`` rebuilds an
+        extractor, and comparing ``parameters()`` with ``stored`` tells which facts have changed.
+        """
+        ...
+
+    def extract(self, picture: Picture) -> Features:
+        """Find and describe the features of one picture.
+
+        Raises
+        ------
+        PictureError
+            The picture is too small, or nothing was found in it.
+        """
+        ...
+
+    def metric(self, descriptor_lf: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Stored descriptors as a float32 array (l, f) that is compared by L2 distance."""
+        ...
+
+
+def wants_color(extractor: Extractor) -> bool:
+    """Whether pictures are to be decoded in colour for it; not unless it says so."""
+    return bool(getattr(extractor, "wants_color", False))
+
+
+def match_rule(extractor: Extractor) -> MatchRule:
+    """Which of its descriptors match; as SIFT's do unless it says so."""
+    rule = getattr(extractor, "match_rule", None)
+    return rule if isinstance(rule, MatchRule) else MatchRule()

@@ -1,0 +1,1 @@
+"""Geometry of image pairs: matching, geometric verification, the same shot."""

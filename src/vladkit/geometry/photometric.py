@@ -1,0 +1,189 @@
+"""How the pixels of two copies of one shot differ: in brightness, in places, or by nothing much."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vladkit.core.arrays import AnyArray, Float32Array
+from vladkit.features import Picture
+
+__all__ = ["SIDE", "agrees", "retouching"]
+
+SIDE: Final = 320
+"""Longest side, in px, that pictures are best read at for this."""
+
+# Gray levels of 255. Made on `benchmarks/duplicates.py`: copies saved again at quality 30, resized
+# or turned by 7 degrees keep a gain within .02 of 1 and an offset within 3.
+_GAIN: Final = 0.06
+_OFFSET: Final = 8.0
+_CELLS: Final = 16
+_CELL_ERROR: Final = 9.0
+_TIMES_MEDIAN: Final = 3.0
+_MIN_CELLS: Final = 3
+_MOST_GAIN: Final = 2.5
+_AGREE: Final = 2.5
+"""Median error of the cells: 1.1 at most for copies, 6.7 for two smooth pictures with the same
+words written over them."""
+_FITS: Final = 4
+_BLUR: Final = 1.5
+_BESIDE: Final = 0.75
+_BLACK: Final = 6.0
+
+
+def retouching(
+    a: Picture, b: Picture, affine_23: npt.NDArray[np.float64], *, flipped: bool = False
+) -> tuple[str, ...]:
+    """Compare two pictures pixel by pixel, where one lies on the other.
+
+    Parameters
+    ----------
+    a, b : Picture
+        Read at `SIDE` px.
+    affine_23 : float64 array (2, 3)
+        Takes points of `a`, or of `a` mirrored, to points of `b`, px of the originals, as
+        `vladkit.geometry.same_shot.same_shot` finds it.
+    flipped : bool
+        Whether `a` is to be mirrored first.
+
+    Returns
+    -------
+    tuple of str
+        "brightness": one is the other with another gain (by more than .06) or offset (by more
+        than 8 of 255 gray levels). "watermarked": they differ in places, as by something written
+        over one. Empty: neither can be seen.
+
+    Examples
+    --------
+    >>> import cv2, numpy as np
+    >>> gray_yx = cv2.GaussianBlur(np.random.default_rng(0).integers(
+    ...     0, 256, (240, 320), dtype=np.uint8), None, 3) * 2
+    >>> same_23 = np.array([[1.0, 0, 0], [0, 1, 0]])
+    >>> retouching(Picture(gray_yx, 320, 240), Picture(gray_yx // 2, 320, 240), same_23)
+    ('brightness',)
+    """
+    compared = _compare(a, b, affine_23, flipped)
+    if compared is None:
+        return ()
+    gain, offset, error_c = compared
+    found = []
+    if abs(gain - 1) > _GAIN or abs(gain * 128 + offset - 128) > _OFFSET:
+        found.append("brightness")
+    limit = max(_CELL_ERROR, _TIMES_MEDIAN * float(np.median(error_c)))
+    if int((error_c > limit).sum()) >= _MIN_CELLS:
+        found.append("watermarked")
+    return tuple(found)
+
+
+def agrees(
+    a: Picture, b: Picture, affine_23: npt.NDArray[np.float64], *, flipped: bool = False
+) -> bool:
+    """Whether the pixels are those of one shot, for the most part.
+
+    Features alone cannot tell two smooth pictures (sky, sea) from one shot that have the same
+    words written over them, at the same place.
+
+    Parameters
+    ----------
+    a, b, affine_23, flipped
+        See `retouching`.
+
+    Returns
+    -------
+    bool
+        False if one, with the best gain and offset, differs from the other by more than 2.5 gray
+        levels in more than half of what both show, or only a gain beyond 2.5 brings them closer.
+        True where too little is common to tell.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a_yx, b_yx = np.random.default_rng(0).integers(0, 256, (2, 8, 10), dtype=np.uint8)
+    >>> a_yx, b_yx = (np.kron(each, np.ones((30, 32), np.uint8)) for each in (a_yx, b_yx))
+    >>> same_23 = np.array([[1.0, 0, 0], [0, 1, 0]])
+    >>> a, b = Picture(a_yx, 320, 240), Picture(b_yx, 320, 240)
+    >>> agrees(a, a, same_23), agrees(a, b, same_23)
+    (True, False)
+    """
+    compared = _compare(a, b, affine_23, flipped)
+    if compared is None:
+        return True
+    gain, _, error_c = compared
+    return 1 / _MOST_GAIN < gain < _MOST_GAIN and float(np.median(error_c)) < _AGREE
+
+
+def _compare(
+    a: Picture, b: Picture, affine_23: npt.NDArray[np.float64], flipped: bool
+) -> tuple[float, float, AnyArray] | None:
+    """Gain and offset, and mean errors of the cells of what both show; None if that is little."""
+    import cv2
+
+    a_yx, b_yx = a.gray_yx[:, ::-1] if flipped else a.gray_yx, b.gray_yx
+    to_b_33: Any = np.linalg.inv(_to_original(b)) @ _homogeneous(affine_23) @ _to_original(a)
+    scale = math.sqrt(abs(np.linalg.det(to_b_33[:2, :2])))
+    if scale > 1:  # the finer one is laid on the coarser one, blurred as much as that
+        a_yx, b_yx, to_b_33, scale = b_yx, a_yx, np.linalg.inv(to_b_33), 1 / scale
+    shape = b_yx.shape[::-1]
+    fine_yx = _smooth(a_yx, _BLUR / scale)
+    warped_yx = cv2.warpAffine(fine_yx, to_b_33[:2], shape, flags=cv2.INTER_LINEAR)
+    inside_yx = cv2.warpAffine(np.ones(a_yx.shape, np.uint8), to_b_33[:2], shape)
+    inside_yx = cv2.erode(inside_yx, np.ones((9, 9), np.uint8)).astype(bool)  # no blurred border
+    coarse_yx = _smooth(b_yx, _BLUR)
+    if inside_yx.sum() < _CELLS**2:
+        return None
+    gain, offset = _fit(warped_yx[inside_yx], coarse_yx[inside_yx])
+    wanted_yx = gain * warped_yx + offset
+    # where the other gain makes it black or white, nothing can be said of what was there
+    sound_yx = (wanted_yx > _BLACK) & (wanted_yx < 255 - _BLACK)
+    # nor does an edge that lies a part of a pixel beside where it should
+    slope_yx = np.hypot(*np.gradient(wanted_yx))
+    error_yx = np.maximum(np.abs(coarse_yx - wanted_yx) - _BESIDE * slope_yx, 0)
+    error_yx[cv2.erode(sound_yx.astype(np.uint8), np.ones((7, 7), np.uint8)) == 0] = 0
+    error_c = _of_cells(error_yx, inside_yx)
+    return (gain, offset, error_c) if len(error_c) else None
+
+
+def _to_original(picture: Picture) -> npt.NDArray[np.float64]:
+    """From px of what was decoded to px of the original, homogeneous."""
+    x, y = picture.scale_x, picture.scale_y
+    return np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5], [0, 0, 1]])
+
+
+def _homogeneous(affine_23: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.vstack([affine_23, [0, 0, 1]])
+
+
+def _smooth(gray_yx: AnyArray, sigma: float) -> Float32Array:
+    import cv2
+
+    wide_yx = np.ascontiguousarray(gray_yx, np.float32)
+    return np.asarray(cv2.GaussianBlur(wide_yx, (0, 0), sigma), np.float32)
+
+
+def _fit(a_n: Float32Array, b_n: Float32Array) -> tuple[float, float]:
+    """Gain and offset that take most of a to b: least squares without what is far off."""
+    # what is black or white may have been cut off
+    sound_n: Any = (b_n > _BLACK) & (b_n < 255 - _BLACK)
+    keep_n = sound_n
+    gain, offset = 1.0, 0.0
+    for _ in range(_FITS):
+        if keep_n.sum() < 32 or np.ptp(a_n[keep_n]) < 8:
+            break
+        gain, offset = (float(v) for v in np.polyfit(a_n[keep_n], b_n[keep_n], 1))
+        error_n = np.abs(b_n - gain * a_n - offset)
+        keep_n = sound_n & (error_n <= 2.5 * np.median(error_n) + 1)
+    return gain, offset
+
+
+def _of_cells(error_yx: AnyArray, inside_yx: AnyArray) -> AnyArray:
+    """The mean in each cell of the picture of which at least half is inside."""
+    h, w = error_yx.shape
+    y, x = (np.arange(h) * _CELLS // h)[:, None], np.arange(w) * _CELLS // w
+    cell_n = (y * _CELLS + x)[inside_yx]
+    count_c = np.bincount(cell_n, minlength=_CELLS**2)
+    sum_c = np.bincount(cell_n, weights=error_yx[inside_yx], minlength=_CELLS**2)
+    full_c = count_c > 0.5 * h * w / _CELLS**2
+    return np.asarray(sum_c[full_c] / count_c[full_c])

@@ -1,0 +1,1 @@
+"""The collection file (SQLite): blocks of vectors, features, exact and approximate search."""

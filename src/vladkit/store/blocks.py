@@ -1,0 +1,224 @@
+"""Vectors of a collection, many to a row of the file, so that all can be read at memory's speed.
+
+One row for each vector costs a microsecond of Python to read, which is seconds for a million;
+a block of about 1 MB costs what copying it costs. A block is changed as a whole.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.errors import FileFormatError
+
+__all__ = ["BLOCK_BYTES", "Blocks"]
+
+BLOCK_BYTES: Final = 2**20
+"""What a block holds at most, at least one vector: 16 of 32,768 float16, or 2,048 of 256."""
+
+
+class Blocks:
+    """The vectors behind an open connection; the caller holds the transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    # -- reading ----------------------------------------------------------------------
+
+    def read(self, dtype: np.dtype[Any], d: int) -> Iterator[tuple[Int64Array, AnyArray]]:
+        """All blocks, (picture_id_n, vector_nD) each, in the order in which they were filled.
+
+        Arrays are read-only views of what SQLite gave: nothing is copied.
+
+        Raises
+        ------
+        FileFormatError
+            If a block has not the size that the collection says.
+        """
+        cursor: Iterable[tuple[int, bytes, bytes]] = self._connection.execute(
+            "SELECT block_id, picture_ids, data FROM block ORDER BY block_id"
+        )
+        for block_id, ids, data in cursor:
+            yield self._arrays(block_id, ids, data, dtype, d)
+
+    def some(
+        self, block_of: Mapping[int, int], dtype: np.dtype[Any], d: int
+    ) -> dict[int, AnyArray]:
+        """The vectors (D,) of some pictures, by picture id; those that are not there are left out.
+
+        ``block_of`` maps a picture's id to its block. Only these rows are read.
+        """
+        found = {}
+        row_bytes = dtype.itemsize * d
+        for block_id, ids in _by_block(block_of).items():
+            kept_n = self._ids(block_id)
+            if not len(kept_n):
+                continue
+            with self._connection.blobopen("block", "data", block_id, readonly=True) as blob:
+                if len(blob) != len(kept_n) * row_bytes:
+                    raise self._damaged(block_id, len(blob), len(kept_n) * row_bytes)
+                for picture_id in ids:
+                    (places,) = np.nonzero(kept_n == picture_id)
+                    if len(places):
+                        blob.seek(int(places[0]) * row_bytes)
+                        row = np.frombuffer(blob.read(row_bytes), dtype.newbyteorder("<"))
+                        found[picture_id] = row
+        return found
+
+    # -- writing ----------------------------------------------------------------------
+
+    def append(self, picture_ids: Sequence[int], vector_nD: AnyArray) -> list[int]:
+        """Add vectors behind the last; the block of each."""
+        n, d = vector_nD.shape
+        little_nD = np.ascontiguousarray(vector_nD, vector_nD.dtype.newbyteorder("<"))
+        id_n = np.asarray(picture_ids, "<i8")
+        capacity = _capacity(d * vector_nD.dtype.itemsize)
+        block_ids: list[int] = []
+        last = self._connection.execute(
+            "SELECT block_id, length(picture_ids) / 8, length(data) FROM block "
+            "ORDER BY block_id DESC LIMIT 1"
+        ).fetchone()
+        begin = 0
+        if last and last[1] and last[2] != d * vector_nD.dtype.itemsize * last[1]:
+            raise FileFormatError(
+                f"{self._path}: its vectors have another size than those to be added (another "
+                "process may have changed them): open it again"
+            )
+        if last and last[1] < capacity:
+            begin = min(n, capacity - last[1])
+            ids, data = self._raw(last[0])
+            ids, data = ids + id_n[:begin].tobytes(), data + little_nD[:begin].tobytes()
+            self._write(last[0], ids, data)
+            block_ids += [last[0]] * begin
+        for i in range(begin, n, capacity):
+            cursor = self._connection.execute(
+                "INSERT INTO block (picture_ids, data) VALUES (?, ?)",
+                (id_n[i : i + capacity].tobytes(), little_nD[i : i + capacity].tobytes()),
+            )
+            block_ids += [int(cursor.lastrowid or 0)] * len(id_n[i : i + capacity])
+        return block_ids
+
+    def replace(self, block_of: Mapping[int, int], vector_of: Mapping[int, AnyArray]) -> None:
+        """Write other vectors in the place of those of some pictures."""
+        for block_id, ids in _by_block(block_of).items():
+            kept_n = self._ids(block_id)
+            with self._connection.blobopen("block", "data", block_id) as blob:
+                for picture_id in ids:
+                    vector_D = vector_of[picture_id]
+                    (places,) = np.nonzero(kept_n == picture_id)
+                    if len(places) != 1:
+                        raise FileFormatError(
+                            f"{self._path}: picture {picture_id} is not in its block {block_id}: "
+                            f"run vladkit check {self._path} --repair"
+                        )
+                    blob.seek(int(places[0]) * vector_D.nbytes)
+                    blob.write(vector_D.astype(vector_D.dtype.newbyteorder("<")).tobytes())
+
+    def remove(self, block_of: Mapping[int, int]) -> None:
+        """Take the vectors of some pictures out; a block that becomes empty goes."""
+        for block_id, ids in _by_block(block_of).items():
+            self.keep_rows(block_id, ~np.isin(self._ids(block_id), ids))
+
+    def keep_rows(self, block_id: int, stays_n: AnyArray) -> None:
+        """Take the vectors out of one block whose place in `stays_n` (n,) is False."""
+        if not stays_n.any():
+            self._connection.execute("DELETE FROM block WHERE block_id = ?", (block_id,))
+        elif not stays_n.all():
+            ids, data = self._raw(block_id)
+            row_nb = np.frombuffer(data, np.uint8).reshape(len(stays_n), -1)
+            kept_n = np.frombuffer(ids, "<i8")[stays_n]
+            self._write(block_id, kept_n.tobytes(), row_nb[stays_n].tobytes())
+
+    def pack(self, dtype: np.dtype[Any], d: int) -> bool:
+        """Fill blocks that have gaps from those behind them; whether anything was to be done."""
+        counts = self._connection.execute(
+            "SELECT block_id, length(picture_ids) / 8 FROM block ORDER BY block_id"
+        ).fetchall()
+        capacity = _capacity(dtype.itemsize * d)
+        gaps = [block_id for block_id, n in counts[:-1] if n != capacity]
+        if gaps:
+            self.rewrite(dtype, d, from_block=gaps[0])
+        return bool(gaps)
+
+    def rewrite(
+        self,
+        dtype: np.dtype[Any],
+        d: int,
+        change: Callable[[Int64Array, AnyArray], AnyArray] = lambda _, vector_nD: vector_nD,
+        from_block: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Pass the vectors from one block on through `change`, a block a time.
+
+        It takes picture ids (n,) and vectors (n, D), and gives vectors (n, D'). These go to new
+        blocks behind the last, full ones; then the old ones go.
+        """
+        old = self._connection.execute(
+            "SELECT block_id FROM block WHERE block_id >= ? ORDER BY block_id", (from_block,)
+        ).fetchall()
+        if not old:
+            return
+        self._connection.execute(  # so that nothing is appended to an old one
+            "INSERT INTO block (block_id, picture_ids, data) VALUES (?, x'', x'')",
+            (old[-1][0] + 1,),
+        )
+        for done, (block_id,) in enumerate(old, start=1):
+            id_n, vector_nD = self._arrays(block_id, *self._raw(block_id), dtype, d)
+            block_ids = self.append(id_n.tolist(), change(id_n, vector_nD))
+            self._connection.executemany(
+                "UPDATE picture SET block_id = ? WHERE picture_id = ?",
+                list(zip(block_ids, id_n.tolist(), strict=True)),
+            )
+            self._connection.execute("DELETE FROM block WHERE block_id = ?", (block_id,))
+            if progress:
+                progress(done, len(old))
+
+    def _write(self, block_id: int, ids: bytes, data: bytes) -> None:
+        self._connection.execute(
+            "UPDATE block SET picture_ids = ?, data = ? WHERE block_id = ?", (ids, data, block_id)
+        )
+
+    def _raw(self, block_id: int) -> tuple[bytes, bytes]:
+        row = self._connection.execute(
+            "SELECT picture_ids, data FROM block WHERE block_id = ?", (block_id,)
+        ).fetchone()
+        return row if row else (b"", b"")
+
+    def _ids(self, block_id: int) -> Int64Array:
+        row = self._connection.execute(
+            "SELECT picture_ids FROM block WHERE block_id = ?", (block_id,)
+        ).fetchone()
+        return np.frombuffer(row[0] if row else b"", "<i8")
+
+    def _arrays(
+        self, block_id: int, ids: bytes, data: bytes, dtype: np.dtype[Any], d: int
+    ) -> tuple[Int64Array, AnyArray]:
+        n = len(ids) // 8
+        if len(ids) % 8 or len(data) != n * d * dtype.itemsize:
+            raise self._damaged(block_id, len(data), n * d * dtype.itemsize)
+        vector_nD = np.frombuffer(data, dtype.newbyteorder("<")).reshape(n, d)
+        return np.frombuffer(ids, "<i8").astype(np.int64, copy=False), vector_nD
+
+    def _damaged(self, block_id: int, got: int, wanted: int) -> FileFormatError:
+        return FileFormatError(
+            f"{self._path}: the vectors of block {block_id} have {got} bytes, wanted {wanted}: "
+            f"run vladkit check {self._path}, or open it again if another process has changed it"
+        )
+
+
+def _capacity(row_bytes: int) -> int:
+    return max(1, BLOCK_BYTES // max(1, row_bytes))
+
+
+def _by_block(block_of: Mapping[int, int]) -> dict[int, list[int]]:
+    groups: dict[int, list[int]] = defaultdict(list)
+    for picture_id, block_id in block_of.items():
+        groups[block_id].append(picture_id)
+    return groups

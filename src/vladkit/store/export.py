@@ -1,0 +1,225 @@
+"""The vectors of a collection in files of other programs, block by block."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+
+from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.files import replace_file
+from vladkit.errors import MissingDependencyError, ParameterError
+
+__all__ = ["FORMATS", "check_target", "export"]
+
+FORMATS: Final = (".npz", ".fvecs", ".faiss", ".h5")
+
+_NAMES: Final = 4096  # paths turned into an array's rows at a time
+
+Blocks = Callable[[], Iterator[tuple[Int64Array, AnyArray]]]
+
+
+def check_target(target: str | os.PathLike[str]) -> str:
+    """The format that a file's name asks for.
+
+    Raises
+    ------
+    ParameterError
+        If there is none of that name.
+    MissingDependencyError
+        If the library that writes it is not installed.
+    """
+    suffix = Path(target).suffix.lower()
+    if suffix not in FORMATS:
+        raise ParameterError(f"{target}: the name of an export ends in {', '.join(FORMATS)}")
+    if suffix == ".h5":
+        try:
+            import h5py  # noqa: F401
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"{target}: h5py, which writes it, is not installed: pip install 'vladkit[hloc]'",
+                name="h5py",
+            ) from error
+    return suffix
+
+
+def export(
+    target: str | os.PathLike[str],
+    blocks: Blocks,
+    path_of: dict[int, str],
+    dtype: np.dtype[Any],
+    d: int,
+) -> list[Path]:
+    """Write all vectors and the paths they belong to.
+
+    ==========  ======================================================================
+    ``.npz``    arrays ``vectors`` (n, D) in the collection's dtype and ``paths`` (n,),
+                Unicode; `numpy.load` reads it without pickle
+    ``.fvecs``  for each vector int32 D, then D float32, all little-endian (texmex);
+                paths in order in ``NAME.fvecs.json``
+    ``.faiss``  a flat inner-product index (float16 vectors stay float16), row i being
+                path i of ``NAME.faiss.json``
+    ``.h5``     hloc's global descriptors: a group for each picture, named as its path
+                below one folder, with dataset ``global_descriptor`` (D,) float32
+    ==========  ======================================================================
+
+    Parameters
+    ----------
+    target : path
+        Replaced whole or not at all.
+    blocks : callable
+        Gives the blocks of (picture_id_n, vector_nD), the same ones each time.
+    path_of : dict
+        By picture id; vectors of other ids are left out.
+    dtype, d
+        Of the vectors.
+
+    Returns
+    -------
+    list of Path
+        The files that were written.
+
+    Raises
+    ------
+    ParameterError
+        If the name ends in none of these.
+    MissingDependencyError
+        See `check_target`.
+    StorageError
+        If a file cannot be written.
+    """
+    suffix = check_target(target)
+    paths: list[str] = []
+
+    def chosen() -> Iterator[AnyArray]:
+        paths.clear()
+        for picture_id_n, vector_nD in blocks():
+            names = [path_of.get(i) for i in picture_id_n.tolist()]
+            known_n = np.array([name is not None for name in names], bool)
+            paths.extend(name for name in names if name is not None)
+            yield vector_nD if known_n.all() else vector_nD[known_n]
+
+    with replace_file(target) as file:
+        if suffix == ".h5":
+            _write_h5(file, chosen(), paths)
+            return [Path(target)]
+        if suffix == ".npz":
+            n = sum(len(vector_nD) for vector_nD in chosen())
+            _write_npz(file, chosen(), paths, (n, d), dtype)
+            return [Path(target)]
+        if suffix == ".fvecs":
+            for vector_nD in chosen():
+                row_nD = np.empty(len(vector_nD), [("d", "<i4"), ("v", "<f4", d)])
+                row_nD["d"], row_nD["v"] = d, vector_nD
+                file.write(row_nD.tobytes())
+        else:
+            _write_faiss(file, chosen(), dtype, d)
+    beside = Path(f"{os.fspath(target)}.json")
+    with replace_file(beside) as file:
+        file.write(json.dumps(paths, ensure_ascii=False, indent=0).encode())
+    return [Path(target), beside]
+
+
+def _write_npz(
+    file: BinaryIO,
+    vectors: Iterator[AnyArray],
+    paths: Sequence[str],
+    shape: tuple[int, int],
+    dtype: np.dtype[Any],
+) -> None:
+    """As `numpy.savez` writes it, but without the arrays in memory."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("vectors.npy", "w", force_zip64=True) as entry:
+            _write_header(entry, shape, dtype.newbyteorder("<"))
+            for vector_nD in vectors:
+                entry.write(np.ascontiguousarray(vector_nD).tobytes())
+        name_type = np.dtype(f"<U{max(map(len, paths), default=1) or 1}")
+        with archive.open("paths.npy", "w", force_zip64=True) as entry:
+            _write_header(entry, (len(paths),), name_type)
+            for begin in range(0, len(paths), _NAMES):
+                entry.write(np.array(paths[begin : begin + _NAMES], name_type).tobytes())
+
+
+def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    header = {"shape": shape, "fortran_order": False, "descr": dtype.str}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _write_faiss(file: BinaryIO, vectors: Iterator[AnyArray], dtype: np.dtype[Any], d: int) -> None:
+    import faiss as untyped
+
+    faiss: Any = untyped
+    if dtype == np.float16:
+        kind = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        index = faiss.IndexScalarQuantizer(d, *kind)
+    else:
+        index = faiss.IndexFlatIP(d)
+    for vector_nD in vectors:
+        if len(vector_nD):
+            index.add(np.ascontiguousarray(vector_nD, np.float32))
+    faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+
+
+def _write_h5(file: BinaryIO, vectors: Iterator[AnyArray], paths: Sequence[str]) -> None:
+    """`paths` grows with the vectors that are drawn."""
+    import h5py
+
+    watched = _Watched(file)
+    n = 0
+    try:
+        with h5py.File(watched, "w") as h5:
+            for vector_nD in vectors:
+                for vector_D in vector_nD.astype(np.float32):
+                    h5.create_group(paths[n]).create_dataset("global_descriptor", data=vector_D)
+                    n += 1
+                if watched.error is not None:
+                    break
+    finally:  # whatever HDF5 makes of it
+        if watched.error is not None:
+            raise watched.error
+
+
+class _Watched:
+    """A file that remembers what went wrong, and goes on as if it had not.
+
+    HDF5 writes much of a file when its objects are freed, where h5py can only print an error: a
+    full disk left a broken file and no exception (h5py 3.16).
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def _tried(self, call: Callable[[], int | None], otherwise: int) -> int:
+        try:
+            return call() or 0
+        except OSError as error:
+            self.error = self.error or error
+            return otherwise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._tried(lambda: self._file.seek(offset, whence), offset)
+
+    def tell(self) -> int:
+        return self._tried(self._file.tell, 0)
+
+    def write(self, data: bytes) -> int:
+        return self._tried(lambda: self._file.write(data), len(data))
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            self.error = self.error or error
+            return bytes(size)
+
+    def truncate(self, size: int) -> int:
+        return self._tried(lambda: self._file.truncate(size), size)
+
+    def flush(self) -> None:
+        self._tried(self._file.flush, 0)

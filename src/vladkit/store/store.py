@@ -1,0 +1,551 @@
+"""`Store`: rows in and out of a collection file. Knows SQLite, not pictures or codebooks."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+
+from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.files import replace_path
+from vladkit.errors import FileFormatError, StorageError
+from vladkit.store.blocks import Blocks
+from vladkit.store.database import connect, connect_reading, connected, translated, version
+from vladkit.store.schema import check_file, create_tables
+
+__all__ = ["KeptFeatures", "PictureRow", "Record", "Source", "Store", "file_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder that indexed paths are relative to; or a file of features, of pictures so called.
+
+    ``root`` is absolute, where it is found now; ``name`` as it was given. ``images`` is the folder
+    of the pictures whose features the file has, if that was said.
+    """
+
+    source_id: int
+    root: str
+    name: str
+    images: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRow:
+    """What the collection keeps of one picture, besides its vector.
+
+    ``n_bytes`` and ``mtime_ns`` of the file when it was read tell whether it has changed;
+    ``width`` and ``height`` are px after EXIF orientation. ``skipped`` is the reason why it
+    has no vector, or None; ``transient`` that the reason may pass. ``picture_id`` is 0 for a
+    row that is not stored yet.
+    """
+
+    source_id: int
+    path: str
+    n_bytes: int
+    mtime_ns: int
+    width: int | None = None
+    height: int | None = None
+    n_local: int | None = None
+    skipped: str | None = None
+    transient: bool | int = False  # SQLite has no other bool than 0 and 1
+    picture_id: int = 0
+
+
+_PICTURE: Final = ", ".join(field.name for field in fields(PictureRow))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptFeatures:
+    """Local features of one picture, strongest first.
+
+    ``descriptor_lf`` as the extractor gave them; ``geometry_l5`` float32: x, y and size in px of
+    the original picture, angle in degrees, score (see `vladkit.features.Features`).
+    """
+
+    descriptor_lf: AnyArray
+    geometry_l5: AnyArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """All that is kept of a picture: `vector_D` is None for one that is skipped."""
+
+    row: PictureRow
+    vector_D: AnyArray | None = None
+    features: KeptFeatures | None = None
+    sums: tuple[AnyArray, AnyArray] | None = None  # residual_kf float32, count_k int32
+
+
+class Store:
+    """An open collection file.
+
+    Use `create` or `open`; then as a context manager, or `close` it. One Store belongs to
+    one thread; any number of processes may hold stores of the same file, of which one writes
+    at a time (others wait up to 30 s for their turn).
+
+    ``connection``, ``blocks`` and ``changed`` (by the open transaction: any vector) are for the
+    modules of this folder.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
+        self.path = path
+        self.read_only = read_only
+        self.connection = connection
+        self.blocks = Blocks(connection, path)
+        self.changed = False
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], **about: Any) -> Self:
+        """Make the file with these values in `about`, or open the one that is there.
+
+        Raises
+        ------
+        FileFormatError
+            If there is something else at `path`.
+        StorageError
+            If it cannot be written.
+        """
+        where = Path(path).absolute()
+        with translated(where, "create"):
+            check_file(where)
+            with connected(where, "rwc") as connection:
+                # Asked of SQLite and not of the file's bytes: a kill while the tables were being
+                # written leaves a journal, and reading anything rolls the file back to nothing.
+                if not version(connection):
+                    create_tables(connection, about)
+        return cls.open(where)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, read_only: bool = False) -> Self:
+        """Open an existing collection.
+
+        Raises
+        ------
+        FileFormatError
+            If there is none, or it is of another version.
+        StorageError
+            If it cannot be read, or not written without `read_only`.
+        """
+        where = Path(path).absolute()
+        missing = f"{where} does not exist or is empty: make it with vladkit index SOURCE -o {path}"
+        if not check_file(where):
+            raise FileFormatError(missing)
+        with translated(where, "open"):
+            if read_only:
+                return cls(where, connect_reading(where), read_only=True)
+            connection = connect(where, "rw")
+            if not version(connection):
+                connection.close()
+                raise FileFormatError(missing)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            return cls(where, connection, read_only=False)
+
+    def close(self) -> None:
+        """Close the file; the last one to close leaves it whole, without -wal and -shm beside."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction: all of the block's changes are kept, or none.
+
+        One that changes vectors counts the collection's `revision` up, by which caches know
+        that they are out of date.
+        """
+        with translated(self.path, "write"):
+            self.connection.execute("BEGIN IMMEDIATE")
+            self.changed = False
+            try:
+                yield
+                if self.changed:
+                    self.connection.execute(
+                        "UPDATE about SET value = value + 1 WHERE name = 'revision'"
+                    )
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:  # SQLite may have ended it: a full disk
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A snapshot: what is read within the block belongs together, whoever writes meanwhile."""
+        with translated(self.path, "read"):
+            self.connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self.connection.execute("ROLLBACK")
+
+    def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        with translated(self.path, "read"):
+            return self.connection.execute(sql, values).fetchall()
+
+    # -- about, arrays ----------------------------------------------------------------
+
+    def about(self) -> dict[str, Any]:
+        """Everything that is kept about the collection as a whole, by name."""
+        try:
+            return {name: json.loads(value) for name, value in self._rows("SELECT * FROM about")}
+        except ValueError as error:
+            raise FileFormatError(f"{self.path} is damaged: {error}") from error
+
+    def set_about(self, **values: Any) -> None:
+        """Keep JSON-able values by name; within `writing`."""
+        self.connection.executemany(
+            "INSERT INTO about VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            [(name, json.dumps(value)) for name, value in values.items()],
+        )
+
+    def stamp(self) -> str:
+        """Names the state that the vectors are in: caches made from another one are stale."""
+        rows = dict(self._rows("SELECT name, value FROM about WHERE name IN ('id', 'revision')"))
+        return f"{json.loads(rows['id'])}:{rows['revision']}"
+
+    def arrays(self, pattern: str = "[^~]*") -> dict[str, AnyArray]:
+        """The arrays whose name fits a pattern (SQLite's GLOB); not those that begin with ``~``.
+
+        Those are large and derived from the vectors; they are read when they are needed.
+        """
+        found: dict[str, AnyArray] = {}
+        sql = "SELECT name, dtype, shape, data FROM array WHERE name GLOB ?"
+        rows = self._rows(sql, pattern)
+        for name, dtype, shape, data in rows:
+            try:
+                found[name] = np.frombuffer(data, np.dtype(dtype)).reshape(json.loads(shape))
+            except (TypeError, ValueError) as error:
+                raise FileFormatError(f"{self.path}: array {name!r} is damaged: {error}") from error
+        return found
+
+    def set_arrays(self, arrays: dict[str, AnyArray]) -> None:
+        """Keep arrays by name; within `writing`."""
+        for name, array in arrays.items():
+            little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+            row = (name, little.dtype.str, json.dumps(array.shape), little.tobytes())
+            self.connection.execute("INSERT OR REPLACE INTO array VALUES (?, ?, ?, ?)", row)
+
+    # -- sources ----------------------------------------------------------------------
+
+    def sources(self) -> dict[int, Source]:
+        """All sources by their id, each where it is found now.
+
+        That is where it was when indexed; if nothing is there any more, where it would be had
+        it moved together with the collection file.
+        """
+        found = {}
+        images = self.about().get("images", {})
+        for source_id, root, relative, name in self._rows(
+            "SELECT source_id, root, relative, name FROM source ORDER BY source_id"
+        ):
+            folder = images.get(str(source_id))
+            folder = None if folder is None else self._where_now(*folder)
+            found[source_id] = Source(source_id, self._where_now(root, relative), name, folder)
+        return found
+
+    def _where_now(self, root: str, relative: str | None) -> str:
+        if not os.path.exists(root) and relative is not None:
+            moved = os.path.normpath(self.path.parent / relative)
+            if os.path.exists(moved):
+                return moved
+        return root
+
+    def _relative(self, root: str) -> str | None:
+        try:
+            return os.path.relpath(root, self.path.parent)
+        except ValueError:  # another drive
+            return None
+
+    def set_images(self, source_id: int, folder: str) -> None:
+        """Say where the pictures of a source of features are; within `writing`."""
+        images = self.about().get("images", {})
+        images[str(source_id)] = [folder, self._relative(folder)]
+        self.set_about(images=images)
+
+    def add_source(self, root: str, name: str) -> Source:
+        """The source of that absolute root, added if it is new; within `writing`."""
+        for source in self.sources().values():
+            if source.root == root:
+                return source
+        cursor = self.connection.execute(
+            "INSERT INTO source (root, relative, name) VALUES (?, ?, ?)",
+            (root, self._relative(root), name),
+        )
+        return Source(int(cursor.lastrowid or 0), root, name)
+
+    # -- pictures ---------------------------------------------------------------------
+
+    def pictures(self, where: str = "1", *values: object) -> Iterator[PictureRow]:
+        """Rows of the pictures that a SQL condition chooses, ordered by source and path."""
+        sql = f"SELECT {_PICTURE} FROM picture WHERE {where} ORDER BY source_id, path"
+        with translated(self.path, "read"):
+            cursor: Iterable[list[Any]] = self.connection.execute(sql, values)
+            for row in cursor:
+                yield PictureRow(*row)
+
+    def page(
+        self, offset: int, limit: int, contains: str, *, skipped: bool
+    ) -> tuple[int, list[PictureRow]]:
+        """How many paths contain a text, without regard to the case of ASCII, and some of them."""
+        where = f"skipped IS {'NOT ' * skipped}NULL AND path LIKE ? ESCAPE '!'"
+        for special in "!%_":
+            contains = contains.replace(special, f"!{special}")
+        pattern = f"%{contains}%"
+        ((total,),) = self._rows(f"SELECT count(*) FROM picture WHERE {where}", pattern)
+        order = f"{where} ORDER BY source_id, path LIMIT ? OFFSET ?"
+        rows = self._rows(f"SELECT {_PICTURE} FROM picture WHERE {order}", pattern, limit, offset)
+        return int(total), [PictureRow(*row) for row in rows]
+
+    def pictures_by_id(self, picture_ids: Sequence[int]) -> dict[int, PictureRow]:
+        """The rows of some pictures; unknown ones are left out."""
+        sql = f"SELECT {_PICTURE} FROM picture WHERE picture_id IN ({{}})"
+        rows = (PictureRow(*row) for row in self._in_chunks(sql, picture_ids))
+        return {row.picture_id: row for row in rows}
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Add pictures, or replace what is kept of them; within `writing`."""
+        new: list[tuple[int, AnyArray]] = []
+        changed: dict[int, tuple[int, AnyArray]] = {}
+        gone: dict[int, int] = {}
+        for record in records:
+            row, vector_D = record.row, record.vector_D
+            picture_id, block_id = self.connection.execute(
+                _PUT,
+                (
+                    row.source_id, row.path, row.n_bytes, row.mtime_ns, row.width, row.height,
+                    row.n_local, row.skipped, row.transient,
+                ),
+            ).fetchone()  # fmt: skip
+            if vector_D is None:
+                if block_id is not None:
+                    gone[picture_id] = block_id
+            elif block_id is None:
+                new.append((picture_id, vector_D))
+            else:
+                changed[picture_id] = block_id, vector_D
+            if (
+                vector_D is not None or block_id is not None
+            ):  # else there is nothing, and was nothing
+                self._put_features(picture_id, record.features)
+                self._put_sums(picture_id, record.sums)
+        if new:
+            ids = [i for i, _ in new]
+            block_ids = self.blocks.append(ids, np.stack([v for _, v in new]))
+            self._set_blocks(zip(block_ids, ids, strict=True))
+        blocks = {i: block_id for i, (block_id, _) in changed.items()}
+        self.blocks.replace(blocks, {i: vector_D for i, (_, vector_D) in changed.items()})
+        self.blocks.remove(gone)
+        self._set_blocks((None, i) for i in gone)
+        self.changed |= bool(new or changed or gone)
+
+    def _set_blocks(self, pairs: Iterable[tuple[int | None, int]]) -> None:
+        self.connection.executemany(
+            "UPDATE picture SET block_id = ? WHERE picture_id = ?", list(pairs)
+        )
+
+    def delete(self, picture_ids: Iterable[int]) -> None:
+        """Forget pictures, their vectors and features; within `writing`."""
+        ids = [int(i) for i in picture_ids]
+        self.blocks.remove(self._blocks_of(ids))
+        self.connection.executemany("DELETE FROM picture WHERE picture_id = ?", [(i,) for i in ids])
+        self.changed |= bool(ids)
+
+    def drop_vector(self, picture_id: int, reason: str) -> None:
+        """Skip a picture that has a vector, until it is indexed again; within `writing`."""
+        self.blocks.remove(self._blocks_of([picture_id]))
+        self.connection.execute(
+            "UPDATE picture SET block_id = NULL, skipped = ?, transient = 1 WHERE picture_id = ?",
+            (reason, picture_id),
+        )
+        self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (picture_id,))
+        self.connection.execute("DELETE FROM aggregate WHERE picture_id = ?", (picture_id,))
+        self.changed = True
+
+    def rewrite(
+        self,
+        dtype: np.dtype[Any],
+        n_dimensions: int,
+        change: Callable[[Int64Array, AnyArray], AnyArray],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Pass all vectors through ``change(picture_id_n, vector_nD)``; within `writing`."""
+        self.blocks.rewrite(dtype, n_dimensions, change, progress=progress)
+        self.changed = True
+
+    def compact(self, dtype: np.dtype[Any], n_dimensions: int) -> int:
+        """Close the gaps that removed pictures left; the bytes that the disk got back.
+
+        Needs room on the disk for a second copy of the file while it runs. A kill leaves the
+        file as it was, or with the gaps closed.
+        """
+        checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"  # what was written goes into the file
+        with translated(self.path, "compact"):
+            self.connection.execute(checkpoint)
+        before = self.path.stat().st_size
+        with self.writing():
+            self.changed |= self.blocks.pack(dtype, n_dimensions)
+            self.connection.execute(
+                "DELETE FROM source WHERE source_id NOT IN (SELECT source_id FROM picture)"
+            )
+        with translated(self.path, "compact"):
+            self.connection.execute("VACUUM")
+            self.connection.execute(checkpoint)
+        return before - self.path.stat().st_size
+
+    def copy(self, target: str | os.PathLike[str]) -> None:
+        """Write the collection as it is now to another file, whole or not at all.
+
+        Raises
+        ------
+        StorageError
+            If there is something at `target`, or it cannot be written.
+        """
+        where = Path(target).absolute()
+        if os.path.lexists(where):
+            raise StorageError(f"{where} is there already: give another name, or remove it first")
+        with (
+            replace_path(where) as name,
+            translated(where, "write"),
+            closing(sqlite3.connect(name)) as copy,
+        ):
+            self.connection.backup(copy)
+
+    def _blocks_of(self, picture_ids: Sequence[int]) -> dict[int, int]:
+        rows = self._in_chunks(
+            "SELECT picture_id, block_id FROM picture WHERE block_id IS NOT NULL "
+            "AND picture_id IN ({})",
+            picture_ids,
+        )
+        return dict(rows)
+
+    def _in_chunks(self, sql: str, values: Sequence[int]) -> Iterator[Any]:
+        """Rows of a query with ``IN ({})`` for any number of values."""
+        for begin in range(0, len(values), 500):  # SQLite takes 999 at least
+            some = [int(i) for i in values[begin : begin + 500]]
+            yield from self._rows(sql.format(",".join("?" * len(some))), *some)
+
+    def count(self) -> tuple[int, int]:
+        """(pictures with a vector, pictures skipped)."""
+        ((indexed, skipped),) = self._rows(
+            "SELECT count(*) - count(skipped), count(skipped) FROM picture"
+        )
+        return int(indexed), int(skipped)
+
+    # -- vectors ----------------------------------------------------------------------
+
+    def vector_blocks(
+        self, dtype: np.dtype[Any], n_dimensions: int
+    ) -> Iterator[tuple[Int64Array, AnyArray]]:
+        """All vectors, in blocks of about 1 MB: (picture_id_n, vector_nD), read-only.
+
+        Raises
+        ------
+        FileFormatError
+            If a block has not the size that the collection says.
+        """
+        with translated(self.path, "read"):
+            yield from self.blocks.read(dtype, n_dimensions)
+
+    def vectors(
+        self, picture_ids: Sequence[int], dtype: np.dtype[Any], n_dimensions: int
+    ) -> dict[int, AnyArray]:
+        """The vectors (D,) of some pictures, by picture id; unknown ones are left out."""
+        with translated(self.path, "read"):
+            return self.blocks.some(self._blocks_of(picture_ids), dtype, n_dimensions)
+
+    # -- features ---------------------------------------------------------------------
+
+    def _put_features(self, picture_id: int, features: KeptFeatures | None) -> None:
+        if features is None:
+            self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (picture_id,))
+            return
+        descriptor_lf = features.descriptor_lf
+        little_lf = np.ascontiguousarray(descriptor_lf, descriptor_lf.dtype.newbyteorder("<"))
+        row = (
+            picture_id, len(little_lf), little_lf.dtype.str, little_lf.tobytes(),
+            np.ascontiguousarray(features.geometry_l5, "<f4").tobytes(),
+        )  # fmt: skip
+        self.connection.execute("INSERT OR REPLACE INTO feature VALUES (?, ?, ?, ?, ?)", row)
+
+    def features(self, picture_ids: Sequence[int]) -> dict[int, KeptFeatures]:
+        """The features of some pictures, by picture id; those that have none are left out.
+
+        Raises
+        ------
+        FileFormatError
+            If their sizes do not fit.
+        """
+        found = {}
+        rows = self._in_chunks("SELECT * FROM feature WHERE picture_id IN ({})", picture_ids)
+        for picture_id, n, dtype, descriptor, geometry in rows:
+            try:
+                descriptor_lf = np.frombuffer(descriptor, np.dtype(dtype)).reshape(n, -1)
+                geometry_l5 = np.frombuffer(geometry, "<f4").reshape(n, 5)
+            except (TypeError, ValueError) as error:
+                raise FileFormatError(
+                    f"{self.path}: the features of picture {picture_id} are damaged ({error}): "
+                    f"run vladkit check {self.path} --repair"
+                ) from error
+            found[int(picture_id)] = KeptFeatures(descriptor_lf, geometry_l5)
+        return found
+
+    # -- sums -------------------------------------------------------------------------
+
+    def _put_sums(self, picture_id: int, sums: tuple[AnyArray, AnyArray] | None) -> None:
+        if sums is None:
+            self.connection.execute("DELETE FROM aggregate WHERE picture_id = ?", (picture_id,))
+            return
+        residual_kf, count_k = sums
+        row = picture_id, residual_kf.astype("<f4").tobytes(), count_k.astype("<i4").tobytes()
+        self.connection.execute("INSERT OR REPLACE INTO aggregate VALUES (?, ?, ?)", row)
+
+    def sums(self, picture_ids: Sequence[int]) -> dict[int, tuple[AnyArray, AnyArray]]:
+        """(residual_kf float32, count_k int32) of some pictures, by id; others are left out.
+
+        Raises
+        ------
+        FileFormatError
+            If their sizes do not fit.
+        """
+        found = {}
+        rows = self._in_chunks("SELECT * FROM aggregate WHERE picture_id IN ({})", picture_ids)
+        for picture_id, residual, count in rows:
+            count_k = np.frombuffer(count, "<i4")
+            if not len(count_k) or len(residual) % (4 * len(count_k)):
+                raise FileFormatError(
+                    f"{self.path}: the sums of picture {picture_id} are damaged: "
+                    f"run vladkit check {self.path} --repair"
+                )
+            residual_kf = np.frombuffer(residual, "<f4").reshape(len(count_k), -1)
+            found[int(picture_id)] = residual_kf, count_k
+        return found
+
+
+def file_of(row: PictureRow, sources: Mapping[int, Source]) -> str:
+    """Where a picture is now, absolute; `sources` by id, as `Store.sources` gives them."""
+    source = sources[row.source_id]
+    return os.path.normpath(os.path.join(source.images or source.root, row.path))
+
+
+_PUT: Final = """
+INSERT INTO picture (source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (source_id, path) DO UPDATE SET
+    n_bytes = excluded.n_bytes, mtime_ns = excluded.mtime_ns, width = excluded.width,
+    height = excluded.height, n_local = excluded.n_local, skipped = excluded.skipped,
+    transient = excluded.transient
+RETURNING picture_id, block_id"""

@@ -1,0 +1,153 @@
+"""What is drawn: a picture given as a file, as `ColorPicture` or as pixels, with its own px."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from vladkit.core.arrays import FloatArray
+from vladkit.errors import ParameterError, PictureError, ShapeError
+from vladkit.features import ColorPicture, Region, read_rgb
+
+__all__ = ["Shown", "Source", "printable", "shorten", "show", "try_to_show"]
+
+Source: TypeAlias = str | os.PathLike[str] | ColorPicture | npt.NDArray[np.uint8]
+"""A picture to draw: a file, pixels with the size of their original, or RGB (or gray) pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """Pixels to draw, and where they lie in the original picture.
+
+    Parameters
+    ----------
+    rgb_yx3 : uint8 array (height, width, 3)
+        Reduced.
+    part : Region
+        What of the original they show; all of it, mostly.
+    name : str
+        Of the file, without its folder; empty where there is none.
+    """
+
+    rgb_yx3: npt.NDArray[np.uint8]
+    part: Region
+    name: str = ""
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom and top edge in px of the original, y down."""
+        left, top = self.part.left - 0.5, self.part.top - 0.5
+        return left, left + self.part.width, top + self.part.height, top
+
+    def cut(self, region: Region) -> Region:
+        """What of a region of the original is shown.
+
+        Raises
+        ------
+        ParameterError
+            If nothing is.
+        """
+        end_x, end_y = self.part.left + self.part.width, self.part.top + self.part.height
+        seen = region.within(end_x, end_y)
+        left, top = max(seen.left, self.part.left), max(seen.top, self.part.top)
+        w, h = seen.left + seen.width - left, seen.top + seen.height - top
+        if min(w, h) < 1:
+            raise ParameterError(f"region {region} is outside of {self.part}, which is shown")
+        return Region(left, top, w, h)
+
+    def check_inside(self, xy_m2: FloatArray, what: str) -> None:
+        """Raise ParameterError if a point (px of the original) lies more than 1 px outside."""
+        if not len(xy_m2):
+            return
+        left, right, bottom, top = self.extent
+        low_2, high_2 = xy_m2.min(axis=0), xy_m2.max(axis=0)
+        inside = (low_2 >= (left - 1, top - 1)).all() and (high_2 <= (right + 1, bottom + 1)).all()
+        if not inside:
+            raise ParameterError(
+                f"points of the {what} reach from {low_2.round(1).tolist()} to "
+                f"{high_2.round(1).tolist()}, the picture shows {self.part.width}x"
+                f"{self.part.height} px from {self.part.left},{self.part.top}: give the picture "
+                "that was matched; of pixels that were reduced, a ColorPicture with the original's "
+                "size"
+            )
+
+
+def show(source: Source, what: str, max_side: int) -> Shown:
+    """Read a picture to draw it, at most `max_side` px a side.
+
+    Raises
+    ------
+    PictureError
+        If the file cannot be used; the message has its name.
+    ShapeError
+        If an array is not uint8 of (height, width, 3) or (height, width).
+    ParameterError
+        If it is something else.
+    """
+    shown = try_to_show(source, what, max_side)
+    if isinstance(shown, PictureError):
+        text = f"{what} {os.fspath(cast(str, source))}: {shown.reason}"
+        raise PictureError(text, transient=shown.transient) from shown
+    return shown
+
+
+def try_to_show(source: Source, what: str, max_side: int) -> Shown | PictureError:
+    """As `show`, with the error of a file that cannot be used as the result."""
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        try:
+            picture = read_rgb(path, max_side=max_side)
+        except PictureError as error:
+            return error
+        return Shown(picture.rgb_yx3, _part(picture), os.path.basename(path))
+    if isinstance(source, ColorPicture):
+        return Shown(_reduced(source.rgb_yx3, max_side), _part(source))
+    if not isinstance(source, np.ndarray):
+        raise ParameterError(
+            f"the {what} is a {type(source).__name__}: give a path, a ColorPicture (see "
+            "vladkit.features.read_rgb) or an array of RGB pixels"
+        )
+    shape = source.shape
+    if source.dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
+        raise ShapeError(
+            f"the {what} is an array of {source.dtype} {shape}: give uint8 pixels (height, width, "
+            "3), red first, or gray ones (height, width)"
+        )
+    if 0 in shape:
+        raise ShapeError(f"the {what} is an array of {shape}: there are no pixels in it")
+    rgb_yx3 = source if source.ndim == 3 else np.repeat(source[:, :, None], 3, axis=2)
+    return Shown(_reduced(rgb_yx3, max_side), Region(0, 0, shape[1], shape[0]))
+
+
+def _part(picture: ColorPicture) -> Region:
+    return picture.region or Region(0, 0, picture.width, picture.height)
+
+
+def _reduced(rgb_yx3: npt.NDArray[np.uint8], max_side: int) -> npt.NDArray[np.uint8]:
+    h, w, _ = rgb_yx3.shape
+    if max(h, w) <= max_side:
+        return rgb_yx3
+    import cv2
+
+    by = max(h, w) / max_side
+    size = max(1, round(w / by)), max(1, round(h / by))
+    small: Any = cv2.resize(np.ascontiguousarray(rgb_yx3), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(small)
+
+
+def printable(name: str) -> str:
+    """A file's name as one line of text: what is no character of any kind becomes U+FFFD."""
+    return "".join(" " if c.isspace() else c if c.isprintable() else "\ufffd" for c in name)
+
+
+def shorten(text: str, most: int) -> str:
+    """At most so many characters; the middle gives way, as names differ at their ends."""
+    most = max(most, 5)
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 2
+    return f"{text[: most - 1 - end]}\u2026{text[-end:]}"

@@ -1,0 +1,267 @@
+"""Pages are put together: templates filled, pictures embedded once each, written whole."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from vladkit.collection.indexing import Progress
+from vladkit.core.files import check_writable, replace_file
+from vladkit.errors import MissingDependencyError
+from vladkit.geometry.verification import MIN_INLIERS
+from vladkit.viz.report.matched import Side, alone, matched
+from vladkit.viz.report.rankings import Asked, Ranks, firsts, thresholds
+from vladkit.viz.report.thumbnails import LARGE, SMALL, Thumbnail, thumbnails
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    from vladkit.collection.assessing import Answer
+    from vladkit.collection.searching import Hit
+
+__all__ = ["check_target", "write_report", "write_search"]
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+
+_MOST_LATE: Final = 5
+"""Right pictures of a query that came late and are shown; of the rest the ranks are told."""
+
+_MOST_LINES: Final = 5000
+"""Queries listed in a line each, after those shown with pictures."""
+
+_MOST_MATCHED: Final = 10
+"""Hits of a search whose matches are drawn: each takes some 40 kB more than a plain one."""
+
+
+def check_target(
+    path: str | os.PathLike[str],
+    inputs: Iterable[str | os.PathLike[str]] = (),
+    *,
+    figures: bool = True,
+) -> None:
+    """Refuse, before the work, a page that could not be made or written after it.
+
+    Parameters
+    ----------
+    path : path
+    inputs : iterable of path
+        Files that the page is made from.
+    figures : bool
+        Whether it has figures.
+
+    Raises
+    ------
+    MissingDependencyError
+        If Jinja2 or matplotlib is not installed.
+    ParameterError
+        If it is one of `inputs`.
+    StorageError
+        If nothing can be written there.
+    """
+    try:
+        import jinja2  # noqa: F401
+
+        if figures:
+            import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"a page needs {error.name}, which is not installed: pip install 'vladkit[report]'",
+            name=error.name,
+        ) from error
+    check_writable(path, inputs)
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    ranks: Ranks,
+    *,
+    queries: int = 50,
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write the page about a collection; how many bytes it has.
+
+    Parameters
+    ----------
+    path : path
+    ranks : Ranks
+        Of `assess` or `sample`.
+    queries : int
+        So many are shown with their pictures, of those to be found and of those stated to have no
+        match each, the worst first; the figures count all.
+    n_jobs : int or None
+        Threads that read pictures; None is one for each core.
+    progress : callable or None
+        See `Progress`; its step is "thumbnails".
+
+    Raises
+    ------
+    MissingDependencyError, StorageError
+        As `check_target`.
+    """
+    check_target(path)
+    from vladkit.viz.report.curves import curves
+
+    shown = {
+        "judged": ranks.judged[:queries],
+        "unknown": ranks.unknown[:queries],
+        "open": ranks.open[:queries],
+    }
+    files = _files(answer for answers in shown.values() for answer in answers)
+    step = None if progress is None else partial(progress, "thumbnails")
+    made = thumbnails(dict.fromkeys(files, SMALL), n_jobs=n_jobs, progress=step)
+    page = _environment().get_template("report.html")
+    known = firsts(ranks.judged + ranks.unknown)
+    text = page.render(
+        ranks=ranks,
+        title=f"{'Retrieval' if ranks.questions.stated else 'Collection'} report: "
+        f"{os.path.basename(ranks.info['file'])}",
+        shown=shown,
+        rest=ranks.judged[queries : queries + _MOST_LINES],
+        most_late=_MOST_LATE,
+        curves=curves(ranks),
+        n_first=len(known),
+        thresholds=thresholds(known),
+        reasons=Counter(reason for _, reason in ranks.skipped).most_common(),
+        **_common(ranks.made, made),
+    )
+    return _write(path, text)
+
+
+def write_search(
+    path: str | os.PathLike[str],
+    collection: str | os.PathLike[str],
+    asked: Sequence[Asked],
+    *,
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write the page about one or more searches; how many bytes it has.
+
+    Parameters
+    ----------
+    path : path
+    collection : path
+        That was searched.
+    asked : sequence of Asked
+    n_jobs, progress
+        See `write_report`.
+
+    Raises
+    ------
+    MissingDependencyError, StorageError
+        As `check_target`.
+    """
+    check_target(path, figures=False)
+    side_of: dict[str, int] = {}
+    for each in asked:
+        if each.failed is None:
+            side_of[each.query] = LARGE
+            drawn = {hit.file for hit in _to_draw(each.hits)}
+            for hit in each.hits:
+                side = LARGE if hit.file in drawn else SMALL
+                side_of[hit.file] = max(side, side_of.get(hit.file, 0))
+    step = None if progress is None else partial(progress, "thumbnails")
+    made = thumbnails(side_of, n_jobs=n_jobs, progress=step)
+    text = (
+        _environment()
+        .get_template("search.html")
+        .render(
+            title=f"Search in {os.path.basename(collection)}",
+            searches=[_Search.of(each, made) for each in asked],
+            min_inliers=MIN_INLIERS,
+            **_common(datetime.now(UTC), made),
+        )
+    )
+    return _write(path, text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """A search as the template wants it: hits that are drawn with their matches, and the rest.
+
+    ``query`` is the query by itself, or None if there is no picture of it.
+    """
+
+    asked: Asked
+    query: Markup | None
+    drawn: list[tuple[int, Hit, Markup]]
+    plain: list[tuple[int, Hit]]
+
+    @classmethod
+    def of(cls, asked: Asked, made: dict[str, Thumbnail]) -> _Search:
+        drawn, plain = [], []
+        a = made.get(asked.query)
+        query = None
+        if a and a.data:
+            left = Side(a.key, a.width, a.height)
+            query = alone(left, asked.region, f"Query {asked.query}")
+        to_draw = {hit.picture_id for hit in _to_draw(asked.hits)}
+        for rank, hit in enumerate(asked.hits, start=1):
+            b = made[hit.file]
+            if hit.picture_id in to_draw and hit.verification and query and b.data:
+                label = f"{hit.inliers} matches of {asked.query} and {hit.path}"
+                right = Side(b.key, b.width, b.height)
+                svg = matched(left, right, hit.verification, asked.region, label)
+                drawn.append((rank, hit, svg))
+            else:
+                plain.append((rank, hit))
+        return cls(asked, query, drawn, plain)
+
+
+def _to_draw(hits: Sequence[Hit]) -> list[Hit]:
+    return [hit for hit in hits if (hit.inliers or 0) >= MIN_INLIERS][:_MOST_MATCHED]
+
+
+def _files(answers: Iterable[Answer]) -> Iterator[str]:
+    for answer in answers:
+        if answer.failed is None:
+            yield answer.query.file
+        for found in (*answer.first, *answer.late[:_MOST_LATE]):
+            yield found.file
+
+
+def _common(made: datetime, thumbnails: dict[str, Thumbnail]) -> dict[str, Any]:
+    from vladkit.core.version import __version__
+
+    return {
+        "thumbnails": thumbnails,
+        "pictures": list({each.key: each for each in thumbnails.values()}.values()),
+        "style": (_TEMPLATES / "style.css").read_text("utf-8"),
+        "version": __version__,
+        "made": made.strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["worth"] = _worth
+    return environment
+
+
+def _worth(value: float | None, digits: int = 3) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _write(path: str | os.PathLike[str], text: str) -> int:
+    data = text.encode("utf-8", "replace")  # names of files may hold bytes that are no text
+    with replace_file(path) as file:
+        file.write(data)
+    return len(data)

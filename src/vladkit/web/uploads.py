@@ -1,0 +1,67 @@
+"""Pictures that clients send: all in memory, so bounded one by one and together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from vladkit.web.limits import Limits
+from vladkit.web.problems import Problem
+
+__all__ = ["Receiving"]
+
+
+class Receiving:
+    """Takes bodies of requests within limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._n_held = 0
+
+    @asynccontextmanager
+    async def picture(self, request: Request) -> AsyncIterator[bytes]:
+        """The body, which counts as held until the block ends.
+
+        Raises
+        ------
+        Problem
+            415 for what is not said to be a picture, 413 if it is too large, 408 if it is too
+            slow, 503 if too much is held for others.
+        """
+        _check_kind(request.headers.get("content-type", ""))
+        limits = self._limits
+        most = f"at most {limits.upload_bytes / 1e6:.0f} MB"
+        length = request.headers.get("content-length", "0")
+        if length.isdigit() and int(length) > limits.upload_bytes:
+            raise Problem(413, f"{int(length) / 1e6:,.0f} MB: {most}")
+        data = bytearray()
+        n_held = 0
+        try:
+            async with asyncio.timeout(limits.upload_seconds):
+                async for chunk in request.stream():
+                    data += chunk
+                    n_held += len(chunk)
+                    self._n_held += len(chunk)
+                    if len(data) > limits.upload_bytes:
+                        raise Problem(413, f"the picture is too large: {most}")
+                    if self._n_held > limits.held_bytes:
+                        raise Problem(503, "too many pictures are being sent", retry_after=2)
+            yield bytes(data)
+        except ClientDisconnect:
+            raise Problem(400, "the picture was not sent to its end") from None  # nobody reads it
+        except TimeoutError:
+            seconds = f"{limits.upload_seconds:g}"
+            raise Problem(408, f"the picture was not here within {seconds} s") from None
+        finally:
+            self._n_held -= n_held
+
+
+def _check_kind(content_type: str) -> None:
+    kind = content_type.partition(";")[0].strip().lower()
+    # Forms and text are what other sites' pages can send without being asked for permission.
+    if not kind.startswith("image/") and kind != "application/octet-stream":
+        raise Problem(415, f"content type {kind[:60]!r}: send the bytes of a picture as image/*")
