@@ -21,70 +21,133 @@ from vladkit import errors
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "vladkit"
 
-# Lower floors first; a module imports from its own floor (only within one folder) or below.
-FLOORS = [
-    ["errors", "axes"],
-    ["mapped"],
-    ["ragged", "workers", "safe_write", "normalize", "evaluate"],
-    ["kinds", "aggregates", "contract", "expansion", "figures"],
-    ["kernels"],
-    ["encoding", "features", "collection"],
-    ["augmentation", "bench", "codebook", "discover", "protocols", "thumbnails", "whitening"],
-    ["agreement", "estimators", "extraction", "matching"],
-    ["vocabularies", "verification", "importing"],
-    ["recipe"],
-    ["describe", "duplicates", "retouching"],
-    ["indexing", "rewriting", "searching"],
-    ["assessing", "grouping", "pairing"],
-    ["pipeline"],
-    ["measuring", "plot", "report", "web"],
+# Lower rooms first; a file imports from its own room or from a lower level.
+LEVELS = [
+    ["errors"],
+    ["core"],
+    ["images"],
+    ["features", "store", "evaluation", "kernels"],
+    ["geometry", "aggregation"],
+    ["collection"],
+    ["viz"],
+    ["web", "bench"],
     ["cli"],
     ["__main__"],
 ]
 
 
-def floor_of(module):
-    room = module.split(".")[1] if "." in module else "__init__"
-    return next((i for i, floor in enumerate(FLOORS) if room in floor), None), room
+def is_typing_only(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def imports(path):
-    """(module, at run time) of every import of vladkit's own in a file."""
-    tree = ast.parse(path.read_text())
-    typing_only = {
-        child
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for child in ast.walk(node)
-    }
+def imported_names(tree):
+    """Dotted names that a file imports when it runs: at its top, inside functions, by name."""
+    typing_only = {c for n in ast.walk(tree) if is_typing_only(n) for c in ast.walk(n)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vladkit"):
-            names = [f"{node.module}.{a.name}" if node.module == "vladkit" else node.module
-                     for a in node.names]  # fmt: skip
-            yield from ((name, node not in typing_only) for name in names)
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.startswith("vladkit"):
-                    yield alias.name, node not in typing_only
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            name = node.args[0]
+            if isinstance(name, ast.Constant):
+                yield name.value
+            elif isinstance(name, ast.JoinedStr) and isinstance(name.values[0], ast.Constant):
+                yield name.values[0].value + "*"  # any of a package
+
+
+def import_graph(source, package):
+    """The files of a package, and for each the ones it imports: {module: {module, ...}}."""
+    modules = {}
+    for path in source.rglob("*.py"):
+        parts = path.relative_to(source).with_suffix("").parts
+        parts = parts[:-1] if parts[-1] == "__init__" else parts
+        modules[".".join((package, *parts))] = path
+    graph = {}
+    for module, path in modules.items():
+        targets = set()
+        for name in imported_names(ast.parse(path.read_text())):
+            if name.endswith("*"):
+                targets |= {m for m in modules if m.startswith(name[:-1])}
+                continue
+            while name not in modules and "." in name:  # a name in a module
+                name = name.rpartition(".")[0]
+            targets.add(name)
+        graph[module] = targets & set(modules) - {module}
+    return graph
+
+
+def circle(graph):
+    """Some files that import each other in a circle; empty if there are none."""
+    done, path = set(), []
+
+    def visit(module):
+        if module in path:
+            return path[path.index(module) :]
+        if module in done:
+            return []
+        path.append(module)
+        found = next(filter(None, map(visit, sorted(graph[module]))), [])
+        path.pop()
+        done.add(module)
+        return found
+
+    return next(filter(None, map(visit, sorted(graph))), [])
+
+
+GRAPH = import_graph(SOURCE, "vladkit")
+
+
+def test_no_circle_among_files():
+    assert len(GRAPH) > 100
+    assert circle(GRAPH) == []
 
 
 @pytest.mark.parametrize(
-    "path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE))
+    "back",
+    [
+        "from house.room.a import x",
+        "def f():\n    from house.room.a import x",
+        "def f():\n    import house.room.a as a",
+        "from importlib import import_module\nimport_module('house.room.a')",
+        "import importlib\ndef f(x):\n    importlib.import_module(f'house.room.{x}')",
+        "from house.room import a",
+    ],
 )
-def test_imports_point_down(path):
-    module = ".".join(("vladkit", *path.relative_to(SOURCE).with_suffix("").parts))
-    if module == "vladkit.__init__":
-        return
-    mine, room = floor_of(module)
-    assert mine is not None, f"{module} has no floor: give it one"
-    for imported, at_run_time in imports(path):
-        if imported == "vladkit.__version__" or not at_run_time:
-            continue
-        theirs, their_room = floor_of(imported)
-        assert theirs is not None, f"{imported} has no floor"
-        assert theirs < mine or their_room == room, (
-            f"{module} imports {imported}, which is above it"
-        )
+def test_a_circle_is_found_in_a_room_and_by_a_lazy_import(tmp_path, back):
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "__init__.py").write_text("")
+    (tmp_path / "room" / "a.py").write_text("from house.room.b import y\nx = 1\n")
+    (tmp_path / "room" / "b.py").write_text("from house.room.c import z\ny = 1\n")
+    (tmp_path / "room" / "c.py").write_text("z = 1\n")
+    assert circle(import_graph(tmp_path, "house")) == []
+    (tmp_path / "room" / "c.py").write_text(f"{back}\nz = 1\n")
+    assert set(circle(import_graph(tmp_path, "house"))) >= {"house.room.a", "house.room.c"}
+    typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.room.a import x\n"
+    (tmp_path / "room" / "c.py").write_text(typed)
+    assert circle(import_graph(tmp_path, "house")) == []
+
+
+def test_arrows_point_down():
+    level = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
+    rooms = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert rooms - {"__init__", "__pycache__", "py"} == set(level)
+    assert len(level) <= 20
+    for module, targets in GRAPH.items():
+        if module == "vladkit":
+            continue  # it names the public ones
+        room = module.split(".")[1]
+        for target in targets - {"vladkit"}:
+            other = target.split(".")[1]
+            assert other == room or level[other] < level[room], f"{module} imports {target}"
+
+
+def test_no_file_imports_the_top():
+    """`from vladkit import encode` is for users: inside, names are had from where they are."""
+    assert [module for module, targets in GRAPH.items() if "vladkit" in targets] == []
 
 
 HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "jinja2", "sklearn"]
