@@ -24,7 +24,7 @@ $(DEMO_READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	touch $(DEMO_READY)
 
-demo: $(DEMO_READY)  ## The main job on real photographs: index a folder, search it with altered pictures
+demo: $(DEMO_READY)  ## The main job on real photographs: index a folder, search it with altered images
 	$(BIN)/python examples/demo.py demo
 
 test: $(READY)  ## What CI runs

@@ -1,10 +1,10 @@
-"""Finding altered copies among pictures of the same scenes: precision and recall over pairs.
+"""Finding altered copies among images of the same scenes: precision and recall over pairs.
 
-    python benchmarks/duplicates.py folder [folder ...] [--pictures 200] [--flips]
+    python benchmarks/duplicates.py folder [folder ...] [--images 200] [--flips]
 
-Takes every n-th pair of neighbours (by name) of the folders' pictures, so that sets whose files of
-one scene follow each other give pictures of the same scene taken again, which are no duplicates.
-Each picture is altered in nine ways (eight without --flips), all are indexed, and
+Takes every n-th pair of neighbours (by name) of the folders' images, so that sets whose files of
+one scene follow each other give images of the same scene taken again, which are no duplicates.
+Each image is altered in nine ways (eight without --flips), all are indexed, and
 `Collection.duplicates` is asked for groups.
 """
 
@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from vladkit import Collection
-from vladkit.features import is_picture_name
+from vladkit.features import is_image_name
 
 
 def resized(factor: float) -> Callable[[np.ndarray, int], np.ndarray]:
@@ -53,7 +53,7 @@ def watermarked(image: np.ndarray, i: int) -> np.ndarray:
     size = w / 320
     where = round(w * 0.1), round(h * (0.3 + 0.1 * (i % 5)))
     text = image.copy()
-    cv2.putText(text, "SAMPLE PICTURE", where, cv2.FONT_HERSHEY_SIMPLEX, size, (255,) * 3,
+    cv2.putText(text, "SAMPLE IMAGE", where, cv2.FONT_HERSHEY_SIMPLEX, size, (255,) * 3,
                 max(1, round(3 * size)))  # fmt: skip
     return cv2.addWeighted(image, 0.3, text, 0.7, 0)
 
@@ -81,10 +81,10 @@ def write_altered(file: Path, i: int, name: str, target: Path) -> None:
 
 
 def choose(folders: list[Path], n: int) -> list[Path]:
-    """`n` pictures: pairs of neighbours, evenly spread over the folders."""
+    """`n` images: pairs of neighbours, evenly spread over the folders."""
     chosen = []
     for folder in folders:
-        files = sorted(f for f in folder.iterdir() if is_picture_name(f))
+        files = sorted(f for f in folder.iterdir() if is_image_name(f))
         n_pairs = -(-n // (2 * len(folders)))
         starts = np.linspace(0, len(files) - 2, n_pairs).astype(int)
         chosen += [files[k] for k in sorted({k for s in starts for k in (s, s + 1)})]
@@ -94,16 +94,16 @@ def choose(folders: list[Path], n: int) -> list[Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--candidates", type=int, default=30)
     parser.add_argument("--flips", action="store_true")
     args = parser.parse_args()
 
     names = [n for n in ALTERATIONS if args.flips or n != "flipped"]
-    files = choose(args.folders, args.pictures)
+    files = choose(args.folders, args.images)
     items = {f"{i:03} {name}.jpg": (i, name) for i in range(len(files)) for name in names}
     with tempfile.TemporaryDirectory() as home:
-        folder = Path(home, "pictures")
+        folder = Path(home, "images")
         folder.mkdir()
         with ThreadPoolExecutor() as pool:
             jobs = [
@@ -127,7 +127,7 @@ def main() -> None:
         for pair in combinations(sorted([each.path, *(o.path for o in each.others)]), 2)
     }
     wanted = {pair for pair in combinations(sorted(items), 2) if right(pair)}
-    print(f"{len(files)} pictures x {len(names)}: {len(groups)} groups in {seconds:.1f} s")
+    print(f"{len(files)} images x {len(names)}: {len(groups)} groups in {seconds:.1f} s")
     print(
         f"pairs that share a group: precision {len(grouped & wanted) / max(1, len(grouped)):.4f}, "
         f"recall {len(grouped & wanted) / len(wanted):.4f}"

@@ -1,15 +1,15 @@
 """What a collection survives: kills at random moments, a full disk, two writers, a busy reader.
 
-    python benchmarks/faults.py [--kills 50] [--seed 0] [--pictures 120]
+    python benchmarks/faults.py [--kills 50] [--seed 0] [--images 120]
 
-Made-up pictures in a temporary folder. In turn index, remove, add and compact are killed with
+Made-up images in a temporary folder. In turn index, remove, add and compact are killed with
 SIGKILL at a random time, most of them within .2 s of their first write, while another process
 searches the file in a loop. After each kill
 
 - `check` must find nothing,
-- each picture that a reader had seen must be there with the same vector (unless it was being
+- each image that a reader had seen must be there with the same vector (unless it was being
   removed: then it is there, or gone),
-- pictures that were not to be removed must be there.
+- images that were not to be removed must be there.
 
 In the end everything is indexed once more, and the file must hold the same vectors as one that
 nothing happened to. Exits with 1 at the first thing that is not so.
@@ -50,7 +50,7 @@ while True:
             print(n, flush=True)
     except (FileFormatError, NothingToIndexError) as error:
         if n:
-            raise  # once it is a collection with pictures it stays one
+            raise  # once it is a collection with images it stays one
     time.sleep(0.01)
 """
 
@@ -70,14 +70,14 @@ def vladkit(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
 
 
 def vectors(file: Path) -> dict[str, bytes]:
-    """Vector of each picture; empty where there is no collection yet."""
+    """Vector of each image; empty where there is no collection yet."""
     try:
         with Collection.open(file, read_only=True) as collection:
             if collection.vlad is None:
                 return {}
             store, dtype = collection._store, np.dtype(collection.recipe.dtype)
             with store.reading():
-                names = {row.picture_id: row.path for row in collection.pictures()}
+                names = {row.image_id: row.path for row in collection.images()}
                 return {
                     names[i]: vector_D.tobytes()
                     for ids, vector_nD in store.vector_blocks(dtype, collection.n_dimensions)
@@ -109,20 +109,20 @@ def check(file: Path) -> None:
 class Kills:
     """The collection, what must be in it, and the operations that are killed."""
 
-    def __init__(self, home: Path, n_pictures: int, rng: random.Random) -> None:
+    def __init__(self, home: Path, n_images: int, rng: random.Random) -> None:
         self.home, self.rng = home, rng
         self.file = home / "c.vlad"
         self.first, self.more = home / "first", home / "more"
         for folder, seeds in (
-            (self.first, range(n_pictures)),
-            (self.more, range(1000, 1000 + n_pictures // 2)),
+            (self.first, range(n_images)),
+            (self.more, range(1000, 1000 + n_images // 2)),
         ):
             folder.mkdir()
             for seed in seeds:
                 cv2.imwrite(str(folder / f"{seed:04}.png"), textured(seed))
 
     def operation(self, kind: str) -> tuple[list[object], set[str]]:
-        """Arguments of the command, and pictures that it may remove."""
+        """Arguments of the command, and images that it may remove."""
         if kind == "index":
             return ["index", self.first, "-o", self.file, "--n-clusters", CLUSTERS], set()
         if kind == "add":
@@ -161,7 +161,7 @@ class Kills:
         note = " (had ended)" if ended else ""
         when = "of a write" if after_write else ""
         return (
-            f"{kind:8} {delay:6.3f} s {when:10}{note:12} {len(before):4} -> {len(after):4} pictures"
+            f"{kind:8} {delay:6.3f} s {when:10}{note:12} {len(before):4} -> {len(after):4} images"
         )
 
     def wait_for_a_write(self, process: subprocess.Popen[bytes]) -> None:
@@ -200,8 +200,8 @@ class Kills:
 KINDS = ("index", "remove", "add", "compact")
 
 
-def kills(home: Path, n: int, n_pictures: int, rng: random.Random) -> None:
-    run = Kills(home, n_pictures, rng)
+def kills(home: Path, n: int, n_images: int, rng: random.Random) -> None:
+    run = Kills(home, n_images, rng)
     run.time_all()
     reader = subprocess.Popen(
         [sys.executable, "-c", READER, run.file, run.first / "0003.png"],
@@ -229,7 +229,7 @@ def kills(home: Path, n: int, n_pictures: int, rng: random.Random) -> None:
         collection.add([run.first])
         collection.add([run.more])
     require(vectors(undisturbed) == vectors(run.file), "the file is not as if nothing had happened")
-    print(f"all {len(vectors(run.file))} pictures are there, vectors as if nothing had happened")
+    print(f"all {len(vectors(run.file))} images are there, vectors as if nothing had happened")
 
 
 def two_writers(home: Path) -> None:
@@ -243,8 +243,8 @@ def two_writers(home: Path) -> None:
         require(process.returncode == 0, stderr.decode())
     check(file)
     n = len(list((home / "first").iterdir())) + len(list((home / "more").iterdir()))
-    require(len(vectors(file)) == n, "pictures are missing")
-    print(f"two writers at once: {n} pictures, all there")
+    require(len(vectors(file)) == n, "images are missing")
+    print(f"two writers at once: {n} images, all there")
 
 
 def full_disk(home: Path) -> None:
@@ -273,7 +273,7 @@ def full_disk(home: Path) -> None:
             require("full" in text and str(file) in text, text)
             require("Traceback" not in text, text)
             after = vectors(file)
-            require(all(after.get(p) == v for p, v in left.items()), "pictures were lost")
+            require(all(after.get(p) == v for p, v in left.items()), "images were lost")
             check(file)
             print(f"full disk: {text.strip()}")
         filler.unlink()
@@ -281,7 +281,7 @@ def full_disk(home: Path) -> None:
         _, stderr = process.communicate()
         require(process.returncode == 0, f"with room again: {stderr.decode()}")
         check(file)
-        require(len(vectors(file)) == len(vectors(home / "c.vlad")), "pictures are missing")
+        require(len(vectors(file)) == len(vectors(home / "c.vlad")), "images are missing")
         print("full disk: with room again, all is there")
     except StorageError as error:
         require(False, str(error))
@@ -292,12 +292,12 @@ def full_disk(home: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--pictures", type=int, default=120)
+    parser.add_argument("--images", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        kills(home, args.kills, args.pictures, random.Random(args.seed))
+        kills(home, args.kills, args.images, random.Random(args.seed))
         two_writers(home)
         full_disk(home)
 

@@ -3,7 +3,7 @@
     python benchmarks/index.py FOLDER [--rounds 3]
 
 The bare loop reads each file, decodes it at the same size and runs OpenCV's SIFT on it, one
-picture to a thread, and keeps nothing. Both are whole processes and take turns; the ratio is of
+image to a thread, and keeps nothing. Both are whole processes and take turns; the ratio is of
 medians. What vladkit does beyond: start-up, finding files, training, encoding, storing.
 """
 
@@ -24,7 +24,7 @@ def bare(folder: str, threads: int) -> None:
     import cv2
 
     from vladkit.collection.discover import discover
-    from vladkit.errors import PictureError
+    from vladkit.errors import ImageError
     from vladkit.features import Sift, read_gray
 
     cv2.setNumThreads(1)
@@ -33,7 +33,7 @@ def bare(folder: str, threads: int) -> None:
     def work(file: str) -> int:
         try:
             gray_yx = read_gray(file, max_side=sift.max_side).gray_yx
-        except PictureError:
+        except ImageError:
             return 0
         side = max(gray_yx.shape)
         if side < sift.enlarge_to:

@@ -5,14 +5,14 @@
 Vectors are synthetic, 256 dimensions, float16, of unit length:
 
 scenes
-    What VLAD vectors reduced by PCA look like. n/10 scenes, of which a few have many pictures and
-    most have one or two (Zipf, exponent 1/2); a scene belongs to one of 200 kinds of place; a
-    picture is its scene plus a deviation, .3 to 2 times as long as the scene (log-uniform), so
-    that some pictures have near copies and others nothing like them. The standard deviation of
+    What VLAD vectors reduced by PCA look like. n/10 scenes, of which a few have many images and
+    most have one or two (Zipf, exponent 1/2); a scene belongs to one of 200 kinds of place; an
+    image is its scene plus a deviation, .3 to 2 times as long as the scene (log-uniform), so
+    that some images have near copies and others nothing like them. The standard deviation of
     dimension i falls as i^-0.16: so it does for the principal axes of 710 photographs (Holidays
     and museum paintings, default settings).
 random
-    Directions without any structure. Nobody's pictures are like that; it is the worst case for an
+    Directions without any structure. Nobody's images are like that; it is the worst case for an
     approximate search, which lives on near things being together.
 
 Queries are stored vectors with noise of .75 of their length added (cosine .8 to the original).
@@ -21,7 +21,7 @@ again from the stored rows; `original first` how often the vector that the query
 out first, by exact search and by the approximate one.
 
 A search is measured in a process of its own. "new process" is its first, of 4 queries (the turns of
-one picture), with the import of faiss and opening the files, but without Python's and NumPy's
+one image), with the import of faiss and opening the files, but without Python's and NumPy's
 start, and with the collection in the page cache; "again" the median of further ones; "1 query" of
 single queries. "resident" counts the
 pages of mapped files, which the system takes back when it needs them; "without files" does not.
@@ -45,7 +45,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.store.ann import build_ann, open_ann
 from vladkit.store.exact import score_all
-from vladkit.store.store import PictureRow, Record, Store
+from vladkit.store.store import ImageRow, Record, Store
 
 D = 256
 BLOCK_BYTES = 2**20
@@ -59,7 +59,7 @@ NOISE = 0.75
 
 
 def write_rows(path: Path, batches: Iterator[Float32Array]) -> tuple[int, float]:
-    """Store vectors as those of pictures that do not exist; (how many, seconds to store them)."""
+    """Store vectors as those of images that do not exist; (how many, seconds to store them)."""
     n, seconds = 0, 0.0
     with Store.create(path) as store:
         with store.writing():
@@ -68,7 +68,7 @@ def write_rows(path: Path, batches: Iterator[Float32Array]) -> tuple[int, float]
             half_nD = vector_nD.astype("<f2")
             begin = time.perf_counter()
             with store.writing():
-                rows = [PictureRow(source, f"{i:08}.jpg", 1, 1) for i in range(n, n + len(half_nD))]
+                rows = [ImageRow(source, f"{i:08}.jpg", 1, 1) for i in range(n, n + len(half_nD))]
                 store.put([Record(row, half_D) for row, half_D in zip(rows, half_nD, strict=True)])
             seconds += time.perf_counter() - begin
             n += len(half_nD)
@@ -86,7 +86,7 @@ def read_blocks(store: Store) -> Iterator[tuple[Int64Array, AnyArray]]:
 
 
 def read_rows(store: Store, id_n: Int64Array) -> AnyArray:
-    """The vectors of some pictures."""
+    """The vectors of some images."""
     found = store.vectors(id_n.tolist(), np.dtype("<f2"), D)
     return np.stack([found[i] for i in id_n.tolist()])
 
@@ -111,9 +111,9 @@ def vectors(kind: str, n: int, seed: int) -> Iterator[Float32Array]:
     place_kD = rng.standard_normal((200, D), np.float32)
     scene_nD = 0.8 * rng.standard_normal((n_scenes, D), np.float32)
     scene_nD += 0.6 * place_kD[rng.integers(0, 200, n_scenes)]
-    pictures_n = np.cumsum(np.arange(1, n_scenes + 1) ** -0.5)
+    images_n = np.cumsum(np.arange(1, n_scenes + 1) ** -0.5)
     for m in sizes:
-        scene_m = np.searchsorted(pictures_n, rng.uniform(0, pictures_n[-1], m))
+        scene_m = np.searchsorted(images_n, rng.uniform(0, images_n[-1], m))
         deviation_m1 = np.exp(rng.uniform(np.log(0.3), np.log(2), (m, 1))).astype(np.float32)
         vector_mD = scene_nD[scene_m] + deviation_m1 * rng.standard_normal((m, D), np.float32)
         yield unit(vector_mD * scale_D)

@@ -1,6 +1,6 @@
 """A folder reconstructed from the pairs of `vladkit pairs`, and from all pairs, side by side.
 
-    python benchmarks/reconstruct.py folder-of-pictures [--top 8] [--rerank 0] [--sequential 0]
+    python benchmarks/reconstruct.py folder-of-images [--top 8] [--rerank 0] [--sequential 0]
         [--connected] [--cameras folder] [--max-side 1600] [--jobs -1]
         [--walk] [--seed 0]
 
@@ -9,7 +9,7 @@ incremental mapping, the largest model counts. Index and pairs are made by the c
 but the file passes between the two. `--cameras` compares the camera centres with known ones
 (Strecha's `NAME.camera` files) after the best similarity; the extent is the largest distance of two
 known centres. `--walk` is for streets, where what lies ahead is seen from nearly one direction:
-COLMAP may begin with two pictures of which one was taken in front of the other, 4 degrees apart,
+COLMAP may begin with two images of which one was taken in front of the other, 4 degrees apart,
 and keeps points of half a degree. Needs pycolmap.
 """
 
@@ -74,7 +74,7 @@ def reconstruct(
 
 
 def known_centres(folder: Path) -> dict[str, np.ndarray]:
-    """Camera centres by picture: the eighth line of Strecha's files."""
+    """Camera centres by image: the eighth line of Strecha's files."""
     files = sorted(folder.glob("*.camera"))
     return {f.stem: np.array(f.read_text().splitlines()[7].split(), float) for f in files}
 
@@ -127,7 +127,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
-        collection, pairs = home / "pictures.vlad", home / "pairs.txt"
+        collection, pairs = home / "images.vlad", home / "pairs.txt"
         indexing = vladkit("index", args.folder, "-o", collection)
         chosen = ["--top", args.top, "--rerank", args.rerank, "--sequential", args.sequential]
         chosen += ["--connected"] * args.connected
@@ -145,7 +145,7 @@ def main() -> None:
         extracting = time.perf_counter() - begin
         with pycolmap.Database.open(database) as opened:
             n = opened.num_images()
-        print(f"{n} pictures: vladkit index {indexing:.1f} s, vladkit pairs {pairing:.1f} s,")
+        print(f"{n} images: vladkit index {indexing:.1f} s, vladkit pairs {pairing:.1f} s,")
         print(f"COLMAP's features {extracting:.1f} s; then")
         print(
             f"{'':12} {'pairs':>6} {'registered':>10} {'points':>8} {'off by':>11} "

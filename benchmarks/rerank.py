@@ -1,10 +1,10 @@
-"""Time of re-ranking: match a query with 50 pictures and verify, against a plain loop of OpenCV.
+"""Time of re-ranking: match a query with 50 images and verify, against a plain loop of OpenCV.
 
-    python benchmarks/rerank.py folder-of-pictures [--top 50] [--features 1000] [--rounds 7]
+    python benchmarks/rerank.py folder-of-images [--top 50] [--features 1000] [--rounds 7]
 
-The first picture (by name) is the query, the next ones are what a search found; every row begins
+The first image (by name) is the query, the next ones are what a search found; every row begins
 with features in memory, as stored. `sketch` is cv2.BFMatcher's two nearest, the ratio test and
-cv2.findHomography (USAC_MAGSAC), a picture after the other. Medians.
+cv2.findHomography (USAC_MAGSAC), an image after the other. Medians.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vladkit.features import Features, Sift, is_picture_name
+from vladkit.features import Features, Sift, is_image_name
 from vladkit.geometry.matching import match_all
 from vladkit.geometry.verification import verify, verify_all
 
@@ -54,19 +54,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--top", type=int, default=50)
-    parser.add_argument("--features", type=int, default=1000, help="of each picture that was found")
+    parser.add_argument("--features", type=int, default=1000, help="of each image that was found")
     parser.add_argument("--query-features", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--jobs", type=int, default=None)
     args = parser.parse_args()
 
     sift = Sift()
-    files = [f for f in sorted(args.folder.iterdir()) if is_picture_name(f)][: args.top + 1]
+    files = [f for f in sorted(args.folder.iterdir()) if is_image_name(f)][: args.top + 1]
     features = [sift.read(file) for file in files]
     query = features[0].strongest(args.query_features)
     others = [each.strongest(args.features) for each in features[1:]]
     n = np.mean([len(each) for each in others])
-    print(f"{len(query)} features against {len(others)} pictures of {n:.0f} on average")
+    print(f"{len(query)} features against {len(others)} images of {n:.0f} on average")
 
     matched = match_all(query.descriptor_lf, [o.descriptor_lf for o in others], sift.metric)
 

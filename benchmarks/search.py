@@ -31,10 +31,10 @@ def once(file: str, image: str) -> dict[str, float]:
         query_qvD = collection.query_vectors([features])
         encoded = time.perf_counter()
         collection.rank(query_qvD, 10)
-        n_pictures = len(collection)
+        n_images = len(collection)
     end = time.perf_counter()
     return {
-        "pictures": n_pictures,
+        "images": n_images,
         "imports": started - begin,
         "decode + SIFT": extracted - opened,
         "open": opened - started,
@@ -61,8 +61,8 @@ def main() -> None:
     ]
     for name in runs[0]:
         values = [run[name] for run in runs]
-        if name == "pictures":
-            print(f"{values[0]} pictures")
+        if name == "images":
+            print(f"{values[0]} images")
         else:
             print(f"{name:14} {1e3 * statistics.median(values):7.1f} ms")
 

@@ -2,7 +2,7 @@
 
     python benchmarks/serve.py COLLECTION QUERY... [--seconds 30] [--clients 8]
 
-Starts the server on a free port and prints, as JSON: the time from sending a picture to its
+Starts the server on a free port and prints, as JSON: the time from sending an image to its
 results, without and with re-ranking; what some clients at once for a while get, and the memory of
 the server before and after; and what each attack of a hostile set is answered, with the server
 asked for its health after each.
@@ -32,7 +32,7 @@ JPEG = {"Content-Type": "image/jpeg"}
 WAYS = [
     *("/..", "/%2e%2e", "/..%2f", "/../..", "//etc", "file:///"),
     *("/static/..", "/static/%2e%2e", "/static/..%2f..", "/static/"),
-    *("/api/pictures/..", "/api/pictures/%2e%2e%2f", "/api/queries/..%2f"),
+    *("/api/images/..", "/api/images/%2e%2e%2f", "/api/queries/..%2f"),
 ]
 """Beginnings of paths that should lead out of what is served."""
 
@@ -75,7 +75,7 @@ class Server:
 
 
 def latency(server: Server, queries: list[bytes], rerank: int, n: int) -> dict[str, float]:
-    """Seconds from sending a picture to the end of the answer."""
+    """Seconds from sending an image to the end of the answer."""
     seconds = []
     for _, data in zip(range(n), cycle(queries), strict=False):
         begin = time.perf_counter()
@@ -195,7 +195,7 @@ def hostile(server: Server, queries: list[bytes]) -> dict[str, object]:
     assert not leaked, leaked
     uploads = {
         "bomb of 20,000 x 20,000": png_bomb(),
-        "text": b"no picture at all",
+        "text": b"no image at all",
         "zip": b"PK\x03\x04" + bytes(1000),
         "truncated": queries[0][: len(queries[0]) // 2],
     }
@@ -225,8 +225,8 @@ def hostile(server: Server, queries: list[bytes]) -> dict[str, object]:
         connection.close()
     found["200 slow connections"] = dict(statuses)
     found["a search meanwhile"] = status, f"{meanwhile:.2f} s"
-    listed = json.loads(server.ask("GET", "/api/pictures?limit=200")[1])
-    found["pictures listed"] = listed["total"]
+    listed = json.loads(server.ask("GET", "/api/images?limit=200")[1])
+    found["images listed"] = listed["total"]
     found["healthy"] = server.ask("GET", "/api/health")[0] == 200
     found["resident_mb"] = server.resident_mb()
     return found

@@ -1,8 +1,8 @@
-"""The main job, end to end: a folder of photographs becomes one file that a picture searches.
+"""The main job, end to end: a folder of photographs becomes one file that an image searches.
 
     python examples/demo.py FOLDER
 
-The photographs are those that scikit-image ships. The queries are what happens to pictures:
+The photographs are those that scikit-image ships. The queries are what happens to images:
 cropped, turned, darkened, shrunk, stretched, and compressed hard.
 Everything is done by the command, as you would; at the end FOLDER/result.png shows it.
 """
@@ -48,7 +48,7 @@ def queries() -> dict[str, tuple[np.ndarray, str]]:
             cv2.rotate(rocket[:, 260:], cv2.ROTATE_90_CLOCKWISE),
             "rocket.jpg",
         ),
-        "cat, a third of the picture, stretched": (
+        "cat, a third of the image, stretched": (
             cv2.resize(cat[20:220, 90:300], (400, 300), interpolation=cv2.INTER_CUBIC),
             "chelsea.jpg",
         ),
@@ -62,7 +62,7 @@ def vladkit(*arguments: object) -> str:
 
 
 def panel(image: np.ndarray, title: str, colour: tuple[int, int, int]) -> np.ndarray:
-    """A picture of 220 x 190 px with a frame and a line of text below."""
+    """An image of 220 x 190 px with a frame and a line of text below."""
     height, width = image.shape[:2]
     scale = min(204 / width, 150 / height)
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

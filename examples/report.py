@@ -1,10 +1,10 @@
 """A page about a collection: how good it is, and its worst queries first.
 
-    python examples/report.py FOLDER [PICTURE.jpg]
+    python examples/report.py FOLDER [IMAGE.jpg]
 
 The photographs are those that scikit-image ships; the queries are made from them, some so badly
-treated that they are not found. With PICTURE.jpg the page is opened in a Chromium (by playwright)
-and photographed: so docs/pictures/report.jpg was made.
+treated that they are not found. With IMAGE.jpg the page is opened in a Chromium (by playwright)
+and photographed: so docs/images/report.jpg was made.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def queries() -> dict[str, tuple[np.ndarray, list[str]]]:
     return found
 
 
-def main(folder: Path, picture: Path | None) -> None:
+def main(folder: Path, image: Path | None) -> None:
     photos, asked = folder / "photos", folder / "queries"
     photos.mkdir(parents=True, exist_ok=True)
     asked.mkdir(exist_ok=True)
@@ -59,11 +59,11 @@ def main(folder: Path, picture: Path | None) -> None:
     ):
         print("$ vladkit", *arguments, flush=True)
         subprocess.run([sys.executable, "-m", "vladkit", *arguments], check=True, cwd=folder)
-    if picture is not None:
-        photograph(folder / "report.html", picture)
+    if image is not None:
+        photograph(folder / "report.html", image)
 
 
-def photograph(page: Path, picture: Path) -> None:
+def photograph(page: Path, image: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -76,7 +76,7 @@ def photograph(page: Path, picture: Path) -> None:
         assert worst is not None
         height = worst["y"] + worst["height"] - figures["y"]
         clip = {"x": 0, "y": figures["y"], "width": 1120, "height": height}
-        view.screenshot(path=picture, type="jpeg", quality=60, full_page=True, clip=clip)
+        view.screenshot(path=image, type="jpeg", quality=60, full_page=True, clip=clip)
         browser.close()
 
 

@@ -1,4 +1,4 @@
-"""The pictures of docs/serve.md: the page of `vladkit serve`, in Chromium without a window.
+"""The images of docs/serve.md: the page of `vladkit serve`, in Chromium without a window.
 
     python examples/screenshots.py FOLDER
 
@@ -63,7 +63,7 @@ def take(page: Page, address: str, query: Path, folder: Path) -> None:
     page.set_input_files("#file", query)
     page.locator("#activity[data-state=done]").wait_for()
     shot("gallery")
-    page.locator("#results .card-picture[href]").first.click()
+    page.locator("#results .card-image[href]").first.click()
     page.locator("#overlay line").first.wait_for(state="attached")
     shot("compare")
 
@@ -88,4 +88,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures")))
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images")))

@@ -25,7 +25,7 @@ def write(
     inputs: dict[str, tuple] | None = None,
     dtype: int = FLOAT,
 ) -> Path:
-    """A model of one picture input "image", and its description if there is one."""
+    """A model of one image input "image", and its description if there is one."""
     given = [helper.make_tensor_value_info("image", dtype, shape)]
     for name, (kind, other) in (inputs or {}).items():
         given.append(helper.make_tensor_value_info(name, kind, other))
@@ -48,7 +48,7 @@ def means(path: Path, extra: str = "", *, stride: int = 8, shape: tuple = (1, 3,
 
 
 def dots(path: Path, extra: str = "", *, shape: tuple = (1, 1, "h", "w")) -> Path:
-    """The picture itself says where points are; the descriptor is (1, gray, 0) of 4x4 px."""
+    """The image itself says where points are; the descriptor is (1, gray, 0) of 4x4 px."""
     nodes = [
         helper.make_node("Identity", ["image"], ["heat"]),
         helper.make_node("AveragePool", ["image"], ["mean"], kernel_shape=[4, 4], strides=[4, 4]),
@@ -68,7 +68,7 @@ def dots(path: Path, extra: str = "", *, shape: tuple = (1, 1, "h", "w")) -> Pat
 
 
 def keypoints(path: Path, toml: str, *, bad: bool = False) -> Path:
-    """Three points, whatever the picture; the input "n" scales the scores."""
+    """Three points, whatever the image; the input "n" scales the scores."""
     xy = np.array([[[-1, -1], [1, 1], [0, 0]]], np.float32)
     score = np.array([[0.1, 0.9, 0.5]], np.float32)
     nodes = [
@@ -83,7 +83,7 @@ def keypoints(path: Path, toml: str, *, bad: bool = False) -> Path:
 
 
 def ramps(width: int, height: int) -> np.ndarray:
-    """RGB picture: red is x / 2, green y / 2, blue 255."""
+    """RGB image: red is x / 2, green y / 2, blue 255."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x // 2, y // 2, np.full_like(x, 255)], axis=2).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Real photographs: those that scikit-image ships, altered as people alter pictures."""
+"""Real photographs: those that scikit-image ships, altered as people alter images."""
 
 from __future__ import annotations
 

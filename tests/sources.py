@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from photos import NAMES, photo
-from vladkit.features import Features, Picture, Sift
+from vladkit.features import Features, Image, Sift
 
 TABLES = """
 CREATE TABLE cameras (camera_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, model INTEGER NOT NULL,
@@ -32,7 +32,7 @@ def sift_of_photos(n: int = 8, max_features: int = 300) -> dict[str, Features]:
     for name in NAMES[:n]:
         gray_yx = cv2.cvtColor(photo(name), cv2.COLOR_BGR2GRAY)
         h, w = gray_yx.shape
-        found[f"{name[0]}/{name}.jpg"] = sift.extract(Picture(gray_yx, w, h))
+        found[f"{name[0]}/{name}.jpg"] = sift.extract(Image(gray_yx, w, h))
     return found
 
 
@@ -41,9 +41,7 @@ def rooted(features: Features) -> np.ndarray:
     return np.rint(512 * Sift().metric(features.descriptor_lf)).clip(0, 255).astype(np.uint8)
 
 
-def write_colmap(
-    path: Path, pictures: dict[str, Features], *, cols: int = 4, typed: int | None = 0
-):
+def write_colmap(path: Path, images: dict[str, Features], *, cols: int = 4, typed: int | None = 0):
     """A database.db; `typed` is the descriptors' type, None for one from before there were types.
 
     Types other than 0 are float32: the descriptors as unit vectors.
@@ -52,11 +50,11 @@ def write_colmap(
         connection.execute("PRAGMA journal_mode = WAL")
         own = "" if typed is None else "type INTEGER NOT NULL,"
         connection.executescript(TABLES.format(type=own))
-        add_to_colmap(connection, pictures, cols=cols, typed=typed)
+        add_to_colmap(connection, images, cols=cols, typed=typed)
 
 
-def add_to_colmap(connection, pictures, *, cols=4, typed=0):
-    for name, features in pictures.items():
+def add_to_colmap(connection, images, *, cols=4, typed=0):
+    for name, features in images.items():
         camera = connection.execute(
             "INSERT INTO cameras (model, width, height) VALUES (2, ?, ?)",
             (features.width, features.height),
@@ -86,12 +84,12 @@ def add_to_colmap(connection, pictures, *, cols=4, typed=0):
         connection.execute(f"INSERT INTO descriptors VALUES ({marks})", row)
 
 
-def write_hloc(path: Path, pictures: dict[str, Features], dtype="f2", **parts):
+def write_hloc(path: Path, images: dict[str, Features], dtype="f2", **parts):
     """A features.h5 as ``hloc.extract_features`` writes it."""
     import h5py
 
     with h5py.File(path, "a", libver="latest") as file:
-        for name, features in pictures.items():
+        for name, features in images.items():
             group = file.create_group(name)
             local_lf = Sift().metric(features.descriptor_lf).astype(dtype)
             group.create_dataset("keypoints", data=features.xy_l2.astype(dtype))
@@ -120,15 +118,15 @@ def write_siftgeo(path: Path, features: Features):
     row_l.tofile(path)
 
 
-def write_parquet(path: Path, pictures: dict[str, Features], *, by_row=False, row_group_size=3):
-    """A table with a picture, or a descriptor, a row."""
+def write_parquet(path: Path, images: dict[str, Features], *, by_row=False, row_group_size=3):
+    """A table with an image, or a descriptor, a row."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if by_row:
-        names = [name for name, f in pictures.items() for _ in range(len(f))]
-        local_Nf = np.concatenate([f.descriptor_lf for f in pictures.values()])
-        xy_N2 = np.concatenate([f.xy_l2 for f in pictures.values()])
+        names = [name for name, f in images.items() for _ in range(len(f))]
+        local_Nf = np.concatenate([f.descriptor_lf for f in images.values()])
+        xy_N2 = np.concatenate([f.xy_l2 for f in images.values()])
         columns = {
             "name": names,
             "descriptor": pa.array(list(local_Nf.astype(np.float32))),
@@ -137,17 +135,17 @@ def write_parquet(path: Path, pictures: dict[str, Features], *, by_row=False, ro
         }
     else:
         columns = {
-            "name": list(pictures),
+            "name": list(images),
             "descriptors": pa.array(
-                [list(f.descriptor_lf) for f in pictures.values()],
+                [list(f.descriptor_lf) for f in images.values()],
                 pa.list_(pa.list_(pa.uint8(), 128)),
             ),
             "keypoints": pa.array(
-                [[list(map(float, p)) for p in f.xy_l2] for f in pictures.values()]
+                [[list(map(float, p)) for p in f.xy_l2] for f in images.values()]
             ),
-            "angles": pa.array([f.angle_l.tolist() for f in pictures.values()]),
-            "sizes": pa.array([f.size_l.tolist() for f in pictures.values()]),
-            "width": [f.width for f in pictures.values()],
-            "height": [f.height for f in pictures.values()],
+            "angles": pa.array([f.angle_l.tolist() for f in images.values()]),
+            "sizes": pa.array([f.size_l.tolist() for f in images.values()]),
+            "width": [f.width for f in images.values()],
+            "height": [f.height for f in images.values()],
         }
     pq.write_table(pa.table(columns), path, row_group_size=row_group_size)

@@ -16,11 +16,11 @@ from vladkit.store import ann
 from vladkit.store.ann import build_ann, open_ann
 from vladkit.store.exact import score_all
 
-STAMP = "3000 pictures, last 17"
+STAMP = "3000 images, last 17"
 
 
 def scenes(n=3000, size=32, seed=0):
-    """(picture_id_n, vector_nD): unit vectors, ten around each centre; ids far apart."""
+    """(image_id_n, vector_nD): unit vectors, ten around each centre; ids far apart."""
     rng = np.random.default_rng(seed)
     center_nD = rng.normal(size=(-(-n // 10), size)).repeat(10, axis=0)[:n]
     vector_nD = center_nD + 0.5 * rng.normal(size=(n, size))
@@ -125,7 +125,7 @@ class TestSmall:
         assert not (tmp_path / "a").exists()
 
     def test_zero_vectors(self, tmp_path):
-        """Of pictures without features: kept, and no query of the recall."""
+        """Of images without features: kept, and no query of the recall."""
         id_n, vector_nD = scenes(1000)
         vector_nD[::2] = 0
         report = made(tmp_path / "a", id_n, vector_nD)

@@ -1,4 +1,4 @@
-"""``vladkit bench``: figures that are there and add up, skips with reasons, tables and pictures.
+"""``vladkit bench``: figures that are there and add up, skips with reasons, tables and images.
 
 No test looks at how fast anything is.
 """
@@ -442,7 +442,7 @@ def bench(*arguments, **environment):
 
 @pytest.fixture(scope="module")
 def answer(tmp_path_factory):
-    """A run where jax and torch cannot be imported, and its picture."""
+    """A run where jax and torch cannot be imported, and its image."""
     home = tmp_path_factory.mktemp("bench")
     for library in ("jax", "torch"):
         code = f"raise ModuleNotFoundError('hidden', name={library!r})"

@@ -136,7 +136,7 @@ def done(page, state="done"):
 
 
 def first(page, title):
-    """The first result is that picture."""
+    """The first result is that image."""
     expect(page.locator("#results li").first.locator(".path")).to_have_attribute("title", title)
 
 
@@ -145,7 +145,7 @@ def titles(page):
 
 
 def compare(page, n=0):
-    page.locator("#results .card-picture").nth(n).click()
+    page.locator("#results .card-image").nth(n).click()
     expect(page.locator("#compare")).to_be_visible()
     expect(page.locator("#compare-facts strong")).not_to_have_text(re.compile("Matching|^$"))
 
@@ -168,11 +168,11 @@ def transfer(page, file):
     )
 
 
-class TestPicturesComeIn:
+class TestImagesComeIn:
     def test_chosen(self, opened, home):
         page = opened()
         with page.expect_file_chooser() as chooser:
-            page.get_by_role("button", name="Choose a picture").click()
+            page.get_by_role("button", name="Choose an image").click()
         chooser.value.set_files(home / "coffee.jpg")
         done(page)
         first(page, "coffee.jpg")
@@ -223,7 +223,7 @@ class TestPicturesComeIn:
         page = opened("/#/", expected="422")
         page.set_input_files("#file", home / "broken.jpg")
         done(page, "failed")
-        expect(page.locator("#activity")).to_contain_text("The picture cannot be used: ")
+        expect(page.locator("#activity")).to_contain_text("The image cannot be used: ")
         assert titles(page) == []
         page.get_by_role("link", name="Search", exact=True).click()
         expect(page.locator("#start")).to_be_visible()
@@ -239,13 +239,13 @@ class TestPicturesComeIn:
         done(page, "failed")
         expect(page.locator("#activity")).to_contain_text("the server takes 1 kB")
 
-    def test_text_is_no_picture(self, opened):
+    def test_text_is_no_image(self, opened):
         page = opened()
         page.evaluate(
             """() => document.dispatchEvent(
                 new ClipboardEvent("paste", { clipboardData: new DataTransfer() }))"""
         )
-        expect(page.locator("#trouble")).to_contain_text("no picture on the clipboard")
+        expect(page.locator("#trouble")).to_contain_text("no image on the clipboard")
 
 
 def fulfil(route, **changes):
@@ -264,7 +264,7 @@ class TestWaiting:
         network = page.context.new_cdp_session(page)
         network.send("Network.emulateNetworkConditions", slow | {"uploadThroughput": 150_000})
         page.set_input_files("#file", home / "large.png")
-        expect(page.locator("#activity")).to_contain_text("Sending the picture")
+        expect(page.locator("#activity")).to_contain_text("Sending the image")
         expect(page.locator("#activity progress")).to_be_visible()
         page.wait_for_function(
             "() => { const v = document.querySelector('progress').value; return v > 0 && v < 1 }"
@@ -279,13 +279,13 @@ class TestWaiting:
         held = []
         page.route(re.compile("rerank=50"), lambda route: held.append(route))
         page.set_input_files("#file", home / "coffee.jpg")
-        expect(page.locator("#activity")).to_contain_text("Matching 16 pictures")
+        expect(page.locator("#activity")).to_contain_text("Matching 16 images")
         expect(page.locator("#results .score")).to_have_count(16)
         expect(page.locator("#results .badge")).to_have_count(0)
         held.pop().continue_()
         done(page)
         expect(page.locator("#results .badge")).to_have_count(16)
-        expect(page.locator("#activity")).to_contain_text("1 picture verified")
+        expect(page.locator("#activity")).to_contain_text("1 image verified")
 
     def test_without_matching(self, opened, home):
         page = opened()
@@ -298,7 +298,7 @@ class TestWaiting:
         page.locator("#results li").nth(1).get_by_title("Search with this").click()
         expect(page).to_have_url(re.compile("[?&]id="))
         assert (asked(page)["top"], asked(page)["rerank"]) == ("12", "0")  # kept for the next query
-        page.get_by_role("link", name="Pictures").click()
+        page.get_by_role("link", name="Images").click()
         page.set_input_files("#file", home / "chelsea.jpg")
         first(page, "chelsea.jpg")
         assert (asked(page)["top"], asked(page)["rerank"]) == ("12", "0")
@@ -316,7 +316,7 @@ class TestWaiting:
             route.continue_()
         page.wait_for_timeout(300)
         assert titles(page) == shown
-        expect(page.locator("#query-image")).to_have_attribute("src", re.compile("/pictures/2/"))
+        expect(page.locator("#query-image")).to_have_attribute("src", re.compile("/images/2/"))
 
     def test_a_busy_server_is_asked_again(self, opened):
         page = opened(expected="503")
@@ -352,9 +352,9 @@ ENDS = """() => [...document.querySelectorAll("#overlay line")].map((line) => {
 
 
 def ends_m4(page):
-    """Where the lines begin and end: px of the window, measured from the pictures as rendered.
+    """Where the lines begin and end: px of the window, measured from the images as rendered.
 
-    Given back in px of the original pictures, origin at the centre of the first px.
+    Given back in px of the original images, origin at the centre of the first px.
     """
     ends = np.array(page.evaluate(ENDS))
     out = []
@@ -401,7 +401,7 @@ class TestCompare:
             np.testing.assert_allclose(np.median(shift_m2, axis=0), [0, 80], atol=1)
             page.screenshot(path=tmp_path / f"compare-{width}.png")
 
-    def test_pictures_of_any_shape_fit(self, page):
+    def test_images_of_any_shape_fit(self, page):
         """Beside or above each other: in the room, apart, of their own shape, none tiny."""
         sides = [40, 300, 1000, 5000]
         shapes = [{"width": w, "height": h} for w in sides for h in sides]
@@ -422,9 +422,9 @@ class TestCompare:
             axis, size = ("y", "height") if stage["stacked"] else ("x", "width")
             first, second = stage["query"], stage["match"]
             assert first[axis] + first[size] < second[axis]
-            for place, picture in ((first, query), (second, match)):
+            for place, image in ((first, query), (second, match)):
                 for name, side in (("x", "width"), ("y", "height")):
-                    assert place[side] == pytest.approx(picture[side] * place["scale"])
+                    assert place[side] == pytest.approx(image[side] * place["scale"])
                     assert place[name] >= -1e-6
                     assert place[name] + place[side] <= stage[side] + 1e-6
                 assert max(place["width"], place["height"]) > 0.3 * min(room.values())
@@ -488,7 +488,7 @@ class TestCompare:
         expect(title).to_have_text(names[1])
         page.keyboard.press("Escape")
         expect(page.locator("#compare")).to_be_hidden()
-        expect(page.locator("#results .card-picture").nth(1)).to_be_focused()
+        expect(page.locator("#results .card-image").nth(1)).to_be_focused()
         assert "match" not in asked(page)
         page.keyboard.press("Enter")
         expect(title).to_have_text(names[1])
@@ -507,7 +507,7 @@ class TestCompare:
         request.addfinalizer(lambda: away.rename(file))
         page = opened("/#/browse?contains=gravel", expected="404")
         expect(page.locator("#list-browse .gone")).to_have_text("The file is gone")
-        page.locator("#list-browse .card-picture").click()
+        page.locator("#list-browse .card-image").click()
         done(page)
         first(page, "gravel.jpg")  # from the features that are kept of it
         compare(page)
@@ -525,7 +525,7 @@ class TestRegion:
         return page
 
     def drag(self, page, start, end):
-        """In parts of the picture's width and height."""
+        """In parts of the image's width and height."""
         box = page.locator("#region").bounding_box()
         (x, y), (x2, y2) = (
             (box["x"] + box["width"] * u, box["y"] + box["height"] * v) for u, v in (start, end)
@@ -557,7 +557,7 @@ class TestRegion:
         pane = page.locator("#pane-query").bounding_box()
         assert searched["width"] / pane["width"] == pytest.approx(0.25, abs=0.03)
         page.keyboard.press("Escape")
-        page.get_by_role("button", name="Whole picture").click()
+        page.get_by_role("button", name="Whole image").click()
         done(page)
         assert "region" not in asked(page)
 
@@ -651,14 +651,14 @@ class TestAddress:
         expect(page.locator("#start")).to_be_visible()
         page = opened("/#/search?id=99999", expected="404")
         done(page, "failed")
-        expect(page.locator("#activity")).to_contain_text("no picture 99999")
+        expect(page.locator("#activity")).to_contain_text("no image 99999")
 
 
 class TestLists:
-    def test_pictures(self, opened):
+    def test_images(self, opened):
         page = opened("/#/browse")
         expect(page.locator("#list-browse li")).to_have_count(16)
-        expect(page.locator("#total-browse")).to_have_text("16 pictures")
+        expect(page.locator("#total-browse")).to_have_text("16 images")
         page.get_by_role("searchbox", name="Path contains").fill("CO")
         expect(page.locator("#list-browse .path")).to_have_text(["coffee.jpg", "coins.jpg"])
         assert asked(page) == {"contains": "CO"}
@@ -692,11 +692,11 @@ class TestLists:
             page.goto("about:blank")  # before the server goes
 
     @pytest.mark.parametrize(
-        ("pictures", "said"), [(0, "The collection is empty."), (9, "Nothing was found.")]
+        ("images", "said"), [(0, "The collection is empty."), (9, "Nothing was found.")]
     )
-    def test_nothing_found(self, opened, pictures, said):
+    def test_nothing_found(self, opened, images, said):
         page = opened()
-        nothing = {"results": [], "pictures": pictures}
+        nothing = {"results": [], "images": images}
         page.route("**/api/search*", lambda route: fulfil(route, **nothing))
         page.evaluate("location.hash = '#/search?id=1'")
         expect(page.locator("#nothing")).to_have_text(said)
@@ -711,7 +711,7 @@ class TestLists:
         expect(page.get_by_role("switch", name="Match features")).to_be_disabled()
         expect(page.locator("#rerank-why")).to_contain_text("keeps no features")
         expect(page.locator("#results .badge")).to_have_count(0)
-        page.locator("#results .card-picture").first.click()
+        page.locator("#results .card-image").first.click()
         expect(page.locator("#compare-facts")).to_contain_text("keeps no features")
 
 
@@ -720,7 +720,7 @@ class TestSafety:
         """A dialog, or an element made of it, would be a complaint to `opened`."""
         page = opened("/#/browse?contains=onerror")
         expect(page.locator("#list-browse .path")).to_have_text(HOSTILE)
-        page.locator("#list-browse .card-picture").click()
+        page.locator("#list-browse .card-image").click()
         done(page)
         first(page, HOSTILE)
         compare(page)
@@ -780,7 +780,7 @@ class TestLooks:
             page.locator(wanted).first.wait_for()
             fits(path.strip("#/"))
 
-    def test_nothing_moves_when_pictures_come(self, opened):
+    def test_nothing_moves_when_images_come(self, opened):
         page = opened("/#/browse")
         page.locator("#list-browse li").first.wait_for()
         page.wait_for_load_state("networkidle")

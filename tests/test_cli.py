@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
+from images import textured
 from photos import NAMES, cropped, photo, write_photos
-from pictures import textured
 from vladkit.collection.recipe import Recipe
 
 
@@ -33,17 +33,17 @@ def run(*arguments, cwd=None, **environment):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with pictures/, photos.vlad and a cropped query."""
+    """A folder with images/, photos.vlad and a cropped query."""
     home = tmp_path_factory.mktemp("home")
-    write_photos(home / "pictures")
-    (home / "pictures" / "broken.jpg").write_text("no picture")
+    write_photos(home / "images")
+    (home / "images" / "broken.jpg").write_text("no image")
     cv2.imwrite(str(home / "query.jpg"), cropped(photo("coffee")))
-    done = run("index", "pictures", "-o", "photos.vlad", cwd=home)
+    done = run("index", "images", "-o", "photos.vlad", cwd=home)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert f"photos.vlad: {len(NAMES)} pictures; {len(NAMES)} indexed" in done.stderr
+    assert f"photos.vlad: {len(NAMES)} images; {len(NAMES)} indexed" in done.stderr
     assert "1 skipped" in done.stderr
-    assert "skipped 1: not a picture that can be decoded: broken.jpg" in done.stderr
+    assert "skipped 1: not an image that can be decoded: broken.jpg" in done.stderr
     return home
 
 
@@ -59,9 +59,9 @@ class TestSearch:
         assert 0.1 < float(score) < 1
 
     def test_json(self, home):
-        done = run("search", "photos.vlad", "query.jpg", "pictures/moon.jpg", "--json", cwd=home)
+        done = run("search", "photos.vlad", "query.jpg", "images/moon.jpg", "--json", cwd=home)
         answers = [json.loads(line) for line in done.stdout.splitlines()]
-        assert [a["query"] for a in answers] == ["query.jpg", "pictures/moon.jpg"]
+        assert [a["query"] for a in answers] == ["query.jpg", "images/moon.jpg"]
         assert [len(a["results"]) for a in answers] == [10, 10]
         assert answers[0]["results"][0]["path"] == "coffee.jpg"
         assert answers[1]["results"][0]["path"] == "moon.jpg"
@@ -75,12 +75,12 @@ class TestSearch:
         assert sorted(hit["path"] for hit in results) == sorted(f"{n}.jpg" for n in NAMES)
 
     def test_a_bad_query_does_not_keep_the_others(self, home):
-        files = ["nothing.jpg", "pictures/broken.jpg", "query.jpg"]
+        files = ["nothing.jpg", "images/broken.jpg", "query.jpg"]
         done = run("search", "photos.vlad", *files, "--json", cwd=home)
         assert done.returncode == 1
         assert len(done.stdout.splitlines()) == 1
         assert "nothing.jpg: no such file" in done.stderr.lower()
-        assert "pictures/broken.jpg: not a picture" in done.stderr
+        assert "images/broken.jpg: not an image" in done.stderr
 
     def test_a_reader_that_leaves(self, home):
         code = (
@@ -93,19 +93,19 @@ class TestSearch:
 
 class TestIndex:
     def test_again_and_json(self, tmp_path):
-        files = write_photos(tmp_path / "pictures")
-        arguments = ["index", "pictures", "-o", "photos.vlad", "--json", "--n-clusters", "16"]
+        files = write_photos(tmp_path / "images")
+        arguments = ["index", "images", "-o", "photos.vlad", "--json", "--n-clusters", "16"]
         run(*arguments, cwd=tmp_path)
-        cv2.imwrite(str(tmp_path / "pictures" / "new.png"), textured(200, 150))
-        (tmp_path / "pictures" / "text.png").write_text("x")
+        cv2.imwrite(str(tmp_path / "images" / "new.png"), textured(200, 150))
+        (tmp_path / "images" / "text.png").write_text("x")
         files["moon"].unlink()
         answer = json.loads(run(*arguments, "--prune", cwd=tmp_path).stdout)
         assert answer["pruned"] == 1
         assert answer["indexed"] == 1
         assert answer["unchanged"] == len(NAMES) - 1
-        assert answer["pictures"] == len(NAMES)
+        assert answer["images"] == len(NAMES)
         assert answer["skipped"] == [
-            {"path": "text.png", "reason": "not a picture that can be decoded"}
+            {"path": "text.png", "reason": "not an image that can be decoded"}
         ]
 
     def test_options_make_the_recipe(self, home, tmp_path):
@@ -113,7 +113,7 @@ class TestIndex:
                    "--max-features", "300", "--max-side", "400", "--contrast-threshold", "0.03",
                    "--rotation", "16", "--orientation", "0.1", "--position", "0",
                    "--enlarge-to", "100"]  # fmt: skip
-        done = run("index", home / "pictures", "-o", "c", *options, cwd=tmp_path)
+        done = run("index", home / "images", "-o", "c", *options, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         about = json.loads(run("info", "c", "--json", cwd=tmp_path).stdout)
         assert Recipe.make(about["recipe"]) == Recipe(
@@ -122,7 +122,7 @@ class TestIndex:
             enlarge_to=100,
         )  # fmt: skip
         assert about["dimensions"] == 5 * 16
-        again = run("index", home / "pictures", "-o", "c", "--seed", "4", cwd=tmp_path)
+        again = run("index", home / "images", "-o", "c", "--seed", "4", cwd=tmp_path)
         assert again.returncode == 1
         assert "was made with seed=3, asked for is 4" in again.stderr
 
@@ -131,13 +131,13 @@ class TestIndex:
         (tmp_path / "bad" / "a.jpg").write_text("x")
         done = run("index", "bad", "-o", "c", cwd=tmp_path)
         assert done.returncode == 1
-        assert "none of the 1 pictures can be used" in done.stderr
+        assert "none of the 1 images can be used" in done.stderr
         assert "Traceback" not in done.stderr
         assert run("index", "missing", "-o", "c", cwd=tmp_path).returncode == 1
 
     def test_not_a_collection(self, home, tmp_path):
         (tmp_path / "c").write_text("precious")
-        done = run("index", home / "pictures", "-o", tmp_path / "c")
+        done = run("index", home / "images", "-o", tmp_path / "c")
         assert done.returncode == 1
         assert "is not a vladkit collection" in done.stderr
         assert (tmp_path / "c").read_text() == "precious"
@@ -146,29 +146,29 @@ class TestIndex:
 class TestInfo:
     def test_people(self, home):
         done = run("info", "photos.vlad", cwd=home)
-        assert f"{len(NAMES)} pictures, 1 skipped" in done.stdout
-        assert str(home / "pictures") in done.stdout
+        assert f"{len(NAMES)} images, 1 skipped" in done.stdout
+        assert str(home / "images") in done.stdout
         done = run("info", "photos.vlad", "--skipped", cwd=home)
-        assert done.stdout == "broken.jpg: not a picture that can be decoded\n"
+        assert done.stdout == "broken.jpg: not an image that can be decoded\n"
 
     def test_json(self, home):
         about = json.loads(run("info", "photos.vlad", "--json", "--skipped", cwd=home).stdout)
-        assert about["pictures"] == len(NAMES)
+        assert about["images"] == len(NAMES)
         assert about["recipe"]["features"] == "sift"
         assert about["made_with"]["extractor"]["decoder"] == "opencv"
-        assert about["skipped_pictures"][0]["path"] == "broken.jpg"
+        assert about["skipped_images"][0]["path"] == "broken.jpg"
 
 
 class TestEval:
     @pytest.fixture
     def truth(self, home):
         truth = {
-            "database": [f"pictures/{name}.jpg" for name in NAMES],
+            "database": [f"images/{name}.jpg" for name in NAMES],
             "queries": [
-                {"query": "query.jpg", "relevant": ["pictures/coffee.jpg"]},
-                {"query": "query.jpg", "relevant": ["pictures/moon.jpg"]},
-                {"query": "pictures/moon.jpg", "relevant": [], "unknown": True},
-                {"query": "missing.jpg", "relevant": ["pictures/moon.jpg"]},
+                {"query": "query.jpg", "relevant": ["images/coffee.jpg"]},
+                {"query": "query.jpg", "relevant": ["images/moon.jpg"]},
+                {"query": "images/moon.jpg", "relevant": [], "unknown": True},
+                {"query": "missing.jpg", "relevant": ["images/moon.jpg"]},
             ],
         }
         path = home / "truth.json"
@@ -188,13 +188,13 @@ class TestEval:
 
     def test_whichever_source_was_given(self, home, truth, tmp_path):
         one = json.loads(run("eval", home / "photos.vlad", truth, "--json").stdout)
-        files = [f"pictures/{name}.jpg" for name in NAMES]
+        files = [f"images/{name}.jpg" for name in NAMES]
         run("index", *files, "query.jpg", "-o", tmp_path / "c", cwd=home)
         (tmp_path / "link").symlink_to(home)
         other = run("eval", tmp_path / "c", tmp_path / "link" / "truth.json", "--json")
         two = json.loads(other.stdout)
         assert two["mAP"] == pytest.approx(one["mAP"], abs=0.2)  # another sample of descriptors
-        assert "1 indexed pictures are not in the database: left out" in two["remarks"]
+        assert "1 indexed images are not in the database: left out" in two["remarks"]
         assert two["recall@1"] == one["recall@1"]
 
     def test_people(self, home, truth):
@@ -202,11 +202,11 @@ class TestEval:
         assert done.stdout.startswith("mAP")
         assert "recall@10" in done.stdout
 
-    def test_other_pictures(self, home, tmp_path):
+    def test_other_images(self, home, tmp_path):
         (tmp_path / "t.json").write_text('{"database": ["x.jpg"], "queries": []}')
         done = run("eval", home / "photos.vlad", tmp_path / "t.json")
         assert done.returncode == 1
-        assert "holds no picture of the ground truth's database" in done.stderr
+        assert "holds no image of the ground truth's database" in done.stderr
 
 
 class TestUsage:

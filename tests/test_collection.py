@@ -1,4 +1,4 @@
-"""A folder of pictures becomes searchable, stays so, and nothing is lost."""
+"""A folder of images becomes searchable, stays so, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import cv2
 import numpy as np
 import pytest
 
+from images import every_format, scene, textured
 from photos import ALTERED, NAMES, photo, write_photos
-from pictures import every_format, scene, textured
 from vladkit import Collection
 from vladkit.collection.discover import discover
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.searching import Searching
 from vladkit.errors import (
     FileFormatError,
+    ImageError,
     NothingToIndexError,
     ParameterError,
-    PictureError,
     RecipeMismatchError,
     StorageError,
 )
@@ -43,16 +43,16 @@ SHARED = Path(__file__).parents[1].parent / "shared"
 def photos(tmp_path_factory):
     """(collection file, folder) of real photographs, indexed once; copy before changing."""
     folder = tmp_path_factory.mktemp("photos")
-    write_photos(folder / "pictures")
+    write_photos(folder / "images")
     with Collection.create(folder / "photos.vlad") as collection:
-        report = collection.add([folder / "pictures"])
+        report = collection.add([folder / "images"])
     assert report.indexed == len(NAMES)
-    return folder / "photos.vlad", folder / "pictures"
+    return folder / "photos.vlad", folder / "images"
 
 
 @pytest.fixture
 def small(tmp_path):
-    """A folder of small pictures that index fast."""
+    """A folder of small images that index fast."""
     folder = tmp_path / "small"
     folder.mkdir()
     for i in range(6):
@@ -88,7 +88,7 @@ def make(path, *sources, **recipe):
 
 def paths(path):
     with Collection.open(path) as collection:
-        return [row.path for row in collection.pictures()]
+        return [row.path for row in collection.images()]
 
 
 class TestSearch:
@@ -111,7 +111,7 @@ class TestSearch:
 
     @pytest.mark.parametrize("quarter", [0, 1, 2])
     @pytest.mark.parametrize("weights", [(0.25, 0.1), (1.0, 0.0), (0.0, 1.0)])
-    def test_turned_features_are_those_of_the_turned_picture(self, tmp_path, quarter, weights):
+    def test_turned_features_are_those_of_the_turned_image(self, tmp_path, quarter, weights):
         # cv2's codes 0, 1, 2 turn by one, two, three quarters clockwise
         cv2.imwrite(str(tmp_path / "q.png"), photo("coffee"))
         cv2.imwrite(str(tmp_path / "turned.png"), cv2.rotate(photo("coffee"), quarter))
@@ -153,11 +153,11 @@ class TestSearch:
                 collection.search(folder / "moon.jpg", top=-1)
 
     def test_query_that_cannot_be_used(self, photos, tmp_path):
-        (tmp_path / "text.jpg").write_text("no picture")
+        (tmp_path / "text.jpg").write_text("no image")
         with Collection.open(photos[0]) as collection:
-            with pytest.raises(PictureError):
+            with pytest.raises(ImageError):
                 collection.search(tmp_path / "text.jpg")
-            with pytest.raises(PictureError):
+            with pytest.raises(ImageError):
                 collection.search(tmp_path / "nothing.jpg")
 
     def test_equal_scores_in_the_order_of_paths(self, tmp_path, small):
@@ -171,7 +171,7 @@ class TestSearch:
     def test_empty_collection(self, tmp_path, small):
         with (
             Collection.create(tmp_path / "c") as collection,
-            pytest.raises(NothingToIndexError, match="no pictures yet"),
+            pytest.raises(NothingToIndexError, match="no images yet"),
         ):
             collection.search(small / "0.png")
 
@@ -241,7 +241,7 @@ class TestAgain:
             assert collection.add([small], prune=True).pruned == 1
             assert len(collection) == 11
 
-    def test_a_picture_that_becomes_unusable_loses_its_vector(self, tmp_path, small):
+    def test_a_image_that_becomes_unusable_loses_its_vector(self, tmp_path, small):
         make(tmp_path / "c", small)
         (small / "1.png").write_text("broken")
         report = make(tmp_path / "c", small)
@@ -382,21 +382,21 @@ class TestSources:
         with pytest.raises(NothingToIndexError, match="does not exist"):
             make(tmp_path / "c", tmp_path / "nothing")
 
-    def test_no_pictures(self, tmp_path):
+    def test_no_images(self, tmp_path):
         (tmp_path / "empty").mkdir()
-        with pytest.raises(NothingToIndexError, match="no pictures found"):
+        with pytest.raises(NothingToIndexError, match="no images found"):
             make(tmp_path / "c", tmp_path / "empty")
 
 
-class TestBadPictures:
+class TestBadImages:
     def fill(self, folder):
-        """Good pictures, and every bad one that part 5 of the first issue names."""
+        """Good images, and every bad one that part 5 of the first issue names."""
         good = (folder / "0.png").read_bytes()
         jpeg = cv2.imencode(".jpg", textured(200, 150))[1].tobytes()
         (folder / "truncated.jpg").write_bytes(jpeg[: len(jpeg) // 2])
         (folder / "truncated.png").write_bytes(good[: len(good) // 2])
         (folder / "zero.jpg").touch()
-        (folder / "text.jpg").write_text("this is no picture")
+        (folder / "text.jpg").write_text("this is no image")
         cv2.imwrite(str(folder / "blank.png"), np.full((100, 100), 200, np.uint8))
         cv2.imwrite(str(folder / "tiny.png"), textured(3, 3))
         (folder / "folder.jpg").mkdir()
@@ -410,7 +410,7 @@ class TestBadPictures:
         assert report.indexed == 7
         reasons = dict(report.skipped)
         wanted = {"truncated.jpg": "truncated", "truncated.png": "truncated",
-                  "zero.jpg": "empty", "text.jpg": "not a picture", "blank.png": "no features",
+                  "zero.jpg": "empty", "text.jpg": "not an image", "blank.png": "no features",
                   "tiny.png": "too small"}  # fmt: skip
         if hasattr(os, "mkfifo"):
             wanted["pipe.jpg"] = ""
@@ -429,7 +429,7 @@ class TestBadPictures:
         folder.mkdir()
         for i in range(3):
             (folder / f"{i}.jpg").write_text("no")
-        with pytest.raises(NothingToIndexError, match="none of the 3 pictures can be used: 3 x"):
+        with pytest.raises(NothingToIndexError, match="none of the 3 images can be used: 3 x"):
             make(tmp_path / "c", folder)
         cv2.imwrite(str(folder / "good.png"), textured(120, 90))
         assert make(tmp_path / "c", folder).indexed == 1
@@ -455,7 +455,7 @@ class TestBadPictures:
 
         def vanishing(file):
             if file.endswith("2.png"):
-                raise PictureError("vanished", transient=True)
+                raise ImageError("vanished", transient=True)
             return read(file)
 
         monkeypatch.setattr(extraction, "read_bytes", vanishing)
@@ -487,7 +487,7 @@ class TestBadPictures:
         cv2.imwrite(str(tmp_path / "dot.png"), yx)
         with Collection.create(tmp_path / "c") as collection:
             assert collection.add([tmp_path / "dot.png"]).indexed == 1
-            (row,) = collection.pictures()
+            (row,) = collection.images()
             assert row.n_local is not None
             assert collection.info()["clusters"] == min(16, row.n_local)
 
@@ -589,7 +589,7 @@ class TestFiles:
         with pytest.raises(StorageError, match="until it is closed"):
             collection.search(small / "0.png")
 
-    def test_pictures_that_come_and_go_during_a_search(self, tmp_path, small, monkeypatch):
+    def test_images_that_come_and_go_during_a_search(self, tmp_path, small, monkeypatch):
         make(tmp_path / "c", small)
         scores = Searching.scores
 
@@ -685,7 +685,7 @@ with Collection.create(sys.argv[1], n_clusters=16) as collection:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """A folder of 150 small pictures: five batches."""
+    """A folder of 150 small images: five batches."""
     folder = tmp_path_factory.mktemp("kill") / "many"
     folder.mkdir()
     for i in range(150):
@@ -701,12 +701,12 @@ def undisturbed(many):
 
 
 def everything(path, folder):
-    """Rankings of some queries, and the rows of all pictures."""
+    """Rankings of some queries, and the rows of all images."""
     queries = sorted(folder.iterdir())[::37]
     with Collection.open(path) as collection:
         rankings = [collection.search(query, top=0) for query in queries]
-        pictures = list(collection.pictures())
-    return [[(h.path, h.score) for h in hits] for hits in rankings], pictures
+        images = list(collection.images())
+    return [[(h.path, h.score) for h in hits] for hits in rankings], images
 
 
 class TestKill:
@@ -730,7 +730,7 @@ class TestKill:
         assert everything(path, many) == undisturbed
 
     def wait(self, process, path, at_least):
-        """Until so many pictures are committed; -1: until the file is there."""
+        """Until so many images are committed; -1: until the file is there."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             assert process.poll() is None, "ended before it could be killed"
@@ -776,12 +776,12 @@ class TestKill:
         command = [sys.executable, "-c", KILLED, path, many]
         processes = [subprocess.Popen(command) for _ in range(2)]
         assert [process.wait(120) for process in processes] == [0, 0]
-        rankings, pictures = everything(path, many)
+        rankings, images = everything(path, many)
         assert rankings == undisturbed[0]
-        assert len(pictures) == 150
+        assert len(images) == 150
 
 
-def test_memory_does_not_grow_with_the_pictures(tmp_path):
+def test_memory_does_not_grow_with_the_images(tmp_path):
     pytest.importorskip("resource", reason="needs Linux's peak of resident memory")
     source = tmp_path / "one.png"
     cv2.imwrite(str(source), textured(200, 150))
@@ -795,12 +795,12 @@ def test_memory_does_not_grow_with_the_pictures(tmp_path):
         command = [sys.executable, "-c", code, tmp_path / f"{n}.vlad", folder]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    # 800 pictures of some 600 descriptors are 60 MB of uint8, 240 MB of float32.
+    # 800 images of some 600 descriptors are 60 MB of uint8, 240 MB of float32.
     few, many = peak(100), peak(900)
     assert many - few < 60_000, f"peak went from {few} to {many} kB"
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared pictures are not here")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
 def test_real_buildings_from_another_side(tmp_path):
     folder = SHARED / "data" / "kth_buildings"
     files = sorted((folder / "db").iterdir())[:60]

@@ -28,13 +28,13 @@ def mapped(h_33, xy_m2):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """a.jpg, what a homography makes of it as b.jpg, another picture, and one that is none."""
+    """a.jpg, what a homography makes of it as b.jpg, another image, and one that is none."""
     home = tmp_path_factory.mktemp("drawing")
     image = photo("coffee")
     cv2.imwrite(str(home / "a.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
     cv2.imwrite(str(home / "b.jpg"), cv2.warpPerspective(image, H_33, (500, 330)))
     cv2.imwrite(str(home / "moon.png"), photo("moon"))
-    (home / "broken.jpg").write_text("no picture")
+    (home / "broken.jpg").write_text("no image")
     return home
 
 
@@ -123,7 +123,7 @@ class TestDrawMatches:
         assert "lines for the 5 clearest" in files[5]
         assert files[5].count("<path") - files[0].count("<path") == 10  # each with a halo
 
-    def test_equal_files_for_equal_pictures(self, home):
+    def test_equal_files_for_equal_images(self, home):
         for kind in ("svg", "pdf"):
             for name in ("one", "two"):
                 run(home, "a.jpg", "b.jpg", "-o", f"{name}.{kind}", "--max-features", 100)
@@ -144,7 +144,7 @@ class TestDrawMatches:
             (["no.jpg", "b.jpg", "-o", "x.png"], 1, ["vladkit: no.jpg: no such file or directory"]),
             (["no.jpg", "broken.jpg", "-o", "x.png"], 1,
              ["vladkit: no.jpg: no such file or directory",
-              "vladkit: broken.jpg: not a picture that can be decoded"]),
+              "vladkit: broken.jpg: not an image that can be decoded"]),
             (["no.jpg", "b.jpg", "-o", "x.gif"], 2,
              ["vladkit: cannot draw x.gif: its name has to end in .png, .jpg, .jpeg, .svg, .pdf"]),
             (["no.jpg", "b.jpg", "-o", "no/x.png"], 1, ["vladkit: cannot write no/x.png: "
@@ -154,7 +154,7 @@ class TestDrawMatches:
             (["a.jpg", "b.jpg", "-o", "x.png", "--region", "1,2"], 2,
              ["vladkit: region '1,2': give left,top,width,height in whole px"]),
             (["a.jpg", "b.jpg", "-o", "x.png", "--region", "700,0,9,9"], 2,
-             ["vladkit: region 700,0,9,9 is outside of the picture of 600x400 px"]),
+             ["vladkit: region 700,0,9,9 is outside of the image of 600x400 px"]),
             (["a.jpg", "b.jpg", "-o", "x.png", "--max-features", "0"], 2,
              ["vladkit: max_features is 0: give a whole number from 1 to 1000000"]),
         ],

@@ -8,7 +8,7 @@ import pytest
 
 from photos import photo
 from vladkit.errors import ParameterError
-from vladkit.features import Features, Picture, Sift, decode_gray
+from vladkit.features import Features, Image, Sift, decode_gray
 from vladkit.geometry import same_shot as duplicates
 from vladkit.geometry.same_shot import group, same_shot
 
@@ -79,7 +79,7 @@ class TestSameShot:
         upside_down = features_of(image[::-1])
         assert same_shot(original, upside_down, SIFT, flips=True).kinds == ("flipped", "rotated")
 
-    def test_another_view_and_another_picture_are_not(self, coffee, monkeypatch):
+    def test_another_view_and_another_image_are_not(self, coffee, monkeypatch):
         image, original = coffee
         assert same_shot(original, features_of(tilted(image)), SIFT, flips=True) is None
         assert same_shot(original, features_of(photo("chelsea")), SIFT, flips=True) is None
@@ -87,11 +87,11 @@ class TestSameShot:
             monkeypatch.setattr(duplicates, limit, 100)  # it is these that refuse the view
         assert same_shot(original, features_of(tilted(image)), SIFT) is not None
 
-    def test_the_same_text_over_two_pictures_is_not(self, monkeypatch):
+    def test_the_same_text_over_two_images_is_not(self, monkeypatch):
         written = []
         for name in ("coffee", "chelsea"):
             image = cv2.resize(photo(name), (400, 300))
-            for text, y in (("SAMPLE 2026", 45), ("PICTURES", 285)):
+            for text, y in (("SAMPLE 2026", 45), ("IMAGES", 285)):
                 image[y - 40 : y + 10] = 0
                 cv2.putText(image, text, (20, y), cv2.FONT_HERSHEY_SIMPLEX, 1.6, (255,) * 3, 3)
             written.append(features_of(image))
@@ -119,12 +119,12 @@ class TestSameShot:
             same_shot(few, few, Other(), flips=True)
 
 
-def test_mirrored_is_what_sift_finds_in_the_flipped_picture():
+def test_mirrored_is_what_sift_finds_in_the_flipped_image():
     gray_yx = cv2.cvtColor(photo("coffee"), cv2.COLOR_BGR2GRAY)
     h, w = gray_yx.shape
     sift = Sift(max_features=500)
-    a = sift.mirrored(sift.extract(Picture(gray_yx, width=w, height=h)))
-    b = sift.extract(Picture(np.ascontiguousarray(gray_yx[:, ::-1]), width=w, height=h))
+    a = sift.mirrored(sift.extract(Image(gray_yx, width=w, height=h)))
+    b = sift.extract(Image(np.ascontiguousarray(gray_yx[:, ::-1]), width=w, height=h))
     off = []
     for i in range(len(a)):
         near_l = np.hypot(*(b.xy_l2 - a.xy_l2[i]).T) < 0.5

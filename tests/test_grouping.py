@@ -14,7 +14,7 @@ from photos import photo, write_photos
 from vladkit import Collection, Difference
 from vladkit.collection import duplicates as grouping
 from vladkit.errors import NothingToIndexError, ParameterError
-from vladkit.features import Picture
+from vladkit.features import Image
 from vladkit.geometry.photometric import agrees, retouching
 
 
@@ -119,7 +119,7 @@ class TestDuplicates:
         lines = done.stdout.splitlines()
         assert "coffee.jpg" in lines
         assert "  coffee half.jpg  (resized)" in lines
-        assert "23 pictures, 3 shots with 6 copies" in done.stderr
+        assert "23 images, 3 shots with 6 copies" in done.stderr
         found = json.loads(run("duplicates", "photos.vlad", "--flips", "--json", cwd=home).stdout)
         assert len(found["groups"]) == 4
         assert found["groups"][1]["others"][0]["kinds"] == ["flipped"]
@@ -143,8 +143,8 @@ class TestRetouching:
     def kinds(self, copy, affine_23=same_23, **options):
         image = cv2.cvtColor(photo("chelsea"), cv2.COLOR_BGR2GRAY)
         height, width = image.shape
-        a = Picture(image, width, height)
-        return retouching(a, Picture(copy, *copy.shape[::-1]), affine_23, **options)
+        a = Image(image, width, height)
+        return retouching(a, Image(copy, *copy.shape[::-1]), affine_23, **options)
 
     def gray(self):
         return cv2.cvtColor(photo("chelsea"), cv2.COLOR_BGR2GRAY)
@@ -180,12 +180,12 @@ class TestRetouching:
     def test_copies_agree(self, alter):
         a, b = self.gray(), alter(self.gray())
         size = a.shape[1], a.shape[0]
-        assert agrees(Picture(a, *size), Picture(b, *size), self.same_23)
+        assert agrees(Image(a, *size), Image(b, *size), self.same_23)
 
     def test_others_do_not_agree_even_with_the_same_words_on_them(self):
         def signed(image):
             gray = cv2.cvtColor(cv2.resize(image, (400, 300)), cv2.COLOR_BGR2GRAY)
-            return Picture(cv2.putText(gray, "SAMPLE", (20, 200), 0, 3, 255, 8), 400, 300)
+            return Image(cv2.putText(gray, "SAMPLE", (20, 200), 0, 3, 255, 8), 400, 300)
 
         y, x = np.mgrid[:300, :400]
         sky = np.dstack([(200 - y / 2).astype(np.uint8)] * 3)
@@ -196,7 +196,7 @@ class TestRetouching:
                 assert agrees(signed(first), signed(second), self.same_23) == (i == j), (i, j)
 
     def test_a_wrong_pair_does_not_join_groups(self, home, monkeypatch):
-        """Features that are taken for those of one shot, of pictures that are not."""
+        """Features that are taken for those of one shot, of images that are not."""
         real = grouping.same_shot
 
         def fooled(a, b, extractor, **options):

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pictures import textured
+from images import textured
 from vladkit import Collection
 from vladkit.errors import MissingDependencyError, NothingToIndexError, ParameterError, StorageError
 from vladkit.store import export
@@ -23,7 +23,7 @@ from vladkit.store import export
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
-    """(collection file, folder) of nine pictures, some in a subfolder."""
+    """(collection file, folder) of nine images, some in a subfolder."""
     home = tmp_path_factory.mktemp("hloc")
     (home / "images" / "sub" / "deep").mkdir(parents=True)
     for i in range(9):
@@ -35,7 +35,7 @@ def ready(tmp_path_factory):
 
 
 def read_global(path):
-    """Every dataset's parent names a picture; its `global_descriptor` is one vector."""
+    """Every dataset's parent names an image; its `global_descriptor` is one vector."""
     names = set()
     with h5py.File(path, "r") as file:
 
@@ -48,7 +48,7 @@ def read_global(path):
 
 
 def vectors(collection):
-    rows = {row.picture_id: row.path for row in collection.pictures()}
+    rows = {row.image_id: row.path for row in collection.images()}
     dtype = np.dtype(collection.recipe.dtype)
     found = collection._store.vectors(list(rows), dtype, collection.n_dimensions)
     return {rows[i]: vector_D for i, vector_D in found.items()}
@@ -174,7 +174,7 @@ class TestGlobalDescriptors:
 
 
 def test_a_list_of_pairs_as_it_is_read(ready, tmp_path):
-    """Split at white space, two names a line; both are pictures below the root."""
+    """Split at white space, two names a line; both are images below the root."""
     with Collection.open(ready[0], read_only=True) as collection:
         found = collection.pairs(3)
     found.write(tmp_path / "pairs.txt")

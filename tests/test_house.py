@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import public_api
 import vladkit
 from photos import write_photos
 from vladkit import errors
@@ -194,6 +195,12 @@ def test_public_names():
         _ = vladkit.nothing
 
 
+def test_public_names_and_signatures_are_those_of_the_snapshot():
+    """A change of these is a change for users: `python tests/public_api.py` writes it anew."""
+    stored = (Path(__file__).parent / "data" / "public_api.txt").read_text()
+    assert public_api.snapshot() == stored
+
+
 def test_error_tree_is_drawn_as_it_is():
     drawn = re.findall(r"(\w+)(?: \(([\w, ]+)\))?(?: {2,}|$)", errors.__doc__ or "", re.MULTILINE)
     drawn = {name: bases for name, bases in drawn if name.endswith("Error")}
@@ -246,7 +253,7 @@ class TestReadme:
         assert "make test" in self.text
         assert "make test" in (ROOT / ".ci" / "run").read_text()
 
-    def test_links_and_pictures_are_there(self):
+    def test_links_and_images_are_there(self):
         for target in re.findall(r"\]\(([^)#]+)\)", self.text):
             if "://" not in target:
                 assert (ROOT / target).exists(), target
@@ -266,7 +273,7 @@ class TestPages:
         for block in blocks:
             exec(compile(block, page.name, "exec"), namespace)
 
-    def test_links_and_pictures_are_there(self, page):
+    def test_links_and_images_are_there(self, page):
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), target

@@ -17,18 +17,18 @@ import numpy as np
 import pytest
 
 import sources
+from images import textured
 from photos import NAMES, altered_files, photo, write_photos
-from pictures import textured
 from vladkit import Collection
 from vladkit.collection.import_recipe import recipe_for
 from vladkit.errors import (
+    ImageError,
     NothingToIndexError,
     ParameterError,
-    PictureError,
     RecipeMismatchError,
 )
 from vladkit.evaluation.metrics import read_ground_truth
-from vladkit.features import Picture, Region, Sift, make_extractor
+from vladkit.features import Image, Region, Sift, make_extractor
 from vladkit.features.imported import Imported
 
 h5py = pytest.importorskip("h5py", reason="the test extra has it")
@@ -38,23 +38,23 @@ KTH = Path(__file__).parents[2] / "shared" / "data" / "kth_buildings"
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return sources.sift_of_photos(8)
 
 
-def write(kind, folder, pictures):
-    """A source of that kind with those pictures."""
+def write(kind, folder, images):
+    """A source of that kind with those images."""
     folder.mkdir(exist_ok=True)
     if kind == "colmap":
-        sources.write_colmap(folder / "d.db", pictures)
+        sources.write_colmap(folder / "d.db", images)
         return f"colmap:{folder / 'd.db'}"
     if kind == "hloc":
-        sources.write_hloc(folder / "f.h5", pictures)
+        sources.write_hloc(folder / "f.h5", images)
         return f"hloc:{folder / 'f.h5'}"
     if kind == "parquet":
-        sources.write_parquet(folder / "p.parquet", pictures)
+        sources.write_parquet(folder / "p.parquet", images)
         return f"parquet:{folder / 'p.parquet'}"
-    for name, features in pictures.items():
+    for name, features in images.items():
         file = folder / name
         file.parent.mkdir(exist_ok=True)
         if kind == "siftgeo":
@@ -75,14 +75,14 @@ def make(path, source, **recipe):
 
 @pytest.mark.parametrize("kind", ["colmap", "hloc", "parquet", "siftgeo", "npz", "fvecs", "bvecs"])
 class TestEveryKind:
-    def test_makes_a_collection_that_is_searched_by_name(self, kind, pictures, tmp_path):
-        source = write(kind, tmp_path / "s", pictures)
+    def test_makes_a_collection_that_is_searched_by_name(self, kind, images, tmp_path):
+        source = write(kind, tmp_path / "s", images)
         report = make(tmp_path / "c", source)
-        assert report.indexed == len(pictures)
-        assert make(tmp_path / "c", source).unchanged == len(pictures)
+        assert report.indexed == len(images)
+        assert make(tmp_path / "c", source).unchanged == len(images)
         with Collection.open(tmp_path / "c", read_only=True) as collection:
             assert collection.recipe.features.startswith(kind)
-            for row in list(collection.pictures())[:3]:
+            for row in list(collection.images())[:3]:
                 hits = collection.search(row.path, top=3)
                 assert hits[0].path == row.path
                 assert hits[0].similarity == pytest.approx(1, abs=2e-3)
@@ -94,16 +94,16 @@ class TestEveryKind:
             else:
                 assert collection.search(row.path, rerank=3)[0].inliers > 100
 
-    def test_adds_what_is_new_redoes_what_has_changed_and_prunes(self, kind, pictures, tmp_path):
-        some = dict(list(pictures.items())[:6])
+    def test_adds_what_is_new_redoes_what_has_changed_and_prunes(self, kind, images, tmp_path):
+        some = dict(list(images.items())[:6])
         source = write(kind, tmp_path / "s", some)
         make(tmp_path / "c", source)
         with Collection.open(tmp_path / "c") as collection:
-            names = sorted(row.path for row in collection.pictures())
+            names = sorted(row.path for row in collection.images())
             before = {n: collection.search(n, top=0) for n in names}
         first, second = list(some)[:2]
-        changed = {name: f for name, f in pictures.items() if name != first}
-        changed[second] = pictures[second].strongest(200)
+        changed = {name: f for name, f in images.items() if name != first}
+        changed[second] = images[second].strongest(200)
         empty(tmp_path / "s")
         assert write(kind, tmp_path / "s", changed) == source
         with Collection.open(tmp_path / "c") as collection:
@@ -111,14 +111,14 @@ class TestEveryKind:
             assert report.pruned == 1
             if kind in ("colmap", "hloc", "parquet"):  # else each file was written again
                 assert (report.indexed, report.unchanged) == (3, 4)
-            rows = {row.path: row for row in collection.pictures()}
+            rows = {row.path: row for row in collection.images()}
             assert len(rows) == 7
             assert stem(first, kind) not in rows
             assert rows[stem(second, kind)].n_local == 200
             assert collection.search(names[-1])[0].similarity == before[names[-1]][0].similarity
 
-    def test_other_features_are_refused(self, kind, pictures, tmp_path):
-        source = write(kind, tmp_path / "s", pictures)
+    def test_other_features_are_refused(self, kind, images, tmp_path):
+        source = write(kind, tmp_path / "s", images)
         make(tmp_path / "c", source)
         np.savez(tmp_path / "other.npz", descriptors=np.ones((9, 64)), lengths=[4, 5])
         other = f"npz:{tmp_path / 'other.npz'}"
@@ -128,7 +128,7 @@ class TestEveryKind:
                 collection.add([other])
             with pytest.raises(RecipeMismatchError, match="does not"):
                 collection.add([tmp_path / "photos"])
-            assert len(collection) == len(pictures)
+            assert len(collection) == len(images)
         with pytest.raises(RecipeMismatchError):
             make(tmp_path / "c", other)
 
@@ -143,51 +143,51 @@ def empty(folder):
 
 
 class TestRecipe:
-    def test_what_is_not_stated_is_left_out_with_a_note(self, pictures, tmp_path):
-        source = write("hloc", tmp_path / "s", pictures)
+    def test_what_is_not_stated_is_left_out_with_a_note(self, images, tmp_path):
+        source = write("hloc", tmp_path / "s", images)
         recipe, notes = recipe_for(source)
         assert recipe["orientation"] == 0
         assert "position" not in recipe  # image_size is there
         assert notes == [f"{source} states no directions of features: orientation is 0"]
         with pytest.raises(ParameterError, match=r"orientation=0.5: .* no directions"):
             recipe_for(source, orientation=0.5)
-        source = write("npz", tmp_path / "n", pictures)
+        source = write("npz", tmp_path / "n", images)
         recipe, notes = recipe_for(source)
         assert (recipe["orientation"], recipe["position"], recipe["keep_features"]) == (0, 0, 0)
         assert len(notes) == 3
         assert recipe_for([tmp_path], n_clusters=3) == ({"n_clusters": 3}, [])
 
-    def test_all_that_colmap_states_is_used(self, pictures, tmp_path):
-        recipe, notes = recipe_for(write("colmap", tmp_path / "s", pictures))
+    def test_all_that_colmap_states_is_used(self, images, tmp_path):
+        recipe, notes = recipe_for(write("colmap", tmp_path / "s", images))
         assert set(recipe) == {"features", "dimensions", "compare"}
         assert notes == []
 
-    def test_mixtures(self, pictures, tmp_path):
-        colmap = write("colmap", tmp_path / "a", pictures)
-        hloc = write("hloc", tmp_path / "b", pictures)
+    def test_mixtures(self, images, tmp_path):
+        colmap = write("colmap", tmp_path / "a", images)
+        hloc = write("hloc", tmp_path / "b", images)
         with pytest.raises(ParameterError, match="index them into a file each"):
             recipe_for([colmap, hloc])
-        with pytest.raises(ParameterError, match=r"holds features and .* pictures"):
+        with pytest.raises(ParameterError, match=r"holds features and .* images"):
             recipe_for([colmap, str(tmp_path)])
 
-    def test_two_of_one_kind(self, pictures, tmp_path):
-        halves = [dict(list(pictures.items())[i::2]) for i in range(2)]
+    def test_two_of_one_kind(self, images, tmp_path):
+        halves = [dict(list(images.items())[i::2]) for i in range(2)]
         two = [write("hloc", tmp_path / str(i), half) for i, half in enumerate(halves)]
         fields, _ = recipe_for(two, n_clusters=16)
         with Collection.create(tmp_path / "c", **fields) as collection:
-            assert collection.add(two).indexed == len(pictures)
+            assert collection.add(two).indexed == len(images)
             assert len(collection.info()["sources"]) == 2
 
-    def test_without_a_recipe_the_way_is_shown(self, pictures, tmp_path):
-        source = write("hloc", tmp_path / "s", pictures)
+    def test_without_a_recipe_the_way_is_shown(self, images, tmp_path):
+        source = write("hloc", tmp_path / "s", images)
         with (
             Collection.create(tmp_path / "c") as collection,
             pytest.raises(RecipeMismatchError, match="recipe_for"),
         ):
             collection.add([source])
 
-    def test_images_are_of_features(self, pictures, tmp_path):
-        source = write("hloc", tmp_path / "s", pictures)
+    def test_images_are_of_features(self, images, tmp_path):
+        source = write("hloc", tmp_path / "s", images)
         write_photos(tmp_path / "photos")
         with (
             Collection.create(tmp_path / "c") as collection,
@@ -233,9 +233,9 @@ class TestExtractor:
 
     def test_sift_is_made_as_colmap_stores_it(self):
         gray_yx = cv2.cvtColor(photo("coffee"), cv2.COLOR_BGR2GRAY)
-        picture = Picture(gray_yx, *gray_yx.shape[::-1])
-        made = make_extractor("colmap:sift", dimensions=128, compare="unit").extract(picture)
-        found = Sift().extract(picture)
+        image = Image(gray_yx, *gray_yx.shape[::-1])
+        made = make_extractor("colmap:sift", dimensions=128, compare="unit").extract(image)
+        found = Sift().extract(image)
         np.testing.assert_array_equal(made.descriptor_lf, sources.rooted(found))
         length_l = np.linalg.norm(made.descriptor_lf.astype(float), axis=1)
         assert np.abs(length_l - 512).max() < 4
@@ -283,7 +283,7 @@ class TestQueries:
                 assert hits[0].inliers >= 30
                 assert hits[0].file == str(colmap_home / "images" / f"{name}.jpg")
 
-    def test_an_indexed_picture_by_name_and_by_file(self, colmap_home, monkeypatch):
+    def test_an_indexed_image_by_name_and_by_file(self, colmap_home, monkeypatch):
         monkeypatch.chdir(colmap_home)
         with Collection.open(colmap_home / "c", read_only=True) as collection:
             by_name = collection.search("coffee.jpg", rerank=3)
@@ -293,40 +293,40 @@ class TestQueries:
             for other in (colmap_home / "images/coffee.jpg", "images/coffee.jpg"):
                 assert [(h.path, h.score) for h in collection.search(other, rerank=3)] == shown
 
-    def test_mirrored_copies_are_found(self, pictures, tmp_path):
+    def test_mirrored_copies_are_found(self, images, tmp_path):
         gray_yx = cv2.cvtColor(photo("coffee"), cv2.COLOR_BGR2GRAY)
         h, w = gray_yx.shape
-        copy = Sift(max_features=300).extract(Picture(gray_yx[:, ::-1].copy(), w, h))
-        source = write("colmap", tmp_path / "s", pictures | {"copy.jpg": copy})
+        copy = Sift(max_features=300).extract(Image(gray_yx[:, ::-1].copy(), w, h))
+        source = write("colmap", tmp_path / "s", images | {"copy.jpg": copy})
         make(tmp_path / "c", source)
         with Collection.open(tmp_path / "c", read_only=True) as collection:
             assert collection.duplicates() == []
-            (group,) = collection.duplicates(flips=True)  # no picture is there to be opened
+            (group,) = collection.duplicates(flips=True)  # no image is there to be opened
             assert {group.path, group.others[0].path} == {"c/coffee.jpg", "copy.jpg"}
             assert group.others[0].kinds == ("flipped",)
 
-    def test_what_others_make_cannot_be_made_here(self, pictures, tmp_path):
-        source = write("hloc", tmp_path / "s", pictures)
+    def test_what_others_make_cannot_be_made_here(self, images, tmp_path):
+        source = write("hloc", tmp_path / "s", images)
         make(tmp_path / "c", source)
         files = write_photos(tmp_path / "photos")
         with Collection.open(tmp_path / "c") as collection:
-            with pytest.raises(PictureError, match="search by a picture of the collection"):
+            with pytest.raises(ImageError, match="search by an image of the collection"):
                 collection.search(files["coffee"])
-            with pytest.raises(PictureError, match="no such file"):
+            with pytest.raises(ImageError, match="no such file"):
                 collection.search("nothing.jpg")
 
-    def test_command(self, pictures, tmp_path):
+    def test_command(self, images, tmp_path):
         def run(*arguments, rc=0):
             command = [sys.executable, "-m", "vladkit", *map(str, arguments)]
             done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
             assert done.returncode == rc, done.stderr
             return done
 
-        source = write("hloc", tmp_path / "s", pictures)
+        source = write("hloc", tmp_path / "s", images)
         done = run("index", source, "-o", "c", "--n-clusters", 16, "--json")
         assert "note: " in done.stderr
-        assert json.loads(done.stdout)["indexed"] == len(pictures)
-        name = next(iter(pictures))
+        assert json.loads(done.stdout)["indexed"] == len(images)
+        name = next(iter(images))
         done = run("search", "c", name, "nothing.jpg", "--json", "--rerank", 2, rc=1)
         (line,) = done.stdout.splitlines()
         assert json.loads(line)["results"][0]["path"] == name
@@ -339,7 +339,7 @@ class TestQueries:
         assert run("index", source, "-o", "e", "--compare", "cosine", rc=2).returncode == 2
         assert not (tmp_path / "e").exists()
         run("remove", "c", name)
-        assert json.loads(run("info", "c", "--json").stdout)["pictures"] == len(pictures) - 1
+        assert json.loads(run("info", "c", "--json").stdout)["images"] == len(images) - 1
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +352,7 @@ def photo_home(tmp_path_factory):
 
 
 class TestByName:
-    """Of every collection, also of pictures."""
+    """Of every collection, also of images."""
 
     def test_as_the_file_itself(self, photo_home):
         with Collection.open(photo_home / "c") as collection:
@@ -362,7 +362,7 @@ class TestByName:
             assert named[0].similarity == pytest.approx(1, abs=1e-3)
             row = collection.find("coffee.jpg")
             assert collection.find(photo_home / "photos/coffee.jpg") == row
-            by_id = collection.search_picture(row.picture_id, 5, rerank=5)
+            by_id = collection.search_image(row.image_id, 5, rerank=5)
             assert [(h.path, h.score) for h in by_id] == [(h.path, h.score) for h in named]
 
     def test_though_the_file_has_gone(self, photo_home, tmp_path):
@@ -384,7 +384,7 @@ class TestByName:
             assert points_m2[:, 0].min() >= part.left - 0.5
             assert points_m2[:, 1].max() < part.top + part.height
             np.testing.assert_array_equal(points_m2, hits[0].verification.match_xy_m2)
-            with pytest.raises(ParameterError, match="outside of the picture"):
+            with pytest.raises(ParameterError, match="outside of the image"):
                 collection.search("astronaut.jpg", region=Region(10**5, 0, 5, 5))
 
     def test_a_file_goes_before_a_name(self, photo_home, tmp_path, monkeypatch):
@@ -399,16 +399,16 @@ class TestByName:
             cv2.imwrite(str(tmp_path / name / "x.png"), textured(120, 90, seed=seed))
         with Collection.create(tmp_path / "c", n_clusters=8) as collection:
             collection.add([tmp_path / "a", tmp_path / "b"])
-            with pytest.raises(ParameterError, match=r"2 pictures .* are called x.png"):
+            with pytest.raises(ParameterError, match=r"2 images .* are called x.png"):
                 collection.search("x.png")
             assert collection.find(tmp_path / "b/x.png").path == "x.png"
             assert collection.find("c/x.png") is None
 
 
 class TestTrouble:
-    def test_bad_pictures_are_skipped_by_name(self, pictures, tmp_path):
-        source = write("hloc", tmp_path / "s", pictures)
-        names = list(pictures)
+    def test_bad_images_are_skipped_by_name(self, images, tmp_path):
+        source = write("hloc", tmp_path / "s", images)
+        names = list(images)
         with h5py.File(tmp_path / "s/f.h5", "a") as file:
             file[names[0]]["descriptors"][5, 7] = np.nan
             del file[names[1]]["descriptors"]
@@ -416,7 +416,7 @@ class TestTrouble:
             del file[names[2]]["descriptors"]
             file[names[2]]["descriptors"] = data
         report = make(tmp_path / "c", source)
-        assert report.indexed == len(pictures) - 3
+        assert report.indexed == len(images) - 3
         reasons = dict(report.skipped)
         assert "1 of 300 features hold NaN" in reasons[names[0]]
         assert "no descriptors" in reasons[names[1]]
@@ -426,18 +426,18 @@ class TestTrouble:
         report = make(tmp_path / "c", source)
         assert (report.indexed, len(report.skipped)) == (1, 2)
 
-    def test_a_database_that_goes_away_meanwhile(self, pictures, tmp_path):
-        source = write("colmap", tmp_path / "s", pictures)
+    def test_a_database_that_goes_away_meanwhile(self, images, tmp_path):
+        source = write("colmap", tmp_path / "s", images)
         make(tmp_path / "c", source)
         (tmp_path / "s/d.db").unlink()
         with Collection.open(tmp_path / "c") as collection:
             with pytest.raises(NothingToIndexError, match="there is no"):
                 collection.add([source], prune=True)
-            assert len(collection) == len(pictures)
+            assert len(collection) == len(images)
 
-    def test_moves_with_its_folder(self, pictures, tmp_path):
+    def test_moves_with_its_folder(self, images, tmp_path):
         (tmp_path / "home").mkdir()
-        source = write("colmap", tmp_path / "home/s", pictures)
+        source = write("colmap", tmp_path / "home/s", images)
         (tmp_path / "home/images").mkdir()
         fields, _ = recipe_for(source, n_clusters=16)
         with Collection.create(tmp_path / "home/c", **fields) as collection:
@@ -445,14 +445,14 @@ class TestTrouble:
         (tmp_path / "home").rename(tmp_path / "moved")
         moved = source.replace("/home/", "/moved/")
         with Collection.open(tmp_path / "moved/c") as collection:
-            name = next(iter(pictures))
+            name = next(iter(images))
             assert collection.info()["sources"][0]["images"] == str(tmp_path / "moved/images")
             file = collection.file_of(collection.find(name))
             assert file == str(tmp_path / "moved/images" / name)
-            assert collection.add([moved]).unchanged == len(pictures)
+            assert collection.add([moved]).unchanged == len(images)
 
-    def test_a_kill_and_again_ends_in_the_same(self, pictures, tmp_path):
-        many = {f"{i}/{name}": f for i in range(20) for name, f in pictures.items()}
+    def test_a_kill_and_again_ends_in_the_same(self, images, tmp_path):
+        many = {f"{i}/{name}": f for i in range(20) for name, f in images.items()}
         source = write("colmap", tmp_path / "s", many)
         code = (
             "import sys, time\nfrom vladkit import Collection\n"
@@ -490,7 +490,7 @@ class TestTrouble:
     def everything(self, path):
         with Collection.open(path) as collection:
             d, dtype = collection.n_dimensions, np.dtype(collection.recipe.dtype)
-            names = {row.picture_id: row.path for row in collection.pictures()}
+            names = {row.image_id: row.path for row in collection.images()}
             return {
                 names[i]: vector_D.tobytes()
                 for ids, vector_nD in collection._store.vector_blocks(dtype, d)
@@ -498,13 +498,13 @@ class TestTrouble:
             }
 
 
-def test_evaluation_takes_indexed_queries_as_they_are(pictures, tmp_path):
-    source = write("hloc", tmp_path / "s", pictures)
+def test_evaluation_takes_indexed_queries_as_they_are(images, tmp_path):
+    source = write("hloc", tmp_path / "s", images)
     (tmp_path / "images").mkdir()
     fields, _ = recipe_for(source, n_clusters=16)
     with Collection.create(tmp_path / "c", **fields) as collection:
         collection.add([source], images=tmp_path / "images")
-        names = sorted(pictures)
+        names = sorted(images)
         truth = {
             "database": names,
             "queries": [
@@ -519,9 +519,9 @@ def test_evaluation_takes_indexed_queries_as_they_are(pictures, tmp_path):
     assert scores.failed == 0
 
 
-@pytest.mark.skipif(not KTH.is_dir(), reason=f"no pictures of buildings in {KTH}")
+@pytest.mark.skipif(not KTH.is_dir(), reason=f"no images of buildings in {KTH}")
 @pytest.mark.skipif("KTH_DB" not in os.environ, reason="minutes: KTH_DB=FILE.db, of pycolmap")
-def test_colmap_ranks_as_well_as_the_pictures(tmp_path):
+def test_colmap_ranks_as_well_as_the_images(tmp_path):
     source = f"colmap:{os.environ['KTH_DB']}"
     truth = read_ground_truth(KTH / "ground_truth.json")
     fields, _ = recipe_for(source)
@@ -530,5 +530,5 @@ def test_colmap_ranks_as_well_as_the_pictures(tmp_path):
         by_colmap, _ = collection.evaluate(truth)
     with Collection.create(tmp_path / "p") as collection:
         collection.add([KTH])
-        by_pictures, _ = collection.evaluate(truth)
-    assert by_colmap.mean_average_precision > by_pictures.mean_average_precision - 0.02
+        by_images, _ = collection.evaluate(truth)
+    assert by_colmap.mean_average_precision > by_images.mean_average_precision - 0.02

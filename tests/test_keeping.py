@@ -22,29 +22,29 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from images import textured
 from photos import write_photos
-from pictures import textured
 from vladkit import Collection, cli
 from vladkit.cli.app import app
 from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError, StorageError
 from vladkit.features.pool import extract
 from vladkit.store import blocks, database
 from vladkit.store.migrate import migrate
-from vladkit.store.store import PictureRow, Record, Store
+from vladkit.store.store import ImageRow, Record, Store
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
-    """(collection file, folder) of a dozen pictures; copy before changing."""
+    """(collection file, folder) of a dozen images; copy before changing."""
     home = tmp_path_factory.mktemp("keeping")
-    (home / "pictures").mkdir()
+    (home / "images").mkdir()
     for i in range(12):
-        cv2.imwrite(str(home / "pictures" / f"{i:02}.png"), textured(120, 90, seed=i))
+        cv2.imwrite(str(home / "images" / f"{i:02}.png"), textured(120, 90, seed=i))
     with Collection.create(home / "c", n_clusters=8, keep_features=50) as collection:
-        collection.add([home / "pictures"])
-    return home / "c", home / "pictures"
+        collection.add([home / "images"])
+    return home / "c", home / "images"
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def sql(path, *statements):
 
 
 def everything(path):
-    """Path and vector of each picture."""
+    """Path and vector of each image."""
     with Collection.open(path) as collection:
-        names = {row.picture_id: row.path for row in collection.pictures()}
+        names = {row.image_id: row.path for row in collection.images()}
         found = {}
         for ids, vector_nD in collection._store.vector_blocks(
             np.dtype("f2"), collection.n_dimensions
@@ -98,7 +98,7 @@ class TestBlocks:
             with store.writing():
                 source = store.add_source(str(path.parent), "x").source_id
             for i, (step, name) in enumerate(steps):
-                row = PictureRow(source, str(name), i, i)
+                row = ImageRow(source, str(name), i, i)
                 with store.writing():
                     if step == "put":
                         wanted[str(name)] = np.arange(D, dtype="f4") + i
@@ -108,13 +108,13 @@ class TestBlocks:
                         store.put([Record(row)])
                     elif step == "delete":
                         wanted.pop(str(name), None)
-                        ids = [r.picture_id for r in store.pictures() if r.path == str(name)]
+                        ids = [r.image_id for r in store.images() if r.path == str(name)]
                         store.delete(ids)
                     else:
                         store.blocks.pack(np.dtype("f4"), D)
                         held = [len(ids) for ids, _ in store.vector_blocks(np.dtype("f4"), D)]
                         assert all(n == capacity for n in held[:-1])
-            names = {row.picture_id: row.path for row in store.pictures()}
+            names = {row.image_id: row.path for row in store.images()}
             found = {}
             for ids, vector_nD in store.vector_blocks(np.dtype("f4"), D):
                 assert 0 < len(ids) <= capacity
@@ -132,18 +132,18 @@ class TestBlocks:
         with Store.create(tmp_path / "c") as store:
             with store.writing():
                 source = store.add_source("/x", "x").source_id
-                store.put([Record(PictureRow(source, "bad", 0, 0, skipped="blank"))])
+                store.put([Record(ImageRow(source, "bad", 0, 0, skipped="blank"))])
             assert revision() == 0
             with store.writing():
-                store.put([Record(PictureRow(source, "a", 0, 0), np.ones(D, "f4"))])
+                store.put([Record(ImageRow(source, "a", 0, 0), np.ones(D, "f4"))])
             assert revision() == 1
             with suppress(ZeroDivisionError), store.writing():
-                store.put([Record(PictureRow(source, "b", 0, 0), np.ones(D, "f4"))])
+                store.put([Record(ImageRow(source, "b", 0, 0), np.ones(D, "f4"))])
                 _ = 1 / 0
             assert revision() == 1
             assert store.count() == (1, 1)
             with store.writing():
-                store.delete([r.picture_id for r in store.pictures("path = 'a'")])
+                store.delete([r.image_id for r in store.images("path = 'a'")])
             assert revision() == 2
 
 
@@ -151,19 +151,19 @@ class TestFeatures:
     def test_the_strongest_are_kept(self, ready):
         file, folder = ready
         with Collection.open(file, read_only=True) as collection:
-            rows = list(collection.pictures())
-            kept = collection._store.features([row.picture_id for row in rows])
+            rows = list(collection.images())
+            kept = collection._store.features([row.image_id for row in rows])
             for row in rows:
                 features = extract(collection.extractor, str(folder / row.path)).strongest(50)
                 assert len(features) == 50
-                mine = kept[row.picture_id]
+                mine = kept[row.image_id]
                 np.testing.assert_array_equal(mine.descriptor_lf, features.descriptor_lf)
                 np.testing.assert_array_equal(mine.geometry_l5[:, :2], features.xy_l2)
                 np.testing.assert_array_equal(mine.geometry_l5[:, 2], features.size_l)
                 np.testing.assert_array_equal(mine.geometry_l5[:, 3], features.angle_l)
                 np.testing.assert_array_equal(mine.geometry_l5[:, 4], features.score_l)
 
-    def test_none_if_not_wanted_and_gone_with_the_picture(self, ready, own, tmp_path):
+    def test_none_if_not_wanted_and_gone_with_the_image(self, ready, own, tmp_path):
         with Collection.create(tmp_path / "none", n_clusters=8, keep_features=0) as collection:
             collection.add([ready[1]])
             assert collection._store.features(range(1, 20)) == {}
@@ -307,17 +307,17 @@ DAMAGE = {
     ),
     "a block of nobody": (
         ["INSERT INTO block SELECT 7, picture_ids, data FROM block"],
-        [(None, "block 7 holds 12 vectors of no picture")],
+        [(None, "block 7 holds 12 vectors of no image")],
     ),
-    "a picture without vector": (
+    "an image without vector": (
         ["UPDATE picture SET block_id = NULL WHERE path = '03.png'"],
-        [(None, "block 1 holds 1 vectors of no picture"), ("03.png", "has no vector")],
+        [(None, "block 1 holds 1 vectors of no image"), ("03.png", "has no vector")],
     ),
     "a lost block": (
         ["DELETE FROM block"],
         [(f"{i:02}.png", "has no vector") for i in range(12)],
     ),
-    "a skipped picture with a vector": (
+    "a skipped image with a vector": (
         ["UPDATE picture SET skipped = 'x' WHERE path = '05.png'"],
         [("05.png", "is skipped and has a vector all the same")],
     ),
@@ -331,11 +331,11 @@ DAMAGE = {
     ),
     "features of nobody": (
         ["INSERT INTO feature SELECT 99, n, dtype, descriptor, geometry FROM feature LIMIT 1"],
-        [(None, "row 99 of feature belongs to no picture")],
+        [(None, "row 99 of feature belongs to no image")],
     ),
-    "a picture of no source": (
+    "an image of no source": (
         ["UPDATE picture SET source_id = 9 WHERE path = '11.png'"],
-        [(None, "row 12 of picture belongs to no source")],
+        [(None, "row 12 of image belongs to no source")],
     ),
 }
 
@@ -355,11 +355,11 @@ class TestCheck:
         sql(own, *statements)
         with Collection.open(own) as collection:
             problems = collection.check()
-            assert [(p.picture, p.text) for p in problems] == wanted
+            assert [(p.image, p.text) for p in problems] == wanted
             assert not any(p.repaired for p in problems)
             assert collection.check() == problems, "looking changed something"
             repaired = collection.check(repair=True)
-            assert [(p.picture, p.text) for p in repaired] == wanted
+            assert [(p.image, p.text) for p in repaired] == wanted
             assert all(p.repaired for p in repaired)
             assert collection.check() == []
             collection.add([ready[1]])
@@ -383,7 +383,7 @@ class TestCheck:
     def test_command(self, own):
         done = run("check", own)
         assert (done.returncode, done.stdout) == (0, "")
-        assert "12 pictures, no problems" in done.stderr
+        assert "12 images, no problems" in done.stderr
         sql(own, "UPDATE picture SET block_id = NULL WHERE path = '03.png'")
         done = run("check", own)
         assert done.returncode == 1
@@ -398,7 +398,7 @@ class TestCheck:
 class TestCompact:
     def test_gives_space_back_and_changes_nothing_else(self, tmp_path, monkeypatch):
         monkeypatch.setattr(blocks, "BLOCK_BYTES", 4 * 8 * 128 * 2)  # 4 vectors
-        folder = tmp_path / "pictures"
+        folder = tmp_path / "images"
         folder.mkdir()
         for i in range(24):
             cv2.imwrite(str(folder / f"{i:02}.png"), textured(120, 90, seed=i))
@@ -408,7 +408,7 @@ class TestCompact:
             left = everything(tmp_path / "c")
             held = [len(i) for i, _ in collection._store.vector_blocks(np.dtype("f2"), 1024)]
             assert held == [2, 1, 1, 2, 1, 1]
-            assert collection.compact() > 16 * 50_000  # features and vectors of 16 pictures
+            assert collection.compact() > 16 * 50_000  # features and vectors of 16 images
             held = [len(i) for i, _ in collection._store.vector_blocks(np.dtype("f2"), 1024)]
             assert held == [4, 4]
             assert collection.check() == []
@@ -504,9 +504,9 @@ class TestCommands:
         cv2.imwrite(str(tmp_path / "new.png"), textured(120, 90, seed=99))
         done = run("add", own, tmp_path / "new.png")
         assert done.returncode == 0
-        assert "13 pictures; 1 indexed" in done.stderr
+        assert "13 images; 1 indexed" in done.stderr
         done = run("remove", own, tmp_path / "new.png", "03.png", "--json")
-        assert json.loads(done.stdout) == {"file": str(own), "removed": 2, "pictures": 11}
+        assert json.loads(done.stdout) == {"file": str(own), "removed": 2, "images": 11}
         done = run("remove", own, "03.png")
         assert done.returncode == 2
         assert "not in" in done.stderr
@@ -589,7 +589,7 @@ class TestNothingIsLost:
         """A few rounds of benchmarks/faults.py, which does fifty."""
         script = HERE.parent / "benchmarks" / "faults.py"
         done = subprocess.run(
-            [sys.executable, script, "--kills", "6", "--pictures", "60", "--seed", "1"],
+            [sys.executable, script, "--kills", "6", "--images", "60", "--seed", "1"],
             capture_output=True,
             text=True,
         )

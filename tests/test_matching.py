@@ -88,7 +88,7 @@ def test_a_tie_is_no_match():
     assert len(match(np.array([[1, 0], [0.5, 0]], np.float32), twice_lf, ratio=1.0)) == 0
 
 
-def test_many_pictures_equal_their_singles():
+def test_many_images_equal_their_singles():
     rng = np.random.default_rng(1)
     stored = [rng.integers(0, 256, (n, 128), dtype=np.uint8) for n in (50, 0, 1, 70, 33, 20)]
     metric = Sift().metric

@@ -1,4 +1,4 @@
-"""Networks: pictures in, features out, by models whose answers are known."""
+"""Networks: images in, features out, by models whose answers are known."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from photos import photo, write_photos
 from vladkit import Collection, match, verify
 from vladkit.collection.recipe import Recipe
 from vladkit.errors import (
+    ImageError,
     MissingDependencyError,
     ModelError,
     ParameterError,
-    PictureError,
     RecipeMismatchError,
     StorageError,
 )
-from vladkit.features import Picture, make_extractor
+from vladkit.features import Image, make_extractor
 from vladkit.features.onnx import load as onnx_model
 from vladkit.features.onnx import session as onnx_session
 from vladkit.features.onnx import zoo as model_files
@@ -39,14 +39,14 @@ MODELS = Path(__file__).parents[2] / "shared" / "models"
 XFEAT = ["verlab_xfeat_c58e74f.onnx", "xfeat_vga.onnx"]
 
 
-def colour(rgb: np.ndarray) -> Picture:
+def colour(rgb: np.ndarray) -> Image:
     h, w = rgb.shape[:2]
-    return Picture(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), w, h, rgb_yx3=rgb)
+    return Image(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), w, h, rgb_yx3=rgb)
 
 
-def gray(pixels: np.ndarray) -> Picture:
+def gray(pixels: np.ndarray) -> Image:
     h, w = pixels.shape
-    return Picture(pixels, w, h)
+    return Image(pixels, w, h)
 
 
 @pytest.fixture(autouse=True)
@@ -197,7 +197,7 @@ class TestPoints:
         found = make_extractor(f"onnx:{model}", enlarge_to=0).extract(colour(ramps(14 * 9, 14 * 5)))
         assert len(found) == 45
         assert np.abs(found.xy_l2 - where(found.descriptor_lf)).max() < 0.3
-        some = found.strongest(12).xy_l2  # of equals: all over the picture, not the first rows
+        some = found.strongest(12).xy_l2  # of equals: all over the image, not the first rows
         assert np.ptp(some, axis=0).min() > 40
 
     @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
@@ -320,7 +320,7 @@ class TestErrors:
             (GOOD + 'color = "bgr"', "color is 'bgr': use 'gray', 'rgb'"),
             (GOOD + "divide_by = 0", "divide_by is 0"),
             (GOOD + "mean = 3", "mean is 3: give a list"),
-            (GOOD + "mean = [1, 2]", "mean has 2 numbers: a rgb picture has 3"),
+            (GOOD + "mean = [1, 2]", "mean has 2 numbers: a rgb image has 3"),
             (GOOD + "std = [1, 0, 1]", "std has a 0"),
             (GOOD + "overlap = 1.5", "overlap is 1.5: give a whole number"),
             (GOOD + "name = 5", "name is 5: give a text"),
@@ -335,7 +335,7 @@ class TestErrors:
             (GOOD.replace("[input]", 'scores = "mean"\n[input]'), "has no use for scores"),
             (GOOD.replace("[input]", 'logits = "a"\nheatmap = "b"\n[input]'), "by one of them"),
             (GOOD.replace('"mean"', '"feats"'), "has no output 'feats', which .* has mean"),
-            (GOOD + 'name = "picture"', "has no input 'picture', which .* has image"),
+            (GOOD + 'name = "image"', "has no input 'image', which .* has image"),
             (GOOD + "constants = { n = 1 }", "has no input 'n'"),
             (GOOD + 'color = "gray"', "takes 3 channels"),
             (GOOD.replace("multiple = 8", ""), "needs multiple"),
@@ -373,7 +373,7 @@ class TestErrors:
             make_extractor(f"onnx:{model}")
 
     def test_nan(self, tmp_path):
-        """Where the picture is black: 0 / 0."""
+        """Where the image is black: 0 / 0."""
         pool = {"kernel_shape": [8, 8], "strides": [8, 8]}
         nodes = [
             helper.make_node("AveragePool", ["image"], ["mean"], **pool),
@@ -384,7 +384,7 @@ class TestErrors:
         light = np.full((64, 64, 3), 90, np.uint8)
         assert len(extractor.extract(colour(light)))
         light[:8, :8] = 0
-        with pytest.raises(PictureError, match=r"gives NaN or infinity \(descriptors\)"):
+        with pytest.raises(ImageError, match=r"gives NaN or infinity \(descriptors\)"):
             extractor.extract(colour(light))
         cv2.imwrite(str(tmp_path / "black.png"), np.zeros((64, 64), np.uint8))
         cv2.imwrite(str(tmp_path / "light.png"), np.full((64, 64), 99, np.uint8))
@@ -393,11 +393,11 @@ class TestErrors:
             assert report.indexed == 1
             assert "NaN" in report.skipped[0][1]
 
-    def test_small_and_blank_pictures(self, tmp_path):
+    def test_small_and_blank_images(self, tmp_path):
         extractor = make_extractor(f"onnx:{dots(tmp_path / 'd.onnx')}")
-        with pytest.raises(PictureError, match="too small: 40x12 px"):
+        with pytest.raises(ImageError, match="too small: 40x12 px"):
             extractor.extract(gray(np.zeros((12, 40), np.uint8)))
-        with pytest.raises(PictureError, match="no features found"):
+        with pytest.raises(ImageError, match="no features found"):
             extractor.extract(gray(np.zeros((64, 64), np.uint8)))
 
     def test_gray_for_a_network_that_takes_colour(self, tmp_path):
@@ -436,9 +436,9 @@ class TestCollection:
         with Collection.create(file, features=f"onnx:{moved}") as collection:
             assert collection.add([photos]).unchanged == 15
         onnx_session._Sessions.by_model.clear()
-        # without the model all but new pictures works, and the message says how to mend it
+        # without the model all but new images works, and the message says how to mend it
         with Collection.open(file) as collection:
-            assert collection.info()["pictures"] == 15
+            assert collection.info()["images"] == 15
             with pytest.raises(ModelError, match=rf"is not there .*{sha256}.*VLADKIT_MODEL"):
                 collection.search(photos / "coffee.jpg")
             monkeypatch.setenv("VLADKIT_MODEL", str(moved))
@@ -666,11 +666,11 @@ class TestKnown:
 @pytest.mark.skipif(not MODELS.is_dir(), reason="the XFeat models are not beside this checkout")
 @pytest.mark.parametrize("name", XFEAT)
 class TestXFeat:
-    def test_matches_of_a_shifted_picture(self, name):
+    def test_matches_of_a_shifted_image(self, name):
         extractor = make_extractor(f"onnx:{MODELS / name}")
-        picture = cv2.resize(photo("coffee"), (560, 400))[:, :, ::-1]
-        shifted = np.roll(picture, (24, 40), axis=(0, 1))[24:, 40:]
-        a, b = (extractor.extract(colour(np.ascontiguousarray(p))) for p in (picture, shifted))
+        image = cv2.resize(photo("coffee"), (560, 400))[:, :, ::-1]
+        shifted = np.roll(image, (24, 40), axis=(0, 1))[24:, 40:]
+        a, b = (extractor.extract(colour(np.ascontiguousarray(p))) for p in (image, shifted))
         rule = extractor.match_rule
         found = match(
             extractor.metric(a.descriptor_lf), extractor.metric(b.descriptor_lf),
@@ -687,10 +687,10 @@ class TestXFeat:
     def test_half_the_size(self, name):
         """Half the size: without directions and sizes, re-ranking has to find it all the same."""
         extractor = make_extractor(f"onnx:{MODELS / name}", enlarge_to=0)
-        picture = cv2.resize(photo("motorcycle_left"), (640, 480))
-        half = cv2.resize(picture[40:440, 60:600], (324, 240), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(photo("motorcycle_left"), (640, 480))
+        half = cv2.resize(image[40:440, 60:600], (324, 240), interpolation=cv2.INTER_AREA)
         a, b = (
-            extractor.extract(colour(np.ascontiguousarray(p[:, :, ::-1]))) for p in (picture, half)
+            extractor.extract(colour(np.ascontiguousarray(p[:, :, ::-1]))) for p in (image, half)
         )
         found = match(
             extractor.metric(a.descriptor_lf), extractor.metric(b.descriptor_lf), ratio=0.95

@@ -51,9 +51,9 @@ def own(home, tmp_path):
 
 
 def similarities(collection):
-    """(names in natural order, picture ids, similarity_nn) by a plain product."""
-    rows = sorted(collection.pictures(), key=lambda row: natural(row.path))
-    ids = [row.picture_id for row in rows]
+    """(names in natural order, image ids, similarity_nn) by a plain product."""
+    rows = sorted(collection.images(), key=lambda row: natural(row.path))
+    ids = [row.image_id for row in rows]
     vectors = collection._store.vectors(ids, np.dtype("f2"), collection.n_dimensions)
     vector_nD = np.stack([vectors[i] for i in ids]).astype(np.float32)
     return [row.path for row in rows], ids, (vector_nD @ vector_nD.T).round(6)
@@ -112,7 +112,7 @@ class TestSimilar:
         wanted_p = similarity_nn[tuple(found.row_p2.T)]
         np.testing.assert_allclose(found.similarity_p, wanted_p, atol=2e-6)
         assert set(found.inliers_p.tolist()) == {-1}
-        assert found.root == str(scenes.file_of(next(scenes.pictures())))[: len(found.root)]
+        assert found.root == str(scenes.file_of(next(scenes.images())))[: len(found.root)]
 
     def test_views_of_a_thing_find_each_other(self, scenes):
         for pair in scenes.pairs(1):
@@ -177,17 +177,17 @@ class TestSimilar:
         with pytest.raises(ParameterError):
             scenes.pairs(**wrong)
 
-    def test_an_empty_collection_and_one_picture(self, own, tmp_path):
+    def test_an_empty_collection_and_one_image(self, own, tmp_path):
         with (
             Collection.create(tmp_path / "empty") as empty,
-            pytest.raises(NothingToIndexError, match="holds no pictures"),
+            pytest.raises(NothingToIndexError, match="holds no images"),
         ):
             empty.pairs(3)
         with Collection.open(own) as collection:
-            collection.remove([row.path for row in collection.pictures()][1:])
+            collection.remove([row.path for row in collection.images()][1:])
             found = collection.pairs(3, sequential=2, rerank=2, connected=True)
             assert (len(found), len(found.names), found.n_components) == (0, 1, 1)
-            collection.remove([row.path for row in collection.pictures()])
+            collection.remove([row.path for row in collection.images()])
             assert len(collection.pairs(3, sequential=2, connected=True)) == 0
 
     def test_a_vector_that_is_gone(self, own):
@@ -195,7 +195,7 @@ class TestSimilar:
             store.connection.execute("UPDATE picture SET block_id = NULL WHERE picture_id = 3")
         with (
             Collection.open(own) as collection,
-            pytest.raises(FileFormatError, match="lacks vectors of 1 pictures: run vladkit check"),
+            pytest.raises(FileFormatError, match="lacks vectors of 1 images: run vladkit check"),
         ):
             collection.pairs(3)
 
@@ -258,7 +258,7 @@ class TestRerank:
             asked.extend((id(query), id(other)) for other in others)
             return verify_all(query, others, metric, **options)
 
-        features = scenes._searching.features([row.picture_id for row in scenes.pictures()])
+        features = scenes._searching.features([row.image_id for row in scenes.images()])
         monkeypatch.setattr(
             scenes._searching, "features", lambda ids: {i: features[i] for i in ids}
         )
@@ -344,7 +344,7 @@ class TestConnected:
 class TestNames:
     @pytest.fixture
     def sources(self, home, tmp_path):
-        """Two folders with pictures of the same names, and a file of one of them again."""
+        """Two folders with images of the same names, and a file of one of them again."""
         for scene, folder in (("brick", "a"), ("coffee", "deep/b")):
             shutil.copytree(home / "scenes" / scene, tmp_path / folder)
         with Collection.create(tmp_path / "c", n_clusters=8) as collection:
@@ -433,7 +433,7 @@ class TestCommand:
         found = scenes.pairs(2)
         assert lines == [f"{pair.first} {pair.second}" for pair in found]
         assert done.stdout == ""
-        assert f"{len(found)} of 276 pairs of 24 pictures" in done.stderr
+        assert f"{len(found)} of 276 pairs of 24 images" in done.stderr
         assert str(home / "scenes") in done.stderr
         assert f"leave {found.n_components} groups unconnected; --connected" in done.stderr
         shown = run("pairs", home / "scenes.vlad", "--top", 2)
@@ -445,7 +445,7 @@ class TestCommand:
         got = json.loads(done.stdout)
         wanted = scenes.pairs(1, rerank=1, sequential=3, connected=True, model="fundamental")
         assert got["root"] == wanted.root
-        assert (got["pictures"], got["groups"]) == (24, 1)
+        assert (got["images"], got["groups"]) == (24, 1)
         assert got["pairs"] == [
             {
                 "first": pair.first,

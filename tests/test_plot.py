@@ -20,12 +20,12 @@ from matplotlib.patches import Polygon, Rectangle
 from photos import photo, write_photos
 from vladkit import VLAD, Collection, MultiVLAD, Verification
 from vladkit.collection.searching import Hit
-from vladkit.errors import MissingDependencyError, ParameterError, PictureError, ShapeError
-from vladkit.features import ColorPicture, Features, Region, Sift, read_rgb
+from vladkit.errors import ImageError, MissingDependencyError, ParameterError, ShapeError
+from vladkit.features import ColorImage, Features, Region, Sift, read_rgb
 from vladkit.geometry.verification import verify_all
 from vladkit.viz import draw_matches, draw_ranking, draw_words
+from vladkit.viz.images import printable, shorten
 from vladkit.viz.palette import N_COLORS, word_colors
-from vladkit.viz.pictures import printable, shorten
 
 H_33 = np.array([[0.62, -0.21, 120.0], [0.19, 0.66, 5.0], [1e-5, -3e-5, 1.0]])
 GRAY = np.full((200, 300, 3), 120, np.uint8)
@@ -99,7 +99,7 @@ class TestMatches:
         (line_m22, _) = lines(ax)
         assert len(line_m22) == 200
         np.testing.assert_allclose(line_m22[:, 0], verification.query_xy_m2[:200])
-        # the picture of 500x330 px stands right of 600x400, as tall, 2 % of its height away
+        # the image of 500x330 px stands right of 600x400, as tall, 2 % of its height away
         scale, start = 400 / 330, 600 - 0.5 + 8
         there_m2 = (mapped(H_33, line_m22[:, 0]) + 0.5) * scale + (start, -0.5)
         off_m = np.hypot(*(line_m22[:, 1] - there_m2).T)
@@ -115,7 +115,7 @@ class TestMatches:
         assert ax.get_xlim() == (-0.5, pytest.approx(start + 500 * scale))
         assert ax.get_ylim() == (399.5, -0.5)
 
-    def test_a_line_is_seen_and_the_rest_is_the_picture(self):
+    def test_a_line_is_seen_and_the_rest_is_the_image(self):
         figure = draw_matches(GRAY, GRAY, found([[60, 100]], np.eye(3)), outline=False)
         rgb, at = pixels(figure)
         ((line_22,), _) = lines(figure.axes[0])
@@ -139,7 +139,7 @@ class TestMatches:
             assert column.max() > 200, value
             assert column.min() < 90, value
 
-    def test_an_outline_stays_in_its_picture(self):
+    def test_an_outline_stays_in_its_image(self):
         h_33 = np.array([[3, 0, -400], [0, 3, -200], [0, 0, 1.0]])  # all corners far outside
         figure = draw_matches(GRAY, GRAY, found([[150, 100]], h_33))
         rgb, at = pixels(figure)
@@ -214,7 +214,7 @@ class TestMatches:
         )
         assert frame.get_xy()[2].tolist() == [299.5, 199.5]
 
-    def test_reduced_and_partial_pictures_keep_the_originals_px(self, coffee):
+    def test_reduced_and_partial_images_keep_the_originals_px(self, coffee):
         a, b, verification = coffee
         whole = draw_matches(a, b, verification).axes[0]
         small = read_rgb(a, max_side=100), read_rgb(b, max_side=80)
@@ -264,8 +264,8 @@ class TestMatches:
     @pytest.mark.parametrize(
         ("change", "error", "message"),
         [
-            ({"query": "/nowhere/a.png"}, PictureError, "query /nowhere/a.png: no such file"),
-            ({"match": __file__}, PictureError, r"match .*test_plot.py: not a picture"),
+            ({"query": "/nowhere/a.png"}, ImageError, "query /nowhere/a.png: no such file"),
+            ({"match": __file__}, ImageError, r"match .*test_plot.py: not an image"),
             ({"query": GRAY / 255}, ShapeError, "query is an array of float64"),
             ({"match": np.zeros((5, 5, 4), np.uint8)}, ShapeError, r"match is .*\(5, 5, 4\)"),
             ({"match": np.zeros((0, 5, 3), np.uint8)}, ShapeError, "no pixels"),
@@ -273,13 +273,13 @@ class TestMatches:
             (
                 {"query": GRAY[::2, ::2]},
                 ParameterError,
-                "points of the query .* ColorPicture",
+                "points of the query .* ColorImage",
             ),
             ({"match": GRAY[:20]}, ParameterError, "points of the match reach"),
             ({"verification": None}, ParameterError, "verification is None.*rerank"),
             ({"max_lines": -1}, ParameterError, "max_lines=-1"),
             ({"max_lines": 2.5}, ParameterError, "max_lines=2.5"),
-            ({"region": Region(900, 0, 5, 5)}, ParameterError, "outside of the picture"),
+            ({"region": Region(900, 0, 5, 5)}, ParameterError, "outside of the image"),
         ],
     )
     def test_refused(self, change, error, message):
@@ -288,7 +288,7 @@ class TestMatches:
             draw_matches(**given | change)
 
     def test_a_region_beside_the_part_that_is_shown(self):
-        part = ColorPicture(GRAY, 300, 200, Region(50, 50, 300, 200))
+        part = ColorImage(GRAY, 300, 200, Region(50, 50, 300, 200))
         with pytest.raises(ParameterError, match="outside of"):
             draw_matches(part, GRAY, nothing(), region=Region(0, 0, 20, 20))
 
@@ -462,7 +462,7 @@ class TestRanking:
         shown = [" ".join(texts(ax)).replace("\n", " ") for ax in figure.axes]
         assert re.fullmatch("no such file or directory query no.jpg", shown[0])
         assert re.fullmatch("no such file or directory 1:  0.900 gone.jpg", shown[1])
-        assert re.fullmatch("not a picture that can be decoded 2:  0.800 broken.jpg", shown[2])
+        assert re.fullmatch("not an image that can be decoded 2:  0.800 broken.jpg", shown[2])
         rgb, at = pixels(figure)
         x, y = at((0.3, 1.7), figure.axes[1])
         assert (rgb[y, x] == 0xE4).all()
@@ -541,14 +541,14 @@ class TestWords:
         for xy in ((165, 90), (150, 75), (200, 90)):  # inside, and outside
             i, j = at(xy)
             assert np.ptp(rgb[j, i]) == 0
-            assert rgb[j, i, 0] == int(0.55 * 120)  # the picture, darkened
+            assert rgb[j, i, 0] == int(0.55 * 120)  # the image, darkened
 
     def test_a_word_keeps_its_colour(self):
         few, many = some_features(5), some_features(50)
         one = entries(draw_words(GRAY, few, [3, 3, 9, 9, 9]).axes[0])
         two = entries(draw_words(GRAY, many, np.repeat([9, 1, 3, 200, 77], 10)).axes[0])
         assert one["3: 2"] == two["3: 10"] != two["9: 10"] == one["9: 3"]
-        # asked for, they differ as much as colours can, and are in both pictures the same
+        # asked for, they differ as much as colours can, and are in both images the same
         one = entries(draw_words(GRAY, few, [3, 3, 9, 9, 9], words=[9, 3]).axes[0])
         two = entries(draw_words(GRAY, many, [9] * 50, words=[9, 3]).axes[0])
         assert list(one) == ["9: 3", "3: 2"]
@@ -593,8 +593,8 @@ class TestWords:
     def test_of_a_part(self, collection, home):
         file, region = home / "p" / "coffee.jpg", Region(200, 100, 240, 200)
         features, label_l = collection.words(file, region=region)
-        for picture in (file, read_rgb(file, region=region)):
-            ax = draw_words(picture, features, label_l, max_features=9999).axes[0]
+        for image in (file, read_rgb(file, region=region)):
+            ax = draw_words(image, features, label_l, max_features=9999).axes[0]
             xy_m2 = circles(ax).get_offsets()
             order = np.argsort(-features.size_l, kind="stable")
             np.testing.assert_allclose(xy_m2, features.xy_l2[order] + (200, 100))
@@ -638,14 +638,14 @@ class TestWords:
             ({"labels": MultiVLAD.from_vlads([VLAD.from_centroids(np.eye(2, 4))])},
              ParameterError, "several codebooks"),
             ({"max_features": -1}, ParameterError, "max_features=-1"),
-            ({"picture": GRAY[:50]}, ParameterError, r"features are of .* picture shows"),
-            ({"picture": np.zeros((400, 600, 3), np.uint8)}, ParameterError, "features are of"),
+            ({"image": GRAY[:50]}, ParameterError, r"features are of .* image shows"),
+            ({"image": np.zeros((400, 600, 3), np.uint8)}, ParameterError, "features are of"),
             ({"features": some_features(3, region=Region(9, 9, 300, 200))}, ParameterError,
              "features are of"),
         ],
     )  # fmt: skip
     def test_refused(self, change, error, message):
-        given = {"picture": GRAY, "features": some_features(3), "labels": [0, 1, 2]}
+        given = {"image": GRAY, "features": some_features(3), "labels": [0, 1, 2]}
         with pytest.raises(error, match=message):
             draw_words(**given | change)
 

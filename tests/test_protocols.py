@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
+from images import textured
 from photos import cropped, darker, photo, smaller
-from pictures import textured
 from vladkit import Collection
 from vladkit.collection.measuring import measure
 from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError, StorageError
@@ -70,7 +70,7 @@ class TestTrapezoids:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    """A folder of twelve pictures, 00.png to 11.png, and a collection of them."""
+    """A folder of twelve images, 00.png to 11.png, and a collection of them."""
     home = tmp_path_factory.mktemp("protocols")
     (home / "p").mkdir()
     for i in range(12):
@@ -79,7 +79,7 @@ def plain(tmp_path_factory):
 
 
 class Set:
-    """Pictures under other names, indexed, and rankings for the queries, in their order."""
+    """Images under other names, indexed, and rankings for the queries, in their order."""
 
     def __init__(self, plain, folder, names, monkeypatch):
         self.files = {}
@@ -97,9 +97,9 @@ class Set:
 
     def ranked(self, *orders):
         """What `Collection.scores` shall say: for each query all file names, the best first."""
-        pictures = list(self.collection.pictures())
-        ids = np.array([row.picture_id for row in pictures])
-        names = [os.path.basename(row.path) for row in pictures]
+        images = list(self.collection.images())
+        ids = np.array([row.image_id for row in images])
+        names = [os.path.basename(row.path) for row in images]
         left = iter(orders)
 
         def scores(query_qvD):
@@ -174,7 +174,7 @@ class TestVpr:
             "": {"recall@1": 1 / 4, "recall@5": 3 / 4, "recall@10": 3 / 4, "recall@20": 3 / 4}
         }
         assert outcome.queries == {"": 4}
-        assert outcome.remarks == ["1 queries have no picture within 25 m: they count as missed"]
+        assert outcome.remarks == ["1 queries have no image within 25 m: they count as missed"]
 
     def test_ranks_are_counted_from_one(self):
         measured = {k: [] for k in (1, 5, 10, 20)}
@@ -192,14 +192,14 @@ class TestVpr:
 
     def test_a_query_that_cannot_be_read_is_missed(self, make):
         made = make([*(f"database/{n}" for n in self.DATABASE), f"queries/{self.QUERIES[0]}"])
-        (made.folder / "queries" / place(10, rest="bad")).write_bytes(b"no picture")
+        (made.folder / "queries" / place(10, rest="bad")).write_bytes(b"no image")
         collection = made.index("database", "queries")
         made.ranked(self.DATABASE)
         outcome = measure(collection, read_protocol("vpr", made.folder), progress=print)
         assert outcome.failed == 1
         assert outcome.figures[""]["recall@1"] == 1 / 2
         assert any("bad" in remark for remark in outcome.remarks)
-        assert "1 indexed pictures are not in the database: left out" in outcome.remarks
+        assert "1 indexed images are not in the database: left out" in outcome.remarks
 
     def test_photographs_from_end_to_end(self, tmp_path):
         for i, name in enumerate(["astronaut", "chelsea", "coffee", "rocket", "retina"]):
@@ -237,7 +237,7 @@ class TestVpr:
         with pytest.raises(FileFormatError, match="images/test/database"):
             read_protocol("vpr", made.folder)
         (made.folder / "queries").mkdir()
-        with pytest.raises(FileFormatError, match="queries holds no picture"):
+        with pytest.raises(FileFormatError, match="queries holds no image"):
             read_protocol("vpr", made.folder)
         with pytest.raises(StorageError, match="does not exist"):
             read_protocol("vpr", tmp_path / "nothing")
@@ -312,7 +312,7 @@ class TestUkbench:
         made = make(self.NAMES[:6])
         protocol = read_protocol("ukbench", made.folder)
         assert protocol.remarks == (
-            "1 of 2 objects have fewer than four pictures: N-S is lower for it",
+            "1 of 2 objects have fewer than four images: N-S is lower for it",
         )
 
 
@@ -360,7 +360,7 @@ class TestRevisited:
         for level, figures in wanted.items():
             assert outcome.figures[level] == pytest.approx(figures), level
         assert outcome.queries == {"easy": 1, "medium": 2, "hard": 2}
-        assert outcome.remarks == ["2 indexed pictures are not in the database: left out"]
+        assert outcome.remarks == ["2 indexed images are not in the database: left out"]
 
     def test_the_query_is_the_part_in_the_box(self, made, monkeypatch):
         tasks = read_protocol("roxford", made.folder / "gnd.json").tasks
@@ -384,10 +384,10 @@ class TestRevisited:
         made.ranked(*[[f"{n}.jpg" for n in "beadf"]] * 2)
         outcome = measure(collection, read_protocol("roxford", made.folder / "gnd.json"))
         assert outcome.figures["easy"]["mAP"] == pytest.approx(1 / 2)
-        assert "1 of 6 database pictures are not indexed" in outcome.remarks
+        assert "1 of 6 database images are not indexed" in outcome.remarks
         for name in "abdef":
             collection.remove([f"{name}.jpg"])
-        with pytest.raises(NothingToIndexError, match=r"holds no picture .*/a\.jpg"):
+        with pytest.raises(NothingToIndexError, match=r"holds no image .*/a\.jpg"):
             measure(collection, read_protocol("roxford", made.folder / "gnd.json"))
 
     def test_table_and_json(self, made):

@@ -17,9 +17,9 @@ import sources
 from vladkit import VLAD
 from vladkit.errors import (
     FileFormatError,
+    ImageError,
     MissingDependencyError,
     ParameterError,
-    PictureError,
     StorageError,
 )
 from vladkit.features import Sift
@@ -30,7 +30,7 @@ pa = pytest.importorskip("pyarrow", reason="the test extra has it")
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return sources.sift_of_photos(6)
 
 
@@ -45,21 +45,21 @@ def same_geometry(read, features, atol=2e-3):
 class TestColmap:
     @pytest.mark.parametrize("cols", [4, 6])
     @pytest.mark.parametrize("typed", [0, None])
-    def test_reads_what_was_written(self, pictures, tmp_path, cols, typed):
-        sources.write_colmap(tmp_path / "d.db", pictures, cols=cols, typed=typed)
+    def test_reads_what_was_written(self, images, tmp_path, cols, typed):
+        sources.write_colmap(tmp_path / "d.db", images, cols=cols, typed=typed)
         with open_reader(f"colmap:{tmp_path / 'd.db'}") as reader:
             held = reader.held()
             assert (held.features, held.dimensions, held.compare) == ("colmap:sift", 128, "unit")
             assert held.directions
             assert held.sizes
-            assert reader.names() == sorted(pictures)
-            for name, features in pictures.items():
+            assert reader.names() == sorted(images)
+            for name, features in images.items():
                 read = reader.read(name)
                 np.testing.assert_array_equal(read.descriptor_lf, sources.rooted(features))
                 same_geometry(read, features)
 
-    def test_an_affine_shape_has_the_size_of_a_circle_of_its_area(self, pictures, tmp_path):
-        name, features = next(iter(pictures.items()))
+    def test_an_affine_shape_has_the_size_of_a_circle_of_its_area(self, images, tmp_path):
+        name, features = next(iter(images.items()))
         sources.write_colmap(tmp_path / "d.db", {name: features}, cols=6)
         shape = np.array([[10, 20, 0, -2, 8, 0]], "<f4")  # x axis to y, four times as long
         with closing(sqlite3.connect(tmp_path / "d.db")) as connection, connection:
@@ -70,58 +70,58 @@ class TestColmap:
         assert read.size_l[0] == 8
         assert read.angle_l[0] == 90
 
-    def test_places_alone(self, pictures, tmp_path):
-        sources.write_colmap(tmp_path / "d.db", pictures, cols=2)
+    def test_places_alone(self, images, tmp_path):
+        sources.write_colmap(tmp_path / "d.db", images, cols=2)
         with open_reader(f"colmap:{tmp_path / 'd.db'}") as reader:
             assert not reader.held().directions
             read = reader.read(reader.names()[0])
         assert (read.size_l == 1).all()
         assert (read.angle_l == 0).all()
 
-    def test_aliked(self, pictures, tmp_path):
-        sources.write_colmap(tmp_path / "d.db", pictures, cols=2, typed=1)
+    def test_aliked(self, images, tmp_path):
+        sources.write_colmap(tmp_path / "d.db", images, cols=2, typed=1)
         with open_reader(f"colmap:{tmp_path / 'd.db'}") as reader:
             assert reader.held().features == "colmap:aliked-n16rot"
             assert reader.held().dimensions == 128
-            for name, features in pictures.items():
+            for name, features in images.items():
                 read = reader.read(name)
                 np.testing.assert_array_equal(
                     read.descriptor_lf, Sift().metric(features.descriptor_lf)
                 )
 
-    def test_nothing_is_written(self, pictures, tmp_path):
+    def test_nothing_is_written(self, images, tmp_path):
         path = tmp_path / "d.db"
-        sources.write_colmap(path, pictures)
+        sources.write_colmap(path, images)
         before = path.read_bytes(), sorted(os.listdir(tmp_path))
         with open_reader(f"colmap:{path}") as reader:
             reader.read(reader.names()[0])
             assert sorted(os.listdir(tmp_path)) == before[1] == ["d.db"]
         assert (path.read_bytes(), sorted(os.listdir(tmp_path))) == before
 
-    def test_beside_a_writer_one_state_is_seen(self, pictures, tmp_path):
+    def test_beside_a_writer_one_state_is_seen(self, images, tmp_path):
         path = tmp_path / "d.db"
-        some = dict(list(pictures.items())[:3])
+        some = dict(list(images.items())[:3])
         sources.write_colmap(path, some)
         with closing(sqlite3.connect(path)) as writer:
             writer.execute("DELETE FROM keypoints WHERE image_id = 3")
             writer.commit()  # in the -wal
             with open_reader(f"colmap:{path}") as reader:
                 assert reader.names() == sorted(some)
-                rest = {name: f for name, f in pictures.items() if name not in some}
+                rest = {name: f for name, f in images.items() if name not in some}
                 sources.add_to_colmap(writer, rest)
                 writer.execute("DELETE FROM descriptors WHERE image_id IN (1, 2)")
                 writer.commit()
                 assert reader.names() == sorted(some)
                 assert len(reader.read(next(iter(some)))) == 300
-                with pytest.raises(PictureError, match="no keypoints"):
+                with pytest.raises(ImageError, match="no keypoints"):
                     reader.read(list(some)[2])
             with open_reader(f"colmap:{path}") as reader:
-                assert reader.names() == sorted(pictures)
+                assert reader.names() == sorted(images)
         assert len(list(tmp_path.iterdir())) == 1  # the writer takes its own -wal away
 
-    def test_a_writer_that_comes_later_is_noticed(self, pictures, tmp_path):
+    def test_a_writer_that_comes_later_is_noticed(self, images, tmp_path):
         path = tmp_path / "d.db"
-        sources.write_colmap(path, pictures)
+        sources.write_colmap(path, images)
         with open_reader(f"colmap:{path}") as reader:
             reader.read(reader.names()[0])
             with closing(sqlite3.connect(path)) as writer, writer:
@@ -129,9 +129,9 @@ class TestColmap:
             with pytest.raises(StorageError, match="changed while it was read"):
                 reader.read(reader.names()[0])
 
-    def test_locked(self, pictures, tmp_path, monkeypatch):
+    def test_locked(self, images, tmp_path, monkeypatch):
         path = tmp_path / "d.db"
-        sources.write_colmap(path, pictures)
+        sources.write_colmap(path, images)
         monkeypatch.setattr("vladkit.features.readers.colmap._BUSY_SECONDS", 0.1)
         with closing(sqlite3.connect(path, isolation_level=None)) as writer:
             writer.execute("PRAGMA journal_mode = DELETE")
@@ -153,33 +153,33 @@ class TestColmap:
             ("UPDATE descriptors SET type = 2 WHERE image_id = 1", "aliked-n32"),
         ],
     )
-    def test_bad_pictures(self, pictures, tmp_path, statement, reason):
+    def test_bad_images(self, images, tmp_path, statement, reason):
         path = tmp_path / "d.db"
-        sources.write_colmap(path, pictures)
+        sources.write_colmap(path, images)
         with open_reader(f"colmap:{path}") as reader:
-            before = reader.status(next(iter(pictures)))
+            before = reader.status(next(iter(images)))
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(statement)
         with open_reader(f"colmap:{path}") as reader:
-            with pytest.raises(PictureError, match=reason):
-                reader.read(next(iter(pictures)))
-            assert reader.status(next(iter(pictures))) != before
-            assert len(reader.read(list(pictures)[1])) == 300
+            with pytest.raises(ImageError, match=reason):
+                reader.read(next(iter(images)))
+            assert reader.status(next(iter(images))) != before
+            assert len(reader.read(list(images)[1])) == 300
 
-    def test_nan(self, pictures, tmp_path):
+    def test_nan(self, images, tmp_path):
         path = tmp_path / "d.db"
-        sources.write_colmap(path, pictures)
+        sources.write_colmap(path, images)
         with closing(sqlite3.connect(path)) as connection, connection:
             (data,) = connection.execute("SELECT data FROM keypoints WHERE image_id = 1").fetchone()
             data = struct.pack("<f", float("nan")) + data[4:]
             connection.execute("UPDATE keypoints SET data = ? WHERE image_id = 1", (data,))
         with (
             open_reader(f"colmap:{path}") as reader,
-            pytest.raises(PictureError, match="keypoints of 1 of 300 features hold NaN"),
+            pytest.raises(ImageError, match="keypoints of 1 of 300 features hold NaN"),
         ):
-            reader.read(next(iter(pictures)))
+            reader.read(next(iter(images)))
 
-    def test_other_files(self, pictures, tmp_path):
+    def test_other_files(self, images, tmp_path):
         with pytest.raises(StorageError, match="no such file"):
             open_reader(f"colmap:{tmp_path / 'none.db'}")
         (tmp_path / "text").write_text("a" * 200)
@@ -192,7 +192,7 @@ class TestColmap:
         sources.write_colmap(tmp_path / "d.db", {})
         with pytest.raises(FileFormatError, match="feature_extractor"):
             open_reader(f"colmap:{tmp_path / 'd.db'}")
-        sources.write_colmap(tmp_path / "cut.db", pictures)
+        sources.write_colmap(tmp_path / "cut.db", images)
         raw = (tmp_path / "cut.db").read_bytes()
         (tmp_path / "cut.db").write_bytes(raw[: len(raw) // 2])
         with pytest.raises(FileFormatError, match="damaged"):
@@ -203,16 +203,16 @@ class TestColmap:
 
 class TestHloc:
     @pytest.mark.parametrize("dtype", ["f2", "f4"])
-    def test_reads_back_bit_for_bit(self, pictures, tmp_path, dtype):
-        sources.write_hloc(tmp_path / "f.h5", pictures, dtype)
+    def test_reads_back_bit_for_bit(self, images, tmp_path, dtype):
+        sources.write_hloc(tmp_path / "f.h5", images, dtype)
         with (
             open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader,
             h5py.File(tmp_path / "f.h5") as file,
         ):
             held = reader.held()
             assert (held.dimensions, held.directions, held.sizes) == (128, False, False)
-            assert reader.names() == sorted(pictures)
-            for name, features in pictures.items():
+            assert reader.names() == sorted(images)
+            for name, features in images.items():
                 read = reader.read(name)
                 assert read.descriptor_lf.dtype == dtype
                 assert read.descriptor_lf.flags.c_contiguous
@@ -221,8 +221,8 @@ class TestHloc:
                 np.testing.assert_array_equal(read.score_l, file[name]["scores"][()])
                 assert (read.width, read.height) == (features.width, features.height)
 
-    def test_directions_and_sizes(self, pictures, tmp_path):
-        name, features = next(iter(pictures.items()))
+    def test_directions_and_sizes(self, images, tmp_path):
+        name, features = next(iter(images.items()))
         parts = {"scales": features.size_l, "oris": features.angle_l - 180}
         sources.write_hloc(tmp_path / "f.h5", {name: features}, "f4", **parts)
         with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
@@ -256,8 +256,8 @@ class TestHloc:
         if name == "size":
             group["image_size"][:] = 0
 
-    def test_bad_pictures_by_name(self, pictures, tmp_path):
-        features = next(iter(pictures.values()))
+    def test_bad_images_by_name(self, images, tmp_path):
+        features = next(iter(images.values()))
         reasons = {
             "nan": "descriptors of 2 of 300 features hold NaN",
             "turned": "shape \\(300, 128\\)",
@@ -278,17 +278,17 @@ class TestHloc:
                 reasons[name] = "has no descriptors, but nothing"
         with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
             for name, reason in reasons.items():
-                with pytest.raises(PictureError, match=reason):
+                with pytest.raises(ImageError, match=reason):
                     reader.read(name)
                 reader.status(name)
             assert reader.read("dimension").descriptor_lf.shape == (300, 64)  # `accept` refuses
             assert len(reader.read("a")) == 300
             assert set(reader.names()) == {*reasons, "dimension", "a", "b/c/d.jpg"}
 
-    def test_other_files(self, pictures, tmp_path):
+    def test_other_files(self, images, tmp_path):
         (tmp_path / "empty.h5").touch()
         (tmp_path / "text.h5").write_text("no" * 1000)
-        sources.write_hloc(tmp_path / "cut.h5", pictures)
+        sources.write_hloc(tmp_path / "cut.h5", images)
         raw = (tmp_path / "cut.h5").read_bytes()
         (tmp_path / "cut.h5").write_bytes(raw[: len(raw) // 2])
         with h5py.File(tmp_path / "global.h5", "w") as file:
@@ -302,7 +302,7 @@ class TestHloc:
             "text": "not an HDF5 file",
             "cut": "truncated",
             "global": "global descriptors",
-            "flat": "no group for each picture",
+            "flat": "no group for each image",
             "nothing": "holds no descriptors",
         }.items():
             with pytest.raises(FileFormatError, match=reason):
@@ -310,8 +310,8 @@ class TestHloc:
         with pytest.raises(FileFormatError, match="folder"):
             open_reader(f"hloc:{tmp_path}")
 
-    def test_another_program_writes(self, pictures, tmp_path):
-        sources.write_hloc(tmp_path / "f.h5", pictures)
+    def test_another_program_writes(self, images, tmp_path):
+        sources.write_hloc(tmp_path / "f.h5", images)
         code = "import h5py, sys; f = h5py.File(sys.argv[1], 'a'); print(flush=True); input()"
         with subprocess.Popen(
             [sys.executable, "-c", code, tmp_path / "f.h5"],
@@ -331,14 +331,14 @@ class TestHloc:
                 open_reader(f"{kind}:{tmp_path / 'f'}")
 
 
-def stacked(pictures):
-    local_Nf = np.concatenate([f.descriptor_lf for f in pictures.values()])
-    return local_Nf, np.cumsum([0, *map(len, pictures.values())])
+def stacked(images):
+    local_Nf = np.concatenate([f.descriptor_lf for f in images.values()])
+    return local_Nf, np.cumsum([0, *map(len, images.values())])
 
 
 class TestArrays:
-    def check(self, reader, pictures, names=None):
-        names = dict(zip(names or pictures, pictures.values(), strict=True))
+    def check(self, reader, images, names=None):
+        names = dict(zip(names or images, images.values(), strict=True))
         assert reader.names() == sorted(names)
         for name, features in names.items():
             np.testing.assert_array_equal(reader.read(name).descriptor_lf, features.descriptor_lf)
@@ -347,8 +347,8 @@ class TestArrays:
         assert len(statuses) == len(names)
 
     @pytest.mark.parametrize("end", [".lengths", ".offsets", ".lengths.npy", ".offsets.npy"])
-    def test_npy_with_rows_beside(self, pictures, tmp_path, end):
-        local_Nf, start_T = stacked(pictures)
+    def test_npy_with_rows_beside(self, images, tmp_path, end):
+        local_Nf, start_T = stacked(images)
         np.save(tmp_path / "a.npy", local_Nf)
         numbers = np.diff(start_T) if "lengths" in end else start_T
         if end.endswith(".npy"):
@@ -356,40 +356,40 @@ class TestArrays:
         else:
             np.savetxt(tmp_path / f"a.npy{end}", numbers, "%d")
         with open_reader(f"npz:{tmp_path / 'a.npy'}") as reader:
-            self.check(reader, pictures, list("012345"))
+            self.check(reader, images, list("012345"))
             assert not reader.held().places
-        (tmp_path / "a.npy.names").write_text("\n".join(pictures))
+        (tmp_path / "a.npy.names").write_text("\n".join(images))
         with open_reader(f"npz:{tmp_path / 'a.npy'}") as reader:
-            self.check(reader, pictures)
+            self.check(reader, images)
 
     @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-    def test_stacked_npz(self, pictures, tmp_path, save):
-        local_Nf, start_T = stacked(pictures)
-        xy_N2 = np.concatenate([f.xy_l2 for f in pictures.values()])
-        names = np.array(list(pictures))
+    def test_stacked_npz(self, images, tmp_path, save):
+        local_Nf, start_T = stacked(images)
+        xy_N2 = np.concatenate([f.xy_l2 for f in images.values()])
+        names = np.array(list(images))
         save(
             tmp_path / "a.npz", names=names, descriptors=local_Nf, offsets=start_T, keypoints=xy_N2
         )
         with open_reader(f"npz:{tmp_path / 'a.npz'}") as reader:
-            self.check(reader, pictures)
+            self.check(reader, images)
             assert reader.held().places
-            for name, features in pictures.items():
+            for name, features in images.items():
                 np.testing.assert_array_equal(reader.read(name).xy_l2, features.xy_l2)
 
-    def test_fortran_order(self, pictures, tmp_path):
-        local_Nf, start_T = stacked(pictures)
+    def test_fortran_order(self, images, tmp_path):
+        local_Nf, start_T = stacked(images)
         np.savez(tmp_path / "a.npz", descriptors=np.asfortranarray(local_Nf), offsets=start_T)
         with open_reader(f"npz:{tmp_path / 'a.npz'}") as reader:
-            self.check(reader, pictures, list("012345"))
+            self.check(reader, images, list("012345"))
 
-    def test_an_array_for_each_name(self, pictures, tmp_path):
-        arrays = {name: f.descriptor_lf for name, f in pictures.items()}
+    def test_an_array_for_each_name(self, images, tmp_path):
+        arrays = {name: f.descriptor_lf for name, f in images.items()}
         np.savez(tmp_path / "a.npz", **arrays)
         with open_reader(f"npz:{tmp_path / 'a.npz'}") as reader:
-            self.check(reader, pictures)
+            self.check(reader, images)
 
-    def test_folder(self, pictures, tmp_path):
-        for name, features in pictures.items():
+    def test_folder(self, images, tmp_path):
+        for name, features in images.items():
             file = tmp_path / name
             file.parent.mkdir(exist_ok=True)
             np.savez(
@@ -402,13 +402,13 @@ class TestArrays:
                 image_size=[features.width, features.height],
             )
         np.save(tmp_path / "z.npy", np.ones((5, 128)))
-        stems = [name.removesuffix(".jpg") for name in pictures]
+        stems = [name.removesuffix(".jpg") for name in images]
         with open_reader(f"npz:{tmp_path}") as reader:
             assert reader.names() == sorted([*stems, "z"])
             held = reader.held()
             assert held.directions
-            assert held.picture_sizes
-            for name, features in zip(stems, pictures.values(), strict=True):
+            assert held.image_sizes
+            for name, features in zip(stems, images.values(), strict=True):
                 read = reader.read(name)
                 np.testing.assert_array_equal(read.descriptor_lf, features.descriptor_lf)
                 same_geometry(read, features, atol=0)
@@ -445,7 +445,7 @@ class TestArrays:
         with pytest.raises(FileFormatError, match="'a' is empty or there twice"):
             open_reader(f"npz:{tmp_path / 'a.npy'}")
         (tmp_path / "a.npy.names").write_text("a")
-        with pytest.raises(FileFormatError, match="1 names for 2 pictures"):
+        with pytest.raises(FileFormatError, match="1 names for 2 images"):
             open_reader(f"npz:{tmp_path / 'a.npy'}")
         np.savez(tmp_path / "b.npz", descriptors=np.ones((10, 4)))
         with pytest.raises(FileFormatError, match="neither offsets"):
@@ -454,31 +454,31 @@ class TestArrays:
         with pytest.raises(FileFormatError, match=r"not a \.npz"):
             open_reader(f"npz:{tmp_path / 'c.npz'}")
 
-    def test_nan_and_emptiness_are_of_a_picture(self, tmp_path):
+    def test_nan_and_emptiness_are_of_a_image(self, tmp_path):
         local_Nf = np.ones((10, 4), np.float32)
         local_Nf[4, 1] = np.inf
         np.savez(tmp_path / "b.npz", descriptors=local_Nf, lengths=[3, 0, 7])
         with open_reader(f"npz:{tmp_path / 'b.npz'}") as reader:
             assert len(reader.read("0")) == 3
-            with pytest.raises(PictureError, match="no features"):
+            with pytest.raises(ImageError, match="no features"):
                 reader.read("1")
-            with pytest.raises(PictureError, match="1 of 7 features hold NaN or infinity"):
+            with pytest.raises(ImageError, match="1 of 7 features hold NaN or infinity"):
                 reader.read("2")
 
 
 class TestTexmex:
     @pytest.mark.parametrize(("kind", "dtype"), [("fvecs", "<f4"), ("bvecs", "u1")])
-    def test_one_file_and_a_folder(self, pictures, tmp_path, kind, dtype):
-        local_Nf, start_T = stacked(pictures)
+    def test_one_file_and_a_folder(self, images, tmp_path, kind, dtype):
+        local_Nf, start_T = stacked(images)
         sources.write_vecs(tmp_path / f"a.{kind}", local_Nf.astype(dtype))
         np.testing.assert_array_equal(map_vecs(tmp_path / f"a.{kind}"), local_Nf)
         np.savetxt(tmp_path / f"a.{kind}.lengths", np.diff(start_T), "%d")
         (tmp_path / "each").mkdir()
-        for i, features in enumerate(pictures.values()):
+        for i, features in enumerate(images.values()):
             sources.write_vecs(tmp_path / f"each/{i}.{kind}", features.descriptor_lf.astype(dtype))
         for source in (f"{kind}:{tmp_path}/a.{kind}", f"{kind}:{tmp_path}/each"):
             with open_reader(source) as reader:
-                TestArrays().check(reader, pictures, list("012345"))
+                TestArrays().check(reader, images, list("012345"))
                 assert reader.read("0").descriptor_lf.dtype == dtype
                 assert reader.held().dimensions == 128
 
@@ -497,12 +497,12 @@ class TestTexmex:
         with pytest.raises(StorageError, match="cannot read"):
             map_vecs(tmp_path / "none.fvecs")
 
-    def test_siftgeo(self, pictures, tmp_path):
-        for i, features in enumerate(pictures.values()):
+    def test_siftgeo(self, images, tmp_path):
+        for i, features in enumerate(images.values()):
             sources.write_siftgeo(tmp_path / f"{i}.siftgeo", features)
         with open_reader(f"siftgeo:{tmp_path}") as reader:
             assert reader.held().compare == "rootsift"
-            for i, features in enumerate(pictures.values()):
+            for i, features in enumerate(images.values()):
                 read = reader.read(str(i))
                 np.testing.assert_array_equal(read.descriptor_lf, features.descriptor_lf)
                 np.testing.assert_array_equal(read.xy_l2, features.xy_l2)
@@ -512,32 +512,32 @@ class TestTexmex:
         (tmp_path / "0.siftgeo").write_bytes(raw[:-5])
         (tmp_path / "1.siftgeo").write_bytes(raw[:36] + b"\0" + raw[37:])
         with open_reader(f"siftgeo:{tmp_path}") as reader:
-            with pytest.raises(PictureError, match="truncated"):
+            with pytest.raises(ImageError, match="truncated"):
                 reader.read("0")
-            with pytest.raises(PictureError, match="not siftgeo"):
+            with pytest.raises(ImageError, match="not siftgeo"):
                 reader.read("1")
 
 
 class TestParquet:
-    def test_a_picture_a_row(self, pictures, tmp_path):
-        sources.write_parquet(tmp_path / "a.parquet", pictures)
+    def test_a_image_a_row(self, images, tmp_path):
+        sources.write_parquet(tmp_path / "a.parquet", images)
         with open_reader(f"parquet:{tmp_path / 'a.parquet'}") as reader:
-            assert reader.held().picture_sizes
-            TestArrays().check(reader, pictures)
-            for name, features in pictures.items():
+            assert reader.held().image_sizes
+            TestArrays().check(reader, images)
+            for name, features in images.items():
                 same_geometry(reader.read(name), features)
 
     @pytest.mark.parametrize("row_group_size", [100, 700, 10_000])
-    def test_a_descriptor_a_row(self, pictures, tmp_path, row_group_size):
+    def test_a_descriptor_a_row(self, images, tmp_path, row_group_size):
         sources.write_parquet(
-            tmp_path / "a.parquet", pictures, by_row=True, row_group_size=row_group_size
+            tmp_path / "a.parquet", images, by_row=True, row_group_size=row_group_size
         )
         with open_reader(f"parquet:{tmp_path / 'a.parquet'}") as reader:
-            TestArrays().check(reader, pictures)
+            TestArrays().check(reader, images)
             held = reader.held()
             assert held.places
-            assert not held.picture_sizes
-            for name, features in pictures.items():
+            assert not held.image_sizes
+            for name, features in images.items():
                 np.testing.assert_array_equal(reader.read(name).xy_l2, features.xy_l2)
 
     def test_bad_tables(self, tmp_path):
@@ -564,7 +564,7 @@ class TestParquet:
         with open_reader(bad) as reader:
             assert reader.read("a").descriptor_lf.tolist() == [[1, 2], [3, 4]]
             for name, reason in {"b": "differ", "c": "no features", "d": "NaN"}.items():
-                with pytest.raises(PictureError, match=reason):
+                with pytest.raises(ImageError, match=reason):
                     reader.read(name)
                 reader.status(name)
         path.write_bytes(path.read_bytes()[:-10])

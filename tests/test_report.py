@@ -1,4 +1,4 @@
-"""The pages: their figures are those of `evaluate`, their pictures inside, their text escaped."""
+"""The pages: their figures are those of `evaluate`, their images inside, their text escaped."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ def run(*arguments, cwd=None):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """pictures/, photos.vlad of them, queries, and truth.json; one indexed picture is gone."""
+    """images/, photos.vlad of them, queries, and truth.json; one indexed image is gone."""
     home = tmp_path_factory.mktemp("report")
-    files = write_photos(home / "pictures")
-    os.replace(files["rocket"], home / "pictures" / SCRIPT)
-    (home / "pictures" / "broken.jpg").write_text("no picture")
+    files = write_photos(home / "images")
+    os.replace(files["rocket"], home / "images" / SCRIPT)
+    (home / "images" / "broken.jpg").write_text("no image")
     with Collection.create(home / "photos.vlad", n_clusters=16) as collection:
-        collection.add([home / "pictures"])
+        collection.add([home / "images"])
     files["grass"].unlink()
     for name, change in (("coffee", cropped), ("moon", darker), ("chelsea", smaller)):
         cv2.imwrite(str(home / f"{name} query.jpg"), change(photo(name)))
     cv2.imwrite(str(home / "wrong.jpg"), smaller(photo("coffee")))
     cv2.imwrite(str(home / SCRIPT), darker(photo("rocket")))
     cv2.imwrite(str(home / "elsewhere.jpg"), photo("horse"))
-    at = "pictures/"
+    at = "images/"
     junk = [f"{at}{n}.jpg" for n in ("page", "brick", "gravel", "camera", "coins", "astronaut")]
     truth = {
         "queries": [
@@ -172,7 +172,7 @@ class TestReport:
     def test_the_worst_come_first(self, page):
         worst = page.one("section", id="worst")
         names = page.words("h3", worst)
-        assert sorted(names[:3]) == sorted(["missing.jpg", "wrong.jpg", "pictures/camera.jpg"])
+        assert sorted(names[:3]) == sorted(["missing.jpg", "wrong.jpg", "images/camera.jpg"])
         assert set(names[3:5]) == {"chelsea query.jpg", "coffee query.jpg"}
         assert set(names[5:]) == {"moon query.jpg", SCRIPT}
         stated = [float(n) for n in re.findall(r"average precision\s+([\d.]+)", worst[2])]
@@ -185,7 +185,7 @@ class TestReport:
 
     def test_right_and_wrong(self, home, page, ranks):
         verdicts = {}
-        for name in ("coffee query.jpg", "wrong.jpg", "moon query.jpg", "pictures/camera.jpg"):
+        for name in ("coffee query.jpg", "wrong.jpg", "moon query.jpg", "images/camera.jpg"):
             article = self.article(page, name)
             (first, *later) = page.all("ol", article, class_="hits")
             cells = page.all("li", first, class_="cell")
@@ -201,7 +201,7 @@ class TestReport:
         assert moon[0] == "right"
         assert sum(v != "junk" for v in moon) == 4
         assert "junk" in moon
-        assert len(verdicts["pictures/camera.jpg"]) == 4  # it does not find itself
+        assert len(verdicts["images/camera.jpg"]) == 4  # it does not find itself
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
             paths = [h.path for h in collection.search(home / "wrong.jpg", top=0)]
         wrong = self.article(page, "wrong.jpg")
@@ -213,7 +213,7 @@ class TestReport:
         assert page.words("p", late, class_="path") == ["retina.jpg"]
         assert page.words("span", late, class_="rank") == [str(rank)]
         chelsea = self.article(page, "chelsea query.jpg")
-        assert "Not in the collection: pictures/not there.jpg." in " ".join(chelsea[2].split())
+        assert "Not in the collection: images/not there.jpg." in " ".join(chelsea[2].split())
 
     def test_unknown_queries_come_with_their_best_score(self, page, ranks):
         unknown = page.one("section", id="unknown")
@@ -222,7 +222,7 @@ class TestReport:
         assert page.words("b", unknown) == [f"{best:.3f}"]
         assert len(page.all("li", unknown, class_="wrong")) == 4
 
-    def test_fewer_queries_with_pictures_count_all_the_same(self, ranks, page, tmp_path):
+    def test_fewer_queries_with_images_count_all_the_same(self, ranks, page, tmp_path):
         write_report(tmp_path / "r.html", ranks, queries=2)
         few = Page((tmp_path / "r.html").read_text("utf-8"))
         assert few.words("dd") == page.words("dd")
@@ -232,7 +232,7 @@ class TestReport:
         assert lines[-1].split()[-2:] == ["1.000", "1"]
         assert len(few.all("symbol")) < len(page.all("symbol"))
 
-    def test_each_picture_is_inside_once(self, page):
+    def test_each_image_is_inside_once(self, page):
         data = [e[1]["href"] for e in page.all("image")]
         assert len(data) == len(set(data)) == len(page.all("symbol"))
         start = "data:image/jpeg;base64,"
@@ -242,9 +242,9 @@ class TestReport:
             assert max(cv2.imdecode(jpeg, cv2.IMREAD_COLOR).shape) <= 176
         used = Counter(e[1]["href"] for e in page.all("use"))
         ids = {e[1]["id"] for e in page.all("symbol")}
-        pictures = {name for name in used if re.fullmatch(r"#p\d+", name)}
-        assert pictures == {f"#{name}" for name in ids}
-        assert max(used[name] for name in pictures) > 2
+        images = {name for name in used if re.fullmatch(r"#p\d+", name)}
+        assert images == {f"#{name}" for name in ids}
+        assert max(used[name] for name in images) > 2
 
     def test_nothing_outside_and_nothing_that_runs(self, page):
         assert "http://" not in page.text
@@ -274,12 +274,12 @@ class TestReport:
         for name in re.findall(r"url\(#([^)]+)\)", page.text):
             assert name in ids
 
-    def test_pictures_that_are_gone_have_a_place(self, page):
+    def test_images_that_are_gone_have_a_place(self, page):
         gone = page.words("div", class_="gone")
-        assert [g for g in gone if g.startswith("No picture grass.jpg no such file")]
-        assert [g for g in gone if g.startswith("No picture missing.jpg no such file")]
+        assert [g for g in gone if g.startswith("No image grass.jpg no such file")]
+        assert [g for g in gone if g.startswith("No image missing.jpg no such file")]
 
-    def test_skipped_pictures(self, page):
+    def test_skipped_images(self, page):
         (row,) = page.words("td", page.one("section", id="skipped"))[::2]
         assert row == "broken.jpg"
 
@@ -315,7 +315,7 @@ class TestReport:
             ranks = assess(collection, questions, top=3)
             with pytest.raises(ParameterError, match="n=-1"):
                 drawn(collection, -1)
-            paths = [h.path for h in collection.search(home / "pictures" / "moon.jpg", top=4)]
+            paths = [h.path for h in collection.search(home / "images" / "moon.jpg", top=4)]
         write_report(tmp_path / "r.html", ranks)
         page = Page((tmp_path / "r.html").read_text("utf-8"))
         names = page.words("h3", page.one("section", id="open"))
@@ -340,7 +340,7 @@ class TestReport:
                 ["Best scores", "Scores of results", "Matches that fit"],
             ),
             (
-                [{"query": "missing.jpg", "relevant": ["pictures/moon.jpg"]}],
+                [{"query": "missing.jpg", "relevant": ["images/moon.jpg"]}],
                 ["Recall", "Precision and recall", "Average precision"],
             ),
         ],
@@ -359,7 +359,7 @@ class TestReport:
     def test_an_empty_collection_is_refused(self, tmp_path):
         with (
             Collection.create(tmp_path / "c") as collection,
-            pytest.raises(NothingToIndexError, match="holds no pictures yet"),
+            pytest.raises(NothingToIndexError, match="holds no images yet"),
         ):
             drawn(collection, 3)
 
@@ -443,7 +443,7 @@ class TestSearchPage:
         search = Asked.found("q", None, [hit] * 1000)
         assert (len(search.hits), search.n_hits) == (200, 1000)
 
-    def test_pictures_that_are_gone(self, asked, tmp_path):
+    def test_images_that_are_gone(self, asked, tmp_path):
         from dataclasses import replace
 
         hits = tuple(replace(h, file=str(tmp_path / "gone.jpg")) for h in asked[0].hits)
@@ -510,7 +510,7 @@ class TestAssess:
                 assert {f.file: f.score for f in answer.first} == best
                 assert answer.late == answer.missing == ()
 
-    def test_top_that_is_no_number_of_pictures(self, home):
+    def test_top_that_is_no_number_of_images(self, home):
         with (
             Collection.open(home / "photos.vlad", read_only=True) as collection,
             pytest.raises(ParameterError, match="top=-1"),

@@ -12,16 +12,16 @@ import cv2
 import numpy as np
 import pytest
 
+from images import textured
 from photos import NAMES, cropped, photo, write_photos
-from pictures import textured
 from vladkit import Collection
 from vladkit.aggregation.query_expansion import augment_database
-from vladkit.errors import NothingToIndexError, ParameterError, PictureError, StorageError
+from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
 from vladkit.features import Region
 from vladkit.features.pool import extract
 from vladkit.geometry.verification import MIN_INLIERS, rescore
 from vladkit.store.ann import AnnIndex
-from vladkit.store.store import PictureRow, Record, Store
+from vladkit.store.store import ImageRow, Record, Store
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ class TestRerank:
 
         assert search() == search()
 
-    def test_a_picture_without_features_has_no_inliers(self, home, own):
+    def test_a_image_without_features_has_no_inliers(self, home, own):
         with Store.open(own) as store, store.writing():
             store.connection.execute("DELETE FROM feature WHERE picture_id < 10")
         with Collection.open(own) as collection:
@@ -145,7 +145,7 @@ class TestRerank:
     def test_errors(self, home, tmp_path):
         with Collection.open(home / "photos.vlad") as collection:
             for wrong in ({"top": -1}, {"rerank": -2}, {"expand": -1}):
-                with pytest.raises(ParameterError, match="give a number of pictures"):
+                with pytest.raises(ParameterError, match="give a number of images"):
                     collection.search(home / "query.png", **wrong)
             with pytest.raises(ParameterError, match="model"):
                 collection.search(home / "query.png", rerank=2, model="affine")
@@ -170,7 +170,7 @@ class TestRerank:
 
 
 class TestRegion:
-    """Searching by a part of a picture, here a page of two photographs side by side."""
+    """Searching by a part of an image, here a page of two photographs side by side."""
 
     def test_each_part_finds_its_own_and_points_are_of_the_whole(self, home, pair):
         found = {}
@@ -191,9 +191,9 @@ class TestRegion:
 
     def test_one_outside_is_refused(self, home, pair):
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
-            with pytest.raises(ParameterError, match="outside of the picture of 1200x400"):
+            with pytest.raises(ParameterError, match="outside of the image of 1200x400"):
                 collection.search(pair, region=Region(1200, 0, 10, 10))
-            with pytest.raises(PictureError, match="too small: 10x10"):
+            with pytest.raises(ImageError, match="too small: 10x10"):
                 collection.search(pair, region=Region(0, 0, 10, 10))
 
     def test_command(self, home, pair):
@@ -207,7 +207,7 @@ class TestRegion:
 class TestLooking:
     def test_pages(self, home):
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
-            paths = [row.path for row in collection.pictures()]
+            paths = [row.path for row in collection.images()]
             total, rows = collection.page(2, 3)
             assert (total, [row.path for row in rows]) == (len(NAMES), paths[2:5])
             assert collection.page(len(NAMES))[1] == []
@@ -219,21 +219,21 @@ class TestLooking:
             with pytest.raises(ParameterError, match="offset=-1"):
                 collection.page(-1)
 
-    def test_one_picture(self, home):
+    def test_one_image(self, home):
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
             hit = collection.search(home / "query.png", 1)[0]
-            assert collection.picture(hit.picture_id).path == hit.path == "coffee.jpg"
+            assert collection.image(hit.image_id).path == hit.path == "coffee.jpg"
             features = collection.extract(home / "query.png")
-            verified = collection.verify(features, hit.picture_id)
+            verified = collection.verify(features, hit.image_id)
             assert (
                 verified.n_inliers == collection.search(home / "query.png", 1, rerank=1)[0].inliers
             )
-            kept = collection.features_of(hit.picture_id)
+            kept = collection.features_of(hit.image_id)
             assert len(kept) == collection.recipe.keep_features
             for missing in (0, 10**6):
-                with pytest.raises(ParameterError, match="has no picture"):
-                    collection.picture(missing)
-                with pytest.raises(ParameterError, match="has no picture"):
+                with pytest.raises(ParameterError, match="has no image"):
+                    collection.image(missing)
+                with pytest.raises(ParameterError, match="has no image"):
                     collection.verify(features, missing)
                 assert collection.features_of(missing) is None
 
@@ -256,7 +256,7 @@ class TestExpand:
         assert [h.path for h in expanded[:2]] == ["b.png", "c.png"]
         assert expanded[1].score > 1.05 * plain["c.png"]
 
-    def test_with_reranking_only_verified_pictures_join(self, home, tmp_path):
+    def test_with_reranking_only_verified_images_join(self, home, tmp_path):
         noise = np.random.default_rng(0).integers(0, 256, (200, 300), np.uint8)
         cv2.imwrite(str(tmp_path / "unknown.png"), noise)
         with Collection.open(home / "photos.vlad") as collection:
@@ -294,7 +294,7 @@ class TestWhiten:
             (vector_nD,) = [v for _, v in collection._store.vector_blocks(np.dtype("f2"), 10)]
             assert vector_nD.shape == (15, 10)
 
-    def test_pictures_added_later_go_through_the_same(self, home, own, tmp_path):
+    def test_images_added_later_go_through_the_same(self, home, own, tmp_path):
         shutil.copy(home / "photos" / "coffee.jpg", tmp_path / "again.jpg")
         with Collection.open(own) as collection:
             collection.whiten(8, exponent=0.5, power=1.0)
@@ -337,7 +337,7 @@ class TestWhiten:
     def test_command(self, home, own, tmp_path):
         done = run("whiten", own, "--dims", 8, "-o", tmp_path / "small.vlad", cwd=home)
         assert done.returncode == 0, done.stderr
-        assert "4096 dimensions became 8; 15 pictures" in done.stderr
+        assert "4096 dimensions became 8; 15 images" in done.stderr
         with Collection.open(own) as collection:
             assert collection.n_dimensions == 4096  # as it was
         done = run("search", tmp_path / "small.vlad", "query.png", "-n", 1, "-r", 3, cwd=home)
@@ -385,7 +385,7 @@ class TestApproximate:
             source = store.add_source(str(tmp_path), "x").source_id
             vector_nD = rng.normal(size=(3000, 12))
             vector_nD /= np.linalg.norm(vector_nD, axis=1, keepdims=True)
-            rows = [PictureRow(source, f"{i}.jpg", 1, 1) for i in range(3000)]
+            rows = [ImageRow(source, f"{i}.jpg", 1, 1) for i in range(3000)]
             pairs = zip(rows, vector_nD.astype(np.float16), strict=True)
             store.put([Record(row, vector_D) for row, vector_D in pairs])
         return path
@@ -465,7 +465,7 @@ class TestAugment:
         np.testing.assert_array_equal(got_ids, ids)
         np.testing.assert_allclose(score_qn, score_qvn.max(axis=1), atol=1e-5)
 
-    def test_lasts_until_a_picture_changes(self, home, own):
+    def test_lasts_until_a_image_changes(self, home, own):
         def scores():
             with Collection.open(own, read_only=True) as collection:
                 hits = collection.search(home / "query.png", 0)
@@ -503,7 +503,7 @@ class TestAugment:
 
     def test_command(self, own, home):
         done = run("augment", own, cwd=home)
-        assert "15 pictures joined with 2 neighbours each" in done.stderr
+        assert "15 images joined with 2 neighbours each" in done.stderr
         assert run("augment", own, "-n", 0, "--json", cwd=home).returncode == 0
 
 
@@ -522,7 +522,7 @@ class TestAdapt:
             before = collection.search(home / "query.png", 0)
             features = {
                 row.path: extract(collection.extractor, collection.file_of(row))
-                for row in collection.pictures()
+                for row in collection.images()
             }
             local = {
                 path: collection.recipe.local(collection.extractor, f)
@@ -535,7 +535,7 @@ class TestAdapt:
         with Collection.open(summed) as collection:  # from the file
             np.testing.assert_allclose(collection.vlad.centroids_, wanted.centroids_, atol=1e-6)
             d, dtype = collection.n_dimensions, np.dtype("f2")
-            names = {row.picture_id: row.path for row in collection.pictures()}
+            names = {row.image_id: row.path for row in collection.images()}
             for ids, vector_nD in collection._store.vector_blocks(dtype, d):
                 own = wanted.transform([local[names[i]] for i in ids.tolist()])
                 np.testing.assert_allclose(vector_nD, own, atol=2e-3)
@@ -591,4 +591,4 @@ class TestAdapt:
     def test_command(self, home, tmp_path):
         done = run("index", "photos", "-o", tmp_path / "c", "--keep-sums", cwd=home)
         assert done.returncode == 0, done.stderr
-        assert "adapted to 15 pictures" in run("adapt", tmp_path / "c", cwd=home).stderr
+        assert "adapted to 15 images" in run("adapt", tmp_path / "c", cwd=home).stderr

@@ -15,12 +15,12 @@ NAMES = [f"{i:04}.jpg" for i in range(1, 10)]
 SIDE = 512
 
 pycolmap = pytest.importorskip("pycolmap", reason="COLMAP is what this is about")
-pytestmark = pytest.mark.skipif(not SCENE.exists(), reason="pictures that are not redistributed")
+pytestmark = pytest.mark.skipif(not SCENE.exists(), reason="images that are not redistributed")
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Nine pictures of a fountain, small, in two folders as people have them."""
+    """Nine images of a fountain, small, in two folders as people have them."""
     images = tmp_path_factory.mktemp("sfm") / "images"
     for i, name in enumerate(NAMES):
         large = cv2.imread(str(SCENE / "images" / name))

@@ -13,17 +13,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image as PilImage
 
-from pictures import textured, to_bytes, with_orientation
-from vladkit.errors import ParameterError, PictureError, ShapeError
+from images import textured, to_bytes, with_orientation
+from vladkit.errors import ImageError, ParameterError, ShapeError
 from vladkit.features import (
     Features,
-    Picture,
+    Image,
     Sift,
     decode_gray,
     extractor_names,
-    is_picture_name,
+    is_image_name,
     make_extractor,
     one_opencv_thread,
     read_gray,
@@ -32,9 +32,9 @@ from vladkit.features import (
 SHARED = Path(__file__).parents[1].parent / "shared"
 
 
-def picture_of(gray_yx: npt.NDArray[np.uint8]) -> Picture:
+def image_of(gray_yx: npt.NDArray[np.uint8]) -> Image:
     h, w = gray_yx.shape
-    return Picture(gray_yx, width=w, height=h)
+    return Image(gray_yx, width=w, height=h)
 
 
 def arrays(features: Features) -> list[npt.NDArray[Any]]:
@@ -61,7 +61,7 @@ def raw_sift(gray_yx: npt.NDArray[np.uint8], n: int = 0) -> tuple[Any, npt.NDArr
 
 
 def test_shapes_types_and_order() -> None:
-    features = Sift(max_features=300).extract(picture_of(textured()))
+    features = Sift(max_features=300).extract(image_of(textured()))
     l = len(features)
     assert l == 300
     assert [(a.shape, a.dtype) for a in arrays(features)] == [
@@ -83,7 +83,7 @@ def test_shapes_types_and_order() -> None:
 def test_descriptors_are_those_of_opencv_without_loss() -> None:
     gray_yx = textured(640, 480)
     points, found_lf = raw_sift(gray_yx)
-    features = Sift(max_features=100_000).extract(picture_of(gray_yx))
+    features = Sift(max_features=100_000).extract(image_of(gray_yx))
     assert len(features) == len(points)
     assert (found_lf == found_lf.astype(np.uint8)).all()
     raw = [(p.size, p.angle, p.response, d.tolist()) for p, d in zip(points, found_lf, strict=True)]
@@ -97,9 +97,9 @@ def test_no_more_features_than_asked_for_where_scores_tie() -> None:
     strongest = sorted(scores, reverse=True)
     n = next(i for i in range(1, len(strongest)) if strongest[i - 1] == strongest[i])
     assert len(raw_sift(gray_yx, n)[0]) > n  # OpenCV alone gives more
-    features = Sift(max_features=n).extract(picture_of(gray_yx))
+    features = Sift(max_features=n).extract(image_of(gray_yx))
     assert len(features) == n
-    more = Sift(max_features=n + 1).extract(picture_of(gray_yx))
+    more = Sift(max_features=n + 1).extract(image_of(gray_yx))
     assert same(features, more.strongest(n))
 
 
@@ -110,15 +110,15 @@ def test_a_spot_is_found_where_it_is(sigma: float, centre: tuple[float, float]) 
     y, x = np.mgrid[:200, :200].astype(float)
     r2 = (x - centre[0]) ** 2 + (y - centre[1]) ** 2
     spot_yx = (40 + 180 * np.exp(-r2 / (2 * sigma**2))).round().astype(np.uint8)
-    features = Sift().extract(picture_of(spot_yx))
+    features = Sift().extract(image_of(spot_yx))
     assert features.xy_l2[0] == pytest.approx(centre, abs=0.06)
 
 
-def test_places_and_sizes_are_those_of_the_original_picture() -> None:
+def test_places_and_sizes_are_those_of_the_original_image() -> None:
     gray_yx = textured()
-    picture = picture_of(gray_yx)
-    stretched = Picture(gray_yx, width=960, height=480, scale_x=3.0, scale_y=2.0)
-    plain, scaled = Sift().extract(picture), Sift().extract(stretched)
+    image = image_of(gray_yx)
+    stretched = Image(gray_yx, width=960, height=480, scale_x=3.0, scale_y=2.0)
+    plain, scaled = Sift().extract(image), Sift().extract(stretched)
     expected_l2 = (plain.xy_l2 + 0.5) * (3.0, 2.0) - 0.5
     assert np.abs(scaled.xy_l2 - expected_l2).max() < 1e-3
     assert scaled.size_l == pytest.approx(plain.size_l * np.sqrt(6.0))
@@ -127,10 +127,10 @@ def test_places_and_sizes_are_those_of_the_original_picture() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_marked_to_be_turned_gives_the_features_of_the_turned(orientation: int) -> None:
-    stored = Image.fromarray(textured())
+def test_a_image_marked_to_be_turned_gives_the_features_of_the_turned(orientation: int) -> None:
+    stored = PilImage.fromarray(textured())
     marked = decode_gray(with_orientation(stored, "PNG", orientation))
-    upright = decode_gray(to_bytes(Image.fromarray(marked.gray_yx), "PNG"))
+    upright = decode_gray(to_bytes(PilImage.fromarray(marked.gray_yx), "PNG"))
     assert same(Sift().extract(marked), Sift().extract(upright))
 
 
@@ -138,7 +138,7 @@ def test_order_depends_on_no_thread(tmp_path: Path) -> None:
     paths = []
     for seed in range(6):
         paths.append(tmp_path / f"{seed}.png")
-        paths[-1].write_bytes(to_bytes(Image.fromarray(textured(seed=seed)), "PNG"))
+        paths[-1].write_bytes(to_bytes(PilImage.fromarray(textured(seed=seed)), "PNG"))
     sift = Sift(max_features=200)
     alone = [sift.read(path) for path in paths]
     with one_opencv_thread(), ThreadPoolExecutor(4) as pool:
@@ -147,9 +147,9 @@ def test_order_depends_on_no_thread(tmp_path: Path) -> None:
 
 
 def test_one_thread_may_use_two_extractors_in_turn() -> None:
-    picture = picture_of(textured())
+    image = image_of(textured())
     few, many = Sift(max_features=10), Sift(max_features=100)
-    assert [len(each.extract(picture)) for each in (few, many, few)] == [10, 100, 10]
+    assert [len(each.extract(image)) for each in (few, many, few)] == [10, 100, 10]
 
 
 def test_threads_share_no_opencv_object() -> None:
@@ -162,7 +162,7 @@ def test_threads_share_no_opencv_object() -> None:
 
 def test_reading_reduces_to_max_side(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    path.write_bytes(to_bytes(Image.fromarray(textured(800, 600)), "PNG"))
+    path.write_bytes(to_bytes(PilImage.fromarray(textured(800, 600)), "PNG"))
     features = Sift(max_side=400).read(path)
     assert same(features, Sift().extract(read_gray(path, max_side=400)))
     assert (features.width, features.height) == (800, 600)
@@ -173,26 +173,26 @@ def test_reading_reduces_to_max_side(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_a_blank_picture_has_no_features(value: int) -> None:
-    with pytest.raises(PictureError, match="no features found: the picture is blank") as caught:
-        Sift().extract(picture_of(np.full((240, 320), value, np.uint8)))
+def test_a_blank_image_has_no_features(value: int) -> None:
+    with pytest.raises(ImageError, match="no features found: the image is blank") as caught:
+        Sift().extract(image_of(np.full((240, 320), value, np.uint8)))
     assert not caught.value.transient
 
 
 @pytest.mark.parametrize(
-    ("picture", "message"),
+    ("image", "message"),
     [
-        (picture_of(textured(320, 240)[:3, :3].copy()), r"too small: 3x3 px, at least 16x16"),
-        (picture_of(textured(320, 240)[:15, :100].copy()), r"too small: 100x15 px, at least"),
+        (image_of(textured(320, 240)[:3, :3].copy()), r"too small: 3x3 px, at least 16x16"),
+        (image_of(textured(320, 240)[:15, :100].copy()), r"too small: 100x15 px, at least"),
         (
-            Picture(textured(640, 15), width=6400, height=150, scale_x=10, scale_y=10),
+            Image(textured(640, 15), width=6400, height=150, scale_x=10, scale_y=10),
             r"too small: 6400x150 px, reduced to 640x15 px",
         ),
     ],
 )
-def test_a_tiny_picture_is_refused(picture: Picture, message: str) -> None:
-    with pytest.raises(PictureError, match=message):
-        Sift().extract(picture)
+def test_a_tiny_image_is_refused(image: Image, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        Sift().extract(image)
 
 
 def test_16_px_are_enough_to_find_something() -> None:
@@ -202,10 +202,10 @@ def test_16_px_are_enough_to_find_something() -> None:
     for noise_yx in noise:
         n = len(raw_sift(noise_yx)[0])
         if n:
-            assert len(Sift(enlarge_to=0).extract(picture_of(noise_yx))) == n
+            assert len(Sift(enlarge_to=0).extract(image_of(noise_yx))) == n
         else:
-            with pytest.raises(PictureError, match="no features found"):
-                Sift(enlarge_to=0).extract(picture_of(noise_yx))
+            with pytest.raises(ImageError, match="no features found"):
+                Sift(enlarge_to=0).extract(image_of(noise_yx))
 
 
 @pytest.mark.parametrize(
@@ -222,8 +222,8 @@ def test_errors_of_opencv_do_not_escape(
             raise error
 
     monkeypatch.setattr(Sift, "_opencv_sift", lambda _: Broken())
-    with pytest.raises(PictureError, match=message) as caught:
-        Sift().extract(picture_of(textured()))
+    with pytest.raises(ImageError, match=message) as caught:
+        Sift().extract(image_of(textured()))
     assert caught.value.transient is transient
 
 
@@ -281,11 +281,11 @@ def test_facts_are_ignored_and_anything_else_unknown_is_refused() -> None:
 
 def test_it_can_be_pickled_after_use() -> None:
     sift = Sift(max_features=50)
-    picture = picture_of(textured())
-    features = sift.extract(picture)
+    image = image_of(textured())
+    features = sift.extract(image)
     again = pickle.loads(pickle.dumps(sift))
     assert again == sift
-    assert same(again.extract(picture), features)
+    assert same(again.extract(image), features)
 
 
 def test_root_sift_by_hand() -> None:
@@ -353,7 +353,7 @@ def test_extracting_leaves_the_threads_of_opencv_alone() -> None:
     before = cv2.getNumThreads()
     cv2.setNumThreads(3)
     try:
-        Sift().extract(picture_of(textured()))
+        Sift().extract(image_of(textured()))
         assert cv2.getNumThreads() == 3
     finally:
         cv2.setNumThreads(before)
@@ -375,8 +375,8 @@ def test_overlapping_blocks_of_one_thread_end_with_the_last() -> None:
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data beside the repository")
-def test_real_pictures_give_whole_numbers_of_one_byte() -> None:
-    paths = [path for path in sorted((SHARED / "data").rglob("*")) if is_picture_name(path)][::100]
+def test_real_images_give_whole_numbers_of_one_byte() -> None:
+    paths = [path for path in sorted((SHARED / "data").rglob("*")) if is_image_name(path)][::100]
     assert paths
     for path in paths:
         gray_yx = read_gray(path).gray_yx

@@ -1,4 +1,4 @@
-"""Verification: homographies made by hand, real pictures with known ones, and what cannot be."""
+"""Verification: homographies made by hand, real images with known ones, and what cannot be."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def features(xy_l2, size_l, angle_l, width=640, height=480):
 
 
 def pair(n_right, n_wrong=0, h_33=H_33, noise=0.5, seed=0, zoom=1.0):
-    """Two pictures whose rows match in order: right ones by `h_33`, the others anywhere."""
+    """Two images whose rows match in order: right ones by `h_33`, the others anywhere."""
     rng = np.random.default_rng(seed)
     n = n_right + n_wrong
     a_m2 = rng.uniform((20, 20), (620, 460), (n, 2))
@@ -90,7 +90,7 @@ class TestHomography:
             assert found.transform_33[2, 2] == 1
 
     @pytest.mark.parametrize("zoom", [0.25, 5.0])
-    def test_the_tolerance_goes_with_the_size_of_the_picture(self, zoom):
+    def test_the_tolerance_goes_with_the_size_of_the_image(self, zoom):
         """8 px of 640 are 40 px of 3200; noise that would fail 8 px there passes."""
         a, b, matches, _ = pair(80, 20, noise=1.5, zoom=zoom)
         found = verify(a, b, matches)
@@ -263,13 +263,13 @@ def read(file):
     return Sift().read(file)
 
 
-@pytest.mark.skipif(not AFFINE.is_dir(), reason="the affine picture sets are not on this machine")
+@pytest.mark.skipif(not AFFINE.is_dir(), reason="the affine image sets are not on this machine")
 @pytest.mark.parametrize(
     ("name", "number", "least"),
     [("graf", 2, 200), ("graf", 3, 80), ("boat", 2, 300), ("boat", 4, 60), ("boat", 5, 60),
      ("wall", 3, 300), ("wall", 5, 40)],
 )  # fmt: skip
-def test_real_pictures_with_known_homographies(name, number, least):
+def test_real_images_with_known_homographies(name, number, least):
     def file(i):
         return next((AFFINE / name).glob(f"img{i}.png"))
 
@@ -289,14 +289,14 @@ def test_real_pictures_with_known_homographies(name, number, least):
 def test_many_on_threads_equal_their_singles():
     rng = np.random.default_rng(0)
     noise_yx = rng.integers(0, 256, (60, 80), dtype=np.uint8)
-    from vladkit.features import Picture
+    from vladkit.features import Image
 
     big_yx = cv2.resize(noise_yx, (320, 240), interpolation=cv2.INTER_CUBIC)
     sift = Sift()
 
     def of(gray_yx):
         h, w = gray_yx.shape
-        return sift.extract(Picture(np.ascontiguousarray(gray_yx), width=w, height=h))
+        return sift.extract(Image(np.ascontiguousarray(gray_yx), width=w, height=h))
 
     a, turned, half = of(big_yx), of(np.rot90(big_yx)), of(big_yx[:, :160])
     found = verify_all(a, [a, turned, half], sift.metric, n_jobs=3)

@@ -22,7 +22,7 @@ import pytest
 from networks import means
 from photos import cropped, photo, write_photos
 from sources import sift_of_photos, write_hloc
-from test_picture import png_chunk
+from test_image import png_chunk
 from vladkit import Collection
 from vladkit.collection.import_recipe import recipe_for
 from vladkit.errors import MissingDependencyError, ParameterError
@@ -44,7 +44,7 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     write_photos(home / "photos")
     (home / "photos" / "moon.jpg").rename(home / "photos" / HOSTILE)
-    (home / "photos" / "notes.jpg").write_text("no picture")
+    (home / "photos" / "notes.jpg").write_text("no image")
     (home / "photos" / "empty.jpg").touch()
     (home / "secret.txt").write_text("secret")
     with Collection.create(home / "all.vlad", n_clusters=32) as collection:
@@ -102,39 +102,39 @@ def search(client, data, **parameters):
 
 
 def id_of(client, path):
-    (item,) = client.get("/api/pictures", params={"contains": path}).json()["items"]
+    (item,) = client.get("/api/images", params={"contains": path}).json()["items"]
     return item["id"]
 
 
 class TestCollection:
     def test_health_and_info(self, client, home):
-        assert client.get("/api/health").json()["pictures"] == 15
+        assert client.get("/api/health").json()["images"] == 15
         about = client.get("/api/info").json()
-        assert (about["name"], about["pictures"], about["skipped"]) == ("all.vlad", 15, 2)
+        assert (about["name"], about["images"], about["skipped"]) == ("all.vlad", 15, 2)
         assert about["keeps_features"] is True
         assert about["limits"]["upload_bytes"] == Limits().upload_bytes
         assert about["sources"][0]["root"] == str(home / "photos")
 
     def test_pages(self, client):
-        whole = client.get("/api/pictures").json()
+        whole = client.get("/api/images").json()
         assert whole["total"] == len(whole["items"]) == 15
-        part = client.get("/api/pictures", params={"offset": 3, "limit": 4}).json()
+        part = client.get("/api/images", params={"offset": 3, "limit": 4}).json()
         assert (part["total"], part["offset"]) == (15, 3)
         assert part["items"] == whole["items"][3:7]
-        some = client.get("/api/pictures", params={"contains": "<IMG"}).json()
+        some = client.get("/api/images", params={"contains": "<IMG"}).json()
         assert [item["path"] for item in some["items"]] == [HOSTILE]
-        assert client.get("/api/pictures", params={"offset": 10**15}).json()["items"] == []
+        assert client.get("/api/images", params={"offset": 10**15}).json()["items"] == []
 
     def test_skipped(self, client):
         page = client.get("/api/skipped").json()
         reasons = {item["path"]: item["reason"] for item in page["items"]}
         assert reasons == {
             "empty.jpg": "empty file",
-            "notes.jpg": "not a picture that can be decoded",
+            "notes.jpg": "not an image that can be decoded",
         }
 
-    def test_a_picture_and_its_files(self, client, home):
-        about = client.get(f"/api/pictures/{id_of(client, 'coffee')}").json()
+    def test_a_image_and_its_files(self, client, home):
+        about = client.get(f"/api/images/{id_of(client, 'coffee')}").json()
         h, w = photo("coffee").shape[:2]
         assert (about["path"], about["width"], about["height"]) == ("coffee.jpg", w, h)
         for url, side in ((about["thumbnail"], 320), (about["thumbnail"] + "&side=160", 160)):
@@ -152,7 +152,7 @@ class TestCollection:
         assert "sandbox" in answer.headers["content-security-policy"]
 
     def test_names_are_escaped_in_headers(self, client):
-        url = client.get(f"/api/pictures/{id_of(client, '<img')}").json()["file"]
+        url = client.get(f"/api/images/{id_of(client, '<img')}").json()["file"]
         disposition = client.get(url).headers["content-disposition"]
         assert disposition == "inline; filename*=utf-8''" + (
             "%3Cimg%20src%3Dx%20onerror%3Dalert%281%29%3E.jpg"
@@ -161,14 +161,14 @@ class TestCollection:
     @pytest.mark.parametrize("part", ["", "/thumbnail", "/image", "/file"])
     def test_what_is_not_in_it(self, client, part):
         skipped = client.get("/api/skipped").json()["items"][0]["id"]
-        for picture_id in (0, 10**9, -1, skipped):
-            problem(client.get(f"/api/pictures/{picture_id}{part}"), 404)
-        problem(client.get(f"/api/pictures/one{part}"), 422)
-        problem(client.get(f"/api/pictures/{10**30}{part}"), 422)
+        for image_id in (0, 10**9, -1, skipped):
+            problem(client.get(f"/api/images/{image_id}{part}"), 404)
+        problem(client.get(f"/api/images/one{part}"), 422)
+        problem(client.get(f"/api/images/{10**30}{part}"), 422)
 
     def test_bad_parameters_are_named(self, client):
         for bad, name in (("offset=-1", "offset"), ("limit=0", "limit"), ("limit=x", "limit")):
-            assert name in problem(client.get(f"/api/pictures?{bad}"), 422)["detail"]
+            assert name in problem(client.get(f"/api/images?{bad}"), 422)["detail"]
 
 
 class TestSearch:
@@ -179,7 +179,7 @@ class TestSearch:
         assert [r["path"] for r in found["results"]] == [hit.path for hit in hits]
         assert [r["score"] for r in found["results"]] == pytest.approx([h.score for h in hits])
         assert [r["rank"] for r in found["results"]] == [1, 2, 3, 4, 5]
-        assert found["pictures"] == 15
+        assert found["images"] == 15
         assert found["results"][0]["inliers"] is None
         about = found["query"]
         h, w = cropped(photo("coffee")).shape[:2]
@@ -209,13 +209,13 @@ class TestSearch:
         assert match.json()["points"] == reranked["results"][0]["points"]
         assert match.json()["verified"] is True
 
-    def test_with_a_picture_of_the_collection(self, client):
-        picture_id = id_of(client, "chelsea")
-        found = client.get("/api/search", params={"id": picture_id, "rerank": 2}).json()
-        assert found["query"]["id"] == found["results"][0]["id"] == picture_id
+    def test_with_a_image_of_the_collection(self, client):
+        image_id = id_of(client, "chelsea")
+        found = client.get("/api/search", params={"id": image_id, "rerank": 2}).json()
+        assert found["query"]["id"] == found["results"][0]["id"] == image_id
         assert found["query"]["key"] is None
         assert client.get(found["query"]["image"]).status_code == 200
-        match = client.get("/api/match", params={"id": picture_id, "other": id_of(client, "page")})
+        match = client.get("/api/match", params={"id": image_id, "other": id_of(client, "page")})
         assert match.json()["inliers"] < MIN_INLIERS
 
     def test_by_a_region(self, client, home):
@@ -230,7 +230,7 @@ class TestSearch:
         h, w = photo("chelsea").shape[:2]
         corners = np.array([[0, 0], [w, 0], [w, h], [0, h]]) - 0.5
         np.testing.assert_allclose(best["outline"], corners, atol=4)
-        # the same picture, another part of it, without sending it again
+        # the same image, another part of it, without sending it again
         key = found["query"]["key"]
         other = client.get("/api/search", params={"query": key, "region": "0,0,600,400"}).json()
         assert other["results"][0]["path"] == "coffee.jpg"
@@ -265,15 +265,15 @@ class TestSearch:
         assert answer.headers["allow"] == "GET"
 
 
-class TestPicturesSent:
+class TestImagesSent:
     """Every kind of bad upload is a 4xx in words, and the server goes on."""
 
     @pytest.mark.parametrize("name", ["text", "zip", "truncated", "tiny", "blank", "empty"])
     def test_that_cannot_be_used(self, client, query, name):
         blank = cv2.imencode(".png", np.zeros((200, 200), np.uint8))[1].tobytes()
         data, reason = {
-            "text": (b"hello", "not a picture"),
-            "zip": (b"PK\x03\x04" + bytes(100), "not a picture"),
+            "text": (b"hello", "not an image"),
+            "zip": (b"PK\x03\x04" + bytes(100), "not an image"),
             "truncated": (query[: len(query) // 2], "truncated PNG"),
             "tiny": (cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes(), "too small"),
             "blank": (blank, "no features"),
@@ -299,7 +299,7 @@ class TestPicturesSent:
     @pytest.mark.parametrize(
         "kind", ["", "text/plain", "multipart/form-data", "application/x-www-form-urlencoded"]
     )
-    def test_only_what_is_said_to_be_a_picture(self, client, query, kind):
+    def test_only_what_is_said_to_be_a_image(self, client, query, kind):
         answer = client.post("/api/search", content=query, headers={"content-type": kind})
         assert "image/" in problem(answer, 415)["detail"]
 
@@ -370,9 +370,9 @@ class TestGuard:
         "/static/app.py",
         "/static/index.html%00.js",
         "//etc/passwd",
-        "/api/pictures/../../secret.txt",
-        "/api/pictures/%2e%2e%2fsecret.txt/file",
-        "/api/pictures/1/file/../../../secret.txt",
+        "/api/images/../../secret.txt",
+        "/api/images/%2e%2e%2fsecret.txt/file",
+        "/api/images/1/file/../../../secret.txt",
         "/api/queries/..%2f..%2fsecret.txt/image",
         "/api/queries/%2fetc%2fpasswd/image",
         "file:///etc/passwd",
@@ -412,7 +412,7 @@ class TestGuard:
         assert client.get("/api/info", headers=own).status_code == 200
 
     def test_headers_of_every_answer(self, client):
-        for path in ("/", "/static/main.js", "/api/info", "/api/nothing", "/api/pictures/1/image"):
+        for path in ("/", "/static/main.js", "/api/info", "/api/nothing", "/api/images/1/image"):
             headers = client.get(path).headers
             policy = headers["content-security-policy"]
             assert "default-src 'none'" in policy
@@ -581,26 +581,26 @@ class TestChanges:
 
     def test_files_that_go_or_are_replaced(self, own):
         with serving(own / "all.vlad") as (client, _):
-            picture = client.get(f"/api/pictures/{id_of(client, 'coffee')}").json()
+            image = client.get(f"/api/images/{id_of(client, 'coffee')}").json()
             file = own / "photos" / "coffee.jpg"
-            assert client.get(picture["thumbnail"]).status_code == 200
+            assert client.get(image["thumbnail"]).status_code == 200
             file.write_text("root:x:0:0")
             for part in ("thumbnail", "image", "file"):
-                answer = client.get(picture[part])
+                answer = client.get(image[part])
                 problem(answer, 404)
                 assert "root" not in answer.text
             file.unlink()
             os.mkfifo(file)  # nobody waits for what comes out of it
             for part in ("thumbnail", "image", "file"):
-                assert "not a regular file" in problem(client.get(picture[part]), 404)["detail"]
+                assert "not a regular file" in problem(client.get(image[part]), 404)["detail"]
             file.unlink()
             for part in ("thumbnail", "image", "file"):
-                assert "cannot be read" in problem(client.get(picture[part]), 404)["detail"]
+                assert "cannot be read" in problem(client.get(image[part]), 404)["detail"]
             # what is kept of it still searches and matches
-            found = client.get("/api/search", params={"id": picture["id"], "rerank": 3}).json()
+            found = client.get("/api/search", params={"id": image["id"], "rerank": 3}).json()
             assert found["results"][0]["path"] == "coffee.jpg"
             assert found["results"][0]["verified"] is True
-            parameters = {"id": picture["id"], "region": "50,50,250,250", "rerank": 3}
+            parameters = {"id": image["id"], "region": "50,50,250,250", "rerank": 3}
             found = client.get("/api/search", params=parameters).json()
             assert found["query"]["region"] == [50, 50, 250, 250]
             assert found["results"][0]["path"] == "coffee.jpg"
@@ -611,7 +611,7 @@ class TestChanges:
             assert search(client, query)["results"][0]["path"] == "coffee.jpg"
             with Collection.open(own / "all.vlad") as collection:
                 collection.remove(["coffee.jpg"])
-            assert client.get("/api/health").json()["pictures"] == 14
+            assert client.get("/api/health").json()["images"] == 14
             assert "coffee.jpg" not in [r["path"] for r in search(client, query)["results"]]
             with Collection.open(own / "all.vlad") as collection:
                 collection.add([own / "photos"])
@@ -637,14 +637,14 @@ class TestChanges:
             collection.add([home / "photos"])
         with serving(tmp_path / "c.vlad") as (client, _):
             assert client.get("/api/info").json()["keeps_features"] is False
-            picture_id = id_of(client, "chelsea")
+            image_id = id_of(client, "chelsea")
             (home / "photos" / "chelsea.jpg").rename(
                 tmp_path / "chelsea.jpg"
             )  # only its vector left
             try:
-                found = client.get("/api/search", params={"id": picture_id}).json()
+                found = client.get("/api/search", params={"id": image_id}).json()
                 assert found["results"][0]["path"] == "chelsea.jpg"
-                both = {"id": picture_id, "other": picture_id}
+                both = {"id": image_id, "other": image_id}
                 problem(client.get("/api/match", params=both), 422)
             finally:
                 (tmp_path / "chelsea.jpg").rename(home / "photos" / "chelsea.jpg")
@@ -653,7 +653,7 @@ class TestChanges:
             assert "keeps no features" in problem(answer, 422)["detail"]
 
     def test_features_of_a_network(self, home, tmp_path, query, capfd):
-        """It takes colour; without it the pictures of the collection still search."""
+        """It takes colour; without it the images of the collection still search."""
         pytest.importorskip("onnxruntime")
         model = means(tmp_path / "m.onnx", "[input]\nmultiple = 8\n")
         with Collection.create(tmp_path / "c.vlad", n_clusters=16, features=f"onnx:{model}") as c:
@@ -672,25 +672,25 @@ class TestChanges:
             assert "network" in problem(answer, 503)["detail"]
             assert str(tmp_path) not in answer.text
             assert "m.onnx" in capfd.readouterr().err
-            picture_id = id_of(client, "coffee")
-            found = client.get("/api/search", params={"id": picture_id}).json()
+            image_id = id_of(client, "coffee")
+            found = client.get("/api/search", params={"id": image_id}).json()
             assert found["results"][0]["path"] == "coffee.jpg"
 
     def test_features_of_another_program(self, tmp_path, query):
-        """Only what was imported is there: no picture can be opened, none can be sent."""
+        """Only what was imported is there: no image can be opened, none can be sent."""
         write_hloc(tmp_path / "features.h5", sift_of_photos())
         source = f"hloc:{tmp_path / 'features.h5'}"
         recipe, _ = recipe_for(source, n_clusters=16)
         with Collection.create(tmp_path / "c.vlad", **recipe) as collection:
             collection.add([source])
         with serving(tmp_path / "c.vlad") as (client, _):
-            item = client.get("/api/pictures").json()["items"][2]
+            item = client.get("/api/images").json()["items"][2]
             found = client.get("/api/search", params={"id": item["id"], "rerank": 3}).json()
             assert found["results"][0]["path"] == item["path"]
             assert found["results"][0]["verified"] is True
             problem(client.get(item["thumbnail"]), 404)
             answer = client.post("/api/search", content=query, headers=JPEG)
-            assert "search by a picture of the collection" in problem(answer, 422)["detail"]
+            assert "search by an image of the collection" in problem(answer, 422)["detail"]
 
 
 class TestDescription:
@@ -748,12 +748,12 @@ class TestCommand:
                 break
             except httpx.ConnectError:
                 time.sleep(0.1)
-        assert answer.json()["pictures"] == 15
+        assert answer.json()["images"] == 15
         process.send_signal(signal.SIGINT)
         _, messages = process.communicate(timeout=20)
         assert process.returncode == 0
         assert messages.splitlines() == [
-            f"all.vlad: 15 pictures, {(home / 'all.vlad').stat().st_size / 1e6:.1f} MB",
+            f"all.vlad: 15 images, {(home / 'all.vlad').stat().st_size / 1e6:.1f} MB",
             "Ctrl-C stops it",
             "stopped",
         ]
@@ -776,7 +776,7 @@ class TestCommand:
         process = start("all.vlad", "--port", "0", "--host", "0.0.0.0", cwd=home)
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert "sees all 15 pictures" in process.communicate(timeout=20)[1]
+        assert "sees all 15 images" in process.communicate(timeout=20)[1]
         options = ("--port", "0", "--host", "0.0.0.0", "--token", "auto")
         process = start("all.vlad", *options, cwd=home)
         url = process.stdout.readline()

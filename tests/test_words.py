@@ -96,6 +96,6 @@ class TestCollection:
     def test_an_empty_collection_has_none(self, tmp_path, home):
         with (
             Collection.create(tmp_path / "c") as empty,
-            pytest.raises(NothingToIndexError, match="holds no pictures"),
+            pytest.raises(NothingToIndexError, match="holds no images"),
         ):
             empty.words(home / "p" / "moon.jpg")

@@ -1,4 +1,4 @@
-"""vladkit: VLAD vectors from local descriptors, and picture search from a folder.
+"""vladkit: VLAD vectors from local descriptors, and image search from a folder.
 
 Names are resolved when first used: ``import vladkit`` loads nothing but itself.
 """

@@ -9,11 +9,11 @@ The tree::
     ├── MemoryLimitError (MemoryError)    a method that would need more memory than is reasonable
     ├── ParameterError (ValueError)       an option that does not exist or does not fit
     ├── NotFittedError (ValueError, AttributeError)   used before fit
-    ├── PictureError (OSError)            a picture that cannot be used: recorded, then skipped
+    ├── ImageError (OSError)            an image that cannot be used: recorded, then skipped
     ├── ModelError (OSError)              a network that is missing, or not what was said of it
     ├── FileFormatError (OSError)         not our file, another version, or damaged
     ├── RecipeMismatchError (ValueError)  a file made with other settings than asked for
-    ├── NothingToIndexError (ValueError)  no usable picture at all
+    ├── NothingToIndexError (ValueError)  no usable image at all
     ├── StorageError (OSError)            the disk or its rights said no
     └── MissingDependencyError (ImportError)          an extra that is not installed
 
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 __all__ = [
     "FileFormatError",
+    "ImageError",
     "InputError",
     "MemoryLimitError",
     "MissingDependencyError",
@@ -32,7 +33,6 @@ __all__ = [
     "NotFittedError",
     "NothingToIndexError",
     "ParameterError",
-    "PictureError",
     "RecipeMismatchError",
     "ShapeError",
     "StorageError",
@@ -68,13 +68,13 @@ class NotFittedError(VladkitError, ValueError, AttributeError):
     """An estimator was used before ``fit``; bases as in scikit-learn's error of that name."""
 
 
-class PictureError(VladkitError, OSError):
-    """A picture that cannot be used.
+class ImageError(VladkitError, OSError):
+    """An image that cannot be used.
 
     Parameters
     ----------
     reason : str
-        Why, in words for the person who owns the picture; without its path.
+        Why, in words for the person who owns the image; without its path.
     transient : bool
         Whether a later try may succeed though the file has not changed
         (permission denied, vanished, read error).
@@ -86,11 +86,11 @@ class PictureError(VladkitError, OSError):
         self.transient = transient
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_picture_error, (self.reason, self.transient)
+        return _rebuild_image_error, (self.reason, self.transient)
 
 
-def _rebuild_picture_error(reason: str, transient: bool) -> PictureError:
-    return PictureError(reason, transient=transient)
+def _rebuild_image_error(reason: str, transient: bool) -> ImageError:
+    return ImageError(reason, transient=transient)
 
 
 class ModelError(VladkitError, OSError):
@@ -106,7 +106,7 @@ class RecipeMismatchError(VladkitError, ValueError):
 
 
 class NothingToIndexError(VladkitError, ValueError):
-    """No picture was found, or none of those found can be used."""
+    """No image was found, or none of those found can be used."""
 
 
 class StorageError(VladkitError, OSError):

@@ -172,7 +172,7 @@ class VLAD(Estimator):
         ``jegou2012``       rotated to 64 principal axes, ssr, L2; for the paper's last step put
                             a `vladkit.Whitening` behind it. (The paper reduces descriptors
                             before k-means; here labels are found in all dimensions.)
-        ``all-about-vlad``  k = 256, intra, L2; with a codebook of other pictures, call `adapt`
+        ``all-about-vlad``  k = 256, intra, L2; with a codebook of other images, call `adapt`
         ``delhumeau2013``   residuals of unit length before they are summed, rotated cell by
                             cell, power 0.2, L2
         ``anyloc``          k = 32, descriptors of unit length, labels by cosine, intra, L2
@@ -459,7 +459,7 @@ class VLAD(Estimator):
     def adapt(self, aggregates: Aggregate | Iterable[Aggregate]) -> Self:
         """A copy whose centroids are the means of the descriptors that were aggregated.
 
-        For a codebook learned from other pictures than those it is used on: labels are still
+        For a codebook learned from other images than those it is used on: labels are still
         found with the centroids before, residuals taken to the new ones. A cell without
         descriptors keeps its centroid.
 

@@ -34,7 +34,7 @@ class Whitening(Estimator):
         less than there are vectors, or D.
     exponent : float, 0 to 1, default 0
         0 is PCA alone, 1 is whitening: all axes count the same. Axes of a small collection are its
-        own groups of like pictures, which whitening takes apart again. May be set after `fit`.
+        own groups of like images, which whitening takes apart again. May be set after `fit`.
     power : float, above 0 to 1, default 0.8
         Of the components after that; below 1 the few large ones of each vector count for less.
         1 leaves them as they are. May be set after `fit`.
@@ -208,11 +208,11 @@ class Whitening(Estimator):
         return self._in_container(self._project(_checked(np.asarray(X)))[0])
 
     def transform_views(self, view_qvD: AnyArray) -> Float32Array:
-        """Views (q, v, D) of pictures, each turned another way say, to (q, v, d) with one scale.
+        """Views (q, v, D) of images, each turned another way say, to (q, v, d) with one scale.
 
-        The longest view of a picture has unit length, and the others keep their length relative to
+        The longest view of an image has unit length, and the others keep their length relative to
         it. A view of which the axes say little stays short. Brought to unit length on its own, as
-        by `transform`, its chance similarities would grow with it: on pictures that were
+        by `transform`, its chance similarities would grow with it: on images that were
         themselves indexed (Holidays) turned views then push the right results out, mAP .72
         instead of .85.
 

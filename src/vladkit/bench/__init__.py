@@ -4,5 +4,5 @@ cases    what is measured          ways, peers   who takes part
 timing   turns and repeats         memory        peaks of resident memory
 machine  name, versions, copy rate results       what comes out, to and from JSON
 measure  one case, in this process worker, run   all cases, in a process of their own
-report   the tables                plot          the picture
+report   the tables                plot          the image
 """

@@ -82,7 +82,7 @@ ARTICLE: tuple[Case, ...] = (Case(256, 128, 64, 16, "float64"), Case(256, 128, 6
 """The article's benchmark (its centroids number 16, not the 512 that it names)."""
 
 _BASE: Final = Case(64, 500, 128, 64, sweeps=SWEEP_AXES)
-"""The size around which sweeps go: SIFT features of some pictures, a usual codebook."""
+"""The size around which sweeps go: SIFT features of some images, a usual codebook."""
 
 
 def _sweeps(values: Mapping[str, Sequence[int]]) -> tuple[Case, ...]:

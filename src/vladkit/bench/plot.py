@@ -1,4 +1,4 @@
-"""The picture: bars for the article's case, lines for the sweeps."""
+"""The image: bars for the article's case, lines for the sweeps."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _MOST_BARS: Final = 4
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
-    """Refuse, before anything is measured, a picture that could not be written after it.
+    """Refuse, before anything is measured, an image that could not be written after it.
 
     Raises
     ------

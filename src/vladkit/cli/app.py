@@ -10,7 +10,7 @@ __all__ = ["File", "Fundamental", "Images", "Json", "Prune", "Rerank", "Sources"
 
 app = typer.Typer(
     name="vladkit",
-    help="Find pictures with a picture: VLAD vectors of a photo collection in one file.",
+    help="Find images with an image: VLAD vectors of a photo collection in one file.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -26,19 +26,17 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE...",
-        help="Folders and pictures; or features of others: colmap:database.db, hloc:features.h5, "
+        help="Folders and images; or features of others: colmap:database.db, hloc:features.h5, "
         "npz:, parquet:, fvecs:, bvecs:, siftgeo:PATH (docs/features.md).",
         show_default=False,
     ),
 ]
 Images = Annotated[
     str | None,
-    typer.Option(
-        "--images", metavar="DIR", help="Folder of the pictures whose features are given."
-    ),
+    typer.Option("--images", metavar="DIR", help="Folder of the images whose features are given."),
 ]
 Prune = Annotated[
-    bool, typer.Option("--prune", help="Forget pictures of these folders that are gone.")
+    bool, typer.Option("--prune", help="Forget images of these folders that are gone.")
 ]
 
 Rerank = Annotated[

@@ -10,7 +10,7 @@ import typer
 from vladkit.cli.app import File, Fundamental, Images, Json, Prune, Rerank, Sources, Threads, app
 from vladkit.cli.output import add_to, pairs, print_json, say, say_report
 from vladkit.collection.recipe import Recipe
-from vladkit.errors import PictureError
+from vladkit.errors import ImageError
 
 if TYPE_CHECKING:
     from vladkit.collection.searching import Hit
@@ -46,14 +46,14 @@ def index(
         int | None, _option("--n-clusters", "Visual words, k.", "n_clusters")
     ] = None,
     max_features: Annotated[
-        int | None, _option("--max-features", "Most features of a picture.", "max_features")
+        int | None, _option("--max-features", "Most features of an image.", "max_features")
     ] = None,
     max_side: Annotated[
         int | None,
-        _option("--max-side", "Longest side in px that pictures are read at.", "max_side"),
+        _option("--max-side", "Longest side in px that images are read at.", "max_side"),
     ] = None,
     enlarge_to: Annotated[
-        int | None, _option("--enlarge-to", "Smaller pictures are enlarged to this.", "enlarge_to")
+        int | None, _option("--enlarge-to", "Smaller images are enlarged to this.", "enlarge_to")
     ] = None,
     contrast_threshold: Annotated[
         float | None,
@@ -83,7 +83,7 @@ def index(
     ] = None,
     keep_features: Annotated[
         int | None,
-        _option("--keep-features", "Features of a picture kept for --rerank.", "keep_features"),
+        _option("--keep-features", "Features of an image kept for --rerank.", "keep_features"),
     ] = None,
     keep_sums: Annotated[
         bool | None, typer.Option("--keep-sums", help="Keep sums, for vladkit adapt.")
@@ -101,7 +101,7 @@ def index(
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Make a folder of pictures searchable; run again, it adds what is new or changed."""
+    """Make a folder of images searchable; run again, it adds what is new or changed."""
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
@@ -149,8 +149,8 @@ def search(
         list[str],
         typer.Argument(
             metavar="IMAGE...",
-            help="Picture files; or pictures of the collection, by the path that "
-            "`vladkit info --pictures` lists.",
+            help="Image files; or images of the collection, by the path that "
+            "`vladkit info --images` lists.",
             show_default=False,
         ),
     ],
@@ -158,7 +158,7 @@ def search(
     region: Annotated[
         str | None,
         typer.Option(
-            "--region", metavar="X,Y,W,H", help="Search by this part of the picture, in px."
+            "--region", metavar="X,Y,W,H", help="Search by this part of the image, in px."
         ),
     ] = None,
     rerank: Rerank = 0,
@@ -175,7 +175,7 @@ def search(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the pictures most similar to a picture, the best first."""
+    """Find the images most similar to an image, the best first."""
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
@@ -196,7 +196,7 @@ def search(
                 hits = collection.search(
                     query, top, region=part, rerank=rerank, model=model, expand=expand
                 )
-            except PictureError as error:
+            except ImageError as error:
                 say(f"{query}: {error}")
                 failed = True
                 asked.append(Asked(query, failed=str(error)))
@@ -230,10 +230,10 @@ def _as_json(hit: Hit) -> dict[str, Any]:
 def info(
     file: File,
     skipped: Annotated[
-        bool, typer.Option("--skipped", help="List the skipped pictures with their reasons.")
+        bool, typer.Option("--skipped", help="List the skipped images with their reasons.")
     ] = False,
-    pictures: Annotated[
-        bool, typer.Option("--pictures", help="List the pictures that are indexed.")
+    images: Annotated[
+        bool, typer.Option("--images", help="List the images that are indexed.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -242,29 +242,29 @@ def info(
 
     with Collection.open(file, read_only=True) as collection:
         about = collection.info()
-        kept = collection.pictures() if pictures else ()
+        kept = collection.images() if images else ()
         listed: list[dict[str, Any]] = [
             {"path": r.path, "width": r.width, "height": r.height} for r in kept
         ]
         rows = [{"path": r.path, "reason": r.skipped} for r in collection.skipped()]
     if as_json:
-        about |= {"skipped_pictures": rows} if skipped else {}
-        print_json(about | ({"indexed_pictures": listed} if pictures else {}))
+        about |= {"skipped_images": rows} if skipped else {}
+        print_json(about | ({"indexed_images": listed} if images else {}))
         return
     for row in listed:
         typer.echo(row["path"])
     if skipped:
         for row in rows:
             typer.echo(f"{row['path']}: {row['reason']}")
-    if skipped or pictures:
+    if skipped or images:
         return
     recipe, made_with = about["recipe"], about["made_with"]
     typer.echo(
-        f"{file}: {about['pictures']} pictures, {about['skipped']} skipped, "
+        f"{file}: {about['images']} images, {about['skipped']} skipped, "
         f"{about['bytes'] / 1e6:.1f} MB"
     )
     for source in about["sources"]:
-        where = f" (pictures in {source['images']})" if "images" in source else ""
+        where = f" (images in {source['images']})" if "images" in source else ""
         typer.echo(f"  source    {source['root']}{where}")
     typer.echo(
         f"  vectors   {about['dimensions']} x {recipe['dtype']}, {about['clusters']} clusters, "
@@ -275,7 +275,7 @@ def info(
     if extras:
         typer.echo(f"  search    {', '.join(extras)}")
     extractor = _readable(made_with.get("extractor", {}))
-    most = f"{recipe['keep_features']} of a picture kept"
+    most = f"{recipe['keep_features']} of an image kept"
     typer.echo(f"  features  {recipe['features']}: {most}; {pairs(extractor)}")
     typer.echo("  made with " + pairs({n: v for n, v in made_with.items() if n != "extractor"}))
 

@@ -11,7 +11,7 @@ import typer
 from vladkit.cli.app import Json, app
 from vladkit.cli.output import print_json, say
 from vladkit.collection.recipe import Recipe
-from vladkit.errors import PictureError
+from vladkit.errors import ImageError
 
 if TYPE_CHECKING:
     from vladkit.features import Extractor, Features, Region
@@ -27,7 +27,7 @@ _RC: Final = {"svg.fonttype": "none", "svg.hashsalt": "vladkit"}
 
 @app.command("draw-matches")
 def draw_matches(
-    query: Annotated[str, typer.Argument(metavar="A", help="A picture.", show_default=False)],
+    query: Annotated[str, typer.Argument(metavar="A", help="An image.", show_default=False)],
     match: Annotated[
         str, typer.Argument(metavar="B", help="The one to find it in.", show_default=False)
     ],
@@ -46,7 +46,7 @@ def draw_matches(
         int | None,
         typer.Option(
             "--max-features",
-            help=f"Most features of a picture. [default: {Recipe().max_features}]",
+            help=f"Most features of an image. [default: {Recipe().max_features}]",
         ),
     ] = None,
     max_lines: Annotated[
@@ -54,7 +54,7 @@ def draw_matches(
     ] = 200,
     as_json: Json = False,
 ) -> None:
-    """Match two pictures feature by feature and draw what fits one geometry."""
+    """Match two images feature by feature and draw what fits one geometry."""
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
@@ -101,14 +101,14 @@ def draw_matches(
     )
 
 
-def _features(extractor: Extractor, picture: str, region: Region | None) -> Features | None:
+def _features(extractor: Extractor, image: str, region: Region | None) -> Features | None:
     """Features of a file; None, and why, if it cannot be used."""
     from vladkit.features.pool import extract
 
     try:
-        return extract(extractor, picture, region)
-    except PictureError as error:
-        say(f"vladkit: {picture}: {error}")
+        return extract(extractor, image, region)
+    except ImageError as error:
+        say(f"vladkit: {image}: {error}")
         return None
 
 
@@ -126,7 +126,7 @@ def _draw(
     from vladkit.viz.matches import draw_matches as draw
 
     with matplotlib.rc_context(_RC), warnings.catch_warnings():
-        # names in a script that the font does not have are boxes in the picture: no harm
+        # names in a script that the font does not have are boxes in the image: no harm
         warnings.filterwarnings("ignore", r"Glyph \d+")
         figure = draw(query, match, found, region=region, max_lines=max_lines)
         write_figure(figure, output, dpi=_DPI)

@@ -22,7 +22,7 @@ def add(
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Add pictures to a collection that is there; those that have changed are done again."""
+    """Add images to a collection that is there; those that have changed are done again."""
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
@@ -45,22 +45,22 @@ def remove(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Pictures as they were indexed, or files, or folders of them.",
+            help="Images as they were indexed, or files, or folders of them.",
             show_default=False,
         ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Forget pictures; their files stay where they are."""
+    """Forget images; their files stay where they are."""
     from vladkit.collection.collection import Collection
 
     with Collection.open(file) as collection:
         n = collection.remove(path)
         n_all = len(collection)
     if as_json:
-        print_json({"file": file, "removed": n, "pictures": n_all})
+        print_json({"file": file, "removed": n, "images": n_all})
     else:
-        say(f"{file}: {n} removed, {n_all} pictures")
+        say(f"{file}: {n} removed, {n_all} images")
 
 
 @app.command()
@@ -80,17 +80,15 @@ def check(
         n_all = len(collection)
     open_ones = [p for p in problems if not p.repaired]
     if as_json:
-        found = [
-            {"problem": p.text, "picture": p.picture, "repaired": p.repaired} for p in problems
-        ]
-        print_json({"file": file, "pictures": n_all, "problems": found})
+        found = [{"problem": p.text, "image": p.image, "repaired": p.repaired} for p in problems]
+        print_json({"file": file, "images": n_all, "problems": found})
     else:
         for p in problems:
-            where = f"{p.picture}: " if p.picture is not None else ""
+            where = f"{p.image}: " if p.image is not None else ""
             typer.echo(f"{where}{p.text}{' (repaired)' if p.repaired else ''}")
         verdict = f"{len(problems)} problems" if problems else "no problems"
         hint = "; --repair drops what is damaged" if open_ones and not repair else ""
-        say(f"{file}: {n_all} pictures, {verdict}{hint}")
+        say(f"{file}: {n_all} images, {verdict}{hint}")
     if open_ones:
         raise typer.Exit(1)
 
@@ -100,12 +98,12 @@ def duplicates(
     file: File,
     flips: Annotated[bool, typer.Option("--flips", help="Mirrored copies, too.")] = False,
     candidates: Annotated[
-        int, typer.Option("--candidates", min=1, help="Pictures that each is compared with.")
+        int, typer.Option("--candidates", min=1, help="Images that each is compared with.")
     ] = 30,
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """List groups of pictures that show the same shot; deletes nothing."""
+    """List groups of images that show the same shot; deletes nothing."""
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
@@ -118,19 +116,19 @@ def duplicates(
         )
         n_all = len(collection)
     if as_json:
-        print_json({"file": file, "pictures": n_all, "groups": [asdict(g) for g in groups]})
+        print_json({"file": file, "images": n_all, "groups": [asdict(g) for g in groups]})
         return
     for each in groups:
         typer.echo(each.path)
         for other in each.others:
             typer.echo(f"  {other.path}  ({', '.join(other.kinds)})")
     copies = sum(len(each.others) for each in groups)
-    say(f"{file}: {n_all} pictures, {len(groups)} shots with {copies} copies")
+    say(f"{file}: {n_all} images, {len(groups)} shots with {copies} copies")
 
 
 @app.command()
 def compact(file: File, as_json: Json = False) -> None:
-    """Give the space of removed pictures back to the disk."""
+    """Give the space of removed images back to the disk."""
     from vladkit.collection.collection import Collection
 
     with Collection.open(file) as collection:
@@ -162,7 +160,7 @@ def export(
         written = [str(path) for path in collection.export(output, root=root)]
         n_all, d = len(collection), collection.n_dimensions
     if as_json:
-        print_json({"file": file, "pictures": n_all, "dimensions": d, "written": written})
+        print_json({"file": file, "images": n_all, "dimensions": d, "written": written})
     else:
         say(f"{n_all} vectors of {d} dimensions: {', '.join(written)}")
 

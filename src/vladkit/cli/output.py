@@ -32,18 +32,18 @@ def add_to(
                 source, prune=prune, images=images, n_jobs=n_jobs, progress=progress
             )
     except KeyboardInterrupt:
-        say(f"interrupted: {len(collection)} pictures are in {file}; run again to go on")
+        say(f"interrupted: {len(collection)} images are in {file}; run again to go on")
         raise typer.Exit(130) from None
 
 
 def say_report(file: str, n_all: int, report: AddReport, as_json: bool) -> None:
-    """What became of the pictures."""
+    """What became of the images."""
     if as_json:
         skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
         print_json(
             {
                 "file": file,
-                "pictures": n_all,
+                "images": n_all,
                 "indexed": report.indexed,
                 "unchanged": report.unchanged,
                 "pruned": report.pruned,
@@ -56,7 +56,7 @@ def say_report(file: str, n_all: int, report: AddReport, as_json: bool) -> None:
     rate = f" ({report.indexed / report.seconds:.1f}/s)" if report.indexed else ""
     pruned = f", {report.pruned} forgotten" if report.pruned else ""
     say(
-        f"{file}: {n_all} pictures; {report.indexed} indexed in {report.seconds:.1f} s{rate}, "
+        f"{file}: {n_all} images; {report.indexed} indexed in {report.seconds:.1f} s{rate}, "
         f"{report.unchanged} unchanged{pruned}, {len(report.skipped)} skipped"
     )
     for reason, n in report.reasons():

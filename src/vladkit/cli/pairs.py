@@ -1,4 +1,4 @@
-"""The command for reconstruction: which pictures to match with which."""
+"""The command for reconstruction: which images to match with which."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__: list[str] = []
 def pairs(
     file: File,
     top: Annotated[
-        int, typer.Option("--top", "-n", min=0, help="Most similar others of each picture.")
+        int, typer.Option("--top", "-n", min=0, help="Most similar others of each image.")
     ] = 20,
     rerank: Annotated[
         int,
@@ -42,7 +42,7 @@ def pairs(
         bool, typer.Option("--connected", help="Add the best pairs between unconnected groups.")
     ] = False,
     turned: Annotated[
-        bool, typer.Option("--turned", help="Compare pictures in all quarter turns.")
+        bool, typer.Option("--turned", help="Compare images in all quarter turns.")
     ] = False,
     root: Annotated[
         str | None,
@@ -55,7 +55,7 @@ def pairs(
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Choose the pairs of pictures that a reconstruction should match (hloc, COLMAP)."""
+    """Choose the pairs of images that a reconstruction should match (hloc, COLMAP)."""
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
@@ -80,13 +80,13 @@ def pairs(
         found.write(output)
     n = len(found.names)
     if as_json:
-        about = {"file": file, "root": found.root, "pictures": n, "groups": found.n_components}
+        about = {"file": file, "root": found.root, "images": n, "groups": found.n_components}
         print_json(about | {"pairs": [asdict(pair) for pair in found]})
         return
     if output is None:
         sys.stdout.writelines(found.lines())
     say(
-        f"{len(found)} of {n * (n - 1) // 2} pairs of {n} pictures; "
+        f"{len(found)} of {n * (n - 1) // 2} pairs of {n} images; "
         f"names are relative to {found.root}"
     )
     if found.n_components > 1:

@@ -22,7 +22,7 @@ _TITLES = {
     "join": "joining",
     "whiten": "whitening",
     "fetch": "fetching",
-    "thumbnails": "pictures",
+    "thumbnails": "images",
 }
 
 

@@ -19,7 +19,7 @@ def report(
         str | None,
         typer.Argument(
             metavar="[GROUND_TRUTH.json]",
-            help="Queries with what is relevant; without it pictures of the collection are drawn.",
+            help="Queries with what is relevant; without it images of the collection are drawn.",
             show_default=False,
         ),
     ] = None,
@@ -32,7 +32,7 @@ def report(
     queries: Annotated[
         int,
         typer.Option(
-            "--queries", min=0, help="Queries shown with pictures, the worst first; all count."
+            "--queries", min=0, help="Queries shown with images, the worst first; all count."
         ),
     ] = 50,
     rerank: Rerank = 0,

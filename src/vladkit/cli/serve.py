@@ -35,12 +35,12 @@ def serve(
         typer.Option("--allow-host", metavar="NAME", help="A name that the server is called by."),
     ] = None,
     max_upload: Annotated[
-        int, typer.Option("--max-upload", min=1, metavar="MB", help="Largest picture to be sent.")
+        int, typer.Option("--max-upload", min=1, metavar="MB", help="Largest image to be sent.")
     ] = 32,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     n_jobs: Threads = None,
 ) -> None:
-    """Open a page to search the collection: drop a picture, see what matches and why."""
+    """Open a page to search the collection: drop an image, see what matches and why."""
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
@@ -54,14 +54,14 @@ def serve(
     token = check_token(token)
     with Collection.open(file, read_only=True) as collection:
         about = collection.info()
-    what = f"{file}: {about['pictures']} pictures, {about['bytes'] / 1e6:.1f} MB"
+    what = f"{file}: {about['images']} images, {about['bytes'] / 1e6:.1f} MB"
 
     def ready(url: str) -> None:
         say(what)
         if not is_loopback(host) and token is None:
             say(
                 f"warning: everybody who can reach this machine's port sees all "
-                f"{about['pictures']} pictures and can search them; --token auto asks for a word"
+                f"{about['images']} images and can search them; --token auto asks for a word"
             )
         typer.echo(url)
         say("Ctrl-C stops it")

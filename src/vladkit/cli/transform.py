@@ -17,7 +17,7 @@ def whiten(
     file: File,
     dims: Annotated[
         int | None,
-        typer.Option("--dims", "-d", help="Dimensions; default: 128, or half as many as pictures."),
+        typer.Option("--dims", "-d", help="Dimensions; default: 128, or half as many as images."),
     ] = None,
     exponent: Annotated[
         float | None, typer.Option("--exponent", help="0 is PCA alone, 1 whitens fully.")
@@ -50,7 +50,7 @@ def whiten(
     else:
         say(
             f"{output or file}: {before} dimensions became {dims}; "
-            f"{after['pictures']} pictures, {after['bytes'] / 1e6:.1f} MB"
+            f"{after['images']} images, {after['bytes'] / 1e6:.1f} MB"
         )
 
 
@@ -58,30 +58,30 @@ def whiten(
 def augment(
     file: File,
     neighbors: Annotated[
-        int, typer.Option("--neighbors", "-n", min=0, help="Nearest pictures; 0 takes it back.")
+        int, typer.Option("--neighbors", "-n", min=0, help="Nearest images; 0 takes it back.")
     ] = 2,
     alpha: Annotated[
         float, typer.Option("--alpha", min=0, help="They count as their similarity to this power.")
     ] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Let pictures be found through those that look like them, too."""
+    """Let images be found through those that look like them, too."""
     from vladkit.collection.collection import Collection
 
     with Collection.open(file) as collection:
         collection.augment(neighbors, alpha=alpha)
         n_all = len(collection)
     if as_json:
-        print_json({"file": file, "pictures": n_all, "neighbors": neighbors})
+        print_json({"file": file, "images": n_all, "neighbors": neighbors})
     elif neighbors:
-        say(f"{file}: {n_all} pictures joined with {neighbors} neighbours each")
+        say(f"{file}: {n_all} images joined with {neighbors} neighbours each")
     else:
         say(f"{file}: compared by their own vectors again")
 
 
 @app.command()
 def adapt(file: File, as_json: Json = False) -> None:
-    """Fit the codebook to the pictures that are in by now; needs --keep-sums."""
+    """Fit the codebook to the images that are in by now; needs --keep-sums."""
     from vladkit.cli.progress import progress_bar
     from vladkit.collection.collection import Collection
 
@@ -89,9 +89,9 @@ def adapt(file: File, as_json: Json = False) -> None:
         collection.adapt(progress=progress)
         n_all = len(collection)
     if as_json:
-        print_json({"file": file, "pictures": n_all})
+        print_json({"file": file, "images": n_all})
     else:
-        say(f"{file}: codebook adapted to {n_all} pictures")
+        say(f"{file}: codebook adapted to {n_all} images")
 
 
 @app.command("build-ann")

@@ -13,7 +13,7 @@ import numpy as np
 from vladkit.collection.describer import Describer
 from vladkit.collection.searching import Ranked, Searching
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
-from vladkit.errors import NothingToIndexError, PictureError
+from vladkit.errors import ImageError, NothingToIndexError
 from vladkit.evaluation.metrics import GroundTruth, Query, QueryResult, judge
 from vladkit.features import Features
 from vladkit.features.imported import Imported
@@ -24,7 +24,7 @@ from vladkit.store.store import Store, file_of
 __all__ = ["Answer", "Assessing", "Found", "Verdict"]
 
 Verdict: TypeAlias = Literal["right", "wrong", "open", "junk", "itself"]
-"""What a ground truth says of a picture that was found; open: of this query it says nothing."""
+"""What a ground truth says of an image that was found; open: of this query it says nothing."""
 
 _BATCH: Final = 32
 """Queries that are ranked together."""
@@ -32,7 +32,7 @@ _BATCH: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A picture in the ranking of a query.
+    """An image in the ranking of a query.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Answer:
     missing : tuple of str
         Files that were to be found and were not ranked: they are not indexed.
     best_right, best_wrong : float or None
-        Scores of the first picture that is right and of the first that is wrong. Every picture is
+        Scores of the first image that is right and of the first that is wrong. Every image is
         wrong for a query that is stated to have no match.
     failed : str or None
         Why the query could not be read.
@@ -120,11 +120,11 @@ class Assessing:
             sought = (indexed[file] if file in indexed else next(extracted) for file in files)
             results = zip(truth.queries, real, sought, strict=True)
             while batch := list(islice(results, _BATCH)):
-                usable = [found for _, _, found in batch if not isinstance(found, PictureError)]
+                usable = [found for _, _, found in batch if not isinstance(found, ImageError)]
                 rankings = self._rankings(usable, database, rerank, model)
                 with self._store.reading():
                     for query, wanted, found in batch:
-                        if not isinstance(found, PictureError):
+                        if not isinstance(found, ImageError):
                             answers.append(self._answer(query, wanted, next(rankings), top))
                         else:
                             remarks.append(f"query {wanted.file}: {found.reason}")
@@ -135,35 +135,35 @@ class Assessing:
         return answers, remarks
 
     def _indexed(self, files: Sequence[str]) -> dict[str, int]:
-        """Queries that are pictures of the collection, where those alone have such features."""
+        """Queries that are images of the collection, where those alone have such features."""
         if not isinstance(self._describer.extractor, Imported):
             return {}
         sources = self._store.sources()
         ids = {
-            _real(file_of(row, sources)): row.picture_id
-            for row in self._store.pictures("skipped IS NULL")
+            _real(file_of(row, sources)): row.image_id
+            for row in self._store.images("skipped IS NULL")
         }
         return {file: ids[file] for file in files if file in ids}
 
     def _views(self, query: Features | int) -> tuple[Float32Array, Features | None]:
-        """Vectors (v, D) of extracted features or of an indexed picture, and its features."""
+        """Vectors (v, D) of extracted features or of an indexed image, and its features."""
         if isinstance(query, int):
-            return self._searching.of_picture(query)
+            return self._searching.of_image(query)
         return self._describer.query_vectors([query])[0], query
 
     def _scores(self, views: Sequence[Float32Array]) -> tuple[Int64Array, FloatArray]:
-        """`Searching.scores`; an indexed picture without kept features has fewer views."""
+        """`Searching.scores`; an indexed image without kept features has fewer views."""
         if len({query_vD.shape for query_vD in views}) == 1:
             return self._searching.scores(np.stack(views))
         scored = [self._searching.scores(query_vD[None]) for query_vD in views]
         return scored[0][0], np.concatenate([score_1n for _, score_1n in scored])
 
     def _database(self, truth: GroundTruth) -> tuple[_Database, list[str]]:
-        """The pictures to be ranked, and remarks."""
+        """The images to be ranked, and remarks."""
         sources = self._store.sources()
         file_by_id = {
-            row.picture_id: _real(file_of(row, sources))
-            for row in self._store.pictures("skipped IS NULL")
+            row.image_id: _real(file_of(row, sources))
+            for row in self._store.images("skipped IS NULL")
         }
         remarks = []
         if truth.database is not None:
@@ -171,13 +171,13 @@ class Assessing:
             wanted = {_real(f) for f in truth.database}
             file_by_id = {i: file for i, file in file_by_id.items() if file in wanted}
             if missing := len(wanted - indexed):
-                remarks.append(f"{missing} of {len(wanted)} database pictures are not indexed")
+                remarks.append(f"{missing} of {len(wanted)} database images are not indexed")
             if extra := len(indexed - wanted):
-                remarks.append(f"{extra} indexed pictures are not in the database: left out")
+                remarks.append(f"{extra} indexed images are not in the database: left out")
         if not file_by_id:
             raise NothingToIndexError(
-                f"{self._store.path} holds no picture of the ground truth's database: index those "
-                "pictures, or check the folder that its paths are relative to"
+                f"{self._store.path} holds no image of the ground truth's database: index those "
+                "images, or check the folder that its paths are relative to"
             )
         return _Database(file_by_id), remarks
 
@@ -190,28 +190,28 @@ class Assessing:
     ) -> Iterator[_Ranking]:
         """The whole database for each query, one ranking at a time.
 
-        A query is its features, or the id of an indexed picture.
+        A query is its features, or the id of an indexed image.
         """
         if not queries:
             return
         views = [self._views(query) for query in queries]
-        picture_id_n, score_qn = self._scores([query_vD for query_vD, _ in views])
-        known_n = np.array([i in database.file_by_id for i in picture_id_n.tolist()], bool)
-        picture_id_n = picture_id_n[known_n]  # others: added just now, or not in the database
-        order_n = np.array([database.order_by_id[i] for i in picture_id_n.tolist()], np.int64)
+        image_id_n, score_qn = self._scores([query_vD for query_vD, _ in views])
+        known_n = np.array([i in database.file_by_id for i in image_id_n.tolist()], bool)
+        image_id_n = image_id_n[known_n]  # others: added just now, or not in the database
+        order_n = np.array([database.order_by_id[i] for i in image_id_n.tolist()], np.int64)
         for (_, query), score_n in zip(views, score_qn[:, known_n], strict=True):
             best_n = np.lexsort((order_n, -score_n))  # ties by name
             head: list[Ranked] = []
             if rerank and query is not None:
                 pairs = zip(
-                    picture_id_n[best_n[:rerank]].tolist(),
+                    image_id_n[best_n[:rerank]].tolist(),
                     score_n[best_n[:rerank]].tolist(),
                     strict=True,
                 )
                 head = [Ranked(i, score, score) for i, score in pairs]
                 head = self._searching.reordered(query, head, rerank, model)
             rest_n = best_n[len(head) :]
-            yield _Ranking(database, head, picture_id_n[rest_n], score_n[rest_n])
+            yield _Ranking(database, head, image_id_n[rest_n], score_n[rest_n])
 
     def _answer(self, query: Query, real: Query, ranking: _Ranking, top: int) -> Answer:
         """What is kept of a ranking."""
@@ -245,7 +245,7 @@ class Assessing:
         self, query: Query, result: QueryResult, ranking: _Ranking, chosen: list[int]
     ) -> tuple[Found, ...]:
         ranked = [ranking.at(i) for i in chosen]
-        rows = self._store.pictures_by_id([each.picture_id for each in ranked])
+        rows = self._store.images_by_id([each.image_id for each in ranked])
         uncounted = query.junk | {query.file}
         others: Verdict = "wrong" if result.n_relevant or query.unknown else "open"
         found, before = [], 0
@@ -263,13 +263,13 @@ class Assessing:
                 before += 1  # those in `chosen` are the first of all, or have a rank of their own
                 rank = result.rank_of.get(file, before)
             inliers = None if each.verification is None else each.verification.n_inliers
-            path = rows[each.picture_id].path
+            path = rows[each.image_id].path
             found.append(Found(path, file, verdict, rank, each.score, each.similarity, inliers))
         return tuple(found)
 
 
 class _Database:
-    """Pictures to be ranked: their files, without links, and where these come by name."""
+    """Images to be ranked: their files, without links, and where these come by name."""
 
     def __init__(self, file_by_id: dict[int, str]) -> None:
         self.file_by_id = file_by_id
@@ -286,13 +286,13 @@ class _Ranking:
         self,
         database: _Database,
         head: list[Ranked],
-        picture_id_n: Int64Array,
+        image_id_n: Int64Array,
         score_n: Float32Array,
     ) -> None:
         self._head = head
-        self._picture_id_n = picture_id_n
+        self._image_id_n = image_id_n
         self._score_n = score_n
-        ids = [each.picture_id for each in head] + picture_id_n.tolist()
+        ids = [each.image_id for each in head] + image_id_n.tolist()
         self.files = [database.file_by_id[i] for i in ids]
         self._position: list[int] | None = None
         if not database.once:  # its best rank counts
@@ -308,10 +308,10 @@ class _Ranking:
             return self._head[i]
         i -= len(self._head)
         score = float(self._score_n[i])
-        return Ranked(int(self._picture_id_n[i]), score, score)
+        return Ranked(int(self._image_id_n[i]), score, score)
 
     def until(self, query: Query, top: int) -> list[int]:
-        """Positions up to the `top`-th picture that counts."""
+        """Positions up to the `top`-th image that counts."""
         uncounted = query.junk | {query.file}
         left = top
         for i, file in enumerate(self.files):

@@ -1,4 +1,4 @@
-"""Database-side augmentation of a collection: pictures found through those that look like them."""
+"""Database-side augmentation of a collection: images found through those that look like them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Augmentation:
 
     Parameters
     ----------
-    picture_id_n : (n,) int64
+    image_id_n : (n,) int64
         In the order in which vectors are read.
     place_nr, weight_nr : (n, r) int64, float32
         Places in that order, and what the scores there count.
     """
 
-    picture_id_n: Int64Array
+    image_id_n: Int64Array
     place_nr: Int64Array
     weight_nr: Float32Array
 
@@ -46,7 +46,7 @@ class Augmentation:
         cls, store: Store, dtype: np.dtype[Any], d: int, *, n_neighbors: int, alpha: float
     ) -> Self:
         """From the vectors; ParameterError as `neighbor_weights`."""
-        ids = [picture_id_n for picture_id_n, _ in store.vector_blocks(dtype, d)]
+        ids = [image_id_n for image_id_n, _ in store.vector_blocks(dtype, d)]
 
         def blocks() -> Iterator[AnyArray]:
             held: list[AnyArray] = []
@@ -66,7 +66,7 @@ class Augmentation:
         """Keep it for the state that the vectors are in; within `Store.writing`."""
         store.set_about(augmentation=about | {"stamp": store.stamp()})
         arrays: dict[str, AnyArray] = dict(
-            zip(_ARRAYS, (self.picture_id_n, self.place_nr, self.weight_nr), strict=True)
+            zip(_ARRAYS, (self.image_id_n, self.place_nr, self.weight_nr), strict=True)
         )
         store.set_arrays(arrays)
 
@@ -89,16 +89,16 @@ class Augmentation:
             raise FileFormatError(
                 f"{store.path}: array {error} is missing: augment again"
             ) from None
-        n = len(self.picture_id_n)
+        n = len(self.image_id_n)
         if self.place_nr.shape != self.weight_nr.shape or self.place_nr.shape[:1] != (n,):
             raise FileFormatError(f"{store.path}: its augmentation is damaged: augment again")
         return self
 
     def scores(
-        self, picture_id_n: Int64Array, score_qn: npt.NDArray[np.float64]
+        self, image_id_n: Int64Array, score_qn: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
         """Similarity to augmented vectors, from that to stored ones."""
-        if not np.array_equal(picture_id_n, self.picture_id_n):
+        if not np.array_equal(image_id_n, self.image_id_n):
             return score_qn  # another process is writing: the scores as they are
         joined_qn = np.zeros_like(score_qn)
         for place_n, weight_n in zip(self.place_nr.T, self.weight_nr.T, strict=True):

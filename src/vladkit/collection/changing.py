@@ -34,7 +34,7 @@ class Changing(Opened):
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
-        """Index the pictures of folders and files: the new, and those that have changed.
+        """Index the images of folders and files: the new, and those that have changed.
 
         Parameters
         ----------
@@ -43,9 +43,9 @@ class Changing(Opened):
             recipe of `vladkit.collection.import_recipe.recipe_for`, features that another program
             found: ``colmap:database.db``, ``hloc:features.h5``, ... (docs/features.md).
         prune : bool
-            Forget pictures below the given folders whose file is gone.
+            Forget images below the given folders whose file is gone.
         images : path or None
-            Where the pictures are whose features are given; they are not needed for searching.
+            Where the images are whose features are given; they are not needed for searching.
         n_jobs : int or None
             Threads that decode and extract; None is one for each core.
         progress : callable or None
@@ -58,7 +58,7 @@ class Changing(Opened):
         Raises
         ------
         NothingToIndexError
-            If a source does not exist, or no picture was found or none can be used and the
+            If a source does not exist, or no image was found or none can be used and the
             collection is empty.
         RecipeMismatchError
             If the features given are not of the kind that the collection holds.
@@ -71,7 +71,7 @@ class Changing(Opened):
         )
 
     def remove(self, paths: Iterable[str | os.PathLike[str]]) -> int:
-        """Forget pictures; the files stay where they are.
+        """Forget images; the files stay where they are.
 
         Parameters
         ----------
@@ -95,13 +95,13 @@ class Changing(Opened):
         unknown = set(wanted)
         with self._store.writing():
             sources = self._store.sources()
-            rows = [(row, file_of(row, sources)) for row in self._store.pictures()]
+            rows = [(row, file_of(row, sources)) for row in self._store.images()]
             for given in wanted:
                 name = given.replace(os.sep, "/").rstrip("/")
                 file = os.path.abspath(given)
                 below = os.path.join(file, ""), os.path.join(os.path.realpath(file), "")
                 found = {
-                    row.picture_id
+                    row.image_id
                     for row, where in rows
                     if row.path == name
                     or row.path.startswith(name + "/")
@@ -114,7 +114,7 @@ class Changing(Opened):
             if unknown:
                 some = ", ".join(sorted(unknown)[:3]) + (", ..." if len(unknown) > 3 else "")
                 raise ParameterError(
-                    f"not in {self._store.path}: {some}: give paths as `vladkit info --pictures` "
+                    f"not in {self._store.path}: {some}: give paths as `vladkit info --images` "
                     "lists them, or files; nothing was removed"
                 )
             self._store.delete(ids)
@@ -126,7 +126,7 @@ class Changing(Opened):
         Parameters
         ----------
         repair : bool
-            Drop what is damaged; pictures that lose their vector are indexed again by the next
+            Drop what is damaged; images that lose their vector are indexed again by the next
             `add`.
         progress : callable or None
             See `Progress`; its step is "check".
@@ -164,10 +164,10 @@ class Changing(Opened):
         self._store.copy(target)
 
     def adapt(self, *, progress: Progress | None = None) -> None:
-        """Move the centroids to the means of what all pictures have in their cells.
+        """Move the centroids to the means of what all images have in their cells.
 
-        For a collection that has grown by pictures of another kind than those that its codebook
-        was learned from. No picture is opened: all vectors are made anew from kept sums
+        For a collection that has grown by images of another kind than those that its codebook
+        was learned from. No image is opened: all vectors are made anew from kept sums
         (``keep_sums``).
 
         Parameters
@@ -205,14 +205,14 @@ class Changing(Opened):
     ) -> None:
         """Bring all vectors to fewer dimensions by PCA, learned from themselves.
 
-        Pictures that are added later, and queries, go through the same. The long vectors are
+        Images that are added later, and queries, go through the same. The long vectors are
         gone then (`copy` first to keep them); `compact` gives their space back.
 
         Parameters
         ----------
         n_components : int or None
-            Dimensions, fewer than there are pictures. None is 128, or half as many as there are
-            pictures: the weakest of n - 1 axes are single pictures.
+            Dimensions, fewer than there are images. None is 128, or half as many as there are
+            images: the weakest of n - 1 axes are single images.
         exponent, power
             See `vladkit.Whitening`, whose defaults None stands for.
         progress : callable or None
@@ -221,7 +221,7 @@ class Changing(Opened):
         Raises
         ------
         ParameterError
-            If there are not more pictures than `n_components`, or the vectors are whitened
+            If there are not more images than `n_components`, or the vectors are whitened
             already, or a value is out of range; nothing is changed then.
         NothingToIndexError
             If the collection is empty.
@@ -239,17 +239,17 @@ class Changing(Opened):
         )
 
     def augment(self, n_neighbors: int = 2, *, alpha: float = 1.0) -> None:
-        """Let pictures be found through those of the collection that look like them.
+        """Let images be found through those of the collection that look like them.
 
-        From then on `search` compares a query not with a picture's vector alone but with the
-        mean of it and its nearest ones (database-side augmentation), as long as no picture is
+        From then on `search` compares a query not with an image's vector alone but with the
+        mean of it and its nearest ones (database-side augmentation), as long as no image is
         added, changed or removed; then augment again. Vectors stay as they are. Approximate
         search does without it.
 
         Parameters
         ----------
         n_neighbors : int
-            Nearest pictures that each is joined with; 0 takes the augmentation back.
+            Nearest images that each is joined with; 0 takes the augmentation back.
         alpha : float
             They count as their similarity to this power.
 
@@ -277,7 +277,7 @@ class Changing(Opened):
     def build_ann(self) -> AnnReport:
         """Make an index for approximate search, in FILE.ann beside the collection.
 
-        `search` uses it as long as no picture is added, changed or removed; then build it
+        `search` uses it as long as no image is added, changed or removed; then build it
         again. It is a cache and may be deleted at any time. See docs/scale.md for from which
         size on it helps.
 
@@ -316,7 +316,7 @@ class Changing(Opened):
             `vladkit.store.export`.
         root : path or None
             For .h5 the folder that names are relative to, as in `pairs`. The others have the paths
-            that pictures were indexed by.
+            that images were indexed by.
 
         Raises
         ------
@@ -332,9 +332,9 @@ class Changing(Opened):
         dtype, d = self._describer.dtype, self.n_dimensions
         with self._store.reading():
             if check_target(target) == ".h5":
-                path_of = names_below(self.pictures(), self._store.sources(), root)[1]
+                path_of = names_below(self.images(), self._store.sources(), root)[1]
             elif root is not None:
                 raise ParameterError(f"root={root} is for .h5, {target} has paths as indexed")
             else:
-                path_of = {row.picture_id: row.path for row in self.pictures()}
+                path_of = {row.image_id: row.path for row in self.images()}
             return export(target, lambda: self._store.vector_blocks(dtype, d), path_of, dtype, d)

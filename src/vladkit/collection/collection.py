@@ -1,4 +1,4 @@
-"""`Collection`: pictures in, ranked pictures out. The one package that knows all the others.
+"""`Collection`: images in, ranked images out. The one package that knows all the others.
 
 What it does is done by `indexing`, `searching` and the modules of `collection/`; here they meet.
 Its methods are in a file for each purpose: `opened`, `changing`, `finding`, `comparing`.
@@ -16,7 +16,7 @@ __all__ = ["AddReport", "Collection", "Hit", "Progress"]
 
 
 class Collection(Changing, Finding, Comparing):
-    """Pictures with their vectors in one file, to be searched with a picture.
+    """Images with their vectors in one file, to be searched with an image.
 
     Make one with `create`, open it with `open`; use it as a context manager or `close` it.
 

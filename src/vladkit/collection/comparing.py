@@ -1,4 +1,4 @@
-"""What compares many pictures of a collection: duplicates, pairs, and measuring how good it is."""
+"""What compares many images of a collection: duplicates, pairs, and measuring how good it is."""
 
 import os
 from functools import partial
@@ -18,7 +18,7 @@ __all__ = ["Comparing"]
 
 
 class Comparing(Opened):
-    """Work on all pictures, or on many queries."""
+    """Work on all images, or on many queries."""
 
     def duplicates(
         self,
@@ -28,7 +28,7 @@ class Comparing(Opened):
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> list[DuplicateGroup]:
-        """Groups of pictures that show the same shot: copies that were altered.
+        """Groups of images that show the same shot: copies that were altered.
 
         Resized, re-compressed, cropped, turned, written over, brightened: not the same scene taken
         again. Nothing is changed or deleted.
@@ -38,7 +38,7 @@ class Comparing(Opened):
         flips : bool
             Look for mirrored copies, too; takes about twice as long.
         candidates : int
-            Pictures of the nearest vectors that each is compared with, feature by feature.
+            Images of the nearest vectors that each is compared with, feature by feature.
         n_jobs : int or None
             Threads; None is one for each core.
         progress : callable or None
@@ -47,7 +47,7 @@ class Comparing(Opened):
         Returns
         -------
         list of DuplicateGroup
-            By the path of their reference, the largest picture of each.
+            By the path of their reference, the largest image of each.
 
         Raises
         ------
@@ -88,32 +88,32 @@ class Comparing(Opened):
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> Pairs:
-        """Pictures worth matching with each other, for a reconstruction: each pair once.
+        """Images worth matching with each other, for a reconstruction: each pair once.
 
         Parameters
         ----------
         top : int
-            So many of the most similar others of each picture; 0 for `sequential` alone. A picture
+            So many of the most similar others of each image; 0 for `sequential` alone. An image
             is in more pairs if more others chose it.
         rerank : int
-            The first so many candidates of each picture are matched with it feature by feature, as
+            The first so many candidates of each image are matched with it feature by feature, as
             in `search`, and its `top` are the first in the order that comes of it; 0 does not.
         model : {"homography", "fundamental"}
             See `search`.
         min_score : float or None
             Pairs of less similarity of their vectors (cosine) are left out, and not matched.
         sequential : int
-            The so many pictures that follow each one in its folder, too, in natural order of names:
+            The so many images that follow each one in its folder, too, in natural order of names:
             for videos and walks.
         connected : bool
-            Where the pairs leave groups of pictures unconnected, add the `top` best pairs that
+            Where the pairs leave groups of images unconnected, add the `top` best pairs that
             leave each group, whatever their similarity, until all are one.
         turned : bool
-            Pictures may lie on their side or head relative to each other without an EXIF entry that
+            Images may lie on their side or head relative to each other without an EXIF entry that
             says so: compare in all quarter turns. Four times the work; needs kept features.
         root : path or None
             The folder that names are relative to: where hloc or COLMAP look for images. None is the
-            indexed folder, or the deepest that holds all pictures if several were indexed.
+            indexed folder, or the deepest that holds all images if several were indexed.
         n_jobs : int or None
             Threads that match; None is one for each core.
         progress : callable or None
@@ -128,7 +128,7 @@ class Comparing(Opened):
         ------
         ParameterError
             If a value is out of range or does not fit the others, features are needed and none are
-            kept, or a picture is not below `root`.
+            kept, or an image is not below `root`.
         NothingToIndexError
             If the collection is empty.
 
@@ -167,7 +167,7 @@ class Comparing(Opened):
     ) -> tuple[Scores, list[str]]:
         """Scores of this collection for a ground truth, and remarks on what did not fit.
 
-        Only pictures of the ground truth's database are ranked, whatever else is indexed.
+        Only images of the ground truth's database are ranked, whatever else is indexed.
         Every query is extracted from its file, as `search` does; where features were found by
         another program, an indexed query is taken as it is in the collection.
 
@@ -184,7 +184,7 @@ class Comparing(Opened):
         Raises
         ------
         NothingToIndexError
-            If no picture of the ground truth's database is indexed.
+            If no image of the ground truth's database is indexed.
         ParameterError
             If `rerank` does not fit.
         """
@@ -205,26 +205,26 @@ class Comparing(Opened):
     ) -> tuple[list[Answer], list[str]]:
         """What is found for each query of a ground truth, and remarks on what did not fit.
 
-        As `evaluate`, query by query. Of a ranking its first pictures are kept, and the ranks of
+        As `evaluate`, query by query. Of a ranking its first images are kept, and the ranks of
         those that were to be found.
 
         Parameters
         ----------
         truth : GroundTruth
         top : int
-            Of each ranking so many pictures are kept, junk and the query itself not counted.
+            Of each ranking so many images are kept, junk and the query itself not counted.
         rerank, model, n_jobs, progress
             See `evaluate`.
 
         Raises
         ------
         NothingToIndexError
-            If no picture of the ground truth's database is indexed.
+            If no image of the ground truth's database is indexed.
         ParameterError
             If `top` is negative, or `rerank` does not fit.
         """
         if top < 0:
-            raise ParameterError(f"top={top}: give a number of pictures, 0 or more")
+            raise ParameterError(f"top={top}: give a number of images, 0 or more")
         step = None if progress is None else partial(progress, "queries")
         return Assessing(self._store, self._describer, self._searching).run(
             truth, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=step

@@ -1,4 +1,4 @@
-"""`Describer`: the local features of a picture become its one vector."""
+"""`Describer`: the local features of an image become its one vector."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Describer:
             If there is none yet.
         """
         if self.vlad is None:
-            raise NothingToIndexError(f"{self.name} holds no pictures yet")
+            raise NothingToIndexError(f"{self.name} holds no images yet")
         return self.vlad
 
     @property
@@ -114,7 +114,7 @@ class Describer:
     def vectors(
         self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
     ) -> Float32Array:
-        """Vectors (t, D) of pictures, as they are stored."""
+        """Vectors (t, D) of images, as they are stored."""
         vector_tD = self._encode(features, method, 0, n_jobs)
         if self.whitening is not None:
             vector_tD = self.whitening.transform(vector_tD)
@@ -139,7 +139,7 @@ class Describer:
     def aggregates(
         self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
     ) -> Aggregate:
-        """Sums and counts of pictures, from which `vectors_of` makes their vectors."""
+        """Sums and counts of images, from which `vectors_of` makes their vectors."""
         vlad = self._single()
         vlad.set_params(method=method, n_jobs=n_jobs)
         return vlad.aggregate(self._local(features, 0))
@@ -162,10 +162,10 @@ class Describer:
         return codebook
 
     def query_vectors(self, features: Sequence[Features]) -> Float32Array:
-        """Vectors (q, v, D) of query pictures: upright and, where that matters, turned.
+        """Vectors (q, v, D) of query images: upright and, where that matters, turned.
 
-        v is 4, for quarter turns (of the features: nothing is extracted again), or 1 where a
-        picture and the picture turned have the same vector anyway.
+        v is 4, for quarter turns (of the features: nothing is extracted again), or 1 where an
+        image and the image turned have the same vector anyway.
         """
         turns = range(4 if self.recipe.is_directional else 1)
         views = [self._encode(features, "auto", i, 1) for i in turns]

@@ -1,4 +1,4 @@
-"""Which pictures are meant by the sources that were given."""
+"""Which images are meant by the sources that were given."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from vladkit.errors import NothingToIndexError
 from vladkit.features.readers import Reader, is_source, open_reader
 from vladkit.features.readers.reader import status_of_file
-from vladkit.images.decode import is_picture_name
+from vladkit.images.decode import is_image_name
 
 __all__ = ["Found", "check_sources", "discover"]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file that may be a picture.
+    """A file that may be an image.
 
     ``root`` is the absolute folder that ``path`` is relative to, ``name`` the source as it was
-    given; ``path`` has forward slashes. Or, with a ``reader``, a picture whose features it has:
+    given; ``path`` has forward slashes. Or, with a ``reader``, an image whose features it has:
     ``root`` is then the file of features.
     """
 
@@ -61,9 +61,9 @@ def discover(
     """Files of all sources, each file once, sorted within its source.
 
     A folder is searched with its subfolders, through symbolic links too (a folder that was
-    entered already is not entered again), for names that look like pictures; hidden names are
+    entered already is not entered again), for names that look like images; hidden names are
     left out. A source that is a file is taken whatever its name. Of features that another program
-    found (``kind:path``) each picture is one.
+    found (``kind:path``) each image is one.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def check_sources(sources: Sequence[str | os.PathLike[str]]) -> None:
                 raise NothingToIndexError(f"{given}: there is no {path}")
             continue
         if not os.path.lexists(given):
-            raise NothingToIndexError(f"{given} does not exist: give folders or pictures")
+            raise NothingToIndexError(f"{given} does not exist: give folders or images")
         root = os.path.abspath(given) if os.path.isdir(given) else os.getcwd()
         if not Found(root, root, given).is_text:
             shown = Found(root, given, given).printable
@@ -135,5 +135,5 @@ def _walk(
             (name for name in subfolders if not name.startswith(".")),
             key=lambda name: (os.path.islink(os.path.join(folder, name)), name),
         )
-        names += [os.path.join(folder, name) for name in files if is_picture_name(name)]
+        names += [os.path.join(folder, name) for name in files if is_image_name(name)]
     return iter(sorted(os.path.relpath(name, root).replace(os.sep, "/") for name in names))

@@ -1,4 +1,4 @@
-"""Pictures of a collection that show the same shot, in groups."""
+"""Images of a collection that show the same shot, in groups."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from vladkit.collection.describer import Describer
 from vladkit.collection.searching import Searching
 from vladkit.core.threads import for_each, resolve_n_jobs
-from vladkit.errors import ParameterError, PictureError
+from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Features, read_gray
 from vladkit.geometry.photometric import SIDE, agrees, retouching
 from vladkit.geometry.same_shot import Difference, group, mirroring, same_shot
-from vladkit.store.store import PictureRow, Store, file_of
+from vladkit.store.store import ImageRow, Store, file_of
 
 __all__ = ["Duplicate", "DuplicateGroup", "Grouping"]
 
 _BATCH: Final = 32
-"""Pictures compared with all others at a time: each batch reads all vectors once."""
+"""Images compared with all others at a time: each batch reads all vectors once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A picture that shows the same shot as its group's reference.
+    """An image that shows the same shot as its group's reference.
 
     ``kinds`` says how it differs: "identical", or of "flipped", "rotated", "resized", "cropped",
     "brightness", "watermarked", "re-compressed" ("altered" where a file cannot be read to tell
@@ -41,7 +41,7 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
-    """Pictures of one shot: as reference the one of most pixels, then bytes; the others by path."""
+    """Images of one shot: as reference the one of most pixels, then bytes; the others by path."""
 
     path: str
     file: str
@@ -62,7 +62,7 @@ class Grouping:
         n_jobs: int | None,
     ) -> None:
         if candidates < 1:
-            raise ParameterError(f"candidates={candidates}: give a number of pictures from 1")
+            raise ParameterError(f"candidates={candidates}: give a number of images from 1")
         searching.check_keeps_features()
         self._store = store
         self._describer = describer
@@ -72,12 +72,12 @@ class Grouping:
         self._n_jobs = resolve_n_jobs(n_jobs)
         self._tried: set[tuple[int, int, bool]] = set()
         self._found: dict[tuple[int, int], Difference] = {}
-        self._parent: dict[int, int] = {}  # of a picture in its group
+        self._parent: dict[int, int] = {}  # of an image in its group
         self._files: dict[int, str] = {}
 
     def run(self, progress: Callable[[int, int], None] | None) -> list[DuplicateGroup]:
         """All groups, by the path of their reference."""
-        rows = {row.picture_id: row for row in self._store.pictures("skipped IS NULL")}
+        rows = {row.image_id: row for row in self._store.images("skipped IS NULL")}
         ids = list(rows)
         sources = self._store.sources()
         self._files = {i: file_of(row, sources) for i, row in rows.items()}
@@ -85,37 +85,37 @@ class Grouping:
             batch = self._searching.features(ids[begin : begin + _BATCH])
             for flipped in (False, True)[: 1 + self._flips] if batch else ():
                 near = self._near(list(batch.values()), flipped)
-                for some, (picture_id, features) in zip(near, batch.items(), strict=True):
-                    self._compare(picture_id, features, some, flipped)
+                for some, (image_id, features) in zip(near, batch.items(), strict=True):
+                    self._compare(image_id, features, some, flipped)
             if progress:
                 progress(min(begin + _BATCH, len(ids)), len(ids))
         groups = [self._described([rows[i] for i in members]) for members in group(self._found)]
         return sorted(groups, key=lambda each: (each.path, each.file))
 
     def _near(self, features: Sequence[Features], flipped: bool) -> list[list[int]]:
-        """Pictures that are near each one, or near it mirrored; in any of four turns."""
+        """Images that are near each one, or near it mirrored; in any of four turns."""
         if flipped:
             mirrored = mirroring(self._describer.extractor)
             features = [mirrored(each) for each in features]
         query_qvD = self._describer.query_vectors(features)
         top = self._candidates + 1  # itself is among them
         ranked = self._searching.nearest(query_qvD, top)
-        return [[each.picture_id for each in first[:top]] for first in ranked]
+        return [[each.image_id for each in first[:top]] for first in ranked]
 
     def _compare(
-        self, picture_id: int, features: Features, near: Sequence[int], flipped: bool
+        self, image_id: int, features: Features, near: Sequence[int], flipped: bool
     ) -> None:
-        """Look at each near picture that it was not compared with in this way yet."""
-        pairs = [_pair(picture_id, i) for i in near if i != picture_id]
+        """Look at each near image that it was not compared with in this way yet."""
+        pairs = [_pair(image_id, i) for i in near if i != image_id]
         pairs = [p for p in pairs if (*p, flipped) not in self._tried and p not in self._found]
         self._tried.update((*pair, flipped) for pair in pairs)
-        others = self._searching.features([sum(pair) - picture_id for pair in pairs])
+        others = self._searching.features([sum(pair) - image_id for pair in pairs])
         extractor = self._describer.extractor
 
         accepted: dict[tuple[int, int], Difference] = {}
 
         def one(i: int) -> None:
-            other = others.get(sum(pairs[i]) - picture_id)
+            other = others.get(sum(pairs[i]) - image_id)
             if other is None:
                 return
             found = same_shot(features, other, extractor, plain=not flipped, flips=flipped)
@@ -124,14 +124,14 @@ class Grouping:
 
         for_each(one, len(pairs), self._n_jobs)
         for pair in sorted(accepted, key=lambda each: -accepted[each].n_close):
-            other_id = sum(pair) - picture_id
-            if self._joins(picture_id, other_id, accepted[pair]):
+            other_id = sum(pair) - image_id
+            if self._joins(image_id, other_id, accepted[pair]):
                 self._found[pair] = accepted[pair]
 
     def _joins(self, a: int, b: int, difference: Difference) -> bool:
         """Whether a pair of like features is to be believed.
 
-        One wrong pair would make one group of two. So whatever joins pictures that are not in one
+        One wrong pair would make one group of two. So whatever joins images that are not in one
         group yet has to agree in its pixels, too, where the files can be read.
         """
         root_a, root_b = self._root(a), self._root(b)
@@ -142,7 +142,7 @@ class Grouping:
             first, second = (read_gray(self._files[i], max_side=SIDE) for i in (a, b))
             if not agrees(first, second, difference.affine_23, flipped=flipped):
                 return False
-        except PictureError:
+        except ImageError:
             pass  # the features alone decide
         self._parent[root_b] = root_a
         return True
@@ -156,24 +156,24 @@ class Grouping:
     def _difference(self, a: Features, b: Features) -> Difference | None:
         return same_shot(a, b, self._describer.extractor, flips=self._flips)
 
-    def _described(self, rows: Sequence[PictureRow]) -> DuplicateGroup:
-        """A group, each member compared with the largest picture of it."""
+    def _described(self, rows: Sequence[ImageRow]) -> DuplicateGroup:
+        """A group, each member compared with the largest image of it."""
         sources = self._store.sources()
         reference, *rest = sorted(rows, key=_by_size)
-        features = self._searching.features([reference.picture_id])[reference.picture_id]
-        ids = [row.picture_id for row in rows]
+        features = self._searching.features([reference.image_id])[reference.image_id]
+        ids = [row.image_id for row in rows]
         d = self._describer.n_dimensions
         vector_of = self._store.vectors(ids, self._describer.dtype, d)
-        own_D = vector_of[reference.picture_id].astype(np.float32)
+        own_D = vector_of[reference.image_id].astype(np.float32)
         others = []
         for row in sorted(rest, key=lambda each: (each.path, each.source_id)):
-            other = self._searching.features([row.picture_id])[row.picture_id]
+            other = self._searching.features([row.image_id])[row.image_id]
             difference = self._difference(features, other)
             if difference is None:
-                kinds = self._any_found(row.picture_id).kinds
+                kinds = self._any_found(row.image_id).kinds
             else:
                 kinds = self._kinds(file_of(reference, sources), file_of(row, sources), difference)
-            similarity = round(float(own_D @ vector_of[row.picture_id].astype(np.float32)), 6)
+            similarity = round(float(own_D @ vector_of[row.image_id].astype(np.float32)), 6)
             where = file_of(row, sources)
             others.append(Duplicate(row.path, where, kinds, similarity))
         return DuplicateGroup(reference.path, file_of(reference, sources), tuple(others))
@@ -183,20 +183,20 @@ class Grouping:
         if difference.kinds == ("identical",):
             return difference.kinds
         try:
-            pictures = read_gray(a, max_side=SIDE), read_gray(b, max_side=SIDE)
-        except PictureError:
+            images = read_gray(a, max_side=SIDE), read_gray(b, max_side=SIDE)
+        except ImageError:
             return difference.kinds
         flipped = "flipped" in difference.kinds
-        found = retouching(*pictures, difference.affine_23, flipped=flipped)
+        found = retouching(*images, difference.affine_23, flipped=flipped)
         rest = tuple(kind for kind in difference.kinds if kind != "altered")
         return rest + found or ("re-compressed",)
 
-    def _any_found(self, picture_id: int) -> Difference:
+    def _any_found(self, image_id: int) -> Difference:
         """How it differs from the member that it was found by: the reference is too different."""
-        return next(found for pair, found in self._found.items() if picture_id in pair)
+        return next(found for pair, found in self._found.items() if image_id in pair)
 
 
-def _by_size(row: PictureRow) -> tuple[int, int, str]:
+def _by_size(row: ImageRow) -> tuple[int, int, str]:
     """The most pixels first, then the largest file."""
     return -(row.width or 0) * (row.height or 0), -row.n_bytes, row.path
 

@@ -1,4 +1,4 @@
-"""Searching a collection with a picture."""
+"""Searching a collection with an image."""
 
 import os
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from vladkit.collection.opened import Opened
 from vladkit.collection.searching import Hit
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
 from vladkit.errors import (
+    ImageError,
     ParameterError,
-    PictureError,
 )
 from vladkit.features import Features, Region, match_rule
 from vladkit.features.imported import Imported
@@ -32,39 +32,39 @@ class Finding(Opened):
         model: Model = "homography",
         expand: int = 0,
     ) -> list[Hit]:
-        """The pictures most similar to one picture, the best first.
+        """The images most similar to one image, the best first.
 
         Parameters
         ----------
         image : path
-            Any picture file; it need not be in the collection, and if it is, it is found like
-            any other. Or, if there is no such file, the path of a picture of the collection, as
-            `pictures` lists it: see `search_picture`. Where features were found by another
-            program, an indexed picture is always searched by those.
+            Any image file; it need not be in the collection, and if it is, it is found like
+            any other. Or, if there is no such file, the path of an image of the collection, as
+            `images` lists it: see `search_image`. Where features were found by another
+            program, an indexed image is always searched by those.
         top : int
             How many; 0 ranks all.
         region : Region or None
-            Search by this part of the picture only. What is matched is given in px of the whole
-            picture all the same.
+            Search by this part of the image only. What is matched is given in px of the whole
+            image all the same.
         rerank : int
             So many of the first are matched with the query feature by feature, and come in the
             order of what fits one geometry (see `vladkit.geometry.verification`); 0 does not. No
-            picture is opened for it.
+            image is opened for it.
         model : {"homography", "fundamental"}
             That geometry.
         expand : int
-            Search again with the mean of the query and so many of its nearest pictures; with
+            Search again with the mean of the query and so many of its nearest images; with
             `rerank` of those among them that were verified. 0 does not.
 
         Raises
         ------
-        PictureError
-            If the picture cannot be used.
+        ImageError
+            If the image cannot be used.
         NothingToIndexError
             If the collection is empty.
         ParameterError
             If a number is negative, `rerank` is asked for and no features are kept, or the region
-            is outside of the picture.
+            is outside of the image.
         """
         self._describer.trained()
         if rerank:
@@ -73,12 +73,12 @@ class Finding(Opened):
         if isinstance(self.extractor, Imported) or not os.path.lexists(image):
             row = self.find(image)
             if row is not None:
-                return self.search_picture(row.picture_id, top, region=region, **options)
+                return self.search_image(row.image_id, top, region=region, **options)
         return self.search_features(self.extract(image, region=region), top, **options)
 
-    def search_picture(
+    def search_image(
         self,
-        picture_id: int,
+        image_id: int,
         top: int = 10,
         *,
         region: Region | None = None,
@@ -86,29 +86,29 @@ class Finding(Opened):
         model: Model = "homography",
         expand: int = 0,
     ) -> list[Hit]:
-        """`search` by a picture of the collection, from what is kept of it; no file is opened.
+        """`search` by an image of the collection, from what is kept of it; no file is opened.
 
-        Turned queries, `rerank` and `region` need kept features, and take those: a part of a
-        picture is described by the strongest of all its features.
+        Turned queries, `rerank` and `region` need kept features, and take those: a part of an
+        image is described by the strongest of all its features.
 
         Raises
         ------
         ParameterError
-            As `search`; or if there is no such picture, or no features are kept of it where they
+            As `search`; or if there is no such image, or no features are kept of it where they
             are needed.
-        PictureError
+        ImageError
             If no kept feature is in the region.
         """
-        row = self.picture(picture_id)
+        row = self.image(image_id)
         if row.skipped is not None:
             raise ParameterError(f"{row.path} has no vector: {row.skipped}")
         if region is not None:
             self._searching.check_keeps_features()
-        query_vD, features = self._searching.of_picture(picture_id)
+        query_vD, features = self._searching.of_image(image_id)
         if features is not None and region is not None:
             features = features.within(region)
             if not len(features):
-                raise PictureError(f"no feature that is kept of {row.path} is in {region}")
+                raise ImageError(f"no feature that is kept of {row.path} is in {region}")
             query_vD = self.query_vectors([features])[0]
         options: dict[str, Any] = {"rerank": rerank, "model": model, "expand": expand}
         return self._search(query_vD, features, top, **options)
@@ -116,20 +116,20 @@ class Finding(Opened):
     def extract(
         self, image: str | os.PathLike[str] | bytes, *, region: Region | None = None
     ) -> Features:
-        """Features of a picture, or of a part of it, as the collection's are found.
+        """Features of an image, or of a part of it, as the collection's are found.
 
         Parameters
         ----------
         image : path or bytes
-            A picture file, or what is in one.
+            An image file, or what is in one.
         region : Region or None
 
         Raises
         ------
-        PictureError
-            If the picture cannot be used.
+        ImageError
+            If the image cannot be used.
         ParameterError
-            If the region is outside of the picture.
+            If the region is outside of the image.
         """
         if isinstance(image, bytes):
             return extract_data(self.extractor, image, region)
@@ -142,15 +142,15 @@ class Finding(Opened):
         region: Region | None = None,
         vocabulary: int = 0,
     ) -> tuple[Features, Int64Array]:
-        """The features of a picture, and the visual word that each is summed into.
+        """The features of an image, and the visual word that each is summed into.
 
         Parameters
         ----------
         image : path, bytes or Features
-            A picture, which need not be in the collection, as `extract` takes it; or features that
+            An image, which need not be in the collection, as `extract` takes it; or features that
             are there already, such as `features_of` gives.
         region : Region or None
-            Only this part of the picture; not with features.
+            Only this part of the image; not with features.
         vocabulary : int
             Which codebook, where there are several (``n_vocabularies``).
 
@@ -162,8 +162,8 @@ class Finding(Opened):
 
         Raises
         ------
-        PictureError
-            If the picture cannot be used.
+        ImageError
+            If the image cannot be used.
         NothingToIndexError
             If the collection is empty: it has no codebook yet.
         ParameterError
@@ -187,7 +187,7 @@ class Finding(Opened):
         model: Model = "homography",
         expand: int = 0,
     ) -> list[Hit]:
-        """`search` for a picture, or a part of one, whose features are there already."""
+        """`search` for an image, or a part of one, whose features are there already."""
         options: dict[str, Any] = {"rerank": rerank, "model": model, "expand": expand}
         return self._search(self.query_vectors([features])[0], features, top, **options)
 
@@ -203,7 +203,7 @@ class Finding(Opened):
     ) -> list[Hit]:
         for name, value in (("top", top), ("rerank", rerank), ("expand", expand)):
             if value < 0:
-                raise ParameterError(f"{name}={value}: give a number of pictures, 0 or more")
+                raise ParameterError(f"{name}={value}: give a number of images, 0 or more")
         n = max(top, rerank, expand) if top else 0
         if rerank and features is None:
             raise ParameterError("rerank: no features are kept of the query")
@@ -221,19 +221,19 @@ class Finding(Opened):
         return hits[:top] if top else hits
 
     def verify(
-        self, features: Features, picture_id: int, *, model: Model = "homography"
+        self, features: Features, image_id: int, *, model: Model = "homography"
     ) -> Verification:
-        """Match a query with one picture, feature by feature; see `vladkit.verify`.
+        """Match a query with one image, feature by feature; see `vladkit.verify`.
 
         Raises
         ------
         ParameterError
-            If there is no such picture, or no features are kept of it.
+            If there is no such image, or no features are kept of it.
         """
         self._searching.check_keeps_features()
-        other = self.features_of(picture_id)
+        other = self.features_of(image_id)
         if other is None:
-            row = self.picture(picture_id)
+            row = self.image(image_id)
             raise ParameterError(f"no features are kept of {row.path}")
         rule = match_rule(self.extractor)
         return verify_all(
@@ -247,15 +247,15 @@ class Finding(Opened):
         )[0]
 
     def query_vectors(self, features: Sequence[Features]) -> Float32Array:
-        """Vectors (q, v, D) of query pictures: upright and, where that matters, turned.
+        """Vectors (q, v, D) of query images: upright and, where that matters, turned.
 
-        v is 4, for quarter turns (of the features: nothing is extracted again), or 1 where a
-        picture and the picture turned have the same vector anyway.
+        v is 4, for quarter turns (of the features: nothing is extracted again), or 1 where an
+        image and the image turned have the same vector anyway.
         """
         return self._describer.query_vectors(features)
 
     def rank(self, query_qvD: Float32Array, top: int = 10) -> list[list[Hit]]:
-        """The best pictures for each query; pictures of equal score in the order of their path.
+        """The best images for each query; images of equal score in the order of their path.
 
         Raises
         ------
@@ -268,7 +268,7 @@ class Finding(Opened):
         return [each[:top] if top else each for each in hits]
 
     def scores(self, query_qvD: Float32Array) -> tuple[Int64Array, FloatArray]:
-        """(picture_id_n, score_qn): similarity of each query to every picture.
+        """(image_id_n, score_qn): similarity of each query to every image.
 
         The larger of the upright vector's cosine and .8 times the best turned one's, to six
         digits.

@@ -20,21 +20,21 @@ def recipe_for(
     Parameters
     ----------
     sources : str or iterable of path
-        Folders and pictures, or all of one kind of features (``colmap:database.db``, ...).
+        Folders and images, or all of one kind of features (``colmap:database.db``, ...).
     **given
         Fields of `vladkit.collection.recipe.Recipe` that are to be so.
 
     Returns
     -------
     recipe : dict
-        For `vladkit.Collection.create`. For pictures, `given` as it is.
+        For `vladkit.Collection.create`. For images, `given` as it is.
     notes : list of str
         What is left out because the sources do not say it.
 
     Raises
     ------
     ParameterError
-        If pictures and features are mixed, sources hold different features, or something is asked
+        If images and features are mixed, sources hold different features, or something is asked
         for that they cannot give.
     VladkitError
         As `vladkit.features.readers.open_reader`.
@@ -55,7 +55,7 @@ def recipe_for(
     if len(imported) < len(listed):
         other = next(each for each in listed if not is_source(each))
         raise ParameterError(
-            f"{imported[0]} holds features and {other} pictures: index them into a file each"
+            f"{imported[0]} holds features and {other} images: index them into a file each"
         )
     held: list[Held] = []
     for source in imported:
@@ -75,8 +75,8 @@ def recipe_for(
         ("orientation", "no directions of features", all(h.directions for h in held)),
         (
             "position",
-            "no places of features or no sizes of pictures",
-            all(h.places and h.picture_sizes for h in held),
+            "no places of features or no sizes of images",
+            all(h.places and h.image_sizes for h in held),
         ),
         ("keep_features", "no places of features", all(h.places for h in held)),
     ):

@@ -1,10 +1,10 @@
-"""`Indexing`: pictures of folders into a collection, whatever happens on the way.
+"""`Indexing`: images of folders into a collection, whatever happens on the way.
 
-It runs in three steps. A seeded sample of the new pictures is extracted and the codebook
-trained on it (once in the life of a collection). Then every picture, in the order of its path,
-is extracted by a pool of threads, one picture to a core; the calling thread encodes them in
+It runs in three steps. A seeded sample of the new images is extracted and the codebook
+trained on it (once in the life of a collection). Then every image, in the order of its path,
+is extracted by a pool of threads, one image to a core; the calling thread encodes them in
 batches and commits each batch. A kill loses at most the batch in hand, and because neither the
-sample, nor the order, nor a picture's vector depends on what was committed before, running
+sample, nor the order, nor an image's vector depends on what was committed before, running
 again ends in the same file.
 """
 
@@ -30,16 +30,16 @@ from vladkit.collection.recipe import Recipe
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray
 from vladkit.core.ragged import Ragged
 from vladkit.errors import (
+    ImageError,
     NothingToIndexError,
     ParameterError,
-    PictureError,
     RecipeMismatchError,
 )
 from vladkit.features import Features
 from vladkit.features.imported import Imported
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
-from vladkit.store.store import KeptFeatures, PictureRow, Record, Store, file_of
+from vladkit.store.store import ImageRow, KeptFeatures, Record, Store, file_of
 
 __all__ = ["AddReport", "Indexing", "Progress"]
 
@@ -47,18 +47,18 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as ``progress(step, done, total)``, with step "sample", "index" or "queries"."""
 
 _BATCH: Final = 32
-"""Pictures encoded and committed together: 32 MB of float32 descriptors at 2,000 each."""
+"""Images encoded and committed together: 32 MB of float32 descriptors at 2,000 each."""
 
-_SAMPLE_PICTURES: Final = 500
-_FEW_PICTURES: Final = 100
-"""The codebook is learned from half of the pictures, from 100 (if there are) to 500."""
+_SAMPLE_IMAGES: Final = 500
+_FEW_IMAGES: Final = 100
+"""The codebook is learned from half of the images, from 100 (if there are) to 500."""
 
 _SPOOL_BYTES: Final = 2**27
-"""Features of sampled pictures are kept until their turn comes, up to this size; those that do
-not fit are extracted again. (500 pictures of 2,000 SIFT features: 128 MB.)"""
+"""Features of sampled images are kept until their turn comes, up to this size; those that do
+not fit are extracted again. (500 images of 2,000 SIFT features: 128 MB.)"""
 
 _MIN_SHARE: Final = 200
-"""Descriptors that a picture of the sample gives at least, drawn at random."""
+"""Descriptors that an image of the sample gives at least, drawn at random."""
 
 _PER_CLUSTER: Final = 256
 """Descriptors that k-means sees for each cluster."""
@@ -66,7 +66,7 @@ _PER_CLUSTER: Final = 256
 
 @dataclass(slots=True)
 class AddReport:
-    """What became of the pictures that `Collection.add` was given.
+    """What became of the images that `Collection.add` was given.
 
     ``skipped`` holds (path, reason) of those that could not be used now, ``unreadable``
     (folder, reason) of folders that could not be listed.
@@ -145,7 +145,7 @@ class Indexing:
         return report
 
     def _check_kind(self, sources: Sequence[str | os.PathLike[str]], images: str | None) -> None:
-        """Raise unless the sources are of the collection's kind: pictures, or features."""
+        """Raise unless the sources are of the collection's kind: images, or features."""
         is_imported = isinstance(self._describer.extractor, Imported)
         for source in (os.fspath(each) for each in sources):
             if is_source(source) != is_imported:
@@ -159,7 +159,7 @@ class Indexing:
                     "the recipe of vladkit.collection.import_recipe.recipe_for"
                 )
         if images is not None and not is_imported:
-            raise ParameterError("images is for sources of features: pictures are where they are")
+            raise ParameterError("images is for sources of features: images are where they are")
         if images is not None and not os.path.isdir(images):
             raise NothingToIndexError(f"images: {images} is not a folder")
 
@@ -175,7 +175,7 @@ class Indexing:
                 )
 
     def _reading(self, work: Sequence[_Task]) -> Callable[[str], Features] | None:
-        """How features are read where they are read; None for pictures."""
+        """How features are read where they are read; None for images."""
         extractor = self._describer.extractor
         if not isinstance(extractor, Imported):
             return None
@@ -189,28 +189,28 @@ class Indexing:
         return read
 
     def _set_images(self, found: Sequence[Found], folder: str) -> None:
-        """Remember where the pictures are whose features were given."""
+        """Remember where the images are whose features were given."""
         with self._store.writing():
             for root, name in {each.root: each.name for each in found}.items():
                 source = self._store.add_source(root, name)
                 self._store.set_images(source.source_id, os.path.realpath(folder))
 
-    def _known(self) -> dict[str, PictureRow]:
+    def _known(self) -> dict[str, ImageRow]:
         sources = {i: replace(each, images=None) for i, each in self._store.sources().items()}
-        return {file_of(row, sources): row for row in self._store.pictures()}
+        return {file_of(row, sources): row for row in self._store.images()}
 
     def _prune(
         self,
         sources: Sequence[str | os.PathLike[str]],
         unlisted: Sequence[str],
-        known: dict[str, PictureRow],
+        known: dict[str, ImageRow],
         found: set[str],
     ) -> int:
         of_features = {_as_prefix(os.fspath(s).partition(":")[2]) for s in sources if is_source(s)}
         folders = tuple(_as_prefix(s) for s in sources if os.path.isdir(s)) + tuple(of_features)
         closed = tuple(_as_prefix(folder) for folder in unlisted)
         gone = [
-            row.picture_id
+            row.image_id
             for file, row in known.items()
             if file not in found
             and file.startswith(folders)
@@ -228,11 +228,11 @@ class Indexing:
         report: AddReport,
         progress: Progress | None,
     ) -> None:
-        unnamed = PictureError("its name is not valid UTF-8: rename it")
+        unnamed = ImageError("its name is not valid UTF-8: rename it")
         spool: dict[str, Result] = {t.found.file: unnamed for t in work if not t.found.is_text}
         sample = None
         if self._describer.vlad is None:
-            # numba's second of import passes while pictures are extracted
+            # numba's second of import passes while images are extracted
             warming = threading.Thread(target=warm_up, daemon=True)
             warming.start()
             files = [task.found.file for task in work if task.found.is_text]
@@ -257,14 +257,14 @@ class Indexing:
         spool: dict[str, Result],
         progress: Progress | None,
     ) -> FloatArray | None:
-        """Descriptors (N, f) of some pictures to learn from; None if no picture has any.
+        """Descriptors (N, f) of some images to learn from; None if no image has any.
 
         What was extracted is left in `spool` for its turn, as far as there is room.
         """
         recipe = self._describer.recipe
         rng = np.random.default_rng(recipe.seed)
         chosen = [files[i] for i in rng.permutation(len(files))]
-        n_wanted = max(_FEW_PICTURES, min(len(files) // 2, _SAMPLE_PICTURES))
+        n_wanted = max(_FEW_IMAGES, min(len(files) // 2, _SAMPLE_IMAGES))
         reservoir = Reservoir(_PER_CLUSTER * recipe.n_clusters, recipe.seed)
         share = max(_MIN_SHARE, 5 * reservoir.size // (4 * min(len(files) or 1, n_wanted)))
         room, n_sampled = _SPOOL_BYTES, 0
@@ -319,7 +319,7 @@ class Indexing:
         records = []
         for task, features in batch:
             row = task.row(source_ids)
-            if isinstance(features, PictureError):
+            if isinstance(features, ImageError):
                 row = replace(row, skipped=features.reason, transient=features.transient)
                 report.skipped.append((row.path, features.reason))
                 records.append(Record(row))
@@ -337,7 +337,7 @@ class Indexing:
     def _described(
         self, features: list[Features]
     ) -> Iterator[tuple[Float32Array, tuple[AnyArray, AnyArray] | None]]:
-        """Vector, and where they are kept sums and counts, of each picture."""
+        """Vector, and where they are kept sums and counts, of each image."""
         if not features:
             return
         if not self._describer.recipe.keep_sums:
@@ -354,9 +354,9 @@ class Indexing:
 
 def _refuse_emptiness(report: AddReport) -> None:
     if not report.skipped:
-        raise NothingToIndexError("no pictures found: give folders or files that hold some")
+        raise NothingToIndexError("no images found: give folders or files that hold some")
     some = "; ".join(f"{n} x {reason}" for reason, n in report.reasons()[:3])
-    raise NothingToIndexError(f"none of the {len(report.skipped)} pictures can be used: {some}")
+    raise NothingToIndexError(f"none of the {len(report.skipped)} images can be used: {some}")
 
 
 def _kept(features: Features) -> KeptFeatures:
@@ -366,19 +366,19 @@ def _kept(features: Features) -> KeptFeatures:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One picture to be extracted, as its file was when it was looked at."""
+    """One image to be extracted, as its file was when it was looked at."""
 
     found: Found
     n_bytes: int
     mtime_ns: int
-    known: PictureRow | None
+    known: ImageRow | None
 
-    def row(self, source_ids: dict[str, int]) -> PictureRow:
+    def row(self, source_ids: dict[str, int]) -> ImageRow:
         if self.known is not None:
             source_id, path = self.known.source_id, self.known.path
         else:
             source_id, path = source_ids[self.found.root], self.found.printable
-        return PictureRow(source_id, path, self.n_bytes, self.mtime_ns)
+        return ImageRow(source_id, path, self.n_bytes, self.mtime_ns)
 
 
 def _as_prefix(folder: str | os.PathLike[str]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from vladkit.collection.collection import Collection, Progress
 from vladkit.core.arrays import Int64Array
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import NothingToIndexError, ParameterError, PictureError, StorageError
+from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
 from vladkit.evaluation.datasets import Goal, Outcome, Protocol, Ranks, Task
 from vladkit.features import Features, match_rule, one_opencv_thread
 from vladkit.geometry.verification import Model, rescore, verify_all
@@ -35,7 +35,7 @@ def measure(
 ) -> Outcome:
     """Ask a collection all queries of a protocol, and give the protocol's figures.
 
-    Only the protocol's database is ranked, whatever else is indexed; pictures of equal score come
+    Only the protocol's database is ranked, whatever else is indexed; images of equal score come
     in the order of their names. Every query is extracted from its file, or from the part of it
     that the protocol asks with.
 
@@ -58,15 +58,15 @@ def measure(
     Raises
     ------
     NothingToIndexError
-        If no picture of the protocol's database is indexed.
+        If no image of the protocol's database is indexed.
     ParameterError
         If `rerank` does not fit.
     """
     if rerank < 0:
-        raise ParameterError(f"rerank={rerank}: give a number of pictures, or 0 for none")
+        raise ParameterError(f"rerank={rerank}: give a number of images, or 0 for none")
     if rerank and not collection.recipe.keep_features:
         raise ParameterError(
-            f"{collection.path} keeps no features to match with: index the pictures into another "
+            f"{collection.path} keeps no features to match with: index the images into another "
             "file (--keep-features 1000), or measure without --rerank"
         )
     jobs = resolve_n_jobs(n_jobs)
@@ -101,9 +101,9 @@ def measure(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Database:
-    """The pictures to be ranked, by name: their ids, and the row of each file."""
+    """The images to be ranked, by name: their ids, and the row of each file."""
 
-    picture_id_n: Int64Array
+    image_id_n: Int64Array
     row_of: Mapping[str, int]
     remarks: tuple[str, ...]
 
@@ -112,22 +112,22 @@ class _Database:
         wanted = {os.path.realpath(file) for file in protocol.database}
         id_of: dict[str, int] = {}
         extra = 0
-        for row in collection.pictures():
+        for row in collection.images():
             file = os.path.realpath(collection.file_of(row))
             if file in wanted:
-                id_of.setdefault(file, row.picture_id)  # indexed twice, through a link: once here
+                id_of.setdefault(file, row.image_id)  # indexed twice, through a link: once here
             else:
                 extra += 1
         if not id_of:
             raise NothingToIndexError(
-                f"{collection.path} holds no picture of the protocol's database: index those "
-                f"pictures, such as {min(wanted, default='')}"
+                f"{collection.path} holds no image of the protocol's database: index those "
+                f"images, such as {min(wanted, default='')}"
             )
         remarks = []
         if missing := len(wanted) - len(id_of):
-            remarks.append(f"{missing} of {len(wanted)} database pictures are not indexed")
+            remarks.append(f"{missing} of {len(wanted)} database images are not indexed")
         if extra:
-            remarks.append(f"{extra} indexed pictures are not in the database: left out")
+            remarks.append(f"{extra} indexed images are not in the database: left out")
         files = sorted(id_of)
         ids = np.array([id_of[file] for file in files], np.int64)
         return cls(ids, {file: row for row, file in enumerate(files)}, tuple(remarks))
@@ -154,13 +154,13 @@ class _Database:
 
 def _extracted(
     collection: Collection, tasks: Sequence[Task], n_jobs: int
-) -> Iterator[list[tuple[Task, Features | PictureError]]]:
+) -> Iterator[list[tuple[Task, Features | ImageError]]]:
     """Queries with their features, or why there are none, in batches."""
 
-    def one(task: Task) -> Features | PictureError:
+    def one(task: Task) -> Features | ImageError:
         try:
             return collection.extract(task.file, region=task.region)
-        except PictureError as error:
+        except ImageError as error:
             return error
 
     with one_opencv_thread(), ThreadPoolExecutor(n_jobs, "vladkit-extract") as pool:
@@ -180,16 +180,16 @@ def _orders(
     """The rows of the database for each query, the best first."""
     if not queries:
         return
-    picture_id_s, score_qs = collection.scores(collection.query_vectors(queries))
-    if not np.isin(database.picture_id_n, picture_id_s).all():
-        raise StorageError(f"{collection.path} has lost pictures while it was measured: run again")
-    order_s = np.argsort(picture_id_s)
-    place_n = order_s[np.searchsorted(picture_id_s, database.picture_id_n, sorter=order_s)]
+    image_id_s, score_qs = collection.scores(collection.query_vectors(queries))
+    if not np.isin(database.image_id_n, image_id_s).all():
+        raise StorageError(f"{collection.path} has lost images while it was measured: run again")
+    order_s = np.argsort(image_id_s)
+    place_n = order_s[np.searchsorted(image_id_s, database.image_id_n, sorter=order_s)]
     for features, score_n in zip(queries, score_qs[:, place_n], strict=True):
         order_n = np.argsort(-score_n, kind="stable")  # rows are in the order of names
         if rerank:
             head_r, rest_m = order_n[:rerank], order_n[rerank:]
-            ids = database.picture_id_n[head_r].tolist()
+            ids = database.image_id_n[head_r].tolist()
             inliers_r = _inliers(collection, features, ids, model, n_jobs)
             matched_r = np.argsort(-rescore(score_n[head_r], inliers_r).round(6), kind="stable")
             order_n = np.concatenate([head_r[matched_r], rest_m])
@@ -199,7 +199,7 @@ def _orders(
 def _inliers(
     collection: Collection, query: Features, ids: Sequence[int], model: Model, n_jobs: int
 ) -> Int64Array:
-    """Of the query with each picture; 0 where nothing is kept of one."""
+    """Of the query with each image; 0 where nothing is kept of one."""
     kept = {i: each for i in ids if (each := collection.features_of(i)) is not None}
     rule = match_rule(collection.extractor)
     verified = verify_all(

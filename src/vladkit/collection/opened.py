@@ -18,7 +18,7 @@ from vladkit.errors import (
     RecipeMismatchError,
 )
 from vladkit.features import Extractor, Features
-from vladkit.store.store import PictureRow, Store, file_of
+from vladkit.store.store import ImageRow, Store, file_of
 
 __all__ = ["Opened"]
 
@@ -122,7 +122,7 @@ class Opened:
     # -- looking ----------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """Pictures that have a vector."""
+        """Images that have a vector."""
         return self._store.count()[0]
 
     @property
@@ -141,12 +141,12 @@ class Opened:
 
     @property
     def extractor(self) -> Extractor:
-        """What finds its pictures' features."""
+        """What finds its images' features."""
         return self._describer.extractor
 
     @property
     def vlad(self) -> Codebook | None:
-        """The fitted estimator, or None before the first picture is in."""
+        """The fitted estimator, or None before the first image is in."""
         return self._describer.vlad
 
     def info(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class Opened:
         return {
             "file": str(self._store.path),
             "bytes": self._store.path.stat().st_size,
-            "pictures": indexed,
+            "images": indexed,
             "skipped": skipped,
             "sources": [
                 {"name": s.name, "root": s.root} | ({"images": s.images} if s.images else {})
@@ -176,18 +176,18 @@ class Opened:
         """D, of a vector."""
         return self._describer.n_dimensions
 
-    def pictures(self) -> Iterator[PictureRow]:
-        """All pictures that have a vector, by source and path."""
-        return self._store.pictures("skipped IS NULL")
+    def images(self) -> Iterator[ImageRow]:
+        """All images that have a vector, by source and path."""
+        return self._store.images("skipped IS NULL")
 
-    def skipped(self) -> Iterator[PictureRow]:
-        """All pictures that have none, with the reason."""
-        return self._store.pictures("skipped IS NOT NULL")
+    def skipped(self) -> Iterator[ImageRow]:
+        """All images that have none, with the reason."""
+        return self._store.images("skipped IS NOT NULL")
 
     def page(
         self, offset: int = 0, limit: int = 100, *, contains: str = "", skipped: bool = False
-    ) -> tuple[int, list[PictureRow]]:
-        """Some pictures, by source and path, and how many there are.
+    ) -> tuple[int, list[ImageRow]]:
+        """Some images, by source and path, and how many there are.
 
         Parameters
         ----------
@@ -207,40 +207,40 @@ class Opened:
             raise ParameterError(f"offset={offset}, limit={limit}: give numbers from 0")
         return self._store.page(offset, limit, contains, skipped=skipped)
 
-    def picture(self, picture_id: int) -> PictureRow:
-        """One picture, by the key that `Hit` and `pictures` give.
+    def image(self, image_id: int) -> ImageRow:
+        """One image, by the key that `Hit` and `images` give.
 
         Raises
         ------
         ParameterError
             If there is none of that key.
         """
-        row = self._store.pictures_by_id([picture_id]).get(picture_id)
+        row = self._store.images_by_id([image_id]).get(image_id)
         if row is None:
-            raise ParameterError(f"{self._store.path} has no picture {picture_id}")
+            raise ParameterError(f"{self._store.path} has no image {image_id}")
         return row
 
-    def features_of(self, picture_id: int) -> Features | None:
-        """What is kept of a picture's features, the strongest first; None if nothing is.
+    def features_of(self, image_id: int) -> Features | None:
+        """What is kept of an image's features, the strongest first; None if nothing is.
 
-        See `Recipe.keep_features`; for all of them extract the picture again.
+        See `Recipe.keep_features`; for all of them extract the image again.
         """
-        return self._searching.features([picture_id]).get(picture_id)
+        return self._searching.features([image_id]).get(image_id)
 
-    def file_of(self, row: PictureRow) -> str:
-        """Where a picture is now, absolute."""
+    def file_of(self, row: ImageRow) -> str:
+        """Where an image is now, absolute."""
         return file_of(row, self._store.sources())
 
-    def find(self, name: str | os.PathLike[str]) -> PictureRow | None:
-        """The picture of that path, as it was indexed, or of that file; None if there is none.
+    def find(self, name: str | os.PathLike[str]) -> ImageRow | None:
+        """The image of that path, as it was indexed, or of that file; None if there is none.
 
         Raises
         ------
         ParameterError
-            If several sources have a picture of that path.
+            If several sources have an image of that path.
         """
         path = os.fspath(name).replace(os.sep, "/")
-        rows = list(self._store.pictures("skipped IS NULL AND path = ?", path))
+        rows = list(self._store.images("skipped IS NULL AND path = ?", path))
         if not rows:
             sources = self._store.sources()
             files = {os.path.abspath(name), os.path.realpath(name)}
@@ -249,12 +249,12 @@ class Opened:
                 inside = [f.removeprefix(folder) for f in files if f.startswith(folder)]
                 for path in {each.replace(os.sep, "/") for each in inside}:
                     where = "skipped IS NULL AND source_id = ? AND path = ?"
-                    rows += self._store.pictures(where, source.source_id, path)
+                    rows += self._store.images(where, source.source_id, path)
         if len(rows) > 1:
             files = {self.file_of(row) for row in rows}
             if len(files) > 1:
                 raise ParameterError(
-                    f"{len(rows)} pictures of {self._store.path} are called {name}: give one of "
+                    f"{len(rows)} images of {self._store.path} are called {name}: give one of "
                     + ", ".join(sorted(files)[:3])
                 )
         return rows[0] if rows else None

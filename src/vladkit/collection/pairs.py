@@ -1,6 +1,6 @@
-"""Which pictures of a collection are worth matching with which: pairs for reconstruction.
+"""Which images of a collection are worth matching with which: pairs for reconstruction.
 
-Axes: ``n`` pictures, in the natural order of their names (rows); ``p`` pairs; ``m`` candidates,
+Axes: ``n`` images, in the natural order of their names (rows); ``p`` pairs; ``m`` candidates,
 each a pair and who asks for it. A pair's key is ``first * n + second``, of rows.
 """
 
@@ -30,18 +30,18 @@ from vladkit.store.store import Store
 __all__ = ["Pair", "Pairing", "Pairs"]
 
 _MOST_QUERIES: Final = 256
-"""Pictures compared with all others at a time: each batch reads all vectors once."""
+"""Images compared with all others at a time: each batch reads all vectors once."""
 
 _VALUES: Final = 2**24
 """In a batch's vectors and in its scores, at most: 64 MB each."""
 
 _MATCHED: Final = 4
-"""Pictures to a thread whose features are held at a time."""
+"""Images to a thread whose features are held at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two pictures to be matched: ``first`` comes before ``second`` in natural order.
+    """Two images to be matched: ``first`` comes before ``second`` in natural order.
 
     ``similarity`` is the cosine of their vectors; ``inliers`` how many features fit one geometry,
     or None where they were not matched.
@@ -55,21 +55,21 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """Unordered pairs of pictures, each once, sorted by name; iterate for `Pair`.
+    """Unordered pairs of images, each once, sorted by name; iterate for `Pair`.
 
     Parameters
     ----------
     root : str
         The folder that names are relative to, absolute: hloc's ``images``, COLMAP's ``image_path``.
     names : tuple of str
-        Of all pictures, in natural order.
+        Of all images, in natural order.
     row_p2 : int64 array (p, 2)
         Rows of ``names``; the first of each is the smaller.
     similarity_p : float32 array (p,)
     inliers_p : int64 array (p,)
         -1 where a pair was not matched.
     n_components : int
-        Groups of pictures that the pairs leave unconnected; a picture without a pair is one.
+        Groups of images that the pairs leave unconnected; an image without a pair is one.
     """
 
     root: str
@@ -94,14 +94,14 @@ class Pairs:
         Raises
         ------
         ParameterError
-            If a picture's name has white space in it, or begins with ``#``: they would read
+            If an image's name has white space in it, or begins with ``#``: they would read
             something else. Before the first line.
         """
         for name in self.names:
             if name.startswith("#") or any(map(str.isspace, name)):
                 raise ParameterError(
                     f"{name!r}: a list of pairs cannot hold a name with white space or a # at its "
-                    "beginning, as hloc and COLMAP split lines at spaces: rename the picture and "
+                    "beginning, as hloc and COLMAP split lines at spaces: rename the image and "
                     "index it again"
                 )
         return (f"{self.names[a]} {self.names[b]}\n" for a, b in self.row_p2.tolist())
@@ -168,12 +168,12 @@ class Pairing:
         self._turned = turned
         self._n_jobs = resolve_n_jobs(n_jobs)
         self._progress = progress
-        self._root, names = names_below(store.pictures("skipped IS NULL"), store.sources(), root)
+        self._root, names = names_below(store.images("skipped IS NULL"), store.sources(), root)
         self._spare = store.count()[0] - len(names)  # files that are indexed twice
         self._names = tuple(names.values())
         self._n = len(names)
         self._ids = list(names)
-        self._row_of = {picture_id: row for row, picture_id in enumerate(names)}
+        self._row_of = {image_id: row for row, image_id in enumerate(names)}
         self._inliers: dict[int, int] = {}  # by key, of what was matched
 
     def run(
@@ -182,9 +182,9 @@ class Pairing:
         """See `vladkit.Collection.pairs`."""
         for name, value in (("top", top), ("rerank", rerank), ("sequential", sequential)):
             if value < 0:
-                raise ParameterError(f"{name}={value}: give a number of pictures, 0 or more")
+                raise ParameterError(f"{name}={value}: give a number of images, 0 or more")
         if not top and (rerank or not sequential):
-            raise ParameterError("top=0 leaves no similar pictures: give top, or sequential alone")
+            raise ParameterError("top=0 leaves no similar images: give top, or sequential alone")
         if min_score is not None and not -1 <= min_score <= 1:
             raise ParameterError(f"min_score={min_score}: give a cosine, -1 to 1")
         if rerank:
@@ -231,13 +231,13 @@ class Pairing:
         found = self._store.vectors(list(wanted), self._describer.dtype, d)
         if len(found) != len(wanted):
             raise FileFormatError(
-                f"{self._store.path} lacks vectors of {len(wanted) - len(found)} pictures: run "
+                f"{self._store.path} lacks vectors of {len(wanted) - len(found)} images: run "
                 f"vladkit check {self._store.path} --repair"
             )
         return {wanted[i]: vector_D.astype(np.float32) for i, vector_D in found.items()}
 
     def _queries(self, rows: Sequence[int]) -> Float32Array:
-        """(q, v, D): what is stored of pictures, and with `turned` their quarter turns."""
+        """(q, v, D): what is stored of images, and with `turned` their quarter turns."""
         vector_of = self._vectors(rows)
         stored_qvD = np.stack([vector_of[row] for row in rows])[:, None]
         if not self._turned or not self._describer.recipe.is_directional:
@@ -262,15 +262,15 @@ class Pairing:
         )
 
     def _nearest(self, n: int, min_score: float | None) -> _Candidates:
-        """The `n` most similar others of each picture."""
+        """The `n` most similar others of each image."""
         parts = []
         for rows in self._batches(range(self._n), "pairs"):
             ranked = self._searching.nearest(self._queries(rows), n + 1 + self._spare)
             for row, each in zip(rows, ranked, strict=True):
                 others = [
-                    (-r.similarity, self._row_of[r.picture_id])
+                    (-r.similarity, self._row_of[r.image_id])
                     for r in each
-                    if r.picture_id in self._row_of
+                    if r.image_id in self._row_of
                     and (min_score is None or r.similarity >= min_score)
                 ]
                 others = sorted(other for other in others if other[1] != row)[:n]  # ties by name
@@ -278,7 +278,7 @@ class Pairing:
         return _Candidates.join(parts)
 
     def _following(self, n: int) -> _Candidates:
-        """The `n` pictures that follow each one in its folder."""
+        """The `n` images that follow each one in its folder."""
         folders: dict[str, list[int]] = defaultdict(list)
         for row, name in enumerate(self._names):
             folders[os.path.dirname(name)].append(row)
@@ -305,8 +305,8 @@ class Pairing:
         largest = int(np.bincount(label_n).argmax())
         found: dict[int, list[tuple[float, int, int]]] = defaultdict(list)
         for rows in self._batches(np.flatnonzero(label_n != largest).tolist(), "join"):
-            picture_id_s, score_qs = self._searching.scores(self._queries(rows))
-            row_s = np.array([self._row_of.get(i, -1) for i in picture_id_s.tolist()], np.int64)
+            image_id_s, score_qs = self._searching.scores(self._queries(rows))
+            row_s = np.array([self._row_of.get(i, -1) for i in image_id_s.tolist()], np.int64)
             for row, score_s in zip(rows, score_qs, strict=True):
                 own = int(label_n[row])
                 outside_s = np.flatnonzero((row_s >= 0) & (label_n[row_s] != own))
@@ -367,7 +367,7 @@ class Pairing:
     def _count(
         self, part: Sequence[tuple[int, list[int]]], features: Mapping[int, Features]
     ) -> None:
-        """Match each first picture with its others, on threads; those without features have 0."""
+        """Match each first image with its others, on threads; those without features have 0."""
 
         def one(i: int) -> None:
             first, others = part[i]

@@ -21,8 +21,8 @@ _N_ITER: Final = 8
 _MIN_PER_CLUSTER: Final = 50
 _FEW_CLUSTERS: Final = 16
 """With fewer than 50 descriptors for each cluster a smaller codebook is trained, down to 16
-clusters: 6 pictures with 9.9k descriptors ranked perfectly with k = 16 (mAP 1.00), not with
-k = 256 (.78); 20 pictures with 40k descriptors were best at k = 256."""
+clusters: 6 images with 9.9k descriptors ranked perfectly with k = 16 (mAP 1.00), not with
+k = 256 (.78); 20 images with 40k descriptors were best at k = 256."""
 
 
 _LEAST: Final = {
@@ -68,7 +68,7 @@ class Recipe:
         `vladkit.features.imported.Imported`; else 0 and "".
     network : str
         Of a network: its sha256 and its description, from which everything but the features of
-        a new picture can be had. Found by `make`; not for people to give.
+        a new image can be had. Found by `make`; not for people to give.
     max_features, max_side, enlarge_to, contrast_threshold
         Of the extractor, see `vladkit.features.Sift`.
     orientation, position : float
@@ -91,10 +91,10 @@ class Recipe:
     dtype : {"float16", "float32"}
         Of stored vectors.
     keep_features : int
-        Strongest features of each picture that are kept in the file for re-ranking; 0 keeps none.
+        Strongest features of each image that are kept in the file for re-ranking; 0 keeps none.
     keep_sums : bool
-        Keep each picture's sums and counts (k, f), so that the codebook can be adapted to the
-        pictures later.
+        Keep each image's sums and counts (k, f), so that the codebook can be adapted to the
+        images later.
     """
 
     features: str = "sift"
@@ -149,7 +149,7 @@ class Recipe:
                 raise ParameterError(f"{name}={weight!r}, wanted a weight from 0 to 10")
         if recipe.norm[-1:] != ("l2",):
             raise ParameterError(
-                f"norm={','.join(recipe.norm)!r}: pictures are compared by cosine, so the last "
+                f"norm={','.join(recipe.norm)!r}: images are compared by cosine, so the last "
                 "step has to be l2"
             )
         if not isinstance(recipe.keep_sums, bool):
@@ -184,13 +184,13 @@ class Recipe:
 
     @property
     def is_directional(self) -> bool:
-        """Whether a turned picture gets another vector."""
+        """Whether a turned image gets another vector."""
         return bool(self.orientation or self.position)
 
     def local(self, extractor: Extractor, features: Features, turns: int = 0) -> FloatArray:
-        """The local descriptors (l, f) of a picture that are aggregated, float32.
+        """The local descriptors (l, f) of an image that are aggregated, float32.
 
-        As if the picture had been turned clockwise by `turns` quarter turns.
+        As if the image had been turned clockwise by `turns` quarter turns.
         """
         import numpy as np
 

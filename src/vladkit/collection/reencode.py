@@ -85,7 +85,7 @@ def adapt(store: Store, describer: Describer, *, progress: _Step | None) -> None
         sums = store.sums(ids.tolist())
         if missing := [i for i in ids.tolist() if i not in sums]:
             raise FileFormatError(
-                f"{store.path}: picture {missing[0]} has no sums: run vladkit check {store.path}"
+                f"{store.path}: image {missing[0]} has no sums: run vladkit check {store.path}"
             )
         residual_tkf = np.stack([sums[i][0] for i in ids.tolist()])
         return Aggregate(residual_tkf, np.stack([sums[i][1] for i in ids.tolist()]), sums_to_kf)

@@ -82,7 +82,7 @@ class Ragged:
         """From one (l_i, f) array per image; the arrays are kept, not stacked.
 
         None and arrays of size 0 are images without descriptors (OpenCV gives None for a
-        blank picture), as long as one other image says what f is.
+        blank image), as long as one other image says what f is.
 
         Raises
         ------

@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from vladkit.errors import FileFormatError, ParameterError, StorageError
-from vladkit.images.decode import is_picture_name
+from vladkit.images.decode import is_image_name
 from vladkit.images.region import Region
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
 ProtocolName: TypeAlias = Literal["vpr", "holidays", "roxford", "rparis", "ukbench"]
 
 RADIUS: Final = 25.0
-"""Metres within which two pictures show one place, in every benchmark of the field."""
+"""Metres within which two images show one place, in every benchmark of the field."""
 
 _RECALL_AT: Final = (1, 5, 10, 20)
 _PRECISION_AT: Final = (1, 5, 10)
@@ -105,7 +105,7 @@ def read_protocol(name: str, path: str | os.PathLike[str]) -> Protocol:
                  ``images/test/{database,queries}``; names
                  ``@UTM_east@UTM_north@...@.jpg``
     ``holidays`` folder of ``SSSSNN.jpg``: series, number in it; 00 is the query
-    ``roxford``  JSON with the keys of the revisited ground truth; pictures in
+    ``roxford``  JSON with the keys of the revisited ground truth; images in
     ``rparis``   ``jpg/`` beside it
     ``ukbench``  folder of ``ukbenchNNNNN.jpg``: four of each object in a row
     ===========  ===================================================================
@@ -144,13 +144,13 @@ def trapezoid_precision(ranks: Sequence[int], n_relevant: int) -> float:
     Parameters
     ----------
     ranks : sequence of int
-        Of the relevant pictures that were found, from 1, ascending.
+        Of the relevant images that were found, from 1, ascending.
     n_relevant : int
         How many there are; at least 1.
 
     Notes
     -----
-    Each relevant picture adds the mean of the precision at its rank and of that at the rank before
+    Each relevant image adds the mean of the precision at its rank and of that at the rank before
     it (1 before the first), over `n_relevant`. `vladkit.evaluation.metrics.average_precision` takes
     the first of the two alone, and is never lower.
 
@@ -171,7 +171,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _recall(found: Sequence[Ranks]) -> tuple[dict[str, float], int]:
-    """Share of all queries, those with nothing to find among them, with a right picture early."""
+    """Share of all queries, those with nothing to find among them, with a right image early."""
     figures = {
         f"recall@{k}": _mean([bool(each.ranks) and each.ranks[0] <= k for each in found])
         for k in _RECALL_AT
@@ -210,21 +210,21 @@ def _precision(ranks: Sequence[int], k: int) -> float:
 
 
 def _ukbench(found: Sequence[Ranks]) -> tuple[dict[str, float], int]:
-    """N-S: how many of the four pictures of an object, itself among them, are the first four."""
+    """N-S: how many of the four images of an object, itself among them, are the first four."""
     return {"N-S": _mean([sum(rank <= 4 for rank in each.ranks) for each in found])}, len(found)
 
 
 # -- layouts -------------------------------------------------------------------------
 
 
-def _pictures(folder: Path) -> Iterator[str]:
-    """Absolute paths of all pictures below a folder, by name."""
+def _images(folder: Path) -> Iterator[str]:
+    """Absolute paths of all images below a folder, by name."""
     try:
         found = [
             os.path.join(where, name)
             for where, _, names in os.walk(folder, followlinks=True, onerror=_refuse)
             for name in names
-            if is_picture_name(name) and not name.startswith(".")
+            if is_image_name(name) and not name.startswith(".")
         ]
     except OSError as error:
         raise StorageError(f"cannot read {folder}: {error.strerror or error}") from error
@@ -245,17 +245,17 @@ def _read_vpr(where: Path) -> Protocol:
             f"{where} has no folders images/test/database and images/test/queries, nor "
             "images/database and images/queries: give the folder of one data set"
         )
-    database, queries = (list(_pictures(folder / name)) for name in ("database", "queries"))
+    database, queries = (list(_images(folder / name)) for name in ("database", "queries"))
     if not database or not queries:
         empty = folder / ("queries" if database else "database")
-        raise FileFormatError(f"{empty} holds no picture")
+        raise FileFormatError(f"{empty} holds no image")
     near = _within([_place(file) for file in database], [_place(file) for file in queries])
     tasks = tuple(
         Task(file, {"": Goal(frozenset(database[i] for i in rows))})
         for file, rows in zip(queries, near, strict=True)
     )
     alone = sum(not rows for rows in near)
-    remark = f"{alone} queries have no picture within {RADIUS:g} m: they count as missed"
+    remark = f"{alone} queries have no image within {RADIUS:g} m: they count as missed"
     return Protocol("vpr", tasks, frozenset(database), _recall, (remark,) if alone else ())
 
 
@@ -283,17 +283,17 @@ def _within(
 
 
 def _numbered(where: Path, pattern: str, example: str) -> dict[int, str]:
-    """Pictures by the number that their name is; others are left out."""
+    """Images by the number that their name is; others are left out."""
     if not where.is_dir():
-        raise FileFormatError(f"{where} is not a folder: give the one that holds the pictures")
+        raise FileFormatError(f"{where} is not a folder: give the one that holds the images")
     found: dict[int, str] = {}
-    for file in _pictures(where):
+    for file in _images(where):
         match = re.fullmatch(pattern, Path(file).stem, re.ASCII)
         if match and found.setdefault(int(match[1]), file) != file:
             first = found[int(match[1])]
             raise FileFormatError(f"{first} and {file} have one number: give one copy of the set")
     if not found:
-        raise FileFormatError(f"{where} holds no picture named like {example}")
+        raise FileFormatError(f"{where} holds no image named like {example}")
     return dict(sorted(found.items()))
 
 
@@ -308,7 +308,7 @@ def _read_holidays(where: Path) -> Protocol:
         if number % 100 == 0
     )
     if not tasks:
-        raise FileFormatError(f"{where} holds no query: no picture's name ends in 00")
+        raise FileFormatError(f"{where} holds no query: no image's name ends in 00")
     return Protocol("holidays", tasks, frozenset(files.values()), _holidays)
 
 
@@ -321,7 +321,7 @@ def _read_ukbench(where: Path) -> Protocol:
         Task(file, {"": Goal(frozenset(objects[number // 4]))}) for number, file in files.items()
     )
     fewer = sum(len(group) < 4 for group in objects.values())
-    remark = f"{fewer} of {len(objects)} objects have fewer than four pictures: N-S is lower for it"
+    remark = f"{fewer} of {len(objects)} objects have fewer than four images: N-S is lower for it"
     return Protocol(
         "ukbench", tasks, frozenset(files.values()), _ukbench, (remark,) if fewer else ()
     )
@@ -359,10 +359,10 @@ def _read_revisited(name: ProtocolName, where: Path) -> Protocol:
 
 
 def _file(folder: Path, name: str) -> str:
-    """Where a picture is; the lists have names without .jpg."""
+    """Where an image is; the lists have names without .jpg."""
     if "\0" in name:
         raise ValueError(f"a name with a NUL character: {name!r}")
-    return str(folder / (name if is_picture_name(name) else f"{name}.jpg"))
+    return str(folder / (name if is_image_name(name) else f"{name}.jpg"))
 
 
 def _revisited_task(file: str, truth: Mapping[str, Any], database: Sequence[str]) -> Task:

@@ -35,9 +35,9 @@ RECALL_AT = (1, 5, 10)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query picture and what is to be found with it; absolute paths.
+    """A query image and what is to be found with it; absolute paths.
 
-    Pictures in ``junk`` count neither as right nor as wrong. ``unknown``: stated to have no
+    Images in ``junk`` count neither as right nor as wrong. ``unknown``: stated to have no
     match in the database.
     """
 
@@ -62,7 +62,7 @@ class QueryResult:
     Parameters
     ----------
     rank_of : dict
-        Rank, from 1, of each relevant picture that was ranked, the best first; the query itself
+        Rank, from 1, of each relevant image that was ranked, the best first; the query itself
         and junk are not counted.
     n_relevant : int
         How many there are to find; 0 is a query that is not averaged.
@@ -76,12 +76,12 @@ class QueryResult:
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """Of the relevant pictures, rising."""
+        """Of the relevant images, rising."""
         return tuple(self.rank_of.values())
 
     @property
     def first_rank(self) -> int | None:
-        """Of the first relevant picture, or None if there is none."""
+        """Of the first relevant image, or None if there is none."""
         return next(iter(self.rank_of.values()), None)
 
     @property
@@ -94,7 +94,7 @@ class QueryResult:
 class Scores:
     """Means over the queries that have something to find.
 
-    ``recall`` maps k to the share of queries with a relevant picture among the first k.
+    ``recall`` maps k to the share of queries with a relevant image among the first k.
     ``not_averaged`` queries have none (unknown ones among them); ``failed`` ones could not be
     read and count as having found nothing.
     """
@@ -158,7 +158,7 @@ def read_ground_truth(path: str | os.PathLike[str]) -> GroundTruth:
 
 
 def average_precision(ranking: Sequence[str], relevant: Container[str], n_relevant: int) -> float:
-    """Mean, over the relevant pictures, of the precision at the rank of each.
+    """Mean, over the relevant images, of the precision at the rank of each.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def mean_scores(results: Sequence[QueryResult]) -> Scores:
 
 
 def recall_curve(results: Sequence[QueryResult], n: int) -> list[float]:
-    """Share of the queries with a relevant picture among the first k, for k = 1 to `n`.
+    """Share of the queries with a relevant image among the first k, for k = 1 to `n`.
 
     Queries with nothing to find are left out; NaN if no other is there.
 

@@ -1,4 +1,4 @@
-"""From pictures to local features. Importing this imports no OpenCV; using it does."""
+"""From images to local features. Importing this imports no OpenCV; using it does."""
 
 from vladkit.features.registry import extractor_names, make_extractor
 from vladkit.features.sift import Sift, one_opencv_thread
@@ -13,13 +13,13 @@ from vladkit.features.types import (
 from vladkit.images.decode import (
     MAX_BYTES,
     MAX_PIXELS,
-    ColorPicture,
-    Picture,
+    ColorImage,
+    Image,
     decode_gray,
-    decode_picture,
+    decode_image,
     decode_rgb,
     decoder_facts,
-    is_picture_name,
+    is_image_name,
     read_gray,
     read_rgb,
 )
@@ -28,20 +28,20 @@ from vladkit.images.region import Region
 __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
-    "ColorPicture",
+    "ColorImage",
     "Extractor",
     "Features",
+    "Image",
     "MatchRule",
     "Parameter",
-    "Picture",
     "Region",
     "Sift",
     "decode_gray",
-    "decode_picture",
+    "decode_image",
     "decode_rgb",
     "decoder_facts",
     "extractor_names",
-    "is_picture_name",
+    "is_image_name",
     "make_extractor",
     "match_rule",
     "one_opencv_thread",

@@ -1,6 +1,6 @@
 """Features that another program found: how they are compared, and what a query needs.
 
-Axes: ``l`` features of one picture, ``f`` descriptor dimension.
+Axes: ``l`` features of one image, ``f`` descriptor dimension.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.errors import ParameterError, PictureError
+from vladkit.errors import ImageError, ParameterError
 from vladkit.features.sift import Sift
 from vladkit.features.types import Features, Parameter
-from vladkit.images.decode import Picture, decoder_facts
+from vladkit.images.decode import Image, decoder_facts
 
 __all__ = ["COMPARE", "ColmapSift", "Imported", "make_imported"]
 
@@ -42,7 +42,7 @@ class Imported:
         Descriptors are compared by L2 distance as they are; brought to unit length; or as RootSIFT
         of SIFT (Arandjelovic and Zisserman 2012).
     max_features : int, default=2000
-        Most features of a picture; the strongest are used.
+        Most features of an image; the strongest are used.
     max_side, enlarge_to, contrast_threshold
         Of `Sift`, for queries, where it makes the same kind of features.
 
@@ -91,19 +91,19 @@ class Imported:
             "max_features": self.max_features,
         }
 
-    def extract(self, picture: Picture) -> Features:
+    def extract(self, image: Image) -> Features:
         """Refuse: the program that found the features is not here.
 
         Raises
         ------
-        PictureError
+        ImageError
             Always.
         """
         kind, _, variant = self.name.partition(":")
         maker = _MAKER.get(kind, "the program that made those") + (f" ({variant})" * bool(variant))
-        raise PictureError(
+        raise ImageError(
             f"its features would have to be made by {maker}, as those of the collection were: "
-            "search by a picture of the collection, `vladkit search FILE NAME`, or add its "
+            "search by an image of the collection, `vladkit search FILE NAME`, or add its "
             "features to the source and index again"
         )
 
@@ -112,12 +112,12 @@ class Imported:
 
         Raises
         ------
-        PictureError
+        ImageError
             If their descriptors have another dimension.
         """
         f = features.descriptor_lf.shape[1]
         if f != self.dimensions:
-            raise PictureError(
+            raise ImageError(
                 f"its descriptors have {f} dimensions, those of the collection {self.dimensions}"
             )
         return features.strongest(self.max_features)
@@ -130,7 +130,7 @@ class Imported:
             return np.asarray(local_lf / np.maximum(length_l1, 1e-12), np.float32)
         if self.compare == "rootsift":
             if len(local_lf) and local_lf.min() < 0:
-                raise PictureError("rootsift is for descriptors without negative values")
+                raise ImageError("rootsift is for descriptors without negative values")
             sum_l1 = local_lf.sum(axis=1, keepdims=True)
             return np.asarray(np.sqrt(local_lf / np.maximum(sum_l1, 1e-12)), np.float32)
         return local_lf
@@ -146,11 +146,11 @@ class Imported:
 
 @dataclass(frozen=True)
 class ColmapSift(Imported):
-    """COLMAP's SIFT. OpenCV's is near enough that pictures can be searched for.
+    """COLMAP's SIFT. OpenCV's is near enough that images can be searched for.
 
     Of a building's photograph (kth_buildings) two in three of COLMAP's features have one of
     OpenCV's at the same place (to .001 px on average), in direction (to 2 degrees) and size
-    (to .3 %), whose descriptor has a cosine of .996 with it. Of larger pictures the largest 2,000
+    (to .3 %), whose descriptor has a cosine of .996 with it. Of larger images the largest 2,000
     of COLMAP's features are about those that are found at 640 px (docs/features.md).
     """
 
@@ -163,16 +163,16 @@ class ColmapSift(Imported):
         }
         return {**super().parameters(), **own, **decoder_facts()}
 
-    def extract(self, picture: Picture) -> Features:
+    def extract(self, image: Image) -> Features:
         """OpenCV's SIFT, with descriptors as COLMAP stores them: RootSIFT times 512, as uint8.
 
         Raises
         ------
-        PictureError
+        ImageError
             For the reasons of `Sift.extract`.
         """
         sift = self._sift()
-        found = sift.extract(picture)
+        found = sift.extract(image)
         rooted_lf = np.rint(_ROOTED * sift.metric(found.descriptor_lf)).clip(0, 255)
         return _with_descriptors(found, rooted_lf.astype(np.uint8))
 

@@ -1,4 +1,4 @@
-"""Pictures to features on a pool of threads, one picture to a core; or features read from files."""
+"""Images to features on a pool of threads, one image to a core; or features read from files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from itertools import islice
 from typing import Final, Self, TypeAlias
 
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import PictureError
+from vladkit.errors import ImageError
 from vladkit.features import (
     Extractor,
     Features,
     Region,
-    decode_picture,
+    decode_image,
     one_opencv_thread,
     wants_color,
 )
@@ -24,23 +24,23 @@ from vladkit.images.decode import read_bytes
 
 __all__ = ["Extraction", "Result", "extract", "extract_data"]
 
-Result: TypeAlias = Features | PictureError
-"""The features of a picture, or why it has none."""
+Result: TypeAlias = Features | ImageError
+"""The features of an image, or why it has none."""
 
 _AHEAD: Final = 40
-"""Pictures extracted before they are asked for: no thread waits while a batch is encoded."""
+"""Images extracted before they are asked for: no thread waits while a batch is encoded."""
 
 
 def extract(extractor: Extractor, file: str, region: Region | None = None) -> Features:
-    """Features of one picture file, or of a part of it; PictureError if it cannot be used."""
+    """Features of one image file, or of a part of it; ImageError if it cannot be used."""
     return extract_data(extractor, read_bytes(file), region)
 
 
 def extract_data(extractor: Extractor, data: bytes, region: Region | None = None) -> Features:
-    """The same of what is in a picture file."""
+    """The same of what is in an image file."""
     color = wants_color(extractor)
     side = extractor.max_side
-    return extractor.extract(decode_picture(data, max_side=side, region=region, color=color))
+    return extractor.extract(decode_image(data, max_side=side, region=region, color=color))
 
 
 class Extraction:
@@ -65,7 +65,7 @@ class Extraction:
     ) -> Iterator[Self]:
         """With a pool for `n` files; what is not consumed when the block ends is dropped.
 
-        `read` gives the features of a file, where they are not to be extracted from a picture.
+        `read` gives the features of a file, where they are not to be extracted from an image.
         """
         threads = max(1, min(resolve_n_jobs(n_jobs), n))
         with one_opencv_thread(), ThreadPoolExecutor(threads, "vladkit-extract") as pool:
@@ -108,5 +108,5 @@ class Extraction:
     def _try(self, file: str) -> Result:
         try:
             return self._read(file)
-        except PictureError as error:
+        except ImageError as error:
             return error

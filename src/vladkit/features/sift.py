@@ -1,6 +1,6 @@
-"""SIFT by OpenCV: up to 2000 features a picture, 128 bytes each, compared as RootSIFT.
+"""SIFT by OpenCV: up to 2000 features an image, 128 bytes each, compared as RootSIFT.
 
-Axes: ``l`` features of one picture, ``f`` descriptor dimension (128), ``2`` is x, y.
+Axes: ``l`` features of one image, ``f`` descriptor dimension (128), ``2`` is x, y.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.errors import ParameterError, PictureError
+from vladkit.errors import ImageError, ParameterError
 from vladkit.features.types import Features, Parameter
-from vladkit.images.decode import Picture, decoder_facts, is_out_of_memory, read_gray
+from vladkit.images.decode import Image, decoder_facts, is_out_of_memory, read_gray
 
 __all__ = ["Sift", "one_opencv_thread"]
 
@@ -26,36 +26,36 @@ MIN_SIDE: Final = 16
 """Shortest side in px. OpenCV looks for no features within 5 px of the border: at 16 px it has
 6x6 px left to look at."""
 
-# OpenCV finds everything 1/4 px too far right and down: it doubles the picture by cv2.resize, where
+# OpenCV finds everything 1/4 px too far right and down: it doubles the image by cv2.resize, where
 # px x comes from x/2 - 1/4, and halves coordinates by x/2. Measured on Gaussian blobs of sigma 1.5
 # to 9 px: +0.247 on average, without this. Its enable_precise_upscale also mends it, but changes
-# which features are found (1336 instead of 1521 on a holiday picture).
+# which features are found (1336 instead of 1521 on a holiday image).
 _BIAS: Final = 0.25
 
 
 @dataclass(frozen=True)
 class Sift:
-    """Scale-invariant features (Lowe 2004) of gray pictures, by OpenCV.
+    """Scale-invariant features (Lowe 2004) of gray images, by OpenCV.
 
     Parameters
     ----------
     max_features : int, default=2000
-        Most features of a picture; the strongest are kept.
+        Most features of an image; the strongest are kept.
     max_side : int or None, default=640
-        Pictures are read with their longest side at most this, in px; None reads them as they are.
+        Images are read with their longest side at most this, in px; None reads them as they are.
     enlarge_to : int, default=320
-        Pictures whose longest side is shorter, in px, are enlarged to this; 0 never does. Many
+        Images whose longest side is shorter, in px, are enlarged to this; 0 never does. Many
         features of a thumbnail are smaller than SIFT's finest scale (docs/quality.md: mAP .42
-        to .54 on pictures of 160x120 px).
+        to .54 on images of 160x120 px).
     contrast_threshold : float, default=0.02
         Features weaker than this are dropped, 0 keeps all. OpenCV's own default, 0.04, leaves too
-        few in dim or smooth pictures.
+        few in dim or smooth images.
     edge_threshold : float, default=10.0
         Largest ratio of the two principal curvatures; features on edges have a high one.
     n_octave_layers : int, default=3
         Scales per octave.
     sigma : float, default=1.6
-        Blur of the first layer, in px of the decoded picture.
+        Blur of the first layer, in px of the decoded image.
 
     Raises
     ------
@@ -82,10 +82,10 @@ class Sift:
     Examples
     --------
     >>> import numpy as np
-    >>> from vladkit.features import Picture
+    >>> from vladkit.features import Image
     >>> noise_yx = np.random.default_rng(0).integers(0, 256, (120, 160), dtype=np.uint8)
     >>> sift = Sift(max_features=50)
-    >>> features = sift.extract(Picture(noise_yx, width=160, height=120))
+    >>> features = sift.extract(Image(noise_yx, width=160, height=120))
     >>> features.descriptor_lf.shape, features.descriptor_lf.dtype
     ((50, 128), dtype('uint8'))
     >>> np.linalg.norm(sift.metric(features.descriptor_lf), axis=1).round(5).max()
@@ -133,7 +133,7 @@ class Sift:
         return {**asdict(self), **decoder_facts(), "metric": "rootsift"}
 
     def read(self, path: str | os.PathLike[str]) -> Features:
-        """Read a picture file at ``max_side`` and extract its features.
+        """Read an image file at ``max_side`` and extract its features.
 
         Parameters
         ----------
@@ -146,17 +146,17 @@ class Sift:
 
         Raises
         ------
-        PictureError
+        ImageError
             For the reasons of `read_gray` and `extract`.
         """
         return self.extract(read_gray(path, max_side=self.max_side))
 
-    def extract(self, picture: Picture) -> Features:
-        """Find and describe the features of one picture.
+    def extract(self, image: Image) -> Features:
+        """Find and describe the features of one image.
 
         Parameters
         ----------
-        picture : Picture
+        image : Image
             Taken at the size it has; see `read_gray`.
 
         Returns
@@ -166,21 +166,19 @@ class Sift:
 
         Raises
         ------
-        PictureError
+        ImageError
             A side is shorter than 16 px, in the original or as decoded; nothing was found; or
             memory ran out (``transient=True``).
         """
         import cv2
 
-        gray_yx: npt.NDArray[Any] = picture.gray_yx
-        scale_x, scale_y = picture.scale_x, picture.scale_y
+        gray_yx: npt.NDArray[Any] = image.gray_yx
+        scale_x, scale_y = image.scale_x, image.scale_y
         h, w = gray_yx.shape
-        if min(h, w, picture.width, picture.height) < MIN_SIDE:
-            reduced = (
-                f", reduced to {w}x{h} px" if (w, h) != (picture.width, picture.height) else ""
-            )
-            raise PictureError(
-                f"too small: {picture.width}x{picture.height} px{reduced}, "
+        if min(h, w, image.width, image.height) < MIN_SIDE:
+            reduced = f", reduced to {w}x{h} px" if (w, h) != (image.width, image.height) else ""
+            raise ImageError(
+                f"too small: {image.width}x{image.height} px{reduced}, "
                 f"at least {MIN_SIDE}x{MIN_SIDE} needed"
             )
         try:
@@ -193,10 +191,10 @@ class Sift:
         except (cv2.error, MemoryError) as error:
             if is_out_of_memory(error):
                 reason = f"not enough memory for SIFT on {w}x{h} px: lower max_side"
-                raise PictureError(reason, transient=True) from error
-            raise PictureError(f"OpenCV's SIFT failed on {w}x{h} px: {error}") from error
+                raise ImageError(reason, transient=True) from error
+            raise ImageError(f"OpenCV's SIFT failed on {w}x{h} px: {error}") from error
         if not points:
-            raise PictureError("no features found: the picture is blank or has no texture")
+            raise ImageError("no features found: the image is blank or has no texture")
         descriptor_lf = np.asarray(found).astype(np.uint8)
         raw_l5 = np.array(
             [(*point.pt, point.size, point.angle, point.response) for point in points], np.float32
@@ -212,9 +210,9 @@ class Sift:
             size_l[order_l] * np.float32(math.sqrt(scale_x * scale_y)),
             angle_l[order_l],
             score_l[order_l],
-            width=picture.width,
-            height=picture.height,
-            region=picture.region,
+            width=image.width,
+            height=image.height,
+            region=image.region,
         )
 
     def metric(self, descriptor_lf: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -244,7 +242,7 @@ class Sift:
         return np.sqrt(share_lf, out=share_lf)
 
     def mirrored(self, features: Features) -> Features:
-        """The features of the picture flipped left to right, without extracting again.
+        """The features of the image flipped left to right, without extracting again.
 
         Parameters
         ----------
@@ -254,7 +252,7 @@ class Sift:
         Returns
         -------
         Features
-            In the order that they have. Nearly what `extract` finds in the flipped picture:
+            In the order that they have. Nearly what `extract` finds in the flipped image:
             rounding on the way differs.
 
         Notes
@@ -303,7 +301,7 @@ class Sift:
         return _thread.sift
 
 
-# Whole numbers and floats by type. A sigma below 0.5 is less blur than any picture has already.
+# Whole numbers and floats by type. A sigma below 0.5 is less blur than any image has already.
 _RANGES: Final[dict[str, tuple[float, float]]] = {
     "max_features": (1, 1_000_000),
     "max_side": (MIN_SIDE, 100_000),
@@ -329,10 +327,10 @@ class _Alone:
 def one_opencv_thread() -> Iterator[None]:
     """Let OpenCV use one thread for each call, in the whole process, until the block ends.
 
-    For those who run `Sift.read` in several threads of their own: one picture per core is faster
-    than several cores per picture. It is a block and not an effect of `Sift`, because the setting
+    For those who run `Sift.read` in several threads of their own: one image per core is faster
+    than several cores per image. It is a block and not an effect of `Sift`, because the setting
     belongs to the process: a program that uses OpenCV for other work, or extracts from a single
-    picture, keeps all its cores. Blocks may nest and overlap; the last one to end restores the
+    image, keeps all its cores. Blocks may nest and overlap; the last one to end restores the
     number of threads that the first one found. Results are the same inside and outside.
 
     Examples

@@ -1,6 +1,6 @@
-"""Local features of one picture, and what an extractor of them must offer.
+"""Local features of one image, and what an extractor of them must offer.
 
-Axes: ``l`` features of one picture, ``f`` descriptor dimension, ``2`` is x, y.
+Axes: ``l`` features of one image, ``f`` descriptor dimension, ``2`` is x, y.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.errors import ParameterError, ShapeError
-from vladkit.images.decode import Picture
+from vladkit.images.decode import Image
 from vladkit.images.region import Region
 
 __all__ = [
@@ -30,7 +30,7 @@ Parameter: TypeAlias = int | float | str | bool | None
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """Local features of one picture.
+    """Local features of one image.
 
     Parameters
     ----------
@@ -38,19 +38,19 @@ class Features:
         Descriptors in the form that is stored (SIFT: uint8); `Extractor.metric` makes them
         comparable.
     xy_l2 : float32 array (l, 2)
-        Where, in px of the original picture after EXIF orientation; x to the right, y down, the
+        Where, in px of the original image after EXIF orientation; x to the right, y down, the
         origin at the centre of the top-left pixel.
     size_l : float32 array (l,)
-        Diameter of the region, in px of the original picture.
+        Diameter of the region, in px of the original image.
     angle_l : float32 array (l,)
         Direction of the region in degrees, 0 to 360, from x towards y (clockwise on screen).
     score_l : float32 array (l,)
         Strength; higher is stronger, comparable within one extractor only.
     width, height : int
-        Size of the original picture in px, after EXIF orientation.
+        Size of the original image in px, after EXIF orientation.
     region : Region or None
-        Where the features are only of a part of a picture: that part, which then is "the original
-        picture" above.
+        Where the features are only of a part of an image: that part, which then is "the original
+        image" above.
 
     Raises
     ------
@@ -129,12 +129,12 @@ class Features:
         return self._take(np.sort(rng.choice(len(self), m, replace=False)))
 
     def within(self, region: Region) -> Features:
-        """Those whose place is in a part of the picture, as if that had been the picture.
+        """Those whose place is in a part of the image, as if that had been the image.
 
         Raises
         ------
         ParameterError
-            The region is outside of the picture.
+            The region is outside of the image.
         """
         region = region.within(self.width, self.height)
         corner_2 = np.array([region.left, region.top], np.float32)
@@ -164,7 +164,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class MatchRule:
-    """Which descriptors of two pictures match: each is the other's nearest, and as follows.
+    """Which descriptors of two images match: each is the other's nearest, and as follows.
 
     Parameters
     ----------
@@ -180,10 +180,10 @@ class MatchRule:
 
 
 class Extractor(Protocol):
-    """Turns pictures into local features.
+    """Turns images into local features.
 
     Implementations can be pickled, are used by several threads at once, and give the same features
-    in the same order for the same picture, whatever else runs.
+    in the same order for the same image, whatever else runs.
 
     They may say more of themselves: ``wants_color`` (see `wants_color`), ``match_rule`` (see
     `match_rule`), ``has_directions`` (False: features state no direction and no size; ``angle_l``
@@ -202,7 +202,7 @@ class Extractor(Protocol):
 
     @property
     def max_side(self) -> int | None:
-        """Longest side in px at which pictures are to be read for it; None: as they are."""
+        """Longest side in px at which images are to be read for it; None: as they are."""
         ...
 
     def parameters(self) -> dict[str, Parameter]:
@@ -214,13 +214,13 @@ class Extractor(Protocol):
         """
         ...
 
-    def extract(self, picture: Picture) -> Features:
-        """Find and describe the features of one picture.
+    def extract(self, image: Image) -> Features:
+        """Find and describe the features of one image.
 
         Raises
         ------
-        PictureError
-            The picture is too small, or nothing was found in it.
+        ImageError
+            The image is too small, or nothing was found in it.
         """
         ...
 
@@ -230,7 +230,7 @@ class Extractor(Protocol):
 
 
 def wants_color(extractor: Extractor) -> bool:
-    """Whether pictures are to be decoded in colour for it; not unless it says so."""
+    """Whether images are to be decoded in colour for it; not unless it says so."""
     return bool(getattr(extractor, "wants_color", False))
 
 

@@ -1,4 +1,4 @@
-"""Matches that agree, roughly, on how two pictures lie on each other.
+"""Matches that agree, roughly, on how two images lie on each other.
 
 Axes: ``m`` matches, ``h`` hypotheses, ``2`` is x, y. The first of two steps, see
 `vladkit.geometry.verification`.
@@ -21,12 +21,12 @@ __all__ = ["MAX_SCALE", "SIDE", "Frame", "most_agreed", "most_agreed_by_place", 
 Complex128Array: TypeAlias = npt.NDArray[np.complex128]
 
 SIDE: Final = 640.0
-"""Longest side, in px, that pictures are thought of as having: lengths below are in such px."""
+"""Longest side, in px, that images are thought of as having: lengths below are in such px."""
 
 MAX_SCALE: Final = 16.0
-"""By so much one picture may show a thing larger than the other."""
+"""By so much one image may show a thing larger than the other."""
 
-# A match alone says how one picture lies on the other: its two features have places, directions
+# A match alone says how one image lies on the other: its two features have places, directions
 # and sizes. The other matches that agree with it, roughly, are kept; the rest are dropped.
 _ROUGHLY: Final = 40.0
 _SIZE_FACTOR: Final = 2.0
@@ -34,13 +34,13 @@ _ANGLE: Final = 45.0
 _HYPOTHESES: Final = 150
 _REFINEMENTS: Final = 2
 
-# Networks state no directions and sizes; then two matches together say how a picture lies.
+# Networks state no directions and sizes; then two matches together say how an image lies.
 _CLEAREST: Final = 32
 _APART: Final = 20.0
 
 
 class Frame:
-    """Features of a picture as if its longest side were 640 px, the origin at its centre."""
+    """Features of an image as if its longest side were 640 px, the origin at its centre."""
 
     def __init__(self, features: Features) -> None:
         self._features = features
@@ -53,8 +53,8 @@ class Frame:
         """Places (m, 2) of some features."""
         return np.asarray((self._features.xy_l2[row_m] - self._centre_2) / self._unit, np.float64)
 
-    def in_picture(self, row_m: IntArray) -> Float32Array:
-        """Where they are in the whole picture, in its px."""
+    def in_image(self, row_m: IntArray) -> Float32Array:
+        """Where they are in the whole image, in its px."""
         return np.asarray(self._features.xy_l2[row_m] + self._corner_2, np.float32)
 
     def region(self, row_m: IntArray) -> Complex128Array:
@@ -64,7 +64,7 @@ class Frame:
         return np.asarray(size_m * np.exp(1j * radian_m))
 
     def from_pixels_33(self) -> npt.NDArray[np.float64]:
-        """What takes px of the whole picture to places here."""
+        """What takes px of the whole image to places here."""
         x, y = self._centre_2 + self._corner_2
         return np.array([[1, 0, -x], [0, 1, -y], [0, 0, self._unit]]) / self._unit
 

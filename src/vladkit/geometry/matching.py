@@ -1,6 +1,6 @@
-"""Which descriptors of two pictures belong together: nearest neighbours, tested.
+"""Which descriptors of two images belong together: nearest neighbours, tested.
 
-Axes: ``l`` descriptors of one picture (the query's and the other's differ), ``f`` descriptor
+Axes: ``l`` descriptors of one image (the query's and the other's differ), ``f`` descriptor
 dimension, ``m`` matches.
 """
 
@@ -32,12 +32,12 @@ _BLOCK_BYTES: Final = 2**21
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """Descriptors of a query and of another picture that belong together, the clearest first.
+    """Descriptors of a query and of another image that belong together, the clearest first.
 
     Parameters
     ----------
     query_m, other_m : int64 array (m,)
-        Rows of the query's descriptors, and of the other picture's; neither has one twice.
+        Rows of the query's descriptors, and of the other image's; neither has one twice.
     ratio_m : float32 array (m,)
         Distance to the match over the distance to the second nearest, 0 to 1; the lower, the
         clearer. 0 where there is no second.
@@ -65,7 +65,7 @@ def match(
     mutual: bool = MUTUAL,
     min_cosine: float = MIN_COSINE,
 ) -> Matches:
-    """The nearest descriptor of another picture for each of the query's, where it is clear.
+    """The nearest descriptor of another image for each of the query's, where it is clear.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def match_all(
     min_cosine: float = MIN_COSINE,
     n_jobs: int | None = None,
 ) -> list[Matches]:
-    """`match` of one picture with each of many, on threads.
+    """`match` of one image with each of many, on threads.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ class Matcher:
         self._query_lf = _as_query(metric(query_lf))
 
     def match(self, other_lf: AnyArray) -> Matches:
-        """Matches with one picture, given its descriptors as stored."""
+        """Matches with one image, given its descriptors as stored."""
         other_lg = _as_other(self._metric(other_lf))
         return _match(self._query_lf, other_lg, self._ratio, self._mutual, self._min_cosine)
 

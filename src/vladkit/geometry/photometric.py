@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.core.arrays import AnyArray, Float32Array
-from vladkit.features import Picture
+from vladkit.features import Image
 
 __all__ = ["SIDE", "agrees", "retouching"]
 
 SIDE: Final = 320
-"""Longest side, in px, that pictures are best read at for this."""
+"""Longest side, in px, that images are best read at for this."""
 
 # Gray levels of 255. Made on `benchmarks/duplicates.py`: copies saved again at quality 30, resized
 # or turned by 7 degrees keep a gain within .02 of 1 and an offset within 3.
@@ -26,7 +26,7 @@ _TIMES_MEDIAN: Final = 3.0
 _MIN_CELLS: Final = 3
 _MOST_GAIN: Final = 2.5
 _AGREE: Final = 2.5
-"""Median error of the cells: 1.1 at most for copies, 6.7 for two smooth pictures with the same
+"""Median error of the cells: 1.1 at most for copies, 6.7 for two smooth images with the same
 words written over them."""
 _FITS: Final = 4
 _BLUR: Final = 1.5
@@ -35,13 +35,13 @@ _BLACK: Final = 6.0
 
 
 def retouching(
-    a: Picture, b: Picture, affine_23: npt.NDArray[np.float64], *, flipped: bool = False
+    a: Image, b: Image, affine_23: npt.NDArray[np.float64], *, flipped: bool = False
 ) -> tuple[str, ...]:
-    """Compare two pictures pixel by pixel, where one lies on the other.
+    """Compare two images pixel by pixel, where one lies on the other.
 
     Parameters
     ----------
-    a, b : Picture
+    a, b : Image
         Read at `SIDE` px.
     affine_23 : float64 array (2, 3)
         Takes points of `a`, or of `a` mirrored, to points of `b`, px of the originals, as
@@ -62,7 +62,7 @@ def retouching(
     >>> gray_yx = cv2.GaussianBlur(np.random.default_rng(0).integers(
     ...     0, 256, (240, 320), dtype=np.uint8), None, 3) * 2
     >>> same_23 = np.array([[1.0, 0, 0], [0, 1, 0]])
-    >>> retouching(Picture(gray_yx, 320, 240), Picture(gray_yx // 2, 320, 240), same_23)
+    >>> retouching(Image(gray_yx, 320, 240), Image(gray_yx // 2, 320, 240), same_23)
     ('brightness',)
     """
     compared = _compare(a, b, affine_23, flipped)
@@ -79,11 +79,11 @@ def retouching(
 
 
 def agrees(
-    a: Picture, b: Picture, affine_23: npt.NDArray[np.float64], *, flipped: bool = False
+    a: Image, b: Image, affine_23: npt.NDArray[np.float64], *, flipped: bool = False
 ) -> bool:
     """Whether the pixels are those of one shot, for the most part.
 
-    Features alone cannot tell two smooth pictures (sky, sea) from one shot that have the same
+    Features alone cannot tell two smooth images (sky, sea) from one shot that have the same
     words written over them, at the same place.
 
     Parameters
@@ -104,7 +104,7 @@ def agrees(
     >>> a_yx, b_yx = np.random.default_rng(0).integers(0, 256, (2, 8, 10), dtype=np.uint8)
     >>> a_yx, b_yx = (np.kron(each, np.ones((30, 32), np.uint8)) for each in (a_yx, b_yx))
     >>> same_23 = np.array([[1.0, 0, 0], [0, 1, 0]])
-    >>> a, b = Picture(a_yx, 320, 240), Picture(b_yx, 320, 240)
+    >>> a, b = Image(a_yx, 320, 240), Image(b_yx, 320, 240)
     >>> agrees(a, a, same_23), agrees(a, b, same_23)
     (True, False)
     """
@@ -116,7 +116,7 @@ def agrees(
 
 
 def _compare(
-    a: Picture, b: Picture, affine_23: npt.NDArray[np.float64], flipped: bool
+    a: Image, b: Image, affine_23: npt.NDArray[np.float64], flipped: bool
 ) -> tuple[float, float, AnyArray] | None:
     """Gain and offset, and mean errors of the cells of what both show; None if that is little."""
     import cv2
@@ -146,9 +146,9 @@ def _compare(
     return (gain, offset, error_c) if len(error_c) else None
 
 
-def _to_original(picture: Picture) -> npt.NDArray[np.float64]:
+def _to_original(image: Image) -> npt.NDArray[np.float64]:
     """From px of what was decoded to px of the original, homogeneous."""
-    x, y = picture.scale_x, picture.scale_y
+    x, y = image.scale_x, image.scale_y
     return np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5], [0, 0, 1]])
 
 
@@ -179,7 +179,7 @@ def _fit(a_n: Float32Array, b_n: Float32Array) -> tuple[float, float]:
 
 
 def _of_cells(error_yx: AnyArray, inside_yx: AnyArray) -> AnyArray:
-    """The mean in each cell of the picture of which at least half is inside."""
+    """The mean in each cell of the image of which at least half is inside."""
     h, w = error_yx.shape
     y, x = (np.arange(h) * _CELLS // h)[:, None], np.arange(w) * _CELLS // w
     cell_n = (y * _CELLS + x)[inside_yx]

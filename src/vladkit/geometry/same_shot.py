@@ -1,6 +1,6 @@
-"""Whether two pictures are the same shot, one an altered copy, or the same scene taken again.
+"""Whether two images are the same shot, one an altered copy, or the same scene taken again.
 
-Axes: ``m`` matches, ``2`` is x, y. Coordinates are px of the original pictures, the origin at the
+Axes: ``m`` matches, ``2`` is x, y. Coordinates are px of the original images, the origin at the
 centre of the top-left pixel.
 """
 
@@ -28,7 +28,7 @@ _SIDE: Final = 640.0
 # nearly always a similarity. A second photo of a scene has depth, perspective and distortion.
 # Measured (benchmarks/duplicates.py): 810 pairs of altered copies have residuals of .11 (median) to
 # .35 and are stretched by at most 1.002; 600 pairs of photos taken anew of one scene, by people who
-# stood at nearly the same place, .52 to 1.1 and 1.003 to 1.16. Two pictures that share only text
+# stood at nearly the same place, .52 to 1.1 and 1.003 to 1.16. Two images that share only text
 # written over them match in less than .09 of their features. Lengths are px of 640.
 _CLOSE: Final = 1.5
 _MIN_CLOSE: Final = 16
@@ -39,7 +39,7 @@ _SIMILAR: Final = 1.004
 _MIN_MATCHED: Final = 0.1
 _MAX_STRETCH: Final = 1.5
 
-# Pictures that share only a caption or a frame match perfectly, but not all over.
+# Images that share only a caption or a frame match perfectly, but not all over.
 _CELLS: Final = 5
 _FULL_CELL: Final = 8
 _MIN_SPREAD: Final = 0.6
@@ -62,7 +62,7 @@ class Difference:
         Of "identical", "flipped", "rotated", "resized", "cropped"; "altered" where the geometry is
         the same but features are not: re-compressed, retouched, brightened, written over.
     affine_23 : float64 array (2, 3)
-        Takes points of the first picture (flipped, if ``"flipped"`` is among the kinds) to the
+        Takes points of the first image (flipped, if ``"flipped"`` is among the kinds) to the
         second's.
     n_close : int
         Matches within 1.5 px of 640 of it.
@@ -82,7 +82,7 @@ class Difference:
 def same_shot(
     a: Features, b: Features, extractor: Extractor, *, plain: bool = True, flips: bool = False
 ) -> Difference | None:
-    """Tell whether two pictures are the same shot, and how they differ.
+    """Tell whether two images are the same shot, and how they differ.
 
     Parameters
     ----------
@@ -106,11 +106,11 @@ def same_shot(
     Examples
     --------
     >>> import numpy as np
-    >>> from vladkit.features import Picture, Sift
+    >>> from vladkit.features import Image, Sift
     >>> noise_yx = np.random.default_rng(0).integers(0, 256, (120, 160), dtype=np.uint8)
     >>> sift = Sift()
-    >>> a = sift.extract(Picture(noise_yx, width=160, height=120))
-    >>> b = sift.extract(Picture(np.rot90(noise_yx).copy(), width=120, height=160))
+    >>> a = sift.extract(Image(noise_yx, width=160, height=120))
+    >>> b = sift.extract(Image(np.rot90(noise_yx).copy(), width=120, height=160))
     >>> same_shot(a, b, sift).kinds
     ('rotated',)
     """
@@ -216,7 +216,7 @@ def _affinity(
 ) -> tuple[npt.NDArray[np.float64], FloatArray] | None:
     """An affinity by least squares over those it is close to, and errors in px of 640.
 
-    Errors count in the picture that shows the content larger, as in `verify`.
+    Errors count in the image that shows the content larger, as in `verify`.
     """
     column_m3 = np.c_[a_m2, np.ones(len(a_m2))]
     unit_a, unit_b = (max(f.width, f.height, 1) / _SIDE for f in (a, b))
@@ -240,7 +240,7 @@ def _affinity(
 def _common(
     a: Features, b: Features, affine_23: npt.NDArray[np.float64]
 ) -> tuple[Any, Any, float, float]:
-    """Which features of each lie within the other, and the share of each picture's area that is."""
+    """Which features of each lie within the other, and the share of each image's area that is."""
     square_33 = np.vstack([affine_23, [0, 0, 1]])
     back_23 = np.linalg.inv(square_33)[:2]
     inside, shares = [], []
@@ -252,7 +252,7 @@ def _common(
 
 
 def _spread(features: Features, inside_l: Any, close_m2: FloatArray) -> float:
-    """Share of the picture's cells with features in the common part that have a close match."""
+    """Share of the image's cells with features in the common part that have a close match."""
     size_2 = np.array([features.width, features.height])
 
     def count(xy_m2: FloatArray) -> Any:

@@ -1,7 +1,7 @@
-"""Whether matches of two pictures fit one geometry: how many, and which.
+"""Whether matches of two images fit one geometry: how many, and which.
 
 Axes: ``m`` matches, ``h`` hypotheses, ``2`` is x, y. All coordinates that come out are px of the
-original pictures, the origin at the centre of the top-left pixel; so are those of features that go
+original images, the origin at the centre of the top-left pixel; so are those of features that go
 in, unless they are of a `region`.
 """
 
@@ -34,8 +34,8 @@ __all__ = ["MIN_INLIERS", "Model", "Verification", "rescore", "verify", "verify_
 Model: TypeAlias = Literal["homography", "fundamental"]
 
 MIN_INLIERS: Final = 8
-"""Inliers from which two pictures show the same thing. Of 140 queries for paintings, photographed
-in a museum, 98 % had so many with one of 50 pictures; of ten for paintings that were not in the
+"""Inliers from which two images show the same thing. Of 140 queries for paintings, photographed
+in a museum, 98 % had so many with one of 50 images; of ten for paintings that were not in the
 database none; from 5 to 11 it makes no difference."""
 
 _TOLERANCE: Final = 8 / SIDE
@@ -49,18 +49,18 @@ _CONFIDENCE: Final = 0.999
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verification:
-    """How two pictures lie on each other.
+    """How two images lie on each other.
 
     Parameters
     ----------
     n_inliers : int
         Matches that fit, each point counted once; 0 where no geometry was found.
     transform_33 : float64 array (3, 3) or None
-        Homography that takes points of the query to points of the other picture, with 1 at the
+        Homography that takes points of the query to points of the other image, with 1 at the
         bottom right; or the fundamental matrix F of norm 1, ``match^T F query = 0``. None with
         0 inliers.
     query_xy_m2, match_xy_m2 : float32 arrays (m, 2)
-        The inliers' points, in px of the original pictures, the clearest match first.
+        The inliers' points, in px of the original images, the clearest match first.
     model : {"homography", "fundamental"}
     """
 
@@ -71,7 +71,7 @@ class Verification:
     model: Model
 
     def outline_42(self, shown: Region) -> npt.NDArray[np.float64] | None:
-        """Where the corners of the query, or of a part of it, lie in the other picture.
+        """Where the corners of the query, or of a part of it, lie in the other image.
 
         Parameters
         ----------
@@ -81,8 +81,8 @@ class Verification:
         Returns
         -------
         float64 array (4, 2) or None
-            px of the other picture, from the top left clockwise as the query shows it; may lie
-            outside of the picture. None without a homography, or if a corner is beyond its horizon.
+            px of the other image, from the top left clockwise as the query shows it; may lie
+            outside of the image. None without a homography, or if a corner is beyond its horizon.
         """
         if self.transform_33 is None or self.model != "homography":
             return None
@@ -107,7 +107,7 @@ def verify(
     model: Model = "homography",
     tolerance: float = _TOLERANCE,
 ) -> Verification:
-    """Find the geometry that most matches of two pictures agree on.
+    """Find the geometry that most matches of two images agree on.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def verify(
         on a line.
     tolerance : float, default=0.0125
         How far from where it should be a match may lie, as a share of the longest side: 8 px of
-        640. Measured in the picture that shows the thing larger.
+        640. Measured in the image that shows the thing larger.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def verify(
     MAGSAC++ fits the model. The first step finds 8 right matches among 300 without luck, in a
     fraction of a millisecond; the second alone would need thousands of draws of four.
 
-    Where one picture's features state neither direction nor size (all have the same, as those of
+    Where one image's features state neither direction nor size (all have the same, as those of
     networks do), each two of the 32 clearest matches propose the similarity instead, and the others
     agree by place alone.
 
@@ -176,7 +176,7 @@ def verify(
     query_m, other_m = query_m[agree_m], other_m[agree_m]
     if len(query_m) < _AT_LEAST[model]:
         return _nothing(model)
-    # Where the other picture shows it smaller, all of the query would fit into the tolerance.
+    # Where the other image shows it smaller, all of the query would fit into the tolerance.
     swapped = scale < 1
     source_m2, target_m2 = query_frame.xy(query_m), other_frame.xy(other_m)
     if swapped:
@@ -194,8 +194,8 @@ def verify(
     return Verification(
         n_inliers=int(inlier_m.sum()),
         transform_33=transform_33,
-        query_xy_m2=query_frame.in_picture(query_m[inlier_m]),
-        match_xy_m2=other_frame.in_picture(other_m[inlier_m]),
+        query_xy_m2=query_frame.in_image(query_m[inlier_m]),
+        match_xy_m2=other_frame.in_image(other_m[inlier_m]),
         model=model,
     )
 
@@ -212,7 +212,7 @@ def verify_all(
     min_cosine: float = MIN_COSINE,
     n_jobs: int | None = None,
 ) -> list[Verification]:
-    """Match a query with each of many pictures and verify, on threads.
+    """Match a query with each of many images and verify, on threads.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def rescore(score_n: FloatArray, n_inliers_n: IntArray) -> npt.NDArray[np.float6
     Notes
     -----
     A homography goes through any four points, so that only those beyond are evidence. The product,
-    and not the inliers alone, because pictures of places that repeat themselves (corridors,
+    and not the inliers alone, because images of places that repeat themselves (corridors,
     facades) have many inliers with the wrong ones too; and because it asks for no unit of its own,
     while the level of the scores differs from collection to collection.
 
@@ -358,7 +358,7 @@ def _spread(xy_m2: npt.NDArray[np.float64]) -> float:
 
 
 def _is_sane(homography_33: npt.NDArray[np.float64], xy_m2: npt.NDArray[np.float64]) -> bool:
-    """Whether a picture of something can look so: around no point mirrored, torn or crushed."""
+    """Whether an image of something can look so: around no point mirrored, torn or crushed."""
     h = homography_33
     w_m = xy_m2 @ h[2, :2] + h[2, 2]
     if not (np.all(w_m > 0) or np.all(w_m < 0)):

@@ -1,9 +1,9 @@
-"""Pictures as pixels: files are read, judged and decoded here.
+"""Images as pixels: files are read, judged and decoded here.
 
 OpenCV decodes. What OpenCV leaves open is settled before, from the header alone (`header`): how big
-the picture is before memory is spent on it, which way up it is, and whether the file ends early.
+the image is before memory is spent on it, which way up it is, and whether the file ends early.
 
-Measured with OpenCV 4.8.1 and 5.0.0 (``tests/test_picture.py`` holds the cases):
+Measured with OpenCV 4.8.1 and 5.0.0 (``tests/test_image.py`` holds the cases):
 
 - Orientation: OpenCV always turns TIFF, turns JPEG and PNG unless told not to, and turns WebP
   only in 5.0. So JPEG, PNG and WebP are decoded as they lie and turned here, whatever the version.
@@ -29,20 +29,20 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.errors import ParameterError, PictureError, ShapeError
+from vladkit.errors import ImageError, ParameterError, ShapeError
 from vladkit.images.header import Header, read_header
 from vladkit.images.region import Region
 
 __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
-    "ColorPicture",
-    "Picture",
+    "ColorImage",
+    "Image",
     "decode_gray",
-    "decode_picture",
+    "decode_image",
     "decode_rgb",
     "decoder_facts",
-    "is_picture_name",
+    "is_image_name",
     "read_bytes",
     "read_gray",
     "read_rgb",
@@ -64,24 +64,24 @@ _LASTING_ERRNOS: Final = frozenset({errno.EISDIR, errno.ENAMETOOLONG, errno.ELOO
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """Gray pixels, with the size of the picture that they come from.
+class Image:
+    """Gray pixels, with the size of the image that they come from.
 
     Parameters
     ----------
     gray_yx : uint8 array (height, width)
-        The decoded picture, upright, reduced where that was asked for.
+        The decoded image, upright, reduced where that was asked for.
     width, height : int
-        Size of the original picture in px, upright (after EXIF orientation).
+        Size of the original image in px, upright (after EXIF orientation).
     scale_x, scale_y : float, default=1.0
         Original px per px of ``gray_yx``. A point ``x`` of ``gray_yx`` lies at
         ``(x + 0.5) * scale_x - 0.5`` in the original; both count from the centre of the top-left
         pixel.
     region : Region or None
-        The part of a larger picture that this is, if it is one; then that part is "the original"
+        The part of a larger image that this is, if it is one; then that part is "the original"
         above.
     whole : (int, int) or None
-        Width and height of that larger picture.
+        Width and height of that larger image.
     rgb_yx3 : uint8 array (height, width, 3) or None
         The same in colour, for extractors that want it.
 
@@ -93,8 +93,8 @@ class Picture:
     Examples
     --------
     >>> import numpy as np
-    >>> Picture(np.zeros((480, 640), np.uint8), width=1280, height=960, scale_x=2, scale_y=2)
-    Picture(640x480 px, from 1280x960 px)
+    >>> Image(np.zeros((480, 640), np.uint8), width=1280, height=960, scale_x=2, scale_y=2)
+    Image(640x480 px, from 1280x960 px)
     """
 
     gray_yx: npt.NDArray[np.uint8]
@@ -117,11 +117,11 @@ class Picture:
 
     def __repr__(self) -> str:
         h, w = self.gray_yx.shape
-        return f"Picture({w}x{h} px, from {self.width}x{self.height} px)"
+        return f"Image({w}x{h} px, from {self.width}x{self.height} px)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ColorPicture:
+class ColorImage:
     """Pixels in colour, for people to look at.
 
     Parameters
@@ -129,9 +129,9 @@ class ColorPicture:
     rgb_yx3 : uint8 array (height, width, 3)
         Upright, reduced where that was asked for.
     width, height : int
-        Size of the original picture in px, upright.
+        Size of the original image in px, upright.
     region : Region or None
-        The part of a larger picture that this is, if it is one; then that part is "the original".
+        The part of a larger image that this is, if it is one; then that part is "the original".
     """
 
     rgb_yx3: npt.NDArray[np.uint8]
@@ -140,8 +140,8 @@ class ColorPicture:
     region: Region | None = None
 
 
-def is_picture_name(path: str | os.PathLike[str]) -> bool:
-    """Tell by its name whether a file is worth reading as a picture.
+def is_image_name(path: str | os.PathLike[str]) -> bool:
+    """Tell by its name whether a file is worth reading as an image.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def is_picture_name(path: str | os.PathLike[str]) -> bool:
 
     Examples
     --------
-    >>> [is_picture_name(name) for name in ("a/B.JPG", "notes.txt", "._B.jpg", ".jpg")]
+    >>> [is_image_name(name) for name in ("a/B.JPG", "notes.txt", "._B.jpg", ".jpg")]
     [True, False, False, False]
     """
     name = os.path.basename(os.fspath(path))
@@ -165,8 +165,8 @@ def is_picture_name(path: str | os.PathLike[str]) -> bool:
 
 def read_gray(
     path: str | os.PathLike[str], *, max_side: int | None = 640, region: Region | None = None
-) -> Picture:
-    """Read a picture file as gray pixels, upright, at most ``max_side`` px a side.
+) -> Image:
+    """Read an image file as gray pixels, upright, at most ``max_side`` px a side.
 
     Parameters
     ----------
@@ -176,19 +176,19 @@ def read_gray(
     max_side : int or None, default=640
         Longest side of the result in px; None keeps the original size.
     region : Region or None
-        Only this part, as if it were a picture of its own.
+        Only this part, as if it were an image of its own.
 
     Returns
     -------
-    Picture
+    Image
 
     Raises
     ------
-    PictureError
+    ImageError
         The file cannot be read (``transient=True`` unless its name or kind is to blame), is no
         regular file, is empty, is larger than `MAX_BYTES`; or for the reasons of `decode_gray`.
     ParameterError
-        ``max_side`` is below 1, or the region is outside of the picture.
+        ``max_side`` is below 1, or the region is outside of the image.
 
     Notes
     -----
@@ -199,8 +199,8 @@ def read_gray(
 
 def read_rgb(
     path: str | os.PathLike[str], *, max_side: int | None = 640, region: Region | None = None
-) -> ColorPicture:
-    """Read a picture file in colour, upright, at most ``max_side`` px a side; see `read_gray`."""
+) -> ColorImage:
+    """Read an image file in colour, upright, at most ``max_side`` px a side; see `read_gray`."""
     return decode_rgb(read_bytes(path), max_side=max_side, region=region)
 
 
@@ -210,8 +210,8 @@ def decode_gray(
     max_side: int | None = 640,
     region: Region | None = None,
     max_pixels: int = MAX_PIXELS,
-) -> Picture:
-    """Decode the bytes of a picture file; see `read_gray`.
+) -> Image:
+    """Decode the bytes of an image file; see `read_gray`.
 
     Parameters
     ----------
@@ -220,22 +220,22 @@ def decode_gray(
     max_side : int or None, default=640
         Longest side of the result in px; None keeps the original size.
     region : Region or None
-        Only this part, as if it were a picture of its own. Of a JPEG that is decoded smaller it
-        grows to whole blocks: `Picture.region` says what came out.
+        Only this part, as if it were an image of its own. Of a JPEG that is decoded smaller it
+        grows to whole blocks: `Image.region` says what came out.
     max_pixels : int
-        Pictures of more are refused.
+        Images of more are refused.
 
     Returns
     -------
-    Picture
+    Image
 
     Raises
     ------
-    PictureError
-        The data are empty, no picture, cut short, damaged, of a kind that is not read, or have more
+    ImageError
+        The data are empty, no image, cut short, damaged, of a kind that is not read, or have more
         than ``max_pixels`` pixels.
     ParameterError
-        ``max_side`` is below 1, or the region is outside of the picture.
+        ``max_side`` is below 1, or the region is outside of the image.
 
     Notes
     -----
@@ -249,16 +249,16 @@ def decode_gray(
     >>> import cv2, numpy as np
     >>> _, png = cv2.imencode(".png", np.zeros((300, 400), np.uint8))
     >>> decode_gray(png.tobytes(), max_side=100)
-    Picture(100x75 px, from 400x300 px)
+    Image(100x75 px, from 400x300 px)
     >>> decode_gray(png.tobytes()[:-4])
     Traceback (most recent call last):
     ...
-    vladkit.errors.PictureError: truncated PNG: no IEND chunk
+    vladkit.errors.ImageError: truncated PNG: no IEND chunk
     """
     found = _decoded(data, max_side, region, max_pixels, color=False)
     scale_x, scale_y = found.scale_x, found.scale_y
     part = found.region, found.whole
-    return Picture(found.pixels, found.width, found.height, scale_x, scale_y, *part)
+    return Image(found.pixels, found.width, found.height, scale_x, scale_y, *part)
 
 
 def decode_rgb(
@@ -267,27 +267,27 @@ def decode_rgb(
     max_side: int | None = 640,
     region: Region | None = None,
     max_pixels: int = MAX_PIXELS,
-) -> ColorPicture:
-    """Decode the bytes of a picture file in colour; parameters and errors of `decode_gray`.
+) -> ColorImage:
+    """Decode the bytes of an image file in colour; parameters and errors of `decode_gray`.
 
-    Gray pictures come with three equal channels.
+    Gray images come with three equal channels.
     """
     import cv2
 
     found = _decoded(data, max_side, region, max_pixels, color=True)
     rgb: Any = cv2.cvtColor(found.pixels, cv2.COLOR_BGR2RGB)
-    return ColorPicture(rgb, found.width, found.height, found.region)
+    return ColorImage(rgb, found.width, found.height, found.region)
 
 
-def decode_picture(
+def decode_image(
     data: bytes,
     *,
     max_side: int | None = 640,
     region: Region | None = None,
     color: bool = False,
     max_pixels: int = MAX_PIXELS,
-) -> Picture:
-    """`decode_gray`, or with `color` the same picture with its colours.
+) -> Image:
+    """`decode_gray`, or with `color` the same image with its colours.
 
     Gray is then made of the colours here, and not by the decoder: values may differ by 1 or 2.
     """
@@ -298,7 +298,7 @@ def decode_picture(
     found = _decoded(data, max_side, region, max_pixels, color=True)
     gray: Any = cv2.cvtColor(found.pixels, cv2.COLOR_BGR2GRAY)
     rgb: Any = cv2.cvtColor(found.pixels, cv2.COLOR_BGR2RGB)
-    return Picture(
+    return Image(
         gray,
         found.width,
         found.height,
@@ -312,7 +312,7 @@ def decode_picture(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Decoded:
-    """Pixels (y, x) or (y, x, BGR), upright; the rest as in `Picture`."""
+    """Pixels (y, x) or (y, x, BGR), upright; the rest as in `Image`."""
 
     pixels: npt.NDArray[np.uint8]
     width: int
@@ -338,14 +338,14 @@ def _decoded(
     # A progressive JPEG is held whole in memory, as coefficients, whatever size comes out.
     n_pixels = decoded_w * decoded_h if header.sequential else header.width * header.height
     if n_pixels > max_pixels:
-        raise PictureError(
+        raise ImageError(
             f"too many pixels: {header.width}x{header.height} = "
             f"{header.width * header.height / 1e6:.0f} million, "
             f"at most {max_pixels / 1e6:.0f} million"
         )
     pixels = _decode(header, factor, color=color)
     if factor > 1 and pixels.shape[:2] != (decoded_h, decoded_w):
-        raise PictureError("damaged JPEG: two different sizes in one file")
+        raise ImageError("damaged JPEG: two different sizes in one file")
     width, height, orientation = header.width, header.height, header.orientation
     if factor == 1:  # what came out is the truth: a TIFF comes turned
         height, width = pixels.shape[:2]
@@ -385,12 +385,12 @@ def decoder_facts() -> dict[str, str]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error raised by OpenCV is for lack of memory, and not for the picture's sake."""
+    """Whether an error raised by OpenCV is for lack of memory, and not for the image's sake."""
     return isinstance(error, MemoryError) or getattr(error, "code", 0) == -4  # cv2.Error.StsNoMem
 
 
 def read_bytes(path: str | os.PathLike[str], most: int = -1) -> bytes:
-    """The bytes of a regular file, or the first of them; every failure as a `PictureError`."""
+    """The bytes of a regular file, or the first of them; every failure as an `ImageError`."""
 
     def open_without_waiting(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO blocks otherwise
@@ -399,20 +399,20 @@ def read_bytes(path: str | os.PathLike[str], most: int = -1) -> bytes:
         with open(path, "rb", opener=open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise PictureError("not a regular file")
+                raise ImageError("not a regular file")
             if status.st_size > MAX_BYTES:
-                raise PictureError(
+                raise ImageError(
                     f"file too large: {status.st_size / 1e6:,.0f} MB, "
                     f"at most {MAX_BYTES / 1e6:,.0f} MB"
                 )
             return file.read(most)
-    except PictureError:
+    except ImageError:
         raise
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise PictureError(reason, transient=error.errno not in _LASTING_ERRNOS) from error
+        raise ImageError(reason, transient=error.errno not in _LASTING_ERRNOS) from error
     except ValueError as error:  # a NUL in the name
-        raise PictureError(f"not a file name: {error}") from error
+        raise ImageError(f"not a file name: {error}") from error
 
 
 def _jpeg_factor(header: Header, max_side: int | None) -> int:
@@ -445,10 +445,10 @@ def _decode(header: Header, factor: int, *, color: bool) -> npt.NDArray[np.uint8
             decoded: Any = cv2.imdecode(data, flag | cv2.IMREAD_IGNORE_ORIENTATION)
     except (cv2.error, MemoryError) as error:
         if is_out_of_memory(error):
-            raise PictureError("not enough memory to decode it", transient=True) from error
+            raise ImageError("not enough memory to decode it", transient=True) from error
         decoded = None
     if decoded is None:
-        raise PictureError(
+        raise ImageError(
             f"{header.kind} cannot be decoded: cut short, damaged, or a variant not supported"
         )
     pixels: npt.NDArray[np.uint8] = decoded
@@ -503,7 +503,7 @@ class _Silence:
 def _silent_opencv() -> Iterator[None]:
     """Hold OpenCV's log, one for the process, while any thread decodes; then as it was.
 
-    The reason that matters reaches the caller as a `PictureError`; OpenCV's lines about the same
+    The reason that matters reaches the caller as an `ImageError`; OpenCV's lines about the same
     file would tear a progress bar.
     """
     import cv2

@@ -1,4 +1,4 @@
-"""What the bytes of a picture file say of themselves. No decoder is asked.
+"""What the bytes of an image file say of themselves. No decoder is asked.
 
 The kind, the size, the way up, and where the file should end.
 """
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from vladkit.errors import PictureError
+from vladkit.errors import ImageError
 
-__all__ = ["Header", "picture_kind", "read_header"]
+__all__ = ["Header", "image_kind", "read_header"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +33,28 @@ class Header:
     sequential: bool = True
 
 
-def picture_kind(start: bytes) -> str | None:
-    """What the first bytes of a file, 64 or more, say that it is; None for no picture."""
+def image_kind(start: bytes) -> str | None:
+    """What the first bytes of a file, 64 or more, say that it is; None for no image."""
     return next((kind for pattern, kind, _ in _KINDS if pattern.match(start)), None)
 
 
 def read_header(data: bytes) -> Header:
-    """Recognise, measure and check for completeness; raises `PictureError`."""
+    """Recognise, measure and check for completeness; raises `ImageError`."""
     if not data:
-        raise PictureError("empty file")
+        raise ImageError("empty file")
     for pattern, kind, parse in _KINDS:
         if not pattern.match(data):
             continue
         if parse is None:
-            raise PictureError(f"{kind} is not supported: convert it to JPEG or PNG")
+            raise ImageError(f"{kind} is not supported: convert it to JPEG or PNG")
         try:
             header = parse(data)
         except (struct.error, IndexError) as error:  # the header itself is cut
-            raise PictureError(f"truncated {kind}: ends within its header") from error
+            raise ImageError(f"truncated {kind}: ends within its header") from error
         if header.width < 1 or header.height < 1:
-            raise PictureError(f"damaged {kind}: size {header.width}x{header.height}")
+            raise ImageError(f"damaged {kind}: size {header.width}x{header.height}")
         return header
-    raise PictureError("not a picture that can be decoded")
+    raise ImageError("not an image that can be decoded")
 
 
 def _jpeg(data: bytes) -> Header:
@@ -62,7 +62,7 @@ def _jpeg(data: bytes) -> Header:
     at, width, height, orientation, sequential = 2, 0, 0, 1, True
     while True:
         if data[at] != 0xFF:
-            raise PictureError("damaged JPEG: a segment does not start where the last one ends")
+            raise ImageError("damaged JPEG: a segment does not start where the last one ends")
         marker = data[at + 1]
         if marker == 0xFF:  # filling
             at += 1
@@ -78,9 +78,9 @@ def _jpeg(data: bytes) -> Header:
         at += 2 + length
     # Only from here on: an embedded thumbnail has an end marker of its own. Within pixels FF is
     # followed by 00 or D0 .. D7, and no valid table between scans holds FF D9. What follows the
-    # end (a second picture, a film) does not matter.
+    # end (a second image, a film) does not matter.
     if data.find(b"\xff\xd9", at) < 0:
-        raise PictureError("truncated JPEG: no end-of-image marker")
+        raise ImageError("truncated JPEG: no end-of-image marker")
     return Header("JPEG", width, height, data, orientation, sequential)
 
 
@@ -95,14 +95,14 @@ def _png(data: bytes) -> Header:
     width, height = struct.unpack_from(">II", data, 16)
     while kind != b"IEND":
         if at + 12 > len(data):
-            raise PictureError("truncated PNG: no IEND chunk")
+            raise ImageError("truncated PNG: no IEND chunk")
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
         if end > len(data):
-            raise PictureError("truncated PNG: no IEND chunk")
+            raise ImageError("truncated PNG: no IEND chunk")
         if kind[:1].isupper():
             if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-                raise PictureError(f"damaged PNG: checksum of {kind.decode('latin1')} differs")
+                raise ImageError(f"damaged PNG: checksum of {kind.decode('latin1')} differs")
             kept.append(view[at:end])
         elif kind == b"eXIf":
             orientation = _exif_orientation(data[at + 8 : end - 4])
@@ -114,7 +114,7 @@ def _webp(data: bytes) -> Header:
     """The canvas from the first chunk, then on to an EXIF chunk."""
     (size,) = struct.unpack_from("<I", data, 4)
     if size + 8 > len(data):
-        raise PictureError(f"truncated WebP: {len(data)} of {size + 8} bytes")
+        raise ImageError(f"truncated WebP: {len(data)} of {size + 8} bytes")
     first = data[12:16]
     if first == b"VP8X":  # 24 bits each, less one
         flags_w, w_h, h = struct.unpack_from("<xxxxHHH", data, 20)
@@ -143,16 +143,16 @@ def _tiff(data: bytes) -> Header:
             pages[at], end = _directory(data, order, at)
             (following,) = struct.unpack_from(order + "I", data, end)
         except struct.error as error:
-            raise PictureError("truncated TIFF: a directory lies past the end") from error
+            raise ImageError("truncated TIFF: a directory lies past the end") from error
         for starts, lengths in ((273, 279), (324, 325)):  # of strips, of tiles
             for start, length in zip(
                 pages[at].get(starts, ()), pages[at].get(lengths, ()), strict=False
             ):
                 if start + length > len(data):
-                    raise PictureError("truncated TIFF: pixels lie past the end")
+                    raise ImageError("truncated TIFF: pixels lie past the end")
         at = following
     if not pages:
-        raise PictureError("damaged TIFF: no picture in it")
+        raise ImageError("damaged TIFF: no image in it")
     first = next(iter(pages.values()))
     return Header("TIFF", first.get(256, (0,))[0], first.get(257, (0,))[0], data)
 
@@ -172,7 +172,7 @@ def _pnm(data: bytes) -> Header:
     gap = rb"(?:\s|#[^\n]*\n)+"
     found = re.match(rb"P[456]" + gap + rb"(\d{1,9})" + gap + rb"(\d{1,9})\s", data)
     if not found:
-        raise PictureError("damaged PNM: no size in its header")
+        raise ImageError("damaged PNM: no size in its header")
     return Header("PNM", int(found[1]), int(found[2]), data)
 
 

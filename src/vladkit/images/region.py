@@ -1,4 +1,4 @@
-"""`Region`: a part of a picture, such as a person marks to search by it."""
+"""`Region`: a part of an image, such as a person marks to search by it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Region"]
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A rectangle of a picture, in px of the original after EXIF orientation.
+    """A rectangle of an image, in px of the original after EXIF orientation.
 
     Parameters
     ----------
     left, top : int
-        Of its first column and row; the picture's own are 0.
+        Of its first column and row; the image's own are 0.
     width, height : int
         At least 1.
 
@@ -65,7 +65,7 @@ class Region:
         return cls(left, top, width, height)
 
     def within(self, width: int, height: int) -> Self:
-        """What of it lies in a picture of that size.
+        """What of it lies in an image of that size.
 
         Raises
         ------
@@ -73,6 +73,6 @@ class Region:
             If nothing does.
         """
         if self.left >= width or self.top >= height:
-            raise ParameterError(f"region {self} is outside of the picture of {width}x{height} px")
+            raise ParameterError(f"region {self} is outside of the image of {width}x{height} px")
         w, h = min(self.width, width - self.left), min(self.height, height - self.top)
         return type(self)(self.left, self.top, w, h)

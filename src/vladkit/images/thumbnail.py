@@ -1,11 +1,11 @@
-"""Pictures made small, as JPEG, for people to look at."""
+"""Images made small, as JPEG, for people to look at."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from vladkit.errors import PictureError
-from vladkit.images.decode import ColorPicture
+from vladkit.errors import ImageError
+from vladkit.images.decode import ColorImage
 
 __all__ = ["as_jpeg"]
 
@@ -13,25 +13,25 @@ _QUALITY: Final = 82
 """Of JPEG: 320 px take 15 to 25 kB, and no blocks are seen."""
 
 
-def as_jpeg(picture: ColorPicture, *, quality: int = _QUALITY) -> bytes:
+def as_jpeg(image: ColorImage, *, quality: int = _QUALITY) -> bytes:
     """A JPEG file of the pixels.
 
     Parameters
     ----------
-    picture : ColorPicture
+    image : ColorImage
         See `vladkit.features.read_rgb`.
     quality : int
         1 to 100.
 
     Raises
     ------
-    PictureError
+    ImageError
         If OpenCV cannot encode it: a side has more than 65,500 px.
 
     Examples
     --------
     >>> import numpy as np
-    >>> gray = ColorPicture(np.full((30, 40, 3), 128, np.uint8), width=40, height=30)
+    >>> gray = ColorImage(np.full((30, 40, 3), 128, np.uint8), width=40, height=30)
     >>> as_jpeg(gray)[:3].hex()
     'ffd8ff'
     """
@@ -39,9 +39,9 @@ def as_jpeg(picture: ColorPicture, *, quality: int = _QUALITY) -> bytes:
 
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     try:
-        done, data = cv2.imencode(".jpg", picture.rgb_yx3[:, :, ::-1], options)
+        done, data = cv2.imencode(".jpg", image.rgb_yx3[:, :, ::-1], options)
     except cv2.error as error:
-        raise PictureError(f"cannot be encoded as JPEG: {error}") from error
+        raise ImageError(f"cannot be encoded as JPEG: {error}") from error
     if not done:
-        raise PictureError("cannot be encoded as JPEG")
+        raise ImageError("cannot be encoded as JPEG")
     return data.tobytes()

@@ -58,7 +58,7 @@ class AnnReport:
 
     ``recall`` is the share of the 10 exactly nearest vectors that are among 100 candidates, mean
     over ``n_sampled`` stored vectors, themselves left out; NaN if there is nothing to tell apart.
-    A picture that is not stored finds somewhat less (`benchmarks/million.py`). ``scanned`` is the
+    An image that is not stored finds somewhat less (`benchmarks/million.py`). ``scanned`` is the
     mean share of all vectors that a search looks at: near 1, it is no faster than an exact one.
     """
 
@@ -90,7 +90,7 @@ class AnnIndex:
 
         Returns
         -------
-        picture_id_qn : (q, n) int64
+        image_id_qn : (q, n) int64
             -1 where the cells looked into hold fewer than n. Leave out those that are not
             stored: damage to the ids in the file is not noticed.
         score_qn : (q, n) float32
@@ -113,7 +113,7 @@ def build_ann(
 
     Parameters
     ----------
-    blocks : callable, gives an iterable of (picture_id_n, vector_nD)
+    blocks : callable, gives an iterable of (image_id_n, vector_nD)
         Called twice; has to give the same both times. float16 or float32, unit length or zero.
     n, n_dimensions : int
         All vectors of the blocks, and their dimension.
@@ -145,7 +145,7 @@ def build_ann(
     somebody else uses the core.
     """
     if n == 0:
-        raise InputError("no vectors to make an index of: add pictures first")
+        raise InputError("no vectors to make an index of: add images first")
     with _one_thread():
         rng = np.random.default_rng(seed)
         n_cells, n_training = _sizes(n, n_dimensions)
@@ -155,10 +155,10 @@ def build_ann(
         index = _trained(training_nD, n_cells, seed)
         del training_nD
         truth = _Truth(sample_id_q, sample_qD)
-        for picture_id_n, vector_nD in blocks():
+        for image_id_n, vector_nD in blocks():
             wide_nD = widen(vector_nD)
-            index.add_with_ids(wide_nD, picture_id_n)
-            truth.add(picture_id_n, wide_nD)
+            index.add_with_ids(wide_nD, image_id_n)
+            truth.add(image_id_n, wide_nD)
         truth.settle()
         recall = _choose_n_probes(index, truth, target_recall)
         report = AnnReport(
@@ -212,7 +212,7 @@ def _sizes(n: int, n_dimensions: int) -> tuple[int, int]:
 def _rows(
     blocks: Iterable[tuple[Int64Array, AnyArray]], n: int, wanted: list[Int64Array]
 ) -> list[tuple[Int64Array, Float32Array]]:
-    """(picture_id_s, vector_sD) at some positions (ascending), for each list of positions.
+    """(image_id_s, vector_sD) at some positions (ascending), for each list of positions.
 
     Raises
     ------
@@ -222,12 +222,12 @@ def _rows(
     ids: list[list[Int64Array]] = [[] for _ in wanted]
     vectors: list[list[Float32Array]] = [[] for _ in wanted]
     begin = 0
-    for picture_id_n, vector_nD in blocks:
-        end = begin + len(picture_id_n)
+    for image_id_n, vector_nD in blocks:
+        end = begin + len(image_id_n)
         for i, position_s in enumerate(wanted):
             low, high = np.searchsorted(position_s, [begin, end])
             here_s = position_s[low:high] - begin
-            ids[i].append(picture_id_n[here_s])
+            ids[i].append(image_id_n[here_s])
             vectors[i].append(widen(vector_nD[here_s]))
         begin = end
     if begin != n:
@@ -268,12 +268,12 @@ class _Truth:
         self._id_qr: Int64Array = np.full(shape, -1, np.int64)
         self._score_qr: Float32Array = np.full(shape, -np.inf, np.float32)
 
-    def add(self, picture_id_n: Int64Array, vector_nD: Float32Array) -> None:
+    def add(self, image_id_n: Int64Array, vector_nD: Float32Array) -> None:
         """See one block."""
         q, r = self._score_qr.shape
         score_qn = self.query_qD @ vector_nD.T
-        score_qn[self._own_id_q[:, np.newaxis] == picture_id_n] = -np.inf
-        id_qn = np.broadcast_to(picture_id_n, (q, len(picture_id_n)))
+        score_qn[self._own_id_q[:, np.newaxis] == image_id_n] = -np.inf
+        id_qn = np.broadcast_to(image_id_n, (q, len(image_id_n)))
         id_qm = np.concatenate([self._id_qr, id_qn], axis=1)
         score_qm = np.concatenate([self._score_qr, score_qn], axis=1)
         chosen_qr = np.argpartition(-score_qm, r - 1, axis=1)[:, :r]
@@ -310,7 +310,7 @@ class _Truth:
 def _choose_n_probes(index: Any, truth: _Truth, target: float) -> float:
     """Set how many cells a search looks into; the recall that it then has.
 
-    Twice as many as reach the target for stored vectors: those of other pictures lie nearer to
+    Twice as many as reach the target for stored vectors: those of other images lie nearer to
     the borders of cells (a million vectors: .980 of stored ones' nearest, .952 of others').
     """
     index.nprobe = 1
@@ -332,9 +332,9 @@ def _scanned(index: Any, query_qD: Float32Array) -> float:
 
 def _search(index: Any, query_qD: Float32Array, n: int) -> tuple[Int64Array, Float32Array]:
     with _one_thread():
-        score_qn, picture_id_qn = index.search(np.ascontiguousarray(query_qD, np.float32), n)
-    score_qn[picture_id_qn < 0] = -np.inf
-    return picture_id_qn, score_qn
+        score_qn, image_id_qn = index.search(np.ascontiguousarray(query_qD, np.float32), n)
+    score_qn[image_id_qn < 0] = -np.inf
+    return image_id_qn, score_qn
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class Blocks:
     # -- reading ----------------------------------------------------------------------
 
     def read(self, dtype: np.dtype[Any], d: int) -> Iterator[tuple[Int64Array, AnyArray]]:
-        """All blocks, (picture_id_n, vector_nD) each, in the order in which they were filled.
+        """All blocks, (image_id_n, vector_nD) each, in the order in which they were filled.
 
         Arrays are read-only views of what SQLite gave: nothing is copied.
 
@@ -51,9 +51,9 @@ class Blocks:
     def some(
         self, block_of: Mapping[int, int], dtype: np.dtype[Any], d: int
     ) -> dict[int, AnyArray]:
-        """The vectors (D,) of some pictures, by picture id; those that are not there are left out.
+        """The vectors (D,) of some images, by image id; those that are not there are left out.
 
-        ``block_of`` maps a picture's id to its block. Only these rows are read.
+        ``block_of`` maps an image's id to its block. Only these rows are read.
         """
         found = {}
         row_bytes = dtype.itemsize * d
@@ -64,21 +64,21 @@ class Blocks:
             with self._connection.blobopen("block", "data", block_id, readonly=True) as blob:
                 if len(blob) != len(kept_n) * row_bytes:
                     raise self._damaged(block_id, len(blob), len(kept_n) * row_bytes)
-                for picture_id in ids:
-                    (places,) = np.nonzero(kept_n == picture_id)
+                for image_id in ids:
+                    (places,) = np.nonzero(kept_n == image_id)
                     if len(places):
                         blob.seek(int(places[0]) * row_bytes)
                         row = np.frombuffer(blob.read(row_bytes), dtype.newbyteorder("<"))
-                        found[picture_id] = row
+                        found[image_id] = row
         return found
 
     # -- writing ----------------------------------------------------------------------
 
-    def append(self, picture_ids: Sequence[int], vector_nD: AnyArray) -> list[int]:
+    def append(self, image_ids: Sequence[int], vector_nD: AnyArray) -> list[int]:
         """Add vectors behind the last; the block of each."""
         n, d = vector_nD.shape
         little_nD = np.ascontiguousarray(vector_nD, vector_nD.dtype.newbyteorder("<"))
-        id_n = np.asarray(picture_ids, "<i8")
+        id_n = np.asarray(image_ids, "<i8")
         capacity = _capacity(d * vector_nD.dtype.itemsize)
         block_ids: list[int] = []
         last = self._connection.execute(
@@ -106,23 +106,23 @@ class Blocks:
         return block_ids
 
     def replace(self, block_of: Mapping[int, int], vector_of: Mapping[int, AnyArray]) -> None:
-        """Write other vectors in the place of those of some pictures."""
+        """Write other vectors in the place of those of some images."""
         for block_id, ids in _by_block(block_of).items():
             kept_n = self._ids(block_id)
             with self._connection.blobopen("block", "data", block_id) as blob:
-                for picture_id in ids:
-                    vector_D = vector_of[picture_id]
-                    (places,) = np.nonzero(kept_n == picture_id)
+                for image_id in ids:
+                    vector_D = vector_of[image_id]
+                    (places,) = np.nonzero(kept_n == image_id)
                     if len(places) != 1:
                         raise FileFormatError(
-                            f"{self._path}: picture {picture_id} is not in its block {block_id}: "
+                            f"{self._path}: image {image_id} is not in its block {block_id}: "
                             f"run vladkit check {self._path} --repair"
                         )
                     blob.seek(int(places[0]) * vector_D.nbytes)
                     blob.write(vector_D.astype(vector_D.dtype.newbyteorder("<")).tobytes())
 
     def remove(self, block_of: Mapping[int, int]) -> None:
-        """Take the vectors of some pictures out; a block that becomes empty goes."""
+        """Take the vectors of some images out; a block that becomes empty goes."""
         for block_id, ids in _by_block(block_of).items():
             self.keep_rows(block_id, ~np.isin(self._ids(block_id), ids))
 
@@ -157,7 +157,7 @@ class Blocks:
     ) -> None:
         """Pass the vectors from one block on through `change`, a block a time.
 
-        It takes picture ids (n,) and vectors (n, D), and gives vectors (n, D'). These go to new
+        It takes image ids (n,) and vectors (n, D), and gives vectors (n, D'). These go to new
         blocks behind the last, full ones; then the old ones go.
         """
         old = self._connection.execute(
@@ -219,6 +219,6 @@ def _capacity(row_bytes: int) -> int:
 
 def _by_block(block_of: Mapping[int, int]) -> dict[int, list[int]]:
     groups: dict[int, list[int]] = defaultdict(list)
-    for picture_id, block_id in block_of.items():
-        groups[block_id].append(picture_id)
+    for image_id, block_id in block_of.items():
+        groups[block_id].append(image_id)
     return groups

@@ -25,12 +25,12 @@ _AGAIN: Final = "its vector was damaged and has been dropped: index again"
 class Problem:
     """Something in a collection that is not as it should be.
 
-    ``picture`` is the path of the picture that it concerns, if one; ``repaired`` says that it
+    ``image`` is the path of the image that it concerns, if one; ``repaired`` says that it
     was mended just now.
     """
 
     text: str
-    picture: str | None = None
+    image: str | None = None
     repaired: bool = False
 
 
@@ -44,8 +44,8 @@ def check(
 ) -> list[Problem]:
     """Look at every page, row and vector.
 
-    Pages as SQLite checks them; references between tables; that each picture is either skipped
-    or has one vector, of the right size, finite and of unit length, and each vector a picture;
+    Pages as SQLite checks them; references between tables; that each image is either skipped
+    or has one vector, of the right size, finite and of unit length, and each vector an image;
     sizes and finiteness of kept features and sums.
 
     Parameters
@@ -54,7 +54,7 @@ def check(
     dtype, n_dimensions
         Of the vectors.
     repair : bool
-        Drop what is damaged, in one transaction; pictures that lose their vector are marked to
+        Drop what is damaged, in one transaction; images that lose their vector are marked to
         be indexed again. Damaged pages cannot be repaired.
     progress : callable (done, total) or None
 
@@ -74,7 +74,7 @@ def check(
         for _, mend in findings:
             mend()
         store.changed |= bool(findings)
-    return [Problem(p.text, p.picture, repaired=True) for p, _ in findings]
+    return [Problem(p.text, p.image, repaired=True) for p, _ in findings]
 
 
 _Finding = tuple[Problem, Callable[[], None]]
@@ -97,15 +97,15 @@ def _findings(
         "SELECT picture_id, ifnull(block_id, -1), skipped IS NOT NULL FROM picture "
         "ORDER BY picture_id"
     ).fetchall()
-    picture_n3 = np.array(rows, np.int64).reshape(-1, 3)
-    picture_id_n, block_id_n, skipped_n = picture_n3.T
-    seen_n = np.zeros(len(picture_id_n), bool)
-    yield from _blocks(store, dtype, d, picture_id_n, block_id_n, seen_n, progress)
+    image_n3 = np.array(rows, np.int64).reshape(-1, 3)
+    image_id_n, block_id_n, skipped_n = image_n3.T
+    seen_n = np.zeros(len(image_id_n), bool)
+    yield from _blocks(store, dtype, d, image_id_n, block_id_n, seen_n, progress)
     has_block_n = block_id_n >= 0
     for i in np.flatnonzero((skipped_n == 1) & has_block_n).tolist():
-        yield _about_picture(store, picture_id_n[i], "is skipped and has a vector all the same")
+        yield _about_image(store, image_id_n[i], "is skipped and has a vector all the same")
     for i in np.flatnonzero((skipped_n == 0) & ~seen_n).tolist():
-        yield _about_picture(store, picture_id_n[i], "has no vector")
+        yield _about_image(store, image_id_n[i], "has no vector")
     yield from _features(store)
     yield from _sums(store)
 
@@ -127,12 +127,12 @@ def _blocks(
     store: Store,
     dtype: np.dtype[Any],
     d: int,
-    picture_id_n: Int64Array,
+    image_id_n: Int64Array,
     block_id_n: Int64Array,
     seen_n: AnyArray,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[_Finding]:
-    """Every vector; marks in `seen_n` the pictures that have one, good or bad."""
+    """Every vector; marks in `seen_n` the images that have one, good or bad."""
     block_ids = [i for (i,) in store.connection.execute("SELECT block_id FROM block")]
     for done, block_id in enumerate(block_ids, start=1):
         ids, data = store.connection.execute(
@@ -147,64 +147,64 @@ def _blocks(
 
             wanted = len(ids) // 8 * d * dtype.itemsize
             yield Problem(f"block {block_id} has {len(data)} bytes, wanted {wanted}"), drop
-            continue  # its pictures are found to be without a vector
+            continue  # its images are found to be without a vector
         held_n = np.frombuffer(ids, "<i8")
-        place_n = np.minimum(np.searchsorted(picture_id_n, held_n), max(len(picture_id_n) - 1, 0))
-        mine_n = np.zeros(len(held_n), bool)  # of a picture that knows this block, and once
+        place_n = np.minimum(np.searchsorted(image_id_n, held_n), max(len(image_id_n) - 1, 0))
+        mine_n = np.zeros(len(held_n), bool)  # of an image that knows this block, and once
         mine_n[np.unique(held_n, return_index=True)[1]] = True
-        if len(picture_id_n):
-            mine_n &= (picture_id_n[place_n] == held_n) & (block_id_n[place_n] == block_id)
+        if len(image_id_n):
+            mine_n &= (image_id_n[place_n] == held_n) & (block_id_n[place_n] == block_id)
         if not mine_n.all():
 
             def take_out(block_id: int = block_id, mine_n: AnyArray = mine_n) -> None:
                 store.blocks.keep_rows(block_id, mine_n)
 
             n = int((~mine_n).sum())
-            yield Problem(f"block {block_id} holds {n} vectors of no picture"), take_out
+            yield Problem(f"block {block_id} holds {n} vectors of no image"), take_out
         seen_n[place_n[mine_n]] = True
         vector_nD = np.frombuffer(data, dtype.newbyteorder("<")).reshape(len(held_n), d)
         length_n = np.linalg.norm(vector_nD.astype(np.float32), axis=1)
         bad_n = mine_n & ~(np.abs(length_n - 1) < _LENGTH_ERROR)  # NaN is bad, too
-        for picture_id, length in zip(held_n[bad_n].tolist(), length_n[bad_n], strict=True):
-            yield _about_picture(store, picture_id, f"has a vector of length {length:.4g}")
+        for image_id, length in zip(held_n[bad_n].tolist(), length_n[bad_n], strict=True):
+            yield _about_image(store, image_id, f"has a vector of length {length:.4g}")
 
 
 def _features(store: Store) -> Iterator[_Finding]:
     cursor = store.connection.execute("SELECT picture_id FROM feature ORDER BY picture_id")
-    for (picture_id,) in cursor.fetchall():
+    for (image_id,) in cursor.fetchall():
         try:
-            kept = store.features([picture_id])[picture_id]
+            kept = store.features([image_id])[image_id]
             wrong = None if np.isfinite(kept.geometry_l5).all() else "are not finite"
         except FileFormatError:
             wrong = "have the wrong size"
         if wrong:
 
-            def drop(picture_id: int = picture_id) -> None:
+            def drop(image_id: int = image_id) -> None:
                 sql = "DELETE FROM feature WHERE picture_id = ?"
-                store.connection.execute(sql, (picture_id,))
+                store.connection.execute(sql, (image_id,))
 
-            yield Problem(f"its features {wrong}", _path(store, picture_id)), drop
+            yield Problem(f"its features {wrong}", _path(store, image_id)), drop
 
 
 def _sums(store: Store) -> Iterator[_Finding]:
     cursor = store.connection.execute("SELECT picture_id FROM aggregate ORDER BY picture_id")
-    for (picture_id,) in cursor.fetchall():
+    for (image_id,) in cursor.fetchall():
         try:
-            residual_kf, _ = store.sums([picture_id])[picture_id]
+            residual_kf, _ = store.sums([image_id])[image_id]
             wrong = None if np.isfinite(residual_kf).all() else "are not finite"
         except FileFormatError:
             wrong = "have the wrong size"
         if wrong:
             # not to be had again without its vector
-            yield _about_picture(store, picture_id, f"its sums {wrong}")
+            yield _about_image(store, image_id, f"its sums {wrong}")
 
 
-def _about_picture(store: Store, picture_id: int, what: str) -> _Finding:
+def _about_image(store: Store, image_id: int, what: str) -> _Finding:
     def mend() -> None:
-        store.drop_vector(int(picture_id), _AGAIN)
+        store.drop_vector(int(image_id), _AGAIN)
 
-    return Problem(what, _path(store, picture_id)), mend
+    return Problem(what, _path(store, image_id)), mend
 
 
-def _path(store: Store, picture_id: int) -> str:
-    return store.pictures_by_id([int(picture_id)])[int(picture_id)].path
+def _path(store: Store, image_id: int) -> str:
+    return store.images_by_id([int(image_id)])[int(image_id)].path

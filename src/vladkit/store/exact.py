@@ -54,12 +54,12 @@ def score_all(
     ----------
     query_qD : (q, D) float32
         Of unit length, or at least no value beyond 2^15.
-    blocks : of (picture_id_n, vector_nD)
+    blocks : of (image_id_n, vector_nD)
         float16 or float32, C order, as `Store.vector_blocks` gives them. One at a time is held.
 
     Returns
     -------
-    picture_id_n : (n,) int64
+    image_id_n : (n,) int64
     score_qn : (q, n) float64
         The same bits for the same vectors, in any block, on any processor.
 
@@ -116,7 +116,7 @@ def _products(
     wide = np.empty(0, np.float64)
     ids: list[Int64Array] = [np.empty(0, np.int64)]
     scores: list[npt.NDArray[_Float]] = [np.empty((q, 0), dtype)]
-    for picture_id_n, vector_nD in blocks:
+    for image_id_n, vector_nD in blocks:
         n = len(vector_nD)
         step = max(1, n)
         if q <= _FEW_QUERIES:
@@ -140,7 +140,7 @@ def _products(
                 score_qn[:, begin : begin + step] = scaled_qD @ wide_nD.T
             else:
                 score_qn[:, begin : begin + step] = scaled_qD @ shifted_nD.T
-        ids.append(picture_id_n)
+        ids.append(image_id_n)
         scores.append(score_qn)
     return np.concatenate(ids), np.concatenate(scores, axis=1)
 

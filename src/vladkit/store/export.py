@@ -64,7 +64,7 @@ def export(
                 paths in order in ``NAME.fvecs.json``
     ``.faiss``  a flat inner-product index (float16 vectors stay float16), row i being
                 path i of ``NAME.faiss.json``
-    ``.h5``     hloc's global descriptors: a group for each picture, named as its path
+    ``.h5``     hloc's global descriptors: a group for each image, named as its path
                 below one folder, with dataset ``global_descriptor`` (D,) float32
     ==========  ======================================================================
 
@@ -73,9 +73,9 @@ def export(
     target : path
         Replaced whole or not at all.
     blocks : callable
-        Gives the blocks of (picture_id_n, vector_nD), the same ones each time.
+        Gives the blocks of (image_id_n, vector_nD), the same ones each time.
     path_of : dict
-        By picture id; vectors of other ids are left out.
+        By image id; vectors of other ids are left out.
     dtype, d
         Of the vectors.
 
@@ -98,8 +98,8 @@ def export(
 
     def chosen() -> Iterator[AnyArray]:
         paths.clear()
-        for picture_id_n, vector_nD in blocks():
-            names = [path_of.get(i) for i in picture_id_n.tolist()]
+        for image_id_n, vector_nD in blocks():
+            names = [path_of.get(i) for i in image_id_n.tolist()]
             known_n = np.array([name is not None for name in names], bool)
             paths.extend(name for name in names if name is not None)
             yield vector_nD if known_n.all() else vector_nD[known_n]

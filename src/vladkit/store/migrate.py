@@ -79,7 +79,7 @@ def _from_1_to_2(connection: sqlite3.Connection, path: Path) -> None:
         if len(sizes) != 1:
             raise FileFormatError(f"{path} is damaged: its vectors are {sorted(sizes)} bytes long")
         vector_nD = np.stack([np.frombuffer(data, recipe["dtype"]) for _, data in rows])
-        ids = [picture_id for picture_id, _ in rows]
+        ids = [image_id for image_id, _ in rows]
         block_ids = blocks.append(ids, vector_nD)
         connection.executemany(
             "UPDATE picture SET block_id = ? WHERE picture_id = ?",

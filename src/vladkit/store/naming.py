@@ -1,4 +1,4 @@
-"""Names of pictures for programs that know one folder of images: hloc, COLMAP."""
+"""Names of images for programs that know one folder of images: hloc, COLMAP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from vladkit.errors import ParameterError
-from vladkit.store.store import PictureRow, Source, file_of
+from vladkit.store.store import ImageRow, Source, file_of
 
 __all__ = ["SortKey", "names_below", "natural"]
 
@@ -17,55 +17,55 @@ SortKey: TypeAlias = tuple[tuple[str | int, ...], str]
 
 
 def names_below(
-    rows: Iterable[PictureRow],
+    rows: Iterable[ImageRow],
     sources: Mapping[int, Source],
     root: str | os.PathLike[str] | None = None,
 ) -> tuple[str, dict[int, str]]:
-    """The folder that all pictures are below, and each one's path from there.
+    """The folder that all images are below, and each one's path from there.
 
     Parameters
     ----------
-    rows : iterable of PictureRow
+    rows : iterable of ImageRow
     sources : dict
         As `Store.sources` gives them.
     root : path or None
         That folder. None is the source, where there is only one, and else the deepest folder that
-        holds them all: pictures of two sources then differ in name as their files do.
+        holds them all: images of two sources then differ in name as their files do.
 
     Returns
     -------
     root : str
         Absolute; what hloc calls ``images`` and COLMAP ``image_path``.
     names : dict
-        By picture id, with forward slashes, in natural order. A file that is indexed twice, through
+        By image id, with forward slashes, in natural order. A file that is indexed twice, through
         two sources, is here once.
 
     Raises
     ------
     ParameterError
-        If a picture is not below `root`, or no folder holds them all.
+        If an image is not below `root`, or no folder holds them all.
     """
     listed = list(rows)
-    files = {row.picture_id: file_of(row, sources) for row in listed}
+    files = {row.image_id: file_of(row, sources) for row in listed}
     if root is None:
         folder = _common(listed, sources, list(files.values()))
     else:
         folder = os.path.realpath(root)  # as the roots of sources are
     seen: set[str] = set()
     names: dict[int, str] = {}
-    for picture_id, file in sorted(files.items()):
+    for image_id, file in sorted(files.items()):
         name = Path(os.path.relpath(file, folder)).as_posix()
         if name.startswith("../"):
             raise ParameterError(
-                f"{file} is not below {folder}: give a root that all pictures are below, or none"
+                f"{file} is not below {folder}: give a root that all images are below, or none"
             )
         if name not in seen:
             seen.add(name)
-            names[picture_id] = name
+            names[image_id] = name
     return folder, dict(sorted(names.items(), key=lambda item: natural(item[1])))
 
 
-def _common(rows: list[PictureRow], sources: Mapping[int, Source], files: list[str]) -> str:
+def _common(rows: list[ImageRow], sources: Mapping[int, Source], files: list[str]) -> str:
     used = {row.source_id for row in rows}
     if len(used) == 1:
         only = sources[used.pop()].root
@@ -76,7 +76,7 @@ def _common(rows: list[PictureRow], sources: Mapping[int, Source], files: list[s
     try:
         return os.path.commonpath([os.path.dirname(file) for file in files])
     except ValueError as error:  # Windows' drives
-        raise ParameterError(f"no folder holds all pictures: {error}") from error
+        raise ParameterError(f"no folder holds all images: {error}") from error
 
 
 def natural(name: str) -> SortKey:

@@ -51,7 +51,7 @@ CREATE TABLE picture (
     width INTEGER,              -- px, after EXIF orientation
     height INTEGER,
     n_local INTEGER,            -- descriptors found
-    skipped TEXT,               -- why the picture has no vector; NULL: it has one
+    skipped TEXT,               -- why the image has no vector; NULL: it has one
     transient INTEGER NOT NULL, -- 1: skipped for a reason that may pass, try again
     block_id INTEGER,           -- where its vector is
     UNIQUE (source_id, path)
@@ -60,14 +60,14 @@ CREATE TABLE picture (
 
 ADDED_IN_2: Final = (
     """
-CREATE TABLE block (            -- the vectors of some pictures, about 1 MB of them
+CREATE TABLE block (            -- the vectors of some images, about 1 MB of them
     block_id INTEGER PRIMARY KEY,
     picture_ids BLOB NOT NULL,  -- n int64, little-endian
     data BLOB NOT NULL          -- (n, D) of the recipe's dtype, little-endian, unit length
 ) STRICT
 """,
     """
-CREATE TABLE feature(          -- a picture's strongest local features, for re-ranking
+CREATE TABLE feature(          -- an image's strongest local features, for re-ranking
     picture_id INTEGER PRIMARY KEY REFERENCES picture ON DELETE CASCADE,
     n INTEGER NOT NULL,
     dtype TEXT NOT NULL,        -- of the descriptors
@@ -76,7 +76,7 @@ CREATE TABLE feature(          -- a picture's strongest local features, for re-r
 ) STRICT
 """,
     """
-CREATE TABLE aggregate (        -- a picture's sums, for adapting the codebook
+CREATE TABLE aggregate (        -- an image's sums, for adapting the codebook
     picture_id INTEGER PRIMARY KEY REFERENCES picture ON DELETE CASCADE,
     residual BLOB NOT NULL,     -- (k, f) little-endian float32
     count BLOB NOT NULL         -- (k,) little-endian int32
@@ -137,7 +137,7 @@ def check_file(path: Path, accept: Container[int] = (FORMAT_VERSION,)) -> int:
         raise FileFormatError(f"{path} is not a vladkit collection but {what}; it is left as it is")
     found = int.from_bytes(header[60:64], "big")
     if found not in accept:
-        mend = "use the version that wrote it, or index the pictures again"
+        mend = "use the version that wrote it, or index the images again"
         if found < FORMAT_VERSION:
             mend = f"convert it with vladkit migrate {path}"
         raise FileFormatError(

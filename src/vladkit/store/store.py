@@ -1,4 +1,4 @@
-"""`Store`: rows in and out of a collection file. Knows SQLite, not pictures or codebooks."""
+"""`Store`: rows in and out of a collection file. Knows SQLite, not images or codebooks."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from vladkit.store.blocks import Blocks
 from vladkit.store.database import connect, connect_reading, connected, translated, version
 from vladkit.store.schema import check_file, create_tables
 
-__all__ = ["KeptFeatures", "PictureRow", "Record", "Source", "Store", "file_of"]
+__all__ = ["ImageRow", "KeptFeatures", "Record", "Source", "Store", "file_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A folder that indexed paths are relative to; or a file of features, of pictures so called.
+    """A folder that indexed paths are relative to; or a file of features, of images so called.
 
     ``root`` is absolute, where it is found now; ``name`` as it was given. ``images`` is the folder
-    of the pictures whose features the file has, if that was said.
+    of the images whose features the file has, if that was said.
     """
 
     source_id: int
@@ -38,12 +38,12 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureRow:
-    """What the collection keeps of one picture, besides its vector.
+class ImageRow:
+    """What the collection keeps of one image, besides its vector.
 
     ``n_bytes`` and ``mtime_ns`` of the file when it was read tell whether it has changed;
     ``width`` and ``height`` are px after EXIF orientation. ``skipped`` is the reason why it
-    has no vector, or None; ``transient`` that the reason may pass. ``picture_id`` is 0 for a
+    has no vector, or None; ``transient`` that the reason may pass. ``image_id`` is 0 for a
     row that is not stored yet.
     """
 
@@ -56,18 +56,21 @@ class PictureRow:
     n_local: int | None = None
     skipped: str | None = None
     transient: bool | int = False  # SQLite has no other bool than 0 and 1
-    picture_id: int = 0
+    image_id: int = 0
 
 
-_PICTURE: Final = ", ".join(field.name for field in fields(PictureRow))
+_COLUMNS: Final = ", ".join(field.name for field in fields(ImageRow)).replace(
+    "image_id", "picture_id"
+)
+"""Columns of `ImageRow`: format 2 of the file says picture where all else says image."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptFeatures:
-    """Local features of one picture, strongest first.
+    """Local features of one image, strongest first.
 
     ``descriptor_lf`` as the extractor gave them; ``geometry_l5`` float32: x, y and size in px of
-    the original picture, angle in degrees, score (see `vladkit.features.Features`).
+    the original image, angle in degrees, score (see `vladkit.features.Features`).
     """
 
     descriptor_lf: AnyArray
@@ -76,9 +79,9 @@ class KeptFeatures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """All that is kept of a picture: `vector_D` is None for one that is skipped."""
+    """All that is kept of an image: `vector_D` is None for one that is skipped."""
 
-    row: PictureRow
+    row: ImageRow
     vector_D: AnyArray | None = None
     features: KeptFeatures | None = None
     sums: tuple[AnyArray, AnyArray] | None = None  # residual_kf float32, count_k int32
@@ -271,7 +274,7 @@ class Store:
             return None
 
     def set_images(self, source_id: int, folder: str) -> None:
-        """Say where the pictures of a source of features are; within `writing`."""
+        """Say where the images of a source of features are; within `writing`."""
         images = self.about().get("images", {})
         images[str(source_id)] = [folder, self._relative(folder)]
         self.set_about(images=images)
@@ -287,19 +290,19 @@ class Store:
         )
         return Source(int(cursor.lastrowid or 0), root, name)
 
-    # -- pictures ---------------------------------------------------------------------
+    # -- images ---------------------------------------------------------------------
 
-    def pictures(self, where: str = "1", *values: object) -> Iterator[PictureRow]:
-        """Rows of the pictures that a SQL condition chooses, ordered by source and path."""
-        sql = f"SELECT {_PICTURE} FROM picture WHERE {where} ORDER BY source_id, path"
+    def images(self, where: str = "1", *values: object) -> Iterator[ImageRow]:
+        """Rows of the images that a SQL condition chooses, ordered by source and path."""
+        sql = f"SELECT {_COLUMNS} FROM picture WHERE {where} ORDER BY source_id, path"
         with translated(self.path, "read"):
             cursor: Iterable[list[Any]] = self.connection.execute(sql, values)
             for row in cursor:
-                yield PictureRow(*row)
+                yield ImageRow(*row)
 
     def page(
         self, offset: int, limit: int, contains: str, *, skipped: bool
-    ) -> tuple[int, list[PictureRow]]:
+    ) -> tuple[int, list[ImageRow]]:
         """How many paths contain a text, without regard to the case of ASCII, and some of them."""
         where = f"skipped IS {'NOT ' * skipped}NULL AND path LIKE ? ESCAPE '!'"
         for special in "!%_":
@@ -307,23 +310,23 @@ class Store:
         pattern = f"%{contains}%"
         ((total,),) = self._rows(f"SELECT count(*) FROM picture WHERE {where}", pattern)
         order = f"{where} ORDER BY source_id, path LIMIT ? OFFSET ?"
-        rows = self._rows(f"SELECT {_PICTURE} FROM picture WHERE {order}", pattern, limit, offset)
-        return int(total), [PictureRow(*row) for row in rows]
+        rows = self._rows(f"SELECT {_COLUMNS} FROM picture WHERE {order}", pattern, limit, offset)
+        return int(total), [ImageRow(*row) for row in rows]
 
-    def pictures_by_id(self, picture_ids: Sequence[int]) -> dict[int, PictureRow]:
-        """The rows of some pictures; unknown ones are left out."""
-        sql = f"SELECT {_PICTURE} FROM picture WHERE picture_id IN ({{}})"
-        rows = (PictureRow(*row) for row in self._in_chunks(sql, picture_ids))
-        return {row.picture_id: row for row in rows}
+    def images_by_id(self, image_ids: Sequence[int]) -> dict[int, ImageRow]:
+        """The rows of some images; unknown ones are left out."""
+        sql = f"SELECT {_COLUMNS} FROM picture WHERE picture_id IN ({{}})"
+        rows = (ImageRow(*row) for row in self._in_chunks(sql, image_ids))
+        return {row.image_id: row for row in rows}
 
     def put(self, records: Sequence[Record]) -> None:
-        """Add pictures, or replace what is kept of them; within `writing`."""
+        """Add images, or replace what is kept of them; within `writing`."""
         new: list[tuple[int, AnyArray]] = []
         changed: dict[int, tuple[int, AnyArray]] = {}
         gone: dict[int, int] = {}
         for record in records:
             row, vector_D = record.row, record.vector_D
-            picture_id, block_id = self.connection.execute(
+            image_id, block_id = self.connection.execute(
                 _PUT,
                 (
                     row.source_id, row.path, row.n_bytes, row.mtime_ns, row.width, row.height,
@@ -332,16 +335,16 @@ class Store:
             ).fetchone()  # fmt: skip
             if vector_D is None:
                 if block_id is not None:
-                    gone[picture_id] = block_id
+                    gone[image_id] = block_id
             elif block_id is None:
-                new.append((picture_id, vector_D))
+                new.append((image_id, vector_D))
             else:
-                changed[picture_id] = block_id, vector_D
+                changed[image_id] = block_id, vector_D
             if (
                 vector_D is not None or block_id is not None
             ):  # else there is nothing, and was nothing
-                self._put_features(picture_id, record.features)
-                self._put_sums(picture_id, record.sums)
+                self._put_features(image_id, record.features)
+                self._put_sums(image_id, record.sums)
         if new:
             ids = [i for i, _ in new]
             block_ids = self.blocks.append(ids, np.stack([v for _, v in new]))
@@ -357,22 +360,22 @@ class Store:
             "UPDATE picture SET block_id = ? WHERE picture_id = ?", list(pairs)
         )
 
-    def delete(self, picture_ids: Iterable[int]) -> None:
-        """Forget pictures, their vectors and features; within `writing`."""
-        ids = [int(i) for i in picture_ids]
+    def delete(self, image_ids: Iterable[int]) -> None:
+        """Forget images, their vectors and features; within `writing`."""
+        ids = [int(i) for i in image_ids]
         self.blocks.remove(self._blocks_of(ids))
         self.connection.executemany("DELETE FROM picture WHERE picture_id = ?", [(i,) for i in ids])
         self.changed |= bool(ids)
 
-    def drop_vector(self, picture_id: int, reason: str) -> None:
-        """Skip a picture that has a vector, until it is indexed again; within `writing`."""
-        self.blocks.remove(self._blocks_of([picture_id]))
+    def drop_vector(self, image_id: int, reason: str) -> None:
+        """Skip an image that has a vector, until it is indexed again; within `writing`."""
+        self.blocks.remove(self._blocks_of([image_id]))
         self.connection.execute(
             "UPDATE picture SET block_id = NULL, skipped = ?, transient = 1 WHERE picture_id = ?",
-            (reason, picture_id),
+            (reason, image_id),
         )
-        self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (picture_id,))
-        self.connection.execute("DELETE FROM aggregate WHERE picture_id = ?", (picture_id,))
+        self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (image_id,))
+        self.connection.execute("DELETE FROM aggregate WHERE picture_id = ?", (image_id,))
         self.changed = True
 
     def rewrite(
@@ -382,12 +385,12 @@ class Store:
         change: Callable[[Int64Array, AnyArray], AnyArray],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Pass all vectors through ``change(picture_id_n, vector_nD)``; within `writing`."""
+        """Pass all vectors through ``change(image_id_n, vector_nD)``; within `writing`."""
         self.blocks.rewrite(dtype, n_dimensions, change, progress=progress)
         self.changed = True
 
     def compact(self, dtype: np.dtype[Any], n_dimensions: int) -> int:
-        """Close the gaps that removed pictures left; the bytes that the disk got back.
+        """Close the gaps that removed images left; the bytes that the disk got back.
 
         Needs room on the disk for a second copy of the file while it runs. A kill leaves the
         file as it was, or with the gaps closed.
@@ -424,11 +427,11 @@ class Store:
         ):
             self.connection.backup(copy)
 
-    def _blocks_of(self, picture_ids: Sequence[int]) -> dict[int, int]:
+    def _blocks_of(self, image_ids: Sequence[int]) -> dict[int, int]:
         rows = self._in_chunks(
             "SELECT picture_id, block_id FROM picture WHERE block_id IS NOT NULL "
             "AND picture_id IN ({})",
-            picture_ids,
+            image_ids,
         )
         return dict(rows)
 
@@ -439,7 +442,7 @@ class Store:
             yield from self._rows(sql.format(",".join("?" * len(some))), *some)
 
     def count(self) -> tuple[int, int]:
-        """(pictures with a vector, pictures skipped)."""
+        """(images with a vector, images skipped)."""
         ((indexed, skipped),) = self._rows(
             "SELECT count(*) - count(skipped), count(skipped) FROM picture"
         )
@@ -450,7 +453,7 @@ class Store:
     def vector_blocks(
         self, dtype: np.dtype[Any], n_dimensions: int
     ) -> Iterator[tuple[Int64Array, AnyArray]]:
-        """All vectors, in blocks of about 1 MB: (picture_id_n, vector_nD), read-only.
+        """All vectors, in blocks of about 1 MB: (image_id_n, vector_nD), read-only.
 
         Raises
         ------
@@ -461,28 +464,28 @@ class Store:
             yield from self.blocks.read(dtype, n_dimensions)
 
     def vectors(
-        self, picture_ids: Sequence[int], dtype: np.dtype[Any], n_dimensions: int
+        self, image_ids: Sequence[int], dtype: np.dtype[Any], n_dimensions: int
     ) -> dict[int, AnyArray]:
-        """The vectors (D,) of some pictures, by picture id; unknown ones are left out."""
+        """The vectors (D,) of some images, by image id; unknown ones are left out."""
         with translated(self.path, "read"):
-            return self.blocks.some(self._blocks_of(picture_ids), dtype, n_dimensions)
+            return self.blocks.some(self._blocks_of(image_ids), dtype, n_dimensions)
 
     # -- features ---------------------------------------------------------------------
 
-    def _put_features(self, picture_id: int, features: KeptFeatures | None) -> None:
+    def _put_features(self, image_id: int, features: KeptFeatures | None) -> None:
         if features is None:
-            self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (picture_id,))
+            self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (image_id,))
             return
         descriptor_lf = features.descriptor_lf
         little_lf = np.ascontiguousarray(descriptor_lf, descriptor_lf.dtype.newbyteorder("<"))
         row = (
-            picture_id, len(little_lf), little_lf.dtype.str, little_lf.tobytes(),
+            image_id, len(little_lf), little_lf.dtype.str, little_lf.tobytes(),
             np.ascontiguousarray(features.geometry_l5, "<f4").tobytes(),
         )  # fmt: skip
         self.connection.execute("INSERT OR REPLACE INTO feature VALUES (?, ?, ?, ?, ?)", row)
 
-    def features(self, picture_ids: Sequence[int]) -> dict[int, KeptFeatures]:
-        """The features of some pictures, by picture id; those that have none are left out.
+    def features(self, image_ids: Sequence[int]) -> dict[int, KeptFeatures]:
+        """The features of some images, by image id; those that have none are left out.
 
         Raises
         ------
@@ -490,31 +493,31 @@ class Store:
             If their sizes do not fit.
         """
         found = {}
-        rows = self._in_chunks("SELECT * FROM feature WHERE picture_id IN ({})", picture_ids)
-        for picture_id, n, dtype, descriptor, geometry in rows:
+        rows = self._in_chunks("SELECT * FROM feature WHERE picture_id IN ({})", image_ids)
+        for image_id, n, dtype, descriptor, geometry in rows:
             try:
                 descriptor_lf = np.frombuffer(descriptor, np.dtype(dtype)).reshape(n, -1)
                 geometry_l5 = np.frombuffer(geometry, "<f4").reshape(n, 5)
             except (TypeError, ValueError) as error:
                 raise FileFormatError(
-                    f"{self.path}: the features of picture {picture_id} are damaged ({error}): "
+                    f"{self.path}: the features of image {image_id} are damaged ({error}): "
                     f"run vladkit check {self.path} --repair"
                 ) from error
-            found[int(picture_id)] = KeptFeatures(descriptor_lf, geometry_l5)
+            found[int(image_id)] = KeptFeatures(descriptor_lf, geometry_l5)
         return found
 
     # -- sums -------------------------------------------------------------------------
 
-    def _put_sums(self, picture_id: int, sums: tuple[AnyArray, AnyArray] | None) -> None:
+    def _put_sums(self, image_id: int, sums: tuple[AnyArray, AnyArray] | None) -> None:
         if sums is None:
-            self.connection.execute("DELETE FROM aggregate WHERE picture_id = ?", (picture_id,))
+            self.connection.execute("DELETE FROM aggregate WHERE picture_id = ?", (image_id,))
             return
         residual_kf, count_k = sums
-        row = picture_id, residual_kf.astype("<f4").tobytes(), count_k.astype("<i4").tobytes()
+        row = image_id, residual_kf.astype("<f4").tobytes(), count_k.astype("<i4").tobytes()
         self.connection.execute("INSERT OR REPLACE INTO aggregate VALUES (?, ?, ?)", row)
 
-    def sums(self, picture_ids: Sequence[int]) -> dict[int, tuple[AnyArray, AnyArray]]:
-        """(residual_kf float32, count_k int32) of some pictures, by id; others are left out.
+    def sums(self, image_ids: Sequence[int]) -> dict[int, tuple[AnyArray, AnyArray]]:
+        """(residual_kf float32, count_k int32) of some images, by id; others are left out.
 
         Raises
         ------
@@ -522,21 +525,21 @@ class Store:
             If their sizes do not fit.
         """
         found = {}
-        rows = self._in_chunks("SELECT * FROM aggregate WHERE picture_id IN ({})", picture_ids)
-        for picture_id, residual, count in rows:
+        rows = self._in_chunks("SELECT * FROM aggregate WHERE picture_id IN ({})", image_ids)
+        for image_id, residual, count in rows:
             count_k = np.frombuffer(count, "<i4")
             if not len(count_k) or len(residual) % (4 * len(count_k)):
                 raise FileFormatError(
-                    f"{self.path}: the sums of picture {picture_id} are damaged: "
+                    f"{self.path}: the sums of image {image_id} are damaged: "
                     f"run vladkit check {self.path} --repair"
                 )
             residual_kf = np.frombuffer(residual, "<f4").reshape(len(count_k), -1)
-            found[int(picture_id)] = residual_kf, count_k
+            found[int(image_id)] = residual_kf, count_k
         return found
 
 
-def file_of(row: PictureRow, sources: Mapping[int, Source]) -> str:
-    """Where a picture is now, absolute; `sources` by id, as `Store.sources` gives them."""
+def file_of(row: ImageRow, sources: Mapping[int, Source]) -> str:
+    """Where an image is now, absolute; `sources` by id, as `Store.sources` gives them."""
     source = sources[row.source_id]
     return os.path.normpath(os.path.join(source.images or source.root, row.path))
 

@@ -1,4 +1,4 @@
-"""Pictures for people, drawn with matplotlib: matches, rankings, visual words."""
+"""Images for people, drawn with matplotlib: matches, rankings, visual words."""
 
 from vladkit.viz.matches import draw_matches
 from vladkit.viz.ranking import draw_ranking

@@ -1,4 +1,4 @@
-"""Figures that notebooks show, and pictures in them in their own px.
+"""Figures that notebooks show, and images in them in their own px.
 
 The one module that imports matplotlib at once: import it where it is used. Nothing here touches
 pyplot, a backend or rcParams.
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Affine2D
 
 from vladkit.errors import ParameterError
-from vladkit.viz.pictures import Shown, printable, shorten
+from vladkit.viz.images import Shown, printable, shorten
 
 __all__ = [
     "PLAIN",
@@ -34,7 +34,7 @@ _WIDTH: Final = 10.0
 _MOST_HEIGHT: Final = 8.0
 _LEAST_WIDTH: Final = 4.5
 _ROOM: Final = 0.6
-"""Inches: of a figure with pictures, and for the lines of text above and below them."""
+"""Inches: of a figure with images, and for the lines of text above and below them."""
 
 _CHARACTER: Final = 0.58
 """Width of a character in sizes of its font, in file names in DejaVu Sans."""
@@ -84,7 +84,7 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def put(ax: Axes, shown: Shown, to_data: Affine2D | None = None) -> Any:
-    """Draw a picture in px of its original; `to_data` takes these to the axes' data."""
+    """Draw an image in px of its original; `to_data` takes these to the axes' data."""
     limits = ax.get_xlim(), ax.get_ylim()  # imshow would set its own
     image = ax.imshow(
         shown.rgb_yx3,
@@ -109,7 +109,7 @@ def characters(inches: float, size: float) -> int:
 
 
 def caption(ax: Axes, shown: Shown, left: float, right: float) -> None:
-    """Name and size of a picture below it, from `left` to `right` in data of the axes."""
+    """Name and size of an image below it, from `left` to `right` in data of the axes."""
     size = f"{shown.part.width} x {shown.part.height} px"
     low, high = ax.get_xlim()
     share = ax.get_position().width * (right - left) / (high - low)

@@ -44,7 +44,7 @@ def check_figure_file(
     formats: Sequence[str] = FORMATS,
     inputs: Iterable[str | os.PathLike[str]] = (),
 ) -> None:
-    """Refuse, before any work is done, a picture that could not be written after it.
+    """Refuse, before any work is done, an image that could not be written after it.
 
     Parameters
     ----------

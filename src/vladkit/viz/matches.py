@@ -1,4 +1,4 @@
-"""`draw_matches`: two pictures side by side, and how one lies in the other."""
+"""`draw_matches`: two images side by side, and how one lies in the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vladkit.errors import ParameterError
 from vladkit.features import Region
 from vladkit.geometry.verification import MIN_INLIERS, Verification
 from vladkit.viz.figure_file import require_matplotlib
-from vladkit.viz.pictures import Shown, Source, show
+from vladkit.viz.images import Shown, Source, show
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -25,10 +25,10 @@ __all__ = ["draw_matches", "verdict"]
 Points: TypeAlias = npt.NDArray[np.float64]
 
 _MAX_SIDE: Final = 1000
-"""Of a picture in px: a little more than the 5 inches that each has show at 150 dpi."""
+"""Of an image in px: a little more than the 5 inches that each has show at 150 dpi."""
 
 _GAP: Final = 0.02
-"""Between the pictures, as a share of their height."""
+"""Between the images, as a share of their height."""
 
 
 @overload
@@ -63,16 +63,16 @@ def draw_matches(
     outline: bool = True,
     max_lines: int = 200,
 ) -> Figure | Axes:
-    """Draw two pictures side by side, with lines between the points that match.
+    """Draw two images side by side, with lines between the points that match.
 
     A line has the colour of its height in the query, so that neighbours can be followed to where
-    they are in the other picture.
+    they are in the other image.
 
     Parameters
     ----------
-    query, match : path, ColorPicture, or uint8 array (height, width, 3)
-        The pictures that were matched, in their original size: coordinates are px of it. Pixels
-        that were reduced go into a `vladkit.features.ColorPicture`, which knows that size.
+    query, match : path, ColorImage, or uint8 array (height, width, 3)
+        The images that were matched, in their original size: coordinates are px of it. Pixels
+        that were reduced go into a `vladkit.features.ColorImage`, which knows that size.
     verification : Verification
         What fits one geometry: of `vladkit.verify`, `Collection.verify` or ``hit.verification``.
     ax : matplotlib Axes or None
@@ -92,10 +92,10 @@ def draw_matches(
 
     Raises
     ------
-    PictureError
-        A file cannot be used as a picture.
+    ImageError
+        A file cannot be used as an image.
     ParameterError
-        The points do not lie in the pictures, the region lies outside of the query, or a parameter
+        The points do not lie in the images, the region lies outside of the query, or a parameter
         is of the wrong kind.
     ShapeError
         An array is not uint8 pixels.
@@ -104,7 +104,7 @@ def draw_matches(
 
     Notes
     -----
-    Both pictures have the same height. The axes' data coordinates are px of the query; the second
+    Both images have the same height. The axes' data coordinates are px of the query; the second
     of ``ax.images`` has a transform that takes px of the match to there:
     ``ax.plot(x, y, transform=ax.images[1].get_transform())``. No setting of matplotlib is changed.
 
@@ -246,13 +246,13 @@ def _draw_outline(
     gap: float,
     dot: bool,
 ) -> None:
-    """A thin line with a halo, seen on black and on white; only in its own picture."""
+    """A thin line with a halo, seen on black and on white; only in its own image."""
     from matplotlib.patches import Polygon
     from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox, TransformedBbox
 
     left, right, bottom, top = window
-    room = 0.4 * gap  # a line along the picture's edge is seen whole
+    room = 0.4 * gap  # a line along the image's edge is seen whole
     # The smaller number first, though y goes down: SVG draws nothing in a box of negative height.
     box = Bbox([[left - room, top - room], [right + room, bottom + room]])
     line = Polygon(corner_42, closed=True, fill=False, edgecolor="white", linewidth=1.4, zorder=4)

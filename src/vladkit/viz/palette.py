@@ -1,4 +1,4 @@
-"""A colour for every visual word, the same in every picture."""
+"""A colour for every visual word, the same in every image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ N_COLORS: Final = 256
 _STEPS: Final = 24
 _LIGHT: Final = (0.66, 0.93)
 _LEAST_CHROMA: Final = 0.09
-"""In OKLab: neither dark nor gray, for circles on a darkened picture."""
+"""In OKLab: neither dark nor gray, for circles on a darkened image."""
 
 
 def word_colors(label_l: IntArray) -> Float32Array:

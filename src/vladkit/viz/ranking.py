@@ -1,4 +1,4 @@
-"""`draw_ranking`: a query and what was found for it, as a grid of pictures."""
+"""`draw_ranking`: a query and what was found for it, as a grid of images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from vladkit.collection.searching import Hit
-from vladkit.errors import ParameterError, PictureError
+from vladkit.errors import ImageError, ParameterError
 from vladkit.viz.figure_file import require_matplotlib
-from vladkit.viz.pictures import Source, printable, shorten, try_to_show
+from vladkit.viz.images import Source, printable, shorten, try_to_show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["draw_ranking"]
 
 _MAX_SIDE: Final = 400
-"""Of a picture in px: 2 inches at 200 dpi."""
+"""Of an image in px: 2 inches at 200 dpi."""
 
 _CELL: Final = 2.0
 _MARGIN: Final = 0.13
 _TEXT: Final = 0.42
-"""Inches: of a picture's place, square, of its border, and of the two lines below it."""
+"""Inches: of an image's place, square, of its border, and of the two lines below it."""
 
 _SIZE: Final = 8.0
 """Of the text in points."""
@@ -50,15 +50,15 @@ def draw_ranking(
     relevant: Iterable[str] | None = None,
     columns: int = 5,
 ) -> Figure:
-    """Draw a query and the pictures that were found for it, the best first.
+    """Draw a query and the images that were found for it, the best first.
 
     Parameters
     ----------
-    query : path, ColorPicture, or uint8 array (height, width, 3)
+    query : path, ColorImage, or uint8 array (height, width, 3)
     hits : sequence of Hit
         What `Collection.search` found. All are drawn: ``hits[:20]`` for fewer.
     relevant : iterable of str or None
-        Paths of the pictures that are right, as ``hit.path`` or as ``hit.file`` has them
+        Paths of the images that are right, as ``hit.path`` or as ``hit.file`` has them
         (`vladkit.evaluation.metrics.Query.relevant` does). They get a solid green frame and a tick,
         the others a dashed red one and a cross. None says nothing of that.
     columns : int, default=5
@@ -79,7 +79,7 @@ def draw_ranking(
 
     Notes
     -----
-    A picture that cannot be read, or is gone, is a gray box with the reason. Pictures are kept at
+    An image that cannot be read, or is gone, is a gray box with the reason. Images are kept at
     400 px, some .4 MB each.
 
     Examples
@@ -96,7 +96,7 @@ def draw_ranking(
 
     right = None if relevant is None else _paths(relevant)
     if isinstance(columns, bool) or not isinstance(columns, int) or columns < 1:
-        raise ParameterError(f"columns={columns!r}: give a number of pictures, 1 or more")
+        raise ParameterError(f"columns={columns!r}: give a number of images, 1 or more")
     for hit in hits:
         if not isinstance(hit, Hit):
             raise ParameterError(f"{hit!r:.80} is among the hits: give what a search found")
@@ -111,7 +111,7 @@ def draw_ranking(
     cell.text("query" if hits else "query: nothing was found", _name(query))
     for i, hit in enumerate(hits):
         cell = _Cell(figure.add_subplot(grid[i // columns, 1 + i % columns]))
-        cell.put(hit.file, "picture")
+        cell.put(hit.file, "image")
         if right is None:
             cell.frame(_NEUTRAL, "-", 1.0)
         elif hit.path in right or hit.file in right:
@@ -135,10 +135,10 @@ class _Cell:
         self._box = (0.0, 0.0, 0.0, 0.0)
 
     def put(self, source: Source, what: str) -> None:
-        """A picture as large as fits, or why there is none."""
+        """An image as large as fits, or why there is none."""
         room = _CELL - 2 * _MARGIN
         shown = try_to_show(source, what, _MAX_SIDE)
-        if isinstance(shown, PictureError):
+        if isinstance(shown, ImageError):
             self._place(room, 0.75 * room)
             self._missing(shown.reason)
             return
@@ -178,7 +178,7 @@ class _Cell:
         )
 
     def frame(self, color: str, style: Any, width: float) -> None:
-        """A line around the picture, outside of it."""
+        """A line around the image, outside of it."""
         from matplotlib.patches import Rectangle
 
         left, top, right, bottom = self._box
@@ -191,7 +191,7 @@ class _Cell:
         )
 
     def badge(self, color: str, strokes: Sequence[Stroke]) -> None:
-        """A sign in the picture's top left corner, drawn: not every font has one."""
+        """A sign in the image's top left corner, drawn: not every font has one."""
         left, top, _, _ = self._box
         x, y = left + 0.02, top + 0.02
         self._ax.plot(x, y, "o", color=color, ms=15, mec="white", mew=1.2, zorder=4)
@@ -209,7 +209,7 @@ class _Cell:
             )
 
     def text(self, first: str, second: str) -> None:
-        """Two lines below the picture."""
+        """Two lines below the image."""
         from vladkit.viz.display import PLAIN, characters
 
         _, _, _, bottom = self._box

@@ -1,4 +1,4 @@
-"""`draw_words`: where on a picture the visual words lie."""
+"""`draw_words`: where on an image the visual words lie."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.errors import ParameterError, ShapeError
 from vladkit.features import Features, Region
 from vladkit.viz.figure_file import require_matplotlib
+from vladkit.viz.images import Shown, Source, show
 from vladkit.viz.palette import word_colors
-from vladkit.viz.pictures import Shown, Source, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,13 +28,13 @@ Labels: TypeAlias = npt.ArrayLike | VLAD | Collection
 
 _MAX_SIDE: Final = 1200
 _LISTED: Final = 12
-"""Words in the list beside the picture: as many lines as are read."""
+"""Words in the list beside the image: as many lines as are read."""
 
 _LIST_WIDTH: Final = 1.2
 """In inches."""
 
 _DARK: Final = 0.55
-"""What is left of the picture's brightness: coloured circles are seen on it, and it still is."""
+"""What is left of the image's brightness: coloured circles are seen on it, and it still is."""
 
 _OTHER_SCALE: Final = 50.0
 """Times as long, squared, as the descriptors that a codebook was learned from: others. SIFT as it
@@ -43,7 +43,7 @@ is stored is 512 times as long as RootSIFT."""
 
 @overload
 def draw_words(
-    picture: Source,
+    image: Source,
     features: Features,
     labels: Labels,
     *,
@@ -53,7 +53,7 @@ def draw_words(
 ) -> Figure: ...
 @overload
 def draw_words(
-    picture: Source,
+    image: Source,
     features: Features,
     labels: Labels,
     *,
@@ -62,7 +62,7 @@ def draw_words(
     ax: Axes,
 ) -> Axes: ...
 def draw_words(
-    picture: Source,
+    image: Source,
     features: Features,
     labels: Labels,
     *,
@@ -70,15 +70,15 @@ def draw_words(
     max_features: int = 500,
     ax: Axes | None = None,
 ) -> Figure | Axes:
-    """Draw the features of a picture as circles, coloured by visual word.
+    """Draw the features of an image as circles, coloured by visual word.
 
     A circle has the size of its feature's region, and a line in it its direction. The list beside
-    the picture has the words of the most features, or those asked for, and of how many each is.
+    the image has the words of the most features, or those asked for, and of how many each is.
 
     Parameters
     ----------
-    picture : path, ColorPicture, or uint8 array (height, width, 3)
-        The picture that the features are of, in its original size.
+    image : path, ColorImage, or uint8 array (height, width, 3)
+        The image that the features are of, in its original size.
     features : Features
     labels : int array (l,), VLAD or Collection
         The word of each feature: as `Collection.words` or `VLAD.words` gives it; or the collection
@@ -94,23 +94,23 @@ def draw_words(
     Returns
     -------
     Figure or Axes
-        A new figure, which a notebook shows, or `ax` if that was given. Data are px of the picture.
+        A new figure, which a notebook shows, or `ax` if that was given. Data are px of the image.
 
     Raises
     ------
-    PictureError
-        The file cannot be used as a picture.
+    ImageError
+        The file cannot be used as an image.
     ShapeError
         There is not one label for each feature, or the codebook is for other descriptors.
     ParameterError
-        The features are of another picture, a word does not exist, or a parameter is of the wrong
+        The features are of another image, a word does not exist, or a parameter is of the wrong
         kind.
     MissingDependencyError
         matplotlib is not installed.
 
     Notes
     -----
-    A word has the same colour in every picture: it depends on the word's number alone, and repeats
+    A word has the same colour in every image: it depends on the word's number alone, and repeats
     from 256 on. With `words` it depends on the place in that list, and the first dozen differ as
     much as colours can.
 
@@ -119,8 +119,8 @@ def draw_words(
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> gray_yx = rng.integers(0, 256, (96, 128), dtype=np.uint8)
-    >>> from vladkit.features import Picture, Sift
-    >>> features = Sift().extract(Picture(gray_yx, width=128, height=96))
+    >>> from vladkit.features import Image, Sift
+    >>> features = Sift().extract(Image(gray_yx, width=128, height=96))
     >>> from vladkit import VLAD
     >>> vlad = VLAD(n_clusters=8).fit([features.descriptor_lf])
     >>> figure = draw_words(gray_yx, features, vlad, words=[2, 5])
@@ -135,7 +135,7 @@ def draw_words(
         raise ParameterError(f"max_features={max_features!r}: give a number, 0 or more")
     label_l, k = _labels(features, labels)
     wanted_l = _wanted(label_l, k, words)
-    shown = _check_picture(show(picture, "picture", _MAX_SIDE), features)
+    shown = _check_image(show(image, "image", _MAX_SIDE), features)
 
     row_m = np.flatnonzero(wanted_l)
     strongest = np.argsort(-features.score_l[row_m], kind="stable")[:max_features]
@@ -213,8 +213,8 @@ def _wanted(
     return np.isin(label_l, chosen)
 
 
-def _check_picture(shown: Shown, features: Features) -> Shown:
-    """Raise ParameterError unless the features are of this picture, or of a part of it."""
+def _check_image(shown: Shown, features: Features) -> Shown:
+    """Raise ParameterError unless the features are of this image, or of a part of it."""
     part = features.region or Region(0, 0, features.width, features.height)
     whole = features.region is None
     size = shown.part.width, shown.part.height
@@ -226,9 +226,9 @@ def _check_picture(shown: Shown, features: Features) -> Shown:
         or part.top + part.height > end[1]
     ):
         raise ParameterError(
-            f"the features are of {part}, the picture shows {shown.part} (left, top, width, "
-            "height): give the picture that they were found in; of pixels that were reduced, a "
-            "ColorPicture with the original's size"
+            f"the features are of {part}, the image shows {shown.part} (left, top, width, "
+            "height): give the image that they were found in; of pixels that were reduced, a "
+            "ColorImage with the original's size"
         )
     return shown
 
@@ -273,7 +273,7 @@ def _draw_circles(ax: Axes, features: Features, row_m: Int64Array, color_m3: Flo
 
 
 def _list_words(ax: Axes, label_l: Int64Array, place: dict[int, int] | None) -> None:
-    """Beside the picture: the words of the most features, or those asked for, in their order."""
+    """Beside the image: the words of the most features, or those asked for, in their order."""
     from matplotlib.lines import Line2D
 
     word_w, count_w = np.unique(label_l, return_counts=True)

@@ -1,6 +1,6 @@
 """The HTTP API, and the page's files.
 
-No path of a client's reaches the file system: pictures are named by their number in the collection,
+No path of a client's reaches the file system: images are named by their number in the collection,
 and the page's files are those of a fixed list.
 """
 
@@ -39,7 +39,7 @@ def make_app(engine: Engine, limits: Limits) -> FastAPI:
     app = DescribedApp(
         title="vladkit",
         version=__version__,
-        summary="Search a collection of pictures with a picture.",
+        summary="Search a collection of images with an image.",
         openapi_url="/api/openapi.json",
         docs_url=None,  # loads its scripts from elsewhere; static/docs.html does not
         redoc_url=None,

@@ -19,24 +19,24 @@ from vladkit.collection.collection import Collection
 from vladkit.collection.searching import Hit
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import (
+    ImageError,
     MissingDependencyError,
     ModelError,
     ParameterError,
-    PictureError,
     VladkitError,
 )
 from vladkit.features import (
     Features,
-    Picture,
+    Image,
     Region,
-    decode_picture,
+    decode_image,
     decode_rgb,
     read_rgb,
     wants_color,
 )
 from vladkit.geometry.verification import Model, Verification
 from vladkit.images.thumbnail import as_jpeg
-from vladkit.store.store import PictureRow
+from vladkit.store.store import ImageRow
 from vladkit.web.cache import Cache
 from vladkit.web.limits import Limits
 from vladkit.web.problems import Problem
@@ -51,7 +51,7 @@ _LOOKERS: Final = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Upload:
-    """A picture that a client sent."""
+    """An image that a client sent."""
 
     key: str
     data: bytes
@@ -61,9 +61,9 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """What is searched with: a sent picture, or one of the collection, or a part of either.
+    """What is searched with: a sent image, or one of the collection, or a part of either.
 
-    `region` is the part as it was read (see `vladkit.features.decode_gray`); `row` is of a picture
+    `region` is the part as it was read (see `vladkit.features.decode_gray`); `row` is of an image
     of the collection. `is_kept`: it is searched by what the collection keeps of it; `features` is
     None if that is its vector alone.
     """
@@ -72,7 +72,7 @@ class Query:
     width: int
     height: int
     key: str | None = None
-    row: PictureRow | None = None
+    row: ImageRow | None = None
     is_kept: bool = False
 
     @property
@@ -88,11 +88,11 @@ class Query:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """The answer to a search: hits with the rows of their pictures."""
+    """The answer to a search: hits with the rows of their images."""
 
     query: Query
-    hits: list[tuple[Hit, PictureRow]]
-    n_pictures: int
+    hits: list[tuple[Hit, ImageRow]]
+    n_images: int
     seconds: dict[str, float]
 
 
@@ -206,7 +206,7 @@ class Engine:
     # -- queries; these run on a search thread ------------------------------------------
 
     def upload(self, collection: Collection, data: bytes, region: Region | None) -> Query:
-        """A picture that was sent; it is kept for a while under the query's key."""
+        """An image that was sent; it is kept for a while under the query's key."""
         key = secrets.token_urlsafe(12)
         query = self._extract(collection, data, region, key)
         self._uploads.put(key, Upload(key, data, query.width, query.height), len(data))
@@ -223,10 +223,10 @@ class Engine:
         self._keep((key, region, collection.stamp()), query)
         return query
 
-    def stored(self, collection: Collection, picture_id: int, region: Region | None) -> Query:
-        """A picture of the collection; from what is kept of it where its file cannot serve."""
-        row = indexed(collection, picture_id)
-        key = picture_id, region, collection.stamp()
+    def stored(self, collection: Collection, image_id: int, region: Region | None) -> Query:
+        """An image of the collection; from what is kept of it where its file cannot serve."""
+        row = indexed(collection, image_id)
+        key = image_id, region, collection.stamp()
         cached = self._features.get(key)
         if cached is not None:
             return cached
@@ -234,9 +234,9 @@ class Engine:
         try:
             features = collection.extract(collection.file_of(row), region=region)
             query = Query(features, *size, row=row)
-        except (PictureError, ModelError, MissingDependencyError):
+        except (ImageError, ModelError, MissingDependencyError):
             # it is gone, or what found its features is not here
-            kept = collection.features_of(picture_id)
+            kept = collection.features_of(image_id)
             if region is not None:
                 if kept is None:
                     raise  # its vector is of all of it
@@ -250,15 +250,15 @@ class Engine:
     ) -> Query:
         extractor = collection.extractor
         most = self.limits.upload_pixels
-        picture = decode_picture(
+        image = decode_image(
             data,
             max_side=extractor.max_side,
             region=region,
             color=wants_color(extractor),
             max_pixels=most,
         )
-        features = extractor.extract(picture)
-        return Query(features, *(picture.whole or (picture.width, picture.height)), key)
+        features = extractor.extract(image)
+        return Query(features, *(image.whole or (image.width, image.height)), key)
 
     def _keep(self, key: tuple[object, ...], query: Query) -> None:
         features = query.features
@@ -268,7 +268,7 @@ class Engine:
     def _upload(self, key: str) -> Upload:
         upload = self._uploads.get(key)
         if upload is None:
-            raise Problem(404, "this picture was forgotten meanwhile: send it again")
+            raise Problem(404, "this image was forgotten meanwhile: send it again")
         return upload
 
     def search(
@@ -287,13 +287,13 @@ class Engine:
         ready = time.perf_counter()
         options: dict[str, Any] = {"rerank": rerank, "model": model, "expand": expand}
         if query.row is not None and (query.is_kept or query.features is None):
-            found = query.row.picture_id
-            hits = collection.search_picture(found, top, region=query.region, **options)
+            found = query.row.image_id
+            hits = collection.search_image(found, top, region=query.region, **options)
         else:
             assert query.features is not None
             hits = collection.search_features(query.features, top, **options)
         seconds = {"features": ready - begin, "search": time.perf_counter() - ready}
-        rows = [(hit, collection.picture(hit.picture_id)) for hit in hits]
+        rows = [(hit, collection.image(hit.image_id)) for hit in hits]
         return Found(query, rows, len(collection), seconds)
 
     def match(
@@ -303,18 +303,18 @@ class Engine:
         other: int,
         model: Model,
     ) -> tuple[Query, Verification]:
-        """Match a query with one picture of the collection."""
+        """Match a query with one image of the collection."""
         indexed(collection, other)
         query = make_query(collection)
         if query.features is None:
-            raise Problem(422, "no features are kept of this picture: it cannot be matched")
+            raise Problem(422, "no features are kept of this image: it cannot be matched")
         return query, collection.verify(query.features, other, model=model)
 
-    # -- pictures; these run on a looking thread ----------------------------------------
+    # -- images; these run on a looking thread ----------------------------------------
 
-    def thumbnail(self, collection: Collection, picture_id: int, side: int) -> tuple[bytes, str]:
-        """A JPEG file and its ETag; PictureError where the file cannot be read."""
-        file = collection.file_of(indexed(collection, picture_id))
+    def thumbnail(self, collection: Collection, image_id: int, side: int) -> tuple[bytes, str]:
+        """A JPEG file and its ETag; ImageError where the file cannot be read."""
+        file = collection.file_of(indexed(collection, image_id))
         tag = _tag(file, side)
         data = self._thumbnails.get((file, tag))
         if data is None:
@@ -323,7 +323,7 @@ class Engine:
         return data, tag
 
     def preview(self, key: str, side: int) -> bytes:
-        """A JPEG file of a picture that was sent."""
+        """A JPEG file of an image that was sent."""
         upload = self._upload(key)
         most = self.limits.upload_pixels
         return as_jpeg(decode_rgb(upload.data, max_side=side, max_pixels=most))
@@ -331,19 +331,19 @@ class Engine:
 
 def _search_noise(collection: Collection) -> None:
     noise_yx = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
-    noise = Picture(noise_yx, 64, 64, rgb_yx3=np.stack([noise_yx] * 3, axis=2))
-    with suppress(VladkitError):  # nothing is in it, or a query has to be one of its pictures
+    noise = Image(noise_yx, 64, 64, rgb_yx3=np.stack([noise_yx] * 3, axis=2))
+    with suppress(VladkitError):  # nothing is in it, or a query has to be one of its images
         collection.search_features(collection.extractor.extract(noise), 1)
 
 
-def indexed(collection: Collection, picture_id: int) -> PictureRow:
-    """A picture that has a vector; a `Problem` of 404 for any other."""
+def indexed(collection: Collection, image_id: int) -> ImageRow:
+    """An image that has a vector; a `Problem` of 404 for any other."""
     try:
-        row = collection.picture(picture_id)
+        row = collection.image(image_id)
     except ParameterError:
         row = None
     if row is None or row.skipped is not None:
-        raise Problem(404, f"the collection has no picture {picture_id}")
+        raise Problem(404, f"the collection has no image {image_id}")
     return row
 
 
@@ -351,5 +351,5 @@ def _tag(file: str, side: int) -> str:
     try:
         status = os.stat(file)
     except OSError as error:
-        raise Problem(404, f"the file of this picture cannot be read: {error.strerror}") from None
+        raise Problem(404, f"the file of this image cannot be read: {error.strerror}") from None
     return f'"{status.st_mtime_ns:x}-{status.st_size:x}-{side}"'

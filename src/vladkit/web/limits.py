@@ -10,7 +10,7 @@ __all__ = ["MOST_LISTED", "MOST_RERANKED", "MOST_RESULTS", "Limits"]
 MOST_RESULTS: Final = 500
 MOST_RERANKED: Final = 500
 MOST_LISTED: Final = 200
-"""Pictures of one answer: results, those that are matched with the query, and those of a page."""
+"""Images of one answer: results, those that are matched with the query, and those of a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,9 @@ class Limits:
     Parameters
     ----------
     upload_bytes, upload_seconds
-        Of a picture that is sent: its size, and the time until all of it is here.
+        Of an image that is sent: its size, and the time until all of it is here.
     held_bytes : int
-        Of all pictures that are being sent or waiting to be searched with.
+        Of all images that are being sent or waiting to be searched with.
     upload_pixels : int
         Of it, as it is decoded: a large JPEG is decoded at 1/2 to 1/8 and counts as that.
     search_seconds : float
@@ -34,7 +34,7 @@ class Limits:
     header_seconds, request_seconds : float
         Until a request's header is here, and until its answer has been taken.
     cache_bytes : int
-        For thumbnails, and as much again for the pictures and features of queries.
+        For thumbnails, and as much again for the images and features of queries.
     """
 
     upload_bytes: int = 32 << 20

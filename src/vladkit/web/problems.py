@@ -7,10 +7,10 @@ from http import HTTPStatus
 from typing import Any
 
 from vladkit.errors import (
+    ImageError,
     ModelError,
     NothingToIndexError,
     ParameterError,
-    PictureError,
     StorageError,
     VladkitError,
 )
@@ -65,20 +65,20 @@ class Problem(Exception):  # noqa: N818  (the RFC's word)
 
 def problem_of(error: VladkitError) -> Problem:
     """What an error of the library is to a client."""
-    if isinstance(error, PictureError):
+    if isinstance(error, ImageError):
         if error.transient:
-            return Problem(503, f"the picture cannot be read now: {error.reason}", retry_after=5)
-        return Problem(422, f"the picture cannot be used: {error.reason}")
+            return Problem(503, f"the image cannot be read now: {error.reason}", retry_after=5)
+        return Problem(422, f"the image cannot be used: {error.reason}")
     if isinstance(error, ParameterError):
         return Problem(422, str(error))
     if isinstance(error, NothingToIndexError):
-        return Problem(409, "the collection is empty: index pictures into it first")
+        return Problem(409, "the collection is empty: index images into it first")
     if isinstance(error, StorageError):
         return Problem(503, "the collection cannot be read now", retry_after=5)
     if isinstance(error, ModelError):
         return Problem(
             503,
             "the network that this collection's features were found with is not here: search with "
-            "one of its pictures; the server's terminal says more",
+            "one of its images; the server's terminal says more",
         )
     return Problem(500, "the collection cannot be searched; the server's terminal says why")

@@ -1,4 +1,4 @@
-"""Answers that are no JSON of ours: problems and pictures; and how OpenAPI describes them."""
+"""Answers that are no JSON of ours: problems and images; and how OpenAPI describes them."""
 
 from __future__ import annotations
 

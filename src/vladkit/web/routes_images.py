@@ -1,4 +1,4 @@
-"""Routes that show the collection: what is in it, and its pictures."""
+"""Routes that show the collection: what is in it, and its images."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fastapi.responses import FileResponse
 
 from vladkit.collection.collection import Collection
 from vladkit.core.version import __version__
-from vladkit.errors import PictureError
+from vladkit.errors import ImageError
 from vladkit.geometry.verification import MIN_INLIERS
 from vladkit.images.decode import read_bytes
-from vladkit.images.header import picture_kind
-from vladkit.store.store import PictureRow
+from vladkit.images.header import image_kind
+from vladkit.store.store import ImageRow
 from vladkit.web import schemas as answers
 from vladkit.web.engine import Engine, indexed
 from vladkit.web.limits import MOST_LISTED, Limits
 from vladkit.web.problems import Problem
 from vladkit.web.responses import AS_JPEG, jpeg
 
-__all__ = ["about_picture", "looking"]
+__all__ = ["about_image", "looking"]
 
 IMAGE_SIDE: Final = 1600
 
@@ -52,7 +52,7 @@ def looking(engine: Engine, limits: Limits) -> APIRouter:
     async def health() -> answers.Health:
         """Say whether the collection can be read."""
         n = await engine.look_thread(len)
-        return answers.Health(status="ok", version=__version__, pictures=n)
+        return answers.Health(status="ok", version=__version__, images=n)
 
     @router.get("/api/info", tags=["collection"])
     async def info() -> answers.Info:
@@ -71,68 +71,68 @@ def looking(engine: Engine, limits: Limits) -> APIRouter:
 
     async def page(
         offset: int, limit: int, contains: str, *, skipped: bool
-    ) -> tuple[int, list[PictureRow]]:
-        def look(collection: Collection) -> tuple[int, list[PictureRow]]:
+    ) -> tuple[int, list[ImageRow]]:
+        def look(collection: Collection) -> tuple[int, list[ImageRow]]:
             return collection.page(offset, limit, contains=contains, skipped=skipped)
 
         return await engine.look_thread(look)
 
-    @router.get("/api/pictures", tags=["collection"])
-    async def pictures(
+    @router.get("/api/images", tags=["collection"])
+    async def images(
         offset: _Offset = 0, limit: _Limit = 60, contains: _Contains = ""
-    ) -> answers.PicturePage:
-        """List the pictures, by source and path."""
+    ) -> answers.ImagePage:
+        """List the images, by source and path."""
         total, rows = await page(offset, limit, contains, skipped=False)
-        items = [answers.PictureInfo(**about_picture(row)) for row in rows]
-        return answers.PicturePage(total=total, offset=offset, items=items)
+        items = [answers.ImageInfo(**about_image(row)) for row in rows]
+        return answers.ImagePage(total=total, offset=offset, items=items)
 
     @router.get("/api/skipped", tags=["collection"])
     async def skipped(
         offset: _Offset = 0, limit: _Limit = 60, contains: _Contains = ""
     ) -> answers.SkippedPage:
-        """List the pictures that could not be used, with the reasons."""
+        """List the images that could not be used, with the reasons."""
         total, rows = await page(offset, limit, contains, skipped=True)
         items = [
-            answers.SkippedInfo(id=row.picture_id, path=row.path, reason=row.skipped or "")
+            answers.SkippedInfo(id=row.image_id, path=row.path, reason=row.skipped or "")
             for row in rows
         ]
         return answers.SkippedPage(total=total, offset=offset, items=items)
 
-    @router.get("/api/pictures/{picture_id}", tags=["pictures"])
-    async def picture(picture_id: _Id) -> answers.PictureInfo:
-        """Describe one picture."""
-        row = await engine.look_thread(lambda collection: indexed(collection, picture_id))
-        return answers.PictureInfo(**about_picture(row))
+    @router.get("/api/images/{image_id}", tags=["images"])
+    async def image(image_id: _Id) -> answers.ImageInfo:
+        """Describe one image."""
+        row = await engine.look_thread(lambda collection: indexed(collection, image_id))
+        return answers.ImageInfo(**about_image(row))
 
-    @router.get("/api/pictures/{picture_id}/thumbnail", tags=["pictures"], **AS_JPEG)
+    @router.get("/api/images/{image_id}/thumbnail", tags=["images"], **AS_JPEG)
     async def thumbnail(
-        request: Request, picture_id: _Id, side: Literal["160", "320", "640"] = "320"
+        request: Request, image_id: _Id, side: Literal["160", "320", "640"] = "320"
     ) -> Response:
         """Give it small, as JPEG."""
-        return await shrunk(request, picture_id, int(side))
+        return await shrunk(request, image_id, int(side))
 
-    @router.get("/api/pictures/{picture_id}/image", tags=["pictures"], **AS_JPEG)
-    async def image(request: Request, picture_id: _Id) -> Response:
+    @router.get("/api/images/{image_id}/image", tags=["images"], **AS_JPEG)
+    async def full_image(request: Request, image_id: _Id) -> Response:
         """Give it upright, as JPEG of at most 1600 px."""
-        return await shrunk(request, picture_id, IMAGE_SIDE)
+        return await shrunk(request, image_id, IMAGE_SIDE)
 
-    async def shrunk(request: Request, picture_id: int, side: int) -> Response:
-        make = partial(engine.thumbnail, picture_id=picture_id, side=side)
+    async def shrunk(request: Request, image_id: int, side: int) -> Response:
+        make = partial(engine.thumbnail, image_id=image_id, side=side)
         try:
             data, tag = await engine.look_thread(make)
-        except PictureError as error:
-            raise Problem(404, f"the file of this picture cannot be read: {error}") from None
+        except ImageError as error:
+            raise Problem(404, f"the file of this image cannot be read: {error}") from None
         return jpeg(request, data, tag)
 
     @router.get(
-        "/api/pictures/{picture_id}/file",
-        tags=["pictures"],
+        "/api/images/{image_id}/file",
+        tags=["images"],
         response_class=FileResponse,
         responses={200: {"content": {name: {} for name in _TYPES.values()}}},
     )
-    async def file(picture_id: _Id) -> Response:
+    async def file(image_id: _Id) -> Response:
         """Give the file itself."""
-        where, media_type = await engine.look_thread(partial(_file, picture_id))
+        where, media_type = await engine.look_thread(partial(_file, image_id))
         name = quote(Path(where).name.encode("utf-8", "replace"))
         return FileResponse(
             where,
@@ -147,12 +147,12 @@ def looking(engine: Engine, limits: Limits) -> APIRouter:
     return router
 
 
-def about_picture(row: PictureRow) -> dict[str, Any]:
-    """The fields of `vladkit.web.schemas.PictureInfo`."""
-    where = f"/api/pictures/{row.picture_id}"
+def about_image(row: ImageRow) -> dict[str, Any]:
+    """The fields of `vladkit.web.schemas.ImageInfo`."""
+    where = f"/api/images/{row.image_id}"
     version = f"v={row.mtime_ns:x}"  # another address for a file that was indexed anew
     return {
-        "id": row.picture_id,
+        "id": row.image_id,
         "path": row.path,
         "width": row.width or 1,
         "height": row.height or 1,
@@ -163,13 +163,13 @@ def about_picture(row: PictureRow) -> dict[str, Any]:
     }
 
 
-def _file(picture_id: int, collection: Collection) -> tuple[str, str]:
-    """Where a picture is and of what type; a `Problem` of 404 if there is none any more."""
-    where = collection.file_of(indexed(collection, picture_id))
+def _file(image_id: int, collection: Collection) -> tuple[str, str]:
+    """Where an image is and of what type; a `Problem` of 404 if there is none any more."""
+    where = collection.file_of(indexed(collection, image_id))
     try:
-        kind = picture_kind(read_bytes(where, 64))
-    except PictureError as error:
-        raise Problem(404, f"the file of this picture cannot be read: {error}") from None
+        kind = image_kind(read_bytes(where, 64))
+    except ImageError as error:
+        raise Problem(404, f"the file of this image cannot be read: {error}") from None
     if kind not in _TYPES:  # whatever was put in its place
-        raise Problem(404, "the file of this picture is no picture any more")
+        raise Problem(404, "the file of this image is no image any more")
     return where, _TYPES[kind]

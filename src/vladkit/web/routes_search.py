@@ -1,4 +1,4 @@
-"""Routes that search, with a picture that is sent or with one of the collection."""
+"""Routes that search, with an image that is sent or with one of the collection."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from vladkit.web.engine import Query as EngineQuery
 from vladkit.web.limits import MOST_RERANKED, MOST_RESULTS, Limits
 from vladkit.web.problems import Problem
 from vladkit.web.responses import AS_JPEG, jpeg
-from vladkit.web.routes_images import IMAGE_SIDE, about_picture
+from vladkit.web.routes_images import IMAGE_SIDE, about_image
 from vladkit.web.uploads import Receiving
 
 __all__ = ["searching"]
 
 _MOST_EXPANDED: Final = 50
 
-_Id = Annotated[int | None, Query(ge=0, le=2**62, description="A picture of the collection")]
-_Other = Annotated[int, Query(ge=0, le=2**62, description="The picture to match with")]
+_Id = Annotated[int | None, Query(ge=0, le=2**62, description="An image of the collection")]
+_Other = Annotated[int, Query(ge=0, le=2**62, description="The image to match with")]
 _Key = Annotated[str | None, Query(max_length=40, description="`query.key` of an earlier answer")]
 _Region = Annotated[
     str | None, Query(max_length=60, description="A part of the query: left,top,width,height")
@@ -78,7 +78,7 @@ def searching(engine: Engine, limits: Limits) -> APIRouter:
         expand: _Expand = 0,
         model: _Model = "homography",
     ) -> answers.Answer:
-        """Search with a picture of the collection, or with one that was sent before."""
+        """Search with an image of the collection, or with one that was sent before."""
         make_query = _maker(engine, id, query, region)
         return await search(make_query, top, rerank, expand, model)
 
@@ -91,10 +91,10 @@ def searching(engine: Engine, limits: Limits) -> APIRouter:
         expand: _Expand = 0,
         model: _Model = "homography",
     ) -> answers.Answer:
-        """Search with a picture: the body is its file."""
+        """Search with an image: the body is its file."""
         part = None if region is None else Region.parse(region)
         engine.check_free()
-        async with receiving.picture(request) as data:
+        async with receiving.image(request) as data:
             make_query = partial(engine.upload, data=data, region=part)
             return await search(make_query, top, rerank, expand, model)
 
@@ -106,7 +106,7 @@ def searching(engine: Engine, limits: Limits) -> APIRouter:
         region: _Region = None,
         model: _Model = "homography",
     ) -> answers.Match:
-        """Match a query with one picture, feature by feature."""
+        """Match a query with one image, feature by feature."""
         make_query = _maker(engine, id, query, region)
 
         def task(collection: Collection) -> tuple[EngineQuery, Verification]:
@@ -122,7 +122,7 @@ def searching(engine: Engine, limits: Limits) -> APIRouter:
 
     @router.get("/api/queries/{key}/image", tags=["searching"], **AS_JPEG)
     async def query_image(request: Request, key: str) -> Response:
-        """Give a picture that was sent, upright, as JPEG of at most 1600 px."""
+        """Give an image that was sent, upright, as JPEG of at most 1600 px."""
         data = await engine.look_thread(lambda _: engine.preview(key, IMAGE_SIDE))
         return jpeg(request, data, f'"{key}"')
 
@@ -130,26 +130,26 @@ def searching(engine: Engine, limits: Limits) -> APIRouter:
 
 
 def _maker(
-    engine: Engine, picture_id: int | None, key: str | None, region: str | None
+    engine: Engine, image_id: int | None, key: str | None, region: str | None
 ) -> Callable[[Collection], EngineQuery]:
     part = None if region is None else Region.parse(region)
-    if key is not None and picture_id is None:
+    if key is not None and image_id is None:
         return partial(engine.uploaded, key=key, region=part)
-    if picture_id is not None and key is None:
-        return partial(engine.stored, picture_id=picture_id, region=part)
-    raise Problem(422, "give either id, of a picture of the collection, or query")
+    if image_id is not None and key is None:
+        return partial(engine.stored, image_id=image_id, region=part)
+    raise Problem(422, "give either id, of an image of the collection, or query")
 
 
 def _answer(found: Found, rerank: int) -> answers.Answer:
     query = found.query
     if query.row is not None:
-        image = about_picture(query.row)["image"]
+        image = about_image(query.row)["image"]
     else:
         image = f"/api/queries/{query.key}/image"
     region = query.region
     about = answers.QueryInfo(
         key=query.key,
-        id=None if query.row is None else query.row.picture_id,
+        id=None if query.row is None else query.row.image_id,
         path=None if query.row is None else query.row.path,
         width=query.width,
         height=query.height,
@@ -162,7 +162,7 @@ def _answer(found: Found, rerank: int) -> answers.Answer:
         matched: dict[str, Any] = dict.fromkeys(("inliers", "verified", "points", "outline"))
         if hit.verification is not None:
             matched = _matched(hit.verification, query)
-        about_hit = about_picture(row) | matched
+        about_hit = about_image(row) | matched
         results.append(
             answers.ResultInfo(
                 rank=rank,
@@ -174,8 +174,8 @@ def _answer(found: Found, rerank: int) -> answers.Answer:
     return answers.Answer(
         query=about,
         results=results,
-        pictures=found.n_pictures,
-        reranked=min(rerank, found.n_pictures),
+        images=found.n_images,
+        reranked=min(rerank, found.n_images),
         min_inliers=MIN_INLIERS,
         seconds=answers.Seconds(**found.seconds),
     )

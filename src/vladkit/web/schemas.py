@@ -1,6 +1,6 @@
 """The API's answers, as OpenAPI describes them.
 
-Coordinates are px of the original upright picture, the origin at the centre of its top-left px.
+Coordinates are px of the original upright image, the origin at the centre of its top-left px.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from vladkit.web.limits import MOST_LISTED, MOST_RERANKED, MOST_RESULTS
 __all__ = [
     "Answer",
     "Health",
+    "ImageInfo",
+    "ImagePage",
     "Info",
     "LimitsInfo",
     "Match",
-    "PictureInfo",
-    "PicturePage",
     "ProblemInfo",
     "QueryInfo",
     "ResultInfo",
@@ -42,7 +42,7 @@ class Health(BaseModel):
 
     status: str
     version: str
-    pictures: int
+    images: int
 
 
 class SourceInfo(BaseModel):
@@ -67,7 +67,7 @@ class Info(BaseModel):
 
     name: str
     file: str
-    pictures: int
+    images: int
     skipped: int
     bytes: int
     dimensions: int | None
@@ -79,11 +79,11 @@ class Info(BaseModel):
     sources: list[SourceInfo]
     version: str
     limits: LimitsInfo
-    min_inliers: int = Field(description="Inliers from which two pictures show the same thing")
+    min_inliers: int = Field(description="Inliers from which two images show the same thing")
 
 
-class PictureInfo(BaseModel):
-    """A picture of the collection."""
+class ImageInfo(BaseModel):
+    """An image of the collection."""
 
     id: int
     path: str
@@ -95,16 +95,16 @@ class PictureInfo(BaseModel):
     file: str = Field(description="Where the file itself is")
 
 
-class PicturePage(BaseModel):
-    """Some of the collection's pictures, by source and path."""
+class ImagePage(BaseModel):
+    """Some of the collection's images, by source and path."""
 
     total: int
     offset: int
-    items: list[PictureInfo]
+    items: list[ImageInfo]
 
 
 class SkippedInfo(BaseModel):
-    """A picture that could not be used."""
+    """An image that could not be used."""
 
     id: int
     path: str
@@ -112,7 +112,7 @@ class SkippedInfo(BaseModel):
 
 
 class SkippedPage(BaseModel):
-    """Some of the pictures that could not be used."""
+    """Some of the images that could not be used."""
 
     total: int
     offset: int
@@ -122,8 +122,8 @@ class SkippedPage(BaseModel):
 class QueryInfo(BaseModel):
     """What was searched with."""
 
-    key: str | None = Field(description="Names a picture that was sent, for more searches with it")
-    id: int | None = Field(description="Of a picture of the collection")
+    key: str | None = Field(description="Names an image that was sent, for more searches with it")
+    id: int | None = Field(description="Of an image of the collection")
     path: str | None
     width: int
     height: int
@@ -133,24 +133,24 @@ class QueryInfo(BaseModel):
 
 
 class Match(BaseModel):
-    """How a query lies on a picture."""
+    """How a query lies on an image."""
 
     inliers: int = Field(description="Matches that fit one geometry")
     verified: bool = Field(description="Whether they are enough to prove the same thing")
     points: list[tuple[float, float, float, float]] = Field(
-        description="x, y in the query, x, y in the picture; the clearest match first"
+        description="x, y in the query, x, y in the image; the clearest match first"
     )
     outline: list[tuple[float, float]] | None = Field(
-        description="Where the corners of the query, or its region, lie in the picture"
+        description="Where the corners of the query, or its region, lie in the image"
     )
     transform: list[list[float]] | None = Field(
-        description="The homography from query to picture, or the fundamental matrix"
+        description="The homography from query to image, or the fundamental matrix"
     )
     model: str
 
 
-class ResultInfo(PictureInfo):
-    """A picture that was found."""
+class ResultInfo(ImageInfo):
+    """An image that was found."""
 
     rank: int
     score: float = Field(description="What the ranking goes by")
@@ -173,7 +173,7 @@ class Answer(BaseModel):
 
     query: QueryInfo
     results: list[ResultInfo]
-    pictures: int = Field(description="How many were ranked")
+    images: int = Field(description="How many were ranked")
     reranked: int
     min_inliers: int
     seconds: Seconds

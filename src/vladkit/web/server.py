@@ -42,7 +42,7 @@ def serve(
     path : path
         Of the collection; it is opened for reading only.
     host : str
-        Address to listen on. Beyond this machine everybody who can reach it sees all pictures,
+        Address to listen on. Beyond this machine everybody who can reach it sees all images,
         unless there is a token.
     port : int
         0 takes a free one.
@@ -51,7 +51,7 @@ def serve(
     allowed_hosts : iterable of str
         Names, besides localhost and this machine's own, that the server is called by.
     upload_bytes : int or None
-        Largest picture that can be sent; None is the default of `vladkit.web.limits.Limits`.
+        Largest image that can be sent; None is the default of `vladkit.web.limits.Limits`.
     n_jobs : int or None
         Searches at one time; None is one for each core.
     ready : callable

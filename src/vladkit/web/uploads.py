@@ -1,4 +1,4 @@
-"""Pictures that clients send: all in memory, so bounded one by one and together."""
+"""Images that clients send: all in memory, so bounded one by one and together."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Receiving:
         self._n_held = 0
 
     @asynccontextmanager
-    async def picture(self, request: Request) -> AsyncIterator[bytes]:
+    async def image(self, request: Request) -> AsyncIterator[bytes]:
         """The body, which counts as held until the block ends.
 
         Raises
         ------
         Problem
-            415 for what is not said to be a picture, 413 if it is too large, 408 if it is too
+            415 for what is not said to be an image, 413 if it is too large, 408 if it is too
             slow, 503 if too much is held for others.
         """
         _check_kind(request.headers.get("content-type", ""))
@@ -47,15 +47,15 @@ class Receiving:
                     n_held += len(chunk)
                     self._n_held += len(chunk)
                     if len(data) > limits.upload_bytes:
-                        raise Problem(413, f"the picture is too large: {most}")
+                        raise Problem(413, f"the image is too large: {most}")
                     if self._n_held > limits.held_bytes:
-                        raise Problem(503, "too many pictures are being sent", retry_after=2)
+                        raise Problem(503, "too many images are being sent", retry_after=2)
             yield bytes(data)
         except ClientDisconnect:
-            raise Problem(400, "the picture was not sent to its end") from None  # nobody reads it
+            raise Problem(400, "the image was not sent to its end") from None  # nobody reads it
         except TimeoutError:
             seconds = f"{limits.upload_seconds:g}"
-            raise Problem(408, f"the picture was not here within {seconds} s") from None
+            raise Problem(408, f"the image was not here within {seconds} s") from None
         finally:
             self._n_held -= n_held
 
@@ -64,4 +64,4 @@ def _check_kind(content_type: str) -> None:
     kind = content_type.partition(";")[0].strip().lower()
     # Forms and text are what other sites' pages can send without being asked for permission.
     if not kind.startswith("image/") and kind != "application/octet-stream":
-        raise Problem(415, f"content type {kind[:60]!r}: send the bytes of a picture as image/*")
+        raise Problem(415, f"content type {kind[:60]!r}: send the bytes of an image as image/*")

@@ -1,6 +1,6 @@
 """Features by a neural network, run by ONNX Runtime; no torch.
 
-Axes: ``l`` features of one picture, ``f`` descriptor dimension, ``2`` is x, y.
+Axes: ``l`` features of one image, ``f`` descriptor dimension, ``2`` is x, y.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.core.arrays import Float32Array
-from vladkit.errors import ModelError, ParameterError, PictureError
+from vladkit.errors import ImageError, ModelError, ParameterError
 from vladkit.features.onnx.maps import cell_heat, peaks, sampled, spread_scores, unit_rows
 from vladkit.features.onnx.session import first_line, runtime_version, session_of
 from vladkit.features.onnx.spec import InputSpec, Network
 from vladkit.features.onnx.tiling import Canvas, canvases, enlarged
 from vladkit.features.onnx.zoo import find_model
 from vladkit.features.types import Features, MatchRule, Parameter
-from vladkit.images.decode import Picture, decoder_facts
+from vladkit.images.decode import Image, decoder_facts
 
 __all__ = ["CONSTANT_TYPES", "TYPES", "OnnxNetwork", "same_features"]
 
@@ -52,11 +52,11 @@ class OnnxNetwork:
         JSON: ``sha256`` and ``bytes`` of the model, ``f``, the dimension of its descriptors, and
         its ``description``, a `Network`. Enough for all but `extract`.
     max_features : int, default=2000
-        Most features of a picture; the strongest are kept.
+        Most features of an image; the strongest are kept.
     max_side : int or None, default=640
-        Pictures are read with their longest side at most this, in px.
+        Images are read with their longest side at most this, in px.
     enlarge_to : int, default=320
-        Pictures whose longest side is shorter, in px, are enlarged to this; 0 never does.
+        Images whose longest side is shorter, in px, are enlarged to this; 0 never does.
 
     Raises
     ------
@@ -69,7 +69,7 @@ class OnnxNetwork:
     no size: ``angle_l`` is 0 and ``size_l`` 1 for all.
 
     One session of ONNX Runtime for a model in a process, used by all threads, each run on the
-    thread that asks for it: with two cores two pictures at a time take 24 ms each (XFeat,
+    thread that asks for it: with two cores two images at a time take 24 ms each (XFeat,
     640x480), one at a time on two threads 28 ms. So the sums, and the features, do not depend on
     the number of cores. It runs on the CPU.
     """
@@ -116,7 +116,7 @@ class OnnxNetwork:
 
     @property
     def wants_color(self) -> bool:
-        """Whether pictures are to be read in colour."""
+        """Whether images are to be read in colour."""
         return self.description.input.color == "rgb"
 
     @property
@@ -142,17 +142,17 @@ class OnnxNetwork:
 
     # -- what it does -------------------------------------------------------------------
 
-    def extract(self, picture: Picture) -> Features:
-        """Find and describe the features of one picture.
+    def extract(self, image: Image) -> Features:
+        """Find and describe the features of one image.
 
         Parameters
         ----------
-        picture : Picture
+        image : Image
             In colour where `wants_color`.
 
         Raises
         ------
-        PictureError
+        ImageError
             A side is shorter than 16 px; nothing was found; the network gives NaN; or memory ran
             out (``transient=True``).
         ModelError
@@ -160,26 +160,24 @@ class OnnxNetwork:
         MissingDependencyError
             ONNX Runtime is not installed.
         """
-        pixels: npt.NDArray[np.uint8] | None = picture.gray_yx
+        pixels: npt.NDArray[np.uint8] | None = image.gray_yx
         if self.wants_color:
-            pixels = picture.rgb_yx3
+            pixels = image.rgb_yx3
         if pixels is None:
-            raise ParameterError("this network takes colour: read the picture with color=True")
+            raise ParameterError("this network takes colour: read the image with color=True")
         h, w = pixels.shape[:2]
-        if min(h, w, picture.width, picture.height) < MIN_SIDE:
-            raise PictureError(
-                f"too small: {picture.width}x{picture.height} px, read as {w}x{h} px, at least "
+        if min(h, w, image.width, image.height) < MIN_SIDE:
+            raise ImageError(
+                f"too small: {image.width}x{image.height} px, read as {w}x{h} px, at least "
                 f"{MIN_SIDE}x{MIN_SIDE} needed"
             )
         large = enlarged(pixels, self.enlarge_to)
         xy_l2, local_lf, score_l = self._points(large)
         if not len(xy_l2):
-            raise PictureError("no features found: the picture is blank or has no texture")
+            raise ImageError("no features found: the image is blank or has no texture")
         # Rows and columns break ties, so that the order is the same on every run.
         order_l = np.lexsort((xy_l2[:, 0], xy_l2[:, 1], -score_l))[: self.max_features]
-        scale_2 = np.array(
-            [picture.scale_x * w / large.shape[1], picture.scale_y * h / large.shape[0]]
-        )
+        scale_2 = np.array([image.scale_x * w / large.shape[1], image.scale_y * h / large.shape[0]])
         l = len(order_l)
         return Features(
             local_lf[order_l].astype(np.float16),
@@ -187,9 +185,9 @@ class OnnxNetwork:
             np.ones(l, np.float32),
             np.zeros(l, np.float32),
             score_l[order_l].astype(np.float32),
-            width=picture.width,
-            height=picture.height,
-            region=picture.region,
+            width=image.width,
+            height=image.height,
+            region=image.region,
         )
 
     def metric(self, descriptor_lf: npt.NDArray[Any]) -> Float32Array:
@@ -197,12 +195,12 @@ class OnnxNetwork:
         return unit_rows(descriptor_lf)
 
     def _points(self, pixels: npt.NDArray[np.uint8]) -> _Points:
-        """Of a picture, in its px."""
+        """Of an image, in its px."""
         found = []
         for canvas in canvases(pixels, self.description.input):
             xy_l2, local_lf, score_l = self.points_on(canvas)
             own_l = canvas.owns(xy_l2)
-            found.append((canvas.in_picture(xy_l2[own_l]), local_lf[own_l], score_l[own_l]))
+            found.append((canvas.in_image(xy_l2[own_l]), local_lf[own_l], score_l[own_l]))
         xy_l2, local_lf, score_l = (np.concatenate(each) for each in zip(*found, strict=True))
         if not self._has_scores:
             score_l = spread_scores(len(xy_l2))
@@ -218,7 +216,7 @@ class OnnxNetwork:
         maps = self._run(canvas.pixels)
         for name, value in maps.items():
             if not np.isfinite(value).all():
-                raise PictureError(f"the network gives NaN or infinity ({name}) for this picture")
+                raise ImageError(f"the network gives NaN or infinity ({name}) for this image")
         kind = self.description.output.kind
         if kind == "keypoints":
             return self._keypoints(maps, canvas)
@@ -240,7 +238,7 @@ class OnnxNetwork:
         try:
             values = session.run(list(names.values()), feed)
         except MemoryError as error:
-            raise PictureError("not enough memory for the network", transient=True) from error
+            raise ImageError("not enough memory for the network", transient=True) from error
         except Exception as error:  # ONNX Runtime's own have no other common base
             what = f"{self.path} failed on {tensor.shape}"
             raise ModelError(f"{what}: {first_line(error)}") from error

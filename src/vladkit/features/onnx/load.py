@@ -101,7 +101,7 @@ def _described(file: Path, sha256: str, session: Any) -> Network:
             )
         network, where = shipped, f"vladkit's description of {file.name}"
     _check_names(network, list(inputs), outputs, str(file), where)
-    name = network.input.name or _picture_input(network, inputs)
+    name = network.input.name or _image_input(network, inputs)
     given = inputs[name]
     if given.type not in TYPES:
         raise ModelError(f"{file}: input {name!r} is {given.type}, wanted float or float16")
@@ -110,7 +110,7 @@ def _described(file: Path, sha256: str, session: Any) -> Network:
             raise ModelError(f"{file}: input {constant!r} is {inputs[constant].type}")
     width, height = _fixed_size(network, given.shape, str(file), where)
     if not (width or network.input.multiple):
-        raise ModelError(f"{where}: [input] needs multiple: {file.name} takes pictures of any size")
+        raise ModelError(f"{where}: [input] needs multiple: {file.name} takes images of any size")
     spec = replace(network.input, name=name, width=width, height=height)
     return Network.from_dict(replace(network, input=spec).as_dict(), where)
 
@@ -133,12 +133,12 @@ def _check_names(
     rest = [name for name in inputs if name not in (*asked, *network.input.constants)]
     if len(rest) != (not asked):
         raise ModelError(
-            f"{file} has inputs {', '.join(inputs)}: name the picture's in {where} as [input] "
+            f"{file} has inputs {', '.join(inputs)}: name the image's in {where} as [input] "
             "name, and give the others values in [input.constants]"
         )
 
 
-def _picture_input(network: Network, inputs: dict[str, Any]) -> str:
+def _image_input(network: Network, inputs: dict[str, Any]) -> str:
     return next(name for name in inputs if name not in network.input.constants)
 
 

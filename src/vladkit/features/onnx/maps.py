@@ -98,7 +98,7 @@ def unit_rows(row_lf: npt.NDArray[Any]) -> Float32Array:
 
 
 def spread_scores(n: int) -> Float32Array:
-    """Scores for points that are all equally good, so that the best m lie all over the picture.
+    """Scores for points that are all equally good, so that the best m lie all over the image.
 
     The same for the same n. Without them "the strongest" would be the topmost rows.
     """

@@ -1,4 +1,4 @@
-"""`Network`: what a picture has to look like for a network, and what comes out of it.
+"""`Network`: what an image has to look like for a network, and what comes out of it.
 
 Read from a small TOML file beside the model, or from one of those in ``networks/``
 (docs/networks.md has the reference).
@@ -49,7 +49,7 @@ _RECIPE_KEYS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What a picture has to look like.
+    """What an image has to look like.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class InputSpec:
     multiple : int
         For any other model: both sides have to be multiples of this; 0 only with a fixed size.
     fit : {"letterbox", "tiles", "stretch", "pad"}
-        How a picture gets such a size. Fixed: reduced until it fits, the rest filled with its edge
+        How an image gets such a size. Fixed: reduced until it fits, the rest filled with its edge
         (the default); or in overlapping tiles, each as large as the model takes. Any: stretched
         to the multiples below (the default), or its edges continued to the next multiples.
     overlap : int
@@ -332,7 +332,7 @@ def _check_input(spec: InputSpec, where: str) -> None:
         values = getattr(spec, key)
         if values and len(values) != spec.n_channels:
             raise ModelError(
-                f"{where} {key} has {len(values)} numbers: a {spec.color} picture has "
+                f"{where} {key} has {len(values)} numbers: a {spec.color} image has "
                 f"{spec.n_channels} channels"
             )
     if 0 in spec.std:

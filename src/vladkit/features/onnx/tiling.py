@@ -1,7 +1,7 @@
-"""Pictures on canvases of the sizes that a network takes, and points back to the picture.
+"""Images on canvases of the sizes that a network takes, and points back to the image.
 
 Coordinates count from the centre of the top-left px. A px x of a canvas lies at
-``(x + left + 0.5) * scale - 0.5`` in the picture.
+``(x + left + 0.5) * scale - 0.5`` in the image.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Canvas:
-    """What a network is given, and what part of it answers for the picture.
+    """What a network is given, and what part of it answers for the image.
 
     Parameters
     ----------
     pixels : uint8 array (y, x) or (y, x, 3)
     scale_x, scale_y : float
-        px of the picture for one of the canvas.
+        px of the image for one of the canvas.
     left, top : int
-        px of the canvas's scale from the picture's corner to the canvas's.
+        px of the canvas's scale from the image's corner to the canvas's.
     begin, end : (float, float)
         x and y: points from begin (included) to end (not) belong to this canvas; others are
         filling, or belong to a neighbouring tile.
@@ -50,8 +50,8 @@ class Canvas:
         inside_l2 = (xy_l2 >= np.array(self.begin)) & (xy_l2 < np.array(self.end))
         return np.asarray(inside_l2.all(axis=1))
 
-    def in_picture(self, xy_l2: npt.NDArray[Any]) -> Float32Array:
-        """Points of the canvas in px of the picture."""
+    def in_image(self, xy_l2: npt.NDArray[Any]) -> Float32Array:
+        """Points of the canvas in px of the image."""
         corner_2 = np.array([self.left, self.top], np.float64)
         scale_2 = np.array([self.scale_x, self.scale_y], np.float64)
         return np.asarray((xy_l2 + corner_2 + 0.5) * scale_2 - 0.5, np.float32)

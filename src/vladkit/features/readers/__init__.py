@@ -30,7 +30,7 @@ KINDS: Final = ("colmap", "hloc", "npz", "parquet", "fvecs", "bvecs", "siftgeo")
 
 
 def is_source(given: str | os.PathLike[str]) -> bool:
-    """Whether it is ``kind:path`` and not a picture, or a folder, of that name."""
+    """Whether it is ``kind:path`` and not an image, or a folder, of that name."""
     text = os.fspath(given)
     kind, colon, path = text.partition(":")
     return bool(colon and path) and kind in KINDS and not os.path.lexists(text)

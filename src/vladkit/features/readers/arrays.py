@@ -1,6 +1,6 @@
-"""NumPy's files: a folder with one for each picture, or one .npz or .npy for all.
+"""NumPy's files: a folder with one for each image, or one .npz or .npy for all.
 
-Nothing is unpickled. In a folder a ``.npy`` is a picture's descriptors (l, f); a ``.npz`` has them
+Nothing is unpickled. In a folder a ``.npy`` is an image's descriptors (l, f); a ``.npz`` has them
 as ``descriptors``, and if it likes ``keypoints`` (l, 2), ``sizes``, ``angles`` (degrees),
 ``scores`` (l,) and ``image_size`` (width, height). One ``.npz`` for all has them stacked, (N, f)
 and so on, with ``offsets`` (t + 1,) or ``lengths`` (t,) and ``names`` (t,); or is nothing but an
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
-from vladkit.errors import FileFormatError, PictureError, StorageError
+from vladkit.errors import FileFormatError, ImageError, StorageError
 from vladkit.features.readers.folder import FolderReader
 from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
 from vladkit.features.readers.stacked import (
@@ -84,7 +84,7 @@ class _Archive:
                 if dtype.hasobject:
                     raise FileFormatError(
                         f"{self.path}: {member} holds Python objects, which are never unpickled: "
-                        "save plain arrays, and offsets for pictures of several sizes"
+                        "save plain arrays, and offsets for images of several sizes"
                     )
                 info = self._info[name]
                 if info.compress_type == zipfile.ZIP_STORED:
@@ -181,7 +181,7 @@ class StackedNpzReader(StackedReader):
         else:
             raise FileFormatError(
                 f"{self.path} has descriptors and neither offsets (t + 1,) nor lengths (t,): which "
-                "rows belong to which picture is not said"
+                "rows belong to which image is not said"
             )
         start_T = checked_start(start, len(local_Nf), self.path)
         t = len(start_T) - 1
@@ -202,7 +202,7 @@ class StackedNpzReader(StackedReader):
 
 
 class ArchiveReader(Reader):
-    """One .npz with an array of descriptors for each picture, called as the picture is."""
+    """One .npz with an array of descriptors for each image, called as the image is."""
 
     kind: ClassVar[str] = "npz"
 
@@ -220,7 +220,7 @@ class ArchiveReader(Reader):
                 return Held(self.kind, shape[1], "as-is", places=False)
         raise FileFormatError(
             f"{self.path} holds {', '.join(self._archive.members[:5])}: wanted descriptors (N, f) "
-            "with offsets, or an array (l, f) for each picture"
+            "with offsets, or an array (l, f) for each image"
         )
 
     def names(self) -> list[str]:
@@ -241,11 +241,11 @@ class ArchiveReader(Reader):
         try:
             return features_from(np.array(self._archive.array(name)))
         except FileFormatError as error:
-            raise PictureError(str(error).removeprefix(f"{self.path}: ")) from error
+            raise ImageError(str(error).removeprefix(f"{self.path}: ")) from error
 
 
 class ArrayFolder(FolderReader):
-    """A .npy or .npz for each picture."""
+    """A .npy or .npz for each image."""
 
     kind: ClassVar[str] = "npz"
     ends: ClassVar[tuple[str, ...]] = (".npy", ".npz")
@@ -261,13 +261,13 @@ class ArrayFolder(FolderReader):
             places="keypoints" in found,
             directions="angles" in found,
             sizes="sizes" in found,
-            picture_sizes="image_size" in found,
+            image_sizes="image_size" in found,
         )
 
     def _found_in(self, name: str) -> dict[str, AnyArray] | None:
         try:
             return self._arrays(name)
-        except PictureError:
+        except ImageError:
             return None
 
     def _arrays(self, name: str) -> dict[str, AnyArray]:
@@ -279,25 +279,25 @@ class ArrayFolder(FolderReader):
                     return {"descriptors": loaded}
                 return {each: loaded[each] for each in loaded.files}
         except FileNotFoundError as error:
-            raise PictureError("cannot read: it has gone", transient=True) from error
+            raise ImageError("cannot read: it has gone", transient=True) from error
         except PermissionError as error:
-            raise PictureError(f"cannot read: {error.strerror}", transient=True) from error
+            raise ImageError(f"cannot read: {error.strerror}", transient=True) from error
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise PictureError(f"not a plain array file: {error}") from error
+            raise ImageError(f"not a plain array file: {error}") from error
 
     def read(self, name: str) -> Features:
         """See `Reader.read`."""
         arrays = self._arrays(name)
         if "descriptors" not in arrays:
-            raise PictureError(f"no array descriptors (l, f), but {', '.join(arrays) or 'none'}")
+            raise ImageError(f"no array descriptors (l, f), but {', '.join(arrays) or 'none'}")
         size = arrays.get("image_size")
         if size is not None and (size.shape != (2,) or size.dtype.kind not in "iuf"):
-            raise PictureError(f"image_size has shape {size.shape}, wanted width and height")
+            raise ImageError(f"image_size has shape {size.shape}, wanted width and height")
         return features_from(
             arrays["descriptors"],
             arrays.get("keypoints"),
             size_l=arrays.get("sizes"),
             angle_l=arrays.get("angles"),
             score_l=arrays.get("scores"),
-            picture_size=None if size is None else (int(size[0]), int(size[1])),
+            image_size=None if size is None else (int(size[0]), int(size[1])),
         )

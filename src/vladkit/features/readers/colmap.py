@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
-from vladkit.errors import FileFormatError, PictureError, StorageError
+from vladkit.errors import FileFormatError, ImageError, StorageError
 from vladkit.features.readers.reader import (
     HEAD_BYTES,
     Held,
@@ -48,7 +48,7 @@ class ColmapReader(Reader):
     one that nobody changes, and if it does change `read` raises StorageError. Beside a writer one
     read transaction sees one state.
 
-    Descriptors of another type than those that most pictures have are refused by picture.
+    Descriptors of another type than those that most images have are refused by image.
     """
 
     kind: ClassVar[str] = "colmap"
@@ -128,7 +128,7 @@ class ColmapReader(Reader):
             compare="unit",
             directions=keypoint_cols > 2,
             sizes=keypoint_cols > 2,
-            picture_sizes=True,
+            image_sizes=True,
         )
 
     @property
@@ -161,16 +161,16 @@ class ColmapReader(Reader):
             f"SELECT {self._type}, rows, cols, data FROM descriptors WHERE image_id = ?", image_id
         )
         if row is None or not row[1]:
-            raise PictureError("no features found: COLMAP has none of it", transient=True)
+            raise ImageError("no features found: COLMAP has none of it", transient=True)
         if row[0] != self._main_type:
-            raise PictureError(
-                f"its descriptors are of type {_TYPES.get(row[0], row[0])}, those of most pictures "
+            raise ImageError(
+                f"its descriptors are of type {_TYPES.get(row[0], row[0])}, those of most images "
                 f"{_TYPES[self._main_type]}"
             )
         descriptor_lf = _matrix(row[1:], self._dtype, "descriptors", row[2] // self._dtype.itemsize)
         keypoint = self._one("SELECT rows, cols, data FROM keypoints WHERE image_id = ?", image_id)
         if keypoint is None:
-            raise PictureError("COLMAP has descriptors of it, but no keypoints")
+            raise ImageError("COLMAP has descriptors of it, but no keypoints")
         keypoint_lc = _matrix(keypoint, np.dtype("<f4"), "keypoints", keypoint[1])
         size_l, radian_l = _region(keypoint_lc)
         camera = self._one(
@@ -183,7 +183,7 @@ class ColmapReader(Reader):
             size_l=size_l,
             angle_l=None if radian_l is None else np.rad2deg(radian_l),
             score_l=size_l,
-            picture_size=(int(camera[0]), int(camera[1])) if camera else None,
+            image_size=(int(camera[0]), int(camera[1])) if camera else None,
         )
 
     def _one(self, sql: str, *values: object) -> Any:
@@ -227,7 +227,7 @@ def open_or_refuse(path: str) -> Iterator[Any]:
 def _matrix(row: Any, dtype: np.dtype[Any], what: str, columns: int) -> AnyArray:
     rows, cols, data = row
     if len(data or b"") != rows * columns * dtype.itemsize or columns < 1:
-        raise PictureError(
+        raise ImageError(
             f"its {what} are damaged: {len(data or b'')} bytes for {rows} rows of {cols}"
         )
     return np.frombuffer(data, dtype).reshape(rows, columns)
@@ -241,7 +241,7 @@ def _region(keypoint_lc: AnyArray) -> tuple[AnyArray | None, AnyArray | None]:
     if columns == 4:
         return 2 * keypoint_lc[:, 2], keypoint_lc[:, 3]
     if columns != 6:
-        raise PictureError(f"its keypoints have {columns} columns, known are 2, 4 and 6")
+        raise ImageError(f"its keypoints have {columns} columns, known are 2, 4 and 6")
     a11_l, a12_l, a21_l, a22_l = keypoint_lc[:, 2:].T
     area_l = np.abs(a11_l * a22_l - a12_l * a21_l)
     return 2 * np.sqrt(area_l), np.arctan2(a21_l, a11_l)

@@ -1,11 +1,11 @@
-"""A folder with one file for each picture."""
+"""A folder with one file for each image."""
 
 from __future__ import annotations
 
 import os
 from typing import ClassVar
 
-from vladkit.errors import FileFormatError, PictureError
+from vladkit.errors import FileFormatError, ImageError
 from vladkit.features.readers.reader import Held, Reader, status_of_file
 from vladkit.features.types import Features
 
@@ -13,7 +13,7 @@ __all__ = ["FolderReader"]
 
 
 class FolderReader(Reader):
-    """One file for each picture, in a folder and its subfolders; the name is without its end."""
+    """One file for each image, in a folder and its subfolders; the name is without its end."""
 
     ends: ClassVar[tuple[str, ...]]
 
@@ -40,7 +40,7 @@ class FolderReader(Reader):
         for name in self.names():
             try:
                 return self.describe(self.read(name))
-            except PictureError as error:
+            except ImageError as error:
                 reason = reason or f"{name}: {error}"
         raise FileFormatError(f"none of the files of {self.path} has features: {reason}")
 
@@ -53,5 +53,5 @@ class FolderReader(Reader):
         return sorted(self._files)
 
     def status(self, name: str) -> tuple[int, int]:
-        """See `Reader.status`: of the file, as pictures have it."""
+        """See `Reader.status`: of the file, as images have it."""
         return status_of_file(self._files[name])

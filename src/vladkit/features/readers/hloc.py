@@ -1,7 +1,7 @@
-"""hloc's features.h5: one HDF5 group for each picture.
+"""hloc's features.h5: one HDF5 group for each image.
 
-The group's path is the picture's, so ``a/b.jpg`` nests. In it ``descriptors`` (D, N): transposed;
-``keypoints`` (N, 2), in px of the original picture with the origin at the centre of the top-left
+The group's path is the image's, so ``a/b.jpg`` nests. In it ``descriptors`` (D, N): transposed;
+``keypoints`` (N, 2), in px of the original image with the origin at the centre of the top-left
 px, as ours; ``scores`` (N,) and ``image_size`` (width, height), where the extractor gave them;
 ``scales`` and ``oris`` (degrees) from some. float16 is common.
 """
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vladkit.errors import FileFormatError, MissingDependencyError, PictureError, StorageError
+from vladkit.errors import FileFormatError, ImageError, MissingDependencyError, StorageError
 from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
 from vladkit.features.types import Features
 
@@ -54,13 +54,13 @@ class HlocReader(Reader):
             raise FileFormatError(f"{self.path}: {_reason(error)}") from error
         try:
             with self._whole_file():
-                self._names = sorted(self._pictures())
+                self._names = sorted(self._images())
             self._held = self._look()
         except BaseException:
             self._file.close()
             raise
 
-    def _pictures(self) -> list[str]:
+    def _images(self) -> list[str]:
         """Groups that hold no groups; what is in them is looked at when they are read.
 
         Told from paths alone, as far as can be: to open 5,000 groups took 6.7 s, to list their
@@ -78,7 +78,7 @@ class HlocReader(Reader):
     def _look(self) -> Held:
         with self._whole_file():
             if not self._names and any(isinstance(v, self._dataset) for v in self._file.values()):
-                raise FileFormatError(f"{self.path}: no group for each picture: not hloc's layout")
+                raise FileFormatError(f"{self.path}: no group for each image: not hloc's layout")
             for name in self._names:
                 group = self._file[name]
                 shape: tuple[int, ...] = getattr(group.get("descriptors"), "shape", ())
@@ -90,17 +90,17 @@ class HlocReader(Reader):
                         places="keypoints" in group,
                         directions="oris" in group,
                         sizes="scales" in group,
-                        picture_sizes="image_size" in group,
+                        image_sizes="image_size" in group,
                     )
             some = next(iter(self._names), None)
             found = ", ".join(self._file[some]) if some else "nothing"
         if "global_descriptor" in found:
             raise FileFormatError(
-                f"{self.path} holds global descriptors, one for a picture: wanted local features"
+                f"{self.path} holds global descriptors, one for an image: wanted local features"
             )
         raise FileFormatError(
-            f"{self.path} holds no descriptors (a picture has {found}): wanted hloc's local "
-            "features, datasets descriptors (D, N) and keypoints (N, 2) for each picture"
+            f"{self.path} holds no descriptors (an image has {found}): wanted hloc's local "
+            "features, datasets descriptors (D, N) and keypoints (N, 2) for each image"
         )
 
     def close(self) -> None:
@@ -144,16 +144,16 @@ class HlocReader(Reader):
                 }
                 size = np.asarray(group["image_size"][()]) if "image_size" in group else None
             except (KeyError, OSError, ValueError, TypeError) as error:
-                raise PictureError(f"cannot be read: {_reason(error)}") from error
+                raise ImageError(f"cannot be read: {_reason(error)}") from error
         if "descriptors" not in parts:
-            raise PictureError(f"its group has no descriptors, but {', '.join(parts) or 'nothing'}")
+            raise ImageError(f"its group has no descriptors, but {', '.join(parts) or 'nothing'}")
         descriptor_fl = parts["descriptors"]
         if descriptor_fl.ndim != 2:
-            raise PictureError(f"its descriptors have shape {descriptor_fl.shape}, wanted (D, N)")
+            raise ImageError(f"its descriptors have shape {descriptor_fl.shape}, wanted (D, N)")
         if descriptor_fl.shape[0] != self._held.dimensions and (
             descriptor_fl.shape[1] == self._held.dimensions
         ):
-            raise PictureError(
+            raise ImageError(
                 f"its descriptors have shape {descriptor_fl.shape}, those of others are "
                 f"({self._held.dimensions}, N)"
             )
@@ -163,7 +163,7 @@ class HlocReader(Reader):
             size_l=parts.get("scales"),
             angle_l=parts.get("oris"),
             score_l=parts.get("scores"),
-            picture_size=_picture_size(size),
+            image_size=_image_size(size),
         )
 
     @contextmanager
@@ -176,11 +176,11 @@ class HlocReader(Reader):
             raise FileFormatError(f"{self.path}: {_reason(error)}") from error
 
 
-def _picture_size(size: Any) -> tuple[int, int] | None:
+def _image_size(size: Any) -> tuple[int, int] | None:
     if size is None:
         return None
     if size.shape != (2,) or not np.isfinite(size).all() or size.min() < 1:
-        raise PictureError(f"its image_size is {size.tolist()}, wanted width and height in px")
+        raise ImageError(f"its image_size is {size.tolist()}, wanted width and height in px")
     return int(size[0]), int(size[1])
 
 

@@ -1,9 +1,9 @@
-"""Parquet tables: a picture a row, or a descriptor a row; read a row group at a time.
+"""Parquet tables: an image a row, or a descriptor a row; read a row group at a time.
 
-``name`` is a column of strings. A picture a row: ``descriptors`` is a list of lists (l of f), and
+``name`` is a column of strings. An image a row: ``descriptors`` is a list of lists (l of f), and
 if there are such, ``keypoints`` a list of [x, y], ``sizes``, ``angles`` (degrees), ``scores``
 lists, and ``width``, ``height`` numbers. A descriptor a row: ``descriptor`` is a list of f, with
-``x``, ``y``, ``size``, ``angle``, ``score`` numbers; the rows of a picture follow each other.
+``x``, ``y``, ``size``, ``angle``, ``score`` numbers; the rows of an image follow each other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
-from vladkit.errors import FileFormatError, MissingDependencyError, PictureError
+from vladkit.errors import FileFormatError, ImageError, MissingDependencyError
 from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
 from vladkit.features.types import Features
 
@@ -48,7 +48,7 @@ class ParquetReader(Reader):
         if "name" not in columns or not columns & {"descriptor", "descriptors"}:
             raise FileFormatError(
                 f"{self.path} has columns {', '.join(sorted(columns))}: wanted name and "
-                "descriptors (a picture a row) or descriptor (a descriptor a row)"
+                "descriptors (an image a row) or descriptor (a descriptor a row)"
             )
         self._columns = columns
         self._rows = self._index()
@@ -88,7 +88,7 @@ class ParquetReader(Reader):
         for name in self.names():
             try:
                 features = self.read(name)
-            except PictureError as error:
+            except ImageError as error:
                 reason = reason or f"{name}: {error}"
                 continue
             have = self._columns
@@ -99,7 +99,7 @@ class ParquetReader(Reader):
                 places="keypoints" in have or {"x", "y"} <= have,
                 directions=bool({"angle", "angles"} & have),
                 sizes=bool({"size", "sizes"} & have),
-                picture_sizes={"width", "height"} <= have,
+                image_sizes={"width", "height"} <= have,
             )
         raise FileFormatError(f"{self.path} holds no descriptors: {reason or 'it has no rows'}")
 
@@ -111,7 +111,7 @@ class ParquetReader(Reader):
         """See `Reader.status`."""
         try:
             features = self.read(name)
-        except PictureError as error:
+        except ImageError as error:
             return -1, digest(str(error))
         descriptor_lf = features.descriptor_lf
         head = descriptor_lf[: max(1, HEAD_BYTES // descriptor_lf[0].nbytes)].tobytes()
@@ -127,17 +127,17 @@ class ParquetReader(Reader):
         (table,) = tables
         row = {each: table[each][0] for each in table.column_names}
         if not row["descriptors"].is_valid:
-            raise PictureError("no features found: its row has none")
+            raise ImageError("no features found: its row has none")
         columns = {ours: _vector(row[theirs]) for theirs, ours in _LISTS.items() if theirs in row}
         size = None
         if {"width", "height"} <= self._columns:
             size = row["width"].as_py(), row["height"].as_py()
             if not all(isinstance(v, (int, float)) and v >= 1 for v in size):
-                raise PictureError(f"width and height are {size}, wanted px")
+                raise ImageError(f"width and height are {size}, wanted px")
         return features_from(
             _matrix(row["descriptors"].values),
             _matrix(row["keypoints"].values) if "keypoints" in row else None,
-            picture_size=(int(size[0]), int(size[1])) if size else None,
+            image_size=(int(size[0]), int(size[1])) if size else None,
             **columns,
         )
 
@@ -147,7 +147,7 @@ class ParquetReader(Reader):
 
         parts = [_matrix(chunk) for t in tables for chunk in t["descriptor"].chunks]
         if len({part.shape[1] for part in parts}) > 1:
-            raise PictureError("its descriptors differ in dimension")
+            raise ImageError("its descriptors differ in dimension")
         columns = {
             ours: column(theirs) for theirs, ours in _NUMBERS.items() if theirs in self._columns
         }
@@ -157,7 +157,7 @@ class ParquetReader(Reader):
         size = None
         if {"width", "height"} <= self._columns:
             size = int(column("width")[0]), int(column("height")[0])
-        return features_from(np.concatenate(parts), place, picture_size=size, **columns)
+        return features_from(np.concatenate(parts), place, image_size=size, **columns)
 
     def _slice(self, group: int, first: int, last: int) -> Any:
         if self._loaded[0] != group:
@@ -172,7 +172,7 @@ class ParquetReader(Reader):
         try:
             yield
         except (self._error, OSError) as error:
-            if isinstance(error, (FileFormatError, PictureError)):
+            if isinstance(error, (FileFormatError, ImageError)):
                 raise
             raise FileFormatError(f"{self.path} is not Parquet, or damaged: {error}") from error
 
@@ -186,14 +186,14 @@ def _matrix(lists: Any) -> AnyArray:
         or kinds.is_large_list(lists.type)
         or kinds.is_fixed_size_list(lists.type)
     ):
-        raise PictureError(f"wanted lists of numbers, got {getattr(lists, 'type', None)}")
+        raise ImageError(f"wanted lists of numbers, got {getattr(lists, 'type', None)}")
     if not len(lists):
         return np.empty((0, 1), np.float32)
     flat = lists.flatten()
     length = len(flat) // len(lists)
     sizes = lists.value_lengths().to_numpy(zero_copy_only=False)
     if lists.null_count or flat.null_count or (sizes != length).any():
-        raise PictureError("its descriptors or keypoints differ in dimension, or some are null")
+        raise ImageError("its descriptors or keypoints differ in dimension, or some are null")
     return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(lists), length)
 
 

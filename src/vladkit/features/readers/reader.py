@@ -1,6 +1,6 @@
-"""`Reader`: features that another program found, picture by picture; the base of this folder.
+"""`Reader`: features that another program found, image by image; the base of this folder.
 
-Axes: ``l`` features of one picture, ``f`` descriptor dimension, ``2`` is x, y.
+Axes: ``l`` features of one image, ``f`` descriptor dimension, ``2`` is x, y.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
-from vladkit.errors import PictureError, StorageError
+from vladkit.errors import ImageError, StorageError
 from vladkit.features.types import Features
 
 __all__ = ["HEAD_BYTES", "Held", "Reader", "digest", "features_from", "status_of_file"]
@@ -39,8 +39,8 @@ class Held:
         How they are best compared, see `vladkit.features.Imported`.
     places, directions, sizes : bool
         Whether it says where features are, which way they point and how large they are.
-    picture_sizes : bool
-        Whether it says how large the pictures are, in px.
+    image_sizes : bool
+        Whether it says how large the images are, in px.
     """
 
     features: str
@@ -49,7 +49,7 @@ class Held:
     places: bool = True
     directions: bool = False
     sizes: bool = False
-    picture_sizes: bool = False
+    image_sizes: bool = False
 
 
 class Reader(ABC):
@@ -69,7 +69,7 @@ class Reader(ABC):
 
     @abstractmethod
     def held(self) -> Held:
-        """What it holds, told from its first picture that has features.
+        """What it holds, told from its first image that has features.
 
         Raises
         ------
@@ -79,19 +79,19 @@ class Reader(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """All pictures, sorted; names with forward slashes."""
+        """All images, sorted; names with forward slashes."""
 
     @abstractmethod
     def status(self, name: str) -> tuple[int, int]:
-        """Two numbers that change when the picture's features do: their bytes, and a digest."""
+        """Two numbers that change when the image's features do: their bytes, and a digest."""
 
     @abstractmethod
     def read(self, name: str) -> Features:
-        """The features of one picture, all of them, in the order they have.
+        """The features of one image, all of them, in the order they have.
 
         Raises
         ------
-        PictureError
+        ImageError
             If it has none, or they are not what they should be.
         """
 
@@ -112,36 +112,36 @@ def features_from(
     size_l: AnyArray | None = None,
     angle_l: AnyArray | None = None,
     score_l: AnyArray | None = None,
-    picture_size: tuple[int, int] | None = None,
+    image_size: tuple[int, int] | None = None,
 ) -> Features:
     """Features, checked, of what there is; what is not there is 0, a size 1.
 
-    Without a size the picture is thought to end just beyond its last feature.
+    Without a size the image is thought to end just beyond its last feature.
 
     Raises
     ------
-    PictureError
+    ImageError
         If there are no descriptors, numbers do not agree, or one is NaN or infinite.
     """
     if descriptor_lf.ndim != 2 or descriptor_lf.dtype.kind not in "fiu":
-        raise PictureError(
+        raise ImageError(
             f"its descriptors have shape {descriptor_lf.shape} and dtype {descriptor_lf.dtype}, "
             "wanted (features, dimensions) numbers"
         )
     l = len(descriptor_lf)
     if not l or not descriptor_lf.shape[1]:
-        raise PictureError("no features found: it is listed without any")
+        raise ImageError("no features found: it is listed without any")
     arrays = {"keypoints": xy_l2, "sizes": size_l, "angles": angle_l, "scores": score_l}
     for what, array in arrays.items():
         wanted = (l, 2) if what == "keypoints" else (l,)
         if array is not None and array.shape != wanted:
-            raise PictureError(f"{l} descriptors, and {what} of shape {array.shape}, not {wanted}")
+            raise ImageError(f"{l} descriptors, and {what} of shape {array.shape}, not {wanted}")
     for what, array in {"descriptors": descriptor_lf, **arrays}.items():
         if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
             bad_l = ~np.isfinite(array.reshape(l, -1)).all(axis=1)
-            raise PictureError(f"{what} of {bad_l.sum()} of {l} features hold NaN or infinity")
+            raise ImageError(f"{what} of {bad_l.sum()} of {l} features hold NaN or infinity")
     place_l2 = np.zeros((l, 2), np.float32) if xy_l2 is None else _float32(xy_l2)
-    width, height = picture_size or (int(v) + 1 for v in place_l2.max(axis=0).clip(0, 2**31))
+    width, height = image_size or (int(v) + 1 for v in place_l2.max(axis=0).clip(0, 2**31))
     return Features(
         descriptor_lf,
         place_l2,

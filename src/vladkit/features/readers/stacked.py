@@ -1,4 +1,4 @@
-"""Pictures that are rows of one array, and the files beside it that say which rows are whose."""
+"""Images that are rows of one array, and the files beside it that say which rows are whose."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["StackedReader", "checked_names", "checked_start", "numbered", "rows_
 
 
 def rows_beside(path: str, n_rows: int) -> tuple[list[str], Int64Array]:
-    """Names and fence posts of the pictures whose rows are stacked in a file.
+    """Names and fence posts of the images whose rows are stacked in a file.
 
-    Beside ``X`` lies ``X.lengths`` (rows of each picture) or ``X.offsets`` (where each begins, and
-    last the number of rows), as text, one number a line, or as ``.npy``; and where pictures have
+    Beside ``X`` lies ``X.lengths`` (rows of each image) or ``X.offsets`` (where each begins, and
+    last the number of rows), as text, one number a line, or as ``.npy``; and where images have
     names ``X.names``, one a line; else they are called by their number.
 
     Returns
@@ -44,8 +44,8 @@ def rows_beside(path: str, n_rows: int) -> tuple[list[str], Int64Array]:
                 names = _names(path + ".names", len(numbers) - 1)
                 return names, checked_start(numbers, n_rows, path + end)
     raise FileFormatError(
-        f"which of its {n_rows} rows belong to which picture is not said: put {path}.lengths "
-        "(rows of each picture, a number a line) beside it, or give a folder of files"
+        f"which of its {n_rows} rows belong to which image is not said: put {path}.lengths "
+        "(rows of each image, a number a line) beside it, or give a folder of files"
     )
 
 
@@ -63,9 +63,9 @@ def checked_start(start_T: AnyArray, n_rows: int, where: str) -> Int64Array:
 
 
 def checked_names(names: Sequence[str], t: int, where: str) -> list[str]:
-    """As many as there are pictures, each once; FileFormatError if not."""
+    """As many as there are images, each once; FileFormatError if not."""
     if len(names) != t:
-        raise FileFormatError(f"{where} has {len(names)} names for {t} pictures")
+        raise FileFormatError(f"{where} has {len(names)} names for {t} images")
     if len(set(names)) != t or not all(names):
         twice = next((n for n in names if not n or list(names).count(n) > 1), "")
         raise FileFormatError(f"{where}: the name {twice!r} is empty or there twice")
@@ -73,7 +73,7 @@ def checked_names(names: Sequence[str], t: int, where: str) -> list[str]:
 
 
 def numbered(t: int) -> list[str]:
-    """Names for pictures that have none: their number, from 0."""
+    """Names for images that have none: their number, from 0."""
     return [f"{i:0{len(str(max(t - 1, 1)))}}" for i in range(t)]
 
 
@@ -98,7 +98,7 @@ def _names(path: str, t: int) -> list[str]:
 
 
 class StackedReader(Reader):
-    """Pictures that are rows of one array (N, f), which is mapped and not in memory."""
+    """Images that are rows of one array (N, f), which is mapped and not in memory."""
 
     compare: ClassVar[str] = "as-is"
 

@@ -1,8 +1,8 @@
 """fvecs, bvecs and siftgeo files (texmex, INRIA), little-endian.
 
-A vector is int32 d, then d float32 (fvecs) or uint8 (bvecs). They say nothing of pictures: those
+A vector is int32 d, then d float32 (fvecs) or uint8 (bvecs). They say nothing of images: those
 come from how many rows each has, in a file beside (`vladkit.features.readers.stacked`); or there is
-one file for each picture, in a folder. siftgeo is a folder of files, 168 bytes a feature: 9 float32
+one file for each image, in a folder. siftgeo is a folder of files, 168 bytes a feature: 9 float32
 (x, y, scale, angle, 4 of the affine shape, cornerness), int32 128, 128 uint8.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
-from vladkit.errors import FileFormatError, PictureError, StorageError
+from vladkit.errors import FileFormatError, ImageError, StorageError
 from vladkit.features.readers.folder import FolderReader
 from vladkit.features.readers.reader import Held, Reader, features_from
 from vladkit.features.readers.stacked import StackedReader, rows_beside
@@ -84,7 +84,7 @@ def map_vecs(path: str | os.PathLike[str], dtype: str | None = None) -> AnyArray
 
 
 class SiftgeoReader(FolderReader):
-    """SIFT of INRIA's programs, compared as RootSIFT; x, y and the scale are px of its pictures."""
+    """SIFT of INRIA's programs, compared as RootSIFT; x, y and the scale are px of its images."""
 
     kind: ClassVar[str] = "siftgeo"
     ends: ClassVar[tuple[str, ...]] = (".siftgeo",)
@@ -98,12 +98,12 @@ class SiftgeoReader(FolderReader):
         try:
             raw = Path(self._files[name]).read_bytes()
         except OSError as error:
-            raise PictureError(f"cannot read: {error.strerror}", transient=True) from error
+            raise ImageError(f"cannot read: {error.strerror}", transient=True) from error
         if len(raw) % _SIFTGEO.itemsize:
-            raise PictureError(f"truncated siftgeo: {len(raw)} bytes are not rows of 168")
+            raise ImageError(f"truncated siftgeo: {len(raw)} bytes are not rows of 168")
         row_l = np.frombuffer(raw, _SIFTGEO)
         if (row_l["d"] != 128).any():
-            raise PictureError("not siftgeo: a row does not say 128 dimensions")
+            raise ImageError("not siftgeo: a row does not say 128 dimensions")
         x_l, y_l, scale_l, angle_l = row_l["xysa"].T
         return features_from(
             row_l["v"].copy(),
@@ -115,7 +115,7 @@ class SiftgeoReader(FolderReader):
 
 
 class FvecsFolder(FolderReader):
-    """A fvecs file for each picture."""
+    """A fvecs file for each image."""
 
     kind: ClassVar[str] = "fvecs"
     ends: ClassVar[tuple[str, ...]] = (".fvecs",)
@@ -123,22 +123,22 @@ class FvecsFolder(FolderReader):
     def read(self, name: str) -> Features:
         """See `Reader.read`."""
         if not os.path.getsize(self._files[name]):
-            raise PictureError("no features found: an empty file")
+            raise ImageError("no features found: an empty file")
         try:
             return features_from(np.array(map_vecs(self._files[name])))
         except (FileFormatError, StorageError) as error:
-            raise PictureError(str(error).replace(self._files[name], "the file")) from error
+            raise ImageError(str(error).replace(self._files[name], "the file")) from error
 
 
 class BvecsFolder(FvecsFolder):
-    """A bvecs file for each picture."""
+    """A bvecs file for each image."""
 
     kind: ClassVar[str] = "bvecs"
     ends: ClassVar[tuple[str, ...]] = (".bvecs",)
 
 
 class VectorReader(StackedReader):
-    """One fvecs or bvecs file with all pictures' vectors, and how many each has beside it."""
+    """One fvecs or bvecs file with all images' vectors, and how many each has beside it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)

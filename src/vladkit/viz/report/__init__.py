@@ -1,7 +1,7 @@
 """Pages for people to look at: how good a collection is, and what a search found.
 
-One HTML file each, with all pictures inside: nothing is fetched, nothing runs. `rankings` collects
-what is to be said, `curves` draws it, `matched` draws what fits, `pictures` makes thumbnails, and
+One HTML file each, with all images inside: nothing is fetched, nothing runs. `rankings` collects
+what is to be said, `curves` draws it, `matched` draws what fits, `images` makes thumbnails, and
 `page` puts them together.
 """
 

@@ -77,7 +77,7 @@ def curves(ranks: Ranks) -> list[Curve]:
 
 
 def _recall(ranks: Ranks) -> Curve:
-    n = min(_MOST_RANKS, ranks.info["pictures"])
+    n = min(_MOST_RANKS, ranks.info["images"])
     share = recall_curve([a.result for a in ranks.judged], n)
 
     def draw(ax: Axes) -> None:
@@ -94,7 +94,7 @@ def _recall(ranks: Ranks) -> Curve:
 
     stated = [k for k in (1, 5, 10, 100) if k <= n]
     said = ", ".join(f"{share[k - 1]:.1%} at {k}" for k in stated)
-    caption = f"Share of queries with a right picture among the first k: {said}."
+    caption = f"Share of queries with a right image among the first k: {said}."
     return Curve("Recall", caption, _svg(draw, "recall", f"Recall: {said}"))
 
 
@@ -150,7 +150,7 @@ def _scores(ranks: Ranks) -> list[Curve]:
     drawn = [
         _two(
             "Best scores",
-            "For each query the score of its best right and of its best wrong picture: a threshold "
+            "For each query the score of its best right and of its best wrong image: a threshold "
             "between the two heaps tells them apart.",
             [a.best_right for a in answers if a.best_right is not None],
             [a.best_wrong for a in answers if a.best_wrong is not None],
@@ -158,7 +158,7 @@ def _scores(ranks: Ranks) -> list[Curve]:
         ),
         _two(
             "Scores of results",
-            f"All right pictures, and the wrong ones among the first {ranks.top} results; shares "
+            f"All right images, and the wrong ones among the first {ranks.top} results; shares "
             "of the right and of the wrong ones.",
             [found.score for found in right],
             [found.score for found in wrong],
@@ -170,7 +170,7 @@ def _scores(ranks: Ranks) -> list[Curve]:
         drawn.append(
             _two(
                 "Matches that fit",
-                "Of the same pictures, as far as they were matched with the query feature by "
+                "Of the same images, as far as they were matched with the query feature by "
                 "feature; none is drawn as 1.",
                 [f.inliers for f in right if f.inliers is not None],
                 [f.inliers for f in wrong if f.inliers is not None],

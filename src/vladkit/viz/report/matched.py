@@ -1,4 +1,4 @@
-"""Two pictures side by side, with lines between what matches: an SVG that uses the page's own."""
+"""Two images side by side, with lines between what matches: an SVG that uses the page's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_LINES: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A picture that the page holds under `key`; width and height in px of the original."""
+    """An image that the page holds under `key`; width and height in px of the original."""
 
     key: str
     width: int
@@ -46,7 +46,7 @@ def matched(
     ----------
     query, other : Side
     verification : Verification
-        Of the two; points in px of the original pictures.
+        Of the two; points in px of the original images.
     region : Region or None
         The part of the query that was asked for.
     label : str
@@ -69,7 +69,7 @@ def matched(
     )
     shown = region or Region(0, 0, query.width, query.height)
     outline_42 = verification.outline_42(shown)
-    parts = [_picture(query, 0, _part(query, region)), _picture(other, left, _poly(outline_42))]
+    parts = [_image(query, 0, _part(query, region)), _image(other, left, _poly(outline_42))]
     parts += [
         Markup('<path class="case" d="{0}"/><path class="line" d="{0}"/>').format(path),
         Markup('<path class="dot" d="{}"/>').format(dots),
@@ -84,13 +84,13 @@ def alone(query: Side, region: Region | None, label: str) -> Markup:
     from markupsafe import Markup
 
     return Markup(
-        '<svg class="picture marked" role="img" aria-label="{}" viewBox="0 0 {} {}">'
+        '<svg class="image marked" role="img" aria-label="{}" viewBox="0 0 {} {}">'
         '<use href="#{}"/>{}</svg>'
     ).format(label, query.width, query.height, query.key, _part(query, region))
 
 
-def _picture(side: Side, x: float, over: Markup) -> Markup:
-    """A picture, and what is drawn over it in its own px, cut off at its edges."""
+def _image(side: Side, x: float, over: Markup) -> Markup:
+    """An image, and what is drawn over it in its own px, cut off at its edges."""
     from markupsafe import Markup
 
     return Markup(

@@ -1,4 +1,4 @@
-"""Pages are put together: templates filled, pictures embedded once each, written whole."""
+"""Pages are put together: templates filled, images embedded once each, written whole."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ __all__ = ["check_target", "write_report", "write_search"]
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 _MOST_LATE: Final = 5
-"""Right pictures of a query that came late and are shown; of the rest the ranks are told."""
+"""Right images of a query that came late and are shown; of the rest the ranks are told."""
 
 _MOST_LINES: Final = 5000
-"""Queries listed in a line each, after those shown with pictures."""
+"""Queries listed in a line each, after those shown with images."""
 
 _MOST_MATCHED: Final = 10
 """Hits of a search whose matches are drawn: each takes some 40 kB more than a plain one."""
@@ -95,10 +95,10 @@ def write_report(
     ranks : Ranks
         Of `assess` or `sample`.
     queries : int
-        So many are shown with their pictures, of those to be found and of those stated to have no
+        So many are shown with their images, of those to be found and of those stated to have no
         match each, the worst first; the figures count all.
     n_jobs : int or None
-        Threads that read pictures; None is one for each core.
+        Threads that read images; None is one for each core.
     progress : callable or None
         See `Progress`; its step is "thumbnails".
 
@@ -188,7 +188,7 @@ def write_search(
 class _Search:
     """A search as the template wants it: hits that are drawn with their matches, and the rest.
 
-    ``query`` is the query by itself, or None if there is no picture of it.
+    ``query`` is the query by itself, or None if there is no image of it.
     """
 
     asked: Asked
@@ -204,10 +204,10 @@ class _Search:
         if a and a.data:
             left = Side(a.key, a.width, a.height)
             query = alone(left, asked.region, f"Query {asked.query}")
-        to_draw = {hit.picture_id for hit in _to_draw(asked.hits)}
+        to_draw = {hit.image_id for hit in _to_draw(asked.hits)}
         for rank, hit in enumerate(asked.hits, start=1):
             b = made[hit.file]
-            if hit.picture_id in to_draw and hit.verification and query and b.data:
+            if hit.image_id in to_draw and hit.verification and query and b.data:
                 label = f"{hit.inliers} matches of {asked.query} and {hit.path}"
                 right = Side(b.key, b.width, b.height)
                 svg = matched(left, right, hit.verification, asked.region, label)
@@ -234,7 +234,7 @@ def _common(made: datetime, thumbnails: dict[str, Thumbnail]) -> dict[str, Any]:
 
     return {
         "thumbnails": thumbnails,
-        "pictures": list({each.key: each for each in thumbnails.values()}.values()),
+        "images": list({each.key: each for each in thumbnails.values()}.values()),
         "style": (_TEMPLATES / "style.css").read_text("utf-8"),
         "version": __version__,
         "made": made.strftime("%Y-%m-%d %H:%M UTC"),

@@ -71,7 +71,7 @@ class Ranks:
     top, rerank : int
     model : {"homography", "fundamental"}
     skipped : list of (path, reason)
-        Of pictures that could not be indexed, the first 1,000.
+        Of images that could not be indexed, the first 1,000.
     made : datetime
     """
 
@@ -163,7 +163,7 @@ def read(ground_truth: str | os.PathLike[str]) -> Questions:
 
 
 def drawn(collection: Collection, n: int, seed: int = 0) -> Questions:
-    """`n` pictures of a collection, drawn at random, or all if there are fewer.
+    """`n` images of a collection, drawn at random, or all if there are fewer.
 
     Raises
     ------
@@ -173,14 +173,14 @@ def drawn(collection: Collection, n: int, seed: int = 0) -> Questions:
         If `n` is negative.
     """
     if n < 0:
-        raise ParameterError(f"n={n}: give a number of pictures, 0 or more")
-    rows = list(collection.pictures())
+        raise ParameterError(f"n={n}: give a number of images, 0 or more")
+    rows = list(collection.images())
     if not rows:
-        raise NothingToIndexError(f"{collection.path} holds no pictures yet")
+        raise NothingToIndexError(f"{collection.path} holds no images yet")
     some = random.Random(seed).sample(rows, min(n, len(rows)))
     names = {collection.file_of(row): row.path for row in some}
     truth = GroundTruth(tuple(Query(file, frozenset()) for file in names), None)
-    source = f"drawn at random from its own pictures (seed {seed}), which do not find themselves"
+    source = f"drawn at random from its own images (seed {seed}), which do not find themselves"
     return Questions(truth, source, False, names)
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a page: each made small once, in bytes that the page holds itself."""
+"""The images of a page: each made small once, in bytes that the page holds itself."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from dataclasses import dataclass
 from typing import Final
 
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import PictureError
+from vladkit.errors import ImageError
 from vladkit.features import one_opencv_thread, read_rgb
 from vladkit.images.thumbnail import as_jpeg
 
 __all__ = ["LARGE", "SMALL", "Thumbnail", "thumbnails"]
 
 SMALL: Final = 176
-"""px, the longest side of a picture in a row of many: 4 to 9 kB."""
+"""px, the longest side of an image in a row of many: 4 to 9 kB."""
 
 LARGE: Final = 480
-"""px, of a picture that shows what was matched."""
+"""px, of an image that shows what was matched."""
 
 _QUALITY: Final = 75
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A picture in a page.
+    """An image in a page.
 
     Parameters
     ----------
     key : str
         Its id in the page.
     width, height : int
-        px of the original picture, upright; 0 if there is none.
+        px of the original image, upright; 0 if there is none.
     data : str
         JPEG as a data URI; empty if there is none.
     reason : str
@@ -54,7 +54,7 @@ def thumbnails(
     n_jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Thumbnail]:
-    """Read pictures on threads and make them small.
+    """Read images on threads and make them small.
 
     Parameters
     ----------
@@ -88,9 +88,9 @@ def thumbnails(
 def _thumbnail(number: int, file: str, side: int) -> Thumbnail:
     key = f"p{number}"
     try:
-        picture = read_rgb(file, max_side=side)
-        jpeg = as_jpeg(picture, quality=_QUALITY)
-    except PictureError as error:
+        image = read_rgb(file, max_side=side)
+        jpeg = as_jpeg(image, quality=_QUALITY)
+    except ImageError as error:
         return Thumbnail(key, reason=error.reason)
     data = "data:image/jpeg;base64," + b64encode(jpeg).decode("ascii")
-    return Thumbnail(key, picture.width, picture.height, data)
+    return Thumbnail(key, image.width, image.height, data)

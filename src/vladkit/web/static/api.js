@@ -2,10 +2,10 @@
 /** The server's answers: asked for, waited for, and their problems as sentences. */
 
 /** @typedef {import("./state.js").Region} Region */
-/** @typedef {[number, number, number, number]} Point of a match: x, y in the query, x, y in the picture */
+/** @typedef {[number, number, number, number]} Point of a match: x, y in the query, x, y in the image */
 
 /**
- * @typedef {object} Picture
+ * @typedef {object} IndexedImage
  * @property {number} id
  * @property {string} path
  * @property {number} width
@@ -24,9 +24,9 @@
  * @property {[number, number][] | null} outline
  */
 
-/** @typedef {Picture & Geometry & {rank: number, score: number, similarity: number}} Result */
+/** @typedef {IndexedImage & Geometry & {rank: number, score: number, similarity: number}} Result */
 /** @typedef {{key: string | null, id: number | null, path: string | null, width: number, height: number, region: Region | null, n_features: number, image: string}} Query */
-/** @typedef {{query: Query, results: Result[], pictures: number, reranked: number, min_inliers: number, seconds: {features: number, search: number}}} Answer */
+/** @typedef {{query: Query, results: Result[], images: number, reranked: number, min_inliers: number, seconds: {features: number, search: number}}} Answer */
 /** @typedef {{id: number, path: string, reason: string}} Skipped */
 /**
  * @template T
@@ -37,7 +37,7 @@
  * @typedef {object} Info
  * @property {string} name
  * @property {string} file
- * @property {number} pictures
+ * @property {number} images
  * @property {number} skipped
  * @property {number} bytes
  * @property {number | null} dimensions
@@ -115,7 +115,7 @@ function problemOf(status, text, retryAfter) {
   return new Problem(status, sentence(detail || `The server answered with status ${status}`), wait);
 }
 
-/** @param {unknown} text "no picture: send one" */
+/** @param {unknown} text "no image: send one" */
 function sentence(text) {
   const said = String(text).trim();
   const first = said.charAt(0).toUpperCase() + said.slice(1);

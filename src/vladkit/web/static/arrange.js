@@ -1,12 +1,12 @@
 // @ts-check
-/** Where two pictures lie beside or above each other in a given room. Numbers only, no elements. */
+/** Where two images lie beside or above each other in a given room. Numbers only, no elements. */
 
 /** @typedef {{width: number, height: number}} Size */
-/** @typedef {{x: number, y: number, width: number, height: number, scale: number}} Place px of the stage; `scale` is px of the stage for one of the picture */
+/** @typedef {{x: number, y: number, width: number, height: number, scale: number}} Place px of the stage; `scale` is px of the stage for one of the image */
 /** @typedef {{width: number, height: number, query: Place, match: Place, stacked: boolean}} Arrangement */
 
 const GAP = 16;
-const NARROW = 720; // px; below, two pictures beside each other are too small
+const NARROW = 720; // px; below, two images beside each other are too small
 const TALL = 1.5; // narrow stages may be so many times as high as wide: one scrolls there anyway
 const SHARES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 const EVEN = 2; // one height beside, one width above each other: unless half of the area is lost
@@ -16,7 +16,7 @@ const BESIDE = 1.4; // lines are followed more easily from left to right
  * The arrangement that shows most of both: the product of their areas is largest, so that a panorama
  * does not shrink a tower to nothing.
  *
- * @param {Size} query px of the picture
+ * @param {Size} query px of the image
  * @param {Size} match
  * @param {Size} room px of the screen
  * @returns {Arrangement}
@@ -60,11 +60,11 @@ function split(query, match, room, share, stacked) {
     ? { width: Math.max(q.width, m.width), height: q.height + GAP + m.height }
     : { width: q.width + GAP + m.width, height: Math.max(q.height, m.height) };
   // along the stage one after the other, across it in the middle
-  /** @param {Size} picture @param {number} along */
-  const corner = (picture, along) =>
+  /** @param {Size} image @param {number} along */
+  const corner = (image, along) =>
     stacked
-      ? { x: (size.width - picture.width) / 2, y: along }
-      : { x: along, y: (size.height - picture.height) / 2 };
+      ? { x: (size.width - image.width) / 2, y: along }
+      : { x: along, y: (size.height - image.height) / 2 };
   return {
     ...size,
     query: { ...q, ...corner(q, 0) },
@@ -76,7 +76,7 @@ function split(query, match, room, share, stacked) {
 /**
  * As large as it can be.
  *
- * @param {Size} picture
+ * @param {Size} image
  * @param {Size} room
  */
 function fit({ width, height }, room) {
@@ -85,10 +85,10 @@ function fit({ width, height }, room) {
 }
 
 /**
- * Where a point of a picture lies on the stage.
+ * Where a point of an image lies on the stage.
  *
  * @param {Place} place
- * @param {number} x px of the picture, 0 at the centre of its first px
+ * @param {number} x px of the image, 0 at the centre of its first px
  * @param {number} y
  * @returns {[number, number]}
  */

@@ -1,14 +1,14 @@
 // @ts-check
-/** Lists of what is in the collection, page by page: its pictures, and the files that were skipped. */
+/** Lists of what is in the collection, page by page: its images, and the files that were skipped. */
 
 import { address, get, isAbort } from "./api.js";
 import { byId, count, el, plural } from "./dom.js";
 import { showPages } from "./pager.js";
-import { searchable } from "./picture.js";
+import { searchable } from "./image.js";
 import { format, state } from "./state.js";
 
 /** @typedef {import("./api.js").Info} Info */
-/** @typedef {import("./api.js").Picture} Picture */
+/** @typedef {import("./api.js").IndexedImage} IndexedImage */
 /** @typedef {import("./api.js").Skipped} Skipped */
 /** @typedef {import("./state.js").State} State */
 
@@ -98,15 +98,15 @@ export class ListView {
 /**
  * @param {(shown: State) => void} onState
  * @param {(error: unknown) => void} onError
- * @returns {ListView<Picture>}
+ * @returns {ListView<IndexedImage>}
  */
-export function pictureList(onState, onError) {
+export function imageList(onState, onError) {
   return new ListView("browse", {
-    path: "/api/pictures",
+    path: "/api/images",
     size: 60,
-    noun: ["picture", "pictures"],
+    noun: ["image", "images"],
     render: searchable,
-    empty: "The collection is empty. Add pictures with vladkit add.",
+    empty: "The collection is empty. Add images with vladkit add.",
     onState,
     onError,
   });
@@ -144,7 +144,7 @@ export function describe(host, info) {
   const facts = {
     File: info.file,
     Sources: info.sources.map(({ name, root }) => (name === root ? root : `${name}: ${root}`)).join("\n"),
-    Pictures: count(info.pictures),
+    Images: count(info.images),
     Skipped: count(info.skipped),
     Size: `${(info.bytes / 1e6).toFixed(1)} MB`,
     "Dimensions of a vector": count(info.dimensions ?? 0),

@@ -5,12 +5,12 @@ import { Problem, address, get, isAbort } from "./api.js";
 import { arrange } from "./arrange.js";
 import { byId, count, decimals, el, icon } from "./dom.js";
 import { Overlay } from "./overlay.js";
-import { baseName, gone } from "./picture.js";
+import { baseName, gone } from "./image.js";
 import { format, state } from "./state.js";
 
 /** @typedef {import("./api.js").Answer} Answer */
 /** @typedef {import("./api.js").Geometry} Geometry */
-/** @typedef {import("./api.js").Picture} Picture */
+/** @typedef {import("./api.js").IndexedImage} IndexedImage */
 /** @typedef {import("./api.js").Result} Result */
 
 const FEW = [25, 100, 250]; // lines to choose from, besides all
@@ -124,7 +124,7 @@ export class Compare {
       this.result = answer.results[at] ?? (await unranked(id, signal));
     } catch (error) {
       if (isAbort(error)) return;
-      this.title.textContent = "No such picture";
+      this.title.textContent = "No such image";
       this.facts.textContent = sentence(error);
       return;
     }
@@ -157,7 +157,7 @@ export class Compare {
     if (other) this.onTurn(other.id);
   }
 
-  /** @param {number} at the pictures beside it are likely to be asked for next */
+  /** @param {number} at the images beside it are likely to be asked for next */
   preload(at) {
     for (const by of [1, -1]) {
       const other = at < 0 ? undefined : this.answer?.results[at + by];
@@ -249,7 +249,7 @@ export class Compare {
     this.overlay.choose({ lines: lines.checked, points: points.checked, outline: outline.checked });
   }
 
-  /** Pictures, and what is drawn over them, to their places. */
+  /** Images, and what is drawn over them, to their places. */
   place() {
     const { answer, result } = this;
     if (!answer || !result || !this.dialog.open) return;
@@ -283,23 +283,23 @@ export class Compare {
     this.one.textContent = point ? `${i + 1}: ${qx}, ${qy} → ${x}, ${y}` : "";
     this.step.setAttribute(
       "aria-valuetext",
-      point ? `${i + 1}: ${qx}, ${qy} in the query is ${x}, ${y} in the picture` : "none",
+      point ? `${i + 1}: ${qx}, ${qy} in the query is ${x}, ${y} in the image` : "none",
     );
   }
 }
 
 /**
- * A picture that is not, or no more, among the results, but in the address.
+ * An image that is not, or no more, among the results, but in the address.
  *
  * @param {number} id
  * @param {AbortSignal} signal
  * @returns {Promise<Result>}
  */
 async function unranked(id, signal) {
-  /** @type {Picture} */
-  const picture = await get(`/api/pictures/${id}`, { signal });
+  /** @type {IndexedImage} */
+  const image = await get(`/api/images/${id}`, { signal });
   const none = { inliers: null, verified: null, points: null, outline: null };
-  return { ...picture, ...none, rank: 0, score: 0, similarity: 0 };
+  return { ...image, ...none, rank: 0, score: 0, similarity: 0 };
 }
 
 /**

@@ -209,10 +209,10 @@ function curl(method, path, parameters, body) {
   });
   const url = `${location.origin}${filled}${search && "?"}${search}`;
   const quoted = /[{}?&]/.test(url) ? `'${url}'` : url;
-  if (body) return `curl -H 'Content-Type: application/octet-stream' --data-binary @picture.jpg ${quoted}`;
+  if (body) return `curl -H 'Content-Type: application/octet-stream' --data-binary @image.jpg ${quoted}`;
   const answersBytes = /\/(thumbnail|image|file)$/.test(path);
   const verb = method === "get" ? "" : `-X ${method.toUpperCase()} `;
-  return `curl ${answersBytes ? "-o picture.jpg " : ""}${verb}${quoted}`;
+  return `curl ${answersBytes ? "-o image.jpg " : ""}${verb}${quoted}`;
 }
 
 themeSwitch(byId("theme", HTMLButtonElement), byId("theme-label", HTMLElement));

@@ -2,14 +2,14 @@
 /** What was found, the best first. Cards move to their new places when the order changes. */
 
 import { count, decimals, el, icon, pathLine } from "./dom.js";
-import { baseName, card, links } from "./picture.js";
+import { baseName, card, links } from "./image.js";
 
 /** @typedef {import("./api.js").Result} Result */
 
 const MOVING = 260; // ms
 
 /**
- * Why a picture is where it is: matched and found to show the same, or matched in vain, or not matched.
+ * Why an image is where it is: matched and found to show the same, or matched in vain, or not matched.
  *
  * @param {Result} result
  */
@@ -71,15 +71,15 @@ export class Gallery {
 
   /**
    * @param {Result} result
-   * @param {HTMLElement | undefined} old its picture is kept: nothing is loaded again
+   * @param {HTMLElement | undefined} old its image is kept: nothing is loaded again
    */
   render(result, old) {
     const label = `Result ${result.rank}: ${baseName(result.path)}, compare with the query`;
     const href = this.compareLink(result);
     const item = old ?? card(result, href, label);
-    const picture = item.firstElementChild;
-    picture?.setAttribute("href", href);
-    picture?.setAttribute("aria-label", label);
+    const image = item.firstElementChild;
+    image?.setAttribute("href", href);
+    image?.setAttribute("aria-label", label);
     while (item.childElementCount > 1) item.lastElementChild?.remove();
     item.classList.toggle("is-verified", result.verified === true);
     item.append(

@@ -1,5 +1,5 @@
 // @ts-check
-/** Pictures come in: dropped anywhere, pasted, or chosen by a button. */
+/** Images come in: dropped anywhere, pasted, or chosen by a button. */
 
 /**
  * @param {object} parts
@@ -53,13 +53,13 @@ export function takeIn({ cover, input, buttons, onFile, onTrouble }) {
     event.preventDefault(); // the browser would open it and leave the page
     const own = event.dataTransfer?.getData("text/uri-list").startsWith(location.origin);
     if (!take(event.dataTransfer?.files) && !own) {
-      onTrouble("Only a file can be searched with. Save the picture first, or copy and paste it.");
+      onTrouble("Only a file can be searched with. Save the image first, or copy and paste it.");
     }
   });
   document.addEventListener("paste", (event) => {
     const target = event.target;
     const writing = target instanceof HTMLInputElement && target.type === "search";
     if (take(event.clipboardData?.files)) event.preventDefault();
-    else if (!writing) onTrouble("There is no picture on the clipboard. Copy one first.");
+    else if (!writing) onTrouble("There is no image on the clipboard. Copy one first.");
   });
 }

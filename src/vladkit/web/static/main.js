@@ -2,7 +2,7 @@
 /** The page: its address decides what is shown, everything else only changes the address. */
 
 import { Problem, get, isAbort } from "./api.js";
-import { describe, pictureList, skippedList } from "./browse.js";
+import { describe, imageList, skippedList } from "./browse.js";
 import { themeSwitch } from "./colours.js";
 import { Compare } from "./compare.js";
 import { byId, count, el } from "./dom.js";
@@ -14,7 +14,7 @@ import { format, parse, state } from "./state.js";
 /** @typedef {import("./state.js").State} State */
 
 const VIEWS = /** @type {const} */ (["search", "browse", "skipped"]);
-const TITLES = { search: "Search", browse: "Pictures", skipped: "Skipped" };
+const TITLES = { search: "Search", browse: "Images", skipped: "Skipped" };
 
 const trouble = byId("trouble", HTMLElement);
 const main = byId("main", HTMLElement);
@@ -42,7 +42,7 @@ function fault(error) {
 function start(info) {
   byId("collection-name", HTMLElement).textContent = info.name;
   byId("collection-name", HTMLElement).title = info.file;
-  byId("count-pictures", HTMLElement).textContent = count(info.pictures);
+  byId("count-images", HTMLElement).textContent = count(info.images);
   byId("count-skipped", HTMLElement).textContent = count(info.skipped);
   byId("version", HTMLElement).textContent = `vladkit ${info.version}`;
   describe(byId("about", HTMLElement), info);
@@ -66,7 +66,7 @@ function start(info) {
     onAnswer: () => compareIfAsked(),
     onError: fault,
   });
-  const lists = { browse: pictureList(replace, fault), skipped: skippedList(replace, fault) };
+  const lists = { browse: imageList(replace, fault), skipped: skippedList(replace, fault) };
   const compare = new Compare({
     onTurn: (id) => replace({ ...shown, match: id }),
     onClosed: (id) => {
@@ -129,7 +129,7 @@ function start(info) {
     input: byId("file", HTMLInputElement),
     buttons: document.querySelectorAll("[data-choose]"),
     onFile: (file) => {
-      // the address follows when the picture has a name: a step back leads to where it was dropped
+      // the address follows when the image has a name: a step back leads to where it was dropped
       if (shown.view !== "search" || shown.match !== null) display(state(search.settings.chosen));
       trouble.hidden = true;
       scrollTo(0, 0);

@@ -1,5 +1,5 @@
 // @ts-check
-/** Matches over two pictures: a line and two points each, and where the query lies in the match. */
+/** Matches over two images: a line and two points each, and where the query lies in the match. */
 
 import { onStage } from "./arrange.js";
 import { set, svg } from "./dom.js";
@@ -29,7 +29,7 @@ export class Overlay {
     this.cut = svg("rect");
     this.lines = svg("g", { class: "lines" });
     this.dots = svg("g", { class: "points" });
-    // the outline is two strokes, or it is lost on pictures of its own colour
+    // the outline is two strokes, or it is lost on images of its own colour
     this.outlines = svg("g", { class: "outline", "clip-path": "url(#in-match)" }, svg("polygon"), svg("polygon"));
     this.searched = svg("g", { class: "outline searched" }, svg("rect"), svg("rect"));
     const clip = svg("clipPath", { id: "in-match" }, this.cut);
@@ -49,7 +49,7 @@ export class Overlay {
     this.host.classList.remove("has-lit");
     const [left, right] = extent(points.map((point) => point[0]));
     this.drawn = points.map((point) => {
-      // coloured from left to right in the query: a place has the same colour in both pictures
+      // coloured from left to right in the query: a place has the same colour in both images
       const across = right > left ? (point[0] - left) / (right - left) : 0.5;
       const color = `hsl(${Math.round(20 + 290 * across)} 95% 62%)`;
       const dot = () => svg("circle", { r: 4, fill: color });

@@ -1,5 +1,5 @@
 // @ts-check
-/** The query: its picture, what is known of it, and the part of it that is searched by. */
+/** The query: its image, what is known of it, and the part of it that is searched by. */
 
 import { byId, pathLine, plural } from "./dom.js";
 import { RegionMarker } from "./region.js";
@@ -10,8 +10,8 @@ import { RegionMarker } from "./region.js";
 export class QueryPanel {
   /** @param {(region: Region | null) => void} onPart search by that; null: by the whole */
   constructor(onPart) {
-    this.room = byId("query-picture", HTMLElement);
-    this.image = byId("query-image", HTMLImageElement);
+    this.room = byId("query-image", HTMLElement);
+    this.img = byId("query-img", HTMLImageElement);
     this.name = byId("query-name", HTMLElement);
     this.facts = byId("query-facts", HTMLElement);
     this.regionText = byId("region-text", HTMLElement);
@@ -38,10 +38,10 @@ export class QueryPanel {
       this.mark.focus();
     });
     // a file that the browser cannot show, such as TIFF: the server's JPEG comes with the answer
-    this.image.addEventListener("error", () => this.image.classList.add("unseen"));
-    this.image.addEventListener("load", () => {
-      this.image.classList.remove("unseen");
-      this.shape(this.image.naturalWidth / this.image.naturalHeight);
+    this.img.addEventListener("error", () => this.img.classList.add("unseen"));
+    this.img.addEventListener("load", () => {
+      this.img.classList.remove("unseen");
+      this.shape(this.img.naturalWidth / this.img.naturalHeight);
     });
   }
 
@@ -50,9 +50,9 @@ export class QueryPanel {
     this.hide();
     URL.revokeObjectURL(this.preview);
     this.preview = URL.createObjectURL(file);
-    this.image.hidden = false;
-    this.image.src = this.preview;
-    this.image.alt = "Query";
+    this.img.hidden = false;
+    this.img.src = this.preview;
+    this.img.alt = "Query";
     this.name.replaceChildren(pathLine(file instanceof File ? file.name : ""));
     this.facts.textContent = megabytes(file.size);
     this.shown = named({ key: null, id: null }); // it has no name yet
@@ -63,13 +63,13 @@ export class QueryPanel {
    * @param {Blob | undefined} file that was sent, where this page still has it
    */
   show(query, file) {
-    this.image.hidden = false;
-    if (this.image.getAttribute("src") !== query.image) this.image.src = query.image;
-    this.image.alt = query.path ? `Query: ${query.path}` : "Query";
-    this.image.width = query.width;
-    this.image.height = query.height;
+    this.img.hidden = false;
+    if (this.img.getAttribute("src") !== query.image) this.img.src = query.image;
+    this.img.alt = query.path ? `Query: ${query.path}` : "Query";
+    this.img.width = query.width;
+    this.img.height = query.height;
     this.shape(query.width / query.height);
-    const name = query.path ?? (file instanceof File ? file.name : "Uploaded picture");
+    const name = query.path ?? (file instanceof File ? file.name : "Uploaded image");
     this.name.replaceChildren(pathLine(name));
     const features = plural(query.n_features, "feature");
     const where = query.region ? " in the part" : "";
@@ -82,8 +82,8 @@ export class QueryPanel {
   }
 
   hide() {
-    this.image.hidden = true;
-    this.image.removeAttribute("src");
+    this.img.hidden = true;
+    this.img.removeAttribute("src");
     this.marker.host.hidden = true;
     this.name.replaceChildren();
     this.facts.textContent = "";
@@ -99,7 +99,7 @@ export class QueryPanel {
     return this.shown === named(query);
   }
 
-  /** @param {number} aspect of the picture, width by height */
+  /** @param {number} aspect of the image, width by height */
   shape(aspect) {
     this.room.style.setProperty("--aspect", String(aspect));
   }
@@ -111,7 +111,7 @@ export class QueryPanel {
     this.searchRegion.hidden = region === null || region.join() === this.asked?.join();
     this.regionText.textContent = region
       ? `Part: ${region[2]} × ${region[3]} px at ${region[0]}, ${region[1]}`
-      : "Drag on the picture to search by a part of it.";
+      : "Drag on the image to search by a part of it.";
   }
 }
 

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * A rectangle on a picture, by pointer or by keyboard.
+ * A rectangle on an image, by pointer or by keyboard.
  *
  * A mouse draws one anywhere. A finger scrolls the page there, as everywhere, and only moves a
  * rectangle that is shown: `begin` shows one.
@@ -9,15 +9,15 @@
 import { el } from "./dom.js";
 
 /** @typedef {import("./state.js").Region} Region */
-/** @typedef {{left: number, top: number, right: number, bottom: number}} Box edges, px of the picture */
+/** @typedef {{left: number, top: number, right: number, bottom: number}} Box edges, px of the image */
 
 const REACH = 12; // px of the screen around an edge in which it is grabbed
-const SMALLEST = 16; // px of the picture: nothing is found in less
-const STEPS = 40; // presses of an arrow from one side of the picture to the other
+const SMALLEST = 16; // px of the image: nothing is found in less
+const STEPS = 40; // presses of an arrow from one side of the image to the other
 
 export class RegionMarker {
   /**
-   * @param {HTMLElement} host covers the picture exactly
+   * @param {HTMLElement} host covers the image exactly
    * @param {object} hear
    * @param {(region: Region | null) => void} hear.onChange while it is drawn or moved
    * @param {(region: Region | null) => void} hear.onSearch it is as wanted
@@ -45,7 +45,7 @@ export class RegionMarker {
   }
 
   /**
-   * @param {number} width of the picture, px
+   * @param {number} width of the image, px
    * @param {number} height
    * @param {Region | null} region
    */
@@ -67,7 +67,7 @@ export class RegionMarker {
     return [x, y, Math.max(1, Math.round(right) - x), Math.max(1, Math.round(bottom) - y)];
   }
 
-  /** The middle of the picture is marked, to be moved from there. */
+  /** The middle of the image is marked, to be moved from there. */
   begin() {
     if (!this.box) {
       const { width, height } = this;
@@ -121,7 +121,7 @@ export class RegionMarker {
 
   /**
    * @param {PointerEvent} event
-   * @returns {{x: number, y: number, reach: number}} px of the picture
+   * @returns {{x: number, y: number, reach: number}} px of the image
    */
   place(event) {
     const room = this.host.getBoundingClientRect();

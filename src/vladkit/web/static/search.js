@@ -5,7 +5,7 @@ import { Problem, address, get, isAbort, upload } from "./api.js";
 import { Activity } from "./activity.js";
 import { byId, count, el, plural } from "./dom.js";
 import { Gallery } from "./gallery.js";
-import { searchable } from "./picture.js";
+import { searchable } from "./image.js";
 import { QueryPanel, megabytes } from "./query.js";
 import { Settings } from "./settings.js";
 import { format, state } from "./state.js";
@@ -13,7 +13,7 @@ import { format, state } from "./state.js";
 /** @typedef {import("./api.js").Answer} Answer */
 /** @typedef {import("./api.js").Asking} Asking */
 /** @typedef {import("./api.js").Info} Info */
-/** @typedef {import("./api.js").Page<import("./api.js").Picture>} Pictures */
+/** @typedef {import("./api.js").Page<import("./api.js").Image>} Images */
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./state.js").Region} Region */
 
@@ -109,7 +109,7 @@ export class SearchView {
 
   /**
    * Plain results first, then the order after matching. For a photograph of 3.6 megapixels and 50
-   * pictures to match, on two cores: 0.6 s and then 1.5 s more, where one question takes 2.0 s.
+   * images to match, on two cores: 0.6 s and then 1.5 s more, where one question takes 2.0 s.
    *
    * @param {State} wanted
    * @param {Blob | null} file sent instead of naming a query that the server has
@@ -125,7 +125,7 @@ export class SearchView {
     try {
       const known = file ? undefined : this.answers.get(searchAddress(wanted, top, rerank));
       if (known) return this.render(known, false, false);
-      this.activity.step(file ? "Sending the picture" : "Searching");
+      this.activity.step(file ? "Sending the image" : "Searching");
       const answer = await this.plain(wanted, top, file, asking);
       if (asked.signal.aborted) return;
       wanted = this.named(wanted, answer, file);
@@ -148,7 +148,7 @@ export class SearchView {
    * @param {Asking} asking
    */
   async match(wanted, top, rerank, before, asking) {
-    this.activity.step(`Matching ${plural(Math.min(rerank, before.pictures), "picture")}`);
+    this.activity.step(`Matching ${plural(Math.min(rerank, before.images), "image")}`);
     const url = searchAddress(wanted, top, rerank);
     try {
       /** @type {Answer} */
@@ -163,7 +163,7 @@ export class SearchView {
   }
 
   /**
-   * A picture that was sent, now or again, is known by another name from here on.
+   * An image that was sent, now or again, is known by another name from here on.
    *
    * @param {State} wanted
    * @param {Answer} answer
@@ -235,12 +235,12 @@ export class SearchView {
     if (!moving) this.query.show(query, this.files.get(query.key ?? ""));
     this.gallery.show(results, moving);
     this.nothing.hidden = results.length > 0;
-    this.nothing.textContent = answer.pictures ? "Nothing was found." : "The collection is empty.";
+    this.nothing.textContent = answer.images ? "Nothing was found." : "The collection is empty.";
     this.after.replaceChildren(...(results.length ? this.summary(answer) : []));
     if (!more) {
       const verified = results.filter((result) => result.verified).length;
       const found = answer.reranked
-        ? `${plural(verified, "picture")} verified`
+        ? `${plural(verified, "image")} verified`
         : plural(results.length, "result");
       this.activity.done(results.length ? found : "");
     }
@@ -248,12 +248,12 @@ export class SearchView {
   }
 
   /** @param {Answer} answer */
-  summary({ results, pictures, reranked, min_inliers: least }) {
+  summary({ results, images, reranked, min_inliers: least }) {
     const url = searchAddress(this.shown, this.settings.meant(this.shown).top, reranked);
     return [
-      `${plural(results.length, "result")} of ${plural(pictures, "picture")}. `,
+      `${plural(results.length, "result")} of ${plural(images, "image")}. `,
       reranked
-        ? `${count(reranked)} were matched; from ${least} matches that agree a picture is verified. `
+        ? `${count(reranked)} were matched; from ${least} matches that agree an image is verified. `
         : "",
       el("a", { href: url, target: "_blank", rel: "noopener" }, "As JSON"),
     ];
@@ -272,7 +272,7 @@ export class SearchView {
   fail(error, wanted) {
     let text = sentence(error);
     if (error instanceof Problem && error.status === 404 && wanted.query) {
-      text = "The server has forgotten this picture. Drop it again, or choose it.";
+      text = "The server has forgotten this image. Drop it again, or choose it.";
     }
     this.answer = null;
     if (!this.query.shows({ key: wanted.query, id: wanted.id })) this.query.hide();
@@ -285,9 +285,9 @@ export class SearchView {
     if (this.examples) return;
     this.examples = true;
     try {
-      const offset = Math.max(0, Math.floor((this.info.pictures - EXAMPLES) / 2));
-      /** @type {Pictures} */
-      const page = await get(address("/api/pictures", { offset, limit: EXAMPLES }));
+      const offset = Math.max(0, Math.floor((this.info.images - EXAMPLES) / 2));
+      /** @type {Images} */
+      const page = await get(address("/api/images", { offset, limit: EXAMPLES }));
       byId("example-list", HTMLElement).replaceChildren(...page.items.map(searchable));
       byId("examples", HTMLElement).hidden = !page.items.length;
       byId("no-examples", HTMLElement).hidden = page.total > 0;

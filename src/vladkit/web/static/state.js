@@ -1,13 +1,13 @@
 // @ts-check
 /** What the page shows, as the part of its address after "#". Nothing else is state. */
 
-/** @typedef {[number, number, number, number]} Region left, top, width, height in px of the picture */
+/** @typedef {[number, number, number, number]} Region left, top, width, height in px of the image */
 
 /**
  * @typedef {object} State
  * @property {"search" | "browse" | "skipped"} view
- * @property {string | null} query key of an uploaded picture
- * @property {number | null} id of a picture of the collection, the query
+ * @property {string | null} query key of an uploaded image
+ * @property {number | null} id of an image of the collection, the query
  * @property {Region | null} region
  * @property {number | null} top null: the page's default
  * @property {number | null} rerank null: the page's default; 0: off

@@ -1,4 +1,4 @@
-"""What is drawn: a picture given as a file, as `ColorPicture` or as pixels, with its own px."""
+"""What is drawn: an image given as a file, as `ColorImage` or as pixels, with its own px."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.core.arrays import FloatArray
-from vladkit.errors import ParameterError, PictureError, ShapeError
-from vladkit.features import ColorPicture, Region, read_rgb
+from vladkit.errors import ImageError, ParameterError, ShapeError
+from vladkit.features import ColorImage, Region, read_rgb
 
 __all__ = ["Shown", "Source", "printable", "shorten", "show", "try_to_show"]
 
-Source: TypeAlias = str | os.PathLike[str] | ColorPicture | npt.NDArray[np.uint8]
-"""A picture to draw: a file, pixels with the size of their original, or RGB (or gray) pixels."""
+Source: TypeAlias = str | os.PathLike[str] | ColorImage | npt.NDArray[np.uint8]
+"""An image to draw: a file, pixels with the size of their original, or RGB (or gray) pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """Pixels to draw, and where they lie in the original picture.
+    """Pixels to draw, and where they lie in the original image.
 
     Parameters
     ----------
@@ -69,19 +69,19 @@ class Shown:
         if not inside:
             raise ParameterError(
                 f"points of the {what} reach from {low_2.round(1).tolist()} to "
-                f"{high_2.round(1).tolist()}, the picture shows {self.part.width}x"
-                f"{self.part.height} px from {self.part.left},{self.part.top}: give the picture "
-                "that was matched; of pixels that were reduced, a ColorPicture with the original's "
+                f"{high_2.round(1).tolist()}, the image shows {self.part.width}x"
+                f"{self.part.height} px from {self.part.left},{self.part.top}: give the image "
+                "that was matched; of pixels that were reduced, a ColorImage with the original's "
                 "size"
             )
 
 
 def show(source: Source, what: str, max_side: int) -> Shown:
-    """Read a picture to draw it, at most `max_side` px a side.
+    """Read an image to draw it, at most `max_side` px a side.
 
     Raises
     ------
-    PictureError
+    ImageError
         If the file cannot be used; the message has its name.
     ShapeError
         If an array is not uint8 of (height, width, 3) or (height, width).
@@ -89,26 +89,26 @@ def show(source: Source, what: str, max_side: int) -> Shown:
         If it is something else.
     """
     shown = try_to_show(source, what, max_side)
-    if isinstance(shown, PictureError):
+    if isinstance(shown, ImageError):
         text = f"{what} {os.fspath(cast(str, source))}: {shown.reason}"
-        raise PictureError(text, transient=shown.transient) from shown
+        raise ImageError(text, transient=shown.transient) from shown
     return shown
 
 
-def try_to_show(source: Source, what: str, max_side: int) -> Shown | PictureError:
+def try_to_show(source: Source, what: str, max_side: int) -> Shown | ImageError:
     """As `show`, with the error of a file that cannot be used as the result."""
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         try:
-            picture = read_rgb(path, max_side=max_side)
-        except PictureError as error:
+            image = read_rgb(path, max_side=max_side)
+        except ImageError as error:
             return error
-        return Shown(picture.rgb_yx3, _part(picture), os.path.basename(path))
-    if isinstance(source, ColorPicture):
+        return Shown(image.rgb_yx3, _part(image), os.path.basename(path))
+    if isinstance(source, ColorImage):
         return Shown(_reduced(source.rgb_yx3, max_side), _part(source))
     if not isinstance(source, np.ndarray):
         raise ParameterError(
-            f"the {what} is a {type(source).__name__}: give a path, a ColorPicture (see "
+            f"the {what} is a {type(source).__name__}: give a path, a ColorImage (see "
             "vladkit.features.read_rgb) or an array of RGB pixels"
         )
     shape = source.shape
@@ -123,8 +123,8 @@ def try_to_show(source: Source, what: str, max_side: int) -> Shown | PictureErro
     return Shown(_reduced(rgb_yx3, max_side), Region(0, 0, shape[1], shape[0]))
 
 
-def _part(picture: ColorPicture) -> Region:
-    return picture.region or Region(0, 0, picture.width, picture.height)
+def _part(image: ColorImage) -> Region:
+    return image.region or Region(0, 0, image.width, image.height)
 
 
 def _reduced(rgb_yx3: npt.NDArray[np.uint8], max_side: int) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Pictures to test with: one scene, written in every format that vladkit reads."""
+"""Images to test with: one scene, written in every format that vladkit reads."""
 
 from __future__ import annotations
 
@@ -8,65 +8,65 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image as PilImage
 
 ORIENTATION = 0x112
 
 
-def scene(width: int = 320, height: int = 240, seed: int = 0) -> Image.Image:
+def scene(width: int = 320, height: int = 240, seed: int = 0) -> PilImage.PilImage:
     """Smooth colours over the full range, with corners marked so that no turn looks like another.
 
     Smooth, so that lossy formats and scaling stay close; a white and a black patch at the top left.
     """
     rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-    rgb = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).copy()
+    coarse = PilImage.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    rgb = np.asarray(coarse.resize((width, height), PilImage.Resampling.BICUBIC)).copy()
     rgb[: height // 4, : width // 4] = 255
     rgb[height // 4 : height // 2, : width // 4] = 0
-    return Image.fromarray(rgb)
+    return PilImage.fromarray(rgb)
 
 
 def textured(width: int = 320, height: int = 240, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Gray blobs of many sizes: plenty of SIFT features, as a real picture has."""
+    """Gray blobs of many sizes: plenty of SIFT features, as a real image has."""
     rng = np.random.default_rng(seed)
     total = np.zeros((height, width))
     for cells in (8, 20, 50, 120):
         layer = rng.standard_normal((cells * height // width + 2, cells + 2)).astype(np.float32)
         total += np.asarray(
-            Image.fromarray(layer).resize((width, height), Image.Resampling.BICUBIC)
+            PilImage.fromarray(layer).resize((width, height), PilImage.Resampling.BICUBIC)
         )
     total = (total - total.min()) / (total.max() - total.min())
     return (total * 255).astype(np.uint8)
 
 
-def to_bytes(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A002
+def to_bytes(image: PilImage.PilImage, format: str, **options: Any) -> bytes:  # noqa: A002
     """The file that Pillow would write."""
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
 
 
-def gray(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Pillow's gray of a picture: the independent reference."""
+def gray(image: PilImage.PilImage) -> npt.NDArray[np.uint8]:
+    """Pillow's gray of an image: the independent reference."""
     return np.asarray(image.convert("L"))
 
 
-def with_orientation(image: Image.Image, format: str, orientation: int) -> bytes:  # noqa: A002
+def with_orientation(image: PilImage.PilImage, format: str, orientation: int) -> bytes:  # noqa: A002
     """A file whose pixels are stored as `image` and marked to be turned."""
     if format == "TIFF":
         return to_bytes(image, format, tiffinfo={ORIENTATION: orientation})
-    exif = Image.Exif()
+    exif = PilImage.Exif()
     exif[ORIENTATION] = orientation
     options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(format, {})
     return to_bytes(image, format, exif=exif, **options)
 
 
-def every_format(image: Image.Image) -> dict[str, tuple[bytes, Image.Image]]:
-    """Name of a variant -> its file, and the picture that the file really holds."""
+def every_format(image: PilImage.PilImage) -> dict[str, tuple[bytes, PilImage.PilImage]]:
+    """Name of a variant -> its file, and the image that the file really holds."""
     one_bit, palette = image.convert("1"), image.convert("P")
     deep_yx = gray(image).astype(np.uint16) * 257
-    deep = Image.fromarray(deep_yx)
-    turned = image.transpose(Image.Transpose.ROTATE_180)
+    deep = PilImage.fromarray(deep_yx)
+    turned = image.transpose(PilImage.Transpose.ROTATE_180)
     h, w = deep_yx.shape
     animated = {"save_all": True, "append_images": [turned]}
     gif = to_bytes(image, "GIF")
@@ -97,7 +97,7 @@ def every_format(image: Image.Image) -> dict[str, tuple[bytes, Image.Image]]:
         "TIFF CMYK": (to_bytes(image.convert("CMYK"), "TIFF"), image),
         "TIFF RGBA": (to_bytes(image.convert("RGBA"), "TIFF"), image),
         "TIFF pages": (to_bytes(image, "TIFF", **animated), image),
-        "GIF": (gif, Image.open(io.BytesIO(gif)).convert("RGB")),
+        "GIF": (gif, PilImage.open(io.BytesIO(gif)).convert("RGB")),
         "GIF animated": (to_bytes(palette, "GIF", **animated), palette.convert("RGB")),
         "BMP": (to_bytes(image, "BMP"), image),
         "BMP palette": (to_bytes(palette, "BMP"), palette.convert("RGB")),

@@ -1,4 +1,4 @@
-"""Reading pictures: every format, every way up, every way to be broken."""
+"""Reading images: every format, every way up, every way to be broken."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image as PilImage
 
-from pictures import every_format, gray, scene, textured, to_bytes, with_orientation
-from vladkit.errors import ParameterError, PictureError, ShapeError, VladkitError
+from images import every_format, gray, scene, textured, to_bytes, with_orientation
+from vladkit.errors import ImageError, ParameterError, ShapeError, VladkitError
 from vladkit.features import (
-    Picture,
+    Image,
     Region,
     decode_gray,
     decode_rgb,
     decoder_facts,
-    is_picture_name,
+    is_image_name,
     read_gray,
 )
 from vladkit.images import decode as module
@@ -60,13 +60,13 @@ def png_with(data: bytes, *chunks: bytes) -> bytes:
 @pytest.mark.parametrize("name", SCENE)
 def test_every_format_gives_the_gray_that_pillow_gives(name: str) -> None:
     data, held = SCENE[name]
-    picture = decode_gray(data)
-    assert (picture.width, picture.height) == (320, 240)
-    assert (picture.scale_x, picture.scale_y) == (1.0, 1.0)
-    assert picture.gray_yx.dtype == np.uint8
-    assert picture.gray_yx.flags.c_contiguous
-    # 1.5: the two differ in rounding and in chroma upsampling; another picture is 50 away
-    assert mean_difference(picture.gray_yx, gray(held)) < 1.5
+    image = decode_gray(data)
+    assert (image.width, image.height) == (320, 240)
+    assert (image.scale_x, image.scale_y) == (1.0, 1.0)
+    assert image.gray_yx.dtype == np.uint8
+    assert image.gray_yx.flags.c_contiguous
+    # 1.5: the two differ in rounding and in chroma upsampling; another image is 50 away
+    assert mean_difference(image.gray_yx, gray(held)) < 1.5
 
 
 @pytest.mark.parametrize("kind", ["PNG 16 bit", "TIFF 16 bit", "PGM 16 bit"])
@@ -86,17 +86,17 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"These are notes about my holidays.", "not a picture that can be decoded"),
-        (b"BMW and BMX are not bitmaps, whatever", "not a picture that can be decoded"),
-        (b"%PDF-1.7", "not a picture that can be decoded"),
+        (b"These are notes about my holidays.", "not an image that can be decoded"),
+        (b"BMW and BMX are not bitmaps, whatever", "not an image that can be decoded"),
+        (b"%PDF-1.7", "not an image that can be decoded"),
         (b"\xff\xd8\xff", "truncated JPEG"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC is not supported: convert it"),
         (b"\0\0\0\x20ftypavif\0\0\0\0", "AVIF is not supported"),
         (b"P2 2 2 255\n1 2 3 4", "plain-text PNM is not supported"),
     ],
 )
-def test_what_is_no_picture_is_refused_by_name(data: bytes, reason: str) -> None:
-    with pytest.raises(PictureError, match=reason) as caught:
+def test_what_is_no_image_is_refused_by_name(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason) as caught:
         decode_gray(data)
     assert not caught.value.transient
 
@@ -117,9 +117,9 @@ def test_what_is_no_picture_is_refused_by_name(data: bytes, reason: str) -> None
         ("a.jpg.part", False),
     ],
 )
-def test_picture_names(name: str, expected: bool) -> None:
-    assert is_picture_name(name) is expected
-    assert is_picture_name(Path(name)) is expected
+def test_image_names(name: str, expected: bool) -> None:
+    assert is_image_name(name) is expected
+    assert is_image_name(Path(name)) is expected
 
 
 # Cut and damaged files
@@ -133,7 +133,7 @@ def test_no_cut_anywhere_is_accepted(name: str) -> None:
         if n_bytes >= len(data) - NOTHING_LOST.get(name, 0):
             assert mean_difference(decode_gray(data[:n_bytes]).gray_yx, whole_yx) == 0
             continue
-        with pytest.raises(PictureError):
+        with pytest.raises(ImageError):
             decode_gray(data[:n_bytes])
 
 
@@ -153,18 +153,18 @@ def test_no_cut_anywhere_is_accepted(name: str) -> None:
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.999])
 def test_a_cut_is_called_by_its_name(name: str, reason: str, share: float) -> None:
     data, _ = SCENE[name]
-    with pytest.raises(PictureError, match=reason):
+    with pytest.raises(ImageError, match=reason):
         decode_gray(data[: int(len(data) * share)])
 
 
-def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture() -> None:
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image() -> None:
     thumbnail = to_bytes(scene(40, 30), "JPEG")
     body = b"Exif\0\0" + b"II*\0\x08\0\0\0" + struct.pack("<HI", 0, 0) + thumbnail
     segment = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
     data = SCENE["JPEG"][0]
     data = data[:2] + segment + data[2:]
     assert decode_gray(data).width == 320
-    with pytest.raises(PictureError, match="no end-of-image marker"):
+    with pytest.raises(ImageError, match="no end-of-image marker"):
         decode_gray(data[:-2])
 
 
@@ -178,7 +178,7 @@ def test_bytes_behind_the_end_do_not_matter(name: str) -> None:
 def test_a_png_with_a_flipped_bit_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     data = bytearray(SCENE["PNG"][0])
     data[len(data) // 2] ^= 1
-    with pytest.raises(PictureError, match="damaged PNG: checksum of IDAT"):
+    with pytest.raises(ImageError, match="damaged PNG: checksum of IDAT"):
         decode_gray(bytes(data))
     assert capfd.readouterr().err == ""
 
@@ -189,8 +189,8 @@ def test_optional_png_chunks_change_neither_gray_nor_stderr(
     plain = SCENE["PNG"][0]
     profile = png_chunk(b"iCCP", b"wrong\0\0" + zlib.compress(b"?" * 200))
     gamma = png_chunk(b"gAMA", struct.pack(">I", 100_000))
-    picture = decode_gray(png_with(plain, gamma, profile))
-    assert mean_difference(picture.gray_yx, decode_gray(plain).gray_yx) == 0
+    image = decode_gray(png_with(plain, gamma, profile))
+    assert mean_difference(image.gray_yx, decode_gray(plain).gray_yx) == 0
     assert capfd.readouterr().err == ""
 
 
@@ -199,17 +199,15 @@ def test_optional_png_chunks_change_neither_gray_nor_stderr(
     name=st.sampled_from(sorted(SMALL)),
     changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),
 )
-def test_damage_gives_a_picture_or_a_picture_error(
-    name: str, changes: list[tuple[float, int]]
-) -> None:
+def test_damage_gives_a_image_or_a_image_error(name: str, changes: list[tuple[float, int]]) -> None:
     data = bytearray(SMALL[name][0])
     for where, value in changes:
         data[int(where**2 * (len(data) - 1))] = value  # squared: headers are at the start
     try:
-        picture = decode_gray(bytes(data))
-    except PictureError:
+        image = decode_gray(bytes(data))
+    except ImageError:
         return
-    assert picture.gray_yx.size > 0
+    assert image.gray_yx.size > 0
 
 
 # Which way is up
@@ -222,22 +220,22 @@ def test_exif_orientation_is_applied(format_: str, orientation: int, max_side: i
     stored = scene()
     operations = [
         None,
-        Image.Transpose.FLIP_LEFT_RIGHT,
-        Image.Transpose.ROTATE_180,
-        Image.Transpose.FLIP_TOP_BOTTOM,
-        Image.Transpose.TRANSPOSE,
-        Image.Transpose.ROTATE_270,
-        Image.Transpose.TRANSVERSE,
-        Image.Transpose.ROTATE_90,
+        PilImage.Transpose.FLIP_LEFT_RIGHT,
+        PilImage.Transpose.ROTATE_180,
+        PilImage.Transpose.FLIP_TOP_BOTTOM,
+        PilImage.Transpose.TRANSPOSE,
+        PilImage.Transpose.ROTATE_270,
+        PilImage.Transpose.TRANSVERSE,
+        PilImage.Transpose.ROTATE_90,
     ]
     operation = operations[orientation - 1]
     upright = stored if operation is None else stored.transpose(operation)
-    picture = decode_gray(with_orientation(stored, format_, orientation), max_side=max_side)
-    assert (picture.width, picture.height) == upright.size
-    h, w = picture.gray_yx.shape
-    assert (w * picture.scale_x, h * picture.scale_y) == upright.size
-    expected_yx = np.asarray(upright.convert("L").resize((w, h), Image.Resampling.BOX))
-    assert mean_difference(picture.gray_yx, expected_yx) < 2
+    image = decode_gray(with_orientation(stored, format_, orientation), max_side=max_side)
+    assert (image.width, image.height) == upright.size
+    h, w = image.gray_yx.shape
+    assert (w * image.scale_x, h * image.scale_y) == upright.size
+    expected_yx = np.asarray(upright.convert("L").resize((w, h), PilImage.Resampling.BOX))
+    assert mean_difference(image.gray_yx, expected_yx) < 2
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -248,8 +246,8 @@ def test_orientation_of_either_byte_order_and_nonsense_is_ignored(order: str) ->
         return mark + struct.pack(order + "IH", 8, 1) + entry
 
     def size(body: bytes) -> tuple[int, int]:
-        picture = decode_gray(png_with(SCENE["PNG"][0], png_chunk(b"eXIf", body)))
-        return picture.width, picture.height
+        image = decode_gray(png_with(SCENE["PNG"][0], png_chunk(b"eXIf", body)))
+        return image.width, image.height
 
     assert size(exif(6)) == (240, 320)
     assert size(b"Exif\0\0" + exif(6)) == (240, 320)  # some writers keep JPEG's prefix
@@ -267,12 +265,12 @@ def test_orientation_of_either_byte_order_and_nonsense_is_ignored(order: str) ->
 def test_the_longest_side_is_at_most_max_side(
     name: str, max_side: int | None, shape: tuple[int, int]
 ) -> None:
-    picture = decode_gray(SCENE[name][0], max_side=max_side)
-    assert picture.gray_yx.shape == shape
-    assert (picture.width, picture.height) == (320, 240)
+    image = decode_gray(SCENE[name][0], max_side=max_side)
+    assert image.gray_yx.shape == shape
+    assert (image.width, image.height) == (320, 240)
 
 
-def test_a_thin_picture_keeps_a_pixel() -> None:
+def test_a_thin_image_keeps_a_pixel() -> None:
     assert decode_gray(to_bytes(scene(2000, 2), "PNG"), max_side=100).gray_yx.shape == (1, 100)
 
 
@@ -306,7 +304,7 @@ def test_how_far_a_jpeg_is_reduced_in_decoding(
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(1600, 1200), (1603, 1201)])
 def test_points_return_to_where_they_were(size: tuple[int, int], orientation: int) -> None:
-    """The centre of mass of a spot, found in the reduced picture, against where it was drawn.
+    """The centre of mass of a spot, found in the reduced image, against where it was drawn.
 
     1603x1201 is no whole number of 8x8 blocks, where a careless scale is off by up to 4 px here.
     """
@@ -314,10 +312,10 @@ def test_points_return_to_where_they_were(size: tuple[int, int], orientation: in
     y, x = np.mgrid[:h, :w]
     x0, y0 = w - 200.0, h - 150.0
     spot_yx = 255 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * 25.0**2))
-    data = with_orientation(Image.fromarray(spot_yx.astype(np.uint8)), "JPEG", orientation)
-    picture = decode_gray(data, max_side=200)
-    assert max(picture.gray_yx.shape) == 200
-    mass_yx = picture.gray_yx.astype(float)
+    data = with_orientation(PilImage.fromarray(spot_yx.astype(np.uint8)), "JPEG", orientation)
+    image = decode_gray(data, max_side=200)
+    assert max(image.gray_yx.shape) == 200
+    mass_yx = image.gray_yx.astype(float)
     mass_yx[mass_yx < 8] = 0
     small_y, small_x = np.mgrid[: mass_yx.shape[0], : mass_yx.shape[1]]
     found_x = (mass_yx * small_x).sum() / mass_yx.sum()
@@ -334,8 +332,8 @@ def test_points_return_to_where_they_were(size: tuple[int, int], orientation: in
         8: (y0, right - x0),
     }[orientation]
     in_original = (
-        (found_x + 0.5) * picture.scale_x - 0.5,
-        (found_y + 0.5) * picture.scale_y - 0.5,
+        (found_x + 0.5) * image.scale_x - 0.5,
+        (found_y + 0.5) * image.scale_y - 0.5,
     )
     assert in_original == pytest.approx(expected, abs=0.15)  # 0.02 px of the reduced one
 
@@ -348,7 +346,7 @@ def test_too_many_pixels_are_refused_before_decoding(
         raise AssertionError("decoded")
 
     monkeypatch.setattr(cv2, "imdecode", imdecode)
-    with pytest.raises(PictureError, match="too many pixels: 40x30"):
+    with pytest.raises(ImageError, match="too many pixels: 40x30"):
         decode_gray(SMALL[name][0], max_pixels=40 * 30 - 1)
 
 
@@ -366,16 +364,16 @@ def test_a_decompression_bomb_is_refused_with_its_numbers() -> None:
     bomb = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
     assert len(bomb) < 100_000
     message = "too many pixels: 20000x20000 = 400 million, at most 200 million"
-    with pytest.raises(PictureError, match=message):
+    with pytest.raises(ImageError, match=message):
         decode_gray(bomb)
 
 
 def test_a_jpeg_counts_as_it_is_decoded_unless_progressive() -> None:
     most = 160 * 120
-    picture = decode_gray(SCENE["JPEG"][0], max_side=100, max_pixels=most)
-    assert picture.gray_yx.shape == (75, 100)
+    image = decode_gray(SCENE["JPEG"][0], max_side=100, max_pixels=most)
+    assert image.gray_yx.shape == (75, 100)
     for name, max_side in (("JPEG", None), ("JPEG progressive", 100), ("PNG", 100)):
-        with pytest.raises(PictureError, match="too many pixels"):
+        with pytest.raises(ImageError, match="too many pixels"):
             decode_gray(SCENE[name][0], max_side=max_side, max_pixels=most)
 
 
@@ -386,14 +384,14 @@ def test_a_jpeg_counts_as_it_is_decoded_unless_progressive() -> None:
 def test_gray_is_what_the_colours_weigh(name: str) -> None:
     """Colours come with the same size and the same way up as gray; channels are R, G, B."""
     data, _ = SCENE[name]
-    picture, colors = decode_gray(data), decode_rgb(data)
-    assert (colors.width, colors.height) == (picture.width, picture.height)
+    image, colors = decode_gray(data), decode_rgb(data)
+    assert (colors.width, colors.height) == (image.width, image.height)
     weighed_yx = colors.rgb_yx3 @ np.array([0.299, 0.587, 0.114])
-    assert mean_difference(weighed_yx, picture.gray_yx) < 2.5
+    assert mean_difference(weighed_yx, image.gray_yx) < 2.5
 
 
 def test_channels_are_red_green_blue() -> None:
-    red = Image.new("RGB", (20, 20), (250, 10, 40))
+    red = PilImage.new("RGB", (20, 20), (250, 10, 40))
     assert decode_rgb(to_bytes(red, "PNG")).rgb_yx3[5, 5].tolist() == [250, 10, 40]
 
 
@@ -411,7 +409,7 @@ def test_colours_are_turned_as_gray_is(orientation: int) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_region_is_that_part_of_the_upright_picture(kind: str, orientation: int) -> None:
+def test_a_region_is_that_part_of_the_upright_image(kind: str, orientation: int) -> None:
     data = with_orientation(scene(320, 240), kind, orientation)
     whole_yx = decode_gray(data, max_side=None).gray_yx
     _, w = whole_yx.shape
@@ -421,7 +419,7 @@ def test_a_region_is_that_part_of_the_upright_picture(kind: str, orientation: in
     np.testing.assert_array_equal(part.gray_yx, whole_yx[60:141, w - 150 : w - 50])
 
 
-def test_a_region_is_read_as_finely_as_a_picture_of_its_size() -> None:
+def test_a_region_is_read_as_finely_as_a_image_of_its_size() -> None:
     data = to_bytes(scene(1600, 1200), "JPEG")
     part = decode_gray(data, max_side=200, region=Region(800, 403, 400, 300))
     # decoded at 1/2, hence grown to even px
@@ -435,7 +433,7 @@ def test_a_region_is_read_as_finely_as_a_picture_of_its_size() -> None:
 def test_a_region_at_the_edge_is_cut_there() -> None:
     data = SCENE["PNG"][0]
     assert decode_gray(data, region=Region(300, 200, 500, 500)).region == Region(300, 200, 20, 40)
-    with pytest.raises(ParameterError, match="outside of the picture of 320x240 px"):
+    with pytest.raises(ParameterError, match="outside of the image of 320x240 px"):
         decode_gray(data, region=Region(320, 0, 10, 10))
 
 
@@ -459,7 +457,7 @@ def test_any_file_name_will_do(name: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_file_may_come_back(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="no such file") as caught:
+    with pytest.raises(ImageError, match="no such file") as caught:
         read_gray(tmp_path / "gone.jpg")
     assert caught.value.transient
     assert str(tmp_path) not in str(caught.value)
@@ -484,19 +482,19 @@ def test_what_the_system_says_is_passed_on(
     path = tmp_path / "a.jpg"
     path.write_bytes(SCENE["JPEG"][0])
     monkeypatch.setattr(module.os, "open", refuse)  # root may read everything: chmod would not do
-    with pytest.raises(PictureError, match=reason) as caught:
+    with pytest.raises(ImageError, match=reason) as caught:
         read_gray(path)
     assert caught.value.transient is transient
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="is a directory") as caught:
+    with pytest.raises(ImageError, match="is a directory") as caught:
         read_gray(tmp_path)
     assert not caught.value.transient
-    with pytest.raises(PictureError, match="not a file name"):
+    with pytest.raises(ImageError, match="not a file name"):
         read_gray("nul\0.jpg")
     if os.path.exists(os.devnull):
-        with pytest.raises(PictureError, match="not a regular file"):
+        with pytest.raises(ImageError, match="not a regular file"):
             read_gray(os.devnull)
 
 
@@ -509,7 +507,7 @@ def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     def read() -> None:
         try:
             read_gray(path)
-        except PictureError as error:
+        except ImageError as error:
             caught.append(error)
 
     thread = threading.Thread(target=read, daemon=True)
@@ -522,11 +520,11 @@ def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 def test_empty_and_huge_files_are_refused(tmp_path: Path) -> None:
     empty, huge = tmp_path / "empty.jpg", tmp_path / "huge.jpg"
     empty.touch()
-    with pytest.raises(PictureError, match="empty file"):
+    with pytest.raises(ImageError, match="empty file"):
         read_gray(empty)
     huge.touch()
     os.truncate(huge, module.MAX_BYTES + 1)  # sparse: takes no room
-    with pytest.raises(PictureError, match="file too large: 1,074 MB, at most 1,074 MB"):
+    with pytest.raises(ImageError, match="file too large: 1,074 MB, at most 1,074 MB"):
         read_gray(huge)
 
 
@@ -547,7 +545,7 @@ def test_errors_of_opencv_do_not_escape(
         raise error
 
     monkeypatch.setattr(cv2, "imdecode", imdecode)
-    with pytest.raises(PictureError, match=reason) as caught:
+    with pytest.raises(ImageError, match=reason) as caught:
         decode_gray(SCENE["PNG"][0])
     assert caught.value.transient is transient
 
@@ -565,13 +563,13 @@ def test_refusing_leaves_stderr_clean_and_opencv_as_it_was(
     name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if name == "TIFF float":  # OpenCV warns that it cannot read these
-        data = to_bytes(Image.fromarray(textured().astype(np.float32)), "TIFF")
+        data = to_bytes(PilImage.fromarray(textured().astype(np.float32)), "TIFF")
     else:
         data = SCENE[name][0]
         data = data[: len(data) // 2]
     logging: Any = getattr(cv2.utils, "logging", cv2)
     before = logging.getLogLevel()
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         decode_gray(data)
     assert capfd.readouterr().err == ""
     assert logging.getLogLevel() == before
@@ -601,20 +599,20 @@ def test_the_decoder_is_on_record() -> None:
     assert facts["exif_orientation"] == "applied"
 
 
-def test_a_picture_is_gray_bytes_in_two_axes() -> None:
-    assert "320x240" in repr(Picture(textured(), 320, 240))
+def test_a_image_is_gray_bytes_in_two_axes() -> None:
+    assert "320x240" in repr(Image(textured(), 320, 240))
     for wrong in (textured()[..., None], textured().astype(float)):
         with pytest.raises(ShapeError, match="gray_yx is"):
-            Picture(wrong, 320, 240)
+            Image(wrong, 320, 240)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data beside the repository")
-def test_real_pictures_are_read_at_the_size_that_pillow_sees() -> None:
-    paths = [path for path in sorted((SHARED / "data").rglob("*")) if is_picture_name(path)][::40]
+def test_real_images_are_read_at_the_size_that_pillow_sees() -> None:
+    paths = [path for path in sorted((SHARED / "data").rglob("*")) if is_image_name(path)][::40]
     assert paths
     for path in paths:
-        picture = read_gray(path)
-        with Image.open(path) as image:
-            turned = image.getexif().get(0x112, 1) >= 5
-            assert (picture.width, picture.height) == (image.size[::-1] if turned else image.size)
-        assert max(picture.gray_yx.shape) <= 640
+        image = read_gray(path)
+        with PilImage.open(path) as other:
+            turned = other.getexif().get(0x112, 1) >= 5
+            assert (image.width, image.height) == (other.size[::-1] if turned else other.size)
+        assert max(image.gray_yx.shape) <= 640

@@ -1,0 +1,123 @@
+// @ts-check
+/** One image of the collection, small, with what is known of it and what can be done with it. */
+
+import { count, el, icon, pathLine } from "./dom.js";
+import { format, state } from "./state.js";
+
+/** @typedef {import("./api.js").IndexedImage} IndexedImage */
+
+// Wider or higher ones are shown whole in a box of this shape, or a row would be of one image.
+const NARROWEST = 0.75;
+const WIDEST = 2.3;
+
+/**
+ * An <img>, or the words that the file is gone. Its room is known before it is loaded.
+ *
+ * @param {IndexedImage} image
+ */
+export function thumbnail(image) {
+  const img = el("img", {
+    src: image.thumbnail,
+    // screens of two px for one
+    srcset: `${image.thumbnail} 1x, ${withSide(image.thumbnail, 640)} 2x`,
+    width: image.width,
+    height: image.height,
+    alt: "",
+    loading: "lazy",
+    decoding: "async",
+    draggable: "false",
+  });
+  img.addEventListener("error", () => img.replaceWith(gone()), { once: true });
+  return img;
+}
+
+export function gone() {
+  return el("span", { class: "gone" }, "The file is gone");
+}
+
+/**
+ * @param {string} url
+ * @param {number} side
+ */
+function withSide(url, side) {
+  return `${url}${url.includes("?") ? "&" : "?"}side=${side}`;
+}
+
+/** @param {string} path */
+export function baseName(path) {
+  return path.slice(path.lastIndexOf("/") + 1);
+}
+
+/**
+ * A card without its text: the image as a link, at the width that its shape takes in a row.
+ *
+ * @param {IndexedImage} image
+ * @param {string} href
+ * @param {string} label
+ */
+export function card(image, href, label) {
+  const aspect = image.width / image.height || 1;
+  const item = el(
+    "li",
+    { class: "card", "data-id": image.id },
+    el("a", { class: "card-image", href, "aria-label": label }, thumbnail(image)),
+  );
+  item.style.setProperty("--aspect", String(Math.min(Math.max(aspect, NARROWEST), WIDEST)));
+  return item;
+}
+
+/** @param {IndexedImage} image */
+export function links(image) {
+  const name = baseName(image.path);
+  return el(
+    "span",
+    { class: "card-links" },
+    el(
+      "a",
+      {
+        class: "icon-link",
+        href: format(state({ id: image.id })),
+        "data-search-with": image.id,
+        "aria-label": `Search with ${name}`,
+        title: "Search with this",
+      },
+      icon("search"),
+    ),
+    el(
+      "a",
+      {
+        class: "icon-link",
+        href: image.file,
+        target: "_blank",
+        rel: "noopener",
+        "aria-label": `File ${name}`,
+        title: "Open the file",
+      },
+      icon("file"),
+    ),
+  );
+}
+
+/**
+ * An image that is searched with when it is clicked.
+ *
+ * @param {IndexedImage} image
+ */
+export function searchable(image) {
+  const item = card(
+    image,
+    format(state({ id: image.id })),
+    `Search with ${baseName(image.path)}`,
+  );
+  item.append(
+    el("p", { class: "card-line" }, pathLine(image.path)),
+    el(
+      "p",
+      { class: "card-line muted" },
+      el("span", {}, `${image.width} × ${image.height}`),
+      el("span", { class: "wide-only" }, `${count(image.n_features)} features`),
+      links(image),
+    ),
+  );
+  return item;
+}
