@@ -1,4 +1,4 @@
-"""A fixed folder gives the same collection as ever: to the bit where the machine is the same one."""
+"""A fixed folder gives the same collection as ever; to the bit on the same machine."""
 
 from __future__ import annotations
 
