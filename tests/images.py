@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image as PilImage
 ORIENTATION = 0x112
 
 
-def scene(width: int = 320, height: int = 240, seed: int = 0) -> PilImage.PilImage:
+def scene(width: int = 320, height: int = 240, seed: int = 0) -> PilImage.Image:
     """Smooth colours over the full range, with corners marked so that no turn looks like another.
 
     Smooth, so that lossy formats and scaling stay close; a white and a black patch at the top left.
@@ -39,19 +40,19 @@ def textured(width: int = 320, height: int = 240, seed: int = 0) -> npt.NDArray[
     return (total * 255).astype(np.uint8)
 
 
-def to_bytes(image: PilImage.PilImage, format: str, **options: Any) -> bytes:  # noqa: A002
+def to_bytes(image: PilImage.Image, format: str, **options: Any) -> bytes:  # noqa: A002
     """The file that Pillow would write."""
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
 
 
-def gray(image: PilImage.PilImage) -> npt.NDArray[np.uint8]:
+def gray(image: PilImage.Image) -> npt.NDArray[np.uint8]:
     """Pillow's gray of an image: the independent reference."""
     return np.asarray(image.convert("L"))
 
 
-def with_orientation(image: PilImage.PilImage, format: str, orientation: int) -> bytes:  # noqa: A002
+def with_orientation(image: PilImage.Image, format: str, orientation: int) -> bytes:  # noqa: A002
     """A file whose pixels are stored as `image` and marked to be turned."""
     if format == "TIFF":
         return to_bytes(image, format, tiffinfo={ORIENTATION: orientation})
@@ -61,7 +62,7 @@ def with_orientation(image: PilImage.PilImage, format: str, orientation: int) ->
     return to_bytes(image, format, exif=exif, **options)
 
 
-def every_format(image: PilImage.PilImage) -> dict[str, tuple[bytes, PilImage.PilImage]]:
+def every_format(image: PilImage.Image) -> dict[str, tuple[bytes, PilImage.Image]]:
     """Name of a variant -> its file, and the image that the file really holds."""
     one_bit, palette = image.convert("1"), image.convert("P")
     deep_yx = gray(image).astype(np.uint16) * 257
@@ -123,3 +124,8 @@ def run_length_bmp(gray_yx: npt.NDArray[np.uint8]) -> bytes:
         + palette
         + pixels
     )
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk of a PNG with its length and checksum."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -16,10 +16,10 @@ import pytest
 
 import public_api
 import vladkit
+from paths import DATA, ROOT
 from photos import write_photos
 from vladkit import errors
 
-ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "vladkit"
 
 # Lower rooms first; a file imports from its own room or from a lower level.
@@ -197,7 +197,7 @@ def test_public_names():
 
 def test_public_names_and_signatures_are_those_of_the_snapshot():
     """A change of these is a change for users: `python tests/public_api.py` writes it anew."""
-    stored = (Path(__file__).parent / "data" / "public_api.txt").read_text()
+    stored = (DATA / "public_api.txt").read_text()
     assert public_api.snapshot() == stored
 
 

@@ -13,10 +13,11 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
+
+from paths import TESTS
 
 pytestmark = [
     pytest.mark.skipif(not find_spec("torch"), reason="torch is not installed"),
@@ -158,7 +159,7 @@ print(json.dumps(report))
 def report():
     environment = os.environ | {
         "TRITON_INTERPRET": "1",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
     }
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(LENGTHS), json.dumps(CASES)],

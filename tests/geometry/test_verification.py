@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from paths import SHARED
 from vladkit.errors import ParameterError
 from vladkit.features import Features, Region, Sift
 from vladkit.geometry import verification
 from vladkit.geometry.matching import Matches, match_all
 from vladkit.geometry.verification import Verification, rescore, verify, verify_all
 
-AFFINE = Path(__file__).parents[2] / "shared" / "data" / "affine"
+AFFINE = SHARED / "data" / "affine"
 H_33 = np.array([[0.8, -0.45, 150.0], [0.5, 0.9, -60.0], [1e-4, -5e-5, 1.0]])
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from images import every_format, scene, textured
+from paths import SHARED
 from photos import ALTERED, NAMES, photo, write_photos
 from vladkit import Collection
 from vladkit.collection.discover import discover
@@ -35,8 +36,6 @@ from vladkit.evaluation.metrics import GroundTruth, Query
 from vladkit.features.pool import extract
 from vladkit.store import schema, store
 from vladkit.store.exact import score_all
-
-SHARED = Path(__file__).parents[1].parent / "shared"
 
 
 @pytest.fixture(scope="module")

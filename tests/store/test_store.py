@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from images import textured
+from paths import TESTS
 from photos import write_photos
 from vladkit import Collection, cli
 from vladkit.cli.app import app
@@ -32,7 +33,7 @@ from vladkit.store import blocks, database
 from vladkit.store.migrate import migrate
 from vladkit.store.store import ImageRow, Record, Store
 
-HERE = Path(__file__).parent
+HERE = TESTS
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,10 @@ import httpx
 import numpy as np
 import pytest
 
+from images import png_chunk
 from networks import means
 from photos import cropped, photo, write_photos
 from sources import sift_of_photos, write_hloc
-from test_image import png_chunk
 from vladkit import Collection
 from vladkit.collection.import_recipe import recipe_for
 from vladkit.errors import MissingDependencyError, ParameterError

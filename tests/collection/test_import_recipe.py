@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +17,7 @@ import pytest
 
 import sources
 from images import textured
+from paths import SHARED
 from photos import NAMES, altered_files, photo, write_photos
 from vladkit import Collection
 from vladkit.collection.import_recipe import recipe_for
@@ -34,7 +34,7 @@ from vladkit.features.imported import Imported
 h5py = pytest.importorskip("h5py", reason="the test extra has it")
 pytest.importorskip("pyarrow", reason="the test extra has it")
 
-KTH = Path(__file__).parents[2] / "shared" / "data" / "kth_buildings"
+KTH = SHARED / "data" / "kth_buildings"
 
 
 @pytest.fixture(scope="module")

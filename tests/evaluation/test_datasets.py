@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 from images import textured
+from paths import ROOT
 from photos import cropped, darker, photo, smaller
 from vladkit import Collection
 from vladkit.collection.measuring import measure
@@ -438,7 +438,7 @@ class TestRevisited:
         import pickle
         import re
 
-        page = Path(__file__).parents[1] / "docs" / "evaluation.md"
+        page = ROOT / "docs" / "evaluation.md"
         code = next(
             block
             for block in re.findall(r"```py\n(.*?)```", page.read_text(), re.DOTALL)

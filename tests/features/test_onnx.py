@@ -17,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from networks import constant, dots, keypoints, means, ramps, where, write
+from paths import SHARED
 from photos import photo, write_photos
 from vladkit import Collection, match, verify
 from vladkit.collection.recipe import Recipe
@@ -35,7 +36,7 @@ from vladkit.features.onnx import zoo as model_files
 from vladkit.features.onnx.spec import KnownFile, Network, known_networks
 from vladkit.features.pool import extract, extract_data
 
-MODELS = Path(__file__).parents[2] / "shared" / "models"
+MODELS = SHARED / "models"
 XFEAT = ["verlab_xfeat_c58e74f.onnx", "xfeat_vga.onnx"]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import golden_collection
+from paths import DATA
 
-STORED = json.loads((Path(__file__).parent / "data" / "golden_collection.json").read_text())
+STORED = json.loads((DATA / "golden_collection.json").read_text())
 
 
 @pytest.fixture(scope="module")

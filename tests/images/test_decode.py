@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 
-from images import every_format, gray, scene, textured, to_bytes, with_orientation
+from images import every_format, gray, png_chunk, scene, textured, to_bytes, with_orientation
+from paths import SHARED
 from vladkit.errors import ImageError, ParameterError, ShapeError, VladkitError
 from vladkit.features import (
     Image,
@@ -33,7 +34,6 @@ from vladkit.features import (
 from vladkit.images import decode as module
 from vladkit.images import header as header_module
 
-SHARED = Path(__file__).parents[1].parent / "shared"
 SCENE = every_format(scene())
 SMALL = every_format(scene(40, 30))
 # Cutting these loses no px: the end mark of the runs; padding after the last page.
@@ -43,10 +43,6 @@ NOTHING_LOST = {"BMP run-length": 2, "TIFF pages": 4}
 def mean_difference(one_yx: Any, other_yx: Any) -> float:
     assert one_yx.shape == other_yx.shape
     return float(np.abs(one_yx.astype(int) - other_yx.astype(int)).mean())
-
-
-def png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def png_with(data: bytes, *chunks: bytes) -> bytes:

@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-SCENE = Path(__file__).parents[2] / "shared" / "data" / "sfm" / "fountain-P11"
+from paths import SHARED
+
+SCENE = SHARED / "data" / "sfm" / "fountain-P11"
 NAMES = [f"{i:04}.jpg" for i in range(1, 10)]
 SIDE = 512
 

@@ -272,13 +272,15 @@ class TestFused:
             f"gone = [name for name in features if name.startswith({tuple(without.split())})]\n"
             "features |= dict.fromkeys(gone, False)\n"
             "llvmlite.binding.get_host_cpu_features = lambda: features\n"
-            "import test_encoding\n"
+            "import test_encode\n"
             "from vladkit.kernels.compiled import width_for\n"
-            "test_encoding._check_panels(np.float32, (1, 2, 3, 5), (1, 7, 97, 1000))\n"
+            "test_encode._check_panels(np.float32, (1, 2, 3, 5), (1, 7, 97, 1000))\n"
             "print(width_for(np.dtype('f4')))\n"
         )
         here = os.path.dirname(__file__)
-        path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join(
+            [here, os.path.dirname(here), *filter(None, [os.environ.get("PYTHONPATH")])]
+        )
         assert int(_python(code, PYTHONPATH=path, NUMBA_CACHE_DIR=str(tmp_path))) == width
 
     def test_one_huge_image_is_cut_and_equal(self):

@@ -265,7 +265,7 @@ class TestMatches:
         ("change", "error", "message"),
         [
             ({"query": "/nowhere/a.png"}, ImageError, "query /nowhere/a.png: no such file"),
-            ({"match": __file__}, ImageError, r"match .*test_plot.py: not an image"),
+            ({"match": __file__}, ImageError, r"match .*test_viz.py: not an image"),
             ({"query": GRAY / 255}, ShapeError, "query is an array of float64"),
             ({"match": np.zeros((5, 5, 4), np.uint8)}, ShapeError, r"match is .*\(5, 5, 4\)"),
             ({"match": np.zeros((0, 5, 3), np.uint8)}, ShapeError, "no pixels"),
@@ -331,7 +331,7 @@ class TestNothingElseIsTouched:
             "import sys, numpy as np, matplotlib\n"
             "before = matplotlib.rcParams.copy()\n"  # dict() would choose a backend
             "import vladkit.viz as p\n"
-            "from test_plot import GRAY, found, some_features\n"
+            "from test_viz import GRAY, found, some_features\n"
             "from vladkit.collection.searching import Hit\n"
             "figures = [p.draw_matches(GRAY, GRAY, found([[9, 9]])),\n"
             "  p.draw_ranking(GRAY, [Hit('a', 1, 'a', 1)], relevant=['a']),\n"
@@ -341,7 +341,7 @@ class TestNothingElseIsTouched:
         )
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-            cwd=os.path.dirname(__file__),
+            cwd=os.path.dirname(__file__), env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )  # fmt: skip
         assert done.stdout.split() == ["True", "False"]
 

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image as PilImage
 
 from images import textured, to_bytes, with_orientation
+from paths import SHARED
 from vladkit.errors import ImageError, ParameterError, ShapeError
 from vladkit.features import (
     Features,
@@ -28,8 +29,6 @@ from vladkit.features import (
     one_opencv_thread,
     read_gray,
 )
-
-SHARED = Path(__file__).parents[1].parent / "shared"
 
 
 def image_of(gray_yx: npt.NDArray[np.uint8]) -> Image:
