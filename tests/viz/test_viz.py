@@ -341,7 +341,8 @@ class TestNothingElseIsTouched:
         )
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-            cwd=os.path.dirname(__file__), env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=os.path.dirname(__file__),
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )  # fmt: skip
         assert done.stdout.split() == ["True", "False"]
 
