@@ -129,11 +129,9 @@ def index(
         "compare": compare,
     }
     recipe = {name: value for name, value in given.items() if value is not None}
-    Recipe.make({name: value for name, value in recipe.items() if name != "compare"})
     resolve_n_jobs(n_jobs)
     check_sources(source)  # all before a file is made
     recipe, notes = recipe_for(source, **recipe)
-    Recipe.make(recipe)
     for note in notes:
         say(f"note: {note}")
     with Collection.create(output, **recipe) as collection:

@@ -34,10 +34,11 @@ def whiten(
     """Bring the vectors to fewer dimensions by PCA learned from themselves."""
     from vladkit.cli.progress import progress_bar
     from vladkit.collection.collection import Collection
+    from vladkit.collection.reencode import check_whitening
 
     if output is not None:
         with Collection.open(file, read_only=True) as collection:
-            collection.check_whitening(dims)  # before a file is made
+            check_whitening(collection.index, dims)  # before a file is made
             collection.copy(output)
     with Collection.open(output or file) as collection, progress_bar() as progress:
         before = collection.n_dimensions
@@ -100,8 +101,7 @@ def build_ann(file: File, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from vladkit.collection.collection import Collection
-    from vladkit.collection.searching import ann_path
-    from vladkit.store.ann import WORTH_FROM_VALUES
+    from vladkit.store.ann import WORTH_FROM_VALUES, ann_path
 
     with Collection.open(file, read_only=True) as collection:
         report = collection.build_ann()
