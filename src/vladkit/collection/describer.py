@@ -140,9 +140,7 @@ class Describer:
         self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
     ) -> Aggregate:
         """Sums and counts of images, from which `vectors_of` makes their vectors."""
-        vlad = self._single()
-        vlad.set_params(method=method, n_jobs=n_jobs)
-        return vlad.aggregate(self._local(features, 0))
+        return self._single()._aggregate(self._local(features, 0), method=method, n_jobs=n_jobs)
 
     def vectors_of(self, aggregate: Aggregate) -> Float32Array:
         """Vectors (t, D), as they are stored, of sums and counts."""
@@ -177,10 +175,8 @@ class Describer:
     def _encode(
         self, features: Sequence[Features], method: str, turns: int, n_jobs: int | None
     ) -> Float32Array:
-        codebook = self.trained()
-        for vlad in codebook.vlads_ if isinstance(codebook, MultiVLAD) else [codebook]:
-            vlad.set_params(method=method, n_jobs=n_jobs)
-        vector_tD: Float32Array = codebook.transform(self._local(features, turns))
+        local = self._local(features, turns)
+        vector_tD: Float32Array = self.trained()._encode(local, method=method, n_jobs=n_jobs)
         return vector_tD
 
     def _local(self, features: Sequence[Features], turns: int) -> Ragged:
