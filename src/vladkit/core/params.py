@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -23,6 +23,7 @@ __all__ = [
     "check_parameters",
     "listed",
     "option",
+    "store_checked",
     "wanted",
 ]
 
@@ -79,7 +80,7 @@ class Interval:
 
 
 class StrOptions:
-    """A string out of a few.
+    """One of a few strings; "" among them stands for none, and messages do not name it.
 
     Examples
     --------
@@ -94,12 +95,12 @@ class StrOptions:
         return isinstance(value, str) and value in self.options
 
     def __str__(self) -> str:
-        return listed(map(repr, self.options))
+        return listed(map(repr, filter(None, self.options)))
 
 
-Constraint: TypeAlias = Interval | StrOptions | type[Any] | None
-"""One way in which a value fits: in an interval, a string out of a few, bool, str, None itself, or
-object, which is anything: for what is checked elsewhere."""
+Constraint: TypeAlias = Container[Any] | type[Any] | None
+"""One way in which a value fits: in an interval, among a few strings or in another container whose
+``str`` names its values; bool or str; None; object is anything, for what is checked elsewhere."""
 
 Constraints: TypeAlias = Constraint | tuple[Constraint, ...]
 """Ways in which a value fits, of which one is enough."""
@@ -120,8 +121,14 @@ def wanted(constraint: Constraints) -> str:
     'an integer from 16 or None'
     """
     each = constraint if isinstance(constraint, tuple) else (constraint,)
-    nouns = {bool: "True or False", str: "a string", object: "anything"}
-    return listed(nouns[c] if isinstance(c, type) else str(c) for c in each)
+    return listed(_NOUNS[c] if isinstance(c, type) else str(c) for c in each)
+
+
+_NOUNS: Final[dict[type[Any], str]] = {
+    bool: "True or False",
+    str: "a string",
+    object: "anything",
+}
 
 
 def check_parameter(name: str, value: Any, constraint: Constraints) -> Any:
@@ -154,11 +161,20 @@ def check_parameter(name: str, value: Any, constraint: Constraints) -> Any:
 
 
 def check_parameters(owner: object, constraints: Mapping[str, Constraints]) -> dict[str, Any]:
-    """The attributes of an object that have a constraint, as `check_parameter` gives them."""
+    """Attributes of an object that have a constraint, as `check_parameter` gives them."""
     return {
         name: check_parameter(name, getattr(owner, name), constraint)
         for name, constraint in constraints.items()
     }
+
+
+def store_checked(owner: object, constraints: Mapping[str, Constraints]) -> None:
+    """Check the attributes of a frozen dataclass, and store them as `check_parameter` gives them.
+
+    So 10 and 10.0 are not two different parameters in a file.
+    """
+    for name, value in check_parameters(owner, constraints).items():
+        object.__setattr__(owner, name, value)
 
 
 def option(
