@@ -156,7 +156,7 @@ class TestDrawMatches:
             (["a.jpg", "b.jpg", "-o", "x.png", "--region", "700,0,9,9"], 2,
              ["vladkit: region 700,0,9,9 is outside of the image of 600x400 px"]),
             (["a.jpg", "b.jpg", "-o", "x.png", "--max-features", "0"], 2,
-             ["vladkit: max_features is 0: give a whole number from 1 to 1000000"]),
+             ["vladkit: max_features=0: wanted an integer from 1 to 1000000"]),
         ],
     )  # fmt: skip
     def test_refused(self, home, arguments, code, lines):

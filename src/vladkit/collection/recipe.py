@@ -1,10 +1,11 @@
-"""`Recipe`: how vectors are made. Light to import: the command reads its defaults here."""
+"""`Recipe`: how vectors are made. Light to import: the command reads its options from here."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from vladkit.core.params import Interval, StrOptions, check_parameters, option
 from vladkit.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -22,20 +23,11 @@ _MIN_PER_CLUSTER: Final = 50
 _FEW_CLUSTERS: Final = 16
 """With fewer than 50 descriptors for each cluster a smaller codebook is trained, down to 16
 clusters: 6 images with 9.9k descriptors ranked perfectly with k = 16 (mAP 1.00), not with
-k = 256 (.78); 20 images with 40k descriptors were best at k = 256."""
-
-
-_LEAST: Final = {
-    "n_clusters": 1,
-    "n_vocabularies": 1,
-    "rotation": 0,
-    "seed": 0,
-    "keep_features": 0,
-}
+k = 256 (0.78); 20 images with 40k descriptors were best at k = 256."""
 
 
 def _with_network(given: dict[str, Any]) -> dict[str, Any]:
-    """The recipe of a network: what it is, and its defaults for what is not given."""
+    """Fields of a network's recipe: its description, and its defaults for what is not given."""
     from vladkit.features.onnx.load import load_network
 
     if "contrast_threshold" in given:
@@ -43,34 +35,35 @@ def _with_network(given: dict[str, Any]) -> dict[str, Any]:
     found = load_network(given["features"].removeprefix("onnx:"))
     if given.get("orientation") and not found.has_directions:
         raise ParameterError(
-            f"orientation={given['orientation']}: this network's features have no direction, leave "
+            f"orientation={given['orientation']}: this network's features have no direction: leave "
             "it out"
         )
     fixed = {"features": found.name, "network": found.network}
-    return _OF_NETWORKS | found.description.recipe | given | fixed
+    return _NETWORK_DEFAULTS | found.description.recipe | given | fixed
 
 
-_OF_NETWORKS: Final = {"orientation": 0.0}
-"""Defaults that differ from SIFT's: there are no angles."""
+_NETWORK_DEFAULTS: Final = {"orientation": 0.0}
+"""Defaults that differ from SIFT's: a network's features have no direction."""
+
+_WEIGHT: Final = Interval(float, 0, 10)
+"""Weight of four more dimensions beside a descriptor of length 1; at 10 nothing else counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How vectors are made: everything that has to be the same for two to be compared.
+    """How vectors are made: everything that two vectors must share to be comparable.
+
+    Each field's ``metadata`` holds its constraint, and flag and help of the command's option, see
+    `vladkit.core.params.option`.
 
     Parameters
     ----------
     features : str
-        Name of the extractor; "onnx:" and the path of a network, see docs/networks.md; or of
-        features that another program found, see `vladkit.collection.import_recipe.recipe_for`.
-    dimensions, compare
-        Of such features: f of their descriptors, and how these are compared, see
-        `vladkit.features.imported.Imported`; else 0 and "".
-    network : str
-        Of a network: its sha256 and its description, from which everything but the features of
-        a new image can be had. Found by `make`; not for people to give.
+        Name of the extractor; "onnx:" and the path of a network, see docs/networks.md; or the
+        name of features that another program found, see
+        `vladkit.collection.import_recipe.recipe_for`.
     max_features, max_side, enlarge_to, contrast_threshold
-        Of the extractor, see `vladkit.features.Sift`.
+        Parameters of the extractor, see `vladkit.features.Sift`.
     orientation, position : float
         Weights of a feature's direction and place: ``w cos(angle), w sin(angle)`` and
         ``p x, p y`` (from the centre, in halves of the longest side) become four more
@@ -80,52 +73,123 @@ class Recipe:
     n_clusters : int
         Size of the codebook; a collection with very few descriptors gets a smaller one.
     n_vocabularies : int
-        Codebooks of that size, whose vectors are put one after the other.
+        Number of codebooks of that size, whose vectors are concatenated.
     rotation : int
-        Principal axes of the descriptors that residuals are rotated to before the norm, at
-        most so many; 0 leaves residuals as they are.
+        Most principal axes of the descriptors that residuals are rotated to before the norm; 0
+        leaves residuals as they are.
     norm : tuple of str
         Normalisation steps, see `vladkit.aggregation.normalize`.
     seed : int
-        Of the sample and of k-means.
+        Random seed of the sample and of k-means.
     dtype : {"float16", "float32"}
-        Of stored vectors.
+        Type of the stored vectors.
     keep_features : int
         Strongest features of each image that are kept in the file for re-ranking; 0 keeps none.
     keep_sums : bool
         Keep each image's sums and counts (k, f), so that the codebook can be adapted to the
         images later.
+    dimensions, compare
+        For features that another program found: dimension f of their descriptors, and how these
+        are compared, see `vladkit.features.imported.Imported`; else 0 and "".
+    network : str
+        For a network: its sha256 and its description, from which everything but the features of
+        a new image follows. `make` finds it; people do not give it.
     """
 
-    features: str = "sift"
-    max_features: int = 2000
-    max_side: int = 640
-    enlarge_to: int = 320
-    contrast_threshold: float = 0.02
-    orientation: float = 0.25
-    position: float = 0.1
-    n_clusters: int = 256
-    n_vocabularies: int = 1
-    rotation: int = 128
-    norm: tuple[str, ...] = ("power:0.3", "l2")
-    seed: int = 0
-    dtype: str = "float16"
-    keep_features: int = 1000
-    keep_sums: bool = False
-    dimensions: int = 0
-    compare: str = ""
-    network: str = ""
+    features: str = option(
+        "sift",
+        "Feature extractor: sift, or onnx:MODEL.onnx for a network.",
+        flag="--features",
+        constraint=str,
+    )
+    max_features: int = option(
+        2000, "Most features of an image; the strongest are kept.", flag="--max-features"
+    )
+    max_side: int = option(640, "Longest side in px at which images are read.", flag="--max-side")
+    enlarge_to: int = option(
+        320, "Enlarge images whose longest side in px is shorter than this.", flag="--enlarge-to"
+    )
+    contrast_threshold: float = option(
+        0.02, "Drop SIFT features with lower contrast.", flag="--contrast-threshold"
+    )
+    orientation: float = option(
+        0.25,
+        "Weight of the features' direction in their descriptors.",
+        flag="--orientation",
+        constraint=_WEIGHT,
+    )
+    position: float = option(
+        0.1,
+        "Weight of the features' place in their descriptors.",
+        flag="--position",
+        constraint=_WEIGHT,
+    )
+    n_clusters: int = option(
+        256,
+        "Size of the codebook: number of visual words.",
+        flag="--n-clusters",
+        constraint=Interval(int, 1),
+    )
+    n_vocabularies: int = option(
+        1,
+        "Number of codebooks; their vectors are concatenated.",
+        flag="--n-vocabularies",
+        constraint=Interval(int, 1),
+    )
+    rotation: int = option(
+        128,
+        "Most principal axes to which residuals are rotated; 0: no rotation.",
+        flag="--rotation",
+        constraint=Interval(int, 0),
+    )
+    norm: tuple[str, ...] = option(
+        ("power:0.3", "l2"),
+        "Normalisation: a preset, or steps separated by commas.",
+        flag="--norm",
+    )
+    seed: int = option(
+        0,
+        "Random seed for sampling and k-means.",
+        flag="--seed",
+        constraint=Interval(int, 0),
+    )
+    dtype: str = option(
+        "float16",
+        "Type of the stored vectors: float16 or float32.",
+        flag="--dtype",
+        constraint=StrOptions("float16", "float32"),
+    )
+    keep_features: int = option(
+        1000,
+        "Features of each image to keep for re-ranking; 0: none.",
+        flag="--keep-features",
+        constraint=Interval(int, 0),
+    )
+    keep_sums: bool = option(
+        False,
+        "Keep the sums of each image, for vladkit adapt.",
+        flag="--keep-sums",
+        constraint=bool,
+    )
+    dimensions: int = option(0, constraint=Interval(int, 0))
+    compare: str = option(
+        "",
+        "Normalisation of imported descriptors: as-is, unit or rootsift.",
+        flag="--compare",
+        constraint=str,
+    )
+    network: str = option("", constraint=str)
 
     @classmethod
     def make(cls, given: dict[str, Any]) -> Self:
-        """A recipe from some of its fields, checked; the rest are defaults.
+        """Make a recipe from some of its fields, checked; the rest are defaults.
 
         Raises
         ------
         ParameterError
             If a field does not exist or a value does not fit.
         ModelError
-            If it names a network that is missing or not as it should be.
+            If it names a network that is missing or does not do what its description says.
         """
         from vladkit.aggregation.normalize import resolve_steps
 
@@ -138,35 +202,26 @@ class Recipe:
         if "norm" in given:
             given = given | {"norm": resolve_steps(given["norm"])}
         recipe = cls(**given)
-        recipe.extractor()  # checks what is the extractor's
-        for name, least in _LEAST.items():
-            value = getattr(recipe, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ParameterError(f"{name}={value!r}, wanted an integer from {least}")
-        for name in ("orientation", "position"):
-            weight = getattr(recipe, name)
-            if not isinstance(weight, (int, float)) or not 0 <= weight <= 10:
-                raise ParameterError(f"{name}={weight!r}, wanted a weight from 0 to 10")
+        extractor = recipe.extractor()  # checks the parameters that are its own
+        limits = {f.name: f.metadata["constraint"] for f in fields(cls)}
+        theirs = {name: value for name, value in vars(extractor).items() if name in limits}
+        recipe = replace(recipe, **(check_parameters(recipe, limits) | theirs))
         if recipe.norm[-1:] != ("l2",):
             raise ParameterError(
                 f"norm={','.join(recipe.norm)!r}: images are compared by cosine, so the last "
                 "step has to be l2"
             )
-        if not isinstance(recipe.keep_sums, bool):
-            raise ParameterError(f"keep_sums={recipe.keep_sums!r}, wanted True or False")
         if recipe.keep_sums and recipe.n_vocabularies > 1:
             raise ParameterError("keep_sums goes with one vocabulary: n_vocabularies=1")
-        if recipe.dtype not in ("float16", "float32"):
-            raise ParameterError(f"dtype={recipe.dtype!r}: use 'float16' or 'float32'")
         return recipe
 
     def as_json(self) -> dict[str, Any]:
-        """As `make` reads it; SIFT's without what is others' alone, as in files before those."""
+        """Fields as a dict that `make` reads; those of other features than SIFT only if set."""
         of_others = ("dimensions", "compare", "network")
         return {name: v for name, v in asdict(self).items() if v or name not in of_others}
 
     def extractor(self) -> Extractor:
-        """The extractor that it names."""
+        """Make the extractor that the recipe names."""
         from vladkit.features import make_extractor
 
         chosen: dict[str, Any] = {
@@ -184,13 +239,18 @@ class Recipe:
 
     @property
     def is_directional(self) -> bool:
-        """Whether a turned image gets another vector."""
+        """Whether a rotated image gets another vector."""
         return bool(self.orientation or self.position)
 
     def local(self, extractor: Extractor, features: Features, turns: int = 0) -> FloatArray:
-        """The local descriptors (l, f) of an image that are aggregated, float32.
+        """Local descriptors (l, f) of an image as they are aggregated, float32.
 
-        As if the image had been turned clockwise by `turns` quarter turns.
+        Parameters
+        ----------
+        extractor : Extractor
+        features : Features
+        turns : int
+            Quarter turns clockwise by which the image is rotated before.
         """
         import numpy as np
 
@@ -207,7 +267,7 @@ class Recipe:
         return np.hstack([metric_lf, weights[0] * direction_l2, weights[1] * place_l2])
 
     def vlad(self, n_local: int, n_dimensions: int) -> VLAD | MultiVLAD:
-        """The estimator to be trained on `n_local` descriptors."""
+        """Make the estimator that is to be trained on `n_local` descriptors."""
         from vladkit.aggregation.multi import MultiVLAD
         from vladkit.aggregation.vlad import VLAD
 

@@ -1,27 +1,49 @@
-"""Rows of arrays brought to unit length."""
+"""Rows of arrays brought to unit length, by one norm or another."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from vladkit.core.arrays import FloatArray
+from vladkit.core.arrays import Float32Array
 
-__all__ = ["unit_rows"]
+__all__ = ["EPSILON", "root_sift", "unit_rows"]
 
-_EPSILON: Final = 1e-12
-"""Lengths below this are taken as this (VLFeat's epsilon)."""
+EPSILON: Final = 1e-12
+"""Lengths below this are taken as this (VLFeat's epsilon), so that zeros stay zeros."""
 
 
-def unit_rows(row_nf: FloatArray) -> FloatArray:
+_Float = TypeVar("_Float", bound=np.floating[Any])
+
+
+def unit_rows(row_nf: npt.NDArray[_Float]) -> npt.NDArray[_Float]:
     """A copy with each row brought to unit length; rows of zeros stay zero.
 
     Rows are scaled by their largest value first: the square of a float32 below 1e-19 is 0.
     """
     peak_n = np.abs(row_nf).max(axis=1, keepdims=True, initial=0)
     peak_n[peak_n == 0] = 1
-    out_nf: FloatArray = row_nf / peak_n
+    out_nf: npt.NDArray[_Float] = row_nf / peak_n
     length_n = np.sqrt(np.einsum("nf,nf->n", out_nf, out_nf))
-    out_nf /= np.maximum(length_n, _EPSILON)[:, None]
+    out_nf /= np.maximum(length_n, EPSILON)[:, None]
     return out_nf
+
+
+def root_sift(descriptor_lf: npt.NDArray[Any]) -> Float32Array:
+    """Square root of each value's share of the sum of its row; rows of zeros stay zero.
+
+    Rows then have unit length, and the squared L2 distance of two is ``2 - 2 * sum(sqrt(x * y))``
+    of their shares x, y: the Hellinger kernel.
+
+    References
+    ----------
+    Arandjelović, Zisserman, "Three things everyone should know to improve object retrieval",
+    CVPR 2012, section 3.
+    """
+    share_lf = descriptor_lf.astype(np.float32)
+    sum_l1 = share_lf.sum(axis=1, keepdims=True)
+    share_lf /= np.maximum(sum_l1, np.finfo(np.float32).tiny)
+    root_lf: Float32Array = np.sqrt(share_lf, out=share_lf)
+    return root_lf

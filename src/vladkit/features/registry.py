@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 from typing import Any, Final
 
+from vladkit.core.params import listed
 from vladkit.errors import ParameterError
 from vladkit.features.types import Extractor, Parameter
 
 __all__ = ["extractor_names", "make_extractor"]
 
-
-def _onnx(path: str, parameters: dict[str, Any]) -> Extractor:
-    """The network that parameters hold, or if they hold none what is at `path`."""
-    from vladkit.features.onnx.extractor import OnnxNetwork
-    from vladkit.features.onnx.load import load_network
-
-    if parameters.get("network"):
-        return OnnxNetwork(path, **parameters)
-    parameters.pop("network", None)
-    return load_network(path, **parameters)
-
-
-def _sift() -> Callable[..., Extractor]:
-    from vladkit.features.sift import Sift
-
-    return Sift
-
-
-# Loaders, so that naming an extractor does not import what the others need.
-_EXTRACTORS: Final[dict[str, Callable[[], Callable[..., Extractor]]]] = {"sift": _sift}
+_NAMES: Final = ("sift",)
 
 _IMPORTED: Final = ("colmap", "hloc", "npz", "parquet", "fvecs", "bvecs", "siftgeo")
-"""Features that `vladkit.features.readers` read, with "colmap:sift" and such; see `Imported`."""
+"""Kinds of `vladkit.features.readers`, which come before a colon or alone; see `Imported`."""
 
-# Keys of `Extractor.parameters` that state what is, and cannot be chosen.
 _FACTS: Final = frozenset({"decoder", "decoder_version", "exif_orientation", "metric", "runtime"})
-
-_OF_NETWORKS: Final = ("network", "max_features", "max_side", "enlarge_to")
+"""Keys of `Extractor.parameters` that state a fact, and cannot be chosen."""
 
 
 def extractor_names() -> list[str]:
-    """The names that `make_extractor` knows, sorted."""
-    return sorted(_EXTRACTORS)
+    """Names that `make_extractor` knows, sorted."""
+    return sorted(_NAMES)
 
 
 def make_extractor(name: str, **parameters: Parameter) -> Extractor:
@@ -53,9 +34,10 @@ def make_extractor(name: str, **parameters: Parameter) -> Extractor:
     ----------
     name : str
         One of `extractor_names`; "onnx:" and the path of a network, or the name of a known one; or
-        what `vladkit.features.readers.Held` calls features that another program found.
+        the name of features that another program found, see
+        `vladkit.features.readers.SourceInfo`.
     **parameters : int, float, str, bool or None
-        Arguments of that extractor, or what its `Extractor.parameters` gave; facts among them
+        Arguments of that extractor, or its `Extractor.parameters`; facts among them
         (``decoder_version``, ...) are ignored.
 
     Returns
@@ -77,25 +59,40 @@ def make_extractor(name: str, **parameters: Parameter) -> Extractor:
     vladkit.errors.ParameterError: no extractor is called 'surf': use 'sift' or 'onnx:MODEL'
     """
     chosen = {key: value for key, value in parameters.items() if key not in _FACTS}
-    if name.partition(":")[0] in _IMPORTED:
-        from vladkit.features.imported import make_imported
-
-        return make_imported(name, chosen)
-    if name.startswith("onnx:"):
-        for key in chosen:
-            if key not in _OF_NETWORKS:
-                raise ParameterError(
-                    f"a network has no parameter {key!r}: it has {', '.join(_OF_NETWORKS)}"
-                )
-        return _onnx(name.removeprefix("onnx:"), chosen)
-    if name not in _EXTRACTORS:
-        known = ", ".join(repr(each) for each in extractor_names())
-        raise ParameterError(f"no extractor is called {name!r}: use {known} or 'onnx:MODEL'")
-    cls = _EXTRACTORS[name]()
-    accepted = inspect.signature(cls).parameters
+    make, accepted = _factory(name)
     for key in chosen:
         if key not in accepted:
             raise ParameterError(
-                f"extractor {name!r} has no parameter {key!r}: it has {', '.join(accepted)}"
+                f"features {name!r} have no parameter {key!r}: use {listed(accepted)}"
             )
-    return cls(**chosen)
+    return make(**chosen)
+
+
+def _factory(name: str) -> tuple[Callable[..., Extractor], list[str]]:
+    """Function that makes an extractor, and its parameters; imports what this one needs."""
+    if name.partition(":")[0] in _IMPORTED:
+        from vladkit.features.imported import ColmapSift, Imported
+
+        cls = ColmapSift if name == "colmap:sift" else Imported
+        return partial(cls, name), [f.name for f in fields(cls)][1:]
+    if name.startswith("onnx:"):
+        from vladkit.features.onnx.extractor import OnnxNetwork
+
+        path = name.removeprefix("onnx:")
+        return partial(_network, path), [f.name for f in fields(OnnxNetwork)][1:]
+    if name in _NAMES:
+        from vladkit.features.sift import Sift
+
+        return Sift, [f.name for f in fields(Sift)]
+    known = ", ".join(map(repr, extractor_names()))
+    raise ParameterError(f"no extractor is called {name!r}: use {known} or 'onnx:MODEL'")
+
+
+def _network(path: str, network: str = "", **parameters: Any) -> Extractor:
+    """Make the described network, or without a description the model at `path`."""
+    from vladkit.features.onnx.extractor import OnnxNetwork
+    from vladkit.features.onnx.load import load_network
+
+    if network:
+        return OnnxNetwork(path, network, **parameters)
+    return load_network(path, **parameters)

@@ -1,4 +1,4 @@
-"""SIFT by OpenCV: up to 2000 features an image, 128 bytes each, compared as RootSIFT.
+"""SIFT by OpenCV: up to 2000 features per image, 128 bytes each, compared as RootSIFT.
 
 Axes: ``l`` features of one image, ``f`` descriptor dimension (128), ``2`` is x, y.
 """
@@ -10,25 +10,23 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.errors import ImageError, ParameterError
-from vladkit.features.types import Features, Parameter
+from vladkit.core.linalg import root_sift
+from vladkit.core.params import Constraints, Interval, store_checked
+from vladkit.errors import ImageError
+from vladkit.features.types import IMAGE_PARAMETERS, MIN_SIDE, Features, Parameter
 from vladkit.images.decode import Image, decoder_facts, is_out_of_memory, read_gray
 
 __all__ = ["Sift", "one_opencv_thread"]
 
-MIN_SIDE: Final = 16
-"""Shortest side in px. OpenCV looks for no features within 5 px of the border: at 16 px it has
-6x6 px left to look at."""
-
 # OpenCV finds everything 1/4 px too far right and down: it doubles the image by cv2.resize, where
 # px x comes from x/2 - 1/4, and halves coordinates by x/2. Measured on Gaussian blobs of sigma 1.5
-# to 9 px: +0.247 on average, without this. Its enable_precise_upscale also mends it, but changes
+# to 9 px: +0.247 on average, without this. Its enable_precise_upscale also fixes it, but changes
 # which features are found (1336 instead of 1521 on a holiday image).
 _BIAS: Final = 0.25
 
@@ -42,14 +40,14 @@ class Sift:
     max_features : int, default=2000
         Most features of an image; the strongest are kept.
     max_side : int or None, default=640
-        Images are read with their longest side at most this, in px; None reads them as they are.
+        Longest side in px at which images are read; None reads them as they are.
     enlarge_to : int, default=320
         Images whose longest side is shorter, in px, are enlarged to this; 0 never does. Many
-        features of a thumbnail are smaller than SIFT's finest scale (docs/quality.md: mAP .42
-        to .54 on images of 160x120 px).
+        features of a thumbnail are smaller than SIFT's finest scale (docs/quality.md: mAP 0.42
+        to 0.54 on images of 160x120 px).
     contrast_threshold : float, default=0.02
-        Features weaker than this are dropped, 0 keeps all. OpenCV's own default, 0.04, leaves too
-        few in dim or smooth images.
+        Features of lower contrast are dropped, 0 keeps all. OpenCV's own default, 0.04, leaves
+        too few in dim or smooth images.
     edge_threshold : float, default=10.0
         Largest ratio of the two principal curvatures; features on edges have a high one.
     n_octave_layers : int, default=3
@@ -103,27 +101,20 @@ class Sift:
     name: ClassVar[str] = "sift"
     n_dimensions: ClassVar[int] = 128
 
+    # A sigma below 0.5 is less blur than any image has already; the other upper bounds are far
+    # beyond any sensible use.
+    _constraints: ClassVar[dict[str, Constraints]] = IMAGE_PARAMETERS | {
+        "contrast_threshold": Interval(float, 0, 1),
+        "edge_threshold": Interval(float, 1, 1_000_000),
+        "n_octave_layers": Interval(int, 1, 20),
+        "sigma": Interval(float, 0.5, 16),
+    }
+
     def __post_init__(self) -> None:
-        for key, (least, most) in _RANGES.items():
-            value = getattr(self, key)
-            if key == "max_side" and value is None:
-                continue
-            kinds = (int, float) if isinstance(least, float) else (int,)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, kinds)
-                or not least <= value <= most
-            ):
-                number = "a number" if float in kinds else "a whole number"
-                or_none = ", or None" if key == "max_side" else ""
-                raise ParameterError(
-                    f"{key} is {value!r}: give {number} from {least} to {most}{or_none}"
-                )
-            if float in kinds:  # 10 and 10.0 must not become two different parameters in a file
-                object.__setattr__(self, key, float(value))
+        store_checked(self, self._constraints)
 
     def parameters(self) -> dict[str, Parameter]:
-        """All that changes the output: the arguments, the decoder, and how descriptors compare.
+        """Everything that changes the output: arguments, decoder, and how descriptors compare.
 
         Returns
         -------
@@ -138,7 +129,7 @@ class Sift:
         Parameters
         ----------
         path : str or path
-            Of a file that `read_gray` reads.
+            An image file.
 
         Returns
         -------
@@ -157,12 +148,12 @@ class Sift:
         Parameters
         ----------
         image : Image
-            Taken at the size it has; see `read_gray`.
+            Used at the size it has; see `read_gray`.
 
         Returns
         -------
         Features
-            Of uint8 descriptors (l, 128), strongest first, 1 <= l <= ``max_features``.
+            With uint8 descriptors (l, 128), strongest first, 1 <= l <= ``max_features``.
 
         Raises
         ------
@@ -226,8 +217,7 @@ class Sift:
         Returns
         -------
         float32 array (l, f)
-            Of L2 norm 1; rows of zeros stay zeros. The squared L2 distance of two rows is
-            ``2 - 2 * sum(sqrt(x * y))`` of their shares x, y: the Hellinger kernel.
+            Rows of L2 norm 1; rows of zeros stay zeros. See `vladkit.core.linalg.root_sift`.
 
         Examples
         --------
@@ -236,28 +226,25 @@ class Sift:
         array([[0.5  , 0.866, 0.   , 0.   ],
                [0.   , 0.   , 0.   , 0.   ]], dtype=float32)
         """
-        share_lf = descriptor_lf.astype(np.float32)
-        sum_l1 = share_lf.sum(axis=1, keepdims=True)
-        share_lf /= np.maximum(sum_l1, np.finfo(np.float32).tiny)
-        return np.sqrt(share_lf, out=share_lf)
+        return root_sift(descriptor_lf)
 
     def mirrored(self, features: Features) -> Features:
-        """The features of the image flipped left to right, without extracting again.
+        """Features of the image flipped left to right, without extracting again.
 
         Parameters
         ----------
         features : Features
-            As `extract` gave them.
+            From `extract`.
 
         Returns
         -------
         Features
-            In the order that they have. Nearly what `extract` finds in the flipped image:
+            In the same order. Nearly the features that `extract` finds in the flipped image:
             rounding on the way differs.
 
         Notes
         -----
-        A descriptor holds 4x4 cells of 8 directions, row by row, in a frame that is turned to the
+        A descriptor holds 4x4 cells of 8 directions, row by row, in a frame that is rotated to the
         feature's direction. Flipped, that frame has its rows in reverse and directions negated.
 
         Examples
@@ -274,14 +261,12 @@ class Sift:
         flipped_l448 = cell_l448[:, ::-1, :, (-np.arange(8)) % 8]
         xy_l2 = features.xy_l2.copy()
         xy_l2[:, 0] = features.width - 1 - xy_l2[:, 0]
-        return Features(
-            np.ascontiguousarray(flipped_l448.reshape(-1, 128)),
-            xy_l2,
-            features.size_l,
-            ((180 - features.angle_l) % 360).astype(np.float32),
-            features.score_l,
-            width=features.width,
-            height=features.height,
+        return replace(
+            features,
+            descriptor_lf=np.ascontiguousarray(flipped_l448.reshape(-1, 128)),
+            xy_l2=xy_l2,
+            angle_l=((180 - features.angle_l) % 360).astype(np.float32),
+            region=None,  # the image is another one
         )
 
     def _opencv_sift(self) -> Any:
@@ -301,22 +286,11 @@ class Sift:
         return _thread.sift
 
 
-# Whole numbers and floats by type. A sigma below 0.5 is less blur than any image has already.
-_RANGES: Final[dict[str, tuple[float, float]]] = {
-    "max_features": (1, 1_000_000),
-    "max_side": (MIN_SIDE, 100_000),
-    "enlarge_to": (0, 10_000),
-    "contrast_threshold": (0.0, 1.0),
-    "edge_threshold": (1.0, 1e6),
-    "n_octave_layers": (1, 20),
-    "sigma": (0.5, 16.0),
-}
-
 _thread = threading.local()
 
 
 class _Alone:
-    """How many blocks of `one_opencv_thread` run now, and the number of threads before them."""
+    """Number of blocks of `one_opencv_thread` that run now, and of threads before them."""
 
     lock: Final = threading.Lock()
     n_inside = 0

@@ -1,4 +1,4 @@
-"""Local features of one image, and what an extractor of them must offer.
+"""Local features of one image, and the protocol of the extractors that find them.
 
 Axes: ``l`` features of one image, ``f`` descriptor dimension, ``2`` is x, y.
 """
@@ -6,16 +6,19 @@ Axes: ``l`` features of one image, ``f`` descriptor dimension, ``2`` is x, y.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.errors import ParameterError, ShapeError
+from vladkit.core.params import Constraints, Interval, check_parameter
+from vladkit.errors import ShapeError
 from vladkit.images.decode import Image
 from vladkit.images.region import Region
 
 __all__ = [
+    "IMAGE_PARAMETERS",
+    "MIN_SIDE",
     "Extractor",
     "Features",
     "MatchRule",
@@ -26,6 +29,17 @@ __all__ = [
 
 Parameter: TypeAlias = int | float | str | bool | None
 """A value in `Extractor.parameters`: whatever JSON gives back unchanged."""
+
+MIN_SIDE: Final = 16
+"""Shortest side in px of an image that has features. OpenCV's SIFT ignores 5 px along the border:
+at 16 px it has 6x6 px left."""
+
+IMAGE_PARAMETERS: Final[dict[str, Constraints]] = {
+    "max_features": Interval(int, 1, 1_000_000),
+    "max_side": (Interval(int, MIN_SIDE, 100_000), None),
+    "enlarge_to": Interval(int, 0, 10_000),
+}
+"""Parameters that all extractors share; the upper bounds are far beyond any sensible use."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +52,7 @@ class Features:
         Descriptors in the form that is stored (SIFT: uint8); `Extractor.metric` makes them
         comparable.
     xy_l2 : float32 array (l, 2)
-        Where, in px of the original image after EXIF orientation; x to the right, y down, the
+        Position in px of the original image after EXIF orientation; x to the right, y down, the
         origin at the centre of the top-left pixel.
     size_l : float32 array (l,)
         Diameter of the region, in px of the original image.
@@ -49,8 +63,8 @@ class Features:
     width, height : int
         Size of the original image in px, after EXIF orientation.
     region : Region or None
-        Where the features are only of a part of an image: that part, which then is "the original
-        image" above.
+        Part of an image to which the features are limited; it then is "the original image"
+        above.
 
     Raises
     ------
@@ -99,12 +113,12 @@ class Features:
         return int(self.descriptor_lf.shape[0])
 
     def strongest(self, m: int) -> Features:
-        """Keep the ``m`` features of highest score, in the order they have.
+        """Keep the ``m`` features of highest score, in their order.
 
         Parameters
         ----------
         m : int
-            How many at most. Among equal scores at the limit the earlier ones stay.
+            Most features to keep. Among equal scores at the limit the earlier ones stay.
 
         Returns
         -------
@@ -116,20 +130,19 @@ class Features:
         ParameterError
             ``m`` is negative.
         """
-        if m < 0:
-            raise ParameterError(f"m is {m}: give the number of features to keep, 0 or more")
+        check_parameter("m", m, Interval(int, 0))
         if m >= len(self):
             return self
         return self._take(np.sort(np.argsort(-self.score_l, kind="stable")[:m]))
 
     def some(self, m: int, rng: np.random.Generator) -> Features:
-        """``m`` features drawn at random, in the order they have; all if there are no more."""
+        """Draw ``m`` features at random, in their order; all if there are no more."""
         if m >= len(self):
             return self
         return self._take(np.sort(rng.choice(len(self), m, replace=False)))
 
     def within(self, region: Region) -> Features:
-        """Those whose place is in a part of the image, as if that had been the image.
+        """Keep the features inside a part of the image, as if that part were the image.
 
         Raises
         ------
@@ -150,33 +163,36 @@ class Features:
         )
 
     def _take(self, keep_m: npt.NDArray[np.integer[Any]]) -> Features:
-        return Features(
-            self.descriptor_lf[keep_m],
-            self.xy_l2[keep_m],
-            self.size_l[keep_m],
-            self.angle_l[keep_m],
-            self.score_l[keep_m],
-            width=self.width,
-            height=self.height,
-            region=self.region,
+        return replace(
+            self,
+            descriptor_lf=self.descriptor_lf[keep_m],
+            xy_l2=self.xy_l2[keep_m],
+            size_l=self.size_l[keep_m],
+            angle_l=self.angle_l[keep_m],
+            score_l=self.score_l[keep_m],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class MatchRule:
-    """Which descriptors of two images match: each is the other's nearest, and as follows.
+    """Conditions on which descriptors of two images match, besides being each other's nearest.
 
     Parameters
     ----------
     ratio : float, default=0.9
-        The nearest is nearer than this share of the distance to the second nearest; 1 asks only
-        that there is no tie.
+        Largest ratio of the distances to the nearest and the second nearest descriptor (Lowe's
+        ratio test); 1 asks only that there is no tie.
     min_cosine : float, default=-1
-        Their cosine is at least this; for descriptors of length 1.
+        Smallest cosine of the two; for descriptors of length 1.
     """
 
     ratio: float = 0.9
     min_cosine: float = -1.0
+
+    _constraints: ClassVar[dict[str, Constraints]] = {
+        "ratio": Interval(float, 1e-6, 1),
+        "min_cosine": Interval(float, -1, 1),
+    }
 
 
 class Extractor(Protocol):
@@ -185,30 +201,30 @@ class Extractor(Protocol):
     Implementations can be pickled, are used by several threads at once, and give the same features
     in the same order for the same image, whatever else runs.
 
-    They may say more of themselves: ``wants_color`` (see `wants_color`), ``match_rule`` (see
-    `match_rule`), ``has_directions`` (False: features state no direction and no size; ``angle_l``
-    and ``size_l`` are then the same for all), ``mirrored`` (see `Sift.mirrored`).
+    They may also have: ``wants_color`` (see `wants_color`), ``match_rule`` (see `match_rule`),
+    ``has_directions`` (False: features state no direction and no size; ``angle_l`` and ``size_l``
+    are then the same for all), ``mirrored`` (see `Sift.mirrored`).
     """
 
     @property
     def name(self) -> str:
-        """The name that `make_extractor` knows it by."""
+        """Name for `make_extractor`."""
         ...
 
     @property
     def n_dimensions(self) -> int:
-        """The number of dimensions of a descriptor, ``f``."""
+        """Dimension of a descriptor, ``f``."""
         ...
 
     @property
     def max_side(self) -> int | None:
-        """Longest side in px at which images are to be read for it; None: as they are."""
+        """Longest side in px at which images are to be read; None: as they are."""
         ...
 
     def parameters(self) -> dict[str, Parameter]:
-        """All that changes the output: equal parameters mean interchangeable features.
+        """Everything that changes the output: equal parameters mean interchangeable features.
 
-        Holds the arguments of `make_extractor` and, beside them, facts such as the version of the
+        The dict has the arguments of `make_extractor` and facts such as the version of the
         decoder. `make_extractor` ignores facts, so ``make_extractor(name, **stored)`` rebuilds an
         extractor, and comparing ``parameters()`` with ``stored`` tells which facts have changed.
         """
@@ -225,16 +241,16 @@ class Extractor(Protocol):
         ...
 
     def metric(self, descriptor_lf: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Stored descriptors as a float32 array (l, f) that is compared by L2 distance."""
+        """Stored descriptors as a float32 array (l, f), to be compared by L2 distance."""
         ...
 
 
 def wants_color(extractor: Extractor) -> bool:
-    """Whether images are to be decoded in colour for it; not unless it says so."""
+    """Whether an extractor reads colour images; gray unless it says so."""
     return bool(getattr(extractor, "wants_color", False))
 
 
 def match_rule(extractor: Extractor) -> MatchRule:
-    """Which of its descriptors match; as SIFT's do unless it says so."""
+    """Rule by which an extractor's descriptors match; SIFT's unless it has its own."""
     rule = getattr(extractor, "match_rule", None)
     return rule if isinstance(rule, MatchRule) else MatchRule()

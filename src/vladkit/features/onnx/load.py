@@ -22,7 +22,7 @@ __all__ = ["load_network"]
 def load_network(
     path: str, *, max_features: int = 2000, max_side: int | None = 640, enlarge_to: int = 320
 ) -> OnnxNetwork:
-    """A model file with its description: MODEL.toml beside it, or one that vladkit ships.
+    """Load a model file with its description: MODEL.toml beside it, or one that vladkit ships.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def load_network(
     Raises
     ------
     ModelError
-        If it is missing or no ONNX model, has no description, or does not do what that says; it
-        is run once to see.
+        If it is missing or no ONNX model, has no description, or does not do what that says: it
+        is run once to find out.
     MissingDependencyError
         If ONNX Runtime is not installed.
     """
@@ -55,7 +55,7 @@ def load_network(
 
 
 def _trial_dimensions(extractor: OnnxNetwork) -> int:
-    """f, by running the model once on noise."""
+    """Dimension f of the descriptors, by running the model once on noise."""
     spec = extractor.description.input
     side = max(4 * spec.multiple, 64)
     h, w = (spec.height, spec.width) if spec.width else (side, side)
@@ -85,7 +85,7 @@ def _file(path: str) -> Path:
 
 
 def _described(file: Path, sha256: str, session: Any) -> Network:
-    """How to use a model, with what its own inputs say filled in."""
+    """Description of a model, with the name and size of its own input filled in."""
     inputs = {each.name: each for each in session.get_inputs()}
     outputs = [each.name for each in session.get_outputs()]
     beside = file.with_suffix(".toml")
@@ -143,7 +143,7 @@ def _image_input(network: Network, inputs: dict[str, Any]) -> str:
 
 
 def _fixed_size(network: Network, shape: list[Any], file: str, where: str) -> tuple[int, int]:
-    """Width and height, 0 where any will do; the model's own shape has to allow for them."""
+    """Width and height, 0 where any will do; ModelError if the model's shape rules them out."""
     spec = network.input
     if len(shape) != 4:
         raise ModelError(f"{file}: its input has {len(shape)} axes {shape}, wanted 4")

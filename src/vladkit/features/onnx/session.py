@@ -1,4 +1,4 @@
-"""Sessions of ONNX Runtime: one of a model in a process, used by all its threads."""
+"""Sessions of ONNX Runtime: one for each model in a process, used by all its threads."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["first_line", "onnxruntime_module", "runtime_version", "session_of"]
 
 
 class _Sessions:
-    """Of this process (one that was forked makes its own), by the sha256 of the model."""
+    """Sessions by process (a forked one makes its own) and sha256 of the model."""
 
     lock: Final = threading.Lock()
     by_model: Final[dict[tuple[int, str], Any]] = {}
 
 
 def session_of(sha256: str, find: Callable[[], Path]) -> Any:
-    """The session of the model with that sha256; `find` says where it is if there is none yet.
+    """Session of the model with that sha256; `find` gives its path if there is none yet.
 
     Raises
     ------
     ModelError
-        If the file is no model that can be loaded.
+        If the file is not a model that can be loaded.
     MissingDependencyError
         If ONNX Runtime is not installed.
     """
@@ -51,7 +51,7 @@ def session_of(sha256: str, find: Callable[[], Path]) -> Any:
 
 
 def onnxruntime_module() -> Any:
-    """``onnxruntime``, or MissingDependencyError."""
+    """Import ``onnxruntime``; MissingDependencyError if it is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -62,7 +62,7 @@ def onnxruntime_module() -> Any:
 
 
 def runtime_version() -> str:
-    """Of ONNX Runtime, without importing it; "" where it is not installed."""
+    """Version of ONNX Runtime, without importing it; "" where it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -72,5 +72,5 @@ def runtime_version() -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of ONNX Runtime says; the rest is a trace of its own."""
+    """First line of an error of ONNX Runtime; the rest is a trace of its own."""
     return str(error).strip().partition("\n")[0]

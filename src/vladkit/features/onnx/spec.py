@@ -1,4 +1,4 @@
-"""`Network`: what an image has to look like for a network, and what comes out of it.
+"""`Network`: the description of a model's input and output.
 
 Read from a small TOML file beside the model, or from one of those in ``networks/``
 (docs/networks.md has the reference).
@@ -7,39 +7,19 @@ Read from a small TOML file beside the model, or from one of those in ``networks
 from __future__ import annotations
 
 import json
-import math
 import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
-from typing import Any, Final, Self, get_type_hints
+from typing import Any, ClassVar, Final, Self
 
-from vladkit.errors import ModelError
+from vladkit.core.params import Constraints, Interval, StrOptions, check_parameter, listed
+from vladkit.errors import ModelError, ParameterError
 from vladkit.features.types import MatchRule
 
 __all__ = ["InputSpec", "KnownFile", "Network", "OutputSpec", "known_networks"]
 
-_CHOICES: Final = {
-    "color": ("gray", "rgb"),
-    "layout": ("nchw", "nhwc"),
-    "fit": ("", "letterbox", "tiles", "stretch", "pad"),
-    "kind": ("map", "tokens", "keypoints"),
-    "coordinates": ("px", "normalized"),
-}
-
-_RANGES: Final = {
-    "width": (0, 16384),
-    "height": (0, 16384),
-    "multiple": (0, 1024),
-    "overlap": (0, 4096),
-    "divide_by": (1e-6, 1e6),
-    "stride": (0, 1024),
-    "skip": (0, 64),
-    "radius": (1, 64),
-    "border": (0, 1024),
-    "ratio": (1e-6, 1.0),
-    "min_cosine": (-1.0, 1.0),
-}
+_OUTPUTS: Final = ("descriptors", "logits", "heatmap", "reliability", "keypoints", "scores")
 
 _RECIPE_KEYS: Final = (
     *("max_features", "max_side", "enlarge_to", "position", "n_clusters", "n_vocabularies"),
@@ -47,19 +27,41 @@ _RECIPE_KEYS: Final = (
 )
 
 
+class _Numbers:
+    """Lists (or dicts, of values) of finite numbers, as a constraint."""
+
+    def __init__(self, kind: type[list[Any]] | type[dict[Any, Any]], noun: str) -> None:
+        self._kind = kind
+        self._noun = noun
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, self._kind):
+            return False
+        numbers = value.values() if isinstance(value, dict) else value
+        return all(each in Interval(float) for each in numbers)
+
+    def __str__(self) -> str:
+        return self._noun
+
+
+# Upper bounds are far beyond any network that is known.
+_PX: Final = Interval(int, 0, 16384)
+_CHANNELS: Final = _Numbers(list, "a list of numbers, one for each channel")
+
+
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What an image has to look like.
+    """Format in which a network takes an image.
 
     Parameters
     ----------
     name : str
-        Of the model's input; "" is its only one.
+        Name of the model's input; "" is its only one.
     color : {"gray", "rgb"}
     layout : {"nchw", "nhwc"}
         Order of the axes: batch (of one), channels, rows, columns.
     width, height : int
-        In px, for a model of one fixed size; 0: what the model says, or any.
+        Size in px, for a model of one fixed size; 0: the model's own, or any.
     multiple : int
         For any other model: both sides have to be multiples of this; 0 only with a fixed size.
     fit : {"letterbox", "tiles", "stretch", "pad"}
@@ -71,9 +73,9 @@ class InputSpec:
     divide_by : float
         Gray levels 0 to 255 are divided by this first.
     mean, std : list of float
-        For each channel; subtracted, and then divided by.
+        For each channel the number that is then subtracted, and the one that divides the rest.
     constants : dict of str to number
-        Other inputs of the model, and what they get.
+        Other inputs of the model, and their values.
     """
 
     name: str = ""
@@ -89,15 +91,30 @@ class InputSpec:
     std: list[float] = field(default_factory=list)
     constants: dict[str, float] = field(default_factory=dict)
 
+    _constraints: ClassVar[dict[str, Constraints]] = {
+        "name": str,
+        "color": StrOptions("gray", "rgb"),
+        "layout": StrOptions("nchw", "nhwc"),
+        "width": _PX,
+        "height": _PX,
+        "multiple": Interval(int, 0, 1024),
+        "fit": StrOptions("", "letterbox", "tiles", "stretch", "pad"),
+        "overlap": Interval(int, 0, 4096),
+        "divide_by": Interval(float, 1e-6, 1e6),
+        "mean": _CHANNELS,
+        "std": _CHANNELS,
+        "constants": _Numbers(dict, "a table of numbers, by input"),
+    }
+
     @property
     def n_channels(self) -> int:
-        """1 or 3."""
+        """Number of channels, 1 or 3."""
         return 3 if self.color == "rgb" else 1
 
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """What comes out.
+    """Outputs of a network, and how points and descriptors are read from them.
 
     Parameters
     ----------
@@ -105,13 +122,13 @@ class OutputSpec:
         A map of descriptors (1, f, h, w); or one for each patch, (1, n, f), row by row; or
         keypoints with descriptors.
     descriptors : str
-        The output that has them; "keypoints": (1, n, f).
+        Output with the descriptors; for "keypoints" (1, n, f).
     stride : int
-        px of the input for a cell of the map, or for a patch.
+        Size in px of the input of a cell of the map, or of a patch.
     skip : int
         Tokens before the patches (class, registers).
     logits : str
-        Of a map: the output (1, c * c + 1, h, w) from whose softmax the points are chosen: one
+        For a map: the output (1, c * c + 1, h, w) from whose softmax the points are chosen: one
         channel for each px of a cell of c x c px, row by row, and one for none (SuperPoint, XFeat).
         "" and no `heatmap`: every cell is a point.
     heatmap : str
@@ -119,16 +136,16 @@ class OutputSpec:
     reliability : str
         An output (1, 1, h, w) that scores are multiplied by.
     keypoints, scores : str
-        Of "keypoints": outputs (1, n, 2), x and y, and (1, n).
+        For "keypoints": outputs (1, n, 2), x and y, and (1, n).
     coordinates : {"px", "normalized"}
-        Of keypoints: px of the input, the origin at the centre of the first; or -1 to 1 from the
-        centre of the first to the centre of the last.
+        Unit of keypoints: px of the input, the origin at the centre of the first; or -1 to 1 from
+        the centre of the first to the centre of the last.
     threshold : float
         Points need a score above this.
     radius : int
-        Of several points within so many px, along x and y, only the strongest counts.
+        Distance in px, along x and y, within which only the strongest point counts.
     border : int
-        Points so near to the edge of the input, in px, are dropped.
+        Points nearer to the edge of the input than this, in px, are dropped.
     """
 
     kind: str = ""
@@ -145,15 +162,25 @@ class OutputSpec:
     radius: int = 2
     border: int = 0
 
+    _constraints: ClassVar[dict[str, Constraints]] = {
+        "kind": StrOptions("", "map", "tokens", "keypoints"),
+        "coordinates": StrOptions("px", "normalized"),
+        "stride": Interval(int, 0, 1024),
+        "skip": Interval(int, 0, 64),
+        "threshold": Interval(float),
+        "radius": Interval(int, 1, 64),
+        "border": Interval(int, 0, 1024),
+        **dict.fromkeys(_OUTPUTS, str),
+    }
+
     def names(self) -> dict[str, str]:
-        """The outputs that are needed, by what they are."""
-        keys = ("descriptors", "logits", "heatmap", "reliability", "keypoints", "scores")
-        return {key: getattr(self, key) for key in keys if getattr(self, key)}
+        """Names of the outputs that are needed, by their role."""
+        return {key: getattr(self, key) for key in _OUTPUTS if getattr(self, key)}
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    r"""A description of a model: input, output, how descriptors are matched, a recipe's defaults.
+    r"""Description of a model: input, output, how descriptors match, and a recipe's defaults.
 
     Examples
     --------
@@ -164,7 +191,7 @@ class Network:
     >>> Network.parse("[match]\nratoi = 1", "a.toml")
     Traceback (most recent call last):
     ...
-    vladkit.errors.ModelError: a.toml: [match] has no key 'ratoi': it has ratio, min_cosine
+    vladkit.errors.ModelError: a.toml: [match] has no key 'ratoi': use ratio or min_cosine
     """
 
     input: InputSpec
@@ -174,18 +201,18 @@ class Network:
 
     @classmethod
     def parse(cls, text: str, where: str) -> Self:
-        """From TOML.
+        """Read a description from the text of a TOML file.
 
         Raises
         ------
         ModelError
-            If it is none, or a key or value does not exist or does not fit; names `where`.
+            If it is not TOML, or a key or value does not exist or does not fit; names `where`.
         """
         return cls.from_dict(_toml(text, where), where)
 
     @classmethod
     def from_dict(cls, tables: dict[str, Any], where: str) -> Self:
-        """From what a TOML file holds, or `as_dict` gave; see `parse`."""
+        """Make a description from tables of a TOML file, or of `as_dict`; raises as `parse`."""
         for name, table in tables.items():
             if name not in ("input", "output", "match", "recipe"):
                 raise ModelError(
@@ -198,7 +225,7 @@ class Network:
         for key in recipe:
             if key not in _RECIPE_KEYS:
                 raise ModelError(
-                    f"{where}: [recipe] has no key {key!r}: it has {', '.join(_RECIPE_KEYS)}"
+                    f"{where}: [recipe] has no key {key!r}: use {listed(_RECIPE_KEYS)}"
                 )
         network = cls(
             _read(InputSpec, tables.get("input", {}), f"{where}: [input]"),
@@ -211,7 +238,7 @@ class Network:
         return network
 
     def as_dict(self) -> dict[str, Any]:
-        """As `from_dict` reads it: what differs from the defaults, JSON-able."""
+        """Tables for `from_dict`, JSON-able; values equal to the defaults are left out."""
         return {
             "input": _differing(self.input),
             "output": _differing(self.output),
@@ -220,7 +247,7 @@ class Network:
         }
 
     def as_json(self) -> str:
-        """The same in one line; equal for equal descriptions."""
+        """Tables of `as_dict` in one line; equal for equal descriptions."""
         return json.dumps(self.as_dict(), sort_keys=True, separators=(",", ":"))
 
 
@@ -232,13 +259,13 @@ class KnownFile:
     ----------
     name : str
     title, page, licence : str
-        What it is, where it is from, and on what terms it may be used, for people.
+        Name, home page and terms of use, for people.
     network : Network
     sha256 : str
         Empty for a description of models that others export in files of their own.
     n_bytes : int
     url : str
-        Where it can be fetched; empty where no address is known to give this very file.
+        Address to fetch it from; empty where none is known that gives this very file.
     """
 
     name: str
@@ -252,7 +279,7 @@ class KnownFile:
 
 
 def known_networks() -> Iterator[KnownFile]:
-    """What vladkit ships descriptions of, by name; a description without files has its own."""
+    """Models that vladkit ships descriptions of; a description without files has its own name."""
     folder = resources.files("vladkit.features.onnx") / "networks"
     for path in sorted(folder.iterdir(), key=lambda each: each.name):
         if not path.name.endswith(".toml"):
@@ -276,40 +303,15 @@ def _toml(text: str, where: str) -> dict[str, Any]:
 
 def _read(cls: type[Any], table: dict[str, Any], where: str) -> Any:
     names = [f.name for f in fields(cls)]
-    hints = get_type_hints(cls)
+    values = {}
     for key, value in table.items():
         if key not in names:
-            raise ModelError(f"{where} has no key {key!r}: it has {', '.join(names)}")
-        _check_value(f"{where} {key}", key, value, str(hints[key]))
-    return cls(**{k: float(v) if hints[k] is float else v for k, v in table.items()})
-
-
-def _check_value(where: str, key: str, value: Any, hint: str) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if key in _CHOICES and value not in _CHOICES[key]:
-        choices = ", ".join(repr(each) for each in _CHOICES[key] if each)
-        raise ModelError(f"{where} is {value!r}: use {choices}")
-    if "list[float]" in hint:
-        if not isinstance(value, list) or not all(_is_number(each) for each in value):
-            raise ModelError(f"{where} is {value!r}: give a list of numbers, one for each channel")
-    elif "dict" in hint:
-        if not isinstance(value, dict) or not all(_is_number(each) for each in value.values()):
-            raise ModelError(f"{where} is {value!r}: give a table of numbers, by input")
-    elif "str" in hint:
-        if not isinstance(value, str):
-            raise ModelError(f"{where} is {value!r}: give a text in quotes")
-    elif not number or ("float" not in hint and not isinstance(value, int)):
-        kind = "a number" if "float" in hint else "a whole number"
-        raise ModelError(f"{where} is {value!r}: give {kind}")
-    elif key in _RANGES and not _RANGES[key][0] <= value <= _RANGES[key][1]:
-        least, most = _RANGES[key]
-        raise ModelError(f"{where} is {value!r}: give a number from {least} to {most}")
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return math.isfinite(value)
+            raise ModelError(f"{where} has no key {key!r}: use {listed(names)}")
+        try:
+            values[key] = check_parameter(key, value, cls._constraints[key])
+        except ParameterError as error:
+            raise ModelError(f"{where} {error}") from None
+    return cls(**values)
 
 
 def _check_input(spec: InputSpec, where: str) -> None:
@@ -321,18 +323,18 @@ def _check_input(spec: InputSpec, where: str) -> None:
             f"{where} has width, height and multiple: a size is fixed, or any multiple"
         )
     if spec.fit in ("stretch", "pad") and fixed:
-        raise ModelError(f"{where} fit is {spec.fit!r}: with a fixed size use letterbox or tiles")
+        raise ModelError(f"{where} fit={spec.fit!r}: with a fixed size use letterbox or tiles")
     if spec.fit in ("letterbox", "tiles") and spec.multiple:
-        raise ModelError(f"{where} fit is {spec.fit!r}: with a multiple use stretch or pad")
+        raise ModelError(f"{where} fit={spec.fit!r}: with a multiple use stretch or pad")
     if fixed and spec.fit == "tiles" and 2 * spec.overlap > min(spec.width, spec.height):
         raise ModelError(
-            f"{where} overlap is {spec.overlap}: at most half of {spec.width}x{spec.height} px"
+            f"{where} overlap={spec.overlap}: wanted at most half of {spec.width}x{spec.height} px"
         )
     for key in ("mean", "std"):
         values = getattr(spec, key)
         if values and len(values) != spec.n_channels:
             raise ModelError(
-                f"{where} {key} has {len(values)} numbers: a {spec.color} image has "
+                f"{where} {key} has {len(values)} numbers: an image in {spec.color} has "
                 f"{spec.n_channels} channels"
             )
     if 0 in spec.std:

@@ -23,18 +23,18 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Canvas:
-    """What a network is given, and what part of it answers for the image.
+    """Pixels that a network is given, and the part of them that stands for the image.
 
     Parameters
     ----------
     pixels : uint8 array (y, x) or (y, x, 3)
     scale_x, scale_y : float
-        px of the image for one of the canvas.
+        Size of a px of the canvas in px of the image.
     left, top : int
-        px of the canvas's scale from the image's corner to the canvas's.
+        Offset of the canvas's corner from the image's, in px of the canvas.
     begin, end : (float, float)
-        x and y: points from begin (included) to end (not) belong to this canvas; others are
-        filling, or belong to a neighbouring tile.
+        Corners, x and y, of the part that belongs to this canvas, `end` excluded; points outside
+        are on filling, or belong to a neighbouring tile.
     """
 
     pixels: Pixels
@@ -46,19 +46,19 @@ class Canvas:
     end: tuple[float, float]
 
     def owns(self, xy_l2: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Which points are its own."""
+        """Whether each point belongs to this canvas, (l,)."""
         inside_l2 = (xy_l2 >= np.array(self.begin)) & (xy_l2 < np.array(self.end))
         return np.asarray(inside_l2.all(axis=1))
 
     def in_image(self, xy_l2: npt.NDArray[Any]) -> Float32Array:
-        """Points of the canvas in px of the image."""
+        """Coordinates of points of the canvas in px of the image, (l, 2)."""
         corner_2 = np.array([self.left, self.top], np.float64)
         scale_2 = np.array([self.scale_x, self.scale_y], np.float64)
         return np.asarray((xy_l2 + corner_2 + 0.5) * scale_2 - 0.5, np.float32)
 
 
 def enlarged(pixels: Pixels, side: int) -> Pixels:
-    """With its longest side at least `side` px."""
+    """Enlarge an image whose longest side is shorter than `side` px."""
     h, w = pixels.shape[:2]
     if max(h, w) >= side:
         return pixels
@@ -67,7 +67,7 @@ def enlarged(pixels: Pixels, side: int) -> Pixels:
 
 
 def canvases(pixels: Pixels, spec: InputSpec) -> list[Canvas]:
-    """One, or several tiles, row by row."""
+    """Cut or fit an image to canvases: one, or several tiles row by row."""
     h, w = pixels.shape[:2]
     if not spec.width:
         if spec.fit == "pad":
@@ -97,7 +97,7 @@ def _tiles(pixels: Pixels, spec: InputSpec) -> list[Canvas]:
 
 
 def _spans(length: int, size: int, overlap: int) -> list[tuple[int, float, float]]:
-    """(left, begin, end) of tiles along one side; they meet in the middle of what they share."""
+    """Tiles along one side as (left, begin, end); they meet in the middle of their overlap."""
     if length <= size:
         return [(0, -0.5, length - 0.5)]
     n = -(-(length - overlap) // (size - overlap))
@@ -113,7 +113,7 @@ def _filled(pixels: Pixels, width: int, height: int, scale_x: float, scale_y: fl
 
 
 def _continued(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Filled to the right and below with its last column and row: a black edge would be found."""
+    """Fill up to a size with the last column and row: features would be found on a black edge."""
     h, w = pixels.shape[:2]
     if (w, h) == (width, height):
         return pixels

@@ -1,4 +1,4 @@
-"""Where model files are: the folder that keeps them, by sha256, and fetching the known ones.
+"""Model files: the folder that keeps them, and downloads of the known ones.
 
 A collection holds the sha256 of its model, not the model. So a file may lie anywhere, and another
 one in its place is noticed.
@@ -32,14 +32,19 @@ MODEL: Final = "VLADKIT_MODEL"
 """Environment variable: the file to use for a collection's network, wherever it was before."""
 
 _FOLDER: Final = "VLADKIT_MODELS"
+"""Environment variable: the folder that keeps model files."""
+
 _CHUNK: Final = 1 << 16
+"""Bytes that are received or copied at a time, so that progress shows on slow lines."""
+
 _TIMEOUT: Final = 30.0
+"""Seconds without an answer after which a server counts as gone."""
 
 Progress = Callable[[str, int, int], None]
 
 
 def models_folder() -> Path:
-    """Where `vladkit models` keeps files: VLADKIT_MODELS, or below the user's cache folder."""
+    """Folder in which `vladkit models` keeps files: VLADKIT_MODELS, or in the user's cache."""
     if given := os.environ.get(_FOLDER):
         return Path(given)
     if sys.platform == "win32":
@@ -52,7 +57,7 @@ def models_folder() -> Path:
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """Of a file's bytes, as 64 hexadecimal digits.
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits.
 
     Raises
     ------
@@ -67,12 +72,12 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 
 
 def known_file(name: str) -> KnownFile:
-    """The known model of that name.
+    """Known model of that name.
 
     Raises
     ------
     ParameterError
-        If none is called so.
+        If no known model has that name.
     """
     known = {each.name: each for each in known_networks() if each.sha256}
     if name not in known:
@@ -81,24 +86,24 @@ def known_file(name: str) -> KnownFile:
 
 
 def kept_models() -> Iterator[Path]:
-    """Files of `models_folder`."""
+    """Paths of the model files in `models_folder`."""
     yield from sorted(models_folder().glob("*.onnx"))
 
 
 def find_model(path: str, sha256: str, n_bytes: int) -> Path:
-    """The file of a collection's network: where it was, or named by VLADKIT_MODEL, or kept.
+    """Find the file of a collection's network: in its place, at VLADKIT_MODEL, or kept.
 
     Parameters
     ----------
     path : str
-        Where it was when the collection was made.
+        Its path when the collection was made.
     sha256, n_bytes
-        Of the file.
+        Hash and size of the file.
 
     Raises
     ------
     ModelError
-        If it is nowhere, or another file is in its place; says how to mend it.
+        If it is nowhere, or another file is in its place; says how to fix it.
     """
     given = os.environ.get(MODEL)
     if given:
@@ -153,24 +158,24 @@ def add_model(path: str | os.PathLike[str]) -> Path:
 
 
 def fetch(name: str, *, url: str = "", progress: Progress | None = None) -> Path:
-    """Fetch a known model into `models_folder`; returns the file that is there already, if it is.
+    """Download a known model into `models_folder`, unless it is there already.
 
     Parameters
     ----------
     name : str
-        As `vladkit models` lists it.
+        Name in the list of `vladkit models`.
     url : str
-        A mirror to take it from; what comes has to have the known size and sha256 all the same.
+        A mirror to take it from; the file must have the known size and sha256 all the same.
     progress : callable or None
         Called as ``progress("fetch", bytes so far, bytes in all)``.
 
     Raises
     ------
     ParameterError
-        If no model is called so, or the address is not of the web.
+        If no model has that name, or the address is not http or https.
     ModelError
-        If no address is known, the server does not give it, or what it gives is not that file;
-        then nothing is kept.
+        If no address is known, the server does not send it, or sends another file; then nothing
+        is kept.
     StorageError
         If there is no room, or no right to write.
     """
@@ -193,7 +198,7 @@ def fetch(name: str, *, url: str = "", progress: Progress | None = None) -> Path
 
 
 def _receive(address: str, known: KnownFile, file: BinaryIO, progress: Progress | None) -> None:
-    """Exactly the known file, or an error."""
+    """Download exactly the known file; ModelError for any other."""
     from urllib.request import Request, urlopen
 
     from vladkit.core.version import __version__
