@@ -140,7 +140,9 @@ def test_a_pair_is_matched_once_for_rerank_and_expand(collection, file, monkeypa
     assert sum(hit.verification is not None for hit in hits) == 4
 
 
-def test_a_search_leaves_the_estimator_as_it_is(collection, file):
+def test_a_search_leaves_the_estimator_as_it_is(collection, file, monkeypatch):
+    monkeypatch.setattr(collection.vlad, "method", "loop")
+    monkeypatch.setattr(collection.vlad, "n_jobs", 3)
     before = vars(collection.vlad).copy()
     collection.search(file[0], rerank=2, expand=2)
     assert vars(collection.vlad) == before
