@@ -108,6 +108,18 @@ def test_features_go_without_a_region(collection, file):
         collection.search(collection.extract(file[0]), region=(0, 0, 9, 9))
 
 
+def test_an_image_of_the_collection_by_its_row(collection, tmp_path):
+    row = collection.find("coffee.jpg")
+    hits = collection.search(row, 2, rerank=2)
+    assert hits[0].image_id == row.image_id
+    assert hits[0].similarity == pytest.approx(1, abs=1e-3)
+    collection.copy(tmp_path / "c")
+    with Collection.open(tmp_path / "c") as other:
+        other.remove(["coffee.jpg"])
+        with pytest.raises(ParameterError, match=f"has no vector of image {row.image_id}"):
+            other.search(row)
+
+
 class TestSearchOptions:
     @pytest.mark.parametrize("name", ["top", "rerank", "expand"])
     def test_negative_numbers(self, name):
