@@ -12,7 +12,7 @@ from vladkit import Collection
 from vladkit.collection import searching
 from vladkit.collection.search_options import SearchOptions
 from vladkit.errors import NothingToIndexError, ParameterError
-from vladkit.features import Region
+from vladkit.images.region import Region
 
 
 @pytest.fixture(scope="module")
