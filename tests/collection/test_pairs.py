@@ -162,7 +162,7 @@ class TestSimilar:
             cv2.imwrite(str(tmp_path / "p" / f"{name}-turned.png"), cv2.rotate(small, 0))
         with Collection.create(tmp_path / "c", n_clusters=16, orientation=0.6) as collection:
             collection.add([tmp_path / "p"])
-            plain, turned = collection.pairs(1), collection.pairs(1, turned=True)
+            plain, turned = collection.pairs(1), collection.pairs(1, rotated=True)
         assert {(f"{name}-turned.png", f"{name}.png") for name in SCENES} == {
             (pair.first, pair.second) for pair in turned
         }
@@ -277,7 +277,7 @@ class TestRerank:
         with Collection.create(tmp_path / "c", n_clusters=8, keep_features=0) as collection:
             collection.add([tmp_path / "p"])
             assert len(collection.pairs(2))
-            for option in ({"rerank": 3}, {"turned": True}):
+            for option in ({"rerank": 3}, {"rotated": True}):
                 with pytest.raises(ParameterError, match="keeps no features"):
                     collection.pairs(2, **option)
 

@@ -41,8 +41,8 @@ def pairs(
     connected: Annotated[
         bool, typer.Option("--connected", help="Add the best pairs between unconnected groups.")
     ] = False,
-    turned: Annotated[
-        bool, typer.Option("--turned", help="Compare images in all quarter turns.")
+    rotated: Annotated[
+        bool, typer.Option("--rotated", help="Compare images in all quarter turns.")
     ] = False,
     root: Annotated[
         str | None,
@@ -71,7 +71,7 @@ def pairs(
             min_score=min_score,
             sequential=sequential,
             connected=connected,
-            turned=turned,
+            rotated=rotated,
             root=root,
             n_jobs=n_jobs,
             progress=progress,

@@ -387,7 +387,7 @@ class Collection:
         min_score: float | None = None,
         sequential: int = 0,
         connected: bool = False,
-        turned: bool = False,
+        rotated: bool = False,
         root: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
         progress: Progress | None = None,
@@ -412,7 +412,7 @@ class Collection:
         connected : bool
             Where the pairs leave groups of images unconnected, add the `top` best pairs that
             leave each group, whatever their similarity, until all are one.
-        turned : bool
+        rotated : bool
             Compare in all quarter turns: for images that are rotated without an EXIF entry that
             says so. Four times the work; needs kept features.
         root : path or None
@@ -433,7 +433,7 @@ class Collection:
                 min_score=min_score,
                 sequential=sequential,
                 connected=connected,
-                turned=turned,
+                rotated=rotated,
                 root=root,
                 n_jobs=n_jobs,
                 progress=progress,

@@ -153,7 +153,7 @@ def select_pairs(
     min_score: float | None,
     sequential: int,
     connected: bool,
-    turned: bool,
+    rotated: bool,
     root: str | os.PathLike[str] | None,
     n_jobs: int | None,
     progress: Progress | None,
@@ -167,9 +167,9 @@ def select_pairs(
         raise ParameterError("top=0 leaves no similar images: give top, or sequential alone")
     if min_score is not None and not -1 <= min_score <= 1:
         raise ParameterError(f"min_score={min_score}: give a cosine, -1 to 1")
-    if rerank or turned:
+    if rerank or rotated:
         index.searcher.check_keeps_features()
-    images = _Images(index, root, turned, progress)
+    images = _Images(index, root, rotated, progress)
     matching = _Matching(images, model, resolve_n_jobs(n_jobs))
     found = []
     if top:
@@ -213,13 +213,13 @@ class _Images:
         self,
         index: Index,
         root: str | os.PathLike[str] | None,
-        turned: bool,
+        rotated: bool,
         progress: Progress | None,
     ) -> None:
         store = index.store
         self.index = index
         self.progress = progress
-        self._turned = turned
+        self._rotated = rotated
         self.root, name_of = names_below(store.indexed(), store.sources(), root)
         self._spare = store.count()[0] - len(name_of)  # files that are indexed twice
         self.ids = list(name_of)
@@ -229,7 +229,7 @@ class _Images:
 
     def _batches(self, rows: Sequence[int], name: str = "") -> Iterator[Sequence[int]]:
         """Batches whose vectors and scores stay small; with a name their progress is reported."""
-        views = 4 if self._turned else 1
+        views = 4 if self._rotated else 1
         values = views * max(self.index.store.layout.n_dimensions, self.n)
         step = max(1, min(_MOST_QUERIES, _VALUES // values))
         for begin in range(0, len(rows), step):
@@ -249,10 +249,10 @@ class _Images:
         return {wanted[i]: vector_D.astype(np.float32) for i, vector_D in found.items()}
 
     def _queries(self, rows: Sequence[int]) -> Float32Array:
-        """Stored vectors of images, with `turned` also in quarter turns: (q, v, D)."""
+        """Stored vectors of images, with `rotated` also in quarter turns: (q, v, D)."""
         vector_of = self._vectors(rows)
         stored_qvD = np.stack([vector_of[row] for row in rows])[:, None]
-        if not self._turned or not self.index.describer.recipe.is_directional:
+        if not self._rotated or not self.index.describer.recipe.is_directional:
             return stored_qvD
         query_qvD = np.repeat(stored_qvD, 4, axis=1)
         features = self.index.searcher.features([self.ids[row] for row in rows])
