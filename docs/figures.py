@@ -124,7 +124,7 @@ def value(where: str) -> str:
 
 def filled(text: str) -> str:
     """A page with its marked places as their sources have them."""
-    begins = re.search(r"^ *<!--=.*$", text, re.MULTILINE)
+    begins = re.search(r"^ *<!--(= | -->).*$", text, re.MULTILINE)
     if begins:
         raise SystemExit(f"{begins[0]}: a line that begins with a mark is shown as HTML: move it")
     text = TABLE.sub(lambda found: found[1] + markdown(found[2]) + found[4], text)
