@@ -1,7 +1,7 @@
 """Writes the figures of docs/results/*.json into the pages, so that each has one source.
 
     python docs/figures.py            # rewrite the marked places of README.md and docs/*.md
-    python docs/figures.py --check    # change nothing; exit with 1 if a page differs from its source
+    python docs/figures.py --check    # only name pages that differ from their source; then exit 1
 
 A page marks two kinds of places, which GitHub shows without the marks:
 
@@ -92,7 +92,8 @@ def bench_tables(run: dict[str, Any]) -> dict[str, Any]:
         memory = "" if memory is None else f"{memory / 1e6:.0f}"
         times = [f"{row['median_ms']:.3g}" for row in (double, single)]
         table.append([WAYS.get(way, f"`{way}`"), *times, memory])
-    return {"article": {"columns": ["way", "float64 ms", "float32 ms", "float64 MB"], "rows": table}}
+    columns = ["way", "float64 ms", "float32 ms", "float64 MB"]
+    return {"article": {"columns": columns, "rows": table}}
 
 
 @cache
@@ -148,7 +149,7 @@ def main() -> int:
             if "--check" not in sys.argv[1:]:
                 page.write_text(wanted)
     for page in different:
-        print(page.relative_to(DOCS.parent))
+        sys.stdout.write(f"{page.relative_to(DOCS.parent)}\n")
     return 1 if different and "--check" in sys.argv[1:] else 0
 
 
