@@ -12,8 +12,8 @@ A page marks two kinds of places, which GitHub shows without the marks:
 
 NAME is a file of docs/results. Most hold ``tables``, with columns and rows as a page shows them;
 ``encode.json`` is what `benchmarks/encode.py --json` writes and ``bench.json`` what
-`vladkit bench --json` writes, and their tables are made here. ``provenance`` says of each file
-which script measured it, at which commit, on which machine.
+`vladkit bench --json` writes, and their tables are made here. ``provenance`` states which script
+measured a file, at which commit, on which machine; add it by hand where the script does not.
 """
 
 from __future__ import annotations
@@ -84,10 +84,11 @@ def bench_tables(run: dict[str, Any]) -> dict[str, Any]:
     rows: dict[str, list[dict[str, Any]]] = {}
     for case in ARTICLE:
         for row in run["rows"]:
-            if row["case"] == case:
+            if row["case"] == case and row["median_ms"] is not None:
                 rows.setdefault(row["way"], []).append(row)
+    both = {way: found for way, found in rows.items() if len(found) == len(ARTICLE)}
     table = []
-    for way, (double, single) in sorted(rows.items(), key=lambda item: item[1][0]["median_ms"]):
+    for way, (double, single) in sorted(both.items(), key=lambda item: item[1][0]["median_ms"]):
         memory = double["memory_bytes"]
         memory = "" if memory is None else f"{memory / 1e6:.0f}"
         times = [f"{row['median_ms']:.3g}" for row in (double, single)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ BROWSER = "a Chromium"
 # Script -> (arguments, something that it prints, what it needs). Paths are in `home`, below.
 SCRIPTS = {
     "benchmarks/duplicates.py": ("photos --images 2", "2 images x 9: 2 groups", None),
-    "benchmarks/encode.py": ("--quick --json", '"over_product"', "sklearn"),
+    "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
     "benchmarks/index.py": ("photos --rounds 1 --threads 2", "ratio ", None),
     "benchmarks/million.py": ("--sizes 1000 --kinds scenes", "| recall@10 | 1.000 |", None),
     "benchmarks/reconstruct.py": (
@@ -60,6 +61,14 @@ def home(tmp_path_factory):
     return home
 
 
+def load_figures():
+    """The script that makes the pages' tables of what benchmarks/encode.py prints."""
+    spec = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "figures.py")
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    return figures
+
+
 def test_every_script_has_a_row():
     files = [file for folder in ("benchmarks", "examples") for file in (ROOT / folder).glob("*.py")]
     scripts = {file.relative_to(ROOT).as_posix() for file in files}
@@ -81,3 +90,7 @@ def test_runs_to_its_end(script, home):
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert printed in done.stdout + done.stderr
+    if "--json" in command:
+        figures = load_figures()
+        (row,) = figures.encode_tables(json.loads(done.stdout))["cases"]["rows"]
+        assert row[0] == "256 x 128 x 64, 16, float64"
