@@ -383,7 +383,7 @@ def test_snippets_run(page, tmp_path, monkeypatch):
     """All Python blocks of a page, one after the other, as a reader would."""
     monkeypatch.chdir(tmp_path)
     codes = blocks(page.read_text(), "python")
-    if any("photos/" in code for code in codes):
+    if re.search(r"photos(/|\.vlad)", "".join(codes)):
         write_photos(tmp_path / "photos")
     if any("photos.vlad" in code for code in codes):
         with vladkit.Collection.create("photos.vlad", n_clusters=16) as collection:
