@@ -38,7 +38,7 @@ check: $(READY)  ## Lint, format, types, tests with documentation
 
 bench: $(READY)  ## Speed against the article's loop, a bare product, and bare decode + SIFT
 	$(BIN)/python benchmarks/encode.py
-	$(BIN)/python benchmarks/index.py tests
+	$(BIN)/python benchmarks/index.py
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

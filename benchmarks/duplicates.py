@@ -42,7 +42,7 @@ def half(image: np.ndarray, i: int) -> np.ndarray:
     return image[[*parts, np.s_[y : h - y, x : w - x]][i % 5]]
 
 
-def turned(image: np.ndarray, i: int) -> np.ndarray:
+def rotated(image: np.ndarray, i: int) -> np.ndarray:
     h, w = image.shape[:2]
     turn_23 = cv2.getRotationMatrix2D((w / 2, h / 2), 7 if i % 2 else -7, 1)
     return cv2.warpAffine(image, turn_23, (w, h))
@@ -65,7 +65,7 @@ ALTERATIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "quality 30": lambda image, _: image,
     "cropped": half,
     "rotated 90": lambda image, i: np.rot90(image, 1 + 2 * (i % 2)),
-    "rotated 7": turned,
+    "rotated 7": rotated,
     "watermarked": watermarked,
     "brightness": lambda image, i: cv2.convertScaleAbs(
         image, alpha=1.25 if i % 2 else 0.75, beta=20

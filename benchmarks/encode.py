@@ -1,11 +1,13 @@
 """Time `encode` against the article's loop and against the bare product X @ C.T, in one run.
 
-    python benchmarks/encode.py              # on 1 and 2 threads; --json for the figures
+    python benchmarks/encode.py              # on 1 and 2 threads
+    python benchmarks/encode.py --quick      # the article's case on one thread: does it run?
+    python benchmarks/encode.py --json > docs/results/encode.json   # then: python docs/figures.py
 
 Each number of threads is a process of its own, because a BLAS reads its number once.
 
 Everything in a row is timed in turn (A B C, A B C, ...), so that a machine whose speed drifts
-drifts under all of them (`vladkit.bench.timing` says how, and why). A turn is some .1 s of calls
+drifts under all of them (`vladkit.bench.timing` says how, and why). A turn is some 0.1 s of calls
 that are not counted, then five that are. Ratios are of medians. `memory` is the peak of resident
 memory while encoding, above what the process held before the input was made, over input plus
 output.
@@ -15,17 +17,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 
 from vladkit import encode
 from vladkit.bench.cases import ARTICLE, Case
+from vladkit.bench.machine import machine, versions
 from vladkit.bench.memory import reset_peak, status_bytes
 from vladkit.bench.peers import article_loop, fitted_kmeans
 from vladkit.bench.run import environment_for
@@ -91,6 +94,19 @@ def _memory_of(case: Case, threads: int) -> float:
     return (status_bytes("VmHWM") - before) / (local_tlf.nbytes + out.nbytes)
 
 
+def provenance() -> dict:
+    """Where and when the figures were measured, and with which commit."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return {
+        "script": "benchmarks/encode.py --json",
+        "machine": machine(),
+        "versions": versions(),
+        "commit": done.stdout.strip() or None,
+        "date": date.today().isoformat(),
+    }
+
+
 def table(rows: list[dict]) -> None:
     print(f"{'case':32} {'threads':>7} {'encode ms':>9} {'X@C.T ms':>9} {'ratio':>6} "
           f"{'loop ms':>8} {'x loop':>6} {'error':>8} {'memory':>7}")  # fmt: skip
@@ -108,6 +124,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="one case, one thread, one round")
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rows", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -115,19 +132,23 @@ def main() -> None:
         print(_memory_of(CASES[args.memory_of], args.threads[0]))
         return
     if args.rows:
-        json.dump([measure(case, args.threads[0], args.rounds) for case in CASES], sys.stdout)
+        cases = CASES[:1] if args.quick else CASES
+        json.dump([measure(case, args.threads[0], args.rounds) for case in cases], sys.stdout)
         return
+    if args.quick:
+        args.threads, args.rounds = [1], 1
     rows = []
     for threads in args.threads:
         command = [sys.executable, __file__, "--rows", "--threads", str(threads)]
+        command += ["--quick"] * args.quick
         done = subprocess.run(
             [*command, "--rounds", str(args.rounds)],
             env=environment_for(threads), check=True, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         rows += json.loads(done.stdout)
     if args.json:
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, NumPy {np.__version__}"
-        json.dump({"machine": machine, "rows": rows}, sys.stdout, indent=1)
+        json.dump({"provenance": provenance(), "rows": rows}, sys.stdout, indent=1)
+        print()
     else:
         table(rows)
 

@@ -3,7 +3,7 @@
     python benchmarks/faults.py [--kills 50] [--seed 0] [--images 120]
 
 Made-up images in a temporary folder. In turn index, remove, add and compact are killed with
-SIGKILL at a random time, most of them within .2 s of their first write, while another process
+SIGKILL at a random time, most of them within 0.2 s of their first write, while another process
 searches the file in a loop. After each kill
 
 - `check` must find nothing,
@@ -224,7 +224,7 @@ def kills(home: Path, n: int, n_images: int, rng: random.Random) -> None:
     check(run.file)
     undisturbed = home / "undisturbed.vlad"
     shutil.copy(run.file, undisturbed)
-    with Collection.open(undisturbed) as collection:  # the same codebook, all else anew
+    with Collection.open(undisturbed) as collection:  # the same codebook, all else made again
         collection.remove(sorted(vectors(undisturbed)))
         collection.add([run.first])
         collection.add([run.more])

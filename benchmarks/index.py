@@ -1,10 +1,11 @@
 """`vladkit index` against a bare loop of decode + SIFT with the same settings and threads.
 
-    python benchmarks/index.py FOLDER [--rounds 3]
+    python benchmarks/index.py [FOLDER] [--rounds 3]
 
-The bare loop reads each file, decodes it at the same size and runs OpenCV's SIFT on it, one
-image to a thread, and keeps nothing. Both are whole processes and take turns; the ratio is of
-medians. What vladkit does beyond: start-up, finding files, training, encoding, storing.
+Without a folder: crops of the photographs that scikit-image ships. The bare loop reads each file,
+decodes it at the same size and runs OpenCV's SIFT on it, one image to a thread, and keeps nothing.
+Both are whole processes and take turns; the ratio is of medians. What vladkit does beyond:
+start-up, finding files, training, encoding, storing.
 """
 
 from __future__ import annotations
@@ -21,17 +22,32 @@ from contextlib import ExitStack
 from pathlib import Path
 
 
+def write_crops(folder: Path) -> None:
+    """Write five crops of each of scikit-image's photographs that is a natural scene."""
+    import cv2
+    import skimage
+
+    shipped = Path(skimage.__file__).parent / "data"
+    for name in ("astronaut", "camera", "chelsea", "coffee", "coins", "motorcycle_left", "rocket"):
+        image = cv2.imread(str(next(shipped.glob(f"{name}.*"))))
+        h, w = image.shape[:2]
+        for i in range(5):
+            y, x = i * h // 20, (4 - i) * w // 20
+            cv2.imwrite(
+                str(folder / f"{name}{i}.jpg"), image[y : y + 4 * h // 5, x : x + 4 * w // 5]
+            )
+
+
 def bare(folder: str, threads: int) -> None:
     import cv2
 
-    from vladkit.collection.discover import discover
     from vladkit.errors import ImageError
-    from vladkit.features import Sift, read_gray
+    from vladkit.features import Sift, is_image_name, read_gray
 
     cv2.setNumThreads(1)
     sift = Sift()
 
-    def work(file: str) -> int:
+    def work(file: Path) -> int:
         try:
             gray_yx = read_gray(file, max_side=sift.max_side).gray_yx
         except ImageError:
@@ -45,14 +61,13 @@ def bare(folder: str, threads: int) -> None:
         return len(points)
 
     with ThreadPoolExecutor(threads) as pool:
-        with ExitStack() as readers:
-            files = [found.file for found in discover([folder], readers)]
+        files = sorted(file for file in Path(folder).rglob("*") if is_image_name(file))
         print(sum(pool.map(work, files)), "features")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder")
+    parser.add_argument("folder", nargs="?", help="of images; default: scikit-image's photographs")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
@@ -63,9 +78,13 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"vladkit index": [], "bare decode + SIFT": []}
     for _ in range(args.rounds):
         with tempfile.TemporaryDirectory() as temporary:
-            output = str(Path(temporary) / "c.vlad")
-            index = ["-m", "vladkit", "index", args.folder, "-o", output, "-j", str(args.threads)]
-            loop = [__file__, args.folder, "--bare", "--threads", str(args.threads)]
+            folder, output = args.folder, str(Path(temporary) / "c.vlad")
+            if folder is None:
+                folder = str(Path(temporary) / "photos")
+                Path(folder).mkdir()
+                write_crops(Path(folder))
+            index = ["-m", "vladkit", "index", folder, "-o", output, "-j", str(args.threads)]
+            loop = [__file__, folder, "--bare", "--threads", str(args.threads)]
             for name, command in zip(seconds, (index, loop), strict=True):
                 begin = time.perf_counter()
                 subprocess.run([sys.executable, *command], check=True, capture_output=True)

@@ -7,7 +7,7 @@ Vectors are synthetic, 256 dimensions, float16, of unit length:
 scenes
     What VLAD vectors reduced by PCA look like. n/10 scenes, of which a few have many images and
     most have one or two (Zipf, exponent 1/2); a scene belongs to one of 200 kinds of place; an
-    image is its scene plus a deviation, .3 to 2 times as long as the scene (log-uniform), so
+    image is its scene plus a deviation, 0.3 to 2 times as long as the scene (log-uniform), so
     that some images have near copies and others nothing like them. The standard deviation of
     dimension i falls as i^-0.16: so it does for the principal axes of 710 photographs (Holidays
     and museum paintings, default settings).
@@ -15,7 +15,7 @@ random
     Directions without any structure. Nobody's images are like that; it is the worst case for an
     approximate search, which lives on near things being together.
 
-Queries are stored vectors with noise of .75 of their length added (cosine .8 to the original).
+Queries are stored vectors with noise of 0.75 of their length added (cosine 0.8 to the original).
 `recall@10` is the share of the exactly nearest 10 that are found, after 50 candidates were scored
 again from the stored rows; `original first` how often the vector that the query was made from comes
 out first, by exact search and by the approximate one.

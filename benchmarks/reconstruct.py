@@ -80,7 +80,7 @@ def known_centres(folder: Path) -> dict[str, np.ndarray]:
 
 
 def centre_errors(model: pycolmap.Reconstruction, known: dict[str, np.ndarray]) -> np.ndarray:
-    """Of each known camera, as shares of the extent; infinite for those that are not registered."""
+    """Errors of the known cameras, as shares of the extent; infinite where not registered."""
     registered = {model.image(i).name: model.image(i) for i in model.reg_image_ids()}
     names = sorted(set(registered) & set(known))
     ours = np.array([registered[name].projection_center() for name in names])

@@ -1,6 +1,6 @@
 """The server of ``vladkit serve`` under use and under attack.
 
-    python benchmarks/serve.py COLLECTION QUERY... [--seconds 30] [--clients 8]
+    python benchmarks/serve.py COLLECTION QUERY... [--requests 40] [--seconds 30] [--clients 8]
 
 Starts the server on a free port and prints, as JSON: the time from sending an image to its
 results, without and with re-ranking; what some clients at once for a while get, and the memory of
@@ -236,6 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("collection")
     parser.add_argument("query", nargs="+")
+    parser.add_argument("--requests", type=int, default=40, help="searches, one after the other")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--clients", type=int, default=8)
     options = parser.parse_args()
@@ -243,8 +244,8 @@ def main() -> None:
     server = Server(options.collection)
     try:
         report = {
-            "plain": latency(server, queries, 0, 40),
-            "re-ranked 50": latency(server, queries, 50, 40),
+            "plain": latency(server, queries, 0, options.requests),
+            "re-ranked 50": latency(server, queries, 50, options.requests),
             "crowd": crowd(server, queries, options.clients, options.seconds),
             "hostile": hostile(server, queries),
         }

@@ -3,7 +3,7 @@
     python examples/demo.py FOLDER
 
 The photographs are those that scikit-image ships. The queries are what happens to images:
-cropped, turned, darkened, shrunk, stretched, and compressed hard.
+cropped, rotated, darkened, shrunk, stretched, and compressed hard.
 Everything is done by the command, as you would; at the end FOLDER/result.png shows it.
 """
 
@@ -36,7 +36,7 @@ def queries() -> dict[str, tuple[np.ndarray, str]]:
     astronaut, coffee, rocket, cat = map(read, ("astronaut", "coffee", "rocket", "chelsea"))
     turn = cv2.getRotationMatrix2D((256, 256), 20, 1.0)
     return {
-        "astronaut, cropped and turned by 20 degrees": (
+        "astronaut, cropped and rotated by 20 degrees": (
             cv2.warpAffine(astronaut, turn, (512, 512))[100:420, 80:420],
             "astronaut.jpg",
         ),

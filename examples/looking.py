@@ -1,6 +1,6 @@
 """The images of docs/looking.md, made from photographs that scikit-image ships.
 
-``python examples/looking.py docs/images`` makes them anew.
+``python examples/looking.py docs/images`` makes them again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A page about a collection: how good it is, and its worst queries first.
+"""An HTML report about a collection: how good it is, and its worst queries first.
 
     python examples/report.py FOLDER [IMAGE.jpg]
 
 The photographs are those that scikit-image ships; the queries are made from them, some so badly
-treated that they are not found. With IMAGE.jpg the page is opened in a Chromium (by playwright)
+treated that they are not found. With IMAGE.jpg the report is opened in a Chromium (by playwright)
 and photographed: so docs/images/report.jpg was made.
 """
 
@@ -40,7 +40,7 @@ def queries() -> dict[str, tuple[np.ndarray, list[str]]]:
     return found
 
 
-def main(folder: Path, image: Path | None) -> None:
+def main(folder: Path, target: Path | None = None) -> None:
     photos, asked = folder / "photos", folder / "queries"
     photos.mkdir(parents=True, exist_ok=True)
     asked.mkdir(exist_ok=True)
@@ -59,29 +59,26 @@ def main(folder: Path, image: Path | None) -> None:
     ):
         print("$ vladkit", *arguments, flush=True)
         subprocess.run([sys.executable, "-m", "vladkit", *arguments], check=True, cwd=folder)
-    if image is not None:
-        photograph(folder / "report.html", image)
+    if target is not None:
+        photograph(folder / "report.html", target)
 
 
-def photograph(page: Path, image: Path) -> None:
+def photograph(report: Path, target: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": 1120, "height": 1000}, color_scheme="light")
-        view.goto(page.resolve().as_uri())
+        view.goto(report.resolve().as_uri())
         figures = view.locator("#figures").bounding_box()
         worst = view.locator("#q2").bounding_box()
         assert figures is not None
         assert worst is not None
         height = worst["y"] + worst["height"] - figures["y"]
         clip = {"x": 0, "y": figures["y"], "width": 1120, "height": height}
-        view.screenshot(path=image, type="jpeg", quality=60, full_page=True, clip=clip)
+        view.screenshot(path=target, type="jpeg", quality=60, full_page=True, clip=clip)
         browser.close()
 
 
 if __name__ == "__main__":
-    main(
-        Path(sys.argv[1] if len(sys.argv) > 1 else "demo"),
-        Path(sys.argv[2]) if len(sys.argv) > 2 else None,
-    )
+    main(*map(Path, sys.argv[1:] or ["demo"]))

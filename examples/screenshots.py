@@ -3,7 +3,7 @@
     python examples/screenshots.py FOLDER
 
 The photographs are those of demo.py, with some copies that were darkened, cut and shrunk; the query
-is one of them, cut and turned. Needs playwright and a Chromium of the system.
+is one of them, cut and rotated. Needs playwright and a Chromium of the system.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def main(folder: Path) -> int:
         write_photos(home / "photos")
         index = ["index", str(home / "photos"), "-o", str(home / "photos.vlad")]
         subprocess.run([sys.executable, "-m", "vladkit", *index], check=True, capture_output=True)
-        query = home / "astronaut, turned.jpg"
+        query = home / "astronaut, rotated.jpg"
         cv2.imwrite(str(query), next(iter(queries().values()))[0])
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")

@@ -1,0 +1,96 @@
+"""Every script in benchmarks/ and examples/ runs to its end, at the smallest size it has."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+
+import cv2
+import pytest
+
+from paths import ROOT, TESTS
+from photos import photo
+
+PHOTOS = ["astronaut", "camera", "chelsea", "coffee", "coins", "rocket"]
+BROWSER = "a Chromium"
+
+# Script -> (arguments, something that it prints, what it needs). Paths are in `home`, below.
+SCRIPTS = {
+    "benchmarks/duplicates.py": ("photos --images 2", "2 images x 9: 2 groups", None),
+    "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
+    "benchmarks/index.py": ("photos --rounds 1 --threads 2", "ratio ", None),
+    "benchmarks/million.py": ("--sizes 1000 --kinds scenes", "| recall@10 | 1.000 |", None),
+    "benchmarks/reconstruct.py": (
+        "stereo --top 1 --max-side 320",
+        "exhaustive        1",
+        "pycolmap",
+    ),
+    "benchmarks/rerank.py": ("photos --top 2 --rounds 1", "sketch ", None),
+    "benchmarks/search.py": ("photos.vlad photos/coins.jpg --rounds 1", "rest ", None),
+    "benchmarks/serve.py": (
+        "photos.vlad photos/coins.jpg --requests 1 --seconds 1 --clients 1",
+        '"healthy": true',
+        "fastapi",
+    ),
+    "benchmarks/stream.py": ("--rows 3000 --ways partial_fit", "a.bvecs", None),
+    "examples/demo.py": ("demo", "4 of 4 right", None),
+    "examples/looking.py": (".", "words.jpg", "matplotlib"),
+    "examples/report.py": ("report", "35 queries", "jinja2"),
+    "examples/screenshots.py": (".", "page-compare.jpg", BROWSER),
+}
+# Script -> the file of tests that runs it.
+ELSEWHERE = {"benchmarks/faults.py": "store/test_store.py"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder of small photographs, a collection of them, and two images of one scene."""
+    home = tmp_path_factory.mktemp("scripts")
+    for folder, names in (("photos", PHOTOS), ("stereo", ["motorcycle_left", "motorcycle_right"])):
+        (home / folder).mkdir()
+        for name in names:
+            image = photo(name)
+            scale = 320 / max(image.shape[:2])
+            small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            cv2.imwrite(str(home / folder / f"{name}.jpg"), small)
+    index = [sys.executable, "-m", "vladkit", "index", "photos", "-o", "photos.vlad"]
+    subprocess.run(index, cwd=home, check=True, capture_output=True)
+    return home
+
+
+def load_figures():
+    """The script that makes the pages' tables of what benchmarks/encode.py prints."""
+    spec = importlib.util.spec_from_file_location("figures", ROOT / "docs" / "figures.py")
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    return figures
+
+
+def test_every_script_has_a_row():
+    files = [file for folder in ("benchmarks", "examples") for file in (ROOT / folder).glob("*.py")]
+    scripts = {file.relative_to(ROOT).as_posix() for file in files}
+    assert scripts == SCRIPTS.keys() | ELSEWHERE.keys(), "give each script a row in SCRIPTS"
+    for script, test in ELSEWHERE.items():
+        assert script.rpartition("/")[2] in (TESTS / test).read_text(), f"{test} runs no {script}"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_runs_to_its_end(script, home):
+    arguments, printed, needed = SCRIPTS[script]
+    if needed == BROWSER:
+        pytest.importorskip("playwright", reason=f"{script} drives a browser by playwright")
+        if not (shutil.which("chromium") or shutil.which("google-chrome")):
+            pytest.skip(f"{script} needs {BROWSER}")
+    elif needed and not importlib.util.find_spec(needed):
+        pytest.skip(f"{script} needs {needed}")
+    command = [sys.executable, str(ROOT / script), *arguments.split()]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert printed in done.stdout + done.stderr
+    if "--json" in command:
+        figures = load_figures()
+        (row,) = figures.encode_tables(json.loads(done.stdout))["cases"]["rows"]
+        assert row[0] == "256 x 128 x 64, 16, float64"
