@@ -25,14 +25,15 @@ def bare(folder: str, threads: int) -> None:
 
     from vladkit.collection.discover import discover
     from vladkit.errors import ImageError
-    from vladkit.features import Sift, read_gray
+    from vladkit.features import Sift
+    from vladkit.images import read_image
 
     cv2.setNumThreads(1)
     sift = Sift()
 
     def work(file: str) -> int:
         try:
-            gray_yx = read_gray(file, max_side=sift.max_side).gray_yx
+            gray_yx = read_image(file, max_side=sift.max_side).gray_yx
         except ImageError:
             return 0
         side = max(gray_yx.shape)

@@ -18,9 +18,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vladkit.features import Features, Sift, is_image_name
+from vladkit.features import Features, Sift
 from vladkit.geometry.matching import match_all
 from vladkit.geometry.verification import verify, verify_all
+from vladkit.images import is_image_name
 
 
 def sketch(query: Features, others: list[Features], metric: Callable) -> list[int]:

@@ -14,8 +14,8 @@ from photos import photo, write_photos
 from vladkit import Collection, Difference
 from vladkit.collection import duplicates as grouping
 from vladkit.errors import NothingToIndexError, ParameterError
-from vladkit.features import Image
 from vladkit.geometry.photometric import agrees, retouching
+from vladkit.images import Image
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,17 @@ import pytest
 
 from photos import photo
 from vladkit.errors import ParameterError
-from vladkit.features import Features, Image, Sift, decode_gray
+from vladkit.features import Features, Sift
 from vladkit.geometry import same_shot as duplicates
 from vladkit.geometry.same_shot import group, same_shot
+from vladkit.images import Image, decode_image
 
 SIFT = Sift(max_features=800, max_side=400)
 
 
 def features_of(image, quality=90) -> Features:
     data = cv2.imencode(".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return SIFT.extract(decode_gray(data[1].tobytes(), max_side=SIFT.max_side))
+    return SIFT.extract(decode_image(data[1].tobytes(), max_side=SIFT.max_side))
 
 
 @pytest.fixture(scope="module")

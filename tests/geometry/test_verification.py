@@ -11,10 +11,11 @@ import pytest
 
 from paths import SHARED
 from vladkit.errors import ParameterError
-from vladkit.features import Features, Region, Sift
+from vladkit.features import Features, Sift
 from vladkit.geometry import verification
 from vladkit.geometry.matching import Matches, match_all
 from vladkit.geometry.verification import Verification, rescore, verify, verify_all
+from vladkit.images import Region
 
 AFFINE = SHARED / "data" / "affine"
 H_33 = np.array([[0.8, -0.45, 150.0], [0.5, 0.9, -60.0], [1e-4, -5e-5, 1.0]])
@@ -289,7 +290,7 @@ def test_real_images_with_known_homographies(name, number, least):
 def test_many_on_threads_equal_their_singles():
     rng = np.random.default_rng(0)
     noise_yx = rng.integers(0, 256, (60, 80), dtype=np.uint8)
-    from vladkit.features import Image
+    from vladkit.images import Image
 
     big_yx = cv2.resize(noise_yx, (320, 240), interpolation=cv2.INTER_CUBIC)
     sift = Sift()

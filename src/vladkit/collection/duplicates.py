@@ -12,9 +12,10 @@ from vladkit.collection.describer import Describer
 from vladkit.collection.searching import Searching
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import ImageError, ParameterError
-from vladkit.features import Features, read_gray
+from vladkit.features import Features
 from vladkit.geometry.photometric import SIDE, agrees, retouching
 from vladkit.geometry.same_shot import Difference, group, mirroring, same_shot
+from vladkit.images import read_image
 from vladkit.store.store import ImageRow, Store, file_of
 
 __all__ = ["Duplicate", "DuplicateGroup", "Grouping"]
@@ -139,7 +140,7 @@ class Grouping:
             return True
         flipped = "flipped" in difference.kinds
         try:
-            first, second = (read_gray(self._files[i], max_side=SIDE) for i in (a, b))
+            first, second = (read_image(self._files[i], max_side=SIDE) for i in (a, b))
             if not agrees(first, second, difference.affine_23, flipped=flipped):
                 return False
         except ImageError:
@@ -183,7 +184,7 @@ class Grouping:
         if difference.kinds == ("identical",):
             return difference.kinds
         try:
-            images = read_gray(a, max_side=SIDE), read_gray(b, max_side=SIDE)
+            images = read_image(a, max_side=SIDE), read_image(b, max_side=SIDE)
         except ImageError:
             return difference.kinds
         flipped = "flipped" in difference.kinds

@@ -11,10 +11,11 @@ from vladkit.errors import (
     ImageError,
     ParameterError,
 )
-from vladkit.features import Features, Region, match_rule
+from vladkit.features import Features, match_rule
 from vladkit.features.imported import Imported
 from vladkit.features.pool import extract, extract_data
 from vladkit.geometry.verification import Model, Verification, verify_all
+from vladkit.images import Region
 
 __all__ = ["Finding"]
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features.sift import Sift
 from vladkit.features.types import Features, Parameter
-from vladkit.images.decode import Image, decoder_facts
+from vladkit.images import Image, decoder_facts
 
 __all__ = ["COMPARE", "ColmapSift", "Imported", "make_imported"]
 

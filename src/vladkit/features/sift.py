@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Final
 
@@ -18,9 +16,10 @@ import numpy.typing as npt
 
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features.types import Features, Parameter
-from vladkit.images.decode import Image, decoder_facts, is_out_of_memory, read_gray
+from vladkit.images import Image, decoder_facts, read_image
+from vladkit.images.opencv import is_out_of_memory
 
-__all__ = ["Sift", "one_opencv_thread"]
+__all__ = ["Sift"]
 
 MIN_SIDE: Final = 16
 """Shortest side in px. OpenCV looks for no features within 5 px of the border: at 16 px it has
@@ -82,7 +81,7 @@ class Sift:
     Examples
     --------
     >>> import numpy as np
-    >>> from vladkit.features import Image
+    >>> from vladkit.images import Image
     >>> noise_yx = np.random.default_rng(0).integers(0, 256, (120, 160), dtype=np.uint8)
     >>> sift = Sift(max_features=50)
     >>> features = sift.extract(Image(noise_yx, width=160, height=120))
@@ -138,7 +137,7 @@ class Sift:
         Parameters
         ----------
         path : str or path
-            Of a file that `read_gray` reads.
+            Of a file that `read_image` reads.
 
         Returns
         -------
@@ -147,9 +146,9 @@ class Sift:
         Raises
         ------
         ImageError
-            For the reasons of `read_gray` and `extract`.
+            For the reasons of `read_image` and `extract`.
         """
-        return self.extract(read_gray(path, max_side=self.max_side))
+        return self.extract(read_image(path, max_side=self.max_side))
 
     def extract(self, image: Image) -> Features:
         """Find and describe the features of one image.
@@ -157,7 +156,7 @@ class Sift:
         Parameters
         ----------
         image : Image
-            Taken at the size it has; see `read_gray`.
+            Taken at the size it has; see `read_image`.
 
         Returns
         -------
@@ -313,47 +312,3 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
 }
 
 _thread = threading.local()
-
-
-class _Alone:
-    """How many blocks of `one_opencv_thread` run now, and the number of threads before them."""
-
-    lock: Final = threading.Lock()
-    n_inside = 0
-    threads_before = 0
-
-
-@contextmanager
-def one_opencv_thread() -> Iterator[None]:
-    """Let OpenCV use one thread for each call, in the whole process, until the block ends.
-
-    For those who run `Sift.read` in several threads of their own: one image per core is faster
-    than several cores per image. It is a block and not an effect of `Sift`, because the setting
-    belongs to the process: a program that uses OpenCV for other work, or extracts from a single
-    image, keeps all its cores. Blocks may nest and overlap; the last one to end restores the
-    number of threads that the first one found. Results are the same inside and outside.
-
-    Examples
-    --------
-    >>> import cv2
-    >>> before = cv2.getNumThreads()
-    >>> with one_opencv_thread():
-    ...     cv2.getNumThreads()
-    1
-    >>> cv2.getNumThreads() == before
-    True
-    """
-    import cv2
-
-    with _Alone.lock:
-        if _Alone.n_inside == 0:
-            _Alone.threads_before = cv2.getNumThreads()
-            cv2.setNumThreads(1)
-        _Alone.n_inside += 1
-    try:
-        yield
-    finally:
-        with _Alone.lock:
-            _Alone.n_inside -= 1
-            if _Alone.n_inside == 0:
-                cv2.setNumThreads(_Alone.threads_before)

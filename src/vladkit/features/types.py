@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.errors import ParameterError, ShapeError
-from vladkit.images.decode import Image
-from vladkit.images.region import Region
+from vladkit.images import Image, Region
 
 __all__ = [
     "Extractor",

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.core.arrays import AnyArray, Float32Array
-from vladkit.features import Image
+from vladkit.images import Image
 
 __all__ = ["SIDE", "agrees", "retouching"]
 

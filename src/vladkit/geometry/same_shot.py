@@ -106,7 +106,8 @@ def same_shot(
     Examples
     --------
     >>> import numpy as np
-    >>> from vladkit.features import Image, Sift
+    >>> from vladkit.features import Sift
+    >>> from vladkit.images import Image
     >>> noise_yx = np.random.default_rng(0).integers(0, 256, (120, 160), dtype=np.uint8)
     >>> sift = Sift()
     >>> a = sift.extract(Image(noise_yx, width=160, height=120))

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, IntArray
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import ParameterError
-from vladkit.features import Features, Region
+from vladkit.features import Features
 from vladkit.geometry.hypotheses import (
     MAX_SCALE,
     SIDE,
@@ -28,6 +28,7 @@ from vladkit.geometry.hypotheses import (
     states_regions,
 )
 from vladkit.geometry.matching import MIN_COSINE, MUTUAL, RATIO, Matcher, Matches
+from vladkit.images import Region
 
 __all__ = ["MIN_INLIERS", "Model", "Verification", "rescore", "verify", "verify_all"]
 
