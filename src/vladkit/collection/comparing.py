@@ -4,7 +4,7 @@ import os
 from functools import partial
 
 from vladkit.collection.assessing import Answer, Assessing
-from vladkit.collection.duplicates import DuplicateGroup, Grouping
+from vladkit.collection.duplicates import DuplicateGroup, find_duplicates
 from vladkit.collection.indexing import Progress
 from vladkit.collection.opened import Opened
 from vladkit.collection.pairs import Pairing, Pairs
@@ -30,7 +30,7 @@ class Comparing(Opened):
     ) -> list[DuplicateGroup]:
         """Groups of images that show the same shot: copies that were altered.
 
-        Resized, re-compressed, cropped, turned, written over, brightened: not the same scene taken
+        Resized, re-compressed, cropped, rotated, written over, brightened: not the same scene taken
         again. Nothing is changed or deleted.
 
         Parameters
@@ -64,15 +64,15 @@ class Comparing(Opened):
         self._describer.trained()
         step = None if progress is None else partial(progress, "duplicates")
         with self._store.reading():
-            grouping = Grouping(
+            return find_duplicates(
                 self._store,
                 self._describer,
                 self._searching,
                 candidates=candidates,
                 flips=flips,
                 n_jobs=n_jobs,
+                progress=step,
             )
-            return grouping.run(step)
 
     def pairs(
         self,

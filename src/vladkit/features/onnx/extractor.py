@@ -20,13 +20,11 @@ from vladkit.features.onnx.session import first_line, runtime_version, session_o
 from vladkit.features.onnx.spec import InputSpec, Network
 from vladkit.features.onnx.tiling import Canvas, canvases, enlarged
 from vladkit.features.onnx.zoo import find_model
+from vladkit.features.sift import MIN_SIDE
 from vladkit.features.types import Features, MatchRule, Parameter
 from vladkit.images import Image, decoder_facts
 
 __all__ = ["CONSTANT_TYPES", "TYPES", "OnnxNetwork", "same_features"]
-
-MIN_SIDE: Final = 16
-"""Shortest side in px, as of SIFT."""
 
 TYPES: Final[dict[str, Any]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 CONSTANT_TYPES: Final[dict[str, Any]] = {
