@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from vladkit import Collection
-from vladkit.features import is_image_name
+from vladkit.images import is_image_name
 
 
 def resized(factor: float) -> Callable[[np.ndarray, int], np.ndarray]:

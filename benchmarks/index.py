@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 
 
@@ -42,14 +41,15 @@ def bare(folder: str, threads: int) -> None:
     import cv2
 
     from vladkit.errors import ImageError
-    from vladkit.features import Sift, is_image_name, read_gray
+    from vladkit.features import Sift
+    from vladkit.images import is_image_name, read_image
 
     cv2.setNumThreads(1)
     sift = Sift()
 
     def work(file: Path) -> int:
         try:
-            gray_yx = read_gray(file, max_side=sift.max_side).gray_yx
+            gray_yx = read_image(file, max_side=sift.max_side).gray_yx
         except ImageError:
             return 0
         side = max(gray_yx.shape)

@@ -18,9 +18,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vladkit.features import Features, Sift, is_image_name
-from vladkit.geometry.matching import match_all
+from vladkit.core.threads import for_each, resolve_n_jobs
+from vladkit.features import Features, Sift
+from vladkit.geometry.matching import Matcher
 from vladkit.geometry.verification import verify, verify_all
+from vladkit.images import is_image_name
 
 
 def sketch(query: Features, others: list[Features], metric: Callable) -> list[int]:
@@ -68,15 +70,17 @@ def main() -> None:
     n = np.mean([len(each) for each in others])
     print(f"{len(query)} features against {len(others)} images of {n:.0f} on average")
 
-    matched = match_all(query.descriptor_lf, [o.descriptor_lf for o in others], sift.metric)
+    stored = [each.descriptor_lf for each in others]
+    matcher = Matcher(query.descriptor_lf, sift.metric)
+    matched = [matcher.match(each) for each in stored]
 
     def metric() -> None:
         for each in others:
             sift.metric(each.descriptor_lf)
 
     def match() -> None:
-        stored = [each.descriptor_lf for each in others]
-        match_all(query.descriptor_lf, stored, sift.metric, n_jobs=args.jobs)
+        matcher = Matcher(query.descriptor_lf, sift.metric)
+        for_each(lambda i: matcher.match(stored[i]), len(stored), resolve_n_jobs(args.jobs))
 
     def verify_only() -> None:
         for other, matches in zip(others, matched, strict=True):

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from photos import NAMES, photo
-from vladkit.features import Features, Image, Sift
+from vladkit.features import Features, Sift
+from vladkit.images import Image
 
 TABLES = """
 CREATE TABLE cameras (camera_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, model INTEGER NOT NULL,

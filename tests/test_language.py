@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -33,7 +34,7 @@ def documented(tree):
         if isinstance(node, kinds) and (doc := ast.get_docstring(node)):
             yield getattr(node, "name", "the module"), doc
         body = getattr(node, "body", [])
-        for before, after in zip(body, body[1:], strict=False) if isinstance(body, list) else ():
+        for before, after in pairwise(body) if isinstance(body, list) else ():
             is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             if isinstance(before, (ast.Assign, ast.AnnAssign)) and is_text:
                 yield ast.unparse(before).partition("=")[0].strip(), str(after.value.value)

@@ -8,7 +8,7 @@ import pytest
 from photos import write_photos
 from vladkit import VLAD, Collection
 from vladkit.errors import NothingToIndexError, ParameterError, ShapeError
-from vladkit.features import Region
+from vladkit.images import Region
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -12,10 +14,10 @@ import pytest
 
 from photos import photo, write_photos
 from vladkit import Collection, Difference
-from vladkit.collection import duplicates as grouping
+from vladkit.collection import duplicates as module
 from vladkit.errors import NothingToIndexError, ParameterError
-from vladkit.features import Image
 from vladkit.geometry.photometric import agrees, retouching
+from vladkit.images import Image
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def home(tmp_path_factory):
     cv2.imwrite(str(folder / "coffee half.jpg"), half)
     cv2.imwrite(str(folder / "coffee left.jpg"), coffee[:, : w // 2])
     cv2.imwrite(
-        str(folder / "coffee turned.jpg"), cv2.rotate(coffee, 0), [cv2.IMWRITE_JPEG_QUALITY, 80]
+        str(folder / "coffee rotated.jpg"), cv2.rotate(coffee, 0), [cv2.IMWRITE_JPEG_QUALITY, 80]
     )
     cv2.imwrite(str(folder / "coffee bad.jpg"), coffee, [cv2.IMWRITE_JPEG_QUALITY, 25])
     dark = (rocket * 0.6).astype(np.uint8)
@@ -58,7 +60,7 @@ COFFEE = {
     "coffee bad.jpg": ("re-compressed",),
     "coffee half.jpg": ("resized",),
     "coffee left.jpg": ("cropped",),
-    "coffee turned.jpg": ("rotated",),
+    "coffee rotated.jpg": ("rotated",),
 }
 
 
@@ -79,6 +81,17 @@ class TestDuplicates:
         assert rocket.file == str(home / "photos" / "rocket.jpg")
         assert all(0.05 < other.similarity < 1 for other in coffee.others)
         assert steps[-1] == ("duplicates", 23, 23)
+
+    def test_sizes_to_decide_by(self, home):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            _, coffee, _ = collection.duplicates()
+            row_of = {row.path: row for row in collection.images()}
+        for each in (coffee, *coffee.others):
+            row = row_of[each.path]
+            assert (each.width, each.height) == (row.width, row.height)
+            assert each.n_bytes == os.path.getsize(each.file)
+        half = next(each for each in coffee.others if each.path == "coffee half.jpg")
+        assert (half.width, half.height) == (coffee.width // 2, coffee.height // 2)
 
     def test_flips(self, home):
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
@@ -133,6 +146,77 @@ class TestDuplicates:
                 collection.index.store.connection.execute(sql)
             *_, rocket = collection.duplicates()
         assert rocket.others[0].kinds == ("altered",)
+
+
+class TestEqualFiles:
+    @pytest.fixture
+    def copies(self, home, tmp_path):
+        """A photograph three times in two folders, beside its half and another one."""
+        for name in ("a/coffee.jpg", "a/coffee 2.jpg", "b/coffee.jpg", "b/half.jpg", "b/moon.jpg"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            source = {"half.jpg": "coffee half.jpg", "moon.jpg": "moon.jpg"}
+            shutil.copy(home / "photos" / source.get(name[2:], "coffee.jpg"), tmp_path / name)
+        with Collection.create(tmp_path / "c", n_clusters=16) as collection:
+            collection.add([tmp_path / "a", tmp_path / "b"])
+        return tmp_path
+
+    def found(self, folder, **options):
+        with Collection.open(folder / "c", read_only=True) as collection:
+            return collection.duplicates(**options)
+
+    def test_are_joined_without_being_matched(self, copies, monkeypatch):
+        compared = []
+        real = module.same_shot
+
+        def counted(a, b, extractor, **options):
+            compared.append((len(a), len(b)))
+            return real(a, b, extractor, **options)
+
+        monkeypatch.setattr(module, "same_shot", counted)
+        steps = []
+        (group,) = self.found(copies, progress=lambda *step: steps.append(step))
+        assert group.path == "coffee 2.jpg"
+        assert [(other.path, other.kinds) for other in group.others] == [
+            ("coffee.jpg", ("identical",)),
+            ("coffee.jpg", ("identical",)),
+            ("half.jpg", ("resized",)),
+        ]
+        # coffee, half and moon with each other, and once more to describe half
+        assert len(compared) == 3 + 1
+        assert steps[-1] == ("duplicates", 5, 5)
+
+    def test_the_same_groups_as_by_matching(self, copies, monkeypatch):
+        known = self.found(copies, flips=True)
+        monkeypatch.setattr(module, "_digest", lambda file, row: None)
+        assert self.found(copies, flips=True) == known
+
+    def test_a_file_that_has_changed_is_matched(self, copies):
+        file = copies / "a" / "coffee 2.jpg"
+        status = file.stat()
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+        with Collection.open(copies / "c", read_only=True) as collection:
+            rows = {row.path: row for row in collection.images()}
+        assert module._digest(str(file), rows["coffee 2.jpg"]) is None
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert module._digest(str(file), rows["coffee 2.jpg"]) is not None
+        file.unlink()
+        assert module._digest(str(file), rows["coffee 2.jpg"]) is None
+        (group,) = self.found(copies)
+        assert "coffee 2.jpg" in {group.path, *(other.path for other in group.others)}
+
+    def test_without_features_enough_to_match(self, tmp_path):
+        """Smooth images match in nothing; equal bytes are copies all the same."""
+        (tmp_path / "p").mkdir()
+        blank = np.full((120, 160), 90, np.uint8)
+        cv2.circle(blank, (80, 60), 20, 200, -1)
+        for name in ("one.png", "two.png"):
+            cv2.imwrite(str(tmp_path / "p" / name), blank)
+        write_photos(tmp_path / "p")
+        with Collection.create(tmp_path / "c", n_clusters=16) as collection:
+            collection.add([tmp_path / "p"])
+        (group,) = self.found(tmp_path)
+        assert (group.path, group.others[0].path) == ("one.png", "two.png")
+        assert group.others[0].kinds == ("identical",)
 
 
 class TestRetouching:
@@ -197,7 +281,7 @@ class TestRetouching:
 
     def test_a_wrong_pair_does_not_join_groups(self, home, monkeypatch):
         """Features that are taken for those of one shot, of images that are not."""
-        real = grouping.same_shot
+        real = module.same_shot
 
         def fooled(a, b, extractor, **options):
             found = real(a, b, extractor, **options)
@@ -205,7 +289,7 @@ class TestRetouching:
                 return Difference(("altered",), self.same_23, 20, 0.1, 1.0)
             return found
 
-        monkeypatch.setattr(grouping, "same_shot", fooled)
+        monkeypatch.setattr(module, "same_shot", fooled)
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
             groups = collection.duplicates(candidates=3)
         assert {each.path for each in groups} >= {"astronaut.jpg", "coffee.jpg", "rocket.jpg"}

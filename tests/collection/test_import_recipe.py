@@ -28,8 +28,9 @@ from vladkit.errors import (
     RecipeMismatchError,
 )
 from vladkit.evaluation.metrics import read_ground_truth
-from vladkit.features import Image, Region, Sift, make_extractor
+from vladkit.features import Sift, make_extractor
 from vladkit.features.imported import Imported
+from vladkit.images import Image, Region
 
 h5py = pytest.importorskip("h5py", reason="the test extra has it")
 pytest.importorskip("pyarrow", reason="the test extra has it")

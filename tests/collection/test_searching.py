@@ -17,9 +17,9 @@ from photos import NAMES, cropped, photo, write_photos
 from vladkit import Collection
 from vladkit.aggregation.query_expansion import augment_database
 from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
-from vladkit.features import Region
 from vladkit.features.pool import extract
 from vladkit.geometry.verification import MIN_INLIERS, rescore
+from vladkit.images import Region
 from vladkit.store.ann import AnnIndex
 from vladkit.store.blocks import Layout
 from vladkit.store.rows import ImageRow, Record

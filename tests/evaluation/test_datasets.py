@@ -22,7 +22,7 @@ from vladkit.collection.measuring import measure
 from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError, StorageError
 from vladkit.evaluation.datasets import Ranks, _recall, read_protocol, trapezoid_precision
 from vladkit.evaluation.metrics import GroundTruth, Query, average_precision
-from vladkit.features import Region
+from vladkit.images import Region
 
 
 def run(*arguments):

@@ -29,12 +29,13 @@ from vladkit.errors import (
     RecipeMismatchError,
     StorageError,
 )
-from vladkit.features import Image, make_extractor
+from vladkit.features import make_extractor
 from vladkit.features.onnx import load as onnx_model
 from vladkit.features.onnx import session as onnx_session
 from vladkit.features.onnx import zoo as model_files
 from vladkit.features.onnx.spec import KnownFile, Network, known_networks
 from vladkit.features.pool import extract, extract_data
+from vladkit.images import Image
 
 MODELS = SHARED / "models"
 XFEAT = ["verlab_xfeat_c58e74f.onnx", "xfeat_vga.onnx"]
@@ -42,7 +43,7 @@ XFEAT = ["verlab_xfeat_c58e74f.onnx", "xfeat_vga.onnx"]
 
 def colour(rgb: np.ndarray) -> Image:
     h, w = rgb.shape[:2]
-    return Image(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), w, h, rgb_yx3=rgb)
+    return Image(rgb, w, h)
 
 
 def gray(pixels: np.ndarray) -> Image:

@@ -18,17 +18,8 @@ from PIL import Image as PilImage
 from images import textured, to_bytes, with_orientation
 from paths import SHARED
 from vladkit.errors import ImageError, ParameterError, ShapeError
-from vladkit.features import (
-    Features,
-    Image,
-    Sift,
-    decode_gray,
-    extractor_names,
-    is_image_name,
-    make_extractor,
-    one_opencv_thread,
-    read_gray,
-)
+from vladkit.features import Features, Sift, extractor_names, make_extractor
+from vladkit.images import Image, decode_image, is_image_name, one_opencv_thread, read_image
 
 
 def image_of(gray_yx: npt.NDArray[np.uint8]) -> Image:
@@ -128,8 +119,8 @@ def test_places_and_sizes_are_those_of_the_original_image() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_image_marked_to_be_turned_gives_the_features_of_the_turned(orientation: int) -> None:
     stored = PilImage.fromarray(textured())
-    marked = decode_gray(with_orientation(stored, "PNG", orientation))
-    upright = decode_gray(to_bytes(PilImage.fromarray(marked.gray_yx), "PNG"))
+    marked = decode_image(with_orientation(stored, "PNG", orientation))
+    upright = decode_image(to_bytes(PilImage.fromarray(marked.gray_yx), "PNG"))
     assert same(Sift().extract(marked), Sift().extract(upright))
 
 
@@ -163,7 +154,7 @@ def test_reading_reduces_to_max_side(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(to_bytes(PilImage.fromarray(textured(800, 600)), "PNG"))
     features = Sift(max_side=400).read(path)
-    assert same(features, Sift().extract(read_gray(path, max_side=400)))
+    assert same(features, Sift().extract(read_image(path, max_side=400)))
     assert (features.width, features.height) == (800, 600)
     assert features.xy_l2.max() > 700
 
@@ -378,7 +369,7 @@ def test_real_images_give_whole_numbers_of_one_byte() -> None:
     paths = [path for path in sorted((SHARED / "data").rglob("*")) if is_image_name(path)][::100]
     assert paths
     for path in paths:
-        gray_yx = read_gray(path).gray_yx
+        gray_yx = read_image(path).gray_yx
         _, found_lf = raw_sift(gray_yx, 2000)
         assert (found_lf == found_lf.astype(np.uint8)).all()
         features = Sift().read(path)

@@ -8,16 +8,17 @@ import pytest
 
 from photos import photo
 from vladkit.errors import ParameterError
-from vladkit.features import Features, Image, Sift, decode_gray
-from vladkit.geometry import same_shot as duplicates
-from vladkit.geometry.same_shot import group, same_shot
+from vladkit.features import Features, Sift
+from vladkit.geometry import same_shot as module
+from vladkit.geometry.same_shot import same_shot
+from vladkit.images import Image, decode_image
 
 SIFT = Sift(max_features=800, max_side=400)
 
 
 def features_of(image, quality=90) -> Features:
     data = cv2.imencode(".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return SIFT.extract(decode_gray(data[1].tobytes(), max_side=SIFT.max_side))
+    return SIFT.extract(decode_image(data[1].tobytes(), max_side=SIFT.max_side))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def tilted(image):
     return cv2.warpPerspective(image, cv2.getPerspectiveTransform(corner_42, to_42), (w, h))
 
 
-def turned(image, degrees):
+def rotated(image, degrees):
     h, w = image.shape[:2]
     return cv2.warpAffine(image, cv2.getRotationMatrix2D((w / 2, h / 2), degrees, 1), (w, h))
 
@@ -43,7 +44,7 @@ ALTERED = {
     "resized": lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
     "cropped": lambda image: image[:, image.shape[1] // 2 :],
     "rotated": lambda image: np.rot90(image),
-    "rotated+cropped": lambda image: turned(image, 7),
+    "rotated+cropped": lambda image: rotated(image, 7),
     "altered": lambda image: cv2.convertScaleAbs(image, alpha=0.8, beta=10),
     "resized+cropped": lambda image: cv2.resize(image[60:, 80:], None, fx=1.3, fy=1.3),
 }
@@ -84,7 +85,7 @@ class TestSameShot:
         assert same_shot(original, features_of(tilted(image)), SIFT, flips=True) is None
         assert same_shot(original, features_of(photo("chelsea")), SIFT, flips=True) is None
         for limit in ("_MAX_RESIDUAL", "_MAX_RESIDUAL_STRETCHED", "_CLOSE"):
-            monkeypatch.setattr(duplicates, limit, 100)  # it is these that refuse the view
+            monkeypatch.setattr(module, limit, 100)  # it is these that refuse the view
         assert same_shot(original, features_of(tilted(image)), SIFT) is not None
 
     def test_the_same_text_over_two_images_is_not(self, monkeypatch):
@@ -96,7 +97,7 @@ class TestSameShot:
                 cv2.putText(image, text, (20, y), cv2.FONT_HERSHEY_SIMPLEX, 1.6, (255,) * 3, 3)
             written.append(features_of(image))
         assert same_shot(*written, SIFT) is None
-        monkeypatch.setattr(duplicates, "_MIN_SPREAD", 0)  # it is this that refuses them
+        monkeypatch.setattr(module, "_MIN_SPREAD", 0)  # it is this that refuses them
         assert same_shot(*written, SIFT) is not None
 
     def test_nothing_to_go_by(self, coffee):
@@ -137,11 +138,3 @@ def test_mirrored_is_what_sift_finds_in_the_flipped_image():
     assert np.median(off) < 5  # unlike descriptors are some 500 apart
     again = sift.mirrored(a)
     np.testing.assert_array_equal(sift.mirrored(again).descriptor_lf, a.descriptor_lf)
-
-
-def test_group_joins_chains():
-    pairs = [(1, 2), (3, 4), (5, 6), (4, 2), (7, 7)]
-    assert group(pairs) == [[1, 2, 3, 4], [5, 6]]
-    assert group([]) == []
-    chain = [(i, i + 1) for i in range(5000)]
-    assert [len(members) for members in group(reversed(chain))] == [5001]

@@ -11,10 +11,11 @@ import pytest
 
 from paths import SHARED
 from vladkit.errors import ParameterError
-from vladkit.features import Features, Region, Sift
+from vladkit.features import Features, Sift
 from vladkit.geometry import verification
-from vladkit.geometry.matching import Matches, match_all
+from vladkit.geometry.matching import Matcher, Matches
 from vladkit.geometry.verification import Verification, rescore, verify, verify_all
+from vladkit.images import Region
 
 AFFINE = SHARED / "data" / "affine"
 H_33 = np.array([[0.8, -0.45, 150.0], [0.5, 0.9, -60.0], [1e-4, -5e-5, 1.0]])
@@ -109,7 +110,7 @@ class TestHomography:
 
     @pytest.mark.parametrize("degrees", [0, 33, 90, 180, 271])
     @pytest.mark.parametrize("scale", [0.2, 1, 4])
-    def test_turned_and_scaled(self, degrees, scale):
+    def test_rotated_and_scaled(self, degrees, scale):
         h_33 = np.vstack([cv2.getRotationMatrix2D((320, 240), degrees, scale), [0, 0, 1]])
         a, b, matches, _ = pair(40, 40, h_33=h_33, noise=0.2)
         found = verify(a, b, matches)
@@ -289,7 +290,7 @@ def test_real_images_with_known_homographies(name, number, least):
 def test_many_on_threads_equal_their_singles():
     rng = np.random.default_rng(0)
     noise_yx = rng.integers(0, 256, (60, 80), dtype=np.uint8)
-    from vladkit.features import Image
+    from vladkit.images import Image
 
     big_yx = cv2.resize(noise_yx, (320, 240), interpolation=cv2.INTER_CUBIC)
     sift = Sift()
@@ -298,11 +299,11 @@ def test_many_on_threads_equal_their_singles():
         h, w = gray_yx.shape
         return sift.extract(Image(np.ascontiguousarray(gray_yx), width=w, height=h))
 
-    a, turned, half = of(big_yx), of(np.rot90(big_yx)), of(big_yx[:, :160])
-    found = verify_all(a, [a, turned, half], sift.metric, n_jobs=3)
-    matched = match_all(a.descriptor_lf, [f.descriptor_lf for f in (a, turned, half)], sift.metric)
-    for other, matches, each in zip((a, turned, half), matched, found, strict=True):
-        single = verify(a, other, matches)
+    a, rotated, half = of(big_yx), of(np.rot90(big_yx)), of(big_yx[:, :160])
+    found = verify_all(a, [a, rotated, half], sift.metric, n_jobs=3)
+    matcher = Matcher(a.descriptor_lf, sift.metric)
+    for other, each in zip((a, rotated, half), found, strict=True):
+        single = verify(a, other, matcher.match(other.descriptor_lf))
         assert each.n_inliers == single.n_inliers > 50
         np.testing.assert_array_equal(each.transform_33, single.transform_33)
     np.testing.assert_allclose(found[0].transform_33, np.eye(3), atol=1e-3)
@@ -355,7 +356,7 @@ class TestWithoutDirectionsAndSizes:
     @pytest.mark.parametrize(
         ("n_right", "n_wrong"), [(300, 0), (60, 60), (40, 160), (20, 100), (10, 60), (8, 8)]
     )
-    def test_turned_and_scaled(self, n_right, n_wrong, seed):
+    def test_rotated_and_scaled(self, n_right, n_wrong, seed):
         a, b, matches, right_m = self.plain(n_right, n_wrong, seed=seed, zoom=0.7)
         found = verify(a, b, matches)
         assert found.n_inliers >= 0.9 * n_right
@@ -366,9 +367,9 @@ class TestWithoutDirectionsAndSizes:
         assert middle_2 == pytest.approx(mapped(H_33, np.array([[320, 240]])), abs=3)
 
     def test_by_single_matches_it_would_not_be_found(self, monkeypatch):
-        """What the rule for SIFT makes of them: equal directions, so nothing is ever turned."""
+        """What the rule for SIFT makes of them: equal directions, so nothing is ever rotated."""
         a, b, matches, _ = self.plain(40, 160, zoom=0.7)
-        monkeypatch.setattr(verification, "states_regions", lambda _: True)
+        monkeypatch.setattr(verification.Frame, "states_regions", lambda _: True)
         assert verify(a, b, matches).n_inliers < 10
 
     @pytest.mark.parametrize("n", [0, 1, 2, 3])

@@ -27,7 +27,7 @@ from vladkit.errors import (
     StorageError,
 )
 from vladkit.evaluation.metrics import read_ground_truth
-from vladkit.features import Region
+from vladkit.images import Region
 from vladkit.viz.report import (
     Asked,
     assess,

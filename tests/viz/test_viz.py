@@ -21,8 +21,9 @@ from photos import photo, write_photos
 from vladkit import VLAD, Collection, MultiVLAD, Verification
 from vladkit.collection.searching import Hit
 from vladkit.errors import ImageError, MissingDependencyError, ParameterError, ShapeError
-from vladkit.features import ColorImage, Features, Region, Sift, read_rgb
+from vladkit.features import Features, Sift
 from vladkit.geometry.verification import verify_all
+from vladkit.images import Image, Region, read_image
 from vladkit.viz import draw_matches, draw_ranking, draw_words
 from vladkit.viz.images import printable, shorten
 from vladkit.viz.palette import N_COLORS, word_colors
@@ -217,14 +218,14 @@ class TestMatches:
     def test_reduced_and_partial_images_keep_the_originals_px(self, coffee):
         a, b, verification = coffee
         whole = draw_matches(a, b, verification).axes[0]
-        small = read_rgb(a, max_side=100), read_rgb(b, max_side=80)
+        small = read_image(a, max_side=100, color=True), read_image(b, max_side=80, color=True)
         assert max(small[0].rgb_yx3.shape) == 100
         reduced = draw_matches(*small, verification).axes[0]
         np.testing.assert_allclose(lines(reduced)[0], lines(whole)[0])
         assert reduced.images[0].get_extent() == [-0.5, 599.5, 399.5, -0.5]
 
         region = Region(60, 40, 300, 200)
-        part = read_rgb(a, region=region)
+        part = read_image(a, region=region, color=True)
         inside = found([[70, 50], [350, 230]])
         ax = draw_matches(part, b, inside).axes[0]
         assert ax.images[0].get_extent() == [59.5, 359.5, 239.5, 39.5]
@@ -273,7 +274,7 @@ class TestMatches:
             (
                 {"query": GRAY[::2, ::2]},
                 ParameterError,
-                "points of the query .* ColorImage",
+                "points of the query .* an Image",
             ),
             ({"match": GRAY[:20]}, ParameterError, "points of the match reach"),
             ({"verification": None}, ParameterError, "verification is None.*rerank"),
@@ -288,7 +289,7 @@ class TestMatches:
             draw_matches(**given | change)
 
     def test_a_region_beside_the_part_that_is_shown(self):
-        part = ColorImage(GRAY, 300, 200, Region(50, 50, 300, 200))
+        part = Image(GRAY, 300, 200, region=Region(50, 50, 300, 200))
         with pytest.raises(ParameterError, match="outside of"):
             draw_matches(part, GRAY, nothing(), region=Region(0, 0, 20, 20))
 
@@ -410,7 +411,10 @@ class TestRanking:
         for i, (cell, hit) in enumerate(zip(cells, hits, strict=True)):
             inliers = f", {hit.inliers} inliers" if i < 4 else ""
             assert texts(cell) == [f"{i + 1}:  {hit.score:.3f}{inliers}", hit.path]
-            shown, real = cell.images[0].get_array(), read_rgb(hit.file, max_side=400).rgb_yx3
+            shown, real = (
+                cell.images[0].get_array(),
+                read_image(hit.file, max_side=400, color=True).rgb_yx3,
+            )
             np.testing.assert_array_equal(shown, real)
         corner = [cell.get_position().get_points()[:, 0].min() for cell in cells]
         assert corner == pytest.approx([0.25, 0.5, 0.75] * 2 + [0.25])
@@ -594,7 +598,7 @@ class TestWords:
     def test_of_a_part(self, collection, home):
         file, region = home / "p" / "coffee.jpg", Region(200, 100, 240, 200)
         features, label_l = collection.words(file, region=region)
-        for image in (file, read_rgb(file, region=region)):
+        for image in (file, read_image(file, region=region, color=True)):
             ax = draw_words(image, features, label_l, max_features=9999).axes[0]
             xy_m2 = circles(ax).get_offsets()
             order = np.argsort(-features.size_l, kind="stable")

@@ -179,7 +179,7 @@ def search(
     leave_cores_to_threads()
     from vladkit.cli.progress import progress_bar
     from vladkit.collection.collection import Collection
-    from vladkit.images.region import Region
+    from vladkit.images import Region
     from vladkit.viz.report import Asked, check_target, write_search
 
     failed = False

@@ -14,8 +14,9 @@ from vladkit.collection.recipe import Recipe
 from vladkit.errors import ImageError
 
 if TYPE_CHECKING:
-    from vladkit.features import Extractor, Features, Region
+    from vladkit.features import Extractor, Features
     from vladkit.geometry.verification import Model, Verification
+    from vladkit.images import Region
 
 __all__: list[str] = []
 
@@ -60,8 +61,8 @@ def draw_matches(
     leave_cores_to_threads()
     import numpy as np
 
-    from vladkit.features import Region
     from vladkit.geometry.verification import MIN_INLIERS, verify_all
+    from vladkit.images import Region
     from vladkit.viz.figure_file import check_figure_file
     from vladkit.viz.matches import verdict
 

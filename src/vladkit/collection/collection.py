@@ -11,7 +11,7 @@ from typing import Any, Self
 from vladkit.collection.assessing import Answer, Assessing
 from vladkit.collection.augmentation import augment
 from vladkit.collection.describer import Codebook
-from vladkit.collection.duplicates import DuplicateGroup, Grouping
+from vladkit.collection.duplicates import DuplicateGroup, find_duplicates
 from vladkit.collection.index import Index
 from vladkit.collection.indexing import AddReport, Indexer, Progress
 from vladkit.collection.pairs import Pairs, select_pairs
@@ -375,8 +375,10 @@ class Collection:
         """
         self._describer.trained()
         with self._store.reading():
-            grouping = Grouping(self.index, candidates=candidates, flips=flips, n_jobs=n_jobs)
-            return grouping.run(_step(progress, "duplicates"))
+            step = _step(progress, "duplicates")
+            return find_duplicates(
+                self.index, candidates=candidates, flips=flips, n_jobs=n_jobs, progress=step
+            )
 
     def pairs(
         self,

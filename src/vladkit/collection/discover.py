@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vladkit.errors import NothingToIndexError
 from vladkit.features.readers import Reader, is_source, open_reader
 from vladkit.features.readers.reader import status_of_file
-from vladkit.images.decode import is_image_name
+from vladkit.images import is_image_name
 
 __all__ = ["SourceFile", "check_sources", "discover"]
 

@@ -1,199 +1,315 @@
-"""Images of a collection that show the same shot, in groups."""
+"""Near-duplicates in a collection: groups of images that show the same shot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from vladkit.collection.index import Index
+from vladkit.core.arrays import AnyArray
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import ImageError, ParameterError
-from vladkit.features import Features, read_gray
-from vladkit.geometry.photometric import SIDE, agrees, retouching
-from vladkit.geometry.same_shot import Difference, group, mirroring, same_shot
+from vladkit.features import Features
+from vladkit.geometry.photometric import READ_SIDE, agrees, retouching
+from vladkit.geometry.same_shot import Difference, mirroring, same_shot
+from vladkit.images import read_bytes, read_image
 from vladkit.store.rows import ImageRow
 
-__all__ = ["Duplicate", "DuplicateGroup", "Grouping"]
+__all__ = ["Duplicate", "DuplicateGroup", "find_duplicates"]
+
+Pair: TypeAlias = tuple[int, int]
+"""Ids of two images, the lower one first."""
 
 _BATCH: Final = 32
-"""Images compared with all others at a time: each batch reads all vectors once."""
+"""Number of images compared with all others at a time: each batch reads all vectors once."""
+
+_IDENTICAL: Final = ("identical",)
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
     """An image that shows the same shot as its group's reference.
 
-    ``kinds`` says how it differs: "identical", or of "flipped", "rotated", "resized", "cropped",
-    "brightness", "watermarked", "re-compressed" ("altered" where a file cannot be read to tell
-    the last three apart). ``similarity`` is the cosine of their vectors; ``path`` and ``file`` as
-    in `vladkit.Hit`.
+    Parameters
+    ----------
+    path, file : str
+        As in `vladkit.Hit`.
+    kinds : tuple of str
+        How it differs from the reference: "identical", or one or more of "flipped", "rotated",
+        "resized", "cropped", "brightness", "watermarked", "re-compressed" ("altered" where a file
+        cannot be read to tell the last three apart).
+    similarity : float
+        Cosine of the two vectors.
+    width, height : int or None
+        Size in px, upright.
+    n_bytes : int
+        Size of the file.
     """
 
     path: str
     file: str
     kinds: tuple[str, ...]
     similarity: float
+    width: int | None
+    height: int | None
+    n_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
-    """Images of one shot: as reference the one of most pixels, then bytes; the others by path."""
+    """Images of one shot: the reference, and the others.
+
+    Parameters
+    ----------
+    path, file : str
+        The reference: the image of the most pixels, then the largest file. As in `vladkit.Hit`.
+    others : tuple of Duplicate
+        By path.
+    width, height : int or None
+        Size of the reference in px, upright.
+    n_bytes : int
+        Size of the reference's file.
+    """
 
     path: str
     file: str
     others: tuple[Duplicate, ...]
+    width: int | None
+    height: int | None
+    n_bytes: int
 
 
-class Grouping:
-    """One search for duplicates in an open collection."""
+def find_duplicates(
+    index: Index,
+    *,
+    candidates: int,
+    flips: bool,
+    n_jobs: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> list[DuplicateGroup]:
+    """Find the images of a collection that show the same shot; see `Collection.duplicates`.
+
+    Files of the same bytes are joined first, and one of them stands for all. Each image is then
+    compared with its nearest ones, feature by feature.
+    """
+    if candidates < 1:
+        raise ParameterError(f"candidates={candidates}: give a number of images from 1")
+    index.searcher.check_keeps_features()
+    rows = {row.image_id: row for row in index.store.indexed()}
+    finder = _Finder(index, rows, flips, resolve_n_jobs(n_jobs))
+    finder.join_equal_files()
+    ids = [i for i in rows if i not in finder.first_of]
+    for begin in range(0, len(ids), _BATCH):
+        finder.join_copies(ids[begin : begin + _BATCH], candidates)
+        if progress:
+            progress(len(rows) - max(0, len(ids) - begin - _BATCH), len(rows))
+    groups = [finder.described(members) for members in finder.groups.members()]
+    return sorted(groups, key=lambda each: (each.path, each.file))
+
+
+class _Groups:
+    """Images joined into groups pair by pair, and how the images of each pair differ."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[Pair, tuple[str, ...]] = {}
+        self._group_of: dict[int, list[int]] = {}
+
+    def are_joined(self, a: int, b: int) -> bool:
+        """Whether two images are in one group."""
+        return a in self._group_of and self._group_of[a] is self._group_of.get(b)
+
+    def join(self, a: int, b: int, kinds: tuple[str, ...]) -> None:
+        """Make one group of the groups of two images."""
+        self.kinds[_pair(a, b)] = kinds
+        if not self.are_joined(a, b):
+            group = self._group_of.setdefault(a, [a])
+            group += self._group_of.get(b, [b])
+            self._group_of.update(dict.fromkeys(group, group))
+
+    def members(self) -> list[list[int]]:
+        """Image ids of each group, ascending."""
+        groups = {id(group): group for group in self._group_of.values()}
+        return [sorted(group) for group in groups.values()]
+
+
+class _Finder:
+    """State of one search for duplicates."""
 
     def __init__(
         self,
         index: Index,
-        *,
-        candidates: int,
+        rows: Mapping[int, ImageRow],
         flips: bool,
-        n_jobs: int | None,
+        n_threads: int,
     ) -> None:
-        if candidates < 1:
-            raise ParameterError(f"candidates={candidates}: give a number of images from 1")
-        index.searcher.check_keeps_features()
         self._store = index.store
         self._describer = index.describer
-        self._searching = index.searcher
-        self._candidates = candidates
+        self._searcher = index.searcher
+        self._rows = rows
         self._flips = flips
-        self._n_jobs = resolve_n_jobs(n_jobs)
-        self._tried: set[tuple[int, int, bool]] = set()
-        self._found: dict[tuple[int, int], Difference] = {}
-        self._parent: dict[int, int] = {}  # of an image in its group
-        self._files: dict[int, str] = {}
+        self._n_threads = n_threads
+        self._tried: set[tuple[Pair, bool]] = set()
+        self.groups = _Groups()
+        self.first_of: dict[int, int] = {}  # of files with the same bytes; the first has no entry
 
-    def run(self, progress: Callable[[int, int], None] | None) -> list[DuplicateGroup]:
-        """All groups, by the path of their reference."""
-        rows = {row.image_id: row for row in self._store.indexed()}
-        ids = list(rows)
-        self._files = {i: row.file for i, row in rows.items()}
+    def join_equal_files(self) -> None:
+        """Join images whose files have the same bytes, as they were indexed.
+
+        Only files of equal size and equal vectors are read to tell.
+        """
+        alike = defaultdict(list)
+        for i, row in self._rows.items():
+            alike[row.n_bytes, row.width, row.height].append(i)
+        ids = [i for each in alike.values() if len(each) > 1 for i in each]
+        same = defaultdict(list)
         for begin in range(0, len(ids), _BATCH):
-            batch = self._searching.features(ids[begin : begin + _BATCH])
-            for flipped in (False, True)[: 1 + self._flips] if batch else ():
-                near = self._near(list(batch.values()), flipped)
-                for some, (image_id, features) in zip(near, batch.items(), strict=True):
-                    self._compare(image_id, features, some, flipped)
-            if progress:
-                progress(min(begin + _BATCH, len(ids)), len(ids))
-        groups = [self._described([rows[i] for i in members]) for members in group(self._found)]
-        return sorted(groups, key=lambda each: (each.path, each.file))
+            for i, vector_D in self._vectors(ids[begin : begin + _BATCH]).items():
+                same[self._rows[i].n_bytes, hash(vector_D.tobytes())].append(i)
+        for some in same.values():
+            first_with: dict[bytes, int] = {}
+            for i in some if len(some) > 1 else ():
+                digest = _digest(self._rows[i])
+                first = first_with.setdefault(digest, i) if digest else i
+                if first != i:
+                    self.first_of[i] = first
+                    self.groups.join(first, i, _IDENTICAL)
 
-    def _near(self, features: Sequence[Features], flipped: bool) -> list[list[int]]:
-        """Images that are near each one, or near it mirrored; in any of four turns."""
+    def join_copies(self, ids: Sequence[int], candidates: int) -> None:
+        """Compare some images with the nearest ones of each, and join the copies."""
+        batch = self._searcher.features(ids)
+        for flipped in (False, True)[: 1 + self._flips] if batch else ():
+            nearest = self._nearest(list(batch.values()), flipped, candidates)
+            for (image_id, features), near in zip(batch.items(), nearest, strict=True):
+                for other_id, difference in self._copies(image_id, features, near, flipped):
+                    if self._is_sure(image_id, other_id, difference):
+                        self.groups.join(image_id, other_id, difference.kinds)
+
+    def _nearest(
+        self, features: Sequence[Features], flipped: bool, candidates: int
+    ) -> list[list[int]]:
+        """Ids of images that are near each one, or near it mirrored; in any quarter turn."""
         if flipped:
             mirrored = mirroring(self._describer.extractor)
             features = [mirrored(each) for each in features]
         query_qvD = self._describer.query_vectors(features)
-        top = self._candidates + 1  # itself is among them
-        ranked = self._searching.nearest(query_qvD, top)
-        return [[each.image_id for each in first[:top]] for first in ranked]
+        top = candidates + 1  # itself is among them
+        ranked = self._searcher.nearest(query_qvD, top)
+        return [
+            [self.first_of.get(r.image_id, r.image_id) for r in first[:top]] for first in ranked
+        ]
 
-    def _compare(
+    def _copies(
         self, image_id: int, features: Features, near: Sequence[int], flipped: bool
-    ) -> None:
-        """Look at each near image that it was not compared with in this way yet."""
-        pairs = [_pair(image_id, i) for i in near if i != image_id]
-        pairs = [p for p in pairs if (*p, flipped) not in self._tried and p not in self._found]
-        self._tried.update((*pair, flipped) for pair in pairs)
-        others = self._searching.features([sum(pair) - image_id for pair in pairs])
+    ) -> list[tuple[int, Difference]]:
+        """Near images that are copies, the best match first; each pair is tried once each way."""
+        pairs = {i: (_pair(image_id, i), flipped) for i in near if i != image_id}
+        other_ids = [
+            i for i, (pair, _) in pairs.items()
+            if (pair, flipped) not in self._tried and pair not in self.groups.kinds
+        ]  # fmt: skip
+        self._tried.update(pairs.values())
+        others = self._searcher.features(other_ids)
         extractor = self._describer.extractor
+        found: dict[int, Difference] = {}
 
-        accepted: dict[tuple[int, int], Difference] = {}
-
-        def one(i: int) -> None:
-            other = others.get(sum(pairs[i]) - image_id)
+        def one(n: int) -> None:
+            other = others.get(other_ids[n])
             if other is None:
                 return
-            found = same_shot(features, other, extractor, plain=not flipped, flips=flipped)
-            if found is not None:
-                accepted[pairs[i]] = found
+            difference = same_shot(features, other, extractor, plain=not flipped, flips=flipped)
+            if difference is not None:
+                found[other_ids[n]] = difference
 
-        for_each(one, len(pairs), self._n_jobs)
-        for pair in sorted(accepted, key=lambda each: -accepted[each].n_close):
-            other_id = sum(pair) - image_id
-            if self._joins(image_id, other_id, accepted[pair]):
-                self._found[pair] = accepted[pair]
+        for_each(one, len(other_ids), self._n_threads)
+        copies = [(i, found[i]) for i in other_ids if i in found]
+        return sorted(copies, key=lambda each: -each[1].n_close)
 
-    def _joins(self, a: int, b: int, difference: Difference) -> bool:
+    def _is_sure(self, a: int, b: int, difference: Difference) -> bool:
         """Whether a pair of like features is to be believed.
 
-        One wrong pair would make one group of two. So whatever joins images that are not in one
-        group yet has to agree in its pixels, too, where the files can be read.
+        One wrong pair would make one group of two. So a pair that joins images of different groups
+        has to agree in its pixels, too, where the files can be read.
         """
-        root_a, root_b = self._root(a), self._root(b)
-        if root_a == root_b:
+        if self.groups.are_joined(a, b):
             return True
-        flipped = "flipped" in difference.kinds
         try:
-            first, second = (read_gray(self._files[i], max_side=SIDE) for i in (a, b))
-            if not agrees(first, second, difference.affine_23, flipped=flipped):
-                return False
+            first, second = (read_image(self._rows[i].file, max_side=READ_SIDE) for i in (a, b))
         except ImageError:
-            pass  # the features alone decide
-        self._parent[root_b] = root_a
-        return True
+            return True  # the features alone decide
+        flipped = "flipped" in difference.kinds
+        return agrees(first, second, difference.affine_23, flipped=flipped)
 
-    def _root(self, i: int) -> int:
-        while (parent := self._parent.get(i, i)) != i:
-            self._parent[i] = self._parent.get(parent, parent)
-            i = parent
-        return i
-
-    def _difference(self, a: Features, b: Features) -> Difference | None:
-        return same_shot(a, b, self._describer.extractor, flips=self._flips)
-
-    def _described(self, rows: Sequence[ImageRow]) -> DuplicateGroup:
+    def described(self, ids: Sequence[int]) -> DuplicateGroup:
         """A group, each member compared with the largest image of it."""
-        reference, *rest = sorted(rows, key=_by_size)
-        features = self._searching.features([reference.image_id])[reference.image_id]
-        ids = [row.image_id for row in rows]
-        vector_of = self._store.vectors(ids)
-        own_D = vector_of[reference.image_id].astype(np.float32)
+        first, *rest = sorted(ids, key=lambda i: _by_size(self._rows[i]))
+        vector_of = self._vectors(ids)
+        first_D = vector_of[first].astype(np.float32)
         others = []
-        for row in sorted(rest, key=lambda each: (each.path, each.source_id)):
-            other = self._searching.features([row.image_id])[row.image_id]
-            difference = self._difference(features, other)
-            if difference is None:
-                kinds = self._any_found(row.image_id).kinds
-            else:
-                kinds = self._kinds(reference.file, row.file, difference)
-            similarity = round(float(own_D @ vector_of[row.image_id].astype(np.float32)), 6)
-            where = row.file
-            others.append(Duplicate(row.path, where, kinds, similarity))
-        return DuplicateGroup(reference.path, reference.file, tuple(others))
+        for i in sorted(rest, key=lambda i: (self._rows[i].path, self._rows[i].source_id)):
+            similarity = round(float(first_D @ vector_of[i].astype(np.float32)), 6)
+            row, kinds = self._rows[i], self._kinds(first, i)
+            size = row.width, row.height, row.n_bytes
+            others.append(Duplicate(row.path, row.file, kinds, similarity, *size))
+        row = self._rows[first]
+        size = row.width, row.height, row.n_bytes
+        return DuplicateGroup(row.path, row.file, tuple(others), *size)
 
-    def _kinds(self, a: str, b: str, difference: Difference) -> tuple[str, ...]:
-        """With what the pixels say; where the files cannot be read, what the features said."""
-        if difference.kinds == ("identical",):
-            return difference.kinds
+    def _kinds(self, a: int, b: int) -> tuple[str, ...]:
+        """How two images of a group differ, as the pixels tell, or else the features."""
+        if self._are_equal(a, b):
+            return _IDENTICAL
+        features = self._searcher.features([a, b])
+        difference = None
+        if len(features) == 2:
+            extractor = self._describer.extractor
+            difference = same_shot(features[a], features[b], extractor, flips=self._flips)
+        if difference is None:  # too different: as from the one that it was found by
+            b = self.first_of.get(b, b)
+            return next(
+                kinds
+                for pair, kinds in self.groups.kinds.items()
+                if b in pair and not self._are_equal(*pair)
+            )
+        if difference.kinds == _IDENTICAL:
+            return _IDENTICAL
         try:
-            images = read_gray(a, max_side=SIDE), read_gray(b, max_side=SIDE)
+            images = [read_image(self._rows[i].file, max_side=READ_SIDE) for i in (a, b)]
         except ImageError:
             return difference.kinds
         flipped = "flipped" in difference.kinds
-        found = retouching(*images, difference.affine_23, flipped=flipped)
+        seen = retouching(images[0], images[1], difference.affine_23, flipped=flipped)
         rest = tuple(kind for kind in difference.kinds if kind != "altered")
-        return rest + found or ("re-compressed",)
+        return rest + seen or ("re-compressed",)
 
-    def _any_found(self, image_id: int) -> Difference:
-        """How it differs from the member that it was found by: the reference is too different."""
-        return next(found for pair, found in self._found.items() if image_id in pair)
+    def _are_equal(self, a: int, b: int) -> bool:
+        """Whether the files of two images have the same bytes."""
+        return self.first_of.get(a, a) == self.first_of.get(b, b)
+
+    def _vectors(self, ids: Sequence[int]) -> dict[int, AnyArray]:
+        return self._store.vectors(ids)
+
+
+def _digest(row: ImageRow) -> bytes | None:
+    """SHA-256 of a file; None if it cannot be read or is not the one that was indexed."""
+    try:
+        status = os.stat(row.file)
+        if (status.st_size, status.st_mtime_ns) != (row.n_bytes, row.mtime_ns):
+            return None
+        return hashlib.sha256(read_bytes(row.file)).digest()
+    except OSError:  # an ImageError is one
+        return None
 
 
 def _by_size(row: ImageRow) -> tuple[int, int, str]:
-    """The most pixels first, then the largest file."""
+    """Key to sort by: the most pixels first, then the largest file."""
     return -(row.width or 0) * (row.height or 0), -row.n_bytes, row.path
 
 
-def _pair(a: int, b: int) -> tuple[int, int]:
+def _pair(a: int, b: int) -> Pair:
     return (a, b) if a < b else (b, a)

@@ -15,8 +15,9 @@ from vladkit.core.arrays import Int64Array
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
 from vladkit.evaluation.datasets import Goal, Outcome, Protocol, Ranks, Task
-from vladkit.features import Features, one_opencv_thread
+from vladkit.features import Features
 from vladkit.geometry.verification import Model, rescore
+from vladkit.images import one_opencv_thread
 
 __all__ = ["measure"]
 

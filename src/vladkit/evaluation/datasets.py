@@ -17,8 +17,7 @@ from statistics import fmean
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from vladkit.errors import FileFormatError, ParameterError, StorageError
-from vladkit.images.decode import is_image_name
-from vladkit.images.region import Region
+from vladkit.images import Region, is_image_name
 
 __all__ = [
     "Goal",

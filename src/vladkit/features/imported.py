@@ -16,7 +16,7 @@ from vladkit.core.params import Constraints, Interval, StrOptions, store_checked
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features.sift import Sift
 from vladkit.features.types import Features, Parameter
-from vladkit.images.decode import Image, decoder_facts
+from vladkit.images import Image, decoder_facts
 
 __all__ = ["ColmapSift", "Imported"]
 

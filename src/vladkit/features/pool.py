@@ -12,15 +12,8 @@ from typing import Final, Self, TypeAlias
 
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError
-from vladkit.features import (
-    Extractor,
-    Features,
-    Region,
-    decode_image,
-    one_opencv_thread,
-    wants_color,
-)
-from vladkit.images.decode import read_bytes
+from vladkit.features import Extractor, Features, wants_color
+from vladkit.images import Region, decode_image, one_opencv_thread, read_bytes
 
 __all__ = ["Extraction", "Result", "extract", "extract_data"]
 

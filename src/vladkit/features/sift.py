@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Final
 
@@ -20,9 +18,10 @@ from vladkit.core.linalg import root_sift
 from vladkit.core.params import Constraints, Interval, store_checked
 from vladkit.errors import ImageError
 from vladkit.features.types import IMAGE_PARAMETERS, MIN_SIDE, Features, Parameter
-from vladkit.images.decode import Image, decoder_facts, is_out_of_memory, read_gray
+from vladkit.images import Image, decoder_facts, read_image
+from vladkit.images.opencv import is_out_of_memory
 
-__all__ = ["Sift", "one_opencv_thread"]
+__all__ = ["Sift"]
 
 # OpenCV finds everything 1/4 px too far right and down: it doubles the image by cv2.resize, where
 # px x comes from x/2 - 1/4, and halves coordinates by x/2. Measured on Gaussian blobs of sigma 1.5
@@ -80,7 +79,7 @@ class Sift:
     Examples
     --------
     >>> import numpy as np
-    >>> from vladkit.features import Image
+    >>> from vladkit.images import Image
     >>> noise_yx = np.random.default_rng(0).integers(0, 256, (120, 160), dtype=np.uint8)
     >>> sift = Sift(max_features=50)
     >>> features = sift.extract(Image(noise_yx, width=160, height=120))
@@ -129,7 +128,7 @@ class Sift:
         Parameters
         ----------
         path : str or path
-            An image file.
+            An image file that `read_image` reads.
 
         Returns
         -------
@@ -138,9 +137,9 @@ class Sift:
         Raises
         ------
         ImageError
-            For the reasons of `read_gray` and `extract`.
+            For the reasons of `read_image` and `extract`.
         """
-        return self.extract(read_gray(path, max_side=self.max_side))
+        return self.extract(read_image(path, max_side=self.max_side))
 
     def extract(self, image: Image) -> Features:
         """Find and describe the features of one image.
@@ -148,7 +147,7 @@ class Sift:
         Parameters
         ----------
         image : Image
-            Used at the size it has; see `read_gray`.
+            Used at the size it has; see `read_image`.
 
         Returns
         -------
@@ -287,47 +286,3 @@ class Sift:
 
 
 _thread = threading.local()
-
-
-class _Alone:
-    """Number of blocks of `one_opencv_thread` that run now, and of threads before them."""
-
-    lock: Final = threading.Lock()
-    n_inside = 0
-    threads_before = 0
-
-
-@contextmanager
-def one_opencv_thread() -> Iterator[None]:
-    """Let OpenCV use one thread for each call, in the whole process, until the block ends.
-
-    For those who run `Sift.read` in several threads of their own: one image per core is faster
-    than several cores per image. It is a block and not an effect of `Sift`, because the setting
-    belongs to the process: a program that uses OpenCV for other work, or extracts from a single
-    image, keeps all its cores. Blocks may nest and overlap; the last one to end restores the
-    number of threads that the first one found. Results are the same inside and outside.
-
-    Examples
-    --------
-    >>> import cv2
-    >>> before = cv2.getNumThreads()
-    >>> with one_opencv_thread():
-    ...     cv2.getNumThreads()
-    1
-    >>> cv2.getNumThreads() == before
-    True
-    """
-    import cv2
-
-    with _Alone.lock:
-        if _Alone.n_inside == 0:
-            _Alone.threads_before = cv2.getNumThreads()
-            cv2.setNumThreads(1)
-        _Alone.n_inside += 1
-    try:
-        yield
-    finally:
-        with _Alone.lock:
-            _Alone.n_inside -= 1
-            if _Alone.n_inside == 0:
-                cv2.setNumThreads(_Alone.threads_before)

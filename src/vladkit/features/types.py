@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from vladkit.core.params import Constraints, Interval, check_parameter
 from vladkit.errors import ShapeError
-from vladkit.images.decode import Image
-from vladkit.images.region import Region
+from vladkit.images import Image, Region
 
 __all__ = [
     "IMAGE_PARAMETERS",

@@ -1,7 +1,9 @@
-"""Matches that agree, roughly, on how two images lie on each other.
+"""Step one of geometric verification: the matches that agree with the best hypothesis.
 
-Axes: ``m`` matches, ``h`` hypotheses, ``2`` is x, y. The first of two steps, see
-`vladkit.geometry.verification`.
+A match, or a pair of matches, proposes a similarity that lays one image on the other; the one that
+most matches agree with wins. Step two fits the model: `vladkit.geometry.verification`.
+
+Axes: ``m`` matches, ``h`` hypotheses, ``2`` is x, y.
 """
 
 from __future__ import annotations
@@ -16,27 +18,30 @@ import numpy.typing as npt
 from vladkit.core.arrays import Float32Array, IntArray
 from vladkit.features import Features
 
-__all__ = ["MAX_SCALE", "SIDE", "Frame", "most_agreed", "most_agreed_by_place", "states_regions"]
+__all__ = ["FRAME_SIDE", "MAX_SCALE", "Frame", "consistent_matches"]
 
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Complex128Array: TypeAlias = npt.NDArray[np.complex128]
 
-SIDE: Final = 640.0
-"""Longest side, in px, that images are thought of as having: lengths below are in such px."""
+FRAME_SIDE: Final = 640.0
+"""Longest side, in px, that every image has in a `Frame`: lengths below are in such px."""
 
 MAX_SCALE: Final = 16.0
-"""By so much one image may show a thing larger than the other."""
+"""Factor by which one image may show a thing larger than the other."""
 
-# A match alone says how one image lies on the other: its two features have places, directions
-# and sizes. The other matches that agree with it, roughly, are kept; the rest are dropped.
-_ROUGHLY: Final = 40.0
-_SIZE_FACTOR: Final = 2.0
-_ANGLE: Final = 45.0
-_HYPOTHESES: Final = 150
+# A match of features that have a direction and a size is a hypothesis by itself. Others agree with
+# it where all three are alike; roughly, as the two images need not be of a plane and one feature's
+# direction and size are noisy.
+_AGREEING_PX: Final = 40.0
+_AGREEING_SIZES: Final = 2.0  # ratio of the two scales
+_AGREEING_DEGREES: Final = 45.0
+_HYPOTHESES: Final = 150  # the clearest matches; the time goes with their number
 _REFINEMENTS: Final = 2
 
-# Networks state no directions and sizes; then two matches together say how an image lies.
-_CLEAREST: Final = 32
-_APART: Final = 20.0
+# Networks state no directions and sizes; then two matches together are a hypothesis. 32 matches
+# make 496 pairs. Two points that are near each other say little about scale and direction.
+_PAIRED_MATCHES: Final = 32
+_MIN_APART_PX: Final = 20.0
 
 
 class Frame:
@@ -44,137 +49,157 @@ class Frame:
 
     def __init__(self, features: Features) -> None:
         self._features = features
-        self._unit = max(features.width, features.height, 1) / SIDE
+        self._unit = max(features.width, features.height, 1) / FRAME_SIDE
         self._centre_2 = np.array([features.width - 1, features.height - 1], np.float64) / 2
         region = features.region
         self._corner_2 = np.array([region.left, region.top] if region else [0, 0], np.float64)
 
     def xy(self, row_m: IntArray) -> npt.NDArray[np.float64]:
-        """Places (m, 2) of some features."""
+        """Positions (m, 2) of some features, in px of the frame."""
         return np.asarray((self._features.xy_l2[row_m] - self._centre_2) / self._unit, np.float64)
 
-    def in_image(self, row_m: IntArray) -> Float32Array:
-        """Where they are in the whole image, in its px."""
+    def xy_in_image(self, row_m: IntArray) -> Float32Array:
+        """Positions (m, 2) of some features, in px of the whole original image."""
         return np.asarray(self._features.xy_l2[row_m] + self._corner_2, np.float32)
 
-    def region(self, row_m: IntArray) -> Complex128Array:
-        """Size and direction as one complex number each."""
+    def size_and_direction(self, row_m: IntArray) -> Complex128Array:
+        """Size (modulus, px of the frame) and direction (argument) of some features."""
         size_m = np.maximum(self._features.size_l[row_m].astype(np.float64) / self._unit, 1e-3)
         radian_m = np.deg2rad(self._features.angle_l[row_m].astype(np.float64))
         return np.asarray(size_m * np.exp(1j * radian_m))
 
+    def states_regions(self) -> bool:
+        """Whether the features have directions or sizes: not all the same."""
+        columns = self._features.size_l, self._features.angle_l
+        return bool(any(len(each_l) and (each_l != each_l[0]).any() for each_l in columns))
+
     def from_pixels_33(self) -> npt.NDArray[np.float64]:
-        """What takes px of the whole image to places here."""
+        """Matrix that takes px of the whole original image to px of the frame."""
         x, y = self._centre_2 + self._corner_2
         return np.array([[1, 0, -x], [0, 1, -y], [0, 0, self._unit]]) / self._unit
 
 
-def most_agreed(
+def consistent_matches(
     query: Frame, other: Frame, query_m: IntArray, other_m: IntArray
-) -> tuple[npt.NDArray[np.bool_], float]:
-    """Which matches agree with the match that most agree with, and the scale it states."""
+) -> tuple[BoolArray, float]:
+    """Find the matches that agree, roughly, on one similarity from query to other.
+
+    Parameters
+    ----------
+    query, other : Frame
+    query_m, other_m : int array (m,)
+        Rows of the features that match, the clearest match first.
+
+    Returns
+    -------
+    agree_m : bool array (m,)
+        The matches that agree; none where no hypothesis is possible.
+    scale : float
+        Size of a thing in the other frame over its size in the query's; 1 where none agree.
+
+    Notes
+    -----
+    Single matches are the hypotheses where both images state directions or sizes of features;
+    pairs of matches otherwise.
+    """
     if not len(query_m):
         return np.zeros(0, bool), 1.0
-    a_m2, b_m2 = query.xy(query_m), other.xy(other_m)
+    a_m = query.xy(query_m).view(np.complex128)[:, 0]
+    b_m = other.xy(other_m).view(np.complex128)[:, 0]
+    if not (query.states_regions() and other.states_regions()):
+        return _consistent_with_a_pair(a_m, b_m)
     with np.errstate(invalid="ignore", over="ignore"):
-        turn_m = other.region(other_m) / query.region(query_m)
+        turn_m = other.size_and_direction(other_m) / query.size_and_direction(query_m)
+    return _consistent_with_a_match(a_m, b_m, turn_m)
+
+
+def _consistent_with_a_match(
+    a_m: Complex128Array, b_m: Complex128Array, turn_m: Complex128Array
+) -> tuple[BoolArray, float]:
+    """Matches consistent with the best single one, whose features state ``turn`` and a position."""
     turn_m[~np.isfinite(turn_m) | (turn_m == 0)] = 1  # a feature without a size or direction
     turn_h = turn_m[:_HYPOTHESES]
-    a_m, b_m = a_m2.view(np.complex128)[:, 0], b_m2.view(np.complex128)[:, 0]
-    shift_h = b_m[: len(turn_h)] - turn_h * a_m[: len(turn_h)]
-    error_hm = _squared_error(turn_h, shift_h, a_m, b_m)
+    agree_hm = _near(turn_h, b_m[: len(turn_h)] - turn_h * a_m[: len(turn_h)], a_m, b_m)
     scale_m = np.abs(turn_m)
-    scale_h = scale_m[: len(turn_h)]
-    agree_hm = error_hm < (_ROUGHLY * np.minimum(scale_h, 1)[:, None]) ** 2
     direction_m = turn_m / scale_m
     cosine_hm = _product(
         [direction_m[: len(turn_h)].real, direction_m[: len(turn_h)].imag],
         np.stack([direction_m.real, direction_m.imag]).astype(np.float32),
     )
-    agree_hm &= cosine_hm > math.cos(math.radians(_ANGLE))
+    agree_hm &= cosine_hm > math.cos(math.radians(_AGREEING_DEGREES))
     log_m = np.log(scale_m).astype(np.float32)
-    agree_hm &= np.abs(log_m[: len(turn_h), None] - log_m) < math.log(_SIZE_FACTOR)
-    agree_m = agree_hm[int(agree_hm.sum(axis=1).argmax())]
+    agree_hm &= np.abs(log_m[: len(turn_h), None] - log_m) < math.log(_AGREEING_SIZES)
 
-    def alike(turn: complex) -> npt.NDArray[np.bool_]:
-        least = abs(turn) * math.cos(math.radians(_ANGLE))
-        alike_m: npt.NDArray[np.bool_] = (direction_m * np.conj(turn)).real > least
-        alike_m &= np.abs(log_m - math.log(abs(turn))) < math.log(_SIZE_FACTOR)
+    def alike(turn: complex) -> BoolArray:
+        least = abs(turn) * math.cos(math.radians(_AGREEING_DEGREES))
+        alike_m: BoolArray = (direction_m * np.conj(turn)).real > least
+        alike_m &= np.abs(log_m - math.log(abs(turn))) < math.log(_AGREEING_SIZES)
         return alike_m
 
-    # One feature's direction and size are noisy, all of those that agree say it better.
-    return _settled(a_m, b_m, agree_m, alike)
+    # One feature's direction and size are noisy, all of those that agree state it better.
+    return _refined(a_m, b_m, agree_hm[int(agree_hm.sum(axis=1).argmax())], alike)
 
 
-def states_regions(features: Features) -> bool:
-    """Whether the features have directions or sizes: not all the same."""
-    columns = features.size_l, features.angle_l
-    return bool(any(len(each_l) and (each_l != each_l[0]).any() for each_l in columns))
-
-
-def most_agreed_by_place(
-    query: Frame, other: Frame, query_m: IntArray, other_m: IntArray
-) -> tuple[npt.NDArray[np.bool_], float]:
-    """As `most_agreed`, of features that state neither direction nor size."""
-    a_m = query.xy(query_m).view(np.complex128)[:, 0]
-    b_m = other.xy(other_m).view(np.complex128)[:, 0]
-    first_h, second_h = np.triu_indices(min(len(a_m), _CLEAREST), 1)
+def _consistent_with_a_pair(a_m: Complex128Array, b_m: Complex128Array) -> tuple[BoolArray, float]:
+    """Matches consistent with the best pair of them, by position alone."""
+    first_h, second_h = np.triu_indices(min(len(a_m), _PAIRED_MATCHES), 1)
     a_h, b_h = a_m[first_h] - a_m[second_h], b_m[first_h] - b_m[second_h]
-    apart_h = (np.abs(a_h) > _APART) & (np.abs(b_h) > _APART)
+    apart_h = (np.abs(a_h) > _MIN_APART_PX) & (np.abs(b_h) > _MIN_APART_PX)
     apart_h &= (np.abs(b_h) < MAX_SCALE * np.abs(a_h)) & (np.abs(a_h) < MAX_SCALE * np.abs(b_h))
     if not apart_h.any():
         return np.zeros(len(a_m), bool), 1.0
     turn_h = b_h[apart_h] / a_h[apart_h]
     shift_h = b_m[first_h[apart_h]] - turn_h * a_m[first_h[apart_h]]
-    error_hm = _squared_error(turn_h, shift_h, a_m, b_m)
-    scale_h = np.abs(turn_h)
-    agree_hm = error_hm < (_ROUGHLY * np.minimum(scale_h, 1)[:, None]) ** 2
-    agree_m = agree_hm[int(agree_hm.sum(axis=1).argmax())]
-    return _settled(a_m, b_m, agree_m)
+    agree_hm = _near(turn_h, shift_h, a_m, b_m)
+    return _refined(a_m, b_m, agree_hm[int(agree_hm.sum(axis=1).argmax())])
 
 
-def _settled(
+def _refined(
     a_m: Complex128Array,
     b_m: Complex128Array,
-    agree_m: npt.NDArray[np.bool_],
-    also: Callable[[complex], npt.NDArray[np.bool_]] | None = None,
-) -> tuple[npt.NDArray[np.bool_], float]:
-    """What agrees with those that agree, and the scale; `also` says which may, for a similarity."""
+    agree_m: BoolArray,
+    alike: Callable[[complex], BoolArray] | None = None,
+) -> tuple[BoolArray, float]:
+    """Refit to the matches that agree, twice; the matches that agree then, and the scale.
+
+    ``alike`` tells, for a similarity, which matches are of its direction and size.
+    """
     scale = 1.0
     for _ in range(_REFINEMENTS):
-        predicted_m, turn = _refined(a_m, b_m, agree_m)
+        predicted_m, turn = _fitted(a_m, b_m, agree_m)
         scale = abs(turn)
         if not 1 / MAX_SCALE < scale < MAX_SCALE:
             return np.zeros(len(a_m), bool), 1.0
-        agree_m = np.abs(predicted_m - b_m) < _ROUGHLY * min(scale, 1)
-        if also is not None:
-            agree_m &= also(turn)
+        agree_m = np.abs(predicted_m - b_m) < _AGREEING_PX * min(scale, 1)
+        if alike is not None:
+            agree_m &= alike(turn)
         if not agree_m.any():
             return agree_m, 1.0
     return agree_m, scale
 
 
-def _squared_error(
+def _near(
     turn_h: Complex128Array, shift_h: Complex128Array, a_m: Complex128Array, b_m: Complex128Array
-) -> Float32Array:
-    """(h, m): how far ``turn a + shift`` is from b, squared.
+) -> BoolArray:
+    """(h, m): whether ``turn a + shift`` is near b, in px of the image that shows it larger.
 
-    As products of (h, 4) by (4, m): errors in x and in y.
+    Squared errors in x and in y are products of (h, 4) by (4, m).
     """
     one_h, one_m = np.ones(len(turn_h)), np.ones(len(a_m))
     points_4m = np.stack([a_m.real, a_m.imag, one_m, -b_m.real]).astype(np.float32)
     error_hm = _product([turn_h.real, -turn_h.imag, shift_h.real, one_h], points_4m) ** 2
     points_4m[3] = -b_m.imag
     error_hm += _product([turn_h.imag, turn_h.real, shift_h.imag, one_h], points_4m) ** 2
-    return error_hm
+    near_hm: BoolArray = error_hm < (_AGREEING_PX * np.minimum(np.abs(turn_h), 1)[:, None]) ** 2
+    return near_hm
 
 
-def _refined(
-    a_m: Complex128Array, b_m: Complex128Array, agree_m: npt.NDArray[np.bool_]
+def _fitted(
+    a_m: Complex128Array, b_m: Complex128Array, agree_m: BoolArray
 ) -> tuple[Complex128Array, complex]:
-    """Where points go by least squares over those that agree, and the similarity among it.
+    """Positions predicted by least squares over the matches that agree, and the similarity in it.
 
-    By an affinity, ``b = turn a + skew conj(a) + shift``, from six points on.
+    From six points on by an affinity, ``b = turn a + skew conj(a) + shift``.
     """
     column_m3 = np.stack([a_m, np.ones_like(a_m), np.conj(a_m)], axis=1)
     column_mc = column_m3 if agree_m.sum() >= 6 else column_m3[:, :2]

@@ -1,4 +1,4 @@
-"""Which descriptors of two images belong together: nearest neighbours, tested.
+"""Matching of descriptors of two images: nearest neighbours that pass the ratio test.
 
 Axes: ``l`` descriptors of one image (the query's and the other's differ), ``f`` descriptor
 dimension, ``m`` matches.
@@ -6,28 +6,30 @@ dimension, ``m`` matches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, IntArray
-from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import ParameterError, ShapeError
 
-__all__ = ["MIN_COSINE", "MUTUAL", "RATIO", "Matcher", "Matches", "match", "match_all"]
+__all__ = ["MIN_COSINE", "MUTUAL", "RATIO", "Matcher", "Matches", "match"]
 
 RATIO: Final = 0.9
-"""With the mutual test: from .85 to .95 the mAP of re-ranked results is the same within .003."""
+"""Ratio test's limit: from 0.85 to 0.95, with the mutual test, the mAP of re-ranked results is the
+same within 0.003."""
 
 MUTUAL: Final = True
+"""Whether each of two that match has to be the other's nearest."""
 
 MIN_COSINE: Final = -1.0
-"""None is too low: what SIFT's matches need is the ratio test."""
+"""Least cosine of two that match: none is too low, as SIFT's matches need the ratio test alone."""
 
 _BLOCK_BYTES: Final = 2**21
-"""Of scores at a time: 512 rows against 1,000 descriptors, read three times while in the cache."""
+"""Size of the scores computed at a time: 512 rows against 1,000 descriptors, read three times while
+in the cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +67,7 @@ def match(
     mutual: bool = MUTUAL,
     min_cosine: float = MIN_COSINE,
 ) -> Matches:
-    """The nearest descriptor of another image for each of the query's, where it is clear.
+    """Match each descriptor of a query with the nearest one of another image, where it is clear.
 
     Parameters
     ----------
@@ -77,18 +79,18 @@ def match(
     mutual : bool, default=True
         Each has to be the other's nearest.
     min_cosine : float, default=-1
-        Least cosine of two that match, of descriptors of length 1; above -1 the networks' way of
-        telling matches (their second nearest is often nearly as near).
+        Least cosine of two that match, for descriptors of length 1. Networks need it instead of
+        the ratio test: their second nearest is often nearly as near.
 
     Returns
     -------
     Matches
-        One to one, in the order of rising ratio; ties in the order of the query's rows.
+        One to one, sorted by rising ratio; ties in the order of the query's rows.
 
     Raises
     ------
     ShapeError
-        The arrays are not of two axes, or of unequal dimension.
+        An array has not two axes, or the two have unequal dimensions.
     ParameterError
         ``ratio`` is not above 0 and at most 1, or ``min_cosine`` not from -1 to 1.
 
@@ -120,57 +122,27 @@ def match(
     return _match(_as_query(query_lf), _as_other(other_lf), ratio, mutual, min_cosine)
 
 
-def match_all(
-    query_lf: AnyArray,
-    others: Sequence[AnyArray],
-    metric: Callable[[AnyArray], Float32Array],
-    *,
-    ratio: float = RATIO,
-    mutual: bool = MUTUAL,
-    min_cosine: float = MIN_COSINE,
-    n_jobs: int | None = None,
-) -> list[Matches]:
-    """`match` of one image with each of many, on threads.
+class Matcher:
+    """Matcher of one query with many images; may be used by several threads at once.
 
     Parameters
     ----------
     query_lf : array (l, f)
-        As stored.
-    others : sequence of arrays (l, f)
-        As stored.
+        Descriptors as stored; made ready once.
     metric : callable
         `Extractor.metric` of the extractor that made them.
     ratio, mutual, min_cosine
         See `match`.
-    n_jobs : int or None
-        Threads; None is one for each core.
-
-    Returns
-    -------
-    list of Matches
-        In the order of `others`.
 
     Examples
     --------
     >>> import numpy as np
     >>> from vladkit.features import Sift
     >>> stored_lf = np.eye(4, dtype=np.uint8) * 200
-    >>> [len(each) for each in match_all(stored_lf, [stored_lf, stored_lf[:2]], Sift().metric)]
+    >>> matcher = Matcher(stored_lf, Sift().metric)
+    >>> [len(matcher.match(each)) for each in (stored_lf, stored_lf[:2])]
     [4, 2]
     """
-    _check(ratio, min_cosine)
-    matcher = Matcher(query_lf, metric, ratio=ratio, mutual=mutual, min_cosine=min_cosine)
-    found: list[Matches | None] = [None] * len(others)
-
-    def one(i: int) -> None:
-        found[i] = matcher.match(others[i])
-
-    for_each(one, len(others), resolve_n_jobs(n_jobs))
-    return [each for each in found if each is not None]
-
-
-class Matcher:
-    """A query's descriptors, made ready once to be matched with many; used by several threads."""
 
     def __init__(
         self,
@@ -189,7 +161,7 @@ class Matcher:
         self._query_lf = _as_query(metric(query_lf))
 
     def match(self, other_lf: AnyArray) -> Matches:
-        """Matches with one image, given its descriptors as stored."""
+        """Match with one image, given its descriptors as stored."""
         other_lg = _as_other(self._metric(other_lf))
         return _match(self._query_lf, other_lg, self._ratio, self._mutual, self._min_cosine)
 
@@ -206,13 +178,13 @@ def _check(ratio: float, min_cosine: float) -> None:
 
 
 def _as_query(query_lf: Float32Array) -> Float32Array:
-    """(l, g), g = f + 2: the descriptors, minus half their squared lengths, and 1."""
+    """Descriptors (l, g), g = f + 2, with minus half their squared length and 1 appended."""
     half_l = np.einsum("lf,lf->l", query_lf, query_lf) * np.float32(-0.5)
     return np.hstack([query_lf, half_l[:, None], np.ones((len(query_lf), 1), np.float32)])
 
 
 def _as_other(other_lf: Float32Array) -> Float32Array:
-    """(l, g), as `_as_query` with the last two columns swapped."""
+    """Descriptors (l, g) of `_as_query`, the last two columns swapped."""
     query_lg = _as_query(other_lf)
     query_lg[:, -2:] = query_lg[:, :-3:-1].copy()
     return query_lg
@@ -221,7 +193,7 @@ def _as_other(other_lf: Float32Array) -> Float32Array:
 def _match(
     query_lg: Float32Array, other_lg: Float32Array, ratio: float, mutual: bool, min_cosine: float
 ) -> Matches:
-    """As `match`; g is f and the column that `_with_ones` and `_with_halves` add."""
+    """Match descriptors that `_as_query` and `_as_other` made ready."""
     n_query, n_other = len(query_lg), len(other_lg)
     if not n_query or not n_other:
         return Matches(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
@@ -256,7 +228,7 @@ def _tested(
     keep_l: AnyArray,
     ratio: float,
 ) -> Matches:
-    """Those of `keep_l` that pass the ratio test, one to one, the clearest first."""
+    """Matches among `keep_l` that pass the ratio test, one to one, the clearest first."""
     query_m = np.flatnonzero(keep_l)
     near_m = np.maximum(-2 * first_l[query_m], 0)
     far_m = -2 * second_l[query_m]  # infinite where there is no second

@@ -1,4 +1,4 @@
-"""How the pixels of two copies of one shot differ: in brightness, in places, or by nothing much."""
+"""Photometric comparison of two copies of one shot: brightness, and places written over."""
 
 from __future__ import annotations
 
@@ -9,40 +9,41 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.core.arrays import AnyArray, Float32Array
-from vladkit.features import Image
+from vladkit.images import Image
 
-__all__ = ["SIDE", "agrees", "retouching"]
+__all__ = ["READ_SIDE", "agrees", "retouching"]
 
-SIDE: Final = 320
-"""Longest side, in px, that images are best read at for this."""
+READ_SIDE: Final = 320
+"""Longest side, in px, that images are best read at to be compared."""
 
-# Gray levels of 255. Made on `benchmarks/duplicates.py`: copies saved again at quality 30, resized
-# or turned by 7 degrees keep a gain within .02 of 1 and an offset within 3.
-_GAIN: Final = 0.06
-_OFFSET: Final = 8.0
+# A grid of 16 x 16 cells, each with its mean error in gray levels of 255. Measured on
+# benchmarks/duplicates.py: copies saved again at quality 30, resized or rotated by 7 degrees keep a
+# gain within 0.02 of 1 and an offset within 3. Copies have a median error of the cells of 1.1 at
+# most, two smooth images with the same words written over them 6.7.
 _CELLS: Final = 16
-_CELL_ERROR: Final = 9.0
-_TIMES_MEDIAN: Final = 3.0
-_MIN_CELLS: Final = 3
-_MOST_GAIN: Final = 2.5
-_AGREE: Final = 2.5
-"""Median error of the cells: 1.1 at most for copies, 6.7 for two smooth images with the same
-words written over them."""
-_FITS: Final = 4
-_BLUR: Final = 1.5
-_BESIDE: Final = 0.75
-_BLACK: Final = 6.0
+_MIN_GAIN: Final = 0.06  # from a gain of 1, to be named "brightness"
+_MIN_OFFSET: Final = 8.0  # of middle gray, to be named "brightness"
+_CELL_ERROR: Final = 9.0  # from which a cell is written over, but at least
+_TIMES_MEDIAN: Final = 3.0  # times the median cell, which is higher in a poor copy
+_MIN_CELLS: Final = 3  # written over, to be named "watermarked"; one or two are noise
+_MAX_GAIN: Final = 2.5  # or its inverse: more makes any smooth image like any other
+_MAX_MEDIAN_ERROR: Final = 2.5  # of one shot
+
+_FITS: Final = 4  # of gain and offset, each without the pixels that the last one is far from
+_BLUR: Final = 1.5  # sigma in px of the coarser image; evens out JPEG's blocks and resampling
+_SHIFTED_EDGE: Final = 0.75  # px by which an edge may lie beside its place: its slope is forgiven
+_CLIPPED: Final = 6.0  # gray levels from black and white within which pixels may be cut off
 
 
 def retouching(
     a: Image, b: Image, affine_23: npt.NDArray[np.float64], *, flipped: bool = False
 ) -> tuple[str, ...]:
-    """Compare two images pixel by pixel, where one lies on the other.
+    """Name the differences of two images pixel by pixel, where one lies on the other.
 
     Parameters
     ----------
     a, b : Image
-        Read at `SIDE` px.
+        Read at `READ_SIDE` px.
     affine_23 : float64 array (2, 3)
         Takes points of `a`, or of `a` mirrored, to points of `b`, px of the originals, as
         `vladkit.geometry.same_shot.same_shot` finds it.
@@ -52,7 +53,7 @@ def retouching(
     Returns
     -------
     tuple of str
-        "brightness": one is the other with another gain (by more than .06) or offset (by more
+        "brightness": one is the other with another gain (by more than 0.06) or offset (by more
         than 8 of 255 gray levels). "watermarked": they differ in places, as by something written
         over one. Empty: neither can be seen.
 
@@ -70,7 +71,7 @@ def retouching(
         return ()
     gain, offset, error_c = compared
     found = []
-    if abs(gain - 1) > _GAIN or abs(gain * 128 + offset - 128) > _OFFSET:
+    if abs(gain - 1) > _MIN_GAIN or abs(gain * 128 + offset - 128) > _MIN_OFFSET:
         found.append("brightness")
     limit = max(_CELL_ERROR, _TIMES_MEDIAN * float(np.median(error_c)))
     if int((error_c > limit).sum()) >= _MIN_CELLS:
@@ -112,13 +113,13 @@ def agrees(
     if compared is None:
         return True
     gain, _, error_c = compared
-    return 1 / _MOST_GAIN < gain < _MOST_GAIN and float(np.median(error_c)) < _AGREE
+    return 1 / _MAX_GAIN < gain < _MAX_GAIN and float(np.median(error_c)) < _MAX_MEDIAN_ERROR
 
 
 def _compare(
     a: Image, b: Image, affine_23: npt.NDArray[np.float64], flipped: bool
 ) -> tuple[float, float, AnyArray] | None:
-    """Gain and offset, and mean errors of the cells of what both show; None if that is little."""
+    """Gain, offset and mean errors of the cells where both overlap; None if they hardly do."""
     import cv2
 
     a_yx, b_yx = a.gray_yx[:, ::-1] if flipped else a.gray_yx, b.gray_yx
@@ -136,18 +137,18 @@ def _compare(
         return None
     gain, offset = _fit(warped_yx[inside_yx], coarse_yx[inside_yx])
     wanted_yx = gain * warped_yx + offset
-    # where the other gain makes it black or white, nothing can be said of what was there
-    sound_yx = (wanted_yx > _BLACK) & (wanted_yx < 255 - _BLACK)
-    # nor does an edge that lies a part of a pixel beside where it should
+    # where the gain makes it black or white, no error can be told
+    sound_yx = (wanted_yx > _CLIPPED) & (wanted_yx < 255 - _CLIPPED)
+    # an edge that lies a part of a pixel beside its place is no error
     slope_yx = np.hypot(*np.gradient(wanted_yx))
-    error_yx = np.maximum(np.abs(coarse_yx - wanted_yx) - _BESIDE * slope_yx, 0)
+    error_yx = np.maximum(np.abs(coarse_yx - wanted_yx) - _SHIFTED_EDGE * slope_yx, 0)
     error_yx[cv2.erode(sound_yx.astype(np.uint8), np.ones((7, 7), np.uint8)) == 0] = 0
     error_c = _of_cells(error_yx, inside_yx)
     return (gain, offset, error_c) if len(error_c) else None
 
 
 def _to_original(image: Image) -> npt.NDArray[np.float64]:
-    """From px of what was decoded to px of the original, homogeneous."""
+    """Matrix (3, 3) from px of the decoded image to px of the original."""
     x, y = image.scale_x, image.scale_y
     return np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5], [0, 0, 1]])
 
@@ -164,9 +165,9 @@ def _smooth(gray_yx: AnyArray, sigma: float) -> Float32Array:
 
 
 def _fit(a_n: Float32Array, b_n: Float32Array) -> tuple[float, float]:
-    """Gain and offset that take most of a to b: least squares without what is far off."""
-    # what is black or white may have been cut off
-    sound_n: Any = (b_n > _BLACK) & (b_n < 255 - _BLACK)
+    """Gain and offset that take most of a to b: least squares without outliers."""
+    # black and white may have been cut off
+    sound_n: Any = (b_n > _CLIPPED) & (b_n < 255 - _CLIPPED)
     keep_n = sound_n
     gain, offset = 1.0, 0.0
     for _ in range(_FITS):
@@ -179,7 +180,7 @@ def _fit(a_n: Float32Array, b_n: Float32Array) -> tuple[float, float]:
 
 
 def _of_cells(error_yx: AnyArray, inside_yx: AnyArray) -> AnyArray:
-    """The mean in each cell of the image of which at least half is inside."""
+    """Mean error in each cell of the image of which at least half is inside."""
     h, w = error_yx.shape
     y, x = (np.arange(h) * _CELLS // h)[:, None], np.arange(w) * _CELLS // w
     cell_n = (y * _CELLS + x)[inside_yx]

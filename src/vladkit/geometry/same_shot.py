@@ -1,4 +1,4 @@
-"""Whether two images are the same shot, one an altered copy, or the same scene taken again.
+"""Near-duplicates: whether two images are copies of one shot, or two photos of one scene.
 
 Axes: ``m`` matches, ``2`` is x, y. Coordinates are px of the original images, the origin at the
 centre of the top-left pixel.
@@ -7,9 +7,9 @@ centre of the top-left pixel.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,57 +17,58 @@ import numpy.typing as npt
 from vladkit.core.arrays import FloatArray
 from vladkit.errors import ParameterError
 from vladkit.features import Extractor, Features, match_rule
+from vladkit.geometry.hypotheses import FRAME_SIDE
 from vladkit.geometry.matching import match
 from vladkit.geometry.verification import verify
 
-__all__ = ["Difference", "group", "mirroring", "same_shot"]
-
-_SIDE: Final = 640.0
+__all__ = ["Difference", "mirroring", "same_shot"]
 
 # A copy is a plane: its matches fit one affinity to a fraction of a pixel, wherever they lie, and
 # nearly always a similarity. A second photo of a scene has depth, perspective and distortion.
-# Measured (benchmarks/duplicates.py): 810 pairs of altered copies have residuals of .11 (median) to
-# .35 and are stretched by at most 1.002; 600 pairs of photos taken anew of one scene, by people who
-# stood at nearly the same place, .52 to 1.1 and 1.003 to 1.16. Two images that share only text
-# written over them match in less than .09 of their features. Lengths are px of 640.
-_CLOSE: Final = 1.5
-_MIN_CLOSE: Final = 16
-_MIN_CLOSE_SHARE: Final = 0.85
-_MAX_RESIDUAL: Final = 0.42
-_MAX_RESIDUAL_STRETCHED: Final = 0.2  # one facade, .26, passed at .3
-_SIMILAR: Final = 1.004
-_MIN_MATCHED: Final = 0.1
-_MAX_STRETCH: Final = 1.5
+# Measured (benchmarks/duplicates.py): 810 pairs of altered copies have residuals of 0.11 (median)
+# to 0.35 and are stretched by at most 1.002; 600 pairs of photos taken of one scene, by people who
+# stood at nearly the same place, 0.52 to 1.1 and 1.003 to 1.16. Two images that share only text
+# written over them match in less than 0.09 of their features. Lengths are px of `FRAME_SIDE`.
+_CLOSE: Final = 1.5  # largest error of a match that fits
+_MIN_CLOSE: Final = 16  # matches that fit; an affinity goes through any three
+_MIN_CLOSE_SHARE: Final = 0.85  # of the inliers of a homography, which depth leaves behind
+_MAX_RESIDUAL: Final = 0.42  # between the 0.35 of copies and the 0.52 of second photos
+_MAX_RESIDUAL_STRETCHED: Final = 0.2  # one facade, 0.26, passed at 0.3
+_SIMILAR: Final = 1.004  # stretch up to which an affinity counts as a similarity
+_MIN_MATCHED: Final = 0.1  # share of the features in the common part
+_MAX_STRETCH: Final = 1.5  # of the affinity; nobody stretches a copy more
+_FIRST_CLOSE: Final = 8.0  # error of the first fit, as in `verify`; halved from fit to fit
+_FITS: Final = 5  # 8, 4, 2, 1.5 and once more
 
-# Images that share only a caption or a frame match perfectly, but not all over.
+# Images that share only a caption or a frame match perfectly, but not all over: an image is divided
+# into 5 x 5 cells, and most of those that have features need a match.
 _CELLS: Final = 5
-_FULL_CELL: Final = 8
-_MIN_SPREAD: Final = 0.6
-_FITS: Final = 5
+_FULL_CELL: Final = 8  # features from which a cell counts
+_MIN_SPREAD: Final = 0.6  # share of these cells with a match
 
-_TURNED: Final = 1.0
-_RESIZED: Final = 0.01
-_CROPPED: Final = 0.96
-
-Key = TypeVar("Key", bound=Hashable)
+# Differences that are named; below them they are errors of the fit.
+_MIN_ROTATION: Final = 1.0  # degrees
+_MIN_RESIZE: Final = 0.01  # of a scale of 1
+_MAX_OVERLAP: Final = 0.96  # share of the smaller content from which nothing counts as cropped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Difference:
-    """How a copy differs from another.
+    """Difference between two copies of one shot.
 
     Parameters
     ----------
     kinds : tuple of str
-        Of "identical", "flipped", "rotated", "resized", "cropped"; "altered" where the geometry is
-        the same but features are not: re-compressed, retouched, brightened, written over.
+        One or more of "identical", "flipped", "rotated", "resized", "cropped"; "altered" where the
+        geometry is the same but features are not: re-compressed, retouched, brightened, written
+        over.
     affine_23 : float64 array (2, 3)
         Takes points of the first image (flipped, if ``"flipped"`` is among the kinds) to the
-        second's.
+        second's, in px of the originals.
     n_close : int
-        Matches within 1.5 px of 640 of it.
+        Number of matches with an error of at most 1.5 px, in images of 640 px.
     residual : float
-        Their median distance from it, px of 640.
+        Median error of those matches, in px of images of 640 px.
     overlap : float
         Share of the smaller content that both show, 0 to 1.
     """
@@ -87,11 +88,11 @@ def same_shot(
     Parameters
     ----------
     a, b : Features
-        Of ``extractor``; all, or the strongest some 500 or more.
+        Features that ``extractor`` found; all, or the strongest 500 or more.
     extractor : Extractor
     plain, flips : bool
-        Look for copies that are not mirrored, and for such as are; both take twice the time for
-        pairs that are none.
+        Look for copies that are not mirrored, and for mirrored ones; both take twice the time for
+        pairs that are no copies.
 
     Returns
     -------
@@ -106,7 +107,8 @@ def same_shot(
     Examples
     --------
     >>> import numpy as np
-    >>> from vladkit.features import Image, Sift
+    >>> from vladkit.features import Sift
+    >>> from vladkit.images import Image
     >>> noise_yx = np.random.default_rng(0).integers(0, 256, (120, 160), dtype=np.uint8)
     >>> sift = Sift()
     >>> a = sift.extract(Image(noise_yx, width=160, height=120))
@@ -121,12 +123,12 @@ def same_shot(
 
 
 def mirroring(extractor: Extractor) -> Callable[[Features], Features]:
-    """What an extractor makes mirrored features by.
+    """Function of an extractor that mirrors its features.
 
     Raises
     ------
     ParameterError
-        If it has nothing of the kind.
+        The extractor cannot mirror its features.
     """
     mirrored: Callable[[Features], Features] | None = getattr(extractor, "mirrored", None)
     if mirrored is None:
@@ -134,40 +136,6 @@ def mirroring(extractor: Extractor) -> Callable[[Features], Features]:
             f"extractor {extractor.name!r} cannot mirror its features: leave flips out"
         )
     return mirrored
-
-
-def group(pairs: Iterable[tuple[Key, Key]]) -> list[list[Key]]:
-    """Join pairs into groups: what is paired with one is grouped with all that one is.
-
-    Parameters
-    ----------
-    pairs : iterable of (key, key)
-
-    Returns
-    -------
-    list of lists
-        Of two and more, in the order in which keys first occurred.
-
-    Examples
-    --------
-    >>> group([("a", "b"), ("x", "y"), ("c", "b")])
-    [['a', 'b', 'c'], ['x', 'y']]
-    """
-    parent: dict[Key, Key] = {}
-
-    def root(key: Key) -> Key:
-        parent.setdefault(key, key)
-        while parent[key] != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    for first, second in pairs:
-        parent[root(second)] = root(first)
-    groups: dict[Key, list[Key]] = {}
-    for key in parent:
-        groups.setdefault(root(key), []).append(key)
-    return [members for members in groups.values() if len(members) > 1]
 
 
 def _same_shot(
@@ -214,14 +182,15 @@ def _same_shot(
 def _affinity(
     a_m2: FloatArray, b_m2: FloatArray, a: Features, b: Features
 ) -> tuple[npt.NDArray[np.float64], FloatArray] | None:
-    """An affinity by least squares over those it is close to, and errors in px of 640.
+    """Fit an affinity by least squares, again and again to the matches that are close to it.
 
-    Errors count in the image that shows the content larger, as in `verify`.
+    Returns it and the errors of all matches, in px of `FRAME_SIDE` of the image that shows the
+    content larger, as in `verify`; None if it is stretched too much or fits too few.
     """
     column_m3 = np.c_[a_m2, np.ones(len(a_m2))]
-    unit_a, unit_b = (max(f.width, f.height, 1) / _SIDE for f in (a, b))
+    unit_a, unit_b = (max(f.width, f.height, 1) / FRAME_SIDE for f in (a, b))
     keep_m = np.ones(len(a_m2), bool)
-    limit = 8.0
+    limit = _FIRST_CLOSE
     for _ in range(_FITS):
         affine_32 = np.linalg.lstsq(column_m3[keep_m], b_m2[keep_m], rcond=None)[0]
         value_2 = np.linalg.svd(affine_32[:2], compute_uv=False)
@@ -240,7 +209,7 @@ def _affinity(
 def _common(
     a: Features, b: Features, affine_23: npt.NDArray[np.float64]
 ) -> tuple[Any, Any, float, float]:
-    """Which features of each lie within the other, and the share of each image's area that is."""
+    """Features (bool) of each image that lie within the other, and the shares of their areas."""
     square_33 = np.vstack([affine_23, [0, 0, 1]])
     back_23 = np.linalg.inv(square_33)[:2]
     inside, shares = [], []
@@ -279,13 +248,13 @@ def _kinds(
     flipped: bool,
 ) -> tuple[str, ...]:
     value_2 = np.linalg.svd(affine_23[:, :2], compute_uv=False)
-    turn = math.degrees(math.atan2(affine_23[1, 0], affine_23[0, 0]))
+    rotation = math.degrees(math.atan2(affine_23[1, 0], affine_23[0, 0]))
     kinds = ["flipped"] if flipped else []
-    if abs(turn) > _TURNED:
+    if abs(rotation) > _MIN_ROTATION:
         kinds.append("rotated")
-    if np.any(np.abs(value_2 - 1) > _RESIZED):
+    if np.any(np.abs(value_2 - 1) > _MIN_RESIZE):
         kinds.append("resized")
-    if overlap < _CROPPED:
+    if overlap < _MAX_OVERLAP:
         kinds.append("cropped")
     if not kinds:
         same = np.array_equal(a.descriptor_lf, b.descriptor_lf) and np.array_equal(a.xy_l2, b.xy_l2)

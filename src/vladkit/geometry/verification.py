@@ -1,8 +1,8 @@
-"""Whether matches of two images fit one geometry: how many, and which.
+"""Geometric verification: how many matches of two images fit one geometry, and which.
 
-Axes: ``m`` matches, ``h`` hypotheses, ``2`` is x, y. All coordinates that come out are px of the
-original images, the origin at the centre of the top-left pixel; so are those of features that go
-in, unless they are of a `region`.
+Axes: ``m`` matches, ``2`` is x, y. All coordinates that come out are px of the original images,
+the origin at the centre of the top-left pixel; so are those of features that go in, unless they are
+of a `region`.
 """
 
 from __future__ import annotations
@@ -18,43 +18,37 @@ import numpy.typing as npt
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, IntArray
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import ParameterError
-from vladkit.features import Features, Region
-from vladkit.geometry.hypotheses import (
-    MAX_SCALE,
-    SIDE,
-    Frame,
-    most_agreed,
-    most_agreed_by_place,
-    states_regions,
-)
+from vladkit.features import Features
+from vladkit.geometry.hypotheses import FRAME_SIDE, MAX_SCALE, Frame, consistent_matches
 from vladkit.geometry.matching import MIN_COSINE, MUTUAL, RATIO, Matcher, Matches
+from vladkit.images import Region
 
 __all__ = ["MIN_INLIERS", "Model", "Verification", "rescore", "verify", "verify_all"]
 
 Model: TypeAlias = Literal["homography", "fundamental"]
 
 MIN_INLIERS: Final = 8
-"""Inliers from which two images show the same thing. Of 140 queries for paintings, photographed
-in a museum, 98 % had so many with one of 50 images; of ten for paintings that were not in the
-database none; from 5 to 11 it makes no difference."""
+"""Number of inliers from which two images show the same thing. Of 140 queries for paintings,
+photographed in a museum, 98 % had that many with one of 50 images; of ten for paintings that were
+not in the database none; from 5 to 11 it makes no difference."""
 
-_TOLERANCE: Final = 8 / SIDE
-_AT_LEAST: Final[dict[Model, int]] = {"homography": 4, "fundamental": 8}
+_TOLERANCE: Final = 8 / FRAME_SIDE
+_MIN_MATCHES: Final[dict[Model, int]] = {"homography": 4, "fundamental": 8}  # that determine it
 
-_MAX_STRETCH: Final = 6.0
-_MIN_SPREAD: Final = 2.0
-_MAX_ITER: Final = 2000
+_MAX_STRETCH: Final = 6.0  # of one direction against the other: a plane seen from 80 degrees aside
+_MIN_SPREAD: Final = 2.0  # px of 640 across the line that inliers lie along
+_MAX_ITER: Final = 2000  # draws of MAGSAC++ at most; it stops at this confidence before
 _CONFIDENCE: Final = 0.999
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verification:
-    """How two images lie on each other.
+    """Geometry of two images: the model that their matches fit, and the inliers.
 
     Parameters
     ----------
     n_inliers : int
-        Matches that fit, each point counted once; 0 where no geometry was found.
+        Number of matches that fit, each point counted once; 0 where no geometry was found.
     transform_33 : float64 array (3, 3) or None
         Homography that takes points of the query to points of the other image, with 1 at the
         bottom right; or the fundamental matrix F of norm 1, ``match^T F query = 0``. None with
@@ -71,7 +65,7 @@ class Verification:
     model: Model
 
     def outline_42(self, shown: Region) -> npt.NDArray[np.float64] | None:
-        """Where the corners of the query, or of a part of it, lie in the other image.
+        """Corners of the query, or of a part of it, in the other image.
 
         Parameters
         ----------
@@ -81,8 +75,8 @@ class Verification:
         Returns
         -------
         float64 array (4, 2) or None
-            px of the other image, from the top left clockwise as the query shows it; may lie
-            outside of the image. None without a homography, or if a corner is beyond its horizon.
+            px of the other image, from the query's top left clockwise; may lie outside of the
+            image. None without a homography, or if a corner is beyond its horizon.
         """
         if self.transform_33 is None or self.model != "homography":
             return None
@@ -118,15 +112,15 @@ def verify(
         A plane or a far scene; or any rigid scene, which says less, as a point then only has to lie
         on a line.
     tolerance : float, default=0.0125
-        How far from where it should be a match may lie, as a share of the longest side: 8 px of
-        640. Measured in the image that shows the thing larger.
+        Largest error of an inlier, as a share of the longest side: 8 px of 640. Measured in the
+        image that shows the thing larger.
 
     Returns
     -------
     Verification
-        Equal for equal input, on any thread. Matches that do not suffice, or that fit only what no
+        Equal for equal input, on any thread. Too few matches, or matches that fit only what no
         camera does (mirrored, inside out, all on a line, 16 times as large, stretched sixfold),
-        are 0 inliers, not an error.
+        give 0 inliers, not an error.
 
     Raises
     ------
@@ -135,15 +129,16 @@ def verify(
 
     Notes
     -----
-    Two steps. Each of the 150 clearest matches proposes the similarity that its two features
-    state by place, direction and size; the one that most others agree with, to 40 px of 640, in
-    direction to 45 degrees and in size to a factor of 2, leaves those others. Among them
-    MAGSAC++ fits the model. The first step finds 8 right matches among 300 without luck, in a
-    fraction of a millisecond; the second alone would need thousands of draws of four.
+    Two steps. Each of the 150 clearest matches is a hypothesis: the similarity that its two
+    features state by position, direction and size. The hypothesis wins that most matches agree
+    with, to 40 px of 640, in direction to 45 degrees and in size to a factor of 2
+    (`vladkit.geometry.hypotheses`). To those matches MAGSAC++ fits the model. The first step finds
+    8 right matches among 300 without luck, in a fraction of a millisecond; the second alone would
+    need thousands of draws of four.
 
     Where one image's features state neither direction nor size (all have the same, as those of
-    networks do), each two of the 32 clearest matches propose the similarity instead, and the others
-    agree by place alone.
+    networks do), each two of the 32 clearest matches are a hypothesis instead, and the others
+    agree by position alone.
 
     References
     ----------
@@ -165,23 +160,22 @@ def verify(
     >>> found.n_inliers, abs(found.transform_33.round(3)).tolist()
     (20, [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 1.0]])
     """
-    if model not in _AT_LEAST:
+    if model not in _MIN_MATCHES:
         raise ParameterError(f"model={model!r}: use 'homography' or 'fundamental'")
     if not 0 < tolerance < 1:
         raise ParameterError(f"tolerance={tolerance!r}: give a share of the longest side, 0 to 1")
     query_m, other_m = _each_point_once(query, other, matches)
     query_frame, other_frame = Frame(query), Frame(other)
-    rough = most_agreed if states_regions(query) and states_regions(other) else most_agreed_by_place
-    agree_m, scale = rough(query_frame, other_frame, query_m, other_m)
+    agree_m, scale = consistent_matches(query_frame, other_frame, query_m, other_m)
     query_m, other_m = query_m[agree_m], other_m[agree_m]
-    if len(query_m) < _AT_LEAST[model]:
+    if len(query_m) < _MIN_MATCHES[model]:
         return _nothing(model)
     # Where the other image shows it smaller, all of the query would fit into the tolerance.
     swapped = scale < 1
     source_m2, target_m2 = query_frame.xy(query_m), other_frame.xy(other_m)
     if swapped:
         source_m2, target_m2 = target_m2, source_m2
-    fitted = _fit(source_m2, target_m2, model, SIDE * tolerance)
+    fitted = _fit(source_m2, target_m2, model, FRAME_SIDE * tolerance)
     if fitted is None:
         return _nothing(model)
     transform_33, inlier_m = fitted
@@ -194,8 +188,8 @@ def verify(
     return Verification(
         n_inliers=int(inlier_m.sum()),
         transform_33=transform_33,
-        query_xy_m2=query_frame.in_image(query_m[inlier_m]),
-        match_xy_m2=other_frame.in_image(other_m[inlier_m]),
+        query_xy_m2=query_frame.xy_in_image(query_m[inlier_m]),
+        match_xy_m2=other_frame.xy_in_image(other_m[inlier_m]),
         model=model,
     )
 
@@ -251,14 +245,14 @@ def rescore(score_n: FloatArray, n_inliers_n: IntArray) -> npt.NDArray[np.float6
     Parameters
     ----------
     score_n : array (n,)
-        Cosine similarity of the vectors; below .001 it counts as .001.
+        Cosine similarity of the vectors; below 0.001 it counts as 0.001.
     n_inliers_n : int array (n,)
-        Of `Verification`.
+        `Verification.n_inliers` of each.
 
     Returns
     -------
     float64 array (n,)
-        To sort by, the highest first.
+        Scores to sort by, the highest first.
 
     Notes
     -----
@@ -286,7 +280,7 @@ def _nothing(model: Model) -> Verification:
 def _each_point_once(
     query: Features, other: Features, matches: Matches
 ) -> tuple[IntArray, IntArray]:
-    """Of matches at the same point the clearest: SIFT describes a point once per direction."""
+    """Keep the clearest match at each point: SIFT describes a point once per direction."""
     query_m, other_m = matches.query_m, matches.other_m
     finite_m = np.isfinite(query.xy_l2[query_m]).all(axis=1)
     finite_m &= np.isfinite(other.xy_l2[other_m]).all(axis=1)
@@ -305,7 +299,7 @@ def _fit(
     model: Model,
     tolerance: float,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None:
-    """The model and its inliers, if it is sane."""
+    """Fit the model by MAGSAC++; None unless it is one that a camera can see."""
     import cv2
 
     # Its USAC starts its own generator from the same state at each call.
@@ -328,7 +322,7 @@ def _fit(
     if found is None or mask is None or found.shape != (3, 3) or not np.isfinite(found).all():
         return None
     inlier_m = mask.ravel().astype(bool)
-    if inlier_m.sum() < _AT_LEAST[model]:
+    if inlier_m.sum() < _MIN_MATCHES[model]:
         return None
     points = source_m2[inlier_m], target_m2[inlier_m]
     if any(_spread(xy_m2) < _MIN_SPREAD for xy_m2 in points):
@@ -342,6 +336,7 @@ def _fit(
 def _in_pixels(
     transform_33: npt.NDArray[np.float64], query: Frame, other: Frame, model: Model
 ) -> npt.NDArray[np.float64]:
+    """Transform between px of the original images, from one between px of frames."""
     query_33, other_33 = query.from_pixels_33(), other.from_pixels_33()
     if model == "fundamental":
         f_33 = other_33.T @ transform_33 @ query_33
@@ -352,13 +347,13 @@ def _in_pixels(
 
 
 def _spread(xy_m2: npt.NDArray[np.float64]) -> float:
-    """Standard deviation across the line that points lie along."""
+    """Standard deviation of points across the line that they lie along."""
     centred_m2 = xy_m2 - xy_m2.mean(axis=0)
     return float(np.linalg.svd(centred_m2, compute_uv=False)[1] / math.sqrt(len(xy_m2)))
 
 
 def _is_sane(homography_33: npt.NDArray[np.float64], xy_m2: npt.NDArray[np.float64]) -> bool:
-    """Whether an image of something can look so: around no point mirrored, torn or crushed."""
+    """Whether a camera can see a plane so: at no point mirrored, torn or crushed."""
     h = homography_33
     w_m = xy_m2 @ h[2, :2] + h[2, 2]
     if not (np.all(w_m > 0) or np.all(w_m < 0)):

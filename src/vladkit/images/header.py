@@ -1,6 +1,6 @@
-"""What the bytes of an image file say of themselves. No decoder is asked.
+"""Headers of image files: kind, size, orientation, and whether the file is complete.
 
-The kind, the size, the way up, and where the file should end.
+Read from the bytes alone; no decoder is asked.
 """
 
 from __future__ import annotations
@@ -19,10 +19,20 @@ __all__ = ["Header", "image_kind", "read_header"]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the bytes say of themselves.
+    """Kind and size of an image file, and the bytes to decode.
 
-    ``width`` and ``height`` are as stored, before turning by ``orientation`` (1: nothing to turn).
-    ``sequential`` is False for a progressive JPEG. ``data`` is what to decode.
+    Parameters
+    ----------
+    kind : str
+        Name of the format, such as "JPEG".
+    width, height : int
+        px as stored, before rotating by ``orientation``.
+    data : bytes
+        The file without what a decoder should not see (optional chunks of a PNG).
+    orientation : int
+        EXIF orientation, 1 to 8; 1 is upright.
+    sequential : bool
+        False for a progressive JPEG.
     """
 
     kind: str
@@ -34,12 +44,18 @@ class Header:
 
 
 def image_kind(start: bytes) -> str | None:
-    """What the first bytes of a file, 64 or more, say that it is; None for no image."""
+    """Name of the format that the first bytes of a file, 64 or more, have; None for no image."""
     return next((kind for pattern, kind, _ in _KINDS if pattern.match(start)), None)
 
 
 def read_header(data: bytes) -> Header:
-    """Recognise, measure and check for completeness; raises `ImageError`."""
+    """Recognise and measure an image file, and check that it is complete.
+
+    Raises
+    ------
+    ImageError
+        The data are empty, no image, truncated or damaged, or of a kind that is not supported.
+    """
     if not data:
         raise ImageError("empty file")
     for pattern, kind, parse in _KINDS:
@@ -49,7 +65,7 @@ def read_header(data: bytes) -> Header:
             raise ImageError(f"{kind} is not supported: convert it to JPEG or PNG")
         try:
             header = parse(data)
-        except (struct.error, IndexError) as error:  # the header itself is cut
+        except (struct.error, IndexError) as error:  # the header itself is truncated
             raise ImageError(f"truncated {kind}: ends within its header") from error
         if header.width < 1 or header.height < 1:
             raise ImageError(f"damaged {kind}: size {header.width}x{header.height}")
@@ -111,7 +127,7 @@ def _png(data: bytes) -> Header:
 
 
 def _webp(data: bytes) -> Header:
-    """The canvas from the first chunk, then on to an EXIF chunk."""
+    """Read the canvas from the first chunk, then look for an EXIF chunk."""
     (size,) = struct.unpack_from("<I", data, 4)
     if size + 8 > len(data):
         raise ImageError(f"truncated WebP: {len(data)} of {size + 8} bytes")
@@ -177,7 +193,7 @@ def _pnm(data: bytes) -> Header:
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """Orientation 1 .. 8 from an EXIF block; 1 where it does not say."""
+    """Orientation 1 .. 8 from an EXIF block; 1 where it states none."""
     exif = exif.removeprefix(b"Exif\0\0")  # some WebP writers keep JPEG's prefix
     try:
         order = {b"II": "<", b"MM": ">"}[exif[:2]]
@@ -194,7 +210,7 @@ def _directory(
     at: int,
     wanted: tuple[int, ...] = (256, 257, 273, 279, 324, 325),
 ) -> tuple[dict[int, tuple[int, ...]], int]:
-    """The wanted whole-number tags of one TIFF directory, and where it ends."""
+    """Wanted whole-number tags of one TIFF directory, and where it ends."""
     tags: dict[int, tuple[int, ...]] = {}
     (n_entries,) = struct.unpack_from(order + "H", data, at)
     for entry in range(at + 2, at + 2 + 12 * n_entries, 12):
@@ -209,8 +225,8 @@ def _directory(
 
 
 # How a file of each kind starts, and what reads its header; None: recognised only to say so.
-# AVIF is left out although OpenCV 5 reads it: OpenCV does not turn it upright. Plain-text PNM is
-# left out because a cut within its last number cannot be found.
+# AVIF is left out although OpenCV 5 reads it: OpenCV does not set it upright. Plain-text PNM is
+# left out because a file that ends within its last number cannot be recognised.
 _KINDS: Final[tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], Header] | None], ...]] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG", _jpeg),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG", _png),

@@ -1,4 +1,4 @@
-"""`Region`: a part of an image, such as a person marks to search by it."""
+"""`Region`: a rectangle of an image, such as a person marks to search by it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Region:
     Parameters
     ----------
     left, top : int
-        Of its first column and row; the image's own are 0.
+        First column and row, from 0.
     width, height : int
-        At least 1.
+        Size in px, at least 1.
 
     Raises
     ------
     ParameterError
-        If a number is negative, or there is nothing in it.
+        A number is negative, or the region is empty.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class Region:
         Raises
         ------
         ParameterError
-            If it is something else.
+            The text is something else.
         """
         try:
             left, top, width, height = (int(number) for number in text.split(","))
@@ -65,12 +65,12 @@ class Region:
         return cls(left, top, width, height)
 
     def within(self, width: int, height: int) -> Self:
-        """What of it lies in an image of that size.
+        """Part of the region that lies in an image of that size.
 
         Raises
         ------
         ParameterError
-            If nothing does.
+            It lies outside altogether.
         """
         if self.left >= width or self.top >= height:
             raise ParameterError(f"region {self} is outside of the image of {width}x{height} px")

@@ -1,37 +1,40 @@
-"""Images made small, as JPEG, for people to look at."""
+"""Thumbnails: images as small JPEG files, for people to look at."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from vladkit.errors import ImageError
-from vladkit.images.decode import ColorImage
+from vladkit.images.image import Image
 
 __all__ = ["as_jpeg"]
 
 _QUALITY: Final = 82
-"""Of JPEG: 320 px take 15 to 25 kB, and no blocks are seen."""
+"""Quality of JPEG: 320 px take 15 to 25 kB, and no blocks are seen."""
 
 
-def as_jpeg(image: ColorImage, *, quality: int = _QUALITY) -> bytes:
-    """A JPEG file of the pixels.
+def as_jpeg(image: Image, *, quality: int = _QUALITY) -> bytes:
+    """Encode an image as a JPEG file, in colour.
 
     Parameters
     ----------
-    image : ColorImage
-        See `vladkit.features.read_rgb`.
+    image : Image
     quality : int
         1 to 100.
+
+    Returns
+    -------
+    bytes
 
     Raises
     ------
     ImageError
-        If OpenCV cannot encode it: a side has more than 65,500 px.
+        OpenCV cannot encode it: a side has more than 65,500 px.
 
     Examples
     --------
     >>> import numpy as np
-    >>> gray = ColorImage(np.full((30, 40, 3), 128, np.uint8), width=40, height=30)
+    >>> gray = Image(np.full((30, 40), 128, np.uint8), width=40, height=30)
     >>> as_jpeg(gray)[:3].hex()
     'ffd8ff'
     """

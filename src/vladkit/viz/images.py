@@ -1,4 +1,4 @@
-"""What is drawn: an image given as a file, as `ColorImage` or as pixels, with its own px."""
+"""What is drawn: an image given as a file, as `Image` or as pixels, with its own px."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from vladkit.core.arrays import FloatArray
 from vladkit.errors import ImageError, ParameterError, ShapeError
-from vladkit.features import ColorImage, Region, read_rgb
+from vladkit.images import Image, Region, read_image
 
 __all__ = ["Shown", "Source", "printable", "shorten", "show", "try_to_show"]
 
-Source: TypeAlias = str | os.PathLike[str] | ColorImage | npt.NDArray[np.uint8]
+Source: TypeAlias = str | os.PathLike[str] | Image | npt.NDArray[np.uint8]
 """An image to draw: a file, pixels with the size of their original, or RGB (or gray) pixels."""
 
 
@@ -71,7 +71,7 @@ class Shown:
                 f"points of the {what} reach from {low_2.round(1).tolist()} to "
                 f"{high_2.round(1).tolist()}, the image shows {self.part.width}x"
                 f"{self.part.height} px from {self.part.left},{self.part.top}: give the image "
-                "that was matched; of pixels that were reduced, a ColorImage with the original's "
+                "that was matched; of pixels that were reduced, an Image with the original's "
                 "size"
             )
 
@@ -100,16 +100,16 @@ def try_to_show(source: Source, what: str, max_side: int) -> Shown | ImageError:
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         try:
-            image = read_rgb(path, max_side=max_side)
+            image = read_image(path, max_side=max_side, color=True)
         except ImageError as error:
             return error
         return Shown(image.rgb_yx3, _part(image), os.path.basename(path))
-    if isinstance(source, ColorImage):
+    if isinstance(source, Image):
         return Shown(_reduced(source.rgb_yx3, max_side), _part(source))
     if not isinstance(source, np.ndarray):
         raise ParameterError(
-            f"the {what} is a {type(source).__name__}: give a path, a ColorImage (see "
-            "vladkit.features.read_rgb) or an array of RGB pixels"
+            f"the {what} is a {type(source).__name__}: give a path, an Image (see "
+            "vladkit.images.read_image) or an array of RGB pixels"
         )
     shape = source.shape
     if source.dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
@@ -123,7 +123,7 @@ def try_to_show(source: Source, what: str, max_side: int) -> Shown | ImageError:
     return Shown(_reduced(rgb_yx3, max_side), Region(0, 0, shape[1], shape[0]))
 
 
-def _part(image: ColorImage) -> Region:
+def _part(image: Image) -> Region:
     return image.region or Region(0, 0, image.width, image.height)
 
 

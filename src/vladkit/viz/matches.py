@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from vladkit.core.arrays import FloatArray
 from vladkit.errors import ParameterError
-from vladkit.features import Region
 from vladkit.geometry.verification import MIN_INLIERS, Verification
+from vladkit.images import Region
 from vladkit.viz.figure_file import require_matplotlib
 from vladkit.viz.images import Shown, Source, show
 
@@ -70,9 +70,9 @@ def draw_matches(
 
     Parameters
     ----------
-    query, match : path, ColorImage, or uint8 array (height, width, 3)
+    query, match : path, Image, or uint8 array (height, width, 3)
         The images that were matched, in their original size: coordinates are px of it. Pixels
-        that were reduced go into a `vladkit.features.ColorImage`, which knows that size.
+        that were reduced go into a `vladkit.images.Image`, which knows that size.
     verification : Verification
         What fits one geometry: of `vladkit.verify`, `Collection.verify` or ``hit.verification``.
     ax : matplotlib Axes or None

@@ -54,7 +54,7 @@ def draw_ranking(
 
     Parameters
     ----------
-    query : path, ColorImage, or uint8 array (height, width, 3)
+    query : path, Image, or uint8 array (height, width, 3)
     hits : sequence of Hit
         What `Collection.search` found. All are drawn: ``hits[:20]`` for fewer.
     relevant : iterable of str or None

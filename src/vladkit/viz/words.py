@@ -13,7 +13,8 @@ from vladkit.aggregation.vlad import VLAD
 from vladkit.collection.collection import Collection
 from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.errors import ParameterError, ShapeError
-from vladkit.features import Features, Region
+from vladkit.features import Features
+from vladkit.images import Region
 from vladkit.viz.figure_file import require_matplotlib
 from vladkit.viz.images import Shown, Source, show
 from vladkit.viz.palette import word_colors
@@ -77,7 +78,7 @@ def draw_words(
 
     Parameters
     ----------
-    image : path, ColorImage, or uint8 array (height, width, 3)
+    image : path, Image, or uint8 array (height, width, 3)
         The image that the features are of, in its original size.
     features : Features
     labels : int array (l,), VLAD or Collection
@@ -119,7 +120,8 @@ def draw_words(
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> gray_yx = rng.integers(0, 256, (96, 128), dtype=np.uint8)
-    >>> from vladkit.features import Image, Sift
+    >>> from vladkit.features import Sift
+    >>> from vladkit.images import Image
     >>> features = Sift().extract(Image(gray_yx, width=128, height=96))
     >>> from vladkit import VLAD
     >>> vlad = VLAD(n_clusters=8).fit([features.descriptor_lf])
@@ -227,8 +229,8 @@ def _check_image(shown: Shown, features: Features) -> Shown:
     ):
         raise ParameterError(
             f"the features are of {part}, the image shows {shown.part} (left, top, width, "
-            "height): give the image that they were found in; of pixels that were reduced, a "
-            "ColorImage with the original's size"
+            "height): give the image that they were found in; of pixels that were reduced, an "
+            "Image with the original's size"
         )
     return shown
 

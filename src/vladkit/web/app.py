@@ -17,7 +17,7 @@ from typing import Final
 from fastapi import FastAPI, Request, Response
 
 from vladkit.core.version import __version__
-from vladkit.features import one_opencv_thread
+from vladkit.images import one_opencv_thread
 from vladkit.web.engine import Engine
 from vladkit.web.limits import Limits
 from vladkit.web.responses import PROBLEM, DescribedApp, add_problems, as_it_was

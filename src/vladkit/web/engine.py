@@ -25,15 +25,7 @@ from vladkit.errors import (
     ParameterError,
     VladkitError,
 )
-from vladkit.features import (
-    Features,
-    Image,
-    Region,
-    decode_image,
-    decode_rgb,
-    read_rgb,
-    wants_color,
-)
+from vladkit.features import Features, wants_color
 from vladkit.geometry.verification import Model, Verification
 from vladkit.images.thumbnail import as_jpeg
 from vladkit.store.rows import ImageRow
@@ -63,7 +55,7 @@ class Upload:
 class Query:
     """What is searched with: a sent image, or one of the collection, or a part of either.
 
-    `region` is the part as it was read (see `vladkit.features.decode_gray`); `row` is of an image
+    `region` is the part as it was read (see `vladkit.images.decode_image`); `row` is of an image
     of the collection. `is_kept`: it is searched by what the collection keeps of it; `features` is
     None if that is its vector alone.
     """
@@ -317,7 +309,7 @@ class Engine:
         tag = _tag(file, side)
         data = self._thumbnails.get((file, tag))
         if data is None:
-            data = as_jpeg(read_rgb(file, max_side=side))
+            data = as_jpeg(read_image(file, max_side=side, color=True))
             self._thumbnails.put((file, tag), data, len(data))
         return data, tag
 
@@ -325,12 +317,12 @@ class Engine:
         """A JPEG file of an image that was sent."""
         upload = self._upload(key)
         most = self.limits.upload_pixels
-        return as_jpeg(decode_rgb(upload.data, max_side=side, max_pixels=most))
+        return as_jpeg(decode_image(upload.data, max_side=side, max_pixels=most, color=True))
 
 
 def _search_noise(collection: Collection) -> None:
     noise_yx = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
-    noise = Image(noise_yx, 64, 64, rgb_yx3=np.stack([noise_yx] * 3, axis=2))
+    noise = Image(np.stack([noise_yx] * 3, axis=2), 64, 64)
     with suppress(VladkitError):  # nothing is in it, or a query has to be one of its images
         collection.search(collection.extractor.extract(noise), 1)
 

@@ -15,7 +15,7 @@ from vladkit.collection.collection import Collection
 from vladkit.core.version import __version__
 from vladkit.errors import ImageError
 from vladkit.geometry.verification import MIN_INLIERS
-from vladkit.images.decode import read_bytes
+from vladkit.images import read_bytes
 from vladkit.images.header import image_kind
 from vladkit.store.rows import ImageRow
 from vladkit.web import schemas as answers

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from vladkit.collection.collection import Collection
 from vladkit.geometry.verification import MIN_INLIERS, Model, Verification
-from vladkit.images.region import Region
+from vladkit.images import Region
 from vladkit.web import schemas as answers
 from vladkit.web.engine import Engine, Found
 from vladkit.web.engine import Query as EngineQuery

@@ -23,7 +23,7 @@ from vladkit.features.onnx.spec import InputSpec, Network
 from vladkit.features.onnx.tiling import Canvas, canvases, enlarged
 from vladkit.features.onnx.zoo import find_model
 from vladkit.features.types import IMAGE_PARAMETERS, MIN_SIDE, Features, MatchRule, Parameter
-from vladkit.images.decode import Image, decoder_facts
+from vladkit.images import Image, decoder_facts
 
 __all__ = ["CONSTANT_TYPES", "TYPES", "OnnxNetwork", "same_features"]
 
@@ -149,11 +149,9 @@ class OnnxNetwork:
         MissingDependencyError
             ONNX Runtime is not installed.
         """
-        pixels: npt.NDArray[np.uint8] | None = image.gray_yx
-        if self.wants_color:
-            pixels = image.rgb_yx3
-        if pixels is None:
+        if self.wants_color and not image.is_color:
             raise ParameterError("this network takes colour: read the image with color=True")
+        pixels = image.rgb_yx3 if self.wants_color else image.gray_yx
         h, w = pixels.shape[:2]
         if min(h, w, image.width, image.height) < MIN_SIDE:
             raise ImageError(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from vladkit.features import Region
 from vladkit.geometry.verification import Verification
+from vladkit.images import Region
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -17,8 +17,8 @@ from vladkit.collection.indexing import Progress
 from vladkit.collection.searching import Hit
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.evaluation.metrics import GroundTruth, Query, Scores, mean_scores, read_ground_truth
-from vladkit.features import Region
 from vladkit.geometry.verification import Model
+from vladkit.images import Region
 
 __all__ = [
     "Asked",

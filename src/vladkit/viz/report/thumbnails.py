@@ -11,8 +11,7 @@ from typing import Final
 
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError
-from vladkit.features import one_opencv_thread, read_rgb
-from vladkit.images.thumbnail import as_jpeg
+from vladkit.images import as_jpeg, one_opencv_thread, read_image
 
 __all__ = ["LARGE", "SMALL", "Thumbnail", "thumbnails"]
 
@@ -88,7 +87,7 @@ def thumbnails(
 def _thumbnail(number: int, file: str, side: int) -> Thumbnail:
     key = f"p{number}"
     try:
-        image = read_rgb(file, max_side=side)
+        image = read_image(file, max_side=side, color=True)
         jpeg = as_jpeg(image, quality=_QUALITY)
     except ImageError as error:
         return Thumbnail(key, reason=error.reason)

@@ -1,0 +1,92 @@
+"""OpenCV's settings, one for the whole process: its threads and its log; and its errors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final
+
+__all__ = ["is_out_of_memory", "one_opencv_thread", "silent_opencv"]
+
+
+class _Setting:
+    """A setting of the process that blocks hold at a value; the last to end restores it."""
+
+    def __init__(self, value: int, exchange: Callable[[int], int]) -> None:
+        self._value = value
+        self._exchange = exchange  # sets a value, returns the one before
+        self._lock = threading.Lock()
+        self._n_blocks = 0
+        self._before = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        with self._lock:
+            if self._n_blocks == 0:
+                self._before = self._exchange(self._value)
+            self._n_blocks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_blocks -= 1
+                if self._n_blocks == 0:
+                    self._exchange(self._before)
+
+
+def _exchange_threads(n_threads: int) -> int:
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(n_threads)
+    return before
+
+
+def _exchange_log_level(level: int) -> int:
+    import cv2
+
+    logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has it at the top
+    before: int = logging.setLogLevel(level)
+    return before
+
+
+_one_thread: Final = _Setting(1, _exchange_threads)
+_silence: Final = _Setting(0, _exchange_log_level)
+
+
+def one_opencv_thread() -> AbstractContextManager[None]:
+    """Let OpenCV use one thread for each call, in the whole process, until the block ends.
+
+    For programs that read images or extract features in several threads of their own: one image
+    per core is faster than several cores per image. It is a block and not an effect of `Sift`,
+    because the setting belongs to the process: a program that uses OpenCV for other work, or
+    extracts from a single image, keeps all its cores. Blocks may nest and overlap; the last one to
+    end restores the number of threads that the first one found. Results are the same inside and
+    outside.
+
+    Examples
+    --------
+    >>> import cv2
+    >>> before = cv2.getNumThreads()
+    >>> with one_opencv_thread():
+    ...     cv2.getNumThreads()
+    1
+    >>> cv2.getNumThreads() == before
+    True
+    """
+    return _one_thread.held()
+
+
+def silent_opencv() -> AbstractContextManager[None]:
+    """Hold back OpenCV's log in the whole process until the block ends; then as it was.
+
+    The reason that matters reaches the caller as an `ImageError`; OpenCV's lines about the same
+    file would tear a progress bar.
+    """
+    return _silence.held()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether OpenCV raised an error for lack of memory, and not because of the image."""
+    return isinstance(error, MemoryError) or getattr(error, "code", 0) == -4  # cv2.Error.StsNoMem
