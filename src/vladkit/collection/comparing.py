@@ -3,15 +3,12 @@
 import os
 from functools import partial
 
-from vladkit.collection.assessing import Answer, Assessing
 from vladkit.collection.duplicates import DuplicateGroup, Grouping
+from vladkit.collection.evaluation import Answer, ask
 from vladkit.collection.indexing import Progress
 from vladkit.collection.opened import Opened
 from vladkit.collection.pairs import Pairing, Pairs
-from vladkit.errors import (
-    ParameterError,
-)
-from vladkit.evaluation.metrics import GroundTruth, Scores, mean_scores
+from vladkit.evaluation.benchmark import Benchmark, Outcome
 from vladkit.geometry.verification import Model
 
 __all__ = ["Comparing"]
@@ -158,44 +155,49 @@ class Comparing(Opened):
 
     def evaluate(
         self,
-        truth: GroundTruth,
+        benchmark: Benchmark,
         *,
         rerank: int = 0,
         model: Model = "homography",
         n_jobs: int | None = None,
         progress: Progress | None = None,
-    ) -> tuple[Scores, list[str]]:
-        """Scores of this collection for a ground truth, and remarks on what did not fit.
+    ) -> Outcome:
+        """Figures of this collection in a benchmark, such as mAP and recall.
 
-        Only images of the ground truth's database are ranked, whatever else is indexed.
-        Every query is extracted from its file, as `search` does; where features were found by
-        another program, an indexed query is taken as it is in the collection.
+        Only images of the benchmark's database are ranked, whatever else is indexed; images of
+        equal score come in the order of their names. Every query is extracted from its file, or
+        from the part of it that the benchmark asks with; where features were found by another
+        program, an indexed query is taken as it is in the collection.
 
         Parameters
         ----------
-        truth : GroundTruth
+        benchmark : Benchmark
+            Queries with what is to be found: `vladkit.evaluation.benchmark.ground_truth`,
+            `read_ground_truth` there, or `vladkit.evaluation.datasets.read_benchmark`.
         rerank, model
             See `search`.
         n_jobs : int or None
             Threads that extract; None is one for each core.
         progress : callable or None
-            See `Progress`.
+            See `Progress`; its step is "queries".
 
         Raises
         ------
         NothingToIndexError
-            If no image of the ground truth's database is indexed.
+            If no image of the benchmark's database is indexed.
         ParameterError
             If `rerank` does not fit.
+        StorageError
+            If images are removed from the collection meanwhile.
         """
         answers, remarks = self.assess(
-            truth, top=0, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
+            benchmark, top=0, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
         )
-        return mean_scores([answer.result for answer in answers]), remarks
+        return benchmark.outcome([answer.ranks for answer in answers], remarks)
 
     def assess(
         self,
-        truth: GroundTruth,
+        benchmark: Benchmark,
         *,
         top: int = 10,
         rerank: int = 0,
@@ -203,29 +205,34 @@ class Comparing(Opened):
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> tuple[list[Answer], list[str]]:
-        """What is found for each query of a ground truth, and remarks on what did not fit.
+        """Results for each query of a benchmark, and remarks on what did not fit.
 
-        As `evaluate`, query by query. Of a ranking its first images are kept, and the ranks of
-        those that were to be found.
+        As `evaluate`, query by query. The first images of each ranking are kept, and the ranks of
+        the relevant ones, but not the rankings: memory does not grow with queries times images.
 
         Parameters
         ----------
-        truth : GroundTruth
+        benchmark : Benchmark
         top : int
-            Of each ranking so many images are kept, junk and the query itself not counted.
+            Number of images kept of each ranking, junk and the query itself not counted.
         rerank, model, n_jobs, progress
             See `evaluate`.
 
         Raises
         ------
-        NothingToIndexError
-            If no image of the ground truth's database is indexed.
+        NothingToIndexError, StorageError
+            As `evaluate`.
         ParameterError
             If `top` is negative, or `rerank` does not fit.
         """
-        if top < 0:
-            raise ParameterError(f"top={top}: give a number of images, 0 or more")
-        step = None if progress is None else partial(progress, "queries")
-        return Assessing(self._store, self._describer, self._searching).run(
-            truth, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=step
+        return ask(
+            self._store,
+            self._describer,
+            self._searching,
+            benchmark,
+            top=top,
+            rerank=rerank,
+            model=model,
+            n_jobs=n_jobs,
+            progress=progress,
         )
