@@ -32,7 +32,7 @@ from vladkit.errors import (
     RecipeMismatchError,
     StorageError,
 )
-from vladkit.evaluation.metrics import GroundTruth, Query
+from vladkit.evaluation.benchmark import ground_truth
 from vladkit.features.pool import extract
 from vladkit.store import schema, store
 from vladkit.store.exact import score_all
@@ -610,11 +610,11 @@ class TestFiles:
     def test_evaluation_of_a_file_indexed_twice(self, tmp_path, small):
         (small / "link.png").symlink_to(small / "0.png")
         make(tmp_path / "c", small)
-        query = Query(str(small / "1.png"), frozenset({str(small / "0.png")}))
+        benchmark = ground_truth({str(small / "1.png"): [str(small / "0.png")]})
         with Collection.open(tmp_path / "c") as collection:
-            scores, _ = collection.evaluate(GroundTruth((query,), None))
-        assert scores.queries == 1
-        assert 0 < scores.mean_average_precision <= 1
+            outcome = collection.evaluate(benchmark)
+        assert outcome.queries == {"": 1}
+        assert 0 < outcome.figures[""]["mAP"] <= 1
 
     def test_damaged_vector(self, tmp_path, small):
         make(tmp_path / "c", small)

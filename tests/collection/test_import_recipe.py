@@ -27,7 +27,7 @@ from vladkit.errors import (
     ParameterError,
     RecipeMismatchError,
 )
-from vladkit.evaluation.metrics import read_ground_truth
+from vladkit.evaluation.benchmark import read_ground_truth
 from vladkit.features import Sift, make_extractor
 from vladkit.features.imported import Imported
 from vladkit.images import Image, Region
@@ -513,10 +513,10 @@ def test_evaluation_takes_indexed_queries_as_they_are(images, tmp_path):
             ],
         }
         (tmp_path / "images/truth.json").write_text(json.dumps(truth))
-        scores, remarks = collection.evaluate(read_ground_truth(tmp_path / "images/truth.json"))
-    assert remarks == []
-    assert scores.queries == len(names)
-    assert scores.failed == 0
+        outcome = collection.evaluate(read_ground_truth(tmp_path / "images/truth.json"))
+    assert outcome.remarks == []
+    assert outcome.queries == {"": len(names)}
+    assert outcome.failed == 0
 
 
 @pytest.mark.skipif(not KTH.is_dir(), reason=f"no images of buildings in {KTH}")
@@ -527,8 +527,8 @@ def test_colmap_ranks_as_well_as_the_images(tmp_path):
     fields, _ = recipe_for(source)
     with Collection.create(tmp_path / "c", **fields) as collection:
         collection.add([source], images=KTH)
-        by_colmap, _ = collection.evaluate(truth)
+        by_colmap = collection.evaluate(truth)
     with Collection.create(tmp_path / "p") as collection:
         collection.add([KTH])
-        by_images, _ = collection.evaluate(truth)
-    assert by_colmap.mean_average_precision > by_images.mean_average_precision - 0.02
+        by_images = collection.evaluate(truth)
+    assert by_colmap.figures[""]["mAP"] > by_images.figures[""]["mAP"] - 0.02

@@ -18,10 +18,11 @@ from images import textured
 from paths import ROOT
 from photos import cropped, darker, photo, smaller
 from vladkit import Collection
-from vladkit.collection.measuring import measure
+from vladkit.collection import evaluation
 from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError, StorageError
-from vladkit.evaluation.datasets import Ranks, _recall, read_protocol, trapezoid_precision
-from vladkit.evaluation.metrics import GroundTruth, Query, average_precision
+from vladkit.evaluation.benchmark import ground_truth, recall_figures
+from vladkit.evaluation.datasets import read_benchmark
+from vladkit.evaluation.metrics import QueryRanks, average_precision, trapezoid_precision
 from vladkit.images import Region
 
 
@@ -62,16 +63,13 @@ class TestTrapezoids:
             ranks = (np.flatnonzero(is_right) + 1).tolist()
             got = trapezoid_precision(ranks, n_relevant)
             assert got == pytest.approx(area)
-            total = average_precision(
-                list(range(n)), set(np.flatnonzero(is_right).tolist()), n_relevant
-            )
-            assert got <= total + 1e-12
+            assert got <= average_precision(ranks, n_relevant) + 1e-12
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """A folder of twelve images, 00.png to 11.png, and a collection of them."""
-    home = tmp_path_factory.mktemp("protocols")
+    home = tmp_path_factory.mktemp("benchmarks")
     (home / "p").mkdir()
     for i in range(12):
         cv2.imwrite(str(home / "p" / f"{i:02}.png"), textured(120, 90, seed=i))
@@ -96,7 +94,7 @@ class Set:
         return self.collection
 
     def ranked(self, *orders):
-        """What `Collection.scores` shall say: for each query all file names, the best first."""
+        """Set the scores of the queries: for each all file names, the best first."""
         images = list(self.collection.images())
         ids = np.array([row.image_id for row in images])
         names = [os.path.basename(row.path) for row in images]
@@ -141,11 +139,13 @@ class TestVpr:
     def test_what_is_within_25_metres(self, make, layout):
         names = [f"{layout}/database/sub/{n}" for n in self.DATABASE]
         made = make([*names, *(f"{layout}/queries/{n}" for n in self.QUERIES)])
-        protocol = read_protocol("vpr", made.folder)
-        assert {os.path.basename(f) for f in protocol.database} == set(self.DATABASE)
+        benchmark = read_benchmark("vpr", made.folder)
+        assert {os.path.basename(f) for f in benchmark.database} == set(self.DATABASE)
         near = {
-            os.path.basename(task.file): {os.path.basename(f) for f in task.goals[""].relevant}
-            for task in protocol.tasks
+            os.path.basename(query.file): {
+                os.path.basename(f) for f in query.relevance[""].relevant
+            }
+            for query in benchmark.queries
         }
         d = self.DATABASE
         assert near == {
@@ -160,7 +160,7 @@ class TestVpr:
             [*(f"database/{n}" for n in self.DATABASE), *(f"queries/{n}" for n in self.QUERIES)]
         )
         collection = made.index("database")
-        protocol = read_protocol("vpr", made.folder)
+        benchmark = read_benchmark("vpr", made.folder)
         d = self.DATABASE
         orders = {
             place(10): (d[2], d[1], d[0], d[3]),  # 2nd
@@ -168,8 +168,8 @@ class TestVpr:
             place(500): d,  # nothing to find: missed
             place(12, rest="again"): (d[3], d[2], d[0], d[1]),  # 3rd
         }
-        made.ranked(*(orders[os.path.basename(task.file)] for task in protocol.tasks))
-        outcome = measure(collection, protocol)
+        made.ranked(*(orders[os.path.basename(query.file)] for query in benchmark.queries))
+        outcome = collection.evaluate(benchmark)
         assert outcome.figures == {
             "": {"recall@1": 1 / 4, "recall@5": 3 / 4, "recall@10": 3 / 4, "recall@20": 3 / 4}
         }
@@ -179,8 +179,7 @@ class TestVpr:
     def test_ranks_are_counted_from_one(self):
         measured = {k: [] for k in (1, 5, 10, 20)}
         for rank in (1, 2, 5, 6, 10, 11, 20, 21):
-            figures, n = _recall([Ranks((rank,), 1)])
-            assert n == 1
+            figures = recall_figures([QueryRanks((rank,), 1)])
             for k, found in measured.items():
                 found.append(figures[f"recall@{k}"])
         assert measured == {
@@ -195,7 +194,7 @@ class TestVpr:
         (made.folder / "queries" / place(10, rest="bad")).write_bytes(b"no image")
         collection = made.index("database", "queries")
         made.ranked(self.DATABASE)
-        outcome = measure(collection, read_protocol("vpr", made.folder), progress=print)
+        outcome = collection.evaluate(read_benchmark("vpr", made.folder), progress=print)
         assert outcome.failed == 1
         assert outcome.figures[""]["recall@1"] == 1 / 2
         assert any("bad" in remark for remark in outcome.remarks)
@@ -230,17 +229,17 @@ class TestVpr:
     def test_names_without_a_place_are_refused(self, make, name):
         made = make([f"database/{place(1)}", f"queries/{name}"])
         with pytest.raises(FileFormatError, match="wanted @UTM_east@UTM_north@"):
-            read_protocol("vpr", made.folder)
+            read_benchmark("vpr", made.folder)
 
     def test_other_folders_are_refused(self, make, tmp_path):
         made = make([f"database/{place(1)}"])
         with pytest.raises(FileFormatError, match="images/test/database"):
-            read_protocol("vpr", made.folder)
+            read_benchmark("vpr", made.folder)
         (made.folder / "queries").mkdir()
         with pytest.raises(FileFormatError, match="queries holds no image"):
-            read_protocol("vpr", made.folder)
+            read_benchmark("vpr", made.folder)
         with pytest.raises(StorageError, match="does not exist"):
-            read_protocol("vpr", tmp_path / "nothing")
+            read_benchmark("vpr", tmp_path / "nothing")
 
 
 class TestHolidays:
@@ -249,14 +248,14 @@ class TestHolidays:
     def test_mean_average_precision(self, make):
         made = make(["a/" + name for name in self.NAMES])
         collection = made.index(".")
-        protocol = read_protocol("holidays", made.folder)
-        assert [os.path.basename(task.file) for task in protocol.tasks] == [
+        benchmark = read_benchmark("holidays", made.folder)
+        assert [os.path.basename(query.file) for query in benchmark.queries] == [
             "100000.png", "100100.png", "100200.png",
         ]  # fmt: skip
         q, a, b, r, c, s = self.NAMES
         made.ranked((q, a, c, b, r, s), (c, q, r, a, b, s), (s, q, a, b, c, r))
         # the query is dropped from its ranking: ranks 1, 3 of 2 and 1 of 1; the third has none
-        outcome = measure(collection, protocol)
+        outcome = collection.evaluate(benchmark)
         trapezoids = (1 + (1 / 2 + 2 / 3) / 2) / 2
         assert outcome.figures[""]["mAP"] == pytest.approx((trapezoids + 1) / 2)
         assert outcome.figures[""]["mAP_sum"] == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
@@ -271,27 +270,27 @@ class TestHolidays:
                 cv2.imwrite(str(tmp_path / "p" / f"{1000 + i}{j:02}.png"), view)
         with Collection.create(tmp_path / "c", n_clusters=4, max_features=60) as collection:
             collection.add([tmp_path / "p"])
-            protocol = read_protocol("holidays", tmp_path / "p")
-            queries = tuple(Query(t.file, t.goals[""].relevant) for t in protocol.tasks)
+            benchmark = read_benchmark("holidays", tmp_path / "p")
+            truth = ground_truth({q.file: q.relevance[""].relevant for q in benchmark.queries})
             found = []
             for rerank in (0, 5):
-                figures = measure(collection, protocol, rerank=rerank, n_jobs=2).figures[""]
-                scores, _ = collection.evaluate(GroundTruth(queries, None), rerank=rerank)
-                assert figures["mAP_sum"] == pytest.approx(scores.mean_average_precision)
+                figures = collection.evaluate(benchmark, rerank=rerank, n_jobs=2).figures[""]
+                plain = collection.evaluate(truth, rerank=rerank).figures[""]
+                assert figures["mAP_sum"] == plain["mAP"]
                 assert figures["mAP"] <= figures["mAP_sum"]
                 found.append(figures["mAP"])
         assert 0.3 < found[0] < found[1]
 
     def test_refused(self, make, tmp_path):
         with pytest.raises(FileFormatError, match=r"named like 100000\.jpg"):
-            read_protocol("holidays", make(["a/12.png", "a/abc.png"]).folder)
+            read_benchmark("holidays", make(["a/12.png", "a/abc.png"]).folder)
         with pytest.raises(FileFormatError, match="no query"):
-            read_protocol("holidays", make(["b/100001.png"]).folder)
+            read_benchmark("holidays", make(["b/100001.png"]).folder)
         make(["c/100000.png", "d/100000.png"])
         with pytest.raises(FileFormatError, match="have one number"):
-            read_protocol("holidays", tmp_path / "set")
+            read_benchmark("holidays", tmp_path / "set")
         with pytest.raises(FileFormatError, match="is not a folder"):
-            read_protocol("holidays", tmp_path / "set" / "c" / "100000.png")
+            read_benchmark("holidays", tmp_path / "set" / "c" / "100000.png")
 
 
 class TestUkbench:
@@ -304,14 +303,14 @@ class TestUkbench:
         first, last = list(n), list(reversed(n))
         mixed = [n[0], n[4], n[1], n[5], n[2], n[3], n[6], n[7]]
         made.ranked(first, first, mixed, last, first, last, last, mixed)
-        outcome = measure(collection, read_protocol("ukbench", made.folder))
+        outcome = collection.evaluate(read_benchmark("ukbench", made.folder))
         assert outcome.figures == {"": {"N-S": (4 + 4 + 2 + 0 + 0 + 4 + 4 + 2) / 8}}
         assert outcome.remarks == []
 
     def test_an_object_of_fewer(self, make):
         made = make(self.NAMES[:6])
-        protocol = read_protocol("ukbench", made.folder)
-        assert protocol.remarks == (
+        benchmark = read_benchmark("ukbench", made.folder)
+        assert benchmark.remarks == (
             "1 of 2 objects have fewer than four images: N-S is lower for it",
         )
 
@@ -336,7 +335,7 @@ class TestRevisited:
         collection = made.index(".")
         made.ranked(*[[f"{n}.jpg" for n in "beadcf"]] * 2)
         for name in ("roxford", "rparis"):
-            outcome = measure(collection, read_protocol(name, made.folder / "gnd.json"))
+            outcome = collection.evaluate(read_benchmark(name, made.folder / "gnd.json"))
             made.ranked(*[[f"{n}.jpg" for n in "beadcf"]] * 2)
         # easy: b and e are ignored: a 1, c 3. medium: e 1, a 2, c 4; f 6. hard: e 1; f 6
         easy = (1 + (1 / 2 + 2 / 3) / 2) / 2
@@ -363,32 +362,35 @@ class TestRevisited:
         assert outcome.remarks == ["2 indexed images are not in the database: left out"]
 
     def test_the_query_is_the_part_in_the_box(self, made, monkeypatch):
-        tasks = read_protocol("roxford", made.folder / "gnd.json").tasks
-        assert [task.region for task in tasks] == [Region(10, 5, 81, 75), Region(0, 0, 500, 500)]
+        queries = read_benchmark("roxford", made.folder / "gnd.json").queries
+        assert [query.region for query in queries] == [
+            Region(10, 5, 81, 75),
+            Region(0, 0, 500, 500),
+        ]
         collection = made.index(".")
         made.ranked(*[[f"{n}.jpg" for n in "abcdef"]] * 2)
         asked = []
-        extract = collection.extract
+        extract = evaluation.extract
 
-        def watched(image, *, region):
-            asked.append((os.path.basename(image), region))
-            return extract(image, region=region)
+        def watched(extractor, file, region):
+            asked.append((os.path.basename(file), region))
+            return extract(extractor, file, region)
 
-        monkeypatch.setattr(collection, "extract", watched)
-        measure(collection, read_protocol("roxford", made.folder / "gnd.json"), n_jobs=1)
+        monkeypatch.setattr(evaluation, "extract", watched)
+        collection.evaluate(read_benchmark("roxford", made.folder / "gnd.json"), n_jobs=1)
         assert asked == [("q0.jpg", Region(10, 5, 81, 75)), ("q1.jpg", Region(0, 0, 500, 500))]
 
     def test_what_is_not_indexed_counts_as_not_found(self, made):
         (made.folder / "jpg" / "c.jpg").unlink()
         collection = made.index("jpg")
         made.ranked(*[[f"{n}.jpg" for n in "beadf"]] * 2)
-        outcome = measure(collection, read_protocol("roxford", made.folder / "gnd.json"))
+        outcome = collection.evaluate(read_benchmark("roxford", made.folder / "gnd.json"))
         assert outcome.figures["easy"]["mAP"] == pytest.approx(1 / 2)
         assert "1 of 6 database images are not indexed" in outcome.remarks
         for name in "abdef":
             collection.remove([f"{name}.jpg"])
         with pytest.raises(NothingToIndexError, match=r"holds no image .*/a\.jpg"):
-            measure(collection, read_protocol("roxford", made.folder / "gnd.json"))
+            collection.evaluate(read_benchmark("roxford", made.folder / "gnd.json"))
 
     def test_table_and_json(self, made):
         made.index("jpg")
@@ -402,7 +404,7 @@ class TestRevisited:
         shown = run("eval", made.collection.path, truth, "--protocol", "rparis", "--json", "-r", 2)
         got = json.loads(shown.stdout)
         assert set(got) == {"protocol", "easy", "medium", "hard", "failed", "remarks"}
-        plain = measure(made.collection, read_protocol("rparis", truth))
+        plain = made.collection.evaluate(read_benchmark("rparis", truth))
         for row in rows:
             name, *values = row.split()
             wanted = [figures[name] for figures in plain.figures.values()]
@@ -421,17 +423,17 @@ class TestRevisited:
     def test_other_files_are_refused_by_name(self, tmp_path, change):
         (tmp_path / "g.json").write_text(json.dumps(self.CONTENT | change))
         with pytest.raises(FileFormatError, match=r"g\.json is not a ground truth"):
-            read_protocol("roxford", tmp_path / "g.json")
+            read_benchmark("roxford", tmp_path / "g.json")
 
     def test_a_pickle_is_never_opened(self, tmp_path):
         (tmp_path / "gnd_roxford5k.pkl").write_bytes(b"cos\nsystem\n(S'touch x'\ntR.")
         with pytest.raises(FileFormatError, match="as it can run any program"):
-            read_protocol("roxford", tmp_path / "gnd_roxford5k.pkl")
+            read_benchmark("roxford", tmp_path / "gnd_roxford5k.pkl")
         with pytest.raises(FileFormatError, match="give the ground truth as JSON"):
-            read_protocol("roxford", tmp_path)
+            read_benchmark("roxford", tmp_path)
         (tmp_path / "g.json").write_text("{")
         with pytest.raises(FileFormatError, match="is not JSON"):
-            read_protocol("roxford", tmp_path / "g.json")
+            read_benchmark("roxford", tmp_path / "g.json")
 
     def test_the_lines_of_the_docs_convert_a_pickle(self, tmp_path, monkeypatch):
         """What docs/evaluation.md says to run, on a file such as the benchmark's."""
@@ -456,15 +458,15 @@ class TestRevisited:
 
 def test_wrong_use(plain, tmp_path):
     with pytest.raises(ParameterError, match="use vpr, holidays, roxford, rparis, ukbench"):
-        read_protocol("oxford", plain)
+        read_benchmark("oxford", plain)
     shutil.copy(plain / "00.png", tmp_path / "100000.png")
-    protocol = read_protocol("holidays", tmp_path)
+    benchmark = read_benchmark("holidays", tmp_path)
     with Collection.create(tmp_path / "c", n_clusters=4, keep_features=0) as collection:
         collection.add([tmp_path])
         for rerank, message in ((-1, "give a number"), (3, "keeps no features")):
             with pytest.raises(ParameterError, match=message):
-                measure(collection, protocol, rerank=rerank)
-        only = measure(collection, protocol)
+                collection.evaluate(benchmark, rerank=rerank)
+        only = collection.evaluate(benchmark)
     assert math.isnan(only.figures[""]["mAP"])  # nothing to find with the only query
     done = run("eval", tmp_path / "c", tmp_path, "--protocol", "holidays", "--json")
     assert json.loads(done.stdout)["mAP"] is None

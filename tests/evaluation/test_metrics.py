@@ -1,70 +1,132 @@
-"""Average precision and recall by hand; ground-truth files, good and bad."""
+"""Metrics by hand, on ranks and on index arrays; ground-truth files, good and bad."""
 
 from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
-from vladkit.errors import FileFormatError, StorageError
+from vladkit.errors import FileFormatError, ParameterError, StorageError
+from vladkit.evaluation.benchmark import ground_truth, read_ground_truth
 from vladkit.evaluation.metrics import (
-    Query,
-    QueryResult,
+    QueryRanks,
     average_precision,
-    judge,
-    mean_scores,
+    find_ranks,
+    mean_average_precision,
     precision_recall,
-    read_ground_truth,
+    recall_at,
     recall_curve,
-    summarize,
 )
 
 
 @pytest.mark.parametrize(
-    ("ranking", "relevant", "wanted"),
+    ("ranks", "n_relevant", "wanted"),
     [
-        ("abx", "ab", 1.0),
-        ("xab", "ab", (1 / 2 + 2 / 3) / 2),
-        ("xxa", "ab", (1 / 3) / 2),  # b is missing: counts as 0
-        ("xyz", "a", 0.0),
-        ("", "a", 0.0),
+        ([1, 2], 2, 1.0),
+        ([2, 3], 2, (1 / 2 + 2 / 3) / 2),
+        ([3], 2, (1 / 3) / 2),  # one is missing: counts as 0
+        ([], 1, 0.0),
     ],
 )
-def test_average_precision(ranking, relevant, wanted):
-    got = average_precision(list(ranking), set(relevant), len(relevant))
-    assert got == pytest.approx(wanted)
+def test_average_precision(ranks, n_relevant, wanted):
+    assert average_precision(ranks, n_relevant) == pytest.approx(wanted)
 
 
-def query(name, relevant, junk="", unknown=False):
-    return Query(name, frozenset(relevant), frozenset(junk), unknown)
+def codes(letters):
+    return [ord(letter) for letter in letters]
 
 
-def test_summary():
-    queries = [
-        query("q", "ab"),  # a first, b third: (1 + 2/3) / 2
-        query("r", "c", junk="ab"),  # c first once a and b are ignored
-        query("s", "as"),  # itself is dropped: a is then second
-        query("u", "", unknown=True),  # not averaged
-        query("f", "a"),  # could not be read
+def find(ranking, relevant, ignored=""):
+    return find_ranks(codes(ranking), codes(relevant), codes(ignored))
+
+
+def test_one_query_by_hand():
+    # s is the query, j junk: x is first, a second, y third, b fourth; c is not ranked
+    got = find("sxjayb", "sabc", ignored="sj")
+    assert got == QueryRanks((2, 4), 3)
+    assert got.first_rank == 2
+    assert got.average_precision == pytest.approx((1 / 2 + 2 / 4) / 3)
+    nothing = find("xyz", "a")
+    assert (nothing.ranks, nothing.first_rank, nothing.average_precision) == ((), None, 0)
+    empty = find("xyz", "s", ignored="s")
+    assert empty.n_relevant == 0
+    assert empty.average_precision != empty.average_precision
+
+
+def test_figures_of_a_ground_truth():
+    found = [
+        find("axb", "ab"),  # a first, b third: (1 + 2/3) / 2
+        find("abcx", "c", ignored="ab"),  # c first once a and b are ignored
+        find("sxa", "as", ignored="s"),  # itself is dropped: a is then second
+        find("abc", ""),  # not averaged
+        QueryRanks((), 1, failed=True),  # could not be read
     ]
-    rankings = ["axb", "abxc"[:2] + "cx", "sxa", "abc", None]
-    scores = summarize(queries, [None if r is None else list(r) for r in rankings])
-    assert scores.mean_average_precision == pytest.approx(((1 + 2 / 3) / 2 + 1 + 1 / 2 + 0) / 4)
-    assert scores.recall == {1: 2 / 4, 5: 3 / 4, 10: 3 / 4}
-    assert (scores.queries, scores.not_averaged, scores.failed) == (4, 1, 1)
+    outcome = ground_truth({"q": "a"}).outcome([{"": each} for each in found], ["said"])
+    figures = outcome.figures[""]
+    assert figures.pop("mAP") == pytest.approx(((1 + 2 / 3) / 2 + 1 + 1 / 2 + 0) / 4)
+    assert figures == {"recall@1": 2 / 4, "recall@5": 3 / 4, "recall@10": 3 / 4, "recall@20": 3 / 4}
+    assert (outcome.queries, outcome.asked, outcome.failed) == ({"": 4}, 5, 1)
+    assert outcome.remarks == ["said"]
 
 
-def test_recall_counts_ranks_from_one():
-    ranking = [f"x{i}" for i in range(20)]
-    for rank, wanted in ((1, (1, 1, 1)), (5, (0, 1, 1)), (6, (0, 0, 1)), (11, (0, 0, 0))):
-        scores = summarize([query("q", [f"x{rank - 1}"])], [ranking])
-        assert tuple(scores.recall.values()) == wanted
+@pytest.mark.parametrize("found", [[], [QueryRanks((), 0)], [QueryRanks((), 1, failed=True)] * 2])
+def test_nothing_to_average_is_not_a_number(found):
+    outcome = ground_truth({}).outcome([{"": each} for each in found])
+    assert len(outcome.figures[""]) == 5
+    assert all(value != value for value in outcome.figures[""].values())
+    assert outcome.queries == {"": sum(each.n_relevant for each in found)}
 
 
-def test_nothing_to_average_is_not_a_number():
-    scores = summarize([query("u", "")], [["a"]])
-    assert scores.mean_average_precision != scores.mean_average_precision
-    assert scores.queries == 0
+class TestArrays:
+    ORDER = np.array([[3, 1, 0, 2], [0, 1, 2, 3], [2, 3, 1, 0]])
+
+    def test_recall_by_hand(self):
+        # first positives at ranks 2, 4 and, of the third, nowhere
+        got = recall_at(self.ORDER, [[0, 1], np.array([3]), []], ks=[1, 2, 3, 4])
+        assert got == {1: 0, 2: 1 / 3, 3: 1 / 3, 4: 2 / 3}
+        assert list(recall_at(self.ORDER, [[0], [0], [0]])) == [1, 5, 10, 20]
+
+    def test_recall_counts_ranks_from_one(self):
+        order_qn = np.tile(np.arange(30), (6, 1))
+        ranks = (1, 5, 6, 10, 20, 21)
+        got = recall_at(order_qn, [[rank - 1] for rank in ranks])
+        assert got == {1: 1 / 6, 5: 2 / 6, 10: 4 / 6, 20: 5 / 6}
+
+    def test_mean_average_precision_by_hand(self):
+        positives = [[0, 1, 9], [3], []]  # 9 is not ranked; the third query is not averaged
+        wanted = (((1 / 2 + 2 / 3) / 3) + 1 / 4) / 2
+        assert mean_average_precision(self.ORDER, positives) == pytest.approx(wanted)
+        ignored = [[3], [0, 1], []]
+        wanted = ((1 + 1) / 3 + 1 / 2) / 2
+        assert mean_average_precision(self.ORDER, positives, ignored) == pytest.approx(wanted)
+        assert np.isnan(mean_average_precision(self.ORDER, [[]] * 3))
+
+    def test_as_scikit_learn(self):
+        from sklearn.metrics import average_precision_score
+
+        rng = np.random.default_rng(0)
+        score_qn = rng.normal(size=(20, 50))
+        right_qn = rng.random((20, 50)) < 0.1
+        right_qn[:, 0] = True
+        wanted = [average_precision_score(*each) for each in zip(right_qn, score_qn, strict=True)]
+        order_qn = np.argsort(-score_qn, axis=1)
+        got = mean_average_precision(order_qn, [np.flatnonzero(r) for r in right_qn])
+        assert got == pytest.approx(np.mean(wanted))
+
+    def test_wrong_arguments(self):
+        with pytest.raises(ParameterError, match=r"3 rankings, 2 lists of positives"):
+            recall_at(self.ORDER, [[0], [1]])
+        with pytest.raises(ParameterError, match=r"1 of ignored ones"):
+            mean_average_precision(self.ORDER, [[0]] * 3, [[1]])
+        with pytest.raises(ParameterError, match=r"relevant is bool .* numpy\.flatnonzero"):
+            recall_at(self.ORDER, np.ones((3, 4), bool))
+        with pytest.raises(ParameterError, match=r"order_n is float64 .* numpy\.argsort"):
+            recall_at(self.ORDER / 4, [[0]] * 3)
+        with pytest.raises(ParameterError, match=r"order_n is int64 of shape \(4, 1\)"):
+            recall_at(self.ORDER[..., None], [[0]] * 3)
+        with pytest.raises(ParameterError, match=r"index 7 is twice in one ranking"):
+            find_ranks([5, 7, 7], [7])
 
 
 def test_paths_are_relative_to_the_file(tmp_path):
@@ -75,62 +137,45 @@ def test_paths_are_relative_to_the_file(tmp_path):
     }
     (tmp_path / "t.json").write_text(json.dumps(truth))
     got = read_ground_truth(tmp_path / "t.json")
-    assert got.database == {str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")}
+    a, b, q = (str(tmp_path / f"{name}.jpg") for name in "abq")
+    assert got.database == {a, b}
     (only,) = got.queries
-    assert only.file == str(tmp_path / "q.jpg")
-    assert only.junk == {str(tmp_path / "b.jpg")}
+    assert only.file == q
+    assert only.relevance[""].relevant == {a}
+    assert only.relevance[""].ignored == {b, q}
     assert only.unknown
 
 
-def test_one_query_by_hand():
-    # s is the query, j junk: x is first, a second, y third, b fourth; c is not ranked
-    got = judge(query("s", "sabc", junk="j"), list("sxjaybj"))
-    assert got == QueryResult({"a": 2, "b": 4}, 3)
-    assert (got.ranks, got.first_rank) == ((2, 4), 2)
-    assert got.average_precision == pytest.approx((1 / 2 + 2 / 4) / 3)
-    nothing = judge(query("s", "a"), list("xyz"))
-    assert (nothing.ranks, nothing.first_rank, nothing.average_precision) == ((), None, 0)
-    failed = judge(query("s", "a"), None)
-    assert failed == QueryResult({}, 1, failed=True)
-    unknown = judge(query("s", "s"), list("xyz"))
-    assert unknown.n_relevant == 0
-    assert unknown.average_precision != unknown.average_precision
-
-
 RESULTS = [
-    QueryResult({"a": 1, "b": 3}, 2),
-    QueryResult({"a": 2}, 2),  # the other is not ranked
-    QueryResult({}, 0),  # not averaged
-    QueryResult({}, 3, failed=True),
+    QueryRanks((1, 3), 2),
+    QueryRanks((2,), 2),  # the other is not ranked
+    QueryRanks((), 3, failed=True),
 ]
 
 
 def test_recall_curve_by_hand():
     assert recall_curve(RESULTS, 3) == [1 / 3, 2 / 3, 2 / 3]
     assert recall_curve(RESULTS, 0) == []
-    assert all(share != share for share in recall_curve([QueryResult({}, 0)], 2))
-    scores = mean_scores(RESULTS)
-    assert scores.recall == {1: 1 / 3, 5: 2 / 3, 10: 2 / 3}
-    assert scores.mean_average_precision == pytest.approx(((1 + 2 / 3) / 2 + 1 / 4 + 0) / 3)
-    assert (scores.queries, scores.not_averaged, scores.failed) == (3, 1, 1)
+    assert all(share != share for share in recall_curve([], 2))
 
 
 def test_precision_and_recall_by_hand():
     # first: 1 up to recall .5, then 2/3; second: 1/2 up to .5, then never; third: never
-    got = precision_recall(RESULTS)
+    got = precision_recall([*RESULTS, QueryRanks((), 0)])  # the last is not averaged
     assert [recall for recall, _ in got] == [i / 10 for i in range(11)]
     to_half, beyond = (1 + 1 / 2) / 3, (2 / 3) / 3
     assert [p for _, p in got] == pytest.approx([to_half] * 6 + [beyond] * 5)
+    assert all(p != p for _, p in precision_recall([]))
 
 
 def test_precision_is_the_highest_from_there_on():
     # 1/4, then 2/5, then 3/6: the last is the highest, and counts for all
-    got = precision_recall([QueryResult({"a": 4, "b": 5, "c": 6}, 3)], n=3)
+    got = precision_recall([QueryRanks((4, 5, 6), 3)], n=3)
     assert got == [(0, 0.5), (1 / 3, 0.5), (2 / 3, 0.5), (1, 0.5)]
     # 3 of 10 are recall .3 exactly, which 3 / 10 * 10 in floating point might miss
-    tenth = precision_recall([QueryResult({"a": 1, "b": 2, "c": 3}, 10)])
+    tenth = precision_recall([QueryRanks((1, 2, 3), 10)])
     assert [p for _, p in tenth] == [1] * 4 + [0] * 7
-    third = precision_recall([QueryResult({"a": 1}, 3)])  # 1/3 is beyond .3, and not .4
+    third = precision_recall([QueryRanks((1,), 3)])  # 1/3 is beyond .3, and not .4
     assert [p for _, p in third] == [1] * 4 + [0] * 7
 
 

@@ -26,7 +26,7 @@ from vladkit.errors import (
     ParameterError,
     StorageError,
 )
-from vladkit.evaluation.metrics import read_ground_truth
+from vladkit.evaluation.benchmark import read_ground_truth
 from vladkit.images import Region
 from vladkit.viz.report import (
     Asked,
@@ -154,20 +154,20 @@ class Page(HTMLParser):
 class TestReport:
     def test_figures_are_those_of_evaluate(self, home, page):
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
-            scores, remarks = collection.evaluate(read_ground_truth(home / "truth.json"))
+            outcome = collection.evaluate(read_ground_truth(home / "truth.json"))
         summary = page.one("section", id="summary")
         titles = page.words("dt", summary)
         figures = dict(zip(titles, page.words("dd", summary), strict=True))
-        wanted = {"mAP": scores.mean_average_precision}
-        wanted |= {f"recall@{k}": value for k, value in scores.recall.items()}
+        wanted = outcome.figures[""]
+        assert list(wanted) == ["mAP", "recall@1", "recall@5", "recall@10", "recall@20"]
         assert figures == {name: f"{value:.4f}" for name, value in wanted.items()}
-        assert 0.4 < scores.mean_average_precision < 0.9
+        assert 0.4 < wanted["mAP"] < 0.9
         rows = dict(zip(page.words("th", summary), page.words("td", summary), strict=True))
         assert rows["Averaged"].startswith("7 queries, of which 1 could not be read")
         assert rows["Not averaged"] == ("1 with nothing to find, 1 of them stated to have no match")
         assert rows["Ground truth"] == "truth.json: 8 queries"
         assert "without re-ranking" in rows["Ranked by"]
-        assert page.words("li", summary) == remarks
+        assert page.words("li", summary) == outcome.remarks
 
     def test_the_worst_come_first(self, page):
         worst = page.one("section", id="worst")
@@ -193,7 +193,7 @@ class TestReport:
             for cell in cells:
                 mark = {"right": "✓ right", "wrong": "✗ wrong", "junk": "junk, not"}
                 assert mark[cell[1]["class"].split()[1]] in cell[2].replace("\n", " ")
-            assert bool(later) == ("Right ones that came later" in article[2])
+            assert bool(later) == ("Right images at later ranks" in article[2])
         assert verdicts["coffee query.jpg"][0] == "right"
         assert verdicts["coffee query.jpg"].count("right") in (1, 2)  # grass is late or is not
         assert verdicts["wrong.jpg"][0] == "wrong"
@@ -289,15 +289,15 @@ class TestReport:
         assert len(titles) == 5
         assert len(page.all("svg", class_="figure")) == 5
         (recall, *_) = page.words("figcaption")
-        assert f"{ranks.scores.recall[1]:.1%} at 1" in recall
+        assert f"{ranks.figures['recall@1']:.1%} at 1" in recall
         assert "#010203" not in page.text  # a stand-in that nobody replaced
 
     def test_reranked(self, home, tmp_path):
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
             truth = read(home / "truth.json")
             ranks = assess(collection, truth, top=4, rerank=5)
-            scores, _ = collection.evaluate(truth.truth, rerank=5)
-        assert ranks.scores == scores
+            outcome = collection.evaluate(truth.benchmark, rerank=5)
+        assert ranks.outcome == outcome
         write_report(tmp_path / "r.html", ranks)
         page = Page((tmp_path / "r.html").read_text("utf-8"))
         assert "Matches that fit" in page.words("h3")
@@ -478,13 +478,14 @@ class TestAssess:
                 assert [s for s in shown if s[0] not in itself] == ranked[
                     : len(shown) - len(itself)
                 ]
-                counted = [h for h in others if h.file not in answer.query.junk]
+                counted = [h for h in others if h.file not in answer.query.relevance[""].ignored]
                 assert [f.rank for f in answer.first if f.rank] == [1, 2, 3, 4, 5, 6]
-                for file, rank in answer.result.rank_of.items():
-                    assert os.path.realpath(counted[rank - 1].file) == file
-                assert [f.rank for f in answer.late] == [r for r in answer.result.ranks if r > 6]
-                right = [h.score for h in counted if h.file in answer.query.relevant]
-                wrong = [h.score for h in counted if h.file not in answer.query.relevant]
+                relevant = answer.query.relevance[""].relevant
+                ranks = [i + 1 for i, h in enumerate(counted) if h.file in relevant]
+                assert list(answer.result.ranks) == ranks
+                assert [f.rank for f in answer.late] == [r for r in ranks if r > 6]
+                right = [h.score for h in counted if h.file in relevant]
+                wrong = [h.score for h in counted if h.file not in relevant]
                 assert answer.best_right == (right[0] if right else None)
                 assert answer.best_wrong == wrong[0]
 
@@ -593,7 +594,7 @@ class TestCommand:
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
         evaluated = json.loads(run("eval", "photos.vlad", "truth.json", "--json", cwd=home).stdout)
-        for name in ("mAP", "recall@1", "recall@5", "recall@10"):
+        for name in ("mAP", "recall@1", "recall@5", "recall@10", "recall@20"):
             assert answer[name] == evaluated[name]
         assert answer["bytes"] == out.stat().st_size
         assert "Retrieval report: photos.vlad" in out.read_text("utf-8")

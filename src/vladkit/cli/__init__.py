@@ -15,6 +15,7 @@ def main() -> None:
     from vladkit.cli import (  # noqa: F401  (they add themselves to the app)
         commands,
         draw_matches,
+        evaluate,
         maintain,
         models,
         pairs,

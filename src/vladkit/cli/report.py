@@ -57,20 +57,17 @@ def report(
     model: Model = "fundamental" if fundamental else "homography"
     with Collection.open(file, read_only=True) as collection, progress_bar() as progress:
         asked = drawn(collection, queries, seed) if ground_truth is None else read(ground_truth)
-        ranks = assess(
+        data = assess(
             collection, asked, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
         )
-        n_bytes = write_report(output, ranks, queries=queries, n_jobs=n_jobs, progress=progress)
-    figures: dict[str, float] = {}
-    if ranks.questions.stated:
-        figures["mAP"] = ranks.scores.mean_average_precision
-        figures |= {f"recall@{k}": value for k, value in ranks.scores.recall.items()}
+        n_bytes = write_report(output, data, queries=queries, n_jobs=n_jobs, progress=progress)
+    figures = data.figures if data.questions.stated else {}
     known = {name: round(v, 6) if v == v else None for name, v in figures.items()}  # not NaN
     if as_json:
-        n = len(ranks.answers)
+        n = len(data.answers)
         print_json({"file": output, "bytes": n_bytes, "queries": n} | known)
         return
     said = "".join(
         f", {name} {'-' if v is None else format(v, '.4f')}" for name, v in known.items()
     )
-    say(f"{output}: {len(ranks.answers)} queries{said}; {n_bytes / 1e6:.1f} MB")
+    say(f"{output}: {len(data.answers)} queries{said}; {n_bytes / 1e6:.1f} MB")

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from vladkit.collection.assessing import Answer, Assessing
 from vladkit.collection.augmentation import augment
 from vladkit.collection.describer import Codebook
 from vladkit.collection.duplicates import DuplicateGroup, find_duplicates
+from vladkit.collection.evaluation import Answer, ask
 from vladkit.collection.index import Index
 from vladkit.collection.indexing import AddReport, Indexer, Progress
 from vladkit.collection.pairs import Pairs, select_pairs
@@ -22,7 +22,7 @@ from vladkit.collection.search_options import RegionLike, SearchOptions, as_regi
 from vladkit.collection.searching import Hit
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import ParameterError
-from vladkit.evaluation.metrics import GroundTruth, Scores, mean_scores
+from vladkit.evaluation.benchmark import Benchmark, Outcome
 from vladkit.features import Extractor, Features
 from vladkit.geometry.verification import Model, Verification
 from vladkit.store.ann import AnnReport, ann_path, build_ann
@@ -443,30 +443,36 @@ class Collection:
 
     def evaluate(
         self,
-        truth: GroundTruth,
+        benchmark: Benchmark,
         *,
         rerank: int = 0,
         model: Model = "homography",
         n_jobs: int | None = None,
         progress: Progress | None = None,
-    ) -> tuple[Scores, list[str]]:
-        """Scores of this collection for a ground truth, and remarks on what did not fit.
+    ) -> Outcome:
+        """Figures of this collection in a benchmark, such as mAP and recall.
 
-        Only images of the ground truth's database are ranked, whatever else is indexed.
-        Every query is extracted from its file, as `search` does; where features were found by
-        another program, an indexed query is taken as it is in the collection.
+        Only images of the benchmark's database are ranked, whatever else is indexed; images of
+        equal score come in the order of their files. Every query is extracted from its file, or
+        from the part of it that the benchmark asks with; where features were found by another
+        program, an indexed query is taken as it is in the collection.
 
-        `rerank` and `model` are those of `SearchOptions`. NothingToIndexError if no image of the
-        ground truth's database is indexed.
+        Parameters
+        ----------
+        benchmark : Benchmark
+            Queries with what is to be found: `vladkit.evaluation.benchmark.ground_truth`,
+            `read_ground_truth` there, or `vladkit.evaluation.datasets.read_benchmark`.
+        rerank, model
+            See `SearchOptions`.
         """
         answers, remarks = self.assess(
-            truth, top=0, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
+            benchmark, top=0, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
         )
-        return mean_scores([answer.result for answer in answers]), remarks
+        return benchmark.outcome([answer.ranks for answer in answers], remarks)
 
     def assess(
         self,
-        truth: GroundTruth,
+        benchmark: Benchmark,
         *,
         top: int = 10,
         rerank: int = 0,
@@ -474,13 +480,12 @@ class Collection:
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> tuple[list[Answer], list[str]]:
-        """`evaluate` query by query: the first `top` images of each ranking, junk not counted."""
-        if top < 0:
-            raise ParameterError(f"top={top}: give a number of images, 0 or more")
-        step = _step(progress, "queries")
-        return Assessing(self.index).run(
-            truth, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=step
-        )
+        """`evaluate` query by query, and remarks: the first `top` images that count of each ranking.
+
+        Rankings are not kept: memory does not grow with queries times images.
+        """
+        asked = self.index, benchmark
+        return ask(*asked, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress)
 
     # -- the vectors in another form --------------------------------------------------
 

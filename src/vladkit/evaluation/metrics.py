@@ -1,252 +1,309 @@
-"""How good a ranking is: average precision and recall, from a ground-truth file."""
+"""Retrieval metrics on rankings: average precision, recall and precision.
+
+They need no files and no collection: a ranking is an array of database indices, the best first,
+as ``numpy.argsort(-score_n)`` or a faiss search gives it. `recall_at` and
+`mean_average_precision` take such arrays of many queries; the other functions take the ranks of
+the relevant images, which `find_ranks` reads from one ranking.
+
+Axes: ``q`` queries, ``n`` ranked images.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
-from collections.abc import Collection as Container
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from vladkit.errors import FileFormatError, StorageError
+import numpy as np
+import numpy.typing as npt
+
+from vladkit.errors import ParameterError
 
 __all__ = [
-    "RECALL_AT",
-    "GroundTruth",
-    "Query",
-    "QueryResult",
-    "Scores",
+    "QueryRanks",
     "average_precision",
-    "judge",
-    "mean_scores",
+    "find_ranks",
+    "mean",
+    "mean_average_precision",
+    "precision_at",
     "precision_recall",
-    "read_ground_truth",
+    "recall",
+    "recall_at",
     "recall_curve",
-    "summarize",
+    "trapezoid_precision",
 ]
 
-RECALL_AT = (1, 5, 10)
-
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """A query image and what is to be found with it; absolute paths.
-
-    Images in ``junk`` count neither as right nor as wrong. ``unknown``: stated to have no
-    match in the database.
-    """
-
-    file: str
-    relevant: frozenset[str]
-    junk: frozenset[str] = frozenset()
-    unknown: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class GroundTruth:
-    """Queries, and the database that they are to be found in (None: whatever is indexed)."""
-
-    queries: tuple[Query, ...]
-    database: frozenset[str] | None
-
-
-@dataclass(frozen=True, slots=True)
-class QueryResult:
-    """Where a ranking has what was to be found.
+class QueryRanks:
+    """Ranks of one query's relevant images.
 
     Parameters
     ----------
-    rank_of : dict
-        Rank, from 1, of each relevant image that was ranked, the best first; the query itself
-        and junk are not counted.
+    ranks : tuple of int
+        Ranks from 1, ascending, of the relevant images that were ranked; ignored images are not
+        counted.
     n_relevant : int
-        How many there are to find; 0 is a query that is not averaged.
+        Number of relevant images, ranked or not; 0 if there is nothing to find.
     failed : bool
-        The query could not be read and found nothing.
+        Whether the query could not be asked, and so found nothing.
     """
 
-    rank_of: dict[str, int]
+    ranks: tuple[int, ...]
     n_relevant: int
     failed: bool = False
 
     @property
-    def ranks(self) -> tuple[int, ...]:
-        """Of the relevant images, rising."""
-        return tuple(self.rank_of.values())
-
-    @property
     def first_rank(self) -> int | None:
-        """Of the first relevant image, or None if there is none."""
-        return next(iter(self.rank_of.values()), None)
+        """Rank of the first relevant image, or None if there is none."""
+        return self.ranks[0] if self.ranks else None
 
     @property
     def average_precision(self) -> float:
-        """See `average_precision`; NaN if there is nothing to find."""
-        return _mean_precision(self.ranks, self.n_relevant) if self.n_relevant else float("nan")
+        """`average_precision` of the query; NaN if there is nothing to find."""
+        return average_precision(self.ranks, self.n_relevant) if self.n_relevant else float("nan")
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Means over the queries that have something to find.
-
-    ``recall`` maps k to the share of queries with a relevant image among the first k.
-    ``not_averaged`` queries have none (unknown ones among them); ``failed`` ones could not be
-    read and count as having found nothing.
-    """
-
-    mean_average_precision: float
-    recall: dict[int, float]
-    queries: int
-    not_averaged: int
-    failed: int
+# -- arrays --------------------------------------------------------------------------
 
 
-def read_ground_truth(path: str | os.PathLike[str]) -> GroundTruth:
-    """Read ``{"database": [path], "queries": [{"query", "relevant", "junk"?, "unknown"?}]}``.
+def recall_at(
+    order_qn: npt.ArrayLike,
+    positives: Sequence[npt.ArrayLike],
+    ks: Iterable[int] = (1, 5, 10, 20),
+) -> dict[int, float]:
+    """Recall@k of place recognition: share of queries with a positive among their first k.
 
-    Paths are relative to the file's folder.
+    Parameters
+    ----------
+    order_qn : int array (q, n)
+        Database indices from 0 for each query, the best first; the first ``max(ks)`` are enough.
+    positives : sequence of int arrays
+        Indices of the right images of each query. A query without any counts as missed, as in
+        the field's benchmarks; leave it out of both arguments to average over the others.
+    ks : iterable of int
+
+    Returns
+    -------
+    dict
+        Share from 0 to 1 by k; NaN if there are no queries. Also called success@k.
 
     Raises
     ------
-    StorageError
-        If the file cannot be read.
-    FileFormatError
-        If it is not of that form.
+    ParameterError
+        If the arguments do not have one entry for each query, or are no indices; or an index is
+        twice in one ranking.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> similarity_qn = np.array([[0.1, 0.9, 0.2], [0.8, 0.3, 0.4]])
+    >>> order_qn = np.argsort(-similarity_qn, axis=1)  # 1, 2, 0 and 0, 2, 1
+    >>> recall_at(order_qn, [[1, 2], [1]], ks=(1, 2, 3))
+    {1: 0.5, 2: 0.5, 3: 1.0}
     """
-    where = Path(path)
-    try:
-        text = where.read_text("utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot read {where}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{where} is not a ground truth: not UTF-8 text") from error
-    try:
-        content = json.loads(text)
-        folder = os.path.abspath(where.parent)
+    found = _find_all(order_qn, positives, [()] * len(positives))
+    return {k: recall(found, k) for k in ks}
 
-        def absolute(path: str) -> str:
-            if "\0" in path:
-                raise ValueError(f"a path with a NUL character: {path!r}")
-            return os.path.normpath(os.path.join(folder, path))
 
-        def files(paths: Sequence[str]) -> frozenset[str]:
-            if isinstance(paths, str):
-                raise TypeError(f"{paths!r} is one path, wanted a list")
-            return frozenset(map(absolute, paths))
+def mean_average_precision(
+    order_qn: npt.ArrayLike,
+    positives: Sequence[npt.ArrayLike],
+    ignored: Sequence[npt.ArrayLike] | None = None,
+) -> float:
+    """Mean of the queries' average precision (mAP).
 
-        queries = tuple(
-            Query(
-                absolute(q["query"]),
-                files(q["relevant"]),
-                files(q.get("junk") or ()),
-                bool(q.get("unknown", False)),
-            )
-            for q in content["queries"]
+    Parameters
+    ----------
+    order_qn : int array (q, n)
+        Database indices from 0 for each query, the best first. Positives that are not among them
+        count as not found.
+    positives : sequence of int arrays
+        Indices of the right images of each query. A query without any is left out.
+    ignored : sequence of int arrays, optional
+        Indices that count neither as right nor as wrong: junk, and the query itself where it is
+        in the database.
+
+    Returns
+    -------
+    float
+        From 0 to 1; NaN if no query has positives.
+
+    Raises
+    ------
+    ParameterError
+        As `recall_at`.
+
+    Examples
+    --------
+    >>> mean_average_precision([[1, 2, 0], [0, 2, 1]], [[1, 2], [1]])  # (1 + 1/3) / 2
+    0.6666666666666666
+    >>> mean_average_precision([[1, 2, 0], [0, 2, 1]], [[1, 2], [1]], ignored=[[], [0, 2]])
+    1.0
+    """
+    if ignored is None:
+        ignored = [()] * len(positives)
+    found = _find_all(order_qn, positives, ignored)
+    return mean([each.average_precision for each in found if each.n_relevant])
+
+
+def find_ranks(
+    order_n: npt.ArrayLike, relevant: npt.ArrayLike, ignored: npt.ArrayLike = ()
+) -> QueryRanks:
+    """Ranks of the relevant images in one ranking.
+
+    Parameters
+    ----------
+    order_n : int array (n,)
+        Database indices from 0, the best first.
+    relevant : int array
+        Indices to be found.
+    ignored : int array
+        Indices that count neither as right nor as wrong, even if they are in `relevant`.
+
+    Raises
+    ------
+    ParameterError
+        If an argument is not one row of indices, or a relevant one is ranked twice.
+
+    Examples
+    --------
+    >>> find_ranks([7, 3, 5, 0], relevant=[0, 3, 9], ignored=[7])
+    QueryRanks(ranks=(1, 3), n_relevant=3, failed=False)
+    """
+    order_n, ignored = _indices("order_n", order_n), _indices("ignored", ignored)
+    to_find = np.setdiff1d(_indices("relevant", relevant), ignored)
+    right_n = np.isin(order_n, to_find)
+    if len(np.unique(order_n[right_n])) < right_n.sum():
+        index = Counter(order_n[right_n].tolist()).most_common(1)[0][0]
+        raise ParameterError(f"index {index} is twice in one ranking: rank every image once")
+    rank_n = np.cumsum(~np.isin(order_n, ignored))
+    return QueryRanks(tuple(rank_n[right_n].tolist()), len(to_find))
+
+
+def _find_all(
+    order_qn: npt.ArrayLike,
+    positives: Sequence[npt.ArrayLike],
+    ignored: Sequence[npt.ArrayLike],
+) -> list[QueryRanks]:
+    order_qn = np.asarray(order_qn)
+    if not len(order_qn) == len(positives) == len(ignored):
+        raise ParameterError(
+            f"{len(order_qn)} rankings, {len(positives)} lists of positives, {len(ignored)} of "
+            "ignored ones: give one of each for every query"
         )
-        database: Any = content.get("database")
-        return GroundTruth(queries, None if database is None else files(database))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(
-            f'{where} is not a ground truth: wanted {{"database": [path], "queries": '
-            f'[{{"query": path, "relevant": [path]}}]}}; {type(error).__name__}: {error}'
-        ) from error
+    return [find_ranks(*each) for each in zip(order_qn, positives, ignored, strict=True)]
 
 
-def average_precision(ranking: Sequence[str], relevant: Container[str], n_relevant: int) -> float:
+def _indices(name: str, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ParameterError(
+            f"{name} is {array.dtype} of shape {array.shape}: wanted one row of indices from 0, "
+            "such as numpy.argsort(-score_n) or numpy.flatnonzero(is_right_n)"
+        )
+    return array.astype(np.int64)
+
+
+# -- ranks ---------------------------------------------------------------------------
+
+
+def average_precision(ranks: Iterable[int], n_relevant: int) -> float:
     """Mean, over the relevant images, of the precision at the rank of each.
 
     Parameters
     ----------
-    ranking : sequence of str
-        The best first, without junk and without the query itself.
-    relevant : container of str
+    ranks : iterable of int
+        Ranks from 1, ascending, of the relevant images that were ranked.
     n_relevant : int
-        How many there are; those that the ranking lacks count as 0. At least 1.
+        Number of relevant images; those that were not ranked count as 0. At least 1.
 
     Notes
     -----
-    The finite sum, not the trapezoid of Oxford5k's and Holidays' scripts, which is a little lower.
+    The finite sum; `trapezoid_precision`, which Oxford5k's and Holidays' scripts take, is a little
+    lower.
 
     Examples
     --------
-    >>> average_precision(["a", "x", "b"], {"a", "b"}, 2)  # (1/1 + 2/3) / 2
+    >>> average_precision([1, 3], 2)  # (1/1 + 2/3) / 2
     0.8333333333333333
     """
-    ranks = [rank for rank, name in enumerate(ranking, start=1) if name in relevant]
-    return _mean_precision(ranks, n_relevant)
+    return sum(hits / rank for hits, rank in enumerate(ranks, start=1)) / n_relevant
 
 
-def judge(query: Query, ranking: Sequence[str] | None) -> QueryResult:
-    """What one ranking is worth; all files, the best first, or None if the query failed.
+def trapezoid_precision(ranks: Iterable[int], n_relevant: int) -> float:
+    """Area under the precision-recall curve by trapezoids: Holidays' and Oxford5k's AP.
 
-    The query is dropped from its own ranking, and junk is ignored.
+    Parameters
+    ----------
+    ranks, n_relevant
+        See `average_precision`.
+
+    Notes
+    -----
+    Each relevant image adds the mean of the precision at its rank and of that at the rank before
+    it (1 before the first), over `n_relevant`. `average_precision` takes the first of the two
+    alone, and is never lower.
 
     Examples
     --------
-    >>> query = Query("q", frozenset({"a", "b", "q"}), junk=frozenset({"j"}))
-    >>> judge(query, ["q", "j", "x", "a"])
-    QueryResult(rank_of={'a': 2}, n_relevant=2, failed=False)
+    >>> trapezoid_precision([2, 3], 2)  # ((0/1 + 1/2) / 2 + (1/2 + 2/3) / 2) / 2
+    0.41666666666666663
     """
-    relevant = query.relevant - query.junk - {query.file}
-    kept = (file for file in ranking or () if file != query.file and file not in query.junk)
-    rank_of = {file: rank for rank, file in enumerate(kept, start=1) if file in relevant}
-    return QueryResult(rank_of, len(relevant), failed=ranking is None)
+    total = 0.0
+    for found, rank in enumerate(ranks):
+        before = found / (rank - 1) if rank > 1 else 1.0
+        total += (before + (found + 1) / rank) / 2
+    return total / n_relevant
 
 
-def summarize(queries: Sequence[Query], rankings: Sequence[Sequence[str] | None]) -> Scores:
-    """Scores of one ranking (all files, the best first) per query; None for one that failed.
+def precision_at(ranks: Sequence[int], k: int) -> float:
+    """Precision@k of the revisited Oxford and Paris: share of right images among the first k.
 
-    A query is dropped from its own ranking, junk is ignored, and a query with nothing relevant
-    is not averaged.
+    Or among those up to the last relevant image, if that comes earlier; 0 if none was ranked.
 
     Examples
     --------
-    >>> query = Query("q", frozenset({"a", "q"}), junk=frozenset({"j"}))
-    >>> summarize([query], [["q", "j", "a"]]).mean_average_precision
-    1.0
+    >>> precision_at([1, 3, 4], 2), precision_at([1, 3, 4], 10)
+    (0.5, 0.75)
     """
-    return mean_scores([judge(q, r) for q, r in zip(queries, rankings, strict=True)])
+    if not ranks:
+        return 0.0
+    k = min(k, ranks[-1])
+    return sum(rank <= k for rank in ranks) / k
 
 
-def mean_scores(results: Sequence[QueryResult]) -> Scores:
-    """Means over the queries that have something to find; NaN if none has."""
-    averaged = [result for result in results if result.n_relevant]
-    curve = recall_curve(results, max(RECALL_AT))
-    precision = [result.average_precision for result in averaged]
-    return Scores(
-        mean_average_precision=fmean(precision) if precision else float("nan"),
-        recall={k: curve[k - 1] for k in RECALL_AT},
-        queries=len(averaged),
-        not_averaged=len(results) - len(averaged),
-        failed=sum(result.failed for result in averaged),
-    )
-
-
-def recall_curve(results: Sequence[QueryResult], n: int) -> list[float]:
-    """Share of the queries with a relevant image among the first k, for k = 1 to `n`.
-
-    Queries with nothing to find are left out; NaN if no other is there.
+def recall(found: Sequence[QueryRanks], k: int) -> float:
+    """Share of the queries with a relevant image among their first k; NaN if there are none.
 
     Examples
     --------
-    >>> second, never = QueryResult({"a": 2}, 1), QueryResult({}, 1)
-    >>> recall_curve([second, never], 3)
+    >>> recall([QueryRanks((2,), 1), QueryRanks((), 1)], k=2)
+    0.5
+    """
+    return mean([bool(each.ranks) and each.ranks[0] <= k for each in found])
+
+
+def recall_curve(found: Sequence[QueryRanks], n: int) -> list[float]:
+    """`recall` at k = 1 to `n`.
+
+    Examples
+    --------
+    >>> recall_curve([QueryRanks((2,), 1), QueryRanks((), 1)], 3)
     [0.0, 0.5, 0.5]
     """
-    first = [result.first_rank for result in results if result.n_relevant]
-    if not first:
+    if not found:
         return [float("nan")] * n
-    found_at = Counter(first)
-    return [found / len(first) for found in accumulate(found_at[k] for k in range(1, n + 1))]
+    found_at = Counter(each.first_rank for each in found)
+    return [hits / len(found) for hits in accumulate(found_at[k] for k in range(1, n + 1))]
 
 
-def precision_recall(results: Sequence[QueryResult], n: int = 10) -> list[tuple[float, float]]:
+def precision_recall(found: Sequence[QueryRanks], n: int = 10) -> list[tuple[float, float]]:
     """(recall, precision) at recall 0, 1/n, ..., 1: means over the queries, interpolated.
+
+    Queries with nothing to find are left out; NaN if no other is there.
 
     Notes
     -----
@@ -259,25 +316,23 @@ def precision_recall(results: Sequence[QueryResult], n: int = 10) -> list[tuple[
 
     Examples
     --------
-    >>> precision_recall([QueryResult({"a": 1, "b": 4}, 2)], n=2)  # 1/1, then 2/4
+    >>> precision_recall([QueryRanks((1, 4), 2)], n=2)  # 1/1, then 2/4
     [(0.0, 1.0), (0.5, 1.0), (1.0, 0.5)]
     """
-    averaged = [result for result in results if result.n_relevant]
-    if not averaged:
-        return [(i / n, float("nan")) for i in range(n + 1)]
-    levels = [_interpolated(result, n) for result in averaged]
-    return [(i / n, fmean(level[i] for level in levels)) for i in range(n + 1)]
+    levels = [_interpolated(each, n) for each in found if each.n_relevant]
+    return [(i / n, mean([level[i] for level in levels])) for i in range(n + 1)]
 
 
-def _interpolated(result: QueryResult, n: int) -> list[float]:
+def _interpolated(found: QueryRanks, n: int) -> list[float]:
     precision = [0.0] * (n + 1)
-    for hits, rank in enumerate(result.ranks, start=1):
-        reached = hits * n // result.n_relevant  # in whole numbers: 3/10 is not .3
+    for hits, rank in enumerate(found.ranks, start=1):
+        reached = hits * n // found.n_relevant  # in whole numbers: 3/10 is not 0.3
         precision[reached] = max(precision[reached], hits / rank)
     for i in range(n - 1, -1, -1):
         precision[i] = max(precision[i], precision[i + 1])
     return precision
 
 
-def _mean_precision(ranks: Iterable[int], n_relevant: int) -> float:
-    return sum(hits / rank for hits, rank in enumerate(ranks, start=1)) / n_relevant
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean; NaN of nothing."""
+    return fmean(values) if values else float("nan")

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError
@@ -17,11 +17,14 @@ from vladkit.images import Region, decode_image, one_opencv_thread, read_bytes
 
 __all__ = ["Extraction", "Result", "extract", "extract_data"]
 
+Item: TypeAlias = Any
+"""An image to extract: its file, or whatever `read` takes."""
+
 Result: TypeAlias = Features | ImageError
-"""The features of an image, or why it has none."""
+"""Features of an image, or the reason why it has none."""
 
 _AHEAD: Final = 40
-"""Images extracted before they are asked for: no thread waits while a batch is encoded."""
+"""Number of images extracted in advance, so that no thread waits while a batch is encoded."""
 
 
 def extract(extractor: Extractor, file: str, region: Region | None = None) -> Features:
@@ -30,7 +33,7 @@ def extract(extractor: Extractor, file: str, region: Region | None = None) -> Fe
 
 
 def extract_data(extractor: Extractor, data: bytes, region: Region | None = None) -> Features:
-    """The same of what is in an image file."""
+    """Features of the bytes of an image file, or of a part of the image; see `extract`."""
     color = wants_color(extractor)
     side = extractor.max_side
     return extractor.extract(decode_image(data, max_side=side, region=region, color=color))
@@ -40,7 +43,7 @@ class Extraction:
     """A pool of threads that extract; make one with `on_threads`."""
 
     def __init__(
-        self, read: Callable[[str], Features], pool: ThreadPoolExecutor, threads: int
+        self, read: Callable[[Item], Features], pool: ThreadPoolExecutor, threads: int
     ) -> None:
         self._read = read
         self._pool = pool
@@ -54,11 +57,12 @@ class Extraction:
         extractor: Extractor,
         n_jobs: int | None,
         n: int,
-        read: Callable[[str], Features] | None = None,
+        read: Callable[[Item], Features] | None = None,
     ) -> Iterator[Self]:
-        """With a pool for `n` files; what is not consumed when the block ends is dropped.
+        """With a pool for `n` images; results not consumed when the block ends are dropped.
 
-        `read` gives the features of a file, where they are not to be extracted from an image.
+        `read` gives the features of an item; by default an item is an image file, from which
+        `extractor` extracts.
         """
         threads = max(1, min(resolve_n_jobs(n_jobs), n))
         with one_opencv_thread(), ThreadPoolExecutor(threads, "vladkit-extract") as pool:
@@ -68,38 +72,40 @@ class Extraction:
             finally:
                 extraction.stop()
 
-    def run(self, files: Iterable[str], ready: dict[str, Result] | None = None) -> Iterator[Result]:
-        """Results in the order of `files`; what is in `ready` is taken out of there instead.
+    def run(
+        self, items: Iterable[Item], ready: dict[Item, Result] | None = None
+    ) -> Iterator[Result]:
+        """Results in the order of `items`; results in `ready` are taken out of there instead.
 
-        The first files are begun at once, before anything is consumed; one run at a time.
+        The first items are begun at once, before anything is consumed; one run at a time.
         """
-        upcoming = iter(files)
+        upcoming = iter(items)
         self._submit(upcoming, ready)
         return self._results(upcoming, ready)
 
     def _results(
-        self, upcoming: Iterator[str], ready: dict[str, Result] | None
+        self, upcoming: Iterator[Item], ready: dict[Item, Result] | None
     ) -> Iterator[Result]:
         while self._pending:
             yield self._pending.popleft().result()
             self._submit(upcoming, ready)
 
-    def _submit(self, upcoming: Iterator[str], ready: dict[str, Result] | None) -> None:
-        for file in islice(upcoming, self._ahead - len(self._pending)):
-            if ready and file in ready:
+    def _submit(self, upcoming: Iterator[Item], ready: dict[Item, Result] | None) -> None:
+        for item in islice(upcoming, self._ahead - len(self._pending)):
+            if ready and item in ready:
                 future: Future[Result] = Future()
-                future.set_result(ready.pop(file))
+                future.set_result(ready.pop(item))
             else:
-                future = self._pool.submit(self._try, file)
+                future = self._pool.submit(self._try, item)
             self._pending.append(future)
 
     def stop(self) -> None:
-        """Drop what is still to be done."""
+        """Drop the work that has not begun."""
         while self._pending:
             self._pending.pop().cancel()
 
-    def _try(self, file: str) -> Result:
+    def _try(self, item: Item) -> Result:
         try:
-            return self._read(file)
+            return self._read(item)
         except ImageError as error:
             return error

@@ -1,4 +1,4 @@
-"""The figures of a report, as SVG that takes its colours and its font from the page."""
+"""Figures of an HTML report, as SVG that takes colours and font from the report's style."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from vladkit.evaluation.metrics import precision_recall, recall_curve
-from vladkit.viz.report.rankings import Ranks, split
+from vladkit.viz.report.rankings import ReportData, split
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,10 +20,15 @@ if TYPE_CHECKING:
 __all__ = ["Curve", "curves"]
 
 _MOST_RANKS: Final = 100
-_BINS: Final = 24
-_LEAST_SCORE: Final = 0.001  # what `rescore` counts as the least
+"""Last rank of the recall curve: nobody looks further down a ranking."""
 
-# Stand-ins, which no figure has by accident; the page's style says what they are.
+_BINS: Final = 24
+"""Bars of a histogram of scores: a figure is some 300 px wide."""
+
+_LEAST_SCORE: Final = 0.001
+"""Score from which the logarithmic axis starts: `rescore` counts lower ones as this."""
+
+# Stand-ins, which no figure has by accident; the report's style says what they are.
 _INK, _LINE, _RIGHT, _WRONG, _ACCENT = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
 _VARIABLES: Final = {
     _INK: "currentColor",
@@ -67,22 +72,22 @@ class Curve:
     svg: str
 
 
-def curves(ranks: Ranks) -> list[Curve]:
-    """All figures that there is something to draw for."""
+def curves(data: ReportData) -> list[Curve]:
+    """All figures for which there are data."""
     drawn = []
-    if ranks.judged:
-        drawn += [_recall(ranks), _precision(ranks), _average_precision(ranks)]
-    drawn += _scores(ranks)
+    if data.judged:
+        drawn += [_recall(data), _precision(data), _average_precision(data)]
+    drawn += _scores(data)
     return drawn
 
 
-def _recall(ranks: Ranks) -> Curve:
-    n = min(_MOST_RANKS, ranks.info["images"])
-    share = recall_curve([a.result for a in ranks.judged], n)
+def _recall(data: ReportData) -> Curve:
+    n = min(_MOST_RANKS, data.info["images"])
+    share = recall_curve([a.result for a in data.judged], n)
 
     def draw(ax: Axes) -> None:
         ax.plot(range(1, n + 1), share, color=_ACCENT, marker="." if n <= 20 else None)
-        # from the decade below the lowest: good collections are told apart between .9 and 1
+        # from the decade below the lowest: good collections are told apart between 0.9 and 1
         low = max(0.0, math.ceil(share[0] * 10 - 1) / 10)
         ax.set(xlabel="first k results", ylabel="queries", ylim=(low, 1 + 0.02 * (1 - low)))
         if n > 20:
@@ -98,8 +103,8 @@ def _recall(ranks: Ranks) -> Curve:
     return Curve("Recall", caption, _svg(draw, "recall", f"Recall: {said}"))
 
 
-def _precision(ranks: Ranks) -> Curve:
-    points = precision_recall([a.result for a in ranks.judged])
+def _precision(data: ReportData) -> Curve:
+    points = precision_recall([a.result for a in data.judged])
     recall, precision = zip(*points, strict=True)
 
     def draw(ax: Axes) -> None:
@@ -108,12 +113,12 @@ def _precision(ranks: Ranks) -> Curve:
 
     caption = "Mean over the queries of the interpolated precision at eleven levels of recall."
     low, middle, high = precision[0], precision[5], precision[10]
-    said = f"Precision {low:.2f} at recall 0, {middle:.2f} at .5, {high:.2f} at 1"
+    said = f"Precision {low:.2f} at recall 0, {middle:.2f} at 0.5, {high:.2f} at 1"
     return Curve("Precision and recall", caption, _svg(draw, "precision", said))
 
 
-def _average_precision(ranks: Ranks) -> Curve:
-    each = [a.result.average_precision for a in ranks.judged]
+def _average_precision(data: ReportData) -> Curve:
+    each = [a.result.average_precision for a in data.judged]
 
     def draw(ax: Axes) -> None:
         ax.hist(each, bins=[i / 20 for i in range(21)], color=_ACCENT)
@@ -122,23 +127,23 @@ def _average_precision(ranks: Ranks) -> Curve:
 
     perfect = sum(value == 1 for value in each)
     nothing = sum(value < 0.05 for value in each)
-    said = f"{len(each)} queries: {perfect} perfect, {nothing} below .05"
-    return Curve("Average precision", f"Of {said}.", _svg(draw, "average", said))
+    said = f"{len(each)} queries: {perfect} perfect, {nothing} below 0.05"
+    return Curve("Average precision", f"{said}.", _svg(draw, "average", said))
 
 
-def _scores(ranks: Ranks) -> list[Curve]:
-    score = _Measure("score", _LEAST_SCORE if ranks.rerank else None)
-    answers = ranks.judged + ranks.unknown
+def _scores(data: ReportData) -> list[Curve]:
+    score = _Axis("score", _LEAST_SCORE if data.rerank else None)
+    answers = data.judged + data.unknown
     if not answers:
-        found = [f for a in ranks.open for f in a.first if f.verdict == "open"]
+        found = [f for a in data.open for f in a.first if f.verdict == "open"]
         if not found:
             return []
         best = [f.score for f in found if f.rank == 1]
         return [
-            _one("Best scores", "Of each query's first result.", best, "queries", score),
+            _one("Best scores", "Score of each query's first result.", best, "queries", score),
             _one(
                 "Scores of results",
-                f"Of the first {ranks.top} results of all queries.",
+                f"Scores of the first {data.top} results of all queries.",
                 [f.score for f in found],
                 "results",
                 score,
@@ -151,15 +156,15 @@ def _scores(ranks: Ranks) -> list[Curve]:
         _two(
             "Best scores",
             "For each query the score of its best right and of its best wrong image: a threshold "
-            "between the two heaps tells them apart.",
+            "between the two groups tells them apart.",
             [a.best_right for a in answers if a.best_right is not None],
             [a.best_wrong for a in answers if a.best_wrong is not None],
             score,
         ),
         _two(
             "Scores of results",
-            f"All right images, and the wrong ones among the first {ranks.top} results; shares "
-            "of the right and of the wrong ones.",
+            f"All right images, and the wrong ones among the first {data.top} results, each as "
+            "shares of their kind.",
             [found.score for found in right],
             [found.score for found in wrong],
             score,
@@ -170,11 +175,11 @@ def _scores(ranks: Ranks) -> list[Curve]:
         drawn.append(
             _two(
                 "Matches that fit",
-                "Of the same images, as far as they were matched with the query feature by "
+                "Matches of those of the same images that were matched with the query feature by "
                 "feature; none is drawn as 1.",
                 [f.inliers for f in right if f.inliers is not None],
                 [f.inliers for f in wrong if f.inliers is not None],
-                _Measure("matches that fit one geometry", 1.0),
+                _Axis("matches that fit one geometry", 1.0),
                 shares=True,
             )
         )
@@ -182,8 +187,8 @@ def _scores(ranks: Ranks) -> list[Curve]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Measure:
-    """What is drawn along x; on a logarithmic axis from `least` on, if that is given."""
+class _Axis:
+    """Horizontal axis of a histogram; logarithmic from `least` on, if that is given."""
 
     name: str
     least: float | None
@@ -215,17 +220,17 @@ def _two(
     caption: str,
     right: Sequence[float],
     wrong: Sequence[float],
-    measure: _Measure,
+    axis: _Axis,
     *,
     shares: bool = False,
 ) -> Curve:
-    bins = measure.bins([*right, *wrong])
+    bins = axis.bins([*right, *wrong])
 
     def draw(ax: Axes) -> None:
         # one filled and one an outline: told apart without colours, too
         for values, colour, filled in ((right, _RIGHT, True), (wrong, _WRONG, False)):
             ax.hist(
-                measure.drawn(values),
+                axis.drawn(values),
                 bins=bins,
                 weights=[1 / len(values) if shares else 1.0 for _ in values],
                 histtype="stepfilled" if filled else "step",
@@ -235,10 +240,10 @@ def _two(
                 label="right" if filled else "wrong",
             )
         ax.legend(loc="upper right")
-        measure.label(ax)
+        axis.label(ax)
         if shares:
             ax.yaxis.set_major_formatter(_percent)
-            ax.set_ylabel("of them")
+            ax.set_ylabel("share")
         else:
             _count(ax, "queries")
 
@@ -247,12 +252,10 @@ def _two(
     return Curve(title, f"{caption} {said.capitalize()}.", svg)
 
 
-def _one(
-    title: str, caption: str, values: Sequence[float], counted: str, measure: _Measure
-) -> Curve:
+def _one(title: str, caption: str, values: Sequence[float], counted: str, axis: _Axis) -> Curve:
     def draw(ax: Axes) -> None:
-        ax.hist(measure.drawn(values), bins=measure.bins(values), color=_ACCENT)
-        measure.label(ax)
+        ax.hist(axis.drawn(values), bins=axis.bins(values), color=_ACCENT)
+        axis.label(ax)
         _count(ax, counted)
 
     said = _middle(values)
@@ -282,7 +285,7 @@ def _percent(value: float, _: float) -> str:
 
 
 def _svg(draw: Callable[[Axes], None], name: str, said: str) -> str:
-    """The figure as an element of a page: ids of its own, the page's colours, nothing outside."""
+    """A figure as an SVG element with ids of its own and the report's colours."""
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Two images side by side, with lines between what matches: an SVG that uses the page's own."""
+"""Two images side by side with lines between matches, as SVG that uses the report's images."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 __all__ = ["Side", "alone", "matched"]
 
 _HEIGHT: Final = 300.0
-_GAP: Final = 12.0
 _WIDEST: Final = 600.0
+"""Largest height and width of an image, in units of the drawing."""
+
+_GAP: Final = 12.0
+"""Distance between the two images, in units of the drawing."""
+
 _MOST_LINES: Final = 60
-"""The clearest of the matches; more become a surface."""
+"""Number of matches drawn, the clearest ones; more lines become a surface."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """An image that the page holds under `key`; width and height in px of the original."""
+    """An image that the report holds under `key`; width and height in px of the original."""
 
     key: str
     width: int
@@ -40,17 +44,17 @@ class Side:
 def matched(
     query: Side, other: Side, verification: Verification, region: Region | None, label: str
 ) -> Markup:
-    """The drawing, an ``<svg>`` element that uses the symbols `query.key` and `other.key`.
+    """Two images with their matches: an ``<svg>`` element that uses the symbols of their keys.
 
     Parameters
     ----------
     query, other : Side
     verification : Verification
-        Of the two; points in px of the original images.
+        Verification of the two; points in px of the original images.
     region : Region or None
         The part of the query that was asked for.
     label : str
-        What it shows, for those who do not see it.
+        Description of the drawing, for those who do not see it.
     """
     from markupsafe import Markup
 
@@ -80,7 +84,7 @@ def matched(
 
 
 def alone(query: Side, region: Region | None, label: str) -> Markup:
-    """A query by itself, with the part of it that was asked for; see `matched`."""
+    """A query by itself, with the part of it that was asked for."""
     from markupsafe import Markup
 
     return Markup(
@@ -90,7 +94,7 @@ def alone(query: Side, region: Region | None, label: str) -> Markup:
 
 
 def _image(side: Side, x: float, over: Markup) -> Markup:
-    """An image, and what is drawn over it in its own px, cut off at its edges."""
+    """An image with shapes over it, in its own px and cut off at its edges."""
     from markupsafe import Markup
 
     return Markup(

@@ -1,4 +1,4 @@
-"""What a report says: answers sorted, counted, and thresholds drawn from them."""
+"""Data of an HTML report: answers of a collection, sorted and counted, and thresholds."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, Final, Self
 
-from vladkit.collection.assessing import Answer, Found
 from vladkit.collection.collection import Collection
+from vladkit.collection.evaluation import Answer, RankedImage
 from vladkit.collection.indexing import Progress
 from vladkit.collection.searching import Hit
 from vladkit.errors import NothingToIndexError, ParameterError
-from vladkit.evaluation.metrics import GroundTruth, Query, Scores, mean_scores, read_ground_truth
+from vladkit.evaluation.benchmark import Benchmark, Outcome, ground_truth, read_ground_truth
 from vladkit.geometry.verification import Model
 from vladkit.images import Region
 
 __all__ = [
     "Asked",
     "Questions",
-    "Ranks",
+    "ReportData",
     "Threshold",
     "assess",
     "drawn",
@@ -34,22 +34,25 @@ __all__ = [
 ]
 
 _SHARES: Final = (1.0, 0.99, 0.95, 0.9, 0.8)
-"""Of accepted first results that shall be right, at least; a threshold for each."""
+"""Shares of accepted first results that shall be right, at least; one threshold for each."""
 
 _MOST_SKIPPED: Final = 1000
+"""Skipped images that are listed; their number is given in any case."""
+
 _MOST_HITS: Final = 200
+"""Results of a search that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """What comes of accepting a query's first result from some score on, and none below.
+    """Effect of accepting a query's first result from some score on, and none below.
 
     Parameters
     ----------
     score : float
-        The lowest that is accepted.
+        Lowest score that is accepted.
     accepted, right : int
-        Queries whose first result is accepted, and of those whose is right.
+        Number of queries whose first result is accepted, and of those where it is right.
     """
 
     score: float
@@ -58,20 +61,20 @@ class Threshold:
 
 
 @dataclass(frozen=True, eq=False)
-class Ranks:
-    """Everything that a page about a collection says.
+class ReportData:
+    """Content of the HTML report on a collection.
 
     Parameters
     ----------
     info : dict
-        Of `Collection.info`.
+        `Collection.info`.
     questions : Questions
     answers : list of Answer
     remarks : list of str
     top, rerank : int
     model : {"homography", "fundamental"}
     skipped : list of (path, reason)
-        Of images that could not be indexed, the first 1,000.
+        The first 1,000 images that could not be indexed.
     made : datetime
     """
 
@@ -86,36 +89,42 @@ class Ranks:
     made: datetime
 
     @cached_property
-    def scores(self) -> Scores:
-        """As `Collection.evaluate` gives them."""
-        return mean_scores([answer.result for answer in self.answers])
+    def outcome(self) -> Outcome:
+        """Figures, as `Collection.evaluate` gives them."""
+        ranks = [answer.ranks for answer in self.answers]
+        return self.questions.benchmark.outcome(ranks, self.remarks)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """MAP and recall by name."""
+        return next(iter(self.outcome.figures.values()))
 
     @cached_property
     def judged(self) -> list[Answer]:
-        """Of queries that have something to find, the worst first."""
+        """Answers to queries that have something to find, the worst first."""
         judged = [answer for answer in self.answers if answer.result.n_relevant]
         return sorted(judged, key=lambda a: (a.result.average_precision, a.query.file))
 
     @cached_property
     def unknown(self) -> list[Answer]:
-        """Of queries that are stated to have no match: the surest wrong answer first."""
+        """Answers to queries that are stated to have no match, the surest wrong answer first."""
         unknown = [a for a in self.answers if a.query.unknown and not a.result.n_relevant]
         return sorted(unknown, key=lambda a: (-(a.best_wrong or 0.0), a.query.file))
 
     @cached_property
     def open(self) -> list[Answer]:
-        """Of queries of which nothing is stated, by name."""
+        """Answers to queries of which nothing is stated, by name."""
         rest = [a for a in self.answers if not a.result.n_relevant and not a.query.unknown]
         return sorted(rest, key=lambda a: a.query.file)
 
     def name(self, file: str) -> str:
-        """A query's file, or one to be found, as the page shows it."""
+        """Name by which the HTML report shows a query, or a file to be found."""
         return self.questions.names.get(file) or os.path.basename(file)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """One search: the query, the part of it that was asked for, and what was found."""
+    """A search: the query, the part of it that was asked for, and the results."""
 
     query: str
     region: Region | None = None
@@ -125,41 +134,41 @@ class Asked:
 
     @classmethod
     def found(cls, query: str, region: Region | None, hits: Sequence[Hit]) -> Self:
-        """With the first 200 hits: who ranks a million does not look at them all."""
+        """A search with its first 200 results; nobody looks at a million."""
         return cls(query, region, tuple(hits[:_MOST_HITS]), len(hits))
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """Queries, and how a page names them.
+    """Queries, and the names by which an HTML report shows them.
 
     Parameters
     ----------
-    truth : GroundTruth
+    benchmark : Benchmark
     source : str
-        Where they come from.
+        Origin of the queries, for people.
     stated : bool
-        Whether a ground truth says what is to be found.
+        Whether a ground truth states what is to be found.
     names : dict
-        Of files, as the page shows them.
+        File to its name in the HTML report.
     """
 
-    truth: GroundTruth
+    benchmark: Benchmark
     source: str
     stated: bool
     names: dict[str, str]
 
 
-def read(ground_truth: str | os.PathLike[str]) -> Questions:
-    """The queries of a file; errors of `vladkit.evaluation.metrics.read_ground_truth`."""
-    truth = read_ground_truth(ground_truth)
-    folder = os.path.dirname(os.path.abspath(ground_truth))
+def read(path: str | os.PathLike[str]) -> Questions:
+    """Queries of a file; errors as `vladkit.evaluation.benchmark.read_ground_truth`."""
+    benchmark = read_ground_truth(path)
+    folder = os.path.dirname(os.path.abspath(path))
     names = {}
-    for query in truth.queries:
-        for file in (query.file, *query.relevant):
+    for query in benchmark.queries:
+        for file in (query.file, *query.relevance[""].relevant):
             short = os.path.relpath(file, folder)
             names[file] = file if short.startswith(os.pardir + os.sep) else short
-    return Questions(truth, os.path.basename(ground_truth), True, names)
+    return Questions(benchmark, os.path.basename(path), True, names)
 
 
 def drawn(collection: Collection, n: int, seed: int = 0) -> Questions:
@@ -168,7 +177,7 @@ def drawn(collection: Collection, n: int, seed: int = 0) -> Questions:
     Raises
     ------
     NothingToIndexError
-        If there are none.
+        If the collection is empty.
     ParameterError
         If `n` is negative.
     """
@@ -179,9 +188,8 @@ def drawn(collection: Collection, n: int, seed: int = 0) -> Questions:
         raise NothingToIndexError(f"{collection.path} holds no images yet")
     some = random.Random(seed).sample(rows, min(n, len(rows)))
     names = {row.file: row.path for row in some}
-    truth = GroundTruth(tuple(Query(file, frozenset()) for file in names), None)
     source = f"drawn at random from its own images (seed {seed}), which do not find themselves"
-    return Questions(truth, source, False, names)
+    return Questions(ground_truth(dict.fromkeys(names, ())), source, False, names)
 
 
 def assess(
@@ -193,13 +201,13 @@ def assess(
     model: Model = "homography",
     n_jobs: int | None = None,
     progress: Progress | None = None,
-) -> Ranks:
-    """What a collection answers; parameters and errors of `Collection.assess`."""
+) -> ReportData:
+    """Answers of a collection, for a report; parameters and errors as `Collection.assess`."""
     answers, remarks = collection.assess(
-        questions.truth, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
+        questions.benchmark, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
     )
     _, rows = collection.page(0, _MOST_SKIPPED, skipped=True)
-    return Ranks(
+    return ReportData(
         info=collection.info(),
         questions=questions,
         answers=answers,
@@ -223,10 +231,10 @@ def firsts(answers: Sequence[Answer]) -> list[tuple[float, bool]]:
 
 
 def thresholds(first: Sequence[tuple[float, bool]]) -> list[Threshold]:
-    """The lowest scores from which at least 100, 99, 95, 90, 80 % of first results are right.
+    """The lowest scores from which at least 100, 99, 95, 90 and 80 % of first results are right.
 
-    And what comes of accepting them all, last. The highest score first; a share that no score
-    reaches is left out.
+    The highest score comes first, and the one that accepts all results last; a share that no
+    score reaches is left out.
 
     Examples
     --------
@@ -250,7 +258,7 @@ def thresholds(first: Sequence[tuple[float, bool]]) -> list[Threshold]:
     return sorted(chosen.values(), key=lambda step: -step.score)
 
 
-def split(answers: Sequence[Answer]) -> tuple[list[Found], list[Found]]:
+def split(answers: Sequence[Answer]) -> tuple[list[RankedImage], list[RankedImage]]:
     """(right, wrong) results: all right ones, and the wrong ones among the first of each query."""
     everything = [found for answer in answers for found in (*answer.first, *answer.late)]
     right = [found for found in everything if found.verdict == "right"]

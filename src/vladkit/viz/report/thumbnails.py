@@ -1,4 +1,4 @@
-"""The images of a page: each made small once, in bytes that the page holds itself."""
+"""Thumbnails of an HTML report: each image is made small once, and kept in the report itself."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from vladkit.images import as_jpeg, one_opencv_thread, read_image
 __all__ = ["LARGE", "SMALL", "Thumbnail", "thumbnails"]
 
 SMALL: Final = 176
-"""px, the longest side of an image in a row of many: 4 to 9 kB."""
+"""Longest side, in px, of an image in a row of many: 4 to 9 kB."""
 
 LARGE: Final = 480
-"""px, of an image that shows what was matched."""
+"""Longest side, in px, of an image with drawn matches."""
 
 _QUALITY: Final = 75
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """An image in a page.
+    """An image in an HTML report.
 
     Parameters
     ----------
     key : str
-        Its id in the page.
+        Id of its element.
     width, height : int
-        px of the original image, upright; 0 if there is none.
+        Size of the original image, upright, in px; 0 if it cannot be read.
     data : str
-        JPEG as a data URI; empty if there is none.
+        JPEG as a data URI; empty if the image cannot be read.
     reason : str
-        Why there is none.
+        Reason why it cannot be read.
     """
 
     key: str
@@ -53,21 +53,21 @@ def thumbnails(
     n_jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Thumbnail]:
-    """Read images on threads and make them small.
+    """Thumbnails of many images, made on threads.
 
     Parameters
     ----------
     side_of : mapping
-        File to the longest side that it is wanted at, in px.
+        File to the longest side of its thumbnail, in px.
     n_jobs : int or None
         Threads; None is one for each core.
     progress : callable or None
-        Called with how many are done and how many there are.
+        Called with the number of images done, and of all.
 
     Returns
     -------
     dict
-        Of every file; where it cannot be read, with the reason. Two names of one file share one.
+        File to its thumbnail. Two names of one file share one.
     """
     real_of = {file: os.path.realpath(file) for file in side_of}
     largest: dict[str, int] = {}  # a file that goes by two names is made once

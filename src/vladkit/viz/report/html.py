@@ -1,4 +1,4 @@
-"""Pages are put together: templates filled, images embedded once each, written whole."""
+"""HTML reports: templates are filled, each image is embedded once, one file is written."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vladkit.core.files import check_writable, replace_file
 from vladkit.errors import MissingDependencyError
 from vladkit.geometry.verification import MIN_INLIERS
 from vladkit.viz.report.matched import Side, alone, matched
-from vladkit.viz.report.rankings import Asked, Ranks, firsts, thresholds
+from vladkit.viz.report.rankings import Asked, ReportData, firsts, thresholds
 from vladkit.viz.report.thumbnails import LARGE, SMALL, Thumbnail, thumbnails
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-    from vladkit.collection.assessing import Answer
+    from vladkit.collection.evaluation import Answer
     from vladkit.collection.searching import Hit
 
 __all__ = ["check_target", "write_report", "write_search"]
@@ -32,10 +32,10 @@ __all__ = ["check_target", "write_report", "write_search"]
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 
 _MOST_LATE: Final = 5
-"""Right images of a query that came late and are shown; of the rest the ranks are told."""
+"""Late right images of a query that are shown; only ranks are given of the rest."""
 
 _MOST_LINES: Final = 5000
-"""Queries listed in a line each, after those shown with images."""
+"""Queries listed in a line each, after those that are shown with images."""
 
 _MOST_MATCHED: Final = 10
 """Hits of a search whose matches are drawn: each takes some 40 kB more than a plain one."""
@@ -47,22 +47,22 @@ def check_target(
     *,
     figures: bool = True,
 ) -> None:
-    """Refuse, before the work, a page that could not be made or written after it.
+    """Refuse, before the work, an HTML report that could not be made or written after it.
 
     Parameters
     ----------
     path : path
     inputs : iterable of path
-        Files that the page is made from.
+        Files that the report is made from.
     figures : bool
-        Whether it has figures.
+        Whether the report has figures.
 
     Raises
     ------
     MissingDependencyError
         If Jinja2 or matplotlib is not installed.
     ParameterError
-        If it is one of `inputs`.
+        If the path is one of `inputs`.
     StorageError
         If nothing can be written there.
     """
@@ -73,7 +73,8 @@ def check_target(
             import matplotlib  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
-            f"a page needs {error.name}, which is not installed: pip install 'vladkit[report]'",
+            f"an HTML report needs {error.name}, which is not installed: "
+            "pip install 'vladkit[report]'",
             name=error.name,
         ) from error
     check_writable(path, inputs)
@@ -81,22 +82,22 @@ def check_target(
 
 def write_report(
     path: str | os.PathLike[str],
-    ranks: Ranks,
+    data: ReportData,
     *,
     queries: int = 50,
     n_jobs: int | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Write the page about a collection; how many bytes it has.
+    """Write the HTML report on a collection, and return its size in bytes.
 
     Parameters
     ----------
     path : path
-    ranks : Ranks
-        Of `assess` or `sample`.
+    data : ReportData
+        Answers that `assess` collected.
     queries : int
-        So many are shown with their images, of those to be found and of those stated to have no
-        match each, the worst first; the figures count all.
+        Number of queries shown with their images, the worst first, both of those with something
+        to find and of those stated to have no match; the figures count all.
     n_jobs : int or None
         Threads that read images; None is one for each core.
     progress : callable or None
@@ -111,27 +112,27 @@ def write_report(
     from vladkit.viz.report.curves import curves
 
     shown = {
-        "judged": ranks.judged[:queries],
-        "unknown": ranks.unknown[:queries],
-        "open": ranks.open[:queries],
+        "judged": data.judged[:queries],
+        "unknown": data.unknown[:queries],
+        "open": data.open[:queries],
     }
     files = _files(answer for answers in shown.values() for answer in answers)
     step = None if progress is None else partial(progress, "thumbnails")
     made = thumbnails(dict.fromkeys(files, SMALL), n_jobs=n_jobs, progress=step)
-    page = _environment().get_template("report.html")
-    known = firsts(ranks.judged + ranks.unknown)
-    text = page.render(
-        ranks=ranks,
-        title=f"{'Retrieval' if ranks.questions.stated else 'Collection'} report: "
-        f"{os.path.basename(ranks.info['file'])}",
+    template = _environment().get_template("report.html")
+    known = firsts(data.judged + data.unknown)
+    text = template.render(
+        data=data,
+        title=f"{'Retrieval' if data.questions.stated else 'Collection'} report: "
+        f"{os.path.basename(data.info['file'])}",
         shown=shown,
-        rest=ranks.judged[queries : queries + _MOST_LINES],
+        rest=data.judged[queries : queries + _MOST_LINES],
         most_late=_MOST_LATE,
-        curves=curves(ranks),
+        curves=curves(data),
         n_first=len(known),
         thresholds=thresholds(known),
-        reasons=Counter(reason for _, reason in ranks.skipped).most_common(),
-        **_common(ranks.made, made),
+        reasons=Counter(reason for _, reason in data.skipped).most_common(),
+        **_common(data.made, made),
     )
     return _write(path, text)
 
@@ -144,13 +145,13 @@ def write_search(
     n_jobs: int | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Write the page about one or more searches; how many bytes it has.
+    """Write the HTML report on one or more searches, and return its size in bytes.
 
     Parameters
     ----------
     path : path
     collection : path
-        That was searched.
+        Collection that was searched.
     asked : sequence of Asked
     n_jobs, progress
         See `write_report`.
@@ -186,9 +187,9 @@ def write_search(
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """A search as the template wants it: hits that are drawn with their matches, and the rest.
+    """A search as the template wants it: results drawn with their matches, and the rest.
 
-    ``query`` is the query by itself, or None if there is no image of it.
+    ``query`` is the query drawn by itself, or None if it has no image.
     """
 
     asked: Asked

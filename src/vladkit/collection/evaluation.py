@@ -1,0 +1,336 @@
+"""Evaluation: a collection is asked the queries of a benchmark."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+from typing import Final, Literal, Self, TypeAlias
+
+import numpy as np
+
+from vladkit.collection.index import Index
+from vladkit.collection.searching import Ranked, Searcher
+from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
+from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
+from vladkit.evaluation.benchmark import Benchmark, Query, Relevance
+from vladkit.evaluation.metrics import QueryRanks, find_ranks
+from vladkit.features import Features
+from vladkit.features.imported import Imported
+from vladkit.features.pool import Extraction, extract
+from vladkit.geometry.verification import Model
+from vladkit.store.store import Store
+
+__all__ = ["Answer", "RankedImage", "Verdict", "ask"]
+
+Verdict: TypeAlias = Literal["right", "wrong", "open", "junk", "itself"]
+"""Verdict of a benchmark on an image that was found; open: nothing is stated about the query."""
+
+_BATCH: Final = 32
+"""Queries whose scores are computed together, in one pass over all vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedImage:
+    """An image in the ranking of a benchmark's query.
+
+    Parameters
+    ----------
+    path : str
+        Path as it was when indexed.
+    file : str
+        File where the image is now, links resolved.
+    verdict : {"right", "wrong", "open", "junk", "itself"}
+    rank : int or None
+        Rank from 1; None for junk and for the query itself, which are not counted.
+    score, similarity, inliers
+        See `vladkit.Hit`.
+    """
+
+    path: str
+    file: str
+    verdict: Verdict
+    rank: int | None
+    score: float
+    similarity: float
+    inliers: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Results of a collection for one query of a benchmark.
+
+    Where a benchmark has several levels, all but `ranks` is about the first of them.
+
+    Parameters
+    ----------
+    query : Query
+    ranks : mapping
+        Level to the ranks of the relevant images.
+    first : tuple of RankedImage
+        First images that count, as many as were asked for, and the uncounted ones between them.
+    late : tuple of RankedImage
+        Relevant images that came after those.
+    missing : tuple of str
+        Relevant files that were not ranked, as they are not indexed; links resolved.
+    best_right, best_wrong : float or None
+        Scores of the first image that is right and of the first that is wrong. Every image is
+        wrong for a query that is stated to have no match.
+    failed : str or None
+        Reason why the query could not be read.
+    """
+
+    query: Query
+    ranks: Mapping[str, QueryRanks]
+    first: tuple[RankedImage, ...] = ()
+    late: tuple[RankedImage, ...] = ()
+    missing: tuple[str, ...] = ()
+    best_right: float | None = None
+    best_wrong: float | None = None
+    failed: str | None = None
+
+    @property
+    def result(self) -> QueryRanks:
+        """Ranks of the relevant images."""
+        return next(iter(self.ranks.values()))
+
+
+def ask(
+    index: Index,
+    benchmark: Benchmark,
+    *,
+    top: int,
+    rerank: int,
+    model: Model,
+    n_jobs: int | None,
+    progress: Callable[[str, int, int], None] | None,
+) -> tuple[list[Answer], list[str]]:
+    """Answers to all queries, and remarks; see `vladkit.Collection.assess`."""
+    for name, value in (("top", top), ("rerank", rerank)):
+        if value < 0:
+            raise ParameterError(f"{name}={value}: give a number of images, 0 or more")
+    if rerank:
+        index.searcher.check_keeps_features()
+    database, remarks = _Database.of(index.store, benchmark)
+    indexed = _indexed_queries(index, benchmark)
+    extractor = index.describer.extractor
+    answer = _Answers(database, top)
+    answers: list[Answer] = []
+
+    def read(query: Query) -> Features:
+        return extract(extractor, query.file, query.region)
+
+    n = len(benchmark.queries)
+    with Extraction.on_threads(extractor, n_jobs, n, read) as extraction:
+        extracted = extraction.run(q for q in benchmark.queries if q.file not in indexed)
+        found = (
+            (q, indexed[q.file] if q.file in indexed else next(extracted))
+            for q in benchmark.queries
+        )
+        while batch := list(islice(found, _BATCH)):
+            usable = [each for _, each in batch if not isinstance(each, ImageError)]
+            rankings = _rankings(index, usable, database, rerank, model)
+            for query, each in batch:
+                if isinstance(each, ImageError):
+                    remarks.append(f"query {query.file}: {each.reason}")
+                    answers.append(answer.failed(query, each.reason))
+                else:
+                    answers.append(answer.of(query, next(rankings)))
+            if progress:
+                progress("queries", len(answers), n)
+    return answers, remarks
+
+
+def _indexed_queries(index: Index, benchmark: Benchmark) -> dict[str, int]:
+    """Ids by file of queries that are in the collection, where only those have such features."""
+    if not isinstance(index.describer.extractor, Imported):
+        return {}
+    id_of = {os.path.realpath(row.file): row.image_id for row in index.store.indexed()}
+    asked = {q.file: os.path.realpath(q.file) for q in benchmark.queries if q.region is None}
+    return {file: id_of[real] for file, real in asked.items() if real in id_of}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ranking:
+    """The database in the order of one query.
+
+    ``row_n`` are rows of the database, the best first, each file once; ``score_m`` and
+    ``similarity_m`` belong to the database's rows, as do the keys of ``inliers``.
+    """
+
+    row_n: Int64Array
+    score_m: FloatArray
+    similarity_m: FloatArray
+    inliers: dict[int, int]
+
+
+class _Database:
+    """Images to be ranked, a row for each in the order of their files.
+
+    Files have numbers, ``number_m`` by row: one that is indexed twice, through a link, has two
+    rows and one number.
+    """
+
+    def __init__(self, paths: list[str], files: list[str], image_id_m: Int64Array) -> None:
+        self.paths = paths
+        self.files = files
+        self.image_id_m = image_id_m
+        self._number = {file: i for i, file in enumerate(dict.fromkeys(files))}
+        self.number_m = np.array([self._number[file] for file in files], np.int64)
+
+    @classmethod
+    def of(cls, store: Store, benchmark: Benchmark) -> tuple[Self, list[str]]:
+        """The images of a collection that the benchmark has in its database, and remarks."""
+        images = [(os.path.realpath(row.file), row.path, row.image_id) for row in store.indexed()]
+        remarks = list(benchmark.remarks)
+        wanted: set[str] = set()
+        if benchmark.database is not None:
+            indexed = {file for file, *_ in images}
+            wanted = {os.path.realpath(file) for file in benchmark.database}
+            images = [each for each in images if each[0] in wanted]
+            if missing := len(wanted - indexed):
+                remarks.append(f"{missing} of {len(wanted)} database images are not indexed")
+            if extra := len(indexed - wanted):
+                remarks.append(f"{extra} indexed images are not in the database: left out")
+        if not images:
+            example = f", such as {min(wanted)}" if wanted else ""
+            raise NothingToIndexError(
+                f"{store.path} holds no image of the ground truth's database: index those images"
+                f"{example}, or check the folder that its paths are relative to"
+            )
+        images.sort(key=lambda each: each[0])
+        ids = np.array([image_id for *_, image_id in images], np.int64)
+        return cls([path for _, path, _ in images], [file for file, *_ in images], ids), remarks
+
+    def once(self, row_n: Int64Array) -> Int64Array:
+        """Rows without those whose file came before: one indexed twice counts at its best rank."""
+        if len(self._number) == len(self.files):
+            return row_n
+        _, first = np.unique(self.number_m[row_n], return_index=True)
+        return row_n[np.sort(first)]
+
+    def has(self, file: str) -> bool:
+        """Whether a file is in the database."""
+        return file in self._number
+
+    def numbers(self, files: Iterable[str]) -> Int64Array:
+        """Numbers of those files that are in the database, as `number_m` has them."""
+        return np.array([self._number[file] for file in files if file in self._number], np.int64)
+
+
+class _Answers:
+    """Answers to the queries of a benchmark, from rankings of a database."""
+
+    def __init__(self, database: _Database, top: int) -> None:
+        self._database = database
+        self._top = top
+        self._real = cache(os.path.realpath)  # the lists of some data sets share most files
+
+    def failed(self, query: Query, reason: str) -> Answer:
+        """Answer to a query that could not be read."""
+        ranks = {
+            level: QueryRanks((), len(self._files(each)[0]), failed=True)
+            for level, each in query.relevance.items()
+        }
+        return Answer(query, ranks, failed=reason)
+
+    def of(self, query: Query, ranking: _Ranking) -> Answer:
+        """Answer to a query that was ranked."""
+        database = self._database
+        number_n = database.number_m[ranking.row_n]
+        ranks = {}
+        for level, each in query.relevance.items():
+            relevant, ignored = self._files(each)
+            found = find_ranks(number_n, database.numbers(relevant), database.numbers(ignored))
+            ranks[level] = replace(found, n_relevant=len(relevant))  # indexed or not
+        relevant, ignored = self._files(next(iter(query.relevance.values())))
+        right_n = np.isin(number_n, database.numbers(relevant))
+        counts_n = ~np.isin(number_n, database.numbers(ignored))
+        rank_n = np.cumsum(counts_n)
+        others: Verdict = "wrong" if relevant or query.unknown else "open"
+
+        def image(i: int) -> RankedImage:
+            row = int(ranking.row_n[i])
+            file = database.files[row]
+            verdict: Verdict = "right" if right_n[i] else others
+            if not counts_n[i]:
+                verdict = "itself" if file == self._real(query.file) else "junk"
+            return RankedImage(
+                path=database.paths[row],
+                file=file,
+                verdict=verdict,
+                rank=int(rank_n[i]) if counts_n[i] else None,
+                score=float(ranking.score_m[row]),
+                similarity=float(ranking.similarity_m[row]),
+                inliers=ranking.inliers.get(row),
+            )
+
+        def best(position_n: Int64Array) -> float | None:
+            return float(ranking.score_m[ranking.row_n[position_n[0]]]) if len(position_n) else None
+
+        right, wrong = np.flatnonzero(right_n), np.flatnonzero(counts_n & ~right_n)
+        late = right[rank_n[right] > self._top] if self._top else right[:0]
+        return Answer(
+            query,
+            ranks,
+            first=tuple(map(image, np.flatnonzero(rank_n - counts_n < self._top).tolist())),
+            late=tuple(map(image, late.tolist())),
+            missing=tuple(sorted(each for each in relevant if not database.has(each))),
+            best_right=best(right),
+            best_wrong=None if others == "open" else best(wrong),
+        )
+
+    def _files(self, relevance: Relevance) -> tuple[set[str], set[str]]:
+        """(relevant, ignored) files, links resolved."""
+        ignored = {self._real(file) for file in relevance.ignored}
+        return {self._real(file) for file in relevance.relevant} - ignored, ignored
+
+
+def _rankings(
+    index: Index,
+    queries: Sequence[Features | int],
+    database: _Database,
+    rerank: int,
+    model: Model,
+) -> Iterator[_Ranking]:
+    """Rankings of the whole database; a query is its features, or the id of an indexed image."""
+    if not queries:
+        return
+    views = [
+        index.searcher.of_image(query)
+        if isinstance(query, int)
+        else (index.describer.query_vectors([query])[0], query)
+        for query in queries
+    ]
+    image_id_s, score_qs = _scores(index.searcher, [query_vD for query_vD, _ in views])
+    ids_m = database.image_id_m
+    if not np.isin(ids_m, image_id_s).all():
+        raise StorageError(f"{index.store.path} lost images while it was evaluated: run again")
+    sorted_s = np.argsort(image_id_s)
+    place_m = sorted_s[np.searchsorted(image_id_s, ids_m, sorter=sorted_s)]
+    for (_, features), similarity_m in zip(views, score_qs[:, place_m], strict=True):
+        row_m = np.argsort(-similarity_m, kind="stable")  # equal scores stay in order of files
+        score_m = similarity_m.copy()
+        inliers = {}
+        if rerank and features is not None:
+            row_of = {int(ids_m[row]): row for row in row_m[:rerank].tolist()}
+            scored = [(i, float(similarity_m[row])) for i, row in row_of.items()]
+            head = [Ranked(i, score, score) for i, score in scored]
+            head = index.searcher.reordered(features, head, rerank, model)
+            row_m[:rerank] = [row_of[each.image_id] for each in head]
+            for each in head:
+                row = row_of[each.image_id]
+                score_m[row] = each.score
+                if each.verification is not None:
+                    inliers[row] = each.verification.n_inliers
+        yield _Ranking(database.once(row_m), score_m, similarity_m, inliers)
+
+
+def _scores(searcher: Searcher, views: Sequence[Float32Array]) -> tuple[Int64Array, FloatArray]:
+    """Scores of all queries; an indexed image without kept features has fewer views (v, D)."""
+    if len({query_vD.shape for query_vD in views}) == 1:
+        return searcher.scores(np.stack(views))
+    scored = [searcher.scores(query_vD[None]) for query_vD in views]
+    return scored[0][0], np.concatenate([score_1n for _, score_1n in scored])
