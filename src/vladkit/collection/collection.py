@@ -457,13 +457,8 @@ class Collection:
         from the part of it that the benchmark asks with; where features were found by another
         program, an indexed query is taken as it is in the collection.
 
-        Parameters
-        ----------
-        benchmark : Benchmark
-            Queries with what is to be found: `vladkit.evaluation.benchmark.ground_truth`,
-            `read_ground_truth` there, or `vladkit.evaluation.datasets.read_benchmark`.
-        rerank, model
-            See `SearchOptions`.
+        A benchmark is had from `read_ground_truth` or `ground_truth` of
+        `vladkit.evaluation.benchmark`, or `vladkit.evaluation.datasets.read_benchmark`.
         """
         answers, remarks = self.assess(
             benchmark, top=0, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
@@ -480,10 +475,7 @@ class Collection:
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> tuple[list[Answer], list[str]]:
-        """`evaluate` query by query, and remarks: the first `top` images that count of each ranking.
-
-        Rankings are not kept: memory does not grow with queries times images.
-        """
+        """`evaluate` query by query: the first `top` images that count of each ranking; remarks."""
         asked = self.index, benchmark
         return ask(*asked, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress)
 
