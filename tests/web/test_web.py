@@ -31,7 +31,7 @@ from vladkit.geometry.verification import MIN_INLIERS
 from vladkit.web import engine as engine_module
 from vladkit.web.cache import Cache
 from vladkit.web.engine import Engine
-from vladkit.web.limits import MOST_RESULTS, Limits
+from vladkit.web.limits import MAX_TOP, Limits
 from vladkit.web.server import check_token, make_server, serve
 
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
@@ -58,7 +58,7 @@ def serving(path, limits=None, n_jobs=2, **options):
     """(client, engine) of a server on a free port."""
     limits = limits or Limits()
     engine = Engine(path, limits, n_jobs=n_jobs)
-    server = make_server(engine, limits, **options)
+    server = make_server(engine, **options)
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -158,7 +158,7 @@ class TestCollection:
             "%3Cimg%20src%3Dx%20onerror%3Dalert%281%29%3E.jpg"
         )
 
-    @pytest.mark.parametrize("part", ["", "/thumbnail", "/image", "/file"])
+    @pytest.mark.parametrize("part", ["", "/thumbnail", "/preview", "/file"])
     def test_what_is_not_in_it(self, client, part):
         skipped = client.get("/api/skipped").json()["items"][0]["id"]
         for image_id in (0, 10**9, -1, skipped):
@@ -184,7 +184,7 @@ class TestSearch:
         about = found["query"]
         h, w = cropped(photo("coffee")).shape[:2]
         assert (about["width"], about["height"], about["region"]) == (w, h, None)
-        assert client.get(about["image"]).headers["content-type"] == "image/jpeg"
+        assert client.get(about["preview"]).headers["content-type"] == "image/jpeg"
 
     def test_reranked_with_what_matches(self, client, query):
         found = search(client, query, top=3, rerank=5)
@@ -214,7 +214,7 @@ class TestSearch:
         found = client.get("/api/search", params={"id": image_id, "rerank": 2}).json()
         assert found["query"]["id"] == found["results"][0]["id"] == image_id
         assert found["query"]["key"] is None
-        assert client.get(found["query"]["image"]).status_code == 200
+        assert client.get(found["query"]["preview"]).status_code == 200
         match = client.get("/api/match", params={"id": image_id, "other": id_of(client, "page")})
         assert match.json()["inliers"] < MIN_INLIERS
 
@@ -254,10 +254,10 @@ class TestSearch:
         problem(client.get("/api/search"), 422)
         problem(client.get("/api/search", params={"id": 1, "query": "a"}), 422)
         assert "forgotten" in problem(client.get("/api/search?query=nobody"), 404)["detail"]
-        problem(client.get("/api/queries/nobody/image"), 404)
+        problem(client.get("/api/queries/nobody/preview"), 404)
         problem(client.get("/api/search?id=99999"), 404)
         problem(client.get("/api/match", params={"id": 1, "other": 99999}), 404)
-        for bad in ("top=0", f"top={MOST_RESULTS + 1}", "rerank=-1", "model=x", "region=1,2"):
+        for bad in ("top=0", f"top={MAX_TOP + 1}", "rerank=-1", "model=x", "region=1,2"):
             problem(client.get(f"/api/search?id=1&{bad}"), 422)
         problem(client.get("/api/nothing"), 404)
         answer = client.put("/api/info")
@@ -373,8 +373,8 @@ class TestGuard:
         "/api/images/../../secret.txt",
         "/api/images/%2e%2e%2fsecret.txt/file",
         "/api/images/1/file/../../../secret.txt",
-        "/api/queries/..%2f..%2fsecret.txt/image",
-        "/api/queries/%2fetc%2fpasswd/image",
+        "/api/queries/..%2f..%2fsecret.txt/preview",
+        "/api/queries/%2fetc%2fpasswd/preview",
         "file:///etc/passwd",
     )
 
@@ -412,7 +412,7 @@ class TestGuard:
         assert client.get("/api/info", headers=own).status_code == 200
 
     def test_headers_of_every_answer(self, client):
-        for path in ("/", "/static/main.js", "/api/info", "/api/nothing", "/api/images/1/image"):
+        for path in ("/", "/static/main.js", "/api/info", "/api/nothing", "/api/images/1/preview"):
             headers = client.get(path).headers
             policy = headers["content-security-policy"]
             assert "default-src 'none'" in policy
@@ -585,16 +585,16 @@ class TestChanges:
             file = own / "photos" / "coffee.jpg"
             assert client.get(image["thumbnail"]).status_code == 200
             file.write_text("root:x:0:0")
-            for part in ("thumbnail", "image", "file"):
+            for part in ("thumbnail", "preview", "file"):
                 answer = client.get(image[part])
                 problem(answer, 404)
                 assert "root" not in answer.text
             file.unlink()
             os.mkfifo(file)  # nobody waits for what comes out of it
-            for part in ("thumbnail", "image", "file"):
+            for part in ("thumbnail", "preview", "file"):
                 assert "not a regular file" in problem(client.get(image[part]), 404)["detail"]
             file.unlink()
-            for part in ("thumbnail", "image", "file"):
+            for part in ("thumbnail", "preview", "file"):
                 assert "cannot be read" in problem(client.get(image[part]), 404)["detail"]
             # what is kept of it still searches and matches
             found = client.get("/api/search", params={"id": image["id"], "rerank": 3}).json()

@@ -134,8 +134,8 @@ export class Compare {
       el("span", { class: "rank" }, this.result.rank ? String(this.result.rank) : ""),
       el("span", { class: "compare-name", title: name }, name),
     );
-    fill(this.panes.query, query.image, query.path ? `Query: ${query.path}` : "Query");
-    fill(this.panes.match, this.result.image, `Result: ${name}`);
+    fill(this.panes.query, query.preview, query.path ? `Query: ${query.path}` : "Query");
+    fill(this.panes.match, this.result.preview, `Result: ${name}`);
     this.links.search.href = format(state({ id }));
     this.links.file.href = this.result.file;
     this.preload(at);
@@ -161,7 +161,7 @@ export class Compare {
   preload(at) {
     for (const by of [1, -1]) {
       const other = at < 0 ? undefined : this.answer?.results[at + by];
-      if (other) new Image().src = other.image;
+      if (other) new Image().src = other.preview;
     }
   }
 

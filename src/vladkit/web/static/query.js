@@ -64,7 +64,7 @@ export class QueryPanel {
    */
   show(query, file) {
     this.img.hidden = false;
-    if (this.img.getAttribute("src") !== query.image) this.img.src = query.image;
+    if (this.img.getAttribute("src") !== query.preview) this.img.src = query.preview;
     this.img.alt = query.path ? `Query: ${query.path}` : "Query";
     this.img.width = query.width;
     this.img.height = query.height;

@@ -13,7 +13,7 @@ import { format, state } from "./state.js";
 /** @typedef {import("./api.js").Answer} Answer */
 /** @typedef {import("./api.js").Asking} Asking */
 /** @typedef {import("./api.js").Info} Info */
-/** @typedef {import("./api.js").Page<import("./api.js").Image>} Images */
+/** @typedef {import("./api.js").Page<import("./api.js").IndexedImage>} Images */
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./state.js").Region} Region */
 
