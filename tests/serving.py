@@ -17,6 +17,7 @@ from vladkit.web.limits import Limits
 from vladkit.web.server import make_server
 
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
+N_EMPTY = 120  # skipped files: more than a page of them
 JPEG = {"content-type": "image/jpeg"}
 
 

@@ -20,7 +20,6 @@ from vladkit.features import one_opencv_thread
 from vladkit.web import routes_images, routes_search
 from vladkit.web.engine import Engine
 from vladkit.web.responses import PROBLEM, PROBLEM_HANDLERS, DescribedApp
-from vladkit.web.uploads import Uploads
 
 __all__ = ["make_app"]
 
@@ -54,7 +53,6 @@ def make_app(engine: Engine) -> FastAPI:
         exception_handlers=PROBLEM_HANDLERS,
     )
     app.state.engine = engine
-    app.state.uploads = Uploads(engine.limits)
     app.include_router(routes_images.router)
     app.include_router(routes_search.router)
     app.get("/", include_in_schema=False)(_index)

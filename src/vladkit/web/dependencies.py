@@ -1,4 +1,4 @@
-"""Dependencies of routes: the engine and uploads of the app, and shared query parameters."""
+"""Dependencies of routes: the engine of the app, and query parameters that routes share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from vladkit.web.engine import Engine, RankingParameters
 from vladkit.web.limits import MAX_EXPAND, MAX_RERANK, MAX_TOP
 from vladkit.web.problems import Problem
 from vladkit.web.queries import QuerySource
-from vladkit.web.uploads import Uploads
 
-__all__ = ["MAX_ID", "EngineOfApp", "ModelOfMatches", "Part", "Ranking", "Source", "UploadsOfApp"]
+__all__ = ["MAX_ID", "EngineOfApp", "ModelOfMatches", "Part", "Ranking", "Source"]
 
 MAX_ID = 2**62
 """Largest id that is looked up; SQLite's integers end at 2^63."""
@@ -23,12 +22,6 @@ def engine_of(request: Request) -> Engine:
     """The engine that `vladkit.web.app.make_app` was given."""
     engine: Engine = request.app.state.engine
     return engine
-
-
-def uploads_of(request: Request) -> Uploads:
-    """The receiver of images of this app."""
-    uploads: Uploads = request.app.state.uploads
-    return uploads
 
 
 def parsed_region(
@@ -41,7 +34,6 @@ def parsed_region(
 
 
 EngineOfApp: TypeAlias = Annotated[Engine, Depends(engine_of)]
-UploadsOfApp: TypeAlias = Annotated[Uploads, Depends(uploads_of)]
 Part: TypeAlias = Annotated[Region | None, Depends(parsed_region)]
 ModelOfMatches: TypeAlias = Annotated[
     Literal["homography", "fundamental"], Query(description="Geometry that matches have to fit")

@@ -21,6 +21,7 @@ from vladkit.web.limits import Limits
 from vladkit.web.pool import CollectionPool
 from vladkit.web.problems import Problem
 from vladkit.web.queries import Queries, QuerySource, SearchQuery, indexed_image
+from vladkit.web.uploads import Uploads
 
 __all__ = ["Engine", "RankingParameters", "SearchAnswer"]
 
@@ -63,6 +64,7 @@ class Engine:
         self.limits = limits
         self.pool = CollectionPool(path, limits, n_jobs)
         self.queries = Queries(limits)
+        self.uploads = Uploads(limits)
         self._thumbnails = Cache[bytes](limits.cache_bytes)
 
     def warm_up(self) -> None:

@@ -15,7 +15,6 @@ from vladkit.web.dependencies import (
     Part,
     Ranking,
     Source,
-    UploadsOfApp,
 )
 from vladkit.web.engine import SearchAnswer
 from vladkit.web.queries import QuerySource, SearchQuery
@@ -44,11 +43,11 @@ async def search_again(
 
 @router.post("/api/search", openapi_extra=_IMAGE_BODY)
 async def search_with(
-    request: Request, engine: EngineOfApp, uploads: UploadsOfApp, region: Part, ranking: Ranking
+    request: Request, engine: EngineOfApp, region: Part, ranking: Ranking
 ) -> schemas.SearchResponse:
     """Search with an image: the body is its file."""
     engine.pool.check_free()  # before the image is sent for nothing
-    async with uploads.receive(request) as data:
+    async with engine.uploads.receive(request) as data:
         answer = await engine.search(QuerySource(data, region), ranking)
     return _response(answer, ranking.rerank)
 

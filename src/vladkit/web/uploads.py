@@ -20,7 +20,7 @@ class Uploads:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._n_held = 0  # bytes
+        self.n_held = 0  # bytes that have arrived and are not yet dealt with
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[bytes]:
@@ -45,10 +45,10 @@ class Uploads:
                 async for chunk in request.stream():
                     data += chunk
                     n_held += len(chunk)
-                    self._n_held += len(chunk)
+                    self.n_held += len(chunk)
                     if len(data) > limits.upload_bytes:
                         raise Problem(413, f"the image is too large: {most}")
-                    if self._n_held > limits.held_bytes:
+                    if self.n_held > limits.held_bytes:
                         raise Problem(503, "too many images are being sent", retry_after=2)
             yield bytes(data)
         except ClientDisconnect:
@@ -57,7 +57,7 @@ class Uploads:
             seconds = f"{limits.upload_seconds:g}"
             raise Problem(408, f"the image did not arrive within {seconds} s") from None
         finally:
-            self._n_held -= n_held
+            self.n_held -= n_held
 
 
 def _check_content_type(content_type: str) -> None:

@@ -10,8 +10,8 @@ import { RegionMarker } from "./region.js";
 export class QueryPanel {
   /** @param {(region: Region | null) => void} onPart search by that; null: by the whole */
   constructor(onPart) {
-    this.room = byId("query-image", HTMLElement);
-    this.img = byId("query-img", HTMLImageElement);
+    this.room = byId("query-room", HTMLElement);
+    this.img = byId("query-image", HTMLImageElement);
     this.name = byId("query-name", HTMLElement);
     this.facts = byId("query-facts", HTMLElement);
     this.regionText = byId("region-text", HTMLElement);
