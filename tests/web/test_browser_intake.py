@@ -38,6 +38,26 @@ def test_dropped(opened, home):
     first(page, "chelsea.jpg")
 
 
+def test_of_two_files_the_first_is_taken(opened, home):
+    page = opened()
+    page.evaluate(
+        """([name, bytes]) => {
+            const dataTransfer = new DataTransfer();
+            const image = new File([new Uint8Array(bytes)], name);
+            for (const file of [image, new File([], "b.jpg")]) dataTransfer.items.add(file);
+            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+        }""",
+        ["coffee.jpg", list((home / "coffee.jpg").read_bytes())],
+    )
+    done(page)
+    first(page, "coffee.jpg")
+    expect(page.locator("#trouble")).to_have_text(
+        "Only the first of 2 files is searched with: coffee.jpg"
+    )
+    page.get_by_role("link", name="Images").click()
+    expect(page.locator("#trouble")).to_be_hidden()
+
+
 def test_pasted(opened, home):
     page = opened()
     page.evaluate(

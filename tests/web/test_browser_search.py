@@ -6,6 +6,7 @@ import json
 import re
 
 from browsing import asked, compare, done, expect, first, search, titles
+from serving import HOSTILE
 
 
 class TestWaiting:
@@ -37,6 +38,26 @@ class TestWaiting:
         done(page)
         expect(page.locator("#results .badge")).to_have_count(16)
         expect(page.locator("#activity")).to_contain_text("1 image verified")
+
+    def test_examples_are_spread_over_the_collection(self, opened):
+        page = opened()
+        names = page.locator("#example-list .path")
+        expect(names).to_have_count(12)
+        shown = [each.get_attribute("title") for each in names.all()]
+        assert len(set(shown)) == 12
+        assert {HOSTILE, "rocket.jpg"} <= set(shown)  # the first, and the last of 16
+
+    def test_nothing_is_verified(self, opened):
+        page = opened()
+        other = {"verified": False, "inliers": 0, "points": [], "outline": None}
+
+        def unverified(route):
+            answer = route.fetch().json()
+            route.fulfill(json=answer | {"results": [r | other for r in answer["results"]]})
+
+        page.route("**/api/search*", unverified)
+        page.evaluate("location.hash = '#/search?id=1'")
+        expect(page.locator("#activity")).to_contain_text("Nothing here shows the same thing")
 
     def test_without_matching(self, opened, home):
         page = opened()

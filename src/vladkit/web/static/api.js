@@ -61,7 +61,7 @@
 
 const TRIES = 6;
 
-/** What the server, or the way to it, had to say; the message is a sentence for people. */
+/** A problem of the server, or of the way to it; the message is a sentence for people. */
 export class Problem extends Error {
   /**
    * @param {number} status of HTTP; 0 without an answer

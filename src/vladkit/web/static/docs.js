@@ -67,7 +67,7 @@ function show(api) {
 }
 
 /**
- * What is wider than the page scrolls by itself, by keyboard as well.
+ * A box that scrolls by itself, by keyboard as well, if its content is wider than the page.
  *
  * @param {"pre" | "div"} tag
  * @param {Node} content
