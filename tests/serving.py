@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 
 import httpx
@@ -58,15 +57,6 @@ def command_serving(file, *options):
         finally:
             server.terminate()
             server.stdout.close()
-
-
-def wait_until(condition, seconds=20):
-    """Ask again and again until it holds; AssertionError if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return value
 
 
 def problem(answer, status):

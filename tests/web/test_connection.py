@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import time
 
-from serving import raw, search, serving, wait_until
+from serving import raw, search, serving
 from vladkit.web.limits import Limits
+from waiting import wait_until
 
 
 def test_slow_headers_are_closed_with_a_word(home, query):

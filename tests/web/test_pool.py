@@ -6,11 +6,12 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from serving import JPEG, problem, search, serving, wait_until
+from serving import JPEG, problem, search, serving
 from vladkit import Collection
 from vladkit.web import engine as engine_module
 from vladkit.web.engine import Engine
 from vladkit.web.limits import Limits
+from waiting import wait_until
 
 
 def test_too_many_searches_are_told_to_come_again(home, query):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from images import png_chunk
-from serving import JPEG, problem, raw, search, serving, wait_until
+from serving import JPEG, problem, raw, search, serving
 from vladkit.web.limits import Limits
+from waiting import wait_until
 
 
 class TestImagesSent:
