@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -133,11 +134,12 @@ def _print_notes(console: Console, notes: Iterable[str]) -> None:
 
 
 def _legend(report: Report) -> Iterator[str]:
-    yield (
-        f"x loop: times faster than {report.baseline}. / X@C.T: times slower than the bare product. "
-        "/ floor: times\nslower than the bare product or a copy of input and result, whichever is "
-        "longer. MB: peak memory\nabove the input. error: largest error of the first images over "
-        "the largest sum. ~: measured on\nsome of the images, and scaled. -: skipped."
+    yield textwrap.fill(
+        f"x loop: times faster than {report.baseline}. / X@C.T: times slower than the bare "
+        "product. / floor: times slower than the bare product or a copy of input and result, "
+        "whichever is longer. MB: peak memory above the input. error: largest error of the first "
+        "images over the largest sum. ~: measured on some of the images, and scaled. -: skipped.",
+        width=98,
     )
 
 
