@@ -30,6 +30,7 @@ from vladkit.bench.results import LeftOut, Measured, Report, Row
 from vladkit.bench.timing import Plan, turns
 from vladkit.errors import MissingDependencyError, ParameterError, StorageError, VladkitError
 from vladkit.kernels import METHODS
+from waiting import wait_until
 
 PLAN = Plan(
     total=100, burn=0, slot=0.001, limit=1, limit_alone=1, least_turns=2, most_turns=2
@@ -170,7 +171,7 @@ class TestMeasure:
         m = tiny(case, replace(PLAN, limit_alone=0.01), only=["mask", "article mask", "fused"])
         for way in ("mask", "article mask"):
             assert m.row(way).skipped == (
-                "too much memory: arrays in the middle of 2.2 GiB, more than 2"
+                "too much memory: intermediate arrays of 2.2 GiB, more than 2"
             )
             assert all(getattr(m.row(way), name) is None for name in FIGURES)
         check_row(m.row("fused"), case)
@@ -504,23 +505,28 @@ class TestCommand:
             text=True,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 60
-        while not (workers := children(process.pid)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(1)
+        (worker,) = wait_until(lambda: measuring_children(process.pid), seconds=60)
         os.killpg(process.pid, signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
         assert process.returncode == 130, stderr
         assert stdout == ""
         assert "Traceback" not in stderr
-        assert len(workers) == 1
-        with pytest.raises(ProcessLookupError):
-            os.kill(workers[0], 0)
+        wait_until(lambda: not is_running(worker))
 
 
-def children(pid):
-    done = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
+def measuring_children(pid):
+    """Process ids of children that have begun to measure, and not only been forked."""
+    command = ["pgrep", "-f", "-P", str(pid), "vladkit.bench.worker"]
+    done = subprocess.run(command, capture_output=True, text=True)
     return [int(line) for line in done.stdout.split()]
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class TestRun:

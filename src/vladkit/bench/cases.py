@@ -1,4 +1,4 @@
-"""The sizes that are measured: the article's case, then one axis at a time around a usual size."""
+"""Sizes to measure: the case of the article, then one axis at a time around a usual size."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SWEEP_AXES: Final = tuple(AXIS_TITLES)
 
 @dataclass(frozen=True)
 class Case:
-    """t images of l descriptors with f dimensions, against k centroids.
+    """Sizes of a batch: t images of l descriptors with f dimensions, and k centroids.
 
     Parameters
     ----------
     t, l, f, k : int, >= 1
-        With k no more than t l: the centroids are taken from the descriptors.
+        Sizes; k is at most t l, because the centroids are some of the descriptors.
     dtype : {"float32", "float64"}
     sweeps : tuple of {"t", "l", "f", "k"}
-        The sweeps that it is a point of; none for the article's case and for a user's own.
+        Sweeps that the case is a point of; none for the article's case and a user's own.
 
     Raises
     ------
@@ -49,7 +49,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if min(self.t, self.l, self.f, self.k) < 1:
-            raise ParameterError(f"case {self.name}: wanted sizes from 1")
+            raise ParameterError(f"case {self.name}: wanted sizes of 1 or more")
         if self.dtype not in ("float32", "float64"):
             raise ParameterError(f"case {self.name}: wanted float32 or float64")
         if self.k > self.t * self.l:
@@ -60,17 +60,17 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As in the tables: ``256x128x64 k=16 float64``."""
+        """Name in the tables, such as ``256x128x64 k=16 float64``."""
         return f"{self.t}x{self.l}x{self.f} k={self.k} {self.dtype}"
 
     @property
     def floor_bytes(self) -> int:
-        """What any way has to move: descriptors and centroids read once, the sums written."""
+        """Bytes that every way must move: descriptors and centroids read once, sums written."""
         values = self.t * self.l * self.f + self.k * self.f + self.t * self.k * self.f
         return values * np.dtype(self.dtype).itemsize
 
     def arrays(self) -> tuple[FloatArray, FloatArray]:
-        """Normal descriptors (t, l, f), and some of them, halved, as centroids (k, f); seeded."""
+        """Random descriptors (t, l, f), and some of them, halved, as centroids (k, f); seeded."""
         rng = np.random.default_rng(1234)
         dtype = np.float64 if self.dtype == "float64" else np.float32
         local_tlf: FloatArray = rng.standard_normal((self.t, self.l, self.f), dtype=dtype)
@@ -79,10 +79,10 @@ class Case:
 
 
 ARTICLE: tuple[Case, ...] = (Case(256, 128, 64, 16, "float64"), Case(256, 128, 64, 16, "float32"))
-"""The article's benchmark (its centroids number 16, not the 512 that it names)."""
+"""Benchmark of the article (it uses 16 centroids, not the 512 that it names)."""
 
 _BASE: Final = Case(64, 500, 128, 64, sweeps=SWEEP_AXES)
-"""The size around which sweeps go: SIFT features of some images, a usual codebook."""
+"""Centre of the sweeps: SIFT features of some images, a usual codebook."""
 
 
 def _sweeps(values: Mapping[str, Sequence[int]]) -> tuple[Case, ...]:
@@ -103,21 +103,21 @@ CASES: tuple[Case, ...] = ARTICLE + _sweeps(
         "k": (4, 16, 256, 1024),
     }
 )
-"""What ``vladkit bench`` measures: the article's case, the base, then T, L, F and K around it."""
+"""Cases of ``vladkit bench``: the article's, the base, then T, L, F and K around it."""
 
 QUICK_CASES: tuple[Case, ...] = ARTICLE + _sweeps(
     {"t": (8, 256), "l": (100, 1000), "f": (32, 256), "k": (16, 256)}
 )
-"""What ``vladkit bench --quick`` measures."""
+"""Cases of ``vladkit bench --quick``."""
 
 
 def parse_case(text: str) -> Case:
-    """``T,L,F,K`` or ``T,L,F,K,float64`` as a case.
+    """Parse ``T,L,F,K`` or ``T,L,F,K,DTYPE``.
 
     Raises
     ------
     ParameterError
-        If it is something else.
+        If the text has another form, or the sizes do not fit.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which machine, which versions, and how fast it copies."""
+"""Name of the machine, versions of libraries, rate of a copy, and work of others."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _LIBRARIES: Final = (
 )  # fmt: skip
 
 _COPY_BYTES: Final = 256 * 2**20
-"""Of either array: together more than the caches of any one processor."""
+"""Size of each of two arrays: together more than the caches of any one processor."""
 
 
 def machine() -> dict[str, str | int]:
-    """Processor, cores that this process may use, and system."""
+    """Processor, cores that this process may use, and operating system."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     cores = os.cpu_count() or 1
     return {
@@ -53,7 +53,7 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python, vladkit, NumPy's BLAS and what takes part; None where not installed."""
+    """Versions of Python, vladkit, NumPy's BLAS and the libraries compared; None if missing."""
     from vladkit.core.version import __version__
 
     known: dict[str, str | None] = {"python": platform.python_version(), "vladkit": __version__}
@@ -69,7 +69,7 @@ def versions() -> dict[str, str | None]:
 
 
 def copy_rate(threads: int) -> float:
-    """Bytes read and written per second by `threads` threads that copy; a median of 9."""
+    """Bytes read and written per second by `threads` threads that copy; median of 9 runs."""
     source = np.ones(_COPY_BYTES // 8)
     target = np.empty_like(source)
     fence = np.arange(threads + 1) * len(source) // threads
@@ -83,17 +83,17 @@ def copy_rate(threads: int) -> float:
         begin = time.perf_counter()
         for_each(copy, threads, threads)
         times.append(time.perf_counter() - begin)
-    return 2 * source.nbytes / statistics.median(times[1:])  # the first one gets the pages
+    return 2 * source.nbytes / statistics.median(times[1:])  # the first one allocates the pages
 
 
 class OtherWork:
-    """How many cores other processes, or other tenants of the machine, keep busy from now on."""
+    """Cores that other processes, or other tenants of the machine, keep busy from now on."""
 
     def __init__(self) -> None:
         self._wall, self._others = time.perf_counter(), _seconds_of_others()
 
     def cores(self) -> float | None:
-        """On average, since this object was made; None where the system does not tell."""
+        """Mean number since this object was made; None where the system does not report it."""
         others = _seconds_of_others()
         if others is None or self._others is None:
             return None

@@ -1,4 +1,4 @@
-"""One case: every way checked, its memory taken, then all timed in turn."""
+"""One case: all ways checked, their memory measured, then all timed in turn."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["baseline", "measure", "warm_up"]
 
 _CHECKED_IMAGES = 4
 _CHECKED_ROWS = 2000
-"""The oracle does no more images and (about) descriptors: .02 s at 64 x 128."""
+"""Images and (about) descriptors for the oracle: 0.02 s at k = 64, f = 128."""
 
 _TO_PREPARE = 0.6
-"""Of the time that a case has; ways that come after it are skipped."""
+"""Share of the time of a case for the preparation; ways left after that are skipped."""
 
 
 def warm_up(threads: int, only: Sequence[str] | None = None) -> list[LeftOut]:
-    """Load everything: libraries, compiled code. Gives the ways that cannot take part.
+    """Load libraries and compiled code; return the ways that cannot take part.
 
-    It takes seconds, which are no case's; fused's first run on a machine compiles for longer.
+    This takes seconds, which count for no case; the first run of fused on a machine compiles.
     """
     left_out: list[LeftOut] = []
     for dtype in ("float64", "float32"):
@@ -42,20 +42,20 @@ def warm_up(threads: int, only: Sequence[str] | None = None) -> list[LeftOut]:
             for way in ways:
                 try:
                     way.bind(local_tlf)()
-                except Exception:  # a peer's: `measure` records it
+                except Exception:  # of a peer: `measure` records it
                     if way.kind != "peer":
                         raise
     return left_out
 
 
 def baseline(ways: Iterable[str]) -> str:
-    """The loop that ratios are to: the article's where scikit-learn is there, else ours."""
+    """Name of the loop to compare with: the article's if scikit-learn is installed, else ours."""
     return ARTICLE_LOOP if ARTICLE_LOOP in ways else "loop"
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A way that has run: its call over `images` images took about `seconds`."""
+    """A way that has run once: its call on `images` images takes about `seconds`."""
 
     way: Way
     call: Callable[[], Any]
@@ -74,19 +74,19 @@ def measure(
     seconds: float | None = None,
     only: Sequence[str] | None = None,
 ) -> Measured:
-    """Time all ways on a case, in about `seconds` (by default all that the plan has).
+    """Time all ways on a case, in about `seconds` (by default all of the plan).
 
     Parameters
     ----------
     case : Case
     plan : Plan
     threads : int
-        For `fused`, torch and faiss. Those of NumPy's BLAS, OpenMP and JAX are what the
-        environment said when they were loaded; `vladkit.bench.run` sees to it.
+        Number of threads for `fused`, torch and faiss. NumPy's BLAS, OpenMP and JAX took theirs
+        from the environment when they were loaded; `vladkit.bench.run` sets it.
     copy_bytes_per_s : float
-        What `machine.copy_rate` says.
+        Result of `machine.copy_rate`.
     only : sequence of str, optional
-        Names of ways; the bare product and the loop are always measured.
+        Names of ways to measure; the bare product and the loop are always measured.
     """
     begin = time.perf_counter()
     seconds = plan.total if seconds is None else seconds
@@ -109,7 +109,7 @@ def measure(
                 ready[way.name] = _prepared(way, local_tlf, wanted_mkf, limit)
             except MemoryError as error:
                 rows[way.name] = Row(way.name, way.kind, 0, skipped=str(error) or "out of memory")
-            except Exception as error:  # another library's: its row says so, the others go on
+            except Exception as error:  # of a peer: its row has the reason, the others go on
                 if way.kind != "peer":
                     raise
                 reason = f"failed: {type(error).__name__}: {error}"
@@ -130,13 +130,13 @@ def _refuse_much_memory(way: Way, case: Case) -> None:
     wanted = values * np.dtype(case.dtype).itemsize
     if wanted > MOST_BYTES:
         raise MemoryLimitError(
-            f"too much memory: arrays in the middle of {wanted / 2**30:.1f} GiB, "
+            f"too much memory: intermediate arrays of {wanted / 2**30:.1f} GiB, "
             f"more than {MOST_BYTES / 2**30:.0f}"
         )
 
 
 def _prepared(way: Way, local_tlf: FloatArray, wanted_mkf: FloatArray, limit: float) -> _Ready:
-    """Run a way: on the first images, to see how many it can do in `limit`, then on those."""
+    """Run a way on the first images, then on as many as it can do in `limit` seconds."""
     t, checked = len(local_tlf), len(wanted_mkf)
     error = memory = None
     if not way.is_quick and checked < t:
@@ -148,7 +148,7 @@ def _prepared(way: Way, local_tlf: FloatArray, wanted_mkf: FloatArray, limit: fl
             call = few if images == checked else way.bind(local_tlf[:images])
             return _Ready(way, call, images, seconds * images / checked, None, error)
     call = way.bind(local_tlf)
-    result = call()  # compiles, perhaps
+    result = call()  # may compile
     if way.kind != "floor":
         error = _error(result, wanted_mkf)
     del result

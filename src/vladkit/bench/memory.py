@@ -1,4 +1,4 @@
-"""Peaks of resident memory. Linux keeps one for each process, and lets it be reset."""
+"""Peaks of resident memory, which Linux keeps for each process and allows to reset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["extra_bytes", "reset_peak", "status_bytes"]
 
 
 def status_bytes(field: str) -> int:
-    """``VmRSS`` (resident now) or ``VmHWM`` (its peak) of this process; OSError where unknown."""
+    """Bytes of ``VmRSS`` (resident now) or ``VmHWM`` (its peak); OSError where unknown."""
     lines = Path("/proc/self/status").read_text().splitlines()
     line = next((x for x in lines if x.startswith(field)), None)
     if line is None:
@@ -19,17 +19,17 @@ def status_bytes(field: str) -> int:
 
 
 def reset_peak() -> None:
-    """From here on, ``VmHWM`` is the peak since now; OSError where that cannot be done."""
+    """Restart ``VmHWM`` from the present memory; OSError where that is not possible."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def extra_bytes(call: Callable[[], object]) -> int | None:
-    """How far a call drives resident memory above what the process holds before it.
+    """Peak of resident memory during a call, above the memory before it; None if unknown.
 
-    So it counts the result and everything in between, but not the input. The call must have run
-    before: its libraries' own buffers and compiled code are not meant. What the allocator has
-    kept from earlier calls is given back first, as it would be used again unseen. To about .3 MB,
-    which is how exactly Linux counts. None on other systems.
+    So it counts the result and all intermediate arrays, but not the input. The call must have run
+    before, so that buffers and compiled code of its libraries do not count. Memory that the
+    allocator has kept from earlier calls is released first, because using it again would not
+    show. Exact to about 0.3 MB, as Linux counts. Only Linux reports it.
     """
     try:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it

@@ -1,8 +1,8 @@
-"""The article's programs as it published them, and faiss: what is compared with.
+"""Programs to compare with: those of the article as published, and faiss.
 
-The article's listings have lost lines, which are put back here, and its last program fails where
-a cluster at either end is empty, which is mended and marked. Labels are scikit-learn's, as there.
-Sums are kept in the descriptors' dtype, which is what ``np.add.at`` is fast at.
+The listings of the article have lost lines, which are put back here, and its last program fails
+if the first or last cluster is empty, which is fixed and marked. Labels are from scikit-learn, as
+in the article. Sums have the dtype of the descriptors, with which ``np.add.at`` is fast.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def fitted_kmeans(local_tlf: FloatArray, centroid_kf: FloatArray) -> Any:
 
 
 def article_loop(kmeans: Any, local_tlf: FloatArray) -> FloatArray:
-    """``looping``: labels of an image, then one sum for each cluster."""
+    """The article's ``looping``: labels of an image, then one sum for each cluster."""
     t, _, f = local_tlf.shape
     center_kf = kmeans.cluster_centers_
     vlad_tkf = np.zeros((t, len(center_kf), f), local_tlf.dtype)
@@ -48,7 +48,7 @@ def article_loop(kmeans: Any, local_tlf: FloatArray) -> FloatArray:
 
 
 def article_mask(kmeans: Any, local_tlf: FloatArray) -> FloatArray:
-    """``naivec``: all differences, times a mask of which count."""
+    """The article's ``naivec``: all differences, times a mask."""
     t, l, f = local_tlf.shape
     center_kf = kmeans.cluster_centers_
     label_tl = kmeans.predict(local_tlf.reshape(-1, f)).reshape(t, l)
@@ -59,7 +59,7 @@ def article_mask(kmeans: Any, local_tlf: FloatArray) -> FloatArray:
 
 
 def article_add_at(kmeans: Any, local_tlf: FloatArray) -> FloatArray:
-    """``truvec``: ``np.add.at`` of the descriptors, less counts times centroids."""
+    """The article's ``truvec``: ``np.add.at`` of descriptors, minus counts times centroids."""
     label_N = kmeans.predict(local_tlf.reshape(-1, local_tlf.shape[2]))
     return _add_at(local_tlf, label_N, kmeans.cluster_centers_)
 
@@ -76,7 +76,7 @@ def _add_at(local_tlf: FloatArray, label_N: Int64Array, center_kf: FloatArray) -
 
 
 def article_cumsum(kmeans: Any, local_tlf: FloatArray) -> FloatArray:
-    """``optvec``: sort, one cumulative sum, and its differences where the label changes."""
+    """The article's ``optvec``: sort, cumulative sum, differences where the label changes."""
     t, l, f = local_tlf.shape
     center_kf = kmeans.cluster_centers_
     k = len(center_kf)
@@ -90,11 +90,11 @@ def article_cumsum(kmeans: Any, local_tlf: FloatArray) -> FloatArray:
     switch_N = np.diff(label_N, prepend=0)
     last = np.flatnonzero(switch_N)
     last = np.repeat(last, switch_N[last])
-    last = np.append(last, np.full(n_buckets - len(last), len(label_N)))  # mended: empty at the end
+    last = np.append(last, np.full(n_buckets - len(last), len(label_N)))  # fixed: empty at the end
     last -= 1
     np.cumsum(local_fN, axis=1, out=local_fN)
     prefix_fb = local_fN[:, last]
-    prefix_fb[:, last < 0] = 0  # mended: empty at the start
+    prefix_fb[:, last < 0] = 0  # fixed: empty at the start
     clustered_fb = np.diff(prefix_fb, axis=1, prepend=np.zeros_like(local_fN[:, 0:1]))
     count_b = np.diff(last, prepend=-1)
     vlad_tkf: FloatArray = clustered_fb.T.reshape(t, k, f)
@@ -103,7 +103,7 @@ def article_cumsum(kmeans: Any, local_tlf: FloatArray) -> FloatArray:
 
 
 def faiss_index(centroid_kf: FloatArray) -> Any:
-    """An exact index of the centroids by faiss, which computes in float32 whatever it is given."""
+    """Exact faiss index of the centroids; faiss computes in float32."""
     import faiss
 
     index = faiss.IndexFlatL2(centroid_kf.shape[1])
@@ -112,7 +112,7 @@ def faiss_index(centroid_kf: FloatArray) -> Any:
 
 
 def faiss_add_at(index: Any, centroid_kf: FloatArray, local_tlf: FloatArray) -> FloatArray:
-    """Labels by faiss, then sums as in `article_add_at`."""
+    """Labels from faiss, then sums as in `article_add_at`."""
     local_Nf = local_tlf.reshape(-1, local_tlf.shape[2])
     _, label_N1 = index.search(local_Nf.astype(np.float32, copy=False), 1)
     return _add_at(local_tlf, label_N1[:, 0], centroid_kf)

@@ -1,4 +1,4 @@
-"""The image: bars for the article's case, lines for the sweeps."""
+"""Figure of a run: bars for the article's case, lines for the sweeps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORMATS: Final = (".png", ".svg", ".pdf")
 _FUSED, _JAX, _TORCH, _ARTICLE, _FAISS, _OURS, _FLOOR = (
     "#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#7F8C99", "#000000",
 )  # fmt: skip
-"""Okabe and Ito's colours, which the colour-blind can tell apart; markers tell ways of one."""
+"""Colours of Okabe and Ito, which colour-blind people can tell apart; markers tell ways apart."""
 
 _STYLES: Final = {
     "fused": (_FUSED, "o"),
@@ -54,7 +54,7 @@ _MOST_BARS: Final = 4
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
-    """Refuse, before anything is measured, an image that could not be written after it.
+    """Refuse a figure file that could not be written, before anything is measured.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
     MissingDependencyError
         If matplotlib is not installed.
     StorageError
-        If nothing can be written there.
+        If no file can be written there.
     """
     check_figure_file(path, "--plot", _FORMATS)
 
@@ -84,9 +84,9 @@ def write_plot(report: Report, path: str | os.PathLike[str]) -> None:
 
 
 def draw(report: Report) -> Figure:
-    """Bars of up to four cases that are no point of a sweep, then a panel for each sweep.
+    """Draw bars of up to four cases outside of the sweeps, then a panel for each sweep.
 
-    12 inches wide, with text that is read at 1200 px.
+    The figure is 12 inches wide; its text is legible at 1200 px.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -162,9 +162,9 @@ def _lines(ax: Axes, points: list[Measured], axis: str) -> None:
 
 
 def _line(ax: Axes, rows: list[tuple[Measured, Row | None]], x: list[int], way: str) -> None:
-    colour, marker = _style(way)
+    color, marker = _style(way)
     known = [
-        (value, r.median_ms, "white" if m.is_scaled(r) else colour)
+        (value, r.median_ms, "white" if m.is_scaled(r) else color)
         for value, (m, r) in zip(x, rows, strict=True)
         if r is not None and r.median_ms is not None
     ]
@@ -172,9 +172,9 @@ def _line(ax: Axes, rows: list[tuple[Measured, Row | None]], x: list[int], way: 
         return
     value, ms, fill = zip(*known, strict=True)
     fused = way == "fused"
-    ax.plot(value, ms, color=colour, linewidth=3 if fused else 1.2, zorder=5 if fused else 2)
+    ax.plot(value, ms, color=color, linewidth=3 if fused else 1.2, zorder=5 if fused else 2)
     ax.scatter(
-        value, ms, s=45 if fused else 24, marker=marker, c=fill, edgecolors=colour,
+        value, ms, s=45 if fused else 24, marker=marker, c=fill, edgecolors=color,
         zorder=6 if fused else 4,
     )  # fmt: skip
 

@@ -1,7 +1,8 @@
-"""The tables on the terminal."""
+"""Tables of a run, for the terminal."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -15,11 +16,11 @@ from vladkit.bench.results import Measured, Report, Row
 __all__ = ["milliseconds", "print_report", "verdicts"]
 
 _BUSY: Final = 0.1
-"""Cores that others use, from which on the report says so."""
+"""Number of cores used by other processes above which the report says so."""
 
 
 def print_report(report: Report, *, details: bool = False, console: Console | None = None) -> None:
-    """Tables of single cases whole; of sweeps the medians, or with `details` also whole."""
+    """Print tables: all figures of single cases, medians of sweeps (with `details` all figures)."""
     if console is None:
         console = Console(highlight=False)
         if not console.is_terminal:
@@ -62,7 +63,7 @@ def _head(report: Report) -> Iterator[str]:
     if report.other_cores is not None and report.other_cores > _BUSY:
         yield (
             f"busy: other processes used {report.other_cores:.1f} cores meanwhile; "
-            "times are longer, and ratios other, than on a quiet machine"
+            "times are longer, and ratios different, than on an idle machine"
         )
     yield ""
 
@@ -133,16 +134,17 @@ def _print_notes(console: Console, notes: Iterable[str]) -> None:
 
 
 def _legend(report: Report) -> Iterator[str]:
-    yield (
-        f"x loop: how many times faster than {report.baseline}. / X@C.T, / floor: how many times "
-        "slower than\nthe bare product, and than the longer of it and the time that a copy takes "
-        "for the bytes of\ninput and result. MB: peak memory above the input. error: of the first "
-        "images, over the largest\nsum. ~: measured on some of the images, and scaled. -: skipped."
+    yield textwrap.fill(
+        f"x loop: times faster than {report.baseline}. / X@C.T: times slower than the bare "
+        "product. / floor: times slower than the bare product or a copy of input and result, "
+        "whichever is longer. MB: peak memory above the input. error: largest error of the first "
+        "images over the largest sum. ~: measured on some of the images, and scaled. -: skipped.",
+        width=98,
     )
 
 
 def verdicts(report: Report) -> list[str]:
-    """Where `fused` is the fastest way, and where it is not."""
+    """Sentences about the cases in which `fused` is the fastest way, and the others."""
     slower = []
     n = 0
     for m in report.measured:
@@ -166,7 +168,7 @@ def _style(row: Row) -> str | None:
 
 
 def milliseconds(value: float | None) -> str:
-    """Three digits, or two of less than .1, or none after the point; nothing for None."""
+    """A time with three digits, or two below 0.1, or without decimals from 100; "" for None."""
     if value is None:
         return ""
     if value >= 100:

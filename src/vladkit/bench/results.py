@@ -1,4 +1,4 @@
-"""What a run gives, and its form in JSON."""
+"""Figures of a run, and their form in JSON."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ __all__ = ["LeftOut", "Measured", "Report", "Row"]
 
 @dataclass(frozen=True)
 class Row:
-    """One way on one case.
+    """Figures of one way on one case.
 
     Parameters
     ----------
     way : str
     kind : {"method", "peer", "floor"}
-        Ours, somebody else's, or the bare product.
+        A method of vladkit, a program of others, or the bare product.
     median_ms, p10_ms, p90_ms : float or None
-        Median, and what 10 and 90 % of the calls do not exceed.
+        Median and percentiles of a call.
     calls : int
-        Calls that were counted.
+        Number of timed calls.
     images : int
-        How many of the case's images they were over; if fewer than all, their times are scaled.
+        Number of images of a call; if fewer than in the case, times are scaled.
     memory_bytes : int or None
-        Peak of resident memory above what was held before the call: the result and all in
-        between, but not the input. None where scaled, and where it is not known.
+        Peak of resident memory above that before the call: the result and intermediate arrays,
+        but not the input. None if scaled or unknown.
     error : float or None
-        The largest difference from the oracle, of the first images, over its largest value.
+        Largest difference from the oracle over its largest value, on the first images.
     loop_over_way, way_over_product, way_over_floor : float or None
         Ratios of medians: how many times faster than the loop, how many times slower than the
         bare product and than the floor.
     skipped : str or None
-        Why it was not measured; then all figures are None.
+        Reason why it was not measured; then all figures are None.
     """
 
     way: str
@@ -55,10 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Measured:
-    """A case with its rows; `bytes_ms` is `Case.floor_bytes` at the rate of a copy.
-
-    The floor is the longer of bare product and bytes.
-    """
+    """A case with its rows; `bytes_ms` is the time for `Case.floor_bytes` at the rate of a copy."""
 
     case: Case
     product_ms: float
@@ -67,14 +64,14 @@ class Measured:
 
     @property
     def floor_ms(self) -> float:
-        """What a way cannot beat that takes NumPy's product, or finds nothing in cache.
+        """The longer of bare product and copy, which bounds ways that use NumPy's product.
 
-        `fused` sometimes does: its product is its own, and a repeated batch is partly in cache.
+        `fused` is sometimes faster: it has its own product, and repeated batches are in cache.
         """
         return max(self.product_ms, self.bytes_ms)
 
     def row(self, way: str) -> Row | None:
-        """The row of a way, if it took part."""
+        """The row of a way; None if it took no part."""
         return next((r for r in self.rows if r.way == way), None)
 
     def by_time(self) -> list[Row]:
@@ -82,16 +79,16 @@ class Measured:
         return sorted(self.rows, key=lambda r: float("inf") if r.median_ms is None else r.median_ms)
 
     def is_scaled(self, row: Row) -> bool:
-        """Whether a row was measured on some of the images only."""
+        """Whether a row was measured on only some of the images."""
         return row.skipped is None and row.images < self.case.t
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; `Measured.from_json` reads them."""
+        """Plain values, which `Measured.from_json` reads."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Measured:
-        """From what `as_json` gave, after a way through JSON."""
+        """Read the values of `as_json`, after a round trip through JSON."""
         case = Case(**value["case"] | {"sweeps": tuple(value["case"]["sweeps"])})
         rows = tuple(Row(**row) for row in value["rows"])
         return cls(case, value["product_ms"], value["bytes_ms"], rows)
@@ -99,7 +96,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A way that could not take part at all."""
+    """A way that could not take part, and the reason."""
 
     way: str
     reason: str
@@ -107,22 +104,22 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole run.
+    """Figures of a whole run.
 
     Parameters
     ----------
     machine, versions : mapping
-        From `vladkit.bench.machine`.
+        Results of `machine` and `versions` in `vladkit.bench.machine`.
     threads : int
     quick : bool
     seconds : float
-        That it took.
+        Duration of the run.
     copy_bytes_per_s : float
-        Read and written by a copy of large arrays.
+        Rate of a copy of large arrays, bytes read and written.
     other_cores : float or None
-        Cores that other processes kept busy meanwhile, on average; None where not known.
+        Mean number of cores that other processes kept busy meanwhile; None if unknown.
     baseline : str
-        The way that is the loop of `Row.loop_over_way`.
+        Name of the way that is the loop of `Row.loop_over_way`.
     left_out : tuple of LeftOut
     measured : tuple of Measured
     """
@@ -139,12 +136,12 @@ class Report:
     measured: tuple[Measured, ...]
 
     def sweep(self, axis: str) -> list[Measured]:
-        """The cases that differ in one axis only, in its order."""
+        """The cases that differ only in one axis, in its order."""
         points = [m for m in self.measured if axis in m.case.sweeps]
         return sorted(points, key=lambda m: int(getattr(m.case, axis)))
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``: cases and rows flat, each row with its case's name."""
+        """Plain values for ``--json``: cases, and rows that name their case."""
         cases, rows = [], []
         for m in self.measured:
             facts = {"product_ms": m.product_ms, "bytes_ms": m.bytes_ms, "floor_ms": m.floor_ms}
@@ -165,7 +162,7 @@ class Report:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Report:
-        """A run as it was before `as_json`."""
+        """Read the values of `as_json`."""
         measured = []
         for facts in value["cases"]:
             sizes = {n: facts[n] for n in ("t", "l", "f", "k", "dtype")}

@@ -1,4 +1,4 @@
-"""A whole run, in a process of its own whose libraries have the threads that were asked for."""
+"""A whole run, in a process of its own whose libraries have the wanted number of threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from vladkit.bench.cases import CASES, QUICK_CASES, Case
 from vladkit.bench.machine import machine, versions
@@ -21,28 +21,26 @@ from vladkit.errors import VladkitError
 
 __all__ = ["environment_for", "run"]
 
-Progress: TypeAlias = Callable[[str, int, int], None]
-
 _THREAD_VARIABLES: Final = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
-    "NPROC",  # what XLA on a CPU takes for the number of cores
+    "NPROC",  # number of cores for XLA on a CPU
 )
 
 _SPIN: Final = "22"
-"""OpenBLAS's threads wait for more work for 2^22 cycles, 1.6 ms, instead of 2^28: long enough for
+"""Threads of OpenBLAS wait for more work for 2^22 cycles, 1.6 ms, instead of 2^28: long enough for
 the next product of the same way (`X @ C.T` is as fast), too short to disturb the next way."""
 
 _START = "import sys; sys.path[:] = {path!r}; from vladkit.bench.worker import main; main()"
 
 
 def environment_for(threads: int) -> dict[str, str]:
-    """The environment in which a process's BLAS, OpenMP and JAX take `threads` threads.
+    """Environment variables with which BLAS, OpenMP and JAX of a process use `threads` threads.
 
-    They read it once, when they are loaded. JAX is held to the CPU: this is a comparison of ways
-    to use one.
+    The libraries read them once, when they are loaded. JAX is restricted to the CPU, because all
+    ways are compared on it.
     """
     held = {name: str(threads) for name in _THREAD_VARIABLES}
     return os.environ | held | {"OPENBLAS_THREAD_TIMEOUT": _SPIN, "JAX_PLATFORMS": "cpu"}
@@ -54,7 +52,7 @@ def run(
     threads: int | None = None,
     quick: bool = False,
     only: Sequence[str] | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
     """Measure every way on every case.
 
@@ -63,20 +61,21 @@ def run(
     cases : sequence of Case, optional
         By default `cases.CASES`, or `cases.QUICK_CASES` with `quick`.
     threads : int, optional
-        For every way; by default one for each core. Negative numbers as in `encode`.
+        Number of threads of every way; by default one for each core. Negative numbers as in
+        `encode`.
     quick : bool
-        Under 30 s for its cases on two cores, instead of five minutes.
+        Measure fewer cases for a shorter time: under 30 s on two cores instead of five minutes.
     only : sequence of str, optional
-        Names of ways; the bare product and the loop are always measured.
+        Names of ways to measure; the bare product and the loop are always measured.
     progress : callable, optional
-        Told ("measuring", cases done, cases).
+        Called with ("measuring", cases done, cases).
 
     Raises
     ------
     ParameterError
         If `threads` is 0.
     VladkitError
-        If the process that measures dies, with the case that it died at.
+        If the process that measures ends early; the message names the case.
     """
     begin = time.perf_counter()
     cases = tuple(cases or (QUICK_CASES if quick else CASES))
@@ -100,20 +99,22 @@ def run(
         )
         assert process.stdout is not None
         try:
-            _tell(progress, 0, len(cases))
+            if progress is not None:
+                progress("measuring", 0, len(cases))
             with process.stdout as answers:
                 for line in answers:
                     known |= json.loads(line)
                     if "measured" in known:
                         measured.append(Measured.from_json(known.pop("measured")))
-                        _tell(progress, len(measured), len(cases))
+                        if progress is not None:
+                            progress("measuring", len(measured), len(cases))
             code = process.wait()
         finally:
             process.kill()
             process.wait()
         if code != 0 or len(measured) < len(cases):
             said.seek(0)
-            last = said.read().strip().splitlines()[-1:] or ["it said nothing"]
+            last = said.read().strip().splitlines()[-1:] or ["it wrote no message"]
             raise VladkitError(
                 f"the process that measures ended with {code} at case "
                 f"{cases[len(measured)].name}: {last[0]}"
@@ -130,8 +131,3 @@ def run(
         left_out=tuple(LeftOut(*pair) for pair in known["left_out"]),
         measured=tuple(measured),
     )
-
-
-def _tell(progress: Progress | None, done: int, total: int) -> None:
-    if progress is not None:
-        progress("measuring", done, total)

@@ -1,9 +1,9 @@
-"""Timing in turn, so that a machine whose speed drifts drifts under all that is compared.
+"""Timing in turn, so that changes in the speed of a machine affect all ways alike.
 
-A turn of a way is some calls that are not counted, while the threads of the way before it go on
-spinning and hold the cores, then calls that are. (A pause instead of calls lets a virtual
-machine's cores fall asleep.) OpenBLAS's threads spin for 100 ms after a product, in which `fused`
-takes 1.6 ms instead of .56; in the process that `vladkit.bench.run` starts they do for 2.
+A turn of a way is some calls that are not timed, while threads of the previous way still spin and
+occupy the cores, then calls that are timed. (A pause instead of calls lets the cores of a virtual
+machine fall asleep.) Threads of OpenBLAS spin for 100 ms after a product, in which `fused` takes
+1.6 ms instead of 0.56; in the process that `vladkit.bench.run` starts they spin for 2 ms.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ __all__ = ["FULL", "QUICK", "Plan", "planned", "turns"]
 
 @dataclass(frozen=True)
 class Plan:
-    """How long things may take, in seconds.
+    """Time limits in seconds.
 
     Parameters
     ----------
     total : float
-        For all cases together, once everything is loaded and compiled. Cases share what is left
-        of it; each has `least_turns`, so that a slow machine takes longer.
+        Time for all cases together, after loading and compiling. Cases share the time that is
+        left; each has `least_turns`, so that a slow machine takes longer.
     burn, slot : float
-        Of a turn: calls that are not counted (at least one), then calls that are (1 to 20).
+        Times in a turn: for calls that are not timed (at least one), then for 1 to 20 that are.
     limit : float
-        A call that takes longer runs on as many images as take that long, and is scaled.
+        Longest call; a longer one runs on fewer images, and its time is scaled.
     limit_alone : float
-        The same for cases that are no point of a sweep, the article's among them.
+        Longest call for cases outside of the sweeps, such as the article's.
     least_turns, most_turns : int
     """
 
@@ -47,7 +47,7 @@ QUICK = Plan(15, 0.03, 0.03, 0.03, 0.1, 1, 5)
 
 
 def planned(second: Mapping[str, float], plan: Plan, seconds: float) -> tuple[dict[str, int], int]:
-    """Calls per turn of each way, and turns, for ways whose calls take `second[name]`.
+    """Calls per turn of each way, and number of turns, from the seconds that a call takes.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def turns(
     n: int,
     burn: float,
 ) -> dict[str, list[float]]:
-    """Seconds of each way's counted calls, all ways in turn, `n` times."""
+    """Seconds of the timed calls of each way; all ways run in turn, `n` times."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(n):
         for name, way in ways.items():

@@ -1,4 +1,4 @@
-"""Who takes part: our methods, the bare product, and the peers that are installed."""
+"""Ways to encode that are compared: our methods, the bare product, and installed peers."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ _ORDER: Final = (
     ARTICLE_LOOP, PRODUCT, "fused", "jax", "torch", "faiss + add.at", "sparse", "reduceat",
     "article sort+cumsum", "article add.at", "cumsum", "scatter", "loop", "mask", "article mask",
 )  # fmt: skip
-"""In which they are prepared, and take turns. What comes last is skipped first where there is no
-time left; what comes after the last should be slow itself, because a virtual machine's second core,
-asleep while `loop` runs on one, takes some ms to wake up."""
+"""Order in which ways are prepared and take turns. The last ones are skipped first if there is no
+time left. Slow ways follow each other, because the second core of a virtual machine, asleep while
+`loop` runs on one, takes some ms to wake up."""
 
 Call: TypeAlias = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Way:
-    """A program under the stop-watch.
+    """A program that is timed.
 
     Parameters
     ----------
     name : str
     kind : {"method", "peer", "floor"}
     bind : callable
-        Of images (m, l, f): makes them what the way takes, a tensor for instance, and gives the
-        call that is timed. Its result is (m, k, f) to `numpy.asarray`, but for the floor.
+        Takes images (m, l, f), converts them for the way, to a tensor for instance, and returns
+        the call to time. `numpy.asarray` of its result is (m, k, f), except for the floor.
     is_quick : bool
-        Never so slow that it must be tried on a few images first. (JAX compiles for each shape.)
+        Whether it can skip the trial on a few images. (JAX compiles for each shape.)
     middle_copies : int
-        How many (m, l, k, f) arrays it makes on the way: refused where they are too large.
+        Number of intermediate (m, l, k, f) arrays: a way is skipped if they are too large.
     """
 
     name: str
@@ -61,9 +61,9 @@ class Way:
 def ways_for(
     local_tlf: FloatArray, centroid_kf: FloatArray, threads: int, only: Sequence[str] | None = None
 ) -> tuple[list[Way], list[LeftOut]]:
-    """All ways, for these centroids; and those whose library is not there, with the reason.
+    """All ways for these centroids, and those whose library is missing, with the reason.
 
-    `only` names those that are wanted; the bare product and the loop are always.
+    `only` names the wanted ones; the bare product and the loop are always included.
     """
     ways, left_out = [_product(centroid_kf)], []
     wanted = None if only is None else {*only, "loop", ARTICLE_LOOP}
@@ -87,9 +87,9 @@ def ways_for(
 
 @contextmanager
 def held_to(threads: int) -> Iterator[None]:
-    """Hold torch and faiss, where loaded, to `threads` threads; as before afterwards.
+    """Limit torch and faiss, if loaded, to `threads` threads within the block.
 
-    The others read an environment variable when they are imported: see `vladkit.bench.run`.
+    Other libraries read an environment variable on import: see `vladkit.bench.run`.
     """
     torch, faiss = sys.modules.get("torch"), sys.modules.get("faiss")
     before_torch = torch.get_num_threads() if torch is not None else 0
@@ -138,7 +138,7 @@ def _jax(method: str, centroid_kf: FloatArray, threads: int) -> Way:
     import jax
 
     def bind(local_tlf: FloatArray) -> Call:
-        wide = local_tlf.dtype == np.float64  # which JAX takes for float32 unless told not to
+        wide = local_tlf.dtype == np.float64  # JAX converts these to float32 by default
         with jax.enable_x64(wide):
             local = jax.device_put(local_tlf).block_until_ready()
             centroid = jax.device_put(centroid_kf).block_until_ready()

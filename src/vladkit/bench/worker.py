@@ -1,7 +1,7 @@
 """The process that measures: started by `vladkit.bench.run` with its threads already set.
 
-Its argument says what to do, as JSON. It writes one line of JSON to stdout for each thing that it
-knows: the machine's copy rate, then each case.
+Its argument is the order, as JSON. It writes lines of JSON to stdout: the ways left out, the copy
+rate, each case, and the work of others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Measure, and tell it line by line."""
+    """Measure, and write the results line by line."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C goes to both; this one just ends
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not print into the answers

@@ -1,6 +1,6 @@
-"""Figures of matplotlib as files: whether one can be written, and writing it whole or not at all.
+"""Files of matplotlib figures: checked beforehand, and written whole or not at all.
 
-matplotlib is optional and is imported by whoever calls this.
+matplotlib is optional; callers import it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
 
 
 def require_matplotlib(who: str) -> None:
-    """Raise MissingDependencyError, with what to install, if there is no matplotlib for `who`."""
+    """Raise MissingDependencyError, with the fix, if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -44,26 +44,26 @@ def check_figure_file(
     formats: Sequence[str] = FORMATS,
     inputs: Iterable[str | os.PathLike[str]] = (),
 ) -> None:
-    """Refuse, before any work is done, an image that could not be written after it.
+    """Refuse a figure file that could not be written, before any work is done for it.
 
     Parameters
     ----------
     path : path
     who : str
-        What wants to draw, for the message.
+        Name of the function or option that draws, for the message.
     formats : sequence of str
-        What the file's name may end in.
+        Allowed endings of the file's name.
     inputs : iterable of path
-        Files that are read, which it must not replace.
+        Files that are read, which the figure must not replace.
 
     Raises
     ------
     ParameterError
-        If the name ends in something else, or is one of `inputs`.
+        If the name ends in something else, or the file is one of `inputs`.
     MissingDependencyError
         If matplotlib is not installed.
     StorageError
-        If nothing can be written there.
+        If no file can be written there.
     """
     target = Path(path)
     if target.suffix.lower() not in formats:
@@ -73,12 +73,12 @@ def check_figure_file(
 
 
 def write_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: float = 200) -> None:
-    """Write a figure in the format that the file's name ends in.
+    """Write a figure in the format that the name of the file ends in.
 
     Raises
     ------
     StorageError
-        If it cannot be written; what was at `path` is then untouched.
+        If it cannot be written; a file that was at `path` is left as it was.
     """
     kind = Path(path).suffix[1:].lower()
     options = _OPTIONS.get(kind.replace("jpeg", "jpg"), {})

@@ -1,4 +1,4 @@
-"""`draw_matches`: two images side by side, and how one lies in the other."""
+"""`draw_matches`: two images side by side, with the outline of one in the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vladkit.errors import ParameterError
 from vladkit.geometry.verification import MIN_INLIERS, Verification
 from vladkit.images import Region
 from vladkit.viz.figure_file import require_matplotlib
-from vladkit.viz.images import Shown, Source, show
+from vladkit.viz.shown_image import ShownImage, Source, load_image
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -25,10 +25,10 @@ __all__ = ["draw_matches", "verdict"]
 Points: TypeAlias = npt.NDArray[np.float64]
 
 _MAX_SIDE: Final = 1000
-"""Of an image in px: a little more than the 5 inches that each has show at 150 dpi."""
+"""Longer side of an image in px: a little more than its 5 inches have at 150 dpi."""
 
 _GAP: Final = 0.02
-"""Between the images, as a share of their height."""
+"""Gap between the images, as a share of their height."""
 
 
 @overload
@@ -71,19 +71,21 @@ def draw_matches(
     Parameters
     ----------
     query, match : path, Image, or uint8 array (height, width, 3)
-        The images that were matched, in their original size: coordinates are px of it. Pixels
-        that were reduced go into a `vladkit.images.Image`, which knows that size.
+        The images that were matched, in their original size: coordinates are px of it. Put
+        reduced pixels into a `vladkit.images.Image`, which knows the original size.
     verification : Verification
-        What fits one geometry: of `vladkit.verify`, `Collection.verify` or ``hit.verification``.
+        Matches that fit one geometry, from `vladkit.verify`, `Collection.verify` or
+        ``hit.verification``.
     ax : matplotlib Axes or None
         Where to draw; None makes a figure.
     region : Region or None
-        The part of the query that was searched by: framed, and outlined in the match. None is all
-        of it.
+        The part of the query that was used for the search: framed, and outlined in the match.
+        None is all of it.
     outline : bool, default=True
-        With a homography, draw where the query lies in the match; a dot marks its top left corner.
+        With a homography, draw the outline of the query in the match; a dot marks its top left
+        corner.
     max_lines : int, default=200
-        Lines for so many, the clearest matches; points for all.
+        Number of lines, for the clearest matches; points are drawn for all.
 
     Returns
     -------
@@ -105,7 +107,7 @@ def draw_matches(
     Notes
     -----
     Both images have the same height. The axes' data coordinates are px of the query; the second
-    of ``ax.images`` has a transform that takes px of the match to there:
+    of ``ax.images`` has a transform that maps px of the match to them:
     ``ax.plot(x, y, transform=ax.images[1].get_transform())``. No setting of matplotlib is changed.
 
     Examples
@@ -120,10 +122,10 @@ def draw_matches(
     '4 inliers: no match (8 are needed)'
     """
     require_matplotlib("draw_matches")
-    from vladkit.viz.display import axes_for, caption, figure_of, put, title
+    from vladkit.viz.axes import add_caption, axes_for, draw_image, figure_of, set_title
 
     _check(verification, max_lines)
-    left, right = show(query, "query", _MAX_SIDE), show(match, "match", _MAX_SIDE)
+    left, right = load_image(query, "query", _MAX_SIDE), load_image(match, "match", _MAX_SIDE)
     left.check_inside(verification.query_xy_m2, "query")
     right.check_inside(verification.match_xy_m2, "match")
     part = left.part if region is None else left.cut(region)
@@ -133,8 +135,8 @@ def draw_matches(
     start, end, bottom, top = left.extent
     ((last, _),) = _moved(beside, [[right.extent[1], right.extent[2]]])
     drawn = axes_for(ax, start, last, bottom, top)
-    put(drawn, left)
-    put(drawn, right, beside)
+    draw_image(drawn, left)
+    draw_image(drawn, right, beside)
     match_xy_m2 = _moved(beside, verification.match_xy_m2)
     _draw_points(drawn, verification.query_xy_m2, match_xy_m2, max_lines, (top, bottom))
     outline_42 = verification.outline_42(part) if outline else None
@@ -144,14 +146,14 @@ def draw_matches(
         window = end + gap, last, bottom, top
         _draw_outline(drawn, _moved(beside, outline_42), window, gap, dot=True)
     few = f"; lines for the {max_lines} clearest" if verification.n_inliers > max_lines else ""
-    title(drawn, verdict(verification) + few)
-    caption(drawn, left, start, end)
-    caption(drawn, right, end + gap, last)
+    set_title(drawn, verdict(verification) + few)
+    add_caption(drawn, left, start, end)
+    add_caption(drawn, right, end + gap, last)
     return drawn if ax is not None else figure_of(drawn)
 
 
 def verdict(verification: Verification) -> str:
-    """In words: how many matches fit one geometry, and whether that is a match.
+    """Number of matches that fit one geometry, and whether that is a match, in words.
 
     Examples
     --------
@@ -176,8 +178,8 @@ def _check(verification: Verification, max_lines: int) -> None:
         raise ParameterError(f"max_lines={max_lines!r}: give a number of lines, 0 or more")
 
 
-def _beside(query: Shown, match: Shown, gap: float) -> Affine2D:
-    """From px of the match to px of the query, to whose right it stands, equally tall."""
+def _beside(query: ShownImage, match: ShownImage, gap: float) -> Affine2D:
+    """Map px of the match to px of the query, with the match to its right and equally tall."""
     from matplotlib.transforms import Affine2D
 
     _, end, _, top = query.extent
@@ -204,7 +206,7 @@ def _draw_points(
     max_lines: int,
     rows: tuple[float, float],
 ) -> None:
-    """Lines for the first matches, points for all, the clearest on top."""
+    """Draw lines for the first matches and points for all, the clearest on top."""
     from matplotlib import colormaps
     from matplotlib.collections import LineCollection
 
@@ -212,7 +214,7 @@ def _draw_points(
     if not n:
         return
     height_m = (query_xy_m2[:, 1] - rows[0]) / (rows[1] - rows[0])
-    # Without the ends of the map, which are too dark on photographs.
+    # without the ends of the map, which are too dark on photographs
     color_m4 = colormaps["turbo"](0.08 + 0.84 * height_m)
     line_m22 = list(np.stack([query_xy_m2, match_xy_m2], axis=1)[:max_lines][::-1])
     n_lines = len(line_m22)
@@ -246,13 +248,13 @@ def _draw_outline(
     gap: float,
     dot: bool,
 ) -> None:
-    """A thin line with a halo, seen on black and on white; only in its own image."""
+    """Draw a thin line with a halo, visible on black and on white, within its own image."""
     from matplotlib.patches import Polygon
     from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox, TransformedBbox
 
     left, right, bottom, top = window
-    room = 0.4 * gap  # a line along the image's edge is seen whole
+    room = 0.4 * gap  # shows a line along the image's edge in full width
     # The smaller number first, though y goes down: SVG draws nothing in a box of negative height.
     box = Bbox([[left - room, top - room], [right + room, bottom + room]])
     line = Polygon(corner_42, closed=True, fill=False, edgecolor="white", linewidth=1.4, zorder=4)
@@ -263,4 +265,4 @@ def _draw_outline(
         artists += ax.plot(x, y, "o", color="white", ms=7, mec="black", mew=1.2, zorder=5)
     for each in artists:
         each.set_clip_box(TransformedBbox(box, ax.transData))
-        each.set_in_layout(False)  # corners far outside make no room
+        each.set_in_layout(False)  # corners far outside do not shrink the axes

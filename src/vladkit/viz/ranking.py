@@ -1,4 +1,4 @@
-"""`draw_ranking`: a query and what was found for it, as a grid of images."""
+"""`draw_ranking`: a query and its results, as a grid of images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from vladkit.collection.searching import Hit
 from vladkit.errors import ImageError, ParameterError
 from vladkit.viz.figure_file import require_matplotlib
-from vladkit.viz.images import Source, printable, shorten, try_to_show
+from vladkit.viz.shown_image import Source, printable, shorten, try_load_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["draw_ranking"]
 
 _MAX_SIDE: Final = 400
-"""Of an image in px: 2 inches at 200 dpi."""
+"""Longer side of an image in px: 2 inches at 200 dpi."""
 
 _CELL: Final = 2.0
 _MARGIN: Final = 0.13
 _TEXT: Final = 0.42
-"""Inches: of an image's place, square, of its border, and of the two lines below it."""
+"""Inches: side of the square that holds an image, its border, height of the text below it."""
 
 _SIZE: Final = 8.0
-"""Of the text in points."""
+"""Size of the text in points."""
 
 _RIGHT, _WRONG, _NEUTRAL = "#009E73", "#D55E00", "#8A8A8A"
-"""Okabe and Ito's green and red, which the colour-blind can tell apart."""
+"""Green and red of Okabe and Ito, which colour-blind people can tell apart."""
 
 Stroke: TypeAlias = tuple[tuple[float, float], ...]
 
@@ -40,7 +40,7 @@ _CROSS: Final[tuple[Stroke, Stroke]] = (
     ((-0.04, -0.04), (0.04, 0.04)),
     ((-0.04, 0.04), (0.04, -0.04)),
 )
-"""In inches around the middle of a badge, y down."""
+"""Strokes in inches around the middle of a badge, y down."""
 
 
 def draw_ranking(
@@ -50,19 +50,19 @@ def draw_ranking(
     relevant: Iterable[str] | None = None,
     columns: int = 5,
 ) -> Figure:
-    """Draw a query and the images that were found for it, the best first.
+    """Draw a query and its results, the best first.
 
     Parameters
     ----------
     query : path, Image, or uint8 array (height, width, 3)
     hits : sequence of Hit
-        What `Collection.search` found. All are drawn: ``hits[:20]`` for fewer.
+        Results of `Collection.search`. All are drawn: give ``hits[:20]`` for fewer.
     relevant : iterable of str or None
         Paths of the images that are right, as ``hit.path`` or as ``hit.file`` has them
         (`vladkit.evaluation.metrics.Query.relevant` does). They get a solid green frame and a tick,
-        the others a dashed red one and a cross. None says nothing of that.
+        the others a dashed red one and a cross. None marks no image.
     columns : int, default=5
-        Of the grid, besides the query's.
+        Number of columns, besides that of the query.
 
     Returns
     -------
@@ -79,8 +79,8 @@ def draw_ranking(
 
     Notes
     -----
-    An image that cannot be read, or is gone, is a gray box with the reason. Images are kept at
-    400 px, some .4 MB each.
+    An image that cannot be read, or is gone, is a gray box with the reason. The figure holds
+    images of at most 400 px, some 0.4 MB each.
 
     Examples
     --------
@@ -95,26 +95,26 @@ def draw_ranking(
     3
     """
     require_matplotlib("draw_ranking")
-    from vladkit.viz.display import NotebookFigure
+    from vladkit.viz.axes import NotebookFigure
 
     right = None if relevant is None else _paths(relevant)
     if isinstance(columns, bool) or not isinstance(columns, int) or columns < 1:
         raise ParameterError(f"columns={columns!r}: give a number of images, 1 or more")
     for hit in hits:
         if not isinstance(hit, Hit):
-            raise ParameterError(f"{hit!r:.80} is among the hits: give what a search found")
+            raise ParameterError(f"{hit!r:.80} is among the hits: give results of a search")
     rows = max(1, math.ceil(len(hits) / columns))
     across = 1 + min(columns, max(1, len(hits)))
     figure = NotebookFigure(figsize=(across * _CELL, rows * (_CELL + _TEXT)))
-    # Every cell is laid out in inches, so that no layout has to be found.
+    # cells are laid out in inches: matplotlib need not compute a layout
     grid = figure.add_gridspec(rows, across, left=0, right=1, bottom=0, top=1, wspace=0, hspace=0)
     cell = _Cell(figure.add_subplot(grid[0, 0]))
-    cell.put(query, "query")
+    cell.draw_image(query, "query")
     cell.frame(_NEUTRAL, "-", 1.0)
-    cell.text("query" if hits else "query: nothing was found", _name(query))
+    cell.text("query" if hits else "query: no results", _name(query))
     for i, hit in enumerate(hits):
         cell = _Cell(figure.add_subplot(grid[i // columns, 1 + i % columns]))
-        cell.put(hit.file, "image")
+        cell.draw_image(hit.file, "image")
         if right is None:
             cell.frame(_NEUTRAL, "-", 1.0)
         elif hit.path in right or hit.file in right:
@@ -129,7 +129,7 @@ def draw_ranking(
 
 
 class _Cell:
-    """A place in the grid, measured in inches from its top left."""
+    """A cell of the grid, measured in inches from its top left."""
 
     def __init__(self, ax: Axes) -> None:
         ax.set_axis_off()
@@ -137,10 +137,10 @@ class _Cell:
         self._ax = ax
         self._box = (0.0, 0.0, 0.0, 0.0)
 
-    def put(self, source: Source, what: str) -> None:
+    def draw_image(self, source: Source, what: str) -> None:
         """An image as large as fits, or why there is none."""
         room = _CELL - 2 * _MARGIN
-        shown = try_to_show(source, what, _MAX_SIDE)
+        shown = try_load_image(source, what, _MAX_SIDE)
         if isinstance(shown, ImageError):
             self._place(room, 0.75 * room)
             self._missing(shown.reason)
@@ -158,13 +158,16 @@ class _Cell:
         self._ax.set(xlim=(0, _CELL), ylim=(_CELL + _TEXT, 0))
 
     def _place(self, width: float, height: float) -> None:
-        left, bottom = (_CELL - width) / 2, _CELL - _MARGIN  # all stand on one line
+        left, bottom = (
+            (_CELL - width) / 2,
+            _CELL - _MARGIN,
+        )  # a row stands on one line
         self._box = left, bottom - height, left + width, bottom
 
     def _missing(self, reason: str) -> None:
         from matplotlib.patches import Rectangle
 
-        from vladkit.viz.display import PLAIN
+        from vladkit.viz.axes import PLAIN
 
         left, top, right, bottom = self._box
         self._ax.add_patch(Rectangle((left, top), right - left, bottom - top, facecolor="#E4E4E4"))
@@ -181,7 +184,7 @@ class _Cell:
         )
 
     def frame(self, color: str, style: Any, width: float) -> None:
-        """A line around the image, outside of it."""
+        """Draw a line around the image, outside of it."""
         from matplotlib.patches import Rectangle
 
         left, top, right, bottom = self._box
@@ -194,7 +197,7 @@ class _Cell:
         )
 
     def badge(self, color: str, strokes: Sequence[Stroke]) -> None:
-        """A sign in the image's top left corner, drawn: not every font has one."""
+        """Draw a sign in the top left corner, from strokes: not every font has it."""
         left, top, _, _ = self._box
         x, y = left + 0.02, top + 0.02
         self._ax.plot(x, y, "o", color=color, ms=15, mec="white", mew=1.2, zorder=4)
@@ -212,13 +215,13 @@ class _Cell:
             )
 
     def text(self, first: str, second: str) -> None:
-        """Two lines below the image."""
-        from vladkit.viz.display import PLAIN, characters
+        """Write two lines below the image."""
+        from vladkit.viz.axes import PLAIN, fitting_characters
 
         _, _, _, bottom = self._box
         y = bottom + 0.08
         middle: dict[str, Any] = {"ha": "center", "va": "top"} | PLAIN
-        most = characters(_CELL - 2 * _MARGIN, _SIZE)
+        most = fitting_characters(_CELL - 2 * _MARGIN, _SIZE)
         self._ax.text(_CELL / 2, y, first, fontsize=_SIZE, fontweight="bold", **middle)
         name = shorten(printable(second), most)
         self._ax.text(_CELL / 2, y + 0.16, name, fontsize=_SIZE, alpha=0.8, **middle)

@@ -1,4 +1,4 @@
-"""`draw_words`: where on an image the visual words lie."""
+"""`draw_words`: the features of an image, coloured by visual word."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from vladkit.errors import ParameterError, ShapeError
 from vladkit.features import Features
 from vladkit.images import Region
 from vladkit.viz.figure_file import require_matplotlib
-from vladkit.viz.images import Shown, Source, show
 from vladkit.viz.palette import word_colors
+from vladkit.viz.shown_image import ShownImage, Source, load_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,18 +28,20 @@ __all__ = ["draw_words"]
 Labels: TypeAlias = npt.ArrayLike | VLAD | Collection
 
 _MAX_SIDE: Final = 1200
+"""Longer side of the image in px: its 10 inches at 120 dpi."""
+
 _LISTED: Final = 12
-"""Words in the list beside the image: as many lines as are read."""
+"""Most words in the list beside the image: longer lists are not read."""
 
 _LIST_WIDTH: Final = 1.2
-"""In inches."""
+"""Width of that list in inches."""
 
 _DARK: Final = 0.55
-"""What is left of the image's brightness: coloured circles are seen on it, and it still is."""
+"""Factor for the brightness of the image, so that coloured circles stand out from it."""
 
 _OTHER_SCALE: Final = 50.0
-"""Times as long, squared, as the descriptors that a codebook was learned from: others. SIFT as it
-is stored is 512 times as long as RootSIFT."""
+"""Descriptors whose mean squared length is this many times that of the codebook's are refused.
+Stored SIFT descriptors are 512 times as long as RootSIFT."""
 
 
 @overload
@@ -73,22 +75,23 @@ def draw_words(
 ) -> Figure | Axes:
     """Draw the features of an image as circles, coloured by visual word.
 
-    A circle has the size of its feature's region, and a line in it its direction. The list beside
-    the image has the words of the most features, or those asked for, and of how many each is.
+    A circle has the size of its feature's region, and a line in it shows the direction. The list
+    beside the image has the words with the most features, or those asked for, and the number of
+    features of each.
 
     Parameters
     ----------
     image : path, Image, or uint8 array (height, width, 3)
-        The image that the features are of, in its original size.
+        The image of the features, in its original size.
     features : Features
     labels : int array (l,), VLAD or Collection
         The word of each feature: as `Collection.words` or `VLAD.words` gives it; or the collection
         itself; or a fitted `VLAD` that was learned from descriptors as they are stored
         (``features.descriptor_lf``).
     words : sequence of int or None
-        Only these words; a dozen colours are told apart, 256 are not.
+        Only these words; people can tell a dozen colours apart, but not 256.
     max_features : int, default=500
-        The strongest so many, of those words.
+        Number of features to draw, the strongest of those words.
     ax : matplotlib Axes or None
         Where to draw; None makes a figure.
 
@@ -102,7 +105,7 @@ def draw_words(
     ImageError
         The file cannot be used as an image.
     ShapeError
-        There is not one label for each feature, or the codebook is for other descriptors.
+        There is not one label for each feature, or the codebook has another dimension.
     ParameterError
         The features are of another image, a word does not exist, or a parameter is of the wrong
         kind.
@@ -130,31 +133,31 @@ def draw_words(
     'word: features'
     """
     require_matplotlib("draw_words")
-    from vladkit.viz.display import axes_for, caption, figure_of, put, title
+    from vladkit.viz.axes import add_caption, axes_for, draw_image, figure_of, set_title
 
     is_number = isinstance(max_features, (int, np.integer)) and not isinstance(max_features, bool)
     if not is_number or max_features < 0:
         raise ParameterError(f"max_features={max_features!r}: give a number, 0 or more")
     label_l, k = _labels(features, labels)
     wanted_l = _wanted(label_l, k, words)
-    shown = _check_image(show(image, "image", _MAX_SIDE), features)
+    shown = _check_image(load_image(image, "image", _MAX_SIDE), features)
 
     row_m = np.flatnonzero(wanted_l)
     strongest = np.argsort(-features.score_l[row_m], kind="stable")[:max_features]
     row_m = row_m[strongest]
     left, right, bottom, top = shown.extent
     drawn = axes_for(ax, left, right, bottom, top, side=_LIST_WIDTH)
-    put(drawn, replace(shown, rgb_yx3=_darkened(shown.rgb_yx3)))
+    draw_image(drawn, replace(shown, rgb_yx3=_darkened(shown.rgb_yx3)))
     place = None if words is None else {int(word): i for i, word in enumerate(words)}
     _draw_circles(drawn, features, row_m, _colors(label_l[row_m], place))
     _list_words(drawn, label_l[wanted_l], place)
-    title(drawn, _heading(len(features), int(wanted_l.sum()), len(row_m), label_l[wanted_l], k))
-    caption(drawn, shown, left, right)
+    set_title(drawn, _heading(len(features), int(wanted_l.sum()), len(row_m), label_l[wanted_l], k))
+    add_caption(drawn, shown, left, right)
     return drawn if ax is not None else figure_of(drawn)
 
 
 def _labels(features: Features, labels: Labels) -> tuple[Int64Array, int | None]:
-    """The word of each feature, and the number of words if that is known."""
+    """The word of each feature, and the number of words if it is known."""
     if isinstance(labels, Collection):
         _, label_l = labels.words(features)
         return label_l, int(labels.info()["clusters"])
@@ -177,9 +180,9 @@ def _labels(features: Features, labels: Labels) -> tuple[Int64Array, int | None]
 
 
 def _check_scale(features: Features, vlad: VLAD) -> None:
-    """Refuse descriptors that are not what the codebook was learned from: all words would be wrong.
+    """Refuse descriptors unlike those that the codebook was learned from: all words would be wrong.
 
-    The mean squared length of what it was learned from is about that of its centroids and the
+    The mean squared length of the training descriptors is about that of the centroids plus the
     inertia.
     """
     if not len(features) or not np.isfinite(vlad.inertia_) or vlad.metric == "cosine":
@@ -202,7 +205,7 @@ def _mean_square(row_nf: AnyArray) -> float:
 def _wanted(
     label_l: Int64Array, k: int | None, words: Sequence[int] | None
 ) -> npt.NDArray[np.bool_]:
-    """Which features are of the words that are asked for."""
+    """Mask of the features of the words that are asked for."""
     if words is None:
         return np.ones(len(label_l), bool)
     chosen = np.asarray(words)
@@ -215,7 +218,7 @@ def _wanted(
     return np.isin(label_l, chosen)
 
 
-def _check_image(shown: Shown, features: Features) -> Shown:
+def _check_image(shown: ShownImage, features: Features) -> ShownImage:
     """Raise ParameterError unless the features are of this image, or of a part of it."""
     part = features.region or Region(0, 0, features.width, features.height)
     whole = features.region is None
@@ -236,7 +239,7 @@ def _check_image(shown: Shown, features: Features) -> Shown:
 
 
 def _darkened(rgb_yx3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Gray, and darker."""
+    """A gray and darker copy."""
     gray_yx = rgb_yx3 @ np.array([0.299, 0.587, 0.114], np.float32) * np.float32(_DARK)
     return np.repeat(gray_yx.astype(np.uint8)[:, :, None], 3, axis=2)
 
@@ -249,7 +252,7 @@ def _colors(label_m: Int64Array, place: dict[int, int] | None) -> Float32Array:
 
 
 def _draw_circles(ax: Axes, features: Features, row_m: Int64Array, color_m3: Float32Array) -> None:
-    """The size of each feature as a circle, its direction as a line from the middle."""
+    """Draw the size of each feature as a circle, its direction as a line from the middle."""
     from matplotlib.collections import EllipseCollection, LineCollection
 
     if not len(row_m):
@@ -270,12 +273,12 @@ def _draw_circles(ax: Axes, features: Features, row_m: Int64Array, color_m3: Flo
         )  # fmt: skip
         ax.add_collection(circles, autolim=False)
         ax.add_collection(LineCollection(line_m22, colors=color, linewidths=width), autolim=False)
-    # most circles are a few px wide: their middle is seen at any size
+    # most circles are only a few px wide: their middle is visible at any size
     ax.scatter(xy_m2[:, 0], xy_m2[:, 1], s=9, c=color_m3, edgecolors="black", linewidths=0.3)
 
 
 def _list_words(ax: Axes, label_l: Int64Array, place: dict[int, int] | None) -> None:
-    """Beside the image: the words of the most features, or those asked for, in their order."""
+    """List beside the image the words with the most features, or those asked for, in order."""
     from matplotlib.lines import Line2D
 
     word_w, count_w = np.unique(label_l, return_counts=True)

@@ -1,40 +1,45 @@
-"""The HTTP API, and the page's files.
+"""The HTTP API, and the files of the page.
 
-No path of a client's reaches the file system: images are named by their number in the collection,
-and the page's files are those of a fixed list.
+No path of a client reaches the collection's files: images are named by their number. The files of
+the page are those of the folder ``static``.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import mimetypes
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
-from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.staticfiles import StaticFiles
 
 from vladkit.core.version import __version__
 from vladkit.images import one_opencv_thread
+from vladkit.web import routes_images, routes_search
 from vladkit.web.engine import Engine
-from vladkit.web.limits import Limits
-from vladkit.web.responses import PROBLEM, DescribedApp, add_problems, as_it_was
-from vladkit.web.routes_images import looking
-from vladkit.web.routes_search import searching
+from vladkit.web.responses import PROBLEM, PROBLEM_HANDLERS, DescribedApp
 
 __all__ = ["make_app"]
 
-_TYPES: Final = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
+# On Windows the types of files are in the registry, where other programs change them.
+mimetypes.add_type("text/javascript", ".js")
 
 
-def make_app(engine: Engine, limits: Limits) -> FastAPI:
+class _PageFiles(StaticFiles):
+    """Files that a browser asks for again each time, and is told that they are as they were."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "no-cache"  # else a new version would come days later
+        return response
+
+
+_page_files = _PageFiles(directory=Path(__file__).with_name("static"))
+
+
+def make_app(engine: Engine) -> FastAPI:
     """The app over one engine."""
     app = DescribedApp(
         title="vladkit",
@@ -43,44 +48,29 @@ def make_app(engine: Engine, limits: Limits) -> FastAPI:
         openapi_url="/api/openapi.json",
         docs_url=None,  # loads its scripts from elsewhere; static/docs.html does not
         redoc_url=None,
-        lifespan=partial(_lifespan, engine),
+        lifespan=_lifespan,
         responses={"4XX": PROBLEM, 503: PROBLEM},
+        exception_handlers=PROBLEM_HANDLERS,
     )
-    add_problems(app)
-    app.include_router(looking(engine, limits))
-    app.include_router(searching(engine, limits))
-    _add_page(app)
+    app.state.engine = engine
+    app.include_router(routes_images.router)
+    app.include_router(routes_search.router)
+    app.get("/", include_in_schema=False)(_index)
+    app.get("/docs", include_in_schema=False)(_docs)
+    app.mount("/static", _page_files)
     return app
 
 
+async def _index(request: Request) -> Response:
+    return await _page_files.get_response("index.html", request.scope)
+
+
+async def _docs(request: Request) -> Response:
+    return await _page_files.get_response("docs.html", request.scope)
+
+
 @asynccontextmanager
-async def _lifespan(engine: Engine, _: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with one_opencv_thread():
         yield
-    engine.close()  # here: of SIGTERM uvicorn ends the process, and nothing after it is reached
-
-
-def _add_page(app: FastAPI) -> None:
-    folder = files("vladkit.web") / "static"
-    contents = {
-        each.name: (each.read_bytes(), _TYPES[Path(each.name).suffix])
-        for each in folder.iterdir()
-        if Path(each.name).suffix in _TYPES
-    }
-
-    def giver(name: str) -> Callable[[Request], Awaitable[Response]]:
-        data, media_type = contents[name]
-        tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
-        headers = {"cache-control": "no-cache", "etag": tag}
-
-        async def give(request: Request) -> Response:
-            if as_it_was(request, tag):
-                return Response(status_code=304, headers=headers)
-            return Response(data, media_type=media_type, headers=headers)
-
-        return give
-
-    app.get("/", include_in_schema=False)(giver("index.html"))
-    app.get("/docs", include_in_schema=False)(giver("docs.html"))
-    for name in contents:
-        app.get(f"/static/{name}", include_in_schema=False)(giver(name))
+    app.state.engine.close()  # here: on SIGTERM uvicorn ends the process right after this

@@ -1,4 +1,4 @@
-"""What was made lately, as much of it as fits into so many bytes."""
+"""Cache of the values that were used last, of bounded size."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ Value = TypeVar("Value")
 
 
 class Cache(Generic[Value]):
-    """The values used last; for several threads.
+    """Values that were used last; several threads may use it at once.
 
     Parameters
     ----------
     max_bytes : int
-        The least recently used are forgotten beyond that; a value larger than all of it is not
-        kept.
+        Beyond this size the least recently used values are dropped; a larger value is not kept.
 
     Examples
     --------
@@ -37,7 +36,7 @@ class Cache(Generic[Value]):
         self._kept: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
 
     def get(self, key: Hashable) -> Value | None:
-        """The value, if it is still there."""
+        """The value of a key; None if it is not there any more."""
         with self._lock:
             if key not in self._kept:
                 return None
@@ -45,7 +44,7 @@ class Cache(Generic[Value]):
             return self._kept[key][0]
 
     def put(self, key: Hashable, value: Value, n_bytes: int) -> None:
-        """Keep a value of so many bytes."""
+        """Keep a value that takes `n_bytes`."""
         with self._lock:
             if key in self._kept:
                 self._n_bytes -= self._kept.pop(key)[1]

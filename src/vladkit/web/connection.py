@@ -1,4 +1,4 @@
-"""uvicorn's HTTP connection, with the patience that it has no settings for."""
+"""uvicorn's HTTP connection, with time limits that uvicorn has no settings for."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["impatient"]
 
 
 def impatient(limits: Limits) -> type[asyncio.Protocol]:
-    """A connection class for uvicorn that closes what is slow, and what is too many.
+    """A connection class for uvicorn that closes slow connections, and those beyond the limit.
 
-    uvicorn waits for the end of a request's header for ever, and for a client to take its answer
-    for ever: some hundred sockets that do nothing would keep everybody else out.
+    uvicorn waits forever for the end of a request's header, and for a client to take its answer:
+    some hundred sockets that do nothing would keep everybody else out.
     """
 
     class Impatient(H11Protocol):
@@ -58,7 +58,7 @@ def impatient(limits: Limits) -> type[asyncio.Protocol]:
 
         def _too_slow(self) -> None:
             self._deadline = None
-            if self.conn.our_state is h11.IDLE:  # nothing was answered yet
+            if self.conn.our_state is h11.IDLE:  # nothing has been answered yet
                 seconds = f"{limits.header_seconds:g}"
                 self._refuse(Problem(408, f"no whole request within {seconds} s"))
             else:

@@ -1,4 +1,4 @@
-"""What every request passes before the app, and every answer after it."""
+"""Checks of every request before the app, and security headers of every answer."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ _HEADERS: Final = {
 
 
 class Guard:
-    """Checks where a request comes from and who sends it; adds headers to what goes out.
+    """Checks the origin and the token of requests; adds security headers to answers.
 
     Parameters
     ----------
-    app
-        What answers.
+    app : ASGI app
+        Answers the requests that pass.
     hosts : frozenset of str
-        Names that this server is called by, besides ``localhost`` and numbers. A page of somebody
-        else's can have its own name point to this machine (DNS rebinding) and then counts as of
-        one origin with us: its requests carry that name, and are refused.
+        Allowed names in the Host header, besides ``localhost`` and numeric addresses. Another
+        site can have its own name point to this machine (DNS rebinding) and then counts as the
+        same origin: its requests carry that name, and are refused.
     token : str or None
-        What a client must know to use ``/api``: as ``Authorization: Bearer``, or in the cookie that
-        ``/?token=`` sets.
+        Access token that a client must send to use ``/api``: as ``Authorization: Bearer``, or in
+        the cookie that ``/?token=`` sets.
     """
 
     def __init__(self, app: App, *, hosts: frozenset[str], token: str | None) -> None:
@@ -58,7 +58,7 @@ class Guard:
         self._token = token
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer as ASGI asks."""
+        """Answer an ASGI request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -80,7 +80,7 @@ class Guard:
                 if scope["path"].startswith("/api"):
                     self._check_token(headers)
         except Problem as problem:
-            await answer(problem, send_guarded)
+            await _send_problem(problem, send_guarded)
             return
         await self._app(scope, receive, send_guarded)
 
@@ -89,8 +89,8 @@ class Guard:
         if not self._is_ours(host):
             raise Problem(
                 421,
-                f"this server is not called {host[:100]!r}: open it by the address that it "
-                "printed, or start it with --allow-host",
+                f"{host[:100]!r} is not a name of this server: open the address that it printed, "
+                "or start it with --allow-host",
             )
         if not scope["path"].startswith("/api"):
             return
@@ -110,7 +110,7 @@ class Guard:
             ipaddress.ip_address(name)
         except ValueError:
             return False
-        return True  # a number is no name that somebody could point elsewhere
+        return True  # nobody can point a numeric address elsewhere
 
     def _check_token(self, headers: dict[str, str]) -> None:
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -124,14 +124,14 @@ class Guard:
             return
         raise Problem(
             401,
-            "this server asks for its token: open the address that it printed, with ?token=, or "
-            "send it as Authorization: Bearer",
+            "this server needs a token: open the address that it printed, with ?token=, or send "
+            "the token as Authorization: Bearer",
         )
 
     async def _let_in(self, given: str, send: Send) -> None:
         if not self._is_token(given):
             raise Problem(401, "this is not the token of this server")
-        # Lax: a link in a mail works, too; other sites' requests to /api are refused anyway.
+        # Lax: a link in a mail works too; requests of other sites to /api are refused anyway.
         cookie = f"{_COOKIE}={self._cookie()}; Path=/; HttpOnly; SameSite=Lax"
         headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
@@ -141,7 +141,7 @@ class Guard:
         return hmac.compare_digest(given.encode(), (self._token or "").encode())
 
     def _cookie(self) -> str:
-        """Not the token itself: cookies are kept on disk."""
+        """Value of the cookie; not the token itself, because browsers keep cookies on disk."""
         return hashlib.sha256(f"vladkit cookie {self._token}".encode()).hexdigest()
 
 
@@ -150,8 +150,7 @@ def _query_token(scope: Message) -> str | None:
     return found[0] if found else None
 
 
-async def answer(problem: Problem, send: Send) -> None:
-    """Send a problem as the answer."""
+async def _send_problem(problem: Problem, send: Send) -> None:
     start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers()}
     await send(start)
     await send({"type": "http.response.body", "body": problem.body()})

@@ -1,40 +1,46 @@
-"""How much a client may ask for."""
+"""Bounds of what a client may ask for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["MOST_LISTED", "MOST_RERANKED", "MOST_RESULTS", "Limits"]
+__all__ = ["MAX_EXPAND", "MAX_PAGE", "MAX_RERANK", "MAX_TOP", "Limits"]
 
-MOST_RESULTS: Final = 500
-MOST_RERANKED: Final = 500
-MOST_LISTED: Final = 200
-"""Images of one answer: results, those that are matched with the query, and those of a page."""
+MAX_TOP: Final = 500
+MAX_RERANK: Final = 500
+MAX_EXPAND: Final = 50
+MAX_PAGE: Final = 200
+"""Images of one request: results, re-ranked ones, those of a query expansion, those of a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of `vladkit serve`; what is beyond gets an answer of 4xx or 503.
+    """Bounds of `vladkit serve`; requests beyond them are answered with 4xx or 503.
 
     Parameters
     ----------
-    upload_bytes, upload_seconds
-        Of an image that is sent: its size, and the time until all of it is here.
+    upload_bytes : int
+        Largest image that can be sent.
+    upload_seconds : float
+        Time until all of an image has arrived.
     held_bytes : int
-        Of all images that are being sent or waiting to be searched with.
+        Bytes of all images that are being sent or wait to be searched with.
     upload_pixels : int
-        Of it, as it is decoded: a large JPEG is decoded at 1/2 to 1/8 and counts as that.
+        Most px of an image that is sent, as it is decoded: a large JPEG is decoded at 1/2 to 1/8
+        of its size and counts as that.
     search_seconds : float
-        An answer that takes longer is given up. The search itself ends by itself.
+        Time until a search is answered with 503. The search itself goes on to its end.
     queue : int
-        Searches that wait for a free thread; further ones are told to come again.
+        Number of searches that wait for a free thread.
     connections : int
-        At one time; further ones are closed.
-    header_seconds, request_seconds : float
-        Until a request's header is here, and until its answer has been taken.
+        Number of connections at one time; further ones are closed.
+    header_seconds : float
+        Time until the header of a request has arrived.
+    request_seconds : float
+        Time until a request has been answered and the client has taken the answer.
     cache_bytes : int
-        For thumbnails, and as much again for the images and features of queries.
+        Size of each of three caches: thumbnails, images that were sent, features of queries.
     """
 
     upload_bytes: int = 32 << 20

@@ -19,16 +19,16 @@ __all__ = ["Problem", "problem_of"]
 
 
 class Problem(Exception):  # noqa: N818  (the RFC's word)
-    """An answer that is not what was asked for.
+    """An answer that says why a request failed.
 
     Parameters
     ----------
     status : int
-        Of HTTP.
+        HTTP status code.
     detail : str
-        What is wrong and how to mend it, for people.
+        The problem and its fix, for people.
     retry_after : int or None
-        Seconds after which another try makes sense.
+        Seconds until another try makes sense.
     """
 
     def __init__(self, status: int, detail: str, *, retry_after: int | None = None) -> None:
@@ -38,7 +38,7 @@ class Problem(Exception):  # noqa: N818  (the RFC's word)
         self.retry_after = retry_after
 
     def body(self) -> bytes:
-        """The JSON."""
+        """Problem JSON."""
         content: dict[str, Any] = {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -50,7 +50,7 @@ class Problem(Exception):  # noqa: N818  (the RFC's word)
         return json.dumps(content).encode()
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Of the answer, besides those that every answer has."""
+        """Headers of the answer, besides those that every answer has."""
         found = [
             (b"content-type", b"application/problem+json"),
             (b"content-length", str(len(self.body())).encode()),
@@ -64,7 +64,7 @@ class Problem(Exception):  # noqa: N818  (the RFC's word)
 
 
 def problem_of(error: VladkitError) -> Problem:
-    """What an error of the library is to a client."""
+    """The problem that a client is told for an error of the library."""
     if isinstance(error, ImageError):
         if error.transient:
             return Problem(503, f"the image cannot be read now: {error.reason}", retry_after=5)
@@ -78,7 +78,7 @@ def problem_of(error: VladkitError) -> Problem:
     if isinstance(error, ModelError):
         return Problem(
             503,
-            "the network that this collection's features were found with is not here: search with "
-            "one of its images; the server's terminal says more",
+            "the network that found this collection's features is not available: search with one "
+            "of its images; the server's terminal says more",
         )
     return Problem(500, "the collection cannot be searched; the server's terminal says why")

@@ -1,9 +1,10 @@
-"""Answers that are no JSON of ours: problems and images; and how OpenAPI describes them."""
+"""Answers that are not our JSON: problems and images; and how OpenAPI describes them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -19,11 +20,10 @@ from vladkit.web.schemas import ProblemInfo
 __all__ = [
     "AS_JPEG",
     "PROBLEM",
+    "PROBLEM_HANDLERS",
     "DescribedApp",
     "ProblemResponse",
-    "add_problems",
-    "as_it_was",
-    "jpeg",
+    "jpeg_response",
 ]
 
 PROBLEM: Final[dict[str, Any]] = {"model": ProblemInfo, "description": "What went wrong"}
@@ -32,30 +32,25 @@ AS_JPEG: Final[dict[str, Any]] = {
     "response_class": Response,
     "responses": {
         200: {"content": {"image/jpeg": {}}, "description": "A JPEG file"},
-        304: {"description": "It is as it was"},
+        304: {"description": "Not modified"},
     },
 }
 """Options of a route that answers with a JPEG file."""
 
 
-def jpeg(request: Request, data: bytes, tag: str) -> Response:
-    """A JPEG file, or word that the client has it already."""
+def jpeg_response(request: Request, data: bytes, tag: str) -> Response:
+    """A JPEG file, or 304 if the client has the one that `tag` names."""
     headers = {"cache-control": "private, max-age=3600", "etag": tag}
-    if as_it_was(request, tag):
+    if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-def as_it_was(request: Request, tag: str) -> bool:
-    """Whether the client has what the tag names."""
-    return request.headers.get("if-none-match") == tag
-
-
 class ProblemResponse(Response):
-    """A `Problem`; what a client is still sending is read for a moment, and dropped.
+    """A `Problem`; whatever the client is still sending is read for a moment, and dropped.
 
-    Whoever sends a large file reads no answer before all is sent, and a connection that is closed
-    on it takes the answer with it.
+    A client that sends a large file reads no answer before all is sent, and a connection that is
+    closed meanwhile takes the answer with it.
     """
 
     _SECONDS: Final = 2.0
@@ -65,7 +60,7 @@ class ProblemResponse(Response):
         self.raw_headers = problem.headers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as ASGI asks."""
+        """Answer an ASGI request."""
         headers = list(self.raw_headers)
         if scope["method"] not in ("GET", "HEAD"):  # what it still sends would count as a request
             headers.append((b"connection", b"close"))
@@ -82,10 +77,13 @@ class ProblemResponse(Response):
 
 
 class DescribedApp(FastAPI):
-    """FastAPI says that every model is sent as application/json; ours of problems are not."""
+    """A FastAPI app whose description has the content type of problems.
+
+    FastAPI describes every model as application/json.
+    """
 
     def openapi(self) -> dict[str, Any]:
-        """The description, made once."""
+        """The OpenAPI description, made once."""
         if self.openapi_schema is None:
             for methods in super().openapi()["paths"].values():
                 for operation in methods.values():
@@ -96,37 +94,44 @@ class DescribedApp(FastAPI):
         return super().openapi()
 
 
-def add_problems(app: FastAPI) -> None:
-    """Have every error answered by problem JSON."""
+async def _on_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return ProblemResponse(error)
 
-    async def of_problem(_: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        return ProblemResponse(error)
 
-    async def of_library(_: Request, error: Exception) -> Response:
-        assert isinstance(error, VladkitError)
-        problem = problem_of(error)
-        if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            logging.getLogger("uvicorn.error").error("%s", error)  # what clients are not told
-        return ProblemResponse(problem)
+async def _on_library_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, VladkitError)
+    problem = problem_of(error)
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logging.getLogger("uvicorn.error").error("%s", error)  # the client gets no details
+    return ProblemResponse(problem)
 
-    async def of_parameters(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        said = (f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
-        return ProblemResponse(Problem(422, "; ".join(said)))
 
-    async def of_routing(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        response = ProblemResponse(Problem(error.status_code, error.detail))
-        for name, value in (error.headers or {}).items():  # Allow, with 405
-            response.raw_headers.append((name.lower().encode(), value.encode()))
-        return response
+async def _on_bad_parameters(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    reasons = (f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+    return ProblemResponse(Problem(422, "; ".join(reasons)))
 
-    async def of_fault(_: Request, error: Exception) -> Response:
-        return ProblemResponse(Problem(500, "a fault of the server; its terminal says more"))
 
-    app.add_exception_handler(Exception, of_fault)
-    app.add_exception_handler(Problem, of_problem)
-    app.add_exception_handler(VladkitError, of_library)
-    app.add_exception_handler(RequestValidationError, of_parameters)
-    app.add_exception_handler(HTTPException, of_routing)
+async def _on_no_route(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = ProblemResponse(Problem(error.status_code, error.detail))
+    for name, value in (error.headers or {}).items():  # Allow, with 405
+        response.raw_headers.append((name.lower().encode(), value.encode()))
+    return response
+
+
+async def _on_fault(_: Request, error: Exception) -> Response:
+    return ProblemResponse(Problem(500, "a fault of the server; its terminal says more"))
+
+
+PROBLEM_HANDLERS: Final[
+    dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
+] = {
+    Exception: _on_fault,
+    Problem: _on_problem,
+    VladkitError: _on_library_error,
+    RequestValidationError: _on_bad_parameters,
+    HTTPException: _on_no_route,
+}
+"""Handlers of an app that answer every error with problem JSON."""

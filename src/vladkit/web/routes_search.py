@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from vladkit.collection.collection import Collection
-from vladkit.geometry.verification import MIN_INLIERS, Model, Verification
-from vladkit.images import Region
-from vladkit.web import schemas as answers
-from vladkit.web.engine import Engine, Found
-from vladkit.web.engine import Query as EngineQuery
-from vladkit.web.limits import MOST_RERANKED, MOST_RESULTS, Limits
-from vladkit.web.problems import Problem
-from vladkit.web.responses import AS_JPEG, jpeg
-from vladkit.web.routes_images import IMAGE_SIDE, about_image
-from vladkit.web.uploads import Receiving
+from vladkit.geometry.verification import MIN_INLIERS, Verification
+from vladkit.web import schemas
+from vladkit.web.dependencies import (
+    MAX_ID,
+    EngineOfApp,
+    ModelOfMatches,
+    Part,
+    Ranking,
+    Source,
+)
+from vladkit.web.engine import SearchAnswer
+from vladkit.web.queries import QuerySource, SearchQuery
+from vladkit.web.responses import AS_JPEG, jpeg_response
+from vladkit.web.routes_images import PREVIEW_SIDE, image_fields
 
-__all__ = ["searching"]
+__all__ = ["router"]
 
-_MOST_EXPANDED: Final = 50
+router = APIRouter(tags=["searching"])
 
-_Id = Annotated[int | None, Query(ge=0, le=2**62, description="An image of the collection")]
-_Other = Annotated[int, Query(ge=0, le=2**62, description="The image to match with")]
-_Key = Annotated[str | None, Query(max_length=40, description="`query.key` of an earlier answer")]
-_Region = Annotated[
-    str | None, Query(max_length=60, description="A part of the query: left,top,width,height")
-]
-_Top = Annotated[int, Query(ge=1, le=MOST_RESULTS, description="How many")]
-_Rerank = Annotated[
-    int, Query(ge=0, le=MOST_RERANKED, description="Match so many of the first, one by one")
-]
-_Expand = Annotated[
-    int, Query(ge=0, le=_MOST_EXPANDED, description="Search again, joined with so many of these")
-]
-_Model = Annotated[
-    Literal["homography", "fundamental"], Query(description="Geometry that matches have to fit")
-]
-
-_UPLOAD: Final[dict[str, Any]] = {
+_IMAGE_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
@@ -49,140 +33,84 @@ _UPLOAD: Final[dict[str, Any]] = {
 }
 
 
-def searching(engine: Engine, limits: Limits) -> APIRouter:
-    """The routes over one engine."""
-    router = APIRouter()
-    receiving = Receiving(limits)
-
-    async def search(
-        make_query: Callable[[Collection], EngineQuery],
-        top: int,
-        rerank: int,
-        expand: int,
-        model: Model,
-    ) -> answers.Answer:
-        def task(collection: Collection) -> Found:
-            return engine.search(
-                collection, make_query, top=top, rerank=rerank, expand=expand, model=model
-            )
-
-        return _answer(await engine.search_thread(task), rerank)
-
-    @router.get("/api/search", tags=["searching"])
-    async def search_again(
-        id: _Id = None,  # noqa: A002
-        query: _Key = None,
-        region: _Region = None,
-        top: _Top = 24,
-        rerank: _Rerank = 0,
-        expand: _Expand = 0,
-        model: _Model = "homography",
-    ) -> answers.Answer:
-        """Search with an image of the collection, or with one that was sent before."""
-        make_query = _maker(engine, id, query, region)
-        return await search(make_query, top, rerank, expand, model)
-
-    @router.post("/api/search", tags=["searching"], openapi_extra=_UPLOAD)
-    async def search_with(
-        request: Request,
-        region: _Region = None,
-        top: _Top = 24,
-        rerank: _Rerank = 0,
-        expand: _Expand = 0,
-        model: _Model = "homography",
-    ) -> answers.Answer:
-        """Search with an image: the body is its file."""
-        part = None if region is None else Region.parse(region)
-        engine.check_free()
-        async with receiving.image(request) as data:
-            make_query = partial(engine.upload, data=data, region=part)
-            return await search(make_query, top, rerank, expand, model)
-
-    @router.get("/api/match", tags=["searching"])
-    async def match(
-        other: _Other,
-        id: _Id = None,  # noqa: A002
-        query: _Key = None,
-        region: _Region = None,
-        model: _Model = "homography",
-    ) -> answers.Match:
-        """Match a query with one image, feature by feature."""
-        make_query = _maker(engine, id, query, region)
-
-        def task(collection: Collection) -> tuple[EngineQuery, Verification]:
-            return engine.match(collection, make_query, other, model)
-
-        made, verification = await engine.search_thread(task)
-        transform_33 = verification.transform_33
-        return answers.Match(
-            **_matched(verification, made),
-            transform=None if transform_33 is None else transform_33.tolist(),
-            model=verification.model,
-        )
-
-    @router.get("/api/queries/{key}/image", tags=["searching"], **AS_JPEG)
-    async def query_image(request: Request, key: str) -> Response:
-        """Give an image that was sent, upright, as JPEG of at most 1600 px."""
-        data = await engine.look_thread(lambda _: engine.preview(key, IMAGE_SIDE))
-        return jpeg(request, data, f'"{key}"')
-
-    return router
+@router.get("/api/search")
+async def search_again(
+    engine: EngineOfApp, source: Source, ranking: Ranking
+) -> schemas.SearchResponse:
+    """Search with an image of the collection, or with one that was sent before."""
+    return _response(await engine.search(source, ranking), ranking.rerank)
 
 
-def _maker(
-    engine: Engine, image_id: int | None, key: str | None, region: str | None
-) -> Callable[[Collection], EngineQuery]:
-    part = None if region is None else Region.parse(region)
-    if key is not None and image_id is None:
-        return partial(engine.uploaded, key=key, region=part)
-    if image_id is not None and key is None:
-        return partial(engine.stored, image_id=image_id, region=part)
-    raise Problem(422, "give either id, of an image of the collection, or query")
+@router.post("/api/search", openapi_extra=_IMAGE_BODY)
+async def search_with(
+    request: Request, engine: EngineOfApp, region: Part, ranking: Ranking
+) -> schemas.SearchResponse:
+    """Search with an image: the body is its file."""
+    engine.pool.check_free()  # before the image is sent for nothing
+    async with engine.uploads.receive(request) as data:
+        answer = await engine.search(QuerySource(data, region), ranking)
+    return _response(answer, ranking.rerank)
 
 
-def _answer(found: Found, rerank: int) -> answers.Answer:
-    query = found.query
-    if query.row is not None:
-        image = about_image(query.row)["image"]
-    else:
-        image = f"/api/queries/{query.key}/image"
-    region = query.region
-    about = answers.QueryInfo(
+@router.get("/api/match")
+async def match(
+    engine: EngineOfApp,
+    source: Source,
+    other: Annotated[int, Query(ge=0, le=MAX_ID, description="Id of the image to match with")],
+    model: ModelOfMatches = "homography",
+) -> schemas.Match:
+    """Match the local features of a query with those of one image."""
+    query, verification = await engine.match(source, other, model)
+    transform_33 = verification.transform_33
+    return schemas.Match(
+        **_match_fields(verification, query),
+        transform=None if transform_33 is None else transform_33.tolist(),
+        model=verification.model,
+    )
+
+
+@router.get("/api/queries/{key}/preview", **AS_JPEG)
+async def query_preview(request: Request, engine: EngineOfApp, key: str) -> Response:
+    """Give an image that was sent, upright, as JPEG of at most 1600 px."""
+    return jpeg_response(request, await engine.upload_preview(key, PREVIEW_SIDE), f'"{key}"')
+
+
+def _response(answer: SearchAnswer, rerank: int) -> schemas.SearchResponse:
+    results = []
+    for rank, (hit, row) in enumerate(answer.hits, start=1):
+        matched: dict[str, Any] = dict.fromkeys(("inliers", "verified", "points", "outline"))
+        if hit.verification is not None:
+            matched = _match_fields(hit.verification, answer.query)
+        fields = image_fields(row) | matched
+        score, similarity = round(hit.score, 6), round(hit.similarity, 6)
+        results.append(schemas.ResultInfo(rank=rank, score=score, similarity=similarity, **fields))
+    return schemas.SearchResponse(
+        query=_query_info(answer.query),
+        results=results,
+        images=answer.n_images,
+        reranked=min(rerank, answer.n_images),
+        min_inliers=MIN_INLIERS,
+        seconds=schemas.Seconds(**answer.seconds),
+    )
+
+
+def _query_info(query: SearchQuery) -> schemas.QueryInfo:
+    row, region = query.row, query.region
+    preview = f"/api/queries/{query.key}/preview" if row is None else image_fields(row)["preview"]
+    return schemas.QueryInfo(
         key=query.key,
-        id=None if query.row is None else query.row.image_id,
-        path=None if query.row is None else query.row.path,
+        id=None if row is None else row.image_id,
+        path=None if row is None else row.path,
         width=query.width,
         height=query.height,
         region=None if region is None else (region.left, region.top, region.width, region.height),
         n_features=0 if query.features is None else len(query.features),
-        image=image,
-    )
-    results = []
-    for rank, (hit, row) in enumerate(found.hits, start=1):
-        matched: dict[str, Any] = dict.fromkeys(("inliers", "verified", "points", "outline"))
-        if hit.verification is not None:
-            matched = _matched(hit.verification, query)
-        about_hit = about_image(row) | matched
-        results.append(
-            answers.ResultInfo(
-                rank=rank,
-                score=round(hit.score, 6),
-                similarity=round(hit.similarity, 6),
-                **about_hit,
-            )
-        )
-    return answers.Answer(
-        query=about,
-        results=results,
-        images=found.n_images,
-        reranked=min(rerank, found.n_images),
-        min_inliers=MIN_INLIERS,
-        seconds=answers.Seconds(**found.seconds),
+        preview=preview,
     )
 
 
-def _matched(verification: Verification, query: EngineQuery) -> dict[str, Any]:
-    outline_42 = verification.outline_42(query.shown)
+def _match_fields(verification: Verification, query: SearchQuery) -> dict[str, Any]:
+    outline_42 = verification.outline_42(query.region_or_whole)
     ends = verification.query_xy_m2.tolist(), verification.match_xy_m2.tolist()
     return {
         "inliers": verification.n_inliers,

@@ -1,4 +1,4 @@
-"""The API's answers, as OpenAPI describes them.
+"""Answers of the API, as OpenAPI describes them.
 
 Coordinates are px of the original upright image, the origin at the centre of its top-left px.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from vladkit.web.limits import MOST_LISTED, MOST_RERANKED, MOST_RESULTS
+from vladkit.web.limits import MAX_PAGE, MAX_RERANK, MAX_TOP
 
 __all__ = [
-    "Answer",
     "Health",
     "ImageInfo",
     "ImagePage",
@@ -20,6 +19,7 @@ __all__ = [
     "ProblemInfo",
     "QueryInfo",
     "ResultInfo",
+    "SearchResponse",
     "Seconds",
     "SkippedInfo",
     "SkippedPage",
@@ -28,17 +28,17 @@ __all__ = [
 
 
 class ProblemInfo(BaseModel):
-    """What went wrong (RFC 9457, application/problem+json)."""
+    """Problem JSON (RFC 9457, application/problem+json)."""
 
     type: str = "about:blank"
     title: str
     status: int
-    detail: str = Field(description="For people: what is wrong and how to mend it")
-    retry_after: int | None = Field(None, description="Seconds after which to try again")
+    detail: str = Field(description="For people: the problem and its fix")
+    retry_after: int | None = Field(None, description="Seconds to wait before trying again")
 
 
 class Health(BaseModel):
-    """That the server can read its collection."""
+    """State of the server and its collection."""
 
     status: str
     version: str
@@ -46,24 +46,24 @@ class Health(BaseModel):
 
 
 class SourceInfo(BaseModel):
-    """A folder that was indexed."""
+    """An indexed folder or source."""
 
     name: str
     root: str
 
 
 class LimitsInfo(BaseModel):
-    """The most that one request may ask for."""
+    """Maxima of one request."""
 
     upload_bytes: int
     upload_pixels: int
-    top: int = MOST_RESULTS
-    rerank: int = MOST_RERANKED
-    page: int = MOST_LISTED
+    top: int = MAX_TOP
+    rerank: int = MAX_RERANK
+    page: int = MAX_PAGE
 
 
 class Info(BaseModel):
-    """The collection."""
+    """Facts about the collection."""
 
     name: str
     file: str
@@ -79,7 +79,7 @@ class Info(BaseModel):
     sources: list[SourceInfo]
     version: str
     limits: LimitsInfo
-    min_inliers: int = Field(description="Inliers from which two images show the same thing")
+    min_inliers: int = Field(description="Least number of inliers that verifies a match")
 
 
 class ImageInfo(BaseModel):
@@ -90,13 +90,13 @@ class ImageInfo(BaseModel):
     width: int
     height: int
     n_features: int
-    thumbnail: str = Field(description="Where a small JPEG of it is")
-    image: str = Field(description="Where an upright JPEG of at most 1600 px is")
-    file: str = Field(description="Where the file itself is")
+    thumbnail: str = Field(description="Address of a small JPEG")
+    preview: str = Field(description="Address of an upright JPEG of at most 1600 px")
+    file: str = Field(description="Address of the file itself")
 
 
 class ImagePage(BaseModel):
-    """Some of the collection's images, by source and path."""
+    """Part of the list of images, by source and path."""
 
     total: int
     offset: int
@@ -112,7 +112,7 @@ class SkippedInfo(BaseModel):
 
 
 class SkippedPage(BaseModel):
-    """Some of the images that could not be used."""
+    """Part of the list of images that could not be used."""
 
     total: int
     offset: int
@@ -120,28 +120,28 @@ class SkippedPage(BaseModel):
 
 
 class QueryInfo(BaseModel):
-    """What was searched with."""
+    """The query of a search."""
 
-    key: str | None = Field(description="Names an image that was sent, for more searches with it")
-    id: int | None = Field(description="Of an image of the collection")
+    key: str | None = Field(description="Name of an image that was sent, for more searches with it")
+    id: int | None = Field(description="Id of an image of the collection")
     path: str | None
     width: int
     height: int
     region: tuple[int, int, int, int] | None = Field(description="left, top, width, height")
     n_features: int
-    image: str
+    preview: str = Field(description="Address of an upright JPEG of at most 1600 px")
 
 
 class Match(BaseModel):
-    """How a query lies on an image."""
+    """Matches of a query with an image, and the geometry that they fit."""
 
     inliers: int = Field(description="Matches that fit one geometry")
-    verified: bool = Field(description="Whether they are enough to prove the same thing")
+    verified: bool = Field(description="Whether there are enough inliers to show the same thing")
     points: list[tuple[float, float, float, float]] = Field(
-        description="x, y in the query, x, y in the image; the clearest match first"
+        description="x, y in the query and x, y in the image; the clearest match first"
     )
     outline: list[tuple[float, float]] | None = Field(
-        description="Where the corners of the query, or its region, lie in the image"
+        description="Corners of the query, or of its region, in the image"
     )
     transform: list[list[float]] | None = Field(
         description="The homography from query to image, or the fundamental matrix"
@@ -150,30 +150,30 @@ class Match(BaseModel):
 
 
 class ResultInfo(ImageInfo):
-    """An image that was found."""
+    """A result of a search."""
 
     rank: int
-    score: float = Field(description="What the ranking goes by")
-    similarity: float = Field(description="Cosine of the vectors")
-    inliers: int | None = Field(description="null where it was not re-ranked; so are the next")
+    score: float = Field(description="The ranking is by this")
+    similarity: float = Field(description="Cosine similarity of the vectors")
+    inliers: int | None = Field(description="null if not re-ranked, like the next three")
     verified: bool | None
     points: list[tuple[float, float, float, float]] | None
     outline: list[tuple[float, float]] | None
 
 
 class Seconds(BaseModel):
-    """Where the time went."""
+    """Seconds by step."""
 
     features: float
     search: float
 
 
-class Answer(BaseModel):
-    """A ranking."""
+class SearchResponse(BaseModel):
+    """Ranked results of a search."""
 
     query: QueryInfo
     results: list[ResultInfo]
-    images: int = Field(description="How many were ranked")
+    images: int = Field(description="Number of ranked images")
     reranked: int
     min_inliers: int
     seconds: Seconds

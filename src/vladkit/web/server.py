@@ -1,4 +1,4 @@
-"""`serve`: the app on a socket, until it is interrupted."""
+"""`serve`: the app on a socket, until the process is interrupted."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import uvicorn
 
     from vladkit.web.engine import Engine
-    from vladkit.web.limits import Limits
 
 __all__ = ["check_token", "is_loopback", "make_server", "serve"]
 
 _SHORTEST_TOKEN: Final = 8
 _SHUTDOWN_SECONDS: Final = 3
+"""Time that running requests have to end after an interrupt."""
 
 
 def serve(
@@ -40,22 +40,22 @@ def serve(
     Parameters
     ----------
     path : path
-        Of the collection; it is opened for reading only.
+        File of the collection; it is opened for reading only.
     host : str
-        Address to listen on. Beyond this machine everybody who can reach it sees all images,
-        unless there is a token.
+        Address to listen on. With any but this machine's loopback address, everybody who can
+        reach it sees all images, unless there is a token.
     port : int
-        0 takes a free one.
+        Port to listen on; 0 takes a free one.
     token : str or None
-        What clients have to know; "auto" makes one up.
+        Access token for clients; "auto" generates one.
     allowed_hosts : iterable of str
-        Names, besides localhost and this machine's own, that the server is called by.
+        Additional allowed names in the Host header, besides localhost and this machine's own.
     upload_bytes : int or None
         Largest image that can be sent; None is the default of `vladkit.web.limits.Limits`.
     n_jobs : int or None
-        Searches at one time; None is one for each core.
+        Number of searches at one time; None is one for each core.
     ready : callable
-        Told the address of the page, when it can be opened.
+        Called with the address of the page, when it can be opened.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def serve(
 
     token = check_token(token)
     with Collection.open(path, read_only=True):
-        pass  # so that a wrong file is said before anything is served
+        pass  # a wrong file is refused before anything is served
     limits = Limits()
     if upload_bytes is not None:
         limits = replace(limits, upload_bytes=upload_bytes)
@@ -91,7 +91,7 @@ def serve(
     names = frozenset(name.lower() for name in allowed_hosts)
     if not is_loopback(host):
         names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
-    server = make_server(engine, limits, hosts=names, token=token)
+    server = make_server(engine, hosts=names, token=token)
     ready(_address(host, listening.getsockname()[1], token))
     try:
         server.run(sockets=[listening])
@@ -101,9 +101,9 @@ def serve(
 
 
 def make_server(
-    engine: Engine, limits: Limits, *, hosts: frozenset[str] = frozenset(), token: str | None = None
+    engine: Engine, *, hosts: frozenset[str] = frozenset(), token: str | None = None
 ) -> uvicorn.Server:
-    """The server of `serve`, still without a socket; parameters as in `vladkit.web.guard.Guard`."""
+    """The server of `serve`, without a socket yet; parameters as in `vladkit.web.guard.Guard`."""
     import uvicorn
 
     from vladkit.web.app import make_app
@@ -111,21 +111,21 @@ def make_server(
     from vladkit.web.guard import Guard
 
     config = uvicorn.Config(
-        Guard(make_app(engine, limits), hosts=hosts, token=token),
-        http=impatient(limits),
+        Guard(make_app(engine), hosts=hosts, token=token),
+        http=impatient(engine.limits),
         ws="none",
         lifespan="on",
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_keep_alive=int(limits.header_seconds),
+        timeout_keep_alive=int(engine.limits.header_seconds),
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     return uvicorn.Server(config)
 
 
 def check_token(token: str | None) -> str | None:
-    """The token to use; ParameterError if it is short or cannot be sent."""
+    """The token to use; ParameterError if it is too short or cannot be sent in a header."""
     if token == "auto":
         return secrets.token_urlsafe(16)
     if token is None:
@@ -139,7 +139,7 @@ def check_token(token: str | None) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
+    """Whether only programs on this machine can reach a host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -169,13 +169,13 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _address(host: str, port: int, token: str | None) -> str:
-    """Of the page, as a browser on this machine opens it."""
+    """Address of the page, as a browser on this machine opens it."""
     try:
         number = ipaddress.ip_address(host)
     except ValueError:
         name = host
     else:
-        if number.is_unspecified:  # all addresses: this machine's name for others
+        if number.is_unspecified:  # all addresses: the name by which others reach this machine
             name = socket.gethostname()
         else:
             name = f"[{number}]" if number.version == 6 else str(number)

@@ -12,27 +12,27 @@ from starlette.requests import ClientDisconnect
 from vladkit.web.limits import Limits
 from vladkit.web.problems import Problem
 
-__all__ = ["Receiving"]
+__all__ = ["Uploads"]
 
 
-class Receiving:
-    """Takes bodies of requests within limits."""
+class Uploads:
+    """Receives the bodies of requests within limits."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._n_held = 0
+        self.n_held = 0  # bytes that have arrived and are not yet dealt with
 
     @asynccontextmanager
-    async def image(self, request: Request) -> AsyncIterator[bytes]:
+    async def receive(self, request: Request) -> AsyncIterator[bytes]:
         """The body, which counts as held until the block ends.
 
         Raises
         ------
         Problem
-            415 for what is not said to be an image, 413 if it is too large, 408 if it is too
-            slow, 503 if too much is held for others.
+            415 if the content type is not that of an image, 413 if the image is too large, 408 if
+            it comes too slowly, 503 if too many bytes are held for others.
         """
-        _check_kind(request.headers.get("content-type", ""))
+        _check_content_type(request.headers.get("content-type", ""))
         limits = self._limits
         most = f"at most {limits.upload_bytes / 1e6:.0f} MB"
         length = request.headers.get("content-length", "0")
@@ -45,23 +45,23 @@ class Receiving:
                 async for chunk in request.stream():
                     data += chunk
                     n_held += len(chunk)
-                    self._n_held += len(chunk)
+                    self.n_held += len(chunk)
                     if len(data) > limits.upload_bytes:
                         raise Problem(413, f"the image is too large: {most}")
-                    if self._n_held > limits.held_bytes:
+                    if self.n_held > limits.held_bytes:
                         raise Problem(503, "too many images are being sent", retry_after=2)
             yield bytes(data)
         except ClientDisconnect:
             raise Problem(400, "the image was not sent to its end") from None  # nobody reads it
         except TimeoutError:
             seconds = f"{limits.upload_seconds:g}"
-            raise Problem(408, f"the image was not here within {seconds} s") from None
+            raise Problem(408, f"the image did not arrive within {seconds} s") from None
         finally:
-            self._n_held -= n_held
+            self.n_held -= n_held
 
 
-def _check_kind(content_type: str) -> None:
+def _check_content_type(content_type: str) -> None:
     kind = content_type.partition(";")[0].strip().lower()
-    # Forms and text are what other sites' pages can send without being asked for permission.
+    # Pages of other sites can send forms and text without being asked for permission.
     if not kind.startswith("image/") and kind != "application/octet-stream":
         raise Problem(415, f"content type {kind[:60]!r}: send the bytes of an image as image/*")

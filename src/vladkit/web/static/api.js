@@ -12,7 +12,7 @@
  * @property {number} height
  * @property {number} n_features
  * @property {string} thumbnail
- * @property {string} image
+ * @property {string} preview
  * @property {string} file
  */
 
@@ -25,7 +25,7 @@
  */
 
 /** @typedef {IndexedImage & Geometry & {rank: number, score: number, similarity: number}} Result */
-/** @typedef {{key: string | null, id: number | null, path: string | null, width: number, height: number, region: Region | null, n_features: number, image: string}} Query */
+/** @typedef {{key: string | null, id: number | null, path: string | null, width: number, height: number, region: Region | null, n_features: number, preview: string}} Query */
 /** @typedef {{query: Query, results: Result[], images: number, reranked: number, min_inliers: number, seconds: {features: number, search: number}}} Answer */
 /** @typedef {{id: number, path: string, reason: string}} Skipped */
 /**
@@ -61,7 +61,7 @@
 
 const TRIES = 6;
 
-/** What the server, or the way to it, had to say; the message is a sentence for people. */
+/** A problem of the server, or of the way to it; the message is a sentence for people. */
 export class Problem extends Error {
   /**
    * @param {number} status of HTTP; 0 without an answer

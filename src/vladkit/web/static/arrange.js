@@ -7,7 +7,7 @@
 
 const GAP = 16;
 const NARROW = 720; // px; below, two images beside each other are too small
-const TALL = 1.5; // narrow stages may be so many times as high as wide: one scrolls there anyway
+const TALL = 1.5; // narrow stages may be 1.5 times as high as wide: one scrolls there anyway
 const SHARES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 const EVEN = 2; // one height beside, one width above each other: unless half of the area is lost
 const BESIDE = 1.4; // lines are followed more easily from left to right

@@ -1,5 +1,5 @@
 // @ts-check
-/** The query and one result side by side, with what matches. */
+/** The query and one result side by side, with their matches. */
 
 import { Problem, address, get, isAbort } from "./api.js";
 import { arrange } from "./arrange.js";
@@ -20,7 +20,7 @@ const SCROLLING = matchMedia("(max-width: 719px), (max-height: 479px)"); // as i
 export class Compare {
   /**
    * @param {object} hear
-   * @param {(id: number) => void} hear.onTurn another result is looked at
+   * @param {(id: number) => void} hear.onTurn another result is shown
    * @param {(id: number) => void} hear.onClosed by the person; the last that was looked at
    */
   constructor({ onTurn, onClosed }) {
@@ -134,8 +134,8 @@ export class Compare {
       el("span", { class: "rank" }, this.result.rank ? String(this.result.rank) : ""),
       el("span", { class: "compare-name", title: name }, name),
     );
-    fill(this.panes.query, query.image, query.path ? `Query: ${query.path}` : "Query");
-    fill(this.panes.match, this.result.image, `Result: ${name}`);
+    fill(this.panes.query, query.preview, query.path ? `Query: ${query.path}` : "Query");
+    fill(this.panes.match, this.result.preview, `Result: ${name}`);
     this.links.search.href = format(state({ id }));
     this.links.file.href = this.result.file;
     this.preload(at);
@@ -161,7 +161,7 @@ export class Compare {
   preload(at) {
     for (const by of [1, -1]) {
       const other = at < 0 ? undefined : this.answer?.results[at + by];
-      if (other) new Image().src = other.image;
+      if (other) new Image().src = other.preview;
     }
   }
 
@@ -207,7 +207,7 @@ export class Compare {
     this.draw();
   }
 
-  /** @param {string} news instead of what came of matching */
+  /** @param {string} news shown instead of the number of matches */
   tell(news) {
     const { result, geometry } = this;
     if (!result) return;
@@ -224,7 +224,7 @@ export class Compare {
     );
   }
 
-  /** Lines and points anew: another result, or more or fewer of them. */
+  /** Draws lines and points again: for another result, or more or fewer of them. */
   draw() {
     const points = this.geometry?.points ?? [];
     const { wanted } = this;
@@ -239,6 +239,8 @@ export class Compare {
     this.overlay.show(shown, this.geometry?.outline ?? null, this.answer?.query.region ?? null);
     this.step.max = String(shown.length);
     this.step.disabled = !shown.length;
+    this.boxes.lines.disabled = this.boxes.points.disabled = !shown.length;
+    this.boxes.outline.disabled = !this.geometry?.outline;
     this.light(-1);
     this.choose();
     this.place();

@@ -67,7 +67,7 @@ function show(api) {
 }
 
 /**
- * What is wider than the page scrolls by itself, by keyboard as well.
+ * A box that scrolls by itself, by keyboard as well, if its content is wider than the page.
  *
  * @param {"pre" | "div"} tag
  * @param {Node} content
@@ -210,7 +210,7 @@ function curl(method, path, parameters, body) {
   const url = `${location.origin}${filled}${search && "?"}${search}`;
   const quoted = /[{}?&]/.test(url) ? `'${url}'` : url;
   if (body) return `curl -H 'Content-Type: application/octet-stream' --data-binary @image.jpg ${quoted}`;
-  const answersBytes = /\/(thumbnail|image|file)$/.test(path);
+  const answersBytes = /\/(thumbnail|preview|file)$/.test(path);
   const verb = method === "get" ? "" : `-X ${method.toUpperCase()} `;
   return `curl ${answersBytes ? "-o image.jpg " : ""}${verb}${quoted}`;
 }

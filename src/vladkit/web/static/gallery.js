@@ -1,5 +1,5 @@
 // @ts-check
-/** What was found, the best first. Cards move to their new places when the order changes. */
+/** The results, the best first. Cards move to their new places when the order changes. */
 
 import { count, decimals, el, icon, pathLine } from "./dom.js";
 import { baseName, card, links } from "./image.js";
@@ -9,7 +9,7 @@ import { baseName, card, links } from "./image.js";
 const MOVING = 260; // ms
 
 /**
- * Why an image is where it is: matched and found to show the same, or matched in vain, or not matched.
+ * The badge of a result: matched and verified, matched in vain, or none if it was not matched.
  *
  * @param {Result} result
  */
@@ -17,7 +17,7 @@ export function verdict(result) {
   if (result.inliers === null) return null;
   const { inliers, verified } = result;
   const title = verified
-    ? "Verified: so many matches agree on one geometry"
+    ? "Verified: enough matches agree on one geometry"
     : "Too few matches agree to be sure";
   return el(
     "span",

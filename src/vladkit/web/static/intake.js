@@ -6,14 +6,15 @@
  * @param {HTMLElement} parts.cover shown while something is dragged over the page
  * @param {HTMLInputElement} parts.input of type file
  * @param {Iterable<HTMLElement>} parts.buttons
- * @param {(file: File) => void} parts.onFile
+ * @param {(file: File, note: string) => void} parts.onFile with a note for the person, or ""
  * @param {(text: string) => void} parts.onTrouble
  */
 export function takeIn({ cover, input, buttons, onFile, onTrouble }) {
   /** @param {FileList | null | undefined} files */
   const take = (files) => {
     if (!files?.length) return false;
-    onFile(files[0]);
+    const only = `Only the first of ${files.length} files is searched with: ${files[0].name}`;
+    onFile(files[0], files.length > 1 ? only : "");
     return true;
   };
 
@@ -53,7 +54,7 @@ export function takeIn({ cover, input, buttons, onFile, onTrouble }) {
     event.preventDefault(); // the browser would open it and leave the page
     const own = event.dataTransfer?.getData("text/uri-list").startsWith(location.origin);
     if (!take(event.dataTransfer?.files) && !own) {
-      onTrouble("Only a file can be searched with. Save the image first, or copy and paste it.");
+      onTrouble("This is not a file. Save the image first, or copy and paste it.");
     }
   });
   document.addEventListener("paste", (event) => {

@@ -44,10 +44,12 @@ function start(info) {
   byId("collection-name", HTMLElement).title = info.file;
   byId("count-images", HTMLElement).textContent = count(info.images);
   byId("count-skipped", HTMLElement).textContent = count(info.skipped);
+  byId("link-skipped", HTMLElement).hidden = !info.skipped;
   byId("version", HTMLElement).textContent = `vladkit ${info.version}`;
   describe(byId("about", HTMLElement), info);
 
   let shown = parse(location.hash);
+  let notice = "";
   let opened = false; // the comparison was opened here: a step back closes it
 
   /** @param {State} next */
@@ -91,6 +93,8 @@ function start(info) {
     const before = shown;
     shown = next;
     trouble.hidden = true;
+    if (notice) say(notice); // once more, when the image that was sent has its address
+    notice = "";
     opened = shown.match !== null && (opened || before.match === null);
     for (const view of VIEWS) byId(`view-${view}`, HTMLElement).hidden = view !== shown.view;
     for (const link of document.querySelectorAll("nav a[data-view]")) {
@@ -128,10 +132,12 @@ function start(info) {
     cover: byId("drop", HTMLElement),
     input: byId("file", HTMLInputElement),
     buttons: document.querySelectorAll("[data-choose]"),
-    onFile: (file) => {
+    onFile: (file, note) => {
       // the address follows when the image has a name: a step back leads to where it was dropped
       if (shown.view !== "search" || shown.match !== null) display(state(search.settings.chosen));
       trouble.hidden = true;
+      notice = note;
+      if (note) say(note);
       scrollTo(0, 0);
       search.take(file).catch(fault);
     },

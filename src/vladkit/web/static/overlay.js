@@ -9,7 +9,7 @@ import { set, svg } from "./dom.js";
 /** @typedef {import("./state.js").Region} Region */
 /** @typedef {{line: SVGLineElement, ends: [SVGCircleElement, SVGCircleElement]}} Drawn */
 
-const REACH = 10; // px of the screen around a line in which it is meant
+const REACH = 10; // px of the screen around a line in which it is pointed at
 
 export class Overlay {
   /** @param {SVGSVGElement} host */
@@ -128,7 +128,7 @@ export class Overlay {
     let least = REACH;
     this.ends.forEach(([x1, y1, x2, y2], i) => {
       const byPoint = Math.min(Math.hypot(x - x1, y - y1), Math.hypot(x - x2, y - y2));
-      // a point is meant before a line that happens to cross there
+      // a point comes before a line that happens to cross there
       const byLine = this.byLine ? toSegment(x, y, x1, y1, x2, y2) + REACH / 2 : Infinity;
       const distance = Math.min(byPoint, byLine);
       if (distance < least) [best, least] = [i, distance];

@@ -10,8 +10,8 @@ import { RegionMarker } from "./region.js";
 export class QueryPanel {
   /** @param {(region: Region | null) => void} onPart search by that; null: by the whole */
   constructor(onPart) {
-    this.room = byId("query-image", HTMLElement);
-    this.img = byId("query-img", HTMLImageElement);
+    this.room = byId("query-room", HTMLElement);
+    this.img = byId("query-image", HTMLImageElement);
     this.name = byId("query-name", HTMLElement);
     this.facts = byId("query-facts", HTMLElement);
     this.regionText = byId("region-text", HTMLElement);
@@ -64,7 +64,7 @@ export class QueryPanel {
    */
   show(query, file) {
     this.img.hidden = false;
-    if (this.img.getAttribute("src") !== query.image) this.img.src = query.image;
+    if (this.img.getAttribute("src") !== query.preview) this.img.src = query.preview;
     this.img.alt = query.path ? `Query: ${query.path}` : "Query";
     this.img.width = query.width;
     this.img.height = query.height;

@@ -1,5 +1,5 @@
 // @ts-check
-/** The search view: a query is sent or named, and what was found is shown. */
+/** The search view: sends or names a query, and shows the results. */
 
 import { Problem, address, get, isAbort, upload } from "./api.js";
 import { Activity } from "./activity.js";
@@ -13,7 +13,7 @@ import { format, state } from "./state.js";
 /** @typedef {import("./api.js").Answer} Answer */
 /** @typedef {import("./api.js").Asking} Asking */
 /** @typedef {import("./api.js").Info} Info */
-/** @typedef {import("./api.js").Page<import("./api.js").Image>} Images */
+/** @typedef {import("./api.js").Page<import("./api.js").IndexedImage>} Images */
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./state.js").Region} Region */
 
@@ -26,7 +26,7 @@ export class SearchView {
    * @param {object} hear
    * @param {(shown: State, replace?: boolean) => void} hear.onState the address says this now
    * @param {(answer: Answer) => void} hear.onAnswer
-   * @param {(error: unknown) => void} hear.onError of what is no search
+   * @param {(error: unknown) => void} hear.onError one that is not of a search
    */
   constructor(info, { onState, onAnswer, onError }) {
     this.info = info;
@@ -76,7 +76,7 @@ export class SearchView {
     else await this.run(shown, null);
   }
 
-  /** Another view is shown: what is asked for here is not wanted any more. */
+  /** Another view is shown: the answer to a search is not wanted any more. */
   leave() {
     if (!this.answer) this.asked.abort();
   }
@@ -239,9 +239,9 @@ export class SearchView {
     this.after.replaceChildren(...(results.length ? this.summary(answer) : []));
     if (!more) {
       const verified = results.filter((result) => result.verified).length;
-      const found = answer.reranked
-        ? `${plural(verified, "image")} verified`
-        : plural(results.length, "result");
+      let found = plural(results.length, "result");
+      if (verified) found = `${plural(verified, "image")} verified`;
+      else if (answer.reranked) found = "Nothing here shows the same thing; these only look alike";
       this.activity.done(results.length ? found : "");
     }
     this.onAnswer(answer);
@@ -253,7 +253,7 @@ export class SearchView {
     return [
       `${plural(results.length, "result")} of ${plural(images, "image")}. `,
       reranked
-        ? `${count(reranked)} were matched; from ${least} matches that agree an image is verified. `
+        ? `The first ${count(reranked)} were matched; ${least} matches that agree verify an image. `
         : "",
       el("a", { href: url, target: "_blank", rel: "noopener" }, "As JSON"),
     ];
@@ -272,7 +272,7 @@ export class SearchView {
   fail(error, wanted) {
     let text = sentence(error);
     if (error instanceof Problem && error.status === 404 && wanted.query) {
-      text = "The server has forgotten this image. Drop it again, or choose it.";
+      text = "The server no longer has this image. Drop it again, or choose it.";
     }
     this.answer = null;
     if (!this.query.shows({ key: wanted.query, id: wanted.id })) this.query.hide();
@@ -285,12 +285,19 @@ export class SearchView {
     if (this.examples) return;
     this.examples = true;
     try {
-      const offset = Math.max(0, Math.floor((this.info.images - EXAMPLES) / 2));
-      /** @type {Images} */
-      const page = await get(address("/api/images", { offset, limit: EXAMPLES }));
-      byId("example-list", HTMLElement).replaceChildren(...page.items.map(searchable));
-      byId("examples", HTMLElement).hidden = !page.items.length;
-      byId("no-examples", HTMLElement).hidden = page.total > 0;
+      const { images } = this.info;
+      const n = Math.min(EXAMPLES, images);
+      /** @type {Images[]} spread over the list, where neighbours look alike */
+      const pages = await Promise.all(
+        Array.from({ length: n }, (_, i) => {
+          const offset = Math.floor(((i + 0.5) * images) / n);
+          return get(address("/api/images", { offset, limit: 1 }));
+        }),
+      );
+      const items = pages.flatMap((page) => page.items);
+      byId("example-list", HTMLElement).replaceChildren(...items.map(searchable));
+      byId("examples", HTMLElement).hidden = !items.length;
+      byId("no-examples", HTMLElement).hidden = images > 0;
     } catch (error) {
       this.examples = false;
       this.onError(error);

@@ -1,5 +1,5 @@
 // @ts-check
-/** How many results, and how many of them are matched. The address leaves out what is usual. */
+/** Number of results, and of those that are matched. The address leaves out the defaults. */
 
 import { byId, count, el } from "./dom.js";
 
@@ -26,8 +26,8 @@ export class Settings {
     fill(this.rerank, RERANKS, limits.rerank);
     this.rerankOn.disabled = !keeps;
     byId("rerank-why", HTMLElement).textContent = keeps
-      ? "The first are matched with the query, feature by feature."
-      : "This collection keeps no features to match with (vladkit index --keep-features).";
+      ? "Checks whether the first results really show the same thing."
+      : "This collection keeps no features to match (vladkit index --keep-features).";
     for (const control of [this.rerankOn, this.rerank, this.top]) {
       control.addEventListener("change", () => {
         this.rerank.disabled = !this.rerankOn.checked;

@@ -1,5 +1,5 @@
 // @ts-check
-/** What the page shows, as the part of its address after "#". Nothing else is state. */
+/** The state of the page, as the part of its address after "#". Nothing else is state. */
 
 /** @typedef {[number, number, number, number]} Region left, top, width, height in px of the image */
 

@@ -1,6 +1,6 @@
-"""Figures that notebooks show, and images in them in their own px.
+"""Figures and axes of matplotlib, with images in their own px.
 
-The one module that imports matplotlib at once: import it where it is used. Nothing here touches
+The only module that imports matplotlib at its top: import it in functions. Nothing here touches
 pyplot, a backend or rcParams.
 """
 
@@ -14,30 +14,30 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Affine2D
 
 from vladkit.errors import ParameterError
-from vladkit.viz.images import Shown, printable, shorten
+from vladkit.viz.shown_image import ShownImage, printable, shorten
 
 __all__ = [
     "PLAIN",
     "NotebookFigure",
+    "add_caption",
     "axes_for",
-    "caption",
-    "characters",
+    "draw_image",
     "figure_of",
-    "put",
-    "title",
+    "fitting_characters",
+    "set_title",
 ]
 
 PLAIN: Final[dict[str, Any]] = {"parse_math": False, "usetex": False}
-"""Of every text: names of files may hold $ and _."""
+"""Options of every text: names of files may contain $ and _."""
 
 _WIDTH: Final = 10.0
 _MOST_HEIGHT: Final = 8.0
 _LEAST_WIDTH: Final = 4.5
 _ROOM: Final = 0.6
-"""Inches: of a figure with images, and for the lines of text above and below them."""
+"""Inches: sizes of a figure with images, and room for the text above and below them."""
 
 _CHARACTER: Final = 0.58
-"""Width of a character in sizes of its font, in file names in DejaVu Sans."""
+"""Mean width of a character over the size of its font, in file names in DejaVu Sans."""
 
 
 class NotebookFigure(Figure):
@@ -56,9 +56,9 @@ class NotebookFigure(Figure):
 def axes_for(
     ax: Axes | None, left: float, right: float, bottom: float, top: float, *, side: float = 0
 ) -> Axes:
-    """The axes, or those of a new figure if None, without ticks, showing just this; y down.
+    """The given axes, or those of a new figure, without ticks and limited to a box; y down.
 
-    A new figure has `side` inches to the right of them.
+    A new figure has `side` inches to the right of the axes.
     """
     if ax is None:
         aspect = (right - left) / (bottom - top)
@@ -76,15 +76,15 @@ def axes_for(
 
 
 def figure_of(ax: Axes) -> Figure:
-    """The figure, and not the part of one, that axes are in."""
+    """The whole figure of some axes, not only a subfigure."""
     figure = ax.get_figure(root=True)
     if figure is None:
-        raise ParameterError("ax belongs to no figure any more: give axes that are in one")
+        raise ParameterError("ax belongs to no figure any more: give axes of a figure")
     return figure
 
 
-def put(ax: Axes, shown: Shown, to_data: Affine2D | None = None) -> Any:
-    """Draw an image in px of its original; `to_data` takes these to the axes' data."""
+def draw_image(ax: Axes, shown: ShownImage, to_data: Affine2D | None = None) -> Any:
+    """Draw an image in px of its original; `to_data` maps these to data of the axes."""
     limits = ax.get_xlim(), ax.get_ylim()  # imshow would set its own
     image = ax.imshow(
         shown.rgb_yx3,
@@ -98,23 +98,23 @@ def put(ax: Axes, shown: Shown, to_data: Affine2D | None = None) -> Any:
     return image
 
 
-def title(ax: Axes, text: str) -> None:
-    """A line above the axes."""
+def set_title(ax: Axes, text: str) -> None:
+    """Write a line above the axes."""
     ax.set_title(text, loc="left", fontsize=11, **PLAIN)
 
 
-def characters(inches: float, size: float) -> int:
-    """About how many characters of a font of `size` points fit."""
+def fitting_characters(inches: float, size: float) -> int:
+    """Approximate number of characters of a font of `size` points that fit."""
     return int(inches * 72 / (size * _CHARACTER))
 
 
-def caption(ax: Axes, shown: Shown, left: float, right: float) -> None:
-    """Name and size of an image below it, from `left` to `right` in data of the axes."""
+def add_caption(ax: Axes, shown: ShownImage, left: float, right: float) -> None:
+    """Write name and size of an image below it, from `left` to `right` in data of the axes."""
     size = f"{shown.part.width} x {shown.part.height} px"
     low, high = ax.get_xlim()
     share = ax.get_position().width * (right - left) / (high - low)
     inches = figure_of(ax).get_figwidth() * share
-    most = characters(inches, 9) - len(size) - 2
+    most = fitting_characters(inches, 9) - len(size) - 2
     text = f"{shorten(printable(shown.name), most)}, {size}" if shown.name else size
     ax.annotate(
         text,

@@ -1,4 +1,4 @@
-"""What is drawn: an image given as a file, as `Image` or as pixels, with its own px."""
+"""Images to draw: given as a file, as `Image` or as pixels, with px of the original."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from vladkit.core.arrays import FloatArray
 from vladkit.errors import ImageError, ParameterError, ShapeError
 from vladkit.images import Image, Region, read_image
 
-__all__ = ["Shown", "Source", "printable", "shorten", "show", "try_to_show"]
+__all__ = ["ShownImage", "Source", "load_image", "printable", "shorten", "try_load_image"]
 
 Source: TypeAlias = str | os.PathLike[str] | Image | npt.NDArray[np.uint8]
 """An image to draw: a file, pixels with the size of their original, or RGB (or gray) pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """Pixels to draw, and where they lie in the original image.
+class ShownImage:
+    """Pixels to draw, and their place in the original image.
 
     Parameters
     ----------
     rgb_yx3 : uint8 array (height, width, 3)
-        Reduced.
+        Pixels, reduced to the size that is drawn.
     part : Region
-        What of the original they show; all of it, mostly.
+        Part of the original that they show; mostly all of it.
     name : str
-        Of the file, without its folder; empty where there is none.
+        Name of the file without its folder; empty if there is none.
     """
 
     rgb_yx3: npt.NDArray[np.uint8]
@@ -44,12 +44,12 @@ class Shown:
         return left, left + self.part.width, top + self.part.height, top
 
     def cut(self, region: Region) -> Region:
-        """What of a region of the original is shown.
+        """The shown part of a region of the original.
 
         Raises
         ------
         ParameterError
-            If nothing is.
+            If nothing of it is shown.
         """
         end_x, end_y = self.part.left + self.part.width, self.part.top + self.part.height
         seen = region.within(end_x, end_y)
@@ -76,7 +76,7 @@ class Shown:
             )
 
 
-def show(source: Source, what: str, max_side: int) -> Shown:
+def load_image(source: Source, what: str, max_side: int) -> ShownImage:
     """Read an image to draw it, at most `max_side` px a side.
 
     Raises
@@ -86,26 +86,26 @@ def show(source: Source, what: str, max_side: int) -> Shown:
     ShapeError
         If an array is not uint8 of (height, width, 3) or (height, width).
     ParameterError
-        If it is something else.
+        If `source` is something else.
     """
-    shown = try_to_show(source, what, max_side)
+    shown = try_load_image(source, what, max_side)
     if isinstance(shown, ImageError):
         text = f"{what} {os.fspath(cast(str, source))}: {shown.reason}"
         raise ImageError(text, transient=shown.transient) from shown
     return shown
 
 
-def try_to_show(source: Source, what: str, max_side: int) -> Shown | ImageError:
-    """As `show`, with the error of a file that cannot be used as the result."""
+def try_load_image(source: Source, what: str, max_side: int) -> ShownImage | ImageError:
+    """Read an image like `load_image`, or return the error of a file that cannot be used."""
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         try:
             image = read_image(path, max_side=max_side, color=True)
         except ImageError as error:
             return error
-        return Shown(image.rgb_yx3, _part(image), os.path.basename(path))
+        return ShownImage(image.rgb_yx3, _part(image), os.path.basename(path))
     if isinstance(source, Image):
-        return Shown(_reduced(source.rgb_yx3, max_side), _part(source))
+        return ShownImage(_reduced(source.rgb_yx3, max_side), _part(source))
     if not isinstance(source, np.ndarray):
         raise ParameterError(
             f"the {what} is a {type(source).__name__}: give a path, an Image (see "
@@ -120,7 +120,7 @@ def try_to_show(source: Source, what: str, max_side: int) -> Shown | ImageError:
     if 0 in shape:
         raise ShapeError(f"the {what} is an array of {shape}: there are no pixels in it")
     rgb_yx3 = source if source.ndim == 3 else np.repeat(source[:, :, None], 3, axis=2)
-    return Shown(_reduced(rgb_yx3, max_side), Region(0, 0, shape[1], shape[0]))
+    return ShownImage(_reduced(rgb_yx3, max_side), Region(0, 0, shape[1], shape[0]))
 
 
 def _part(image: Image) -> Region:
@@ -140,12 +140,12 @@ def _reduced(rgb_yx3: npt.NDArray[np.uint8], max_side: int) -> npt.NDArray[np.ui
 
 
 def printable(name: str) -> str:
-    """A file's name as one line of text: what is no character of any kind becomes U+FFFD."""
+    """The name of a file as one line of text; unprintable characters become U+FFFD."""
     return "".join(" " if c.isspace() else c if c.isprintable() else "\ufffd" for c in name)
 
 
 def shorten(text: str, most: int) -> str:
-    """At most so many characters; the middle gives way, as names differ at their ends."""
+    """A text of at most `most` characters, shortened in the middle: names differ at their ends."""
     most = max(most, 5)
     if len(text) <= most:
         return text

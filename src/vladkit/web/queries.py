@@ -1,0 +1,186 @@
+"""Queries: images that clients send, images of the collection, and regions of either."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from vladkit.collection.collection import Collection
+from vladkit.errors import ImageError, MissingDependencyError, ModelError, ParameterError
+from vladkit.features import Features, wants_color
+from vladkit.images import Region, decode_image
+from vladkit.store.rows import ImageRow
+from vladkit.web.cache import Cache
+from vladkit.web.limits import Limits
+from vladkit.web.problems import Problem
+
+__all__ = ["Queries", "QuerySource", "SearchQuery", "Upload", "indexed_image"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuerySource:
+    """The image that a client asks to search with.
+
+    Parameters
+    ----------
+    image : bytes, str or int
+        The content of an image file that is sent now, the key of one that was sent before, or the
+        id of an image of the collection.
+    region : Region or None
+        The part to search by; None is all of it.
+    """
+
+    image: bytes | str | int
+    region: Region | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Upload:
+    """An image that a client sent: the content of its file, and its size in px."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchQuery:
+    """An image to search with, and its features.
+
+    Parameters
+    ----------
+    features : Features or None
+        Of the image or its region; None if the collection keeps only the vector of the image.
+    width, height : int
+        Size of the whole image in px.
+    key : str or None
+        Name of an image that was sent.
+    row : ImageRow or None
+        Row of an image of the collection.
+    is_kept : bool
+        Whether `features` are those that the collection keeps, and not read from the file now.
+    """
+
+    features: Features | None
+    width: int
+    height: int
+    key: str | None = None
+    row: ImageRow | None = None
+    is_kept: bool = False
+
+    @property
+    def region(self) -> Region | None:
+        """The part that is searched by, as it was read; None for all of it."""
+        return None if self.features is None else self.features.region
+
+    @property
+    def region_or_whole(self) -> Region:
+        """The part that is searched by, or the whole image."""
+        return self.region or Region(0, 0, self.width, self.height)
+
+
+class Queries:
+    """Reads queries; keeps images that were sent, and features, for a while.
+
+    Parameters
+    ----------
+    limits : Limits
+        `cache_bytes` bounds the images and, once more, the features; `upload_pixels` the size of
+        an image.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._max_pixels = limits.upload_pixels
+        self._uploads = Cache[Upload](limits.cache_bytes)
+        self._queries = Cache[SearchQuery](limits.cache_bytes)
+
+    def read(self, collection: Collection, source: QuerySource) -> SearchQuery:
+        """Extract the features of a query, or find them in the cache.
+
+        Raises
+        ------
+        Problem
+            404 if an image that was sent is forgotten, or if the collection has no such image.
+        ImageError
+            If the image cannot be used.
+        """
+        image, region = source.image, source.region
+        if isinstance(image, bytes):
+            return self._keep(collection, self._send(collection, image, region), region)
+        cached = self._queries.get((image, region, collection.stamp()))
+        if isinstance(image, str):
+            upload = self.upload(image)
+            if cached is not None:
+                return cached
+            query = self._extract(collection, upload.data, region, image)
+        else:
+            row = indexed_image(collection, image)
+            if cached is not None:
+                return cached
+            query = _of_collection(collection, row, region)
+        return self._keep(collection, query, region)
+
+    def upload(self, key: str) -> Upload:
+        """An image that was sent before; a `Problem` of 404 if it is forgotten."""
+        upload = self._uploads.get(key)
+        if upload is None:
+            raise Problem(404, "this image was forgotten meanwhile: send it again")
+        return upload
+
+    def _send(self, collection: Collection, data: bytes, region: Region | None) -> SearchQuery:
+        """The query of an image that is sent now; the image is kept under a new key."""
+        key = secrets.token_urlsafe(12)
+        query = self._extract(collection, data, region, key)
+        self._uploads.put(key, Upload(data, query.width, query.height), len(data))
+        return query
+
+    def _extract(
+        self, collection: Collection, data: bytes, region: Region | None, key: str
+    ) -> SearchQuery:
+        extractor = collection.extractor
+        image = decode_image(
+            data,
+            max_side=extractor.max_side,
+            region=region,
+            color=wants_color(extractor),
+            max_pixels=self._max_pixels,
+        )
+        width, height = image.whole or (image.width, image.height)
+        return SearchQuery(extractor.extract(image), width, height, key)
+
+    def _keep(
+        self, collection: Collection, query: SearchQuery, region: Region | None
+    ) -> SearchQuery:
+        name = query.key if query.row is None else query.row.image_id
+        features = query.features
+        # 20 bytes: the five float32 of each feature beside its descriptor; 1000: the objects
+        n_bytes = 0 if features is None else features.descriptor_lf.nbytes + 20 * len(features)
+        self._queries.put((name, region, collection.stamp()), query, n_bytes + 1000)
+        return query
+
+
+def _of_collection(collection: Collection, row: ImageRow, region: Region | None) -> SearchQuery:
+    """The query of an indexed image, from what the collection keeps where its file is no help."""
+    size = row.width or 1, row.height or 1
+    try:
+        features = collection.extract(row.file, region=region)
+    except (ImageError, ModelError, MissingDependencyError):
+        # The file is gone, or the network that found its features is not here.
+        kept = collection.features_of(row.image_id)
+        if region is not None:
+            if kept is None:
+                raise  # the vector is of the whole image
+            kept = kept.within(region)
+        return SearchQuery(kept, *size, row=row, is_kept=True)
+    return SearchQuery(features, *size, row=row)
+
+
+def indexed_image(collection: Collection, image_id: int) -> ImageRow:
+    """The row of an image that has a vector; a `Problem` of 404 for any other id."""
+    try:
+        row = collection.image(image_id)
+    except ParameterError:
+        row = None
+    if row is None or row.skipped is not None:
+        raise Problem(404, f"the collection has no image {image_id}")
+    return row

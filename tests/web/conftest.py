@@ -1,0 +1,117 @@
+"""One collection for all tests of the page, indexed once."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from photos import cropped, darker, photo, write_photos
+from serving import HOSTILE, N_EMPTY, command_serving, serving
+from vladkit import Collection
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """photos.vlad of 16 photographs, one with HTML for a name, and skipped files; queries.
+
+    Tests that change anything change their own copy, `own`.
+    """
+    home = tmp_path_factory.mktemp("home")
+    photos = home / "photos"
+    write_photos(photos)
+    cv2.imwrite(str(photos / HOSTILE), darker(photo("motorcycle_left")))
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8 nothing more")
+    (photos / "empty").mkdir()
+    for i in range(N_EMPTY):
+        (photos / "empty" / f"{i:03}.png").write_bytes(b"")
+    (home / "secret.txt").write_text("secret")
+    with Collection.create(home / "photos.vlad", n_clusters=32) as collection:
+        collection.add([photos])
+    cv2.imwrite(str(home / "query.png"), cropped(photo("coffee")))
+    for name in ("coffee", "chelsea"):
+        cv2.imwrite(str(home / f"{name}.jpg"), cropped(photo(name)))
+    left, right = (cv2.resize(photo(name), (600, 400)) for name in ("coffee", "chelsea"))
+    cv2.imwrite(str(home / "pair.jpg"), np.hstack([left, right]))
+    cv2.imwrite(str(home / "large.png"), photo("chelsea"))
+    (home / "broken.jpg").write_bytes(b"\xff\xd8 nothing more")
+    return home
+
+
+@pytest.fixture
+def own(home, tmp_path):
+    """A copy of the photos, with a collection of their own."""
+    shutil.copytree(home / "photos", tmp_path / "photos")
+    shutil.copy(home / "photos.vlad", tmp_path / "photos.vlad")
+    with Collection.open(tmp_path / "photos.vlad") as collection:
+        collection.add([tmp_path / "photos"])
+        collection.remove([home / "photos"])
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def client(home):
+    """A client of a server that only reads."""
+    with serving(home / "photos.vlad") as (client, _):
+        yield client
+
+
+@pytest.fixture(scope="session")
+def query(home):
+    """The bytes of a piece of coffee.jpg, as PNG."""
+    return (home / "query.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def address(home):
+    """The address of a server that only reads."""
+    with command_serving(home / "photos.vlad") as found:
+        yield found.rstrip("/")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from browsing import CHROMIUM, QUIET, sync_api
+
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, address):
+    """Opens pages; in the end none may have complained of anything that was not expected."""
+    from browsing import PATIENCE
+
+    contexts, complaints = [], []
+
+    def open_page(path="/", *, expected="", size=(1200, 800), base=address, **options):
+        width, height = size
+        options["viewport"] = {"width": width, "height": height}
+        context = browser.new_context(reduced_motion="reduce", **options)
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE)
+
+        def complain(text):
+            if not (expected and re.search(expected, text)):
+                complaints.append(text)
+
+        page = context.new_page()
+        page.on("console", lambda said: said.type in ("error", "warning") and complain(
+            f"{said.text} {said.location['url']}"))  # fmt: skip
+        page.on("pageerror", lambda error: complain(f"uncaught: {error}"))
+        page.on("dialog", lambda dialog: (complain(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.goto(base + path)
+        page.wait_for_function(
+            "() => document.title !== 'vladkit' || document.querySelector('#trouble').innerText"
+        )
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints

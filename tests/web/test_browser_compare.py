@@ -1,0 +1,188 @@
+"""The page in a browser: the query and a result side by side."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from browsing import asked, compare, done, expect, first, search, titles
+
+ENDS = """() => [...document.querySelectorAll("#overlay line")].map((line) => {
+    const box = line.getScreenCTM();
+    const at = (x, y) => new DOMPoint(x.baseVal.value, y.baseVal.value).matrixTransform(box);
+    const [from, to] = [at(line.x1, line.y1), at(line.x2, line.y2)];
+    return [from.x, from.y, to.x, to.y];
+})"""
+
+
+def ends_m4(page):
+    """Where the lines begin and end: px of the window, measured from the images as rendered.
+
+    Given back in px of the original images, origin at the centre of the first px.
+    """
+    ends = np.array(page.evaluate(ENDS))
+    out = []
+    for pane, (width, height), columns in (
+        ("query", (450, 320), [0, 1]),  # of coffee's, cropped
+        ("match", (600, 400), [2, 3]),
+    ):
+        image = page.locator(f"#pane-{pane} img")
+        expect(image).to_have_js_property("naturalWidth", width)
+        box = image.bounding_box()
+        assert box["width"] / box["height"] == pytest.approx(width / height, rel=0.01)
+        corner = np.array([box["x"], box["y"]])
+        scale = np.array([width / box["width"], height / box["height"]])
+        out.append((ends[:, columns] - corner) * scale - 0.5)
+    return np.hstack(out)
+
+
+@pytest.fixture
+def page(opened, home):
+    page = opened()
+    search(page, home / "coffee.jpg")
+    compare(page)
+    return page
+
+
+def test_lines_end_where_the_points_are(page, tmp_path):
+    key = asked(page)["query"]
+    match = page.evaluate(f"fetch('/api/match?query={key}&other={asked(page)['match']}')"
+                          ".then((answer) => answer.json())")  # fmt: skip
+    wanted_m4 = np.array(match["points"])[:100]
+    for width, height, stacked in ((1200, 800, False), (900, 600, False), (420, 800, True)):
+        page.set_viewport_size({"width": width, "height": height})
+        expect(page.locator("#stage")).to_have_class("stage stacked" if stacked else "stage")
+        stage, room = (page.locator(f"#{name}").bounding_box() for name in ("stage", "stage-room"))
+        assert stage["width"] <= room["width"] + 1
+        assert stage["height"] <= room["height"] + 1
+        assert stacked or stage["width"] >= room["width"] - 1  # and no smaller than it can be
+        found_m4 = ends_m4(page)
+        scale = max(600 / page.locator("#pane-match").bounding_box()["width"], 1)
+        np.testing.assert_allclose(found_m4, wanted_m4, atol=0.1 * scale)  # px of the screen
+        shift_m2 = found_m4[:, 2:] - found_m4[:, :2]
+        np.testing.assert_allclose(np.median(shift_m2, axis=0), [0, 80], atol=1)
+        page.screenshot(path=tmp_path / f"compare-{width}.png")
+
+
+def test_images_of_any_shape_fit(page):
+    """Beside or above each other: in the room, apart, of their own shape, none tiny."""
+    sides = [40, 300, 1000, 5000]
+    shapes = [{"width": w, "height": h} for w in sides for h in sides]
+    rooms = [{"width": w, "height": h} for w, h in ((1350, 650), (760, 600), (330, 480))]
+    tried = page.evaluate(
+        """async ([shapes, rooms]) => {
+            const { arrange } = await import("/static/arrange.js");
+            return shapes.flatMap((q) => shapes.flatMap((m) => rooms.map(
+                (room) => [q, m, room, arrange(q, m, room)])));
+        }""",
+        [shapes, rooms],
+    )
+    assert len(tried) == 16 * 16 * 3
+    for query, match, room, stage in tried:
+        assert stage["width"] <= room["width"] + 1e-6
+        tallest = 1.5 * room["width"] if room["width"] < 720 else 0
+        assert stage["height"] <= max(room["height"], tallest) + 1e-6
+        axis, size = ("y", "height") if stage["stacked"] else ("x", "width")
+        first, second = stage["query"], stage["match"]
+        assert first[axis] + first[size] < second[axis]
+        for place, image in ((first, query), (second, match)):
+            for name, side in (("x", "width"), ("y", "height")):
+                assert place[side] == pytest.approx(image[side] * place["scale"])
+                assert place[name] >= -1e-6
+                assert place[name] + place[side] <= stage[side] + 1e-6
+            assert max(place["width"], place["height"]) > 0.3 * min(room.values())
+
+
+def test_outline_is_the_piece_that_was_cut_out(page):
+    box = page.locator("#pane-match").bounding_box()
+    outline = page.locator("#overlay polygon").first.bounding_box()
+    scale = box["width"] / 600
+    assert outline["x"] - box["x"] == pytest.approx(0, abs=5)  # with half of the stroke
+    assert outline["y"] - box["y"] == pytest.approx(80 * scale, abs=5)
+    assert outline["width"] == pytest.approx(450 * scale, abs=8)
+    assert outline["height"] == pytest.approx(320 * scale, abs=8)
+
+
+def test_what_is_drawn_is_chosen(page):
+    lines, points = page.locator("#overlay .lines"), page.locator("#overlay .points")
+    outline = page.locator("#overlay polygon").first
+    expect(lines.locator("line")).to_have_count(100)
+    expect(points.locator("circle")).to_have_count(200)
+    for name, part in (("Lines", lines), ("Points", points), ("Outline", outline)):
+        expect(part).to_be_visible()
+        page.get_by_label(name, exact=True).uncheck()
+        expect(part).to_be_hidden()
+        page.get_by_label(name, exact=True).check()
+    total = int(re.search(r"(\d+) match", page.locator("#compare-facts").inner_text())[1])
+    page.get_by_label("Drawn").select_option(f"all {total}")
+    expect(lines.locator("line")).to_have_count(total)
+    page.get_by_label("Drawn").select_option(f"25 clearest of {total}")
+    expect(lines.locator("line")).to_have_count(25)
+
+
+def test_one_match_is_highlighted(page):
+    lit = page.locator("#overlay line.lit")
+    before = page.locator("#stage").bounding_box()
+    dot = page.locator("#overlay circle").nth(6).bounding_box()
+    page.mouse.move(dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2)
+    expect(lit).to_have_count(1)
+    expect(page.locator("#one")).to_contain_text("→")
+    assert page.locator("#stage").bounding_box() == before
+    page.mouse.move(2, 2)
+    expect(lit).to_have_count(0)
+    page.get_by_label("One match").focus()
+    page.keyboard.press("ArrowRight")
+    expect(lit).to_have_count(1)
+    expect(page.locator("#one")).to_have_text(re.compile("^1: "))
+    assert "match" in asked(page)  # the arrow did not leave this result
+
+
+def test_another_geometry(page):
+    page.get_by_label("Geometry").select_option("fundamental")
+    expect(page.locator("#compare-facts")).to_contain_text("agree, verified")
+    expect(page.locator("#overlay polygon").first).to_be_hidden()  # it has none
+    assert "model=fundamental" in page.locator("#compare-json").get_attribute("href")
+
+
+def test_by_keyboard(page):
+    names = titles(page)
+    title = page.locator("#compare-title .compare-name")
+    expect(title).to_have_text(names[0])
+    page.keyboard.press("ArrowRight")
+    expect(title).to_have_text(names[1])
+    expect(page.locator("#compare-facts")).to_contain_text("Nothing matches")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    expect(title).to_have_text(names[1])
+    page.keyboard.press("Escape")
+    expect(page.locator("#compare")).to_be_hidden()
+    expect(page.locator("#results .card-image").nth(1)).to_be_focused()
+    assert "match" not in asked(page)
+    page.keyboard.press("Enter")
+    expect(title).to_have_text(names[1])
+
+
+def test_matches_that_the_answer_lacks_are_asked_for(opened, page):
+    url = page.url.replace("?", "?rerank=0&")
+    other = opened("/" + url[url.index("#") :])
+    expect(other.locator("#compare-facts")).to_contain_text("agree, verified")
+    expect(other.locator("#overlay line")).to_have_count(100)
+    other.keyboard.press("Escape")
+    expect(other.locator("#results .badge")).to_have_count(0)
+
+
+def test_a_file_that_is_gone(opened, home, request):
+    file, away = home / "photos" / "gravel.jpg", home / "gravel.jpg"
+    file.rename(away)
+    request.addfinalizer(lambda: away.rename(file))
+    page = opened("/#/browse?contains=gravel", expected="404")
+    expect(page.locator("#list-browse .gone")).to_have_text("The file is gone")
+    page.locator("#list-browse .card-image").click()
+    done(page)
+    first(page, "gravel.jpg")  # from the features that are kept of it
+    compare(page)
+    expect(page.locator("#compare .gone")).to_have_count(2)
+    expect(page.locator("#overlay line")).to_have_count(100)
+    assert page.locator("#pane-match").bounding_box()["width"] > 300

@@ -1,0 +1,113 @@
+"""The page in a browser: images come in."""
+
+from __future__ import annotations
+
+import re
+
+from browsing import done, expect, first, fulfil, search, titles, transfer
+from serving import HOSTILE
+
+
+def test_chosen(opened, home):
+    page = opened()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose an image").click()
+    chooser.value.set_files(home / "coffee.jpg")
+    done(page)
+    first(page, "coffee.jpg")
+    expect(page.locator("#results li").first.locator(".badge")).to_have_class("badge verified")
+    inliers = page.locator("#results li").first.locator(".badge").inner_text()
+    assert int(re.match(r"\s*(\d+)", inliers)[1]) > 100
+    assert len(titles(page)) == 16  # all: two of 18 files were skipped
+    expect(page.locator("#query-name")).to_have_text("coffee.jpg")
+    expect(page.locator("#query-image")).to_have_js_property("naturalWidth", 450)
+
+
+def test_dropped(opened, home):
+    page = opened("/#/browse")
+    dropped = transfer(page, home / "chelsea.jpg")
+    page.dispatch_event("#list-browse", "dragenter", {"dataTransfer": dropped})
+    expect(page.locator("#drop")).to_be_visible()
+    page.dispatch_event("#list-browse", "drop", {"dataTransfer": dropped})
+    done(page)
+    first(page, "chelsea.jpg")
+    expect(page.locator("#drop")).to_be_hidden()
+    page.go_back()
+    expect(page.locator("#list-browse")).to_be_visible()
+    page.go_forward()
+    first(page, "chelsea.jpg")
+
+
+def test_of_two_files_the_first_is_taken(opened, home):
+    page = opened()
+    page.evaluate(
+        """([name, bytes]) => {
+            const dataTransfer = new DataTransfer();
+            const image = new File([new Uint8Array(bytes)], name);
+            for (const file of [image, new File([], "b.jpg")]) dataTransfer.items.add(file);
+            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+        }""",
+        ["coffee.jpg", list((home / "coffee.jpg").read_bytes())],
+    )
+    done(page)
+    first(page, "coffee.jpg")
+    expect(page.locator("#trouble")).to_have_text(
+        "Only the first of 2 files is searched with: coffee.jpg"
+    )
+    page.get_by_role("link", name="Images").click()
+    expect(page.locator("#trouble")).to_be_hidden()
+
+
+def test_pasted(opened, home):
+    page = opened()
+    page.evaluate(
+        """(clipboardData) => document.dispatchEvent(
+            new ClipboardEvent("paste", { clipboardData, cancelable: true }))""",
+        transfer(page, home / "coffee.jpg"),
+    )
+    done(page)
+    first(page, "coffee.jpg")
+
+
+def test_of_the_collection(opened):
+    page = opened("/#/browse")
+    page.get_by_role("searchbox", name="Path contains").fill("moto")
+    expect(page.locator("#list-browse li")).to_have_count(1)
+    page.locator("#list-browse li a").first.click()
+    done(page)
+    assert titles(page)[:2] == ["motorcycle_left.jpg", HOSTILE]
+    page.locator("#results li").nth(1).get_by_title("Search with this").click()
+    expect(page.locator("#query-name")).to_have_text(HOSTILE)
+    done(page)
+    assert titles(page)[:2] == [HOSTILE, "motorcycle_left.jpg"]
+
+
+def test_that_is_none(opened, home):
+    page = opened("/#/", expected="422")
+    page.set_input_files("#file", home / "broken.jpg")
+    done(page, "failed")
+    expect(page.locator("#activity")).to_contain_text("The image cannot be used: ")
+    assert titles(page) == []
+    page.get_by_role("link", name="Search", exact=True).click()
+    expect(page.locator("#start")).to_be_visible()
+    search(page, home / "coffee.jpg")  # the next one is as if nothing had been
+    first(page, "coffee.jpg")
+
+
+def test_that_is_too_large_is_not_sent(opened, home):
+    page = opened()
+    page.route("**/api/info", lambda route: fulfil(route, limits={"upload_bytes": 1000}))
+    page.reload()
+    page.route("**/api/search*", lambda route: route.abort())
+    page.set_input_files("#file", home / "coffee.jpg")
+    done(page, "failed")
+    expect(page.locator("#activity")).to_contain_text("the server takes 1 kB")
+
+
+def test_text_is_no_image(opened):
+    page = opened()
+    page.evaluate(
+        """() => document.dispatchEvent(
+            new ClipboardEvent("paste", { clipboardData: new DataTransfer() }))"""
+    )
+    expect(page.locator("#trouble")).to_contain_text("no image on the clipboard")

@@ -1,0 +1,97 @@
+"""The page in a browser: lists of images and of skipped files, hostile names, a token."""
+
+from __future__ import annotations
+
+import pytest
+
+from browsing import asked, compare, done, expect, first, fulfil
+from serving import HOSTILE, N_EMPTY, command_serving
+from vladkit import Collection
+
+
+class TestLists:
+    def test_images(self, opened):
+        page = opened("/#/browse")
+        expect(page.locator("#list-browse li")).to_have_count(16)
+        expect(page.locator("#total-browse")).to_have_text("16 images")
+        page.get_by_role("searchbox", name="Path contains").fill("CO")
+        expect(page.locator("#list-browse .path")).to_have_text(["coffee.jpg", "coins.jpg"])
+        assert asked(page) == {"contains": "CO"}
+        page.reload()
+        expect(page.get_by_role("searchbox", name="Path contains")).to_have_value("CO")
+        expect(page.locator("#list-browse li")).to_have_count(2)
+        page.get_by_role("searchbox", name="Path contains").fill("nowhere")
+        expect(page.locator("#empty-browse")).to_have_text("No path contains “nowhere”.")
+        page.locator("summary").click()
+        expect(page.locator("#about")).to_contain_text("photos.vlad")
+
+    def test_skipped_in_pages(self, opened):
+        page = opened()
+        page.get_by_role("link", name="Skipped").click()
+        expect(page.locator("#total-skipped")).to_have_text(f"1 to 100 of {N_EMPTY + 1} files")
+        expect(page.locator("#list-skipped")).to_contain_text("empty file")
+        page.get_by_role("link", name="Next page").click()
+        expect(page.locator("#list-skipped li")).to_have_count(N_EMPTY + 1 - 100)
+        assert asked(page) == {"offset": "100"}
+        page.go_back()
+        expect(page.locator("#list-skipped li")).to_have_count(100)
+        page.get_by_role("searchbox").fill("broken")
+        expect(page.locator("#list-skipped li")).to_have_count(1)
+
+    def test_nothing_in_it(self, opened, tmp_path):
+        with (
+            Collection.create(tmp_path / "empty.vlad"),
+            command_serving(tmp_path / "empty.vlad") as base,
+        ):
+            page = opened("#/browse", base=base, expected="409")
+            expect(page.locator("#empty-browse")).to_contain_text("The collection is empty")
+            expect(page.get_by_role("link", name="Skipped")).to_be_hidden()
+            page.evaluate("location.hash = '#/skipped'")
+            expect(page.locator("#empty-skipped")).to_have_text("Nothing was skipped.")
+            page.goto("about:blank")  # before the server goes
+
+    @pytest.mark.parametrize(
+        ("images", "said"), [(0, "The collection is empty."), (9, "Nothing was found.")]
+    )
+    def test_nothing_found(self, opened, images, said):
+        page = opened()
+        nothing = {"results": [], "images": images}
+        page.route("**/api/search*", lambda route: fulfil(route, **nothing))
+        page.evaluate("location.hash = '#/search?id=1'")
+        expect(page.locator("#nothing")).to_have_text(said)
+        expect(page.locator("#nothing")).to_be_visible()
+
+    def test_no_features(self, opened):
+        page = opened()
+        page.route("**/api/info", lambda route: fulfil(route, keeps_features=False))
+        page.goto(page.url.split("#")[0] + "#/search?id=1")
+        page.reload()
+        done(page)
+        expect(page.get_by_role("switch", name="Match features")).to_be_disabled()
+        expect(page.locator("#rerank-why")).to_contain_text("keeps no features")
+        expect(page.locator("#results .badge")).to_have_count(0)
+        page.locator("#results .card-image").first.click()
+        expect(page.locator("#compare-facts")).to_contain_text("keeps no features")
+
+
+class TestSafety:
+    def test_a_hostile_name_is_only_text(self, opened):
+        """A dialog, or an element made of it, would be a complaint to `opened`."""
+        page = opened("/#/browse?contains=onerror")
+        expect(page.locator("#list-browse .path")).to_have_text(HOSTILE)
+        page.locator("#list-browse .card-image").click()
+        done(page)
+        first(page, HOSTILE)
+        compare(page)
+        expect(page.locator("#compare-title .compare-name")).to_have_text(HOSTILE)
+        assert page.locator("[onerror], img[src=x]").count() == 0
+
+    def test_a_token(self, opened, home):
+        with command_serving(home / "photos.vlad", "--token", "a-long-token") as base:
+            root, token = base.split("?")
+            page = opened(base=root, path="", expected="401")
+            expect(page.locator("#trouble")).to_contain_text("served with a token")
+            page.goto(f"{root}?{token}")
+            expect(page.locator("#example-list li")).not_to_have_count(0)
+            assert "token" not in page.url
+            page.goto("about:blank")  # before the server goes

@@ -1,0 +1,169 @@
+"""The page in a browser: searching, waiting, and the address."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from browsing import asked, compare, done, expect, first, search, titles
+from serving import HOSTILE
+
+
+class TestWaiting:
+    def test_upload_is_told_in_per_cent(self, opened, home):
+        page = opened()
+        slow = {"offline": False, "latency": 0, "downloadThroughput": -1}
+        network = page.context.new_cdp_session(page)
+        network.send("Network.emulateNetworkConditions", slow | {"uploadThroughput": 150_000})
+        page.set_input_files("#file", home / "large.png")
+        expect(page.locator("#activity")).to_contain_text("Sending the image")
+        expect(page.locator("#activity progress")).to_be_visible()
+        page.wait_for_function(
+            "() => { const v = document.querySelector('progress').value; return v > 0 && v < 1 }"
+        )
+        assert re.search(r"\d %", page.locator("#activity").inner_text())
+        network.send("Network.emulateNetworkConditions", slow | {"uploadThroughput": -1})
+        done(page)
+        first(page, "chelsea.jpg")
+
+    def test_first_plain_then_matched(self, opened, home):
+        page = opened()
+        held = []
+        page.route(re.compile("rerank=50"), lambda route: held.append(route))
+        page.set_input_files("#file", home / "coffee.jpg")
+        expect(page.locator("#activity")).to_contain_text("Matching 16 images")
+        expect(page.locator("#results .score")).to_have_count(16)
+        expect(page.locator("#results .badge")).to_have_count(0)
+        held.pop().continue_()
+        done(page)
+        expect(page.locator("#results .badge")).to_have_count(16)
+        expect(page.locator("#activity")).to_contain_text("1 image verified")
+
+    def test_examples_are_spread_over_the_collection(self, opened):
+        page = opened()
+        names = page.locator("#example-list .path")
+        expect(names).to_have_count(12)
+        shown = [each.get_attribute("title") for each in names.all()]
+        assert len(set(shown)) == 12
+        assert {HOSTILE, "rocket.jpg"} <= set(shown)  # the first, and the last of 16
+
+    def test_nothing_is_verified(self, opened):
+        page = opened()
+        other = {"verified": False, "inliers": 0, "points": [], "outline": None}
+
+        def unverified(route):
+            answer = route.fetch().json()
+            route.fulfill(json=answer | {"results": [r | other for r in answer["results"]]})
+
+        page.route("**/api/search*", unverified)
+        page.evaluate("location.hash = '#/search?id=1'")
+        expect(page.locator("#activity")).to_contain_text("Nothing here shows the same thing")
+
+    def test_without_matching(self, opened, home):
+        page = opened()
+        search(page, home / "coffee.jpg")
+        page.get_by_role("switch", name="Match features").uncheck()
+        expect(page.locator("#results .badge")).to_have_count(0)
+        assert asked(page)["rerank"] == "0"
+        page.get_by_role("combobox", name="Results").select_option("12")
+        expect(page.locator("#results li")).to_have_count(12)
+        page.locator("#results li").nth(1).get_by_title("Search with this").click()
+        expect(page).to_have_url(re.compile("[?&]id="))
+        assert (asked(page)["top"], asked(page)["rerank"]) == ("12", "0")  # kept for the next query
+        page.get_by_role("link", name="Images").click()
+        page.set_input_files("#file", home / "chelsea.jpg")
+        first(page, "chelsea.jpg")
+        assert (asked(page)["top"], asked(page)["rerank"]) == ("12", "0")
+
+    def test_an_old_answer_is_not_shown(self, opened):
+        page = opened()
+        held = []
+        page.route(re.compile(r"search\?id=1&"), lambda route: held.append(route))
+        page.goto(page.url.split("#")[0] + "#/search?id=1&rerank=0")
+        expect(page.locator("#activity")).to_contain_text("Searching")
+        page.evaluate("location.hash = '#/search?id=2&rerank=0'")
+        done(page)
+        shown = titles(page)
+        for route in held:
+            route.continue_()
+        page.unroute_all()
+        page.evaluate("fetch('/api/search?id=1&rerank=0').then((answer) => answer.text())")
+        assert titles(page) == shown  # though the server has answered this meanwhile
+        expect(page.locator("#query-image")).to_have_attribute("src", re.compile("/images/2/"))
+
+    def test_a_busy_server_is_asked_again(self, opened):
+        page = opened(expected="503")
+        answers = []
+
+        def busy(route):
+            answers.append(route.request.url)
+            if len(answers) > 1:
+                return route.continue_()
+            problem = {"status": 503, "title": "", "detail": "wait", "retry_after": 1}
+            return route.fulfill(status=503, headers={"Retry-After": "1"}, body=json.dumps(problem))
+
+        page.route("**/api/search*", busy)
+        page.evaluate("location.hash = '#/search?id=1&rerank=0'")
+        expect(page.locator("#activity")).to_contain_text("waiting 1 s for a free place")
+        done(page)
+        assert len(answers) == 2
+
+    def test_a_server_that_is_gone(self, opened):
+        page = opened(expected="Failed to load")
+        page.route("**/api/search*", lambda route: route.abort())
+        page.evaluate("location.hash = '#/search?id=1'")
+        done(page, "failed")
+        expect(page.locator("#activity")).to_contain_text("The server does not answer")
+
+
+class TestAddress:
+    def test_back_and_forward(self, opened, home):
+        page = opened()
+        search(page, home / "coffee.jpg")
+        compare(page)
+        page.go_back()
+        expect(page.locator("#compare")).to_be_hidden()
+        page.locator("#results li").nth(3).get_by_title("Search with this").click()
+        other = page.locator("#query-name").inner_text
+        expect(page.locator("#query-name")).not_to_have_text("coffee.jpg")
+        name = other()
+        page.go_back()
+        expect(page.locator("#query-name")).to_have_text("coffee.jpg")
+        first(page, "coffee.jpg")
+        page.go_forward()
+        expect(page.locator("#query-name")).to_have_text(name)
+        page.go_back()
+        page.go_back()
+        expect(page.locator("#start")).to_be_visible()
+
+    def test_reload(self, opened, home):
+        page = opened()
+        search(page, home / "coffee.jpg")
+        compare(page, 1)
+        name = page.locator("#compare-title").inner_text()
+        page.reload()
+        expect(page.locator("#compare-title")).to_have_text(name, use_inner_text=True)
+        page.keyboard.press("Escape")
+        done(page)
+        first(page, "coffee.jpg")
+
+    def test_an_upload_that_is_forgotten(self, opened, home):
+        page = opened(expected="404")
+        search(page, home / "coffee.jpg")
+        key = asked(page)["query"]
+        page.evaluate("location.hash = '#/search?query=unknown'")
+        done(page, "failed")
+        expect(page.locator("#activity")).to_contain_text("Drop it again")
+        # one that this page still has is sent again, whatever the server remembers
+        page.route(re.compile(f"query={key}"), lambda route: route.fulfill(status=404, body="{}"))
+        page.evaluate(f"location.hash = '#/search?query={key}&top=3'")
+        done(page)
+        first(page, "coffee.jpg")
+        assert asked(page)["query"] not in (key, "unknown")
+
+    def test_nonsense(self, opened):
+        page = opened("/#/search?id=two&region=1,2&top=x&offset=-1")
+        expect(page.locator("#start")).to_be_visible()
+        page = opened("/#/search?id=99999", expected="404")
+        done(page, "failed")
+        expect(page.locator("#activity")).to_contain_text("no image 99999")

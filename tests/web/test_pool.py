@@ -1,0 +1,85 @@
+"""Threads with the open collection: too many searches, long ones, and a file that changes."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from serving import JPEG, problem, search, serving
+from vladkit import Collection
+from vladkit.web import engine as engine_module
+from vladkit.web.engine import Engine
+from vladkit.web.limits import Limits
+from waiting import wait_until
+
+
+def test_too_many_searches_are_told_to_come_again(home, query):
+    with serving(home / "photos.vlad", Limits(queue=1), n_jobs=1) as (client, engine):
+        started, go_on = threading.Event(), threading.Event()
+        read = engine.queries.read
+
+        def held(*arguments):
+            started.set()
+            go_on.wait(20)
+            return read(*arguments)
+
+        engine.queries.read = held
+        with ThreadPoolExecutor(2) as pool:
+            running = pool.submit(search, client, query)
+            assert started.wait(20)
+            waiting = pool.submit(search, client, query)
+            wait_until(lambda: engine.pool.n_admitted == 2)
+            answer = client.post("/api/search", content=query, headers=JPEG)
+            assert problem(answer, 503)["retry_after"] == 1
+            assert answer.headers["retry-after"] == "1"
+            assert client.get("/api/health").status_code == 200  # lists do not wait
+            go_on.set()
+            assert running.result()["results"]
+            assert waiting.result()["results"]
+        search(client, query)
+
+
+def test_a_search_that_takes_too_long(home, query):
+    with serving(home / "photos.vlad", Limits(search_seconds=0.2), n_jobs=1) as (client, engine):
+        go_on = threading.Event()
+        engine.queries.read = lambda *_: go_on.wait(20)
+        answer = client.post("/api/search", content=query, headers=JPEG)
+        assert "too long" in problem(answer, 503)["detail"]
+        assert engine.pool.n_admitted == 1  # its thread is still taken
+        go_on.set()
+        wait_until(lambda: engine.pool.n_admitted == 0)
+
+
+def test_warm_before_the_first_search(home, tmp_path, monkeypatch):
+    with Collection.create(tmp_path / "empty.vlad"):
+        pass
+    search_noise, done = engine_module._search_noise, []
+    monkeypatch.setattr(
+        engine_module, "_search_noise", lambda collection: done.append(search_noise(collection))
+    )
+    for path in (home / "photos.vlad", tmp_path / "empty.vlad"):
+        done.clear()
+        engine = Engine(path, Limits(), n_jobs=2)
+        engine.warm_up()
+        engine.close()
+        assert done == [None, None]  # without an error
+
+
+def test_another_process_changes_the_collection(own, home, query):
+    with serving(own / "photos.vlad") as (client, _):
+        assert search(client, query)["results"][0]["path"] == "coffee.jpg"
+        with Collection.open(own / "photos.vlad") as collection:
+            collection.remove(["coffee.jpg"])
+        assert client.get("/api/health").json()["images"] == 15
+        assert "coffee.jpg" not in [r["path"] for r in search(client, query)["results"]]
+        with Collection.open(own / "photos.vlad") as collection:
+            collection.add([own / "photos"])
+            collection.whiten(8)
+        assert search(client, query)["results"][0]["path"] == "coffee.jpg"
+        # another collection in its place, as `rm photos.vlad*` and indexing again would
+        for name in own.glob("photos.vlad*"):
+            name.unlink()
+        shutil.copy(home / "photos.vlad", own / "photos.vlad")
+        assert search(client, query)["results"][0]["path"] == "coffee.jpg"
+        assert client.get("/api/info").json()["whitened"] is False

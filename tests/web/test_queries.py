@@ -1,0 +1,91 @@
+"""Queries from what is sent, what was sent, and what the collection keeps."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from networks import means
+from photos import photo
+from serving import JPEG, id_of, problem, search, serving
+from sources import sift_of_photos, write_hloc
+from vladkit import Collection
+from vladkit.collection.import_recipe import recipe_for
+from vladkit.features.onnx import session as onnx_session
+from vladkit.web.limits import Limits
+
+
+def test_what_was_sent_is_forgotten_in_turn(home, query):
+    limits = Limits(cache_bytes=len(query) + 10)
+    with serving(home / "photos.vlad", limits) as (client, _):
+        first = search(client, query)["query"]["key"]
+        second = search(client, query)["query"]["key"]
+        problem(client.get(f"/api/search?query={first}"), 404)
+        assert client.get(f"/api/search?query={second}").status_code == 200
+
+
+def test_an_empty_collection(tmp_path, query):
+    with Collection.create(tmp_path / "empty.vlad"):
+        pass
+    with serving(tmp_path / "empty.vlad") as (client, _):
+        assert client.get("/api/info").json()["dimensions"] is None
+        answer = client.post("/api/search", content=query, headers=JPEG)
+        assert "empty" in problem(answer, 409)["detail"]
+
+
+def test_without_kept_features(own, query):
+    with Collection.create(own / "c.vlad", n_clusters=16, keep_features=0) as collection:
+        collection.add([own / "photos"])
+    with serving(own / "c.vlad") as (client, _):
+        assert client.get("/api/info").json()["keeps_features"] is False
+        image_id = id_of(client, "chelsea")
+        (own / "photos" / "chelsea.jpg").unlink()  # only its vector is left
+        found = client.get("/api/search", params={"id": image_id}).json()
+        assert found["results"][0]["path"] == "chelsea.jpg"
+        problem(client.get("/api/match", params={"id": image_id, "other": image_id}), 422)
+        assert search(client, query)["results"][0]["path"] == "coffee.jpg"
+        answer = client.post("/api/search?rerank=3", content=query, headers=JPEG)
+        assert "keeps no features" in problem(answer, 422)["detail"]
+
+
+def test_features_of_a_network(home, tmp_path, query, capfd):
+    """It takes colour; without it the images of the collection still search."""
+    pytest.importorskip("onnxruntime")
+    model = means(tmp_path / "m.onnx", "[input]\nmultiple = 8\n")
+    with Collection.create(tmp_path / "c.vlad", n_clusters=16, features=f"onnx:{model}") as c:
+        c.add([home / "photos"])
+    with serving(tmp_path / "c.vlad") as (client, _):
+        coffee = cv2.imencode(".png", photo("coffee"))[1].tobytes()
+        assert search(client, coffee)["results"][0]["path"] == "coffee.jpg"
+        gray = np.repeat(photo("coffee").mean(axis=2, keepdims=True), 3, axis=2)
+        gray = cv2.imencode(".png", gray.astype(np.uint8))[1].tobytes()
+        scores = [search(client, data)["results"][0]["score"] for data in (coffee, gray)]
+        assert scores[0] > 0.99 > scores[1]  # its colours count
+    model.rename(tmp_path / "elsewhere.onnx")
+    onnx_session._Sessions.by_model.clear()
+    with serving(tmp_path / "c.vlad") as (client, _):
+        answer = client.post("/api/search", content=query, headers=JPEG)
+        assert "network" in problem(answer, 503)["detail"]
+        assert str(tmp_path) not in answer.text
+        assert "m.onnx" in capfd.readouterr().err
+        image_id = id_of(client, "coffee")
+        found = client.get("/api/search", params={"id": image_id}).json()
+        assert found["results"][0]["path"] == "coffee.jpg"
+
+
+def test_features_of_another_program(tmp_path, query):
+    """Only what was imported is there: no image can be opened, none can be sent."""
+    write_hloc(tmp_path / "features.h5", sift_of_photos())
+    source = f"hloc:{tmp_path / 'features.h5'}"
+    recipe, _ = recipe_for(source, n_clusters=16)
+    with Collection.create(tmp_path / "c.vlad", **recipe) as collection:
+        collection.add([source])
+    with serving(tmp_path / "c.vlad") as (client, _):
+        item = client.get("/api/images").json()["items"][2]
+        found = client.get("/api/search", params={"id": item["id"], "rerank": 3}).json()
+        assert found["results"][0]["path"] == item["path"]
+        assert found["results"][0]["verified"] is True
+        problem(client.get(item["thumbnail"]), 404)
+        answer = client.post("/api/search", content=query, headers=JPEG)
+        assert "search by an image of the collection" in problem(answer, 422)["detail"]

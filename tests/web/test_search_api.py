@@ -1,0 +1,107 @@
+"""Routes that search and match."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from photos import cropped, photo
+from serving import id_of, problem, search
+from vladkit import Collection
+from vladkit.geometry.verification import MIN_INLIERS
+from vladkit.web.limits import MAX_TOP
+
+
+class TestSearch:
+    def test_as_the_library(self, client, home, query):
+        found = search(client, query, top=5)
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            hits = collection.search(home / "query.png", 5)
+        assert [r["path"] for r in found["results"]] == [hit.path for hit in hits]
+        assert [r["score"] for r in found["results"]] == pytest.approx([h.score for h in hits])
+        assert [r["rank"] for r in found["results"]] == [1, 2, 3, 4, 5]
+        assert found["images"] == 16
+        assert found["results"][0]["inliers"] is None
+        about = found["query"]
+        h, w = cropped(photo("coffee")).shape[:2]
+        assert (about["width"], about["height"], about["region"]) == (w, h, None)
+        assert client.get(about["preview"]).headers["content-type"] == "image/jpeg"
+
+    def test_reranked_with_what_matches(self, client, query):
+        found = search(client, query, top=3, rerank=5)
+        best, second, _ = found["results"]
+        assert (best["path"], best["verified"], second["verified"]) == ("coffee.jpg", True, False)
+        assert best["inliers"] == len(best["points"]) > 100
+        h = len(photo("coffee"))
+        ch, cw = cropped(photo("coffee")).shape[:2]
+        top = h - ch  # cut off at the top and the right
+        corners = [[0, top], [cw, top], [cw, h], [0, h]]
+        np.testing.assert_allclose(best["outline"], np.array(corners) - 0.5, atol=3)
+        qx, qy, x, y = np.array(best["points"]).T
+        np.testing.assert_allclose(np.median([x - qx, y - qy], axis=1), [0, top], atol=1)
+
+    def test_again_with_the_key(self, client, query):
+        first = search(client, query, top=2)
+        key = first["query"]["key"]
+        again = client.get("/api/search", params={"query": key, "top": 2}).json()
+        assert again["results"] == first["results"]
+        match = client.get("/api/match", params={"query": key, "other": again["results"][0]["id"]})
+        reranked = client.get("/api/search", params={"query": key, "rerank": 1, "top": 1}).json()
+        assert match.json()["points"] == reranked["results"][0]["points"]
+        assert match.json()["verified"] is True
+
+    def test_with_an_image_of_the_collection(self, client):
+        image_id = id_of(client, "chelsea")
+        found = client.get("/api/search", params={"id": image_id, "rerank": 2}).json()
+        assert found["query"]["id"] == found["results"][0]["id"] == image_id
+        assert found["query"]["key"] is None
+        assert client.get(found["query"]["preview"]).status_code == 200
+        match = client.get("/api/match", params={"id": image_id, "other": id_of(client, "page")})
+        assert match.json()["inliers"] < MIN_INLIERS
+
+    def test_by_a_region(self, client, home):
+        pair = np.hstack([cv2.resize(photo(name), (600, 400)) for name in ("coffee", "chelsea")])
+        data = cv2.imencode(".png", pair)[1].tobytes()
+        found = search(client, data, region="600,0,600,400", rerank=3)
+        best = found["results"][0]
+        assert best["path"] == "chelsea.jpg"
+        assert found["query"]["region"] == [600, 0, 600, 400]
+        assert (found["query"]["width"], found["query"]["height"]) == (1200, 400)
+        assert min(x for x, *_ in best["points"]) >= 599
+        h, w = photo("chelsea").shape[:2]
+        corners = np.array([[0, 0], [w, 0], [w, h], [0, h]]) - 0.5
+        np.testing.assert_allclose(best["outline"], corners, atol=4)
+        # the same image, another part of it, without sending it again
+        key = found["query"]["key"]
+        other = client.get("/api/search", params={"query": key, "region": "0,0,600,400"}).json()
+        assert other["results"][0]["path"] == "coffee.jpg"
+        stored = {"id": id_of(client, "chelsea"), "region": "50,50,200,200", "rerank": 3}
+        found = client.get("/api/search", params=stored).json()
+        assert found["results"][0]["path"] == "chelsea.jpg"
+        assert max(x for x, *_ in found["results"][0]["points"]) <= 250
+        assert (
+            "outside"
+            in problem(client.get("/api/search", params=stored | {"region": "9999,0,9,9"}), 422)[
+                "detail"
+            ]
+        )
+
+    def test_expanded_and_fundamental(self, client, query):
+        options = {"expand": 2, "rerank": 3, "model": "fundamental"}
+        best = search(client, query, **options)["results"][0]
+        assert (best["path"], best["verified"], best["outline"]) == ("coffee.jpg", True, None)
+
+    def test_wrong_questions(self, client, query):
+        problem(client.get("/api/search"), 422)
+        problem(client.get("/api/search", params={"id": 1, "query": "a"}), 422)
+        assert "forgotten" in problem(client.get("/api/search?query=nobody"), 404)["detail"]
+        problem(client.get("/api/queries/nobody/preview"), 404)
+        problem(client.get("/api/search?id=99999"), 404)
+        problem(client.get("/api/match", params={"id": 1, "other": 99999}), 404)
+        for bad in ("top=0", f"top={MAX_TOP + 1}", "rerank=-1", "model=x", "region=1,2"):
+            problem(client.get(f"/api/search?id=1&{bad}"), 422)
+        problem(client.get("/api/nothing"), 404)
+        answer = client.put("/api/info")
+        problem(answer, 405)
+        assert answer.headers["allow"] == "GET"

@@ -1,0 +1,107 @@
+"""`vladkit serve`: the command, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from vladkit.errors import MissingDependencyError, ParameterError
+from vladkit.web.server import check_token, serve
+
+
+@pytest.fixture
+def home(home, tmp_path):
+    """A copy of the file that no other process has open."""
+    shutil.copy(home / "photos.vlad", tmp_path)
+    (tmp_path / "secret.txt").write_text("secret")
+    return tmp_path
+
+
+def start(*arguments, cwd):
+    return subprocess.Popen(
+        [sys.executable, "-m", "vladkit", "serve", *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_says_where_it_is_and_stops_when_told(home):
+    process = start("photos.vlad", "--port", "0", cwd=home)
+    url = process.stdout.readline().strip()  # it listens already
+    assert httpx.get(url + "api/health", timeout=30).json()["images"] == 16
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert messages.splitlines() == [
+        f"photos.vlad: 16 images, {(home / 'photos.vlad').stat().st_size / 1e6:.1f} MB",
+        "Ctrl-C stops it",
+        "stopped",
+    ]
+    assert not (home / "photos.vlad-wal").exists()
+
+
+def test_ended_by_another_program_it_closes_the_file(home):
+    process = start("photos.vlad", "--port", "0", cwd=home)
+    url = process.stdout.readline().strip()
+    assert httpx.get(url + "api/health", timeout=30).status_code == 200
+    assert (home / "photos.vlad-wal").exists()  # as long as it is open
+    process.terminate()
+    process.communicate(timeout=20)
+    assert not (home / "photos.vlad-wal").exists()
+
+
+def test_beyond_this_machine_it_says_what_is_open(home):
+    process = start("photos.vlad", "--port", "0", "--host", "0.0.0.0", cwd=home)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert "sees all 16 images" in process.communicate(timeout=20)[1]
+    options = ("--port", "0", "--host", "0.0.0.0", "--token", "auto")
+    process = start("photos.vlad", *options, cwd=home)
+    url = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert re.search(r":\d+/\?token=\S{20,}$", url)
+    assert "warning" not in process.communicate(timeout=20)[1]
+
+
+def test_what_cannot_be_served(home):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        process = start("photos.vlad", "--port", port, cwd=home)
+        assert "give another --port" in process.communicate(timeout=20)[1]
+        assert process.returncode == 1
+    for arguments, said, code in (
+        (["none.vlad"], "none.vlad", 1),
+        (["secret.txt"], "not a", 1),
+        (["photos.vlad", "--token", "short"], "8 or more", 2),
+        (["photos.vlad", "--host", "no.such.host.invalid"], "no.such.host", 2),
+        (["photos.vlad", "--port", "70000"], "70000", 2),
+    ):
+        process = start(*arguments, cwd=home)
+        _, messages = process.communicate(timeout=20)
+        assert process.returncode == code, messages
+        assert said in messages
+        assert "Traceback" not in messages
+
+
+def test_needs_its_extra(home, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'vladkit\[web\]'"):
+        serve(home / "photos.vlad")
+
+
+def test_tokens_that_are_none():
+    assert len(check_token("auto")) > 20
+    assert check_token("auto") != check_token("auto")
+    assert check_token(None) is None
+    for bad in ("", "short", "ünïcödé tokens"):
+        with pytest.raises(ParameterError, match="token"):
+            check_token(bad)
