@@ -161,7 +161,7 @@ class TestSimilar:
             cv2.imwrite(str(tmp_path / "p" / f"{name}-turned.png"), cv2.rotate(small, 0))
         with Collection.create(tmp_path / "c", n_clusters=16, orientation=0.6) as collection:
             collection.add([tmp_path / "p"])
-            plain, turned = collection.pairs(1), collection.pairs(1, turned=True)
+            plain, turned = collection.pairs(1), collection.pairs(1, rotated=True)
         assert {(f"{name}-turned.png", f"{name}.png") for name in SCENES} == {
             (pair.first, pair.second) for pair in turned
         }

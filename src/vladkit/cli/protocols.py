@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vladkit.cli.app import opened
 from vladkit.cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -25,13 +26,11 @@ def measure(
     as_json: bool,
 ) -> None:
     """Print the figures of a protocol, a column for each of its levels."""
-    from vladkit.cli.progress import progress_bar
-    from vladkit.collection.collection import Collection
-    from vladkit.collection.measuring import measure as ask
-    from vladkit.evaluation.datasets import read_protocol
+    with opened(file, others=[path]) as (collection, progress):
+        from vladkit.collection.measuring import measure as ask
+        from vladkit.evaluation.datasets import read_protocol
 
-    protocol = read_protocol(name, path)
-    with Collection.open(file, read_only=True) as collection, progress_bar() as progress:
+        protocol = read_protocol(name, path)
         outcome = ask(
             collection, protocol, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
         )

@@ -83,7 +83,7 @@ class Comparing(Opened):
         min_score: float | None = None,
         sequential: int = 0,
         connected: bool = False,
-        turned: bool = False,
+        rotated: bool = False,
         root: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
         progress: Progress | None = None,
@@ -108,7 +108,7 @@ class Comparing(Opened):
         connected : bool
             Where the pairs leave groups of images unconnected, add the `top` best pairs that
             leave each group, whatever their similarity, until all are one.
-        turned : bool
+        rotated : bool
             Images may lie on their side or head relative to each other without an EXIF entry that
             says so: compare in all quarter turns. Four times the work; needs kept features.
         root : path or None
@@ -144,7 +144,7 @@ class Comparing(Opened):
                 self._searching,
                 root=root,
                 model=model,
-                turned=turned,
+                rotated=rotated,
                 n_jobs=n_jobs,
                 progress=progress,
             )

@@ -125,8 +125,9 @@ class Indexing:
             row = known.get(each.file)
             status = each.status()
             if row and not row.transient and (row.n_bytes, row.mtime_ns) == status:
-                report.unchanged += 1
-                if row.skipped is not None:
+                if row.skipped is None:
+                    report.unchanged += 1
+                else:
                     report.skipped.append((row.path, row.skipped))
             else:
                 work.append(_Task(each, *status, known=row))

@@ -152,6 +152,7 @@ class Opened:
     def info(self) -> dict[str, Any]:
         """Size, sources, recipe and versions, JSON-able."""
         indexed, skipped = self._store.count()
+        counts = self._store.count_by_source()
         vlad = self.vlad
         return {
             "file": str(self._store.path),
@@ -159,8 +160,11 @@ class Opened:
             "images": indexed,
             "skipped": skipped,
             "sources": [
-                {"name": s.name, "root": s.root} | ({"images": s.images} if s.images else {})
+                {"name": s.name, "root": s.root}
+                | ({"images": s.images} if s.images else {})
+                | dict(zip(("indexed", "skipped"), counts[s.source_id], strict=True))
                 for s in self._store.sources().values()
+                if s.source_id in counts  # else all its images were removed
             ],
             "dimensions": self.n_dimensions if vlad else None,
             "clusters": self._describer.n_clusters if vlad else None,

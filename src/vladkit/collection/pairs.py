@@ -154,18 +154,18 @@ class Pairing:
         *,
         root: str | os.PathLike[str] | None,
         model: Model,
-        turned: bool,
+        rotated: bool,
         n_jobs: int | None,
         progress: Callable[[str, int, int], None] | None,
     ) -> None:
         describer.trained()
-        if turned:
+        if rotated:
             searching.check_keeps_features()
         self._store = store
         self._describer = describer
         self._searching = searching
         self._model: Model = model
-        self._turned = turned
+        self._rotated = rotated
         self._n_jobs = resolve_n_jobs(n_jobs)
         self._progress = progress
         self._root, names = names_below(store.images("skipped IS NULL"), store.sources(), root)
@@ -216,7 +216,7 @@ class Pairing:
 
     def _batches(self, rows: Sequence[int], name: str = "") -> Iterator[Sequence[int]]:
         """So many at a time that their vectors and scores stay small; progress if it has a name."""
-        views = 4 if self._turned else 1
+        views = 4 if self._rotated else 1
         values = views * max(self._describer.n_dimensions, self._n)
         step = max(1, min(_MOST_QUERIES, _VALUES // values))
         for begin in range(0, len(rows), step):
@@ -237,10 +237,10 @@ class Pairing:
         return {wanted[i]: vector_D.astype(np.float32) for i, vector_D in found.items()}
 
     def _queries(self, rows: Sequence[int]) -> Float32Array:
-        """(q, v, D): what is stored of images, and with `turned` their quarter turns."""
+        """(q, v, D): what is stored of images, and with `rotated` their quarter turns."""
         vector_of = self._vectors(rows)
         stored_qvD = np.stack([vector_of[row] for row in rows])[:, None]
-        if not self._turned or not self._describer.recipe.is_directional:
+        if not self._rotated or not self._describer.recipe.is_directional:
             return stored_qvD
         query_qvD = np.repeat(stored_qvD, 4, axis=1)
         features = self._searching.features([self._ids[row] for row in rows])
