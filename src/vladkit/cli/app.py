@@ -115,7 +115,8 @@ def opened(
         else:
             collection = Collection.create(file, **recipe)
     except VladkitError as error:
-        error.args = (f"{error}{collection_hint(file, others)}",)
+        if hint := collection_hint(file, others):
+            error.args = (f"{error}{hint}",)
         raise
     with collection, progress_bar() as progress:
         before = collection.stamp()

@@ -21,6 +21,10 @@ _SIGNATURES: Final = {
 }
 """How files of features begin, what they are, and the prefix that reads them."""
 
+_ALIKE: Final = 0.8
+"""Least likeness of a name that may have been meant: a letter or two; at difflib's 0.6 any two
+short names that end in .vlad are alike."""
+
 
 def collection_hint(file: str, others: Sequence[str] = ()) -> str:
     """What may have been meant by a file that is no collection; empty if nothing is like it."""
@@ -31,7 +35,7 @@ def collection_hint(file: str, others: Sequence[str] = ()) -> str:
     if os.path.lexists(file) or not folder.is_dir():
         return ""
     names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
-    likely = get_close_matches(Path(file).name, names)
+    likely = get_close_matches(Path(file).name, names, cutoff=_ALIKE)
     found = [name for name in likely if _is_collection(folder / name)]
     return f"; did you mean {folder / found[0]}?" if found else ""
 
@@ -59,6 +63,6 @@ def _is_collection(path: Path) -> bool:
     from vladkit.store.schema import check_file
 
     try:
-        return check_file(path.absolute())
+        return check_file(path.absolute()) > 0
     except VladkitError:
         return False

@@ -35,9 +35,8 @@ def models(context: typer.Context, as_json: Json = False) -> None:
     lines = []
     for row in rows:
         here = row["file"] or ("can be fetched" if row["url"] else "")
-        lines.append(
-            f"{row['name'] or '(any file)'}: {row['title']}{f'  [{here}]' if here else ''}"
-        )
+        here = f"  [{here}]" if here else ""
+        lines.append(f"{row['name'] or '(any file)'}: {row['title']}{here}")
         lines.append(f"  {row['licence']}; {row['url'] or row['page']}")
         if row["sha256"]:
             lines.append(f"  {row['bytes']} bytes, sha256 {row['sha256']}")
@@ -75,9 +74,7 @@ def _listed() -> tuple[list[dict[str, Any]], list[str]]:
 def fetch(
     name: Annotated[
         str,
-        typer.Argument(
-            metavar="NAME", help="A name that `vladkit models` lists.", show_default=False
-        ),
+        typer.Argument(metavar="NAME", help="Name, see `vladkit models`.", show_default=False),
     ],
     url: Annotated[
         str, typer.Option("--url", metavar="URL", help="Mirror that has the same file.")
