@@ -75,12 +75,12 @@ def vectors(file: Path) -> dict[str, bytes]:
         with Collection.open(file, read_only=True) as collection:
             if collection.vlad is None:
                 return {}
-            store, dtype = collection._store, np.dtype(collection.recipe.dtype)
+            store = collection.index.store
             with store.reading():
                 names = {row.image_id: row.path for row in collection.images()}
                 return {
                     names[i]: vector_D.tobytes()
-                    for ids, vector_nD in store.vector_blocks(dtype, collection.n_dimensions)
+                    for ids, vector_nD in store.vector_blocks()
                     for i, vector_D in zip(ids.tolist(), vector_nD, strict=True)
                 }
     except FileFormatError:

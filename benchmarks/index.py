@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 
@@ -44,7 +45,9 @@ def bare(folder: str, threads: int) -> None:
         return len(points)
 
     with ThreadPoolExecutor(threads) as pool:
-        print(sum(pool.map(work, [found.file for found in discover([folder])])), "features")
+        with ExitStack() as readers:
+            files = [found.file for found in discover([folder], readers)]
+        print(sum(pool.map(work, files)), "features")
 
 
 def main() -> None:

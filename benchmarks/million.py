@@ -44,8 +44,10 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.store.ann import build_ann, open_ann
+from vladkit.store.blocks import Layout
 from vladkit.store.exact import score_all
-from vladkit.store.store import ImageRow, Record, Store
+from vladkit.store.rows import ImageRow, Record
+from vladkit.store.store import Store
 
 D = 256
 BLOCK_BYTES = 2**20
@@ -77,17 +79,19 @@ def write_rows(path: Path, batches: Iterator[Float32Array]) -> tuple[int, float]
 
 
 def connect(path: Path) -> Store:
-    return Store.open(path, read_only=True)
+    store = Store.open(path, read_only=True)
+    store.layout = Layout(np.dtype("f2"), D)
+    return store
 
 
 def read_blocks(store: Store) -> Iterator[tuple[Int64Array, AnyArray]]:
     """All vectors, a block at a time."""
-    return store.vector_blocks(np.dtype("<f2"), D)
+    return store.vector_blocks()
 
 
 def read_rows(store: Store, id_n: Int64Array) -> AnyArray:
     """The vectors of some images."""
-    found = store.vectors(id_n.tolist(), np.dtype("<f2"), D)
+    found = store.vectors(id_n.tolist())
     return np.stack([found[i] for i in id_n.tolist()])
 
 

@@ -21,6 +21,7 @@ def once(file: str, image: str) -> dict[str, float]:
     import cv2  # noqa: F401  (search needs it: it belongs to start-up)
 
     from vladkit.collection.collection import Collection
+    from vladkit.collection.search_options import SearchOptions
     from vladkit.features.pool import extract
 
     started = time.perf_counter()
@@ -28,9 +29,9 @@ def once(file: str, image: str) -> dict[str, float]:
         opened = time.perf_counter()
         features = extract(collection.extractor, image)
         extracted = time.perf_counter()
-        query_qvD = collection.query_vectors([features])
+        query_qvD = collection.index.describer.query_vectors([features])
         encoded = time.perf_counter()
-        collection.rank(query_qvD, 10)
+        collection.index.searcher.search(query_qvD[0], features, SearchOptions(10))
         n_images = len(collection)
     end = time.perf_counter()
     return {

@@ -23,7 +23,7 @@ from photos import ALTERED, NAMES, photo, write_photos
 from vladkit import Collection
 from vladkit.collection.discover import discover
 from vladkit.collection.recipe import Recipe
-from vladkit.collection.searching import Searching
+from vladkit.collection.searching import Searcher
 from vladkit.errors import (
     FileFormatError,
     ImageError,
@@ -119,7 +119,7 @@ class TestSearch:
             collection.add([tmp_path / "q.png"])
             files = [str(tmp_path / name) for name in ("q.png", "turned.png")]
             features = [extract(collection.extractor, file) for file in files]
-            query_qvD = collection.query_vectors(features)
+            query_qvD = collection.index.describer.query_vectors(features)
         cosine_v = query_qvD[0] @ query_qvD[1, 0]
         assert np.argmax(cosine_v) == quarter + 1
         assert cosine_v[quarter + 1] > 0.5
@@ -590,7 +590,7 @@ class TestFiles:
 
     def test_images_that_come_and_go_during_a_search(self, tmp_path, small, monkeypatch):
         make(tmp_path / "c", small)
-        scores = Searching.scores
+        scores = Searcher.scores
 
         def meanwhile(self, query):
             result = scores(self, query)
@@ -599,7 +599,7 @@ class TestFiles:
             return result
 
         with Collection.open(tmp_path / "c") as collection:
-            monkeypatch.setattr(Searching, "scores", meanwhile)
+            monkeypatch.setattr(Searcher, "scores", meanwhile)
             hits = collection.search(small / "0.png", top=0)
             assert hits[0].path == "0.png"
             assert "1.png" in [hit.path for hit in hits]  # as it was when the search began

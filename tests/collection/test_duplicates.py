@@ -93,9 +93,9 @@ class TestDuplicates:
             collection.copy(tmp_path / "c")
         with Collection.open(tmp_path / "c") as collection:
             collection.remove(["rocket.jpg"])
-            with collection._store.writing():
+            with collection.index.store.writing():
                 sql = "DELETE FROM feature WHERE picture_id IN (SELECT picture_id FROM picture "
-                collection._store.connection.execute(sql + "WHERE path = 'coffee left.jpg')")
+                collection.index.store.connection.execute(sql + "WHERE path = 'coffee left.jpg')")
             _, group = collection.duplicates(candidates=5)
         assert group.path == "coffee.jpg"
         assert sorted(o.path for o in group.others) == sorted(set(COFFEE) - {"coffee left.jpg"})
@@ -128,9 +128,9 @@ class TestDuplicates:
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
             collection.copy(tmp_path / "c")
         with Collection.open(tmp_path / "c") as collection:
-            with collection._store.writing():
+            with collection.index.store.writing():
                 sql = "UPDATE source SET root = '/nowhere', relative = NULL"
-                collection._store.connection.execute(sql)
+                collection.index.store.connection.execute(sql)
             *_, rocket = collection.duplicates()
         assert rocket.others[0].kinds == ("altered",)
 

@@ -363,7 +363,7 @@ class TestByName:
             assert named[0].similarity == pytest.approx(1, abs=1e-3)
             row = collection.find("coffee.jpg")
             assert collection.find(photo_home / "photos/coffee.jpg") == row
-            by_id = collection.search_image(row.image_id, 5, rerank=5)
+            by_id = collection.search(row, 5, rerank=5)
             assert [(h.path, h.score) for h in by_id] == [(h.path, h.score) for h in named]
 
     def test_though_the_file_has_gone(self, photo_home, tmp_path):
@@ -448,7 +448,7 @@ class TestTrouble:
         with Collection.open(tmp_path / "moved/c") as collection:
             name = next(iter(images))
             assert collection.info()["sources"][0]["images"] == str(tmp_path / "moved/images")
-            file = collection.file_of(collection.find(name))
+            file = collection.find(name).file
             assert file == str(tmp_path / "moved/images" / name)
             assert collection.add([moved]).unchanged == len(images)
 
@@ -490,11 +490,10 @@ class TestTrouble:
 
     def everything(self, path):
         with Collection.open(path) as collection:
-            d, dtype = collection.n_dimensions, np.dtype(collection.recipe.dtype)
             names = {row.image_id: row.path for row in collection.images()}
+            ids, vector_nD = collection.vectors()
             return {
                 names[i]: vector_D.tobytes()
-                for ids, vector_nD in collection._store.vector_blocks(dtype, d)
                 for i, vector_D in zip(ids.tolist(), vector_nD, strict=True)
             }
 

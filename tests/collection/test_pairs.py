@@ -17,6 +17,7 @@ import pytest
 from photos import cropped, darker, photo, smaller, write_photos
 from vladkit import Collection
 from vladkit.collection import pairs as pairing
+from vladkit.collection import searching
 from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError
 from vladkit.geometry.verification import rescore, verify_all
 from vladkit.store.naming import natural
@@ -54,7 +55,7 @@ def similarities(collection):
     """(names in natural order, image ids, similarity_nn) by a plain product."""
     rows = sorted(collection.images(), key=lambda row: natural(row.path))
     ids = [row.image_id for row in rows]
-    vectors = collection._store.vectors(ids, np.dtype("f2"), collection.n_dimensions)
+    vectors = collection.index.store.vectors(ids)
     vector_nD = np.stack([vectors[i] for i in ids]).astype(np.float32)
     return [row.path for row in rows], ids, (vector_nD @ vector_nD.T).round(6)
 
@@ -64,7 +65,7 @@ def verified(home):
     """Inliers of every pair of rows, the first one asking."""
     with Collection.open(home / "scenes.vlad", read_only=True) as scenes:
         _, ids, _ = similarities(scenes)
-        kept = scenes._searching.features(ids)
+        kept = scenes.index.searcher.features(ids)
         metric = scenes.extractor.metric
     features = [kept[i] for i in ids]
     return {
@@ -112,7 +113,7 @@ class TestSimilar:
         wanted_p = similarity_nn[tuple(found.row_p2.T)]
         np.testing.assert_allclose(found.similarity_p, wanted_p, atol=2e-6)
         assert set(found.inliers_p.tolist()) == {-1}
-        assert found.root == str(scenes.file_of(next(scenes.images())))[: len(found.root)]
+        assert found.root == str(next(scenes.images()).file)[: len(found.root)]
 
     def test_views_of_a_thing_find_each_other(self, scenes):
         for pair in scenes.pairs(1):
@@ -121,7 +122,7 @@ class TestSimilar:
     def test_scores_are_never_held_for_all_at_once(self, scenes, monkeypatch):
         wanted = rows_of(scenes.pairs(3))
         sizes = []
-        scores = scenes._searching.scores
+        scores = scenes.index.searcher.scores
 
         def watched(query_qvD):
             found = scores(query_qvD)
@@ -129,7 +130,7 @@ class TestSimilar:
             return found
 
         monkeypatch.setattr(pairing, "_VALUES", 5 * scenes.n_dimensions)
-        monkeypatch.setattr(scenes._searching, "scores", watched)
+        monkeypatch.setattr(scenes.index.searcher, "scores", watched)
         assert rows_of(scenes.pairs(3)) == wanted
         assert max(sizes) == 5 * 24
         assert len(sizes) == 5
@@ -150,7 +151,7 @@ class TestSimilar:
         with Collection.open(own) as collection:
             exact = rows_of(collection.pairs(2))
             collection.build_ann()
-            assert collection._searching.ann() is not None
+            assert collection.index.searcher.ann() is not None
             assert rows_of(collection.pairs(2)) == exact
 
     def test_quarter_turns(self, tmp_path):
@@ -258,11 +259,11 @@ class TestRerank:
             asked.extend((id(query), id(other)) for other in others)
             return verify_all(query, others, metric, **options)
 
-        features = scenes._searching.features([row.image_id for row in scenes.images()])
+        features = scenes.index.searcher.features([row.image_id for row in scenes.images()])
         monkeypatch.setattr(
-            scenes._searching, "features", lambda ids: {i: features[i] for i in ids}
+            scenes.index.searcher, "features", lambda ids: {i: features[i] for i in ids}
         )
-        monkeypatch.setattr(pairing, "verify_all", counted)
+        monkeypatch.setattr(searching, "verify_all", counted)
         scenes.pairs(3, rerank=5, n_jobs=1, progress=lambda *step: steps.append(step))
         pairs = {frozenset(pair) for pair in asked}
         assert len(asked) == len(pairs) == len(scenes.pairs(5))
@@ -335,7 +336,7 @@ class TestConnected:
             asked.append(len(others))
             return verify_all(query, others, metric, **options)
 
-        monkeypatch.setattr(pairing, "verify_all", counted)
+        monkeypatch.setattr(searching, "verify_all", counted)
         found = scenes.pairs(1, rerank=23, connected=True)
         assert len(found) > len(scenes.pairs(1, rerank=23))
         assert sum(asked) == 2 * 24 * 23 // 2  # all with all, in each of the two calls

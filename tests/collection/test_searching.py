@@ -21,7 +21,9 @@ from vladkit.features import Region
 from vladkit.features.pool import extract
 from vladkit.geometry.verification import MIN_INLIERS, rescore
 from vladkit.store.ann import AnnIndex
-from vladkit.store.store import ImageRow, Record, Store
+from vladkit.store.blocks import Layout
+from vladkit.store.rows import ImageRow, Record
+from vladkit.store.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +92,15 @@ class TestRerank:
     def test_a_wrong_order_is_put_right(self, home, own):
         """Vectors that say nothing: only the geometry can tell."""
         with Store.open(own) as store, store.writing():
-            dtype, d = np.dtype("f2"), 32 * 128
+            dtype = np.dtype("f2")
+            store.layout = Layout(dtype, 32 * 128)
             rng = np.random.default_rng(0)
 
             def noise(_, vector_nD):
                 noise_nD = rng.normal(size=vector_nD.shape)
                 return (noise_nD / np.linalg.norm(noise_nD, axis=1, keepdims=True)).astype(dtype)
 
-            store.rewrite(dtype, d, noise)
+            store.rewrite(noise)
         with Collection.open(own) as collection:
             for name in ("coffee", "rocket"):
                 cv2.imwrite(str(own.parent / "q.png"), cropped(photo(name)))
@@ -263,8 +266,8 @@ class TestExpand:
             plain = collection.search(tmp_path / "unknown.png", 0, rerank=5)
             expanded = collection.search(tmp_path / "unknown.png", 0, rerank=5, expand=5)
             features = extract(collection.extractor, str(tmp_path / "unknown.png"))
-            query_qvD = collection.query_vectors([features])
-            nothing = collection._searching.expanded(query_qvD[0], [])
+            query_qvD = collection.index.describer.query_vectors([features])
+            nothing = collection.index.searcher.expanded(query_qvD[0], [])
         assert all(hit.inliers < MIN_INLIERS for hit in plain[:5])
         np.testing.assert_array_equal(nothing, query_qvD[0, :1])
         assert expanded[0].score <= plain[0].score + 1e-6
@@ -291,8 +294,7 @@ class TestWhiten:
             assert hits[0].path == "moon.jpg"
             assert hits[0].score == pytest.approx(1, abs=2e-3)
             assert collection.info()["whitened"] is True
-            (vector_nD,) = [v for _, v in collection._store.vector_blocks(np.dtype("f2"), 10)]
-            assert vector_nD.shape == (15, 10)
+            assert collection.vectors()[1].shape == (15, 10)
 
     def test_images_added_later_go_through_the_same(self, home, own, tmp_path):
         shutil.copy(home / "photos" / "coffee.jpg", tmp_path / "again.jpg")
@@ -455,11 +457,10 @@ class TestAugment:
         with Collection.open(own) as collection:
             files = [home / "query.png", home / "photos" / "grass.jpg"]
             features = [extract(collection.extractor, str(file)) for file in files]
-            query_qvD = collection.query_vectors(features)
-            d, dtype = collection.n_dimensions, np.dtype("f2")
-            ((ids, vector_nD),) = collection._store.vector_blocks(dtype, d)
+            query_qvD = collection.index.describer.query_vectors(features)
+            ids, vector_nD = collection.vectors()
             collection.augment(3)
-            got_ids, score_qn = collection.scores(query_qvD)
+            got_ids, score_qn = collection.index.searcher.scores(query_qvD)
         ((augmented_nD),) = augment_database(lambda: [vector_nD], n_neighbors=3, alpha=1.0)
         score_qvn = query_qvD @ augmented_nD.T
         score_qvn[:, 1:] *= 0.8
@@ -475,9 +476,9 @@ class TestAugment:
         plain, on = scores()
         assert on is False
         with Collection.open(own) as collection:
-            before = collection._store.stamp()
+            before = collection.stamp()
             collection.augment(2)
-            assert collection._store.stamp() == before
+            assert collection.stamp() == before
             assert collection.check() == []
         augmented, on = scores()
         assert on is True
@@ -522,8 +523,7 @@ class TestAdapt:
             old = collection.vlad
             before = collection.search(home / "query.png", 0)
             features = {
-                row.path: extract(collection.extractor, collection.file_of(row))
-                for row in collection.images()
+                row.path: extract(collection.extractor, row.file) for row in collection.images()
             }
             local = {
                 path: collection.recipe.local(collection.extractor, f)
@@ -535,11 +535,10 @@ class TestAdapt:
         assert not np.allclose(wanted.centroids_, old.centroids_)
         with Collection.open(summed) as collection:  # from the file
             np.testing.assert_allclose(collection.vlad.centroids_, wanted.centroids_, atol=1e-6)
-            d, dtype = collection.n_dimensions, np.dtype("f2")
             names = {row.image_id: row.path for row in collection.images()}
-            for ids, vector_nD in collection._store.vector_blocks(dtype, d):
-                own = wanted.transform([local[names[i]] for i in ids.tolist()])
-                np.testing.assert_allclose(vector_nD, own, atol=2e-3)
+            ids, vector_nD = collection.vectors()
+            own = wanted.transform([local[names[i]] for i in ids.tolist()])
+            np.testing.assert_allclose(vector_nD, own, atol=2e-3)
             hits = collection.search(query, 2)
             assert hits[0].path.endswith("coffee.jpg")
             assert hits[0].score == pytest.approx(1, abs=2e-3)
@@ -558,7 +557,7 @@ class TestAdapt:
         before = summed.read_bytes()
         with Collection.open(summed) as collection:
             vlad = collection.vlad
-            collection._store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            collection.index.store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(Store, "set_arrays", lambda *_: 1 / 0)
                 with pytest.raises(ZeroDivisionError):

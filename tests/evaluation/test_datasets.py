@@ -109,7 +109,7 @@ class Set:
                 rows.append([-order.index(n) if n in order else -99 for n in names])
             return ids, np.array(rows, np.float32)
 
-        self.monkeypatch.setattr(self.collection, "scores", scores)
+        self.monkeypatch.setattr(self.collection.index.searcher, "scores", scores)
 
 
 @pytest.fixture

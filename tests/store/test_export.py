@@ -49,9 +49,8 @@ def read_global(path):
 
 def vectors(collection):
     rows = {row.image_id: row.path for row in collection.images()}
-    dtype = np.dtype(collection.recipe.dtype)
-    found = collection._store.vectors(list(rows), dtype, collection.n_dimensions)
-    return {rows[i]: vector_D for i, vector_D in found.items()}
+    ids, vector_nD = collection.vectors()
+    return {rows[i]: vector_D for i, vector_D in zip(ids.tolist(), vector_nD, strict=True)}
 
 
 class TestGlobalDescriptors:

@@ -28,7 +28,8 @@ from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError,
 from vladkit.features.pool import extract
 from vladkit.store import blocks, database
 from vladkit.store.migrate import migrate
-from vladkit.store.store import ImageRow, Record, Store
+from vladkit.store.rows import ImageRow, Record
+from vladkit.store.store import Store
 
 HERE = TESTS
 
@@ -62,12 +63,8 @@ def everything(path):
     """Path and vector of each image."""
     with Collection.open(path) as collection:
         names = {row.image_id: row.path for row in collection.images()}
-        found = {}
-        for ids, vector_nD in collection._store.vector_blocks(
-            np.dtype("f2"), collection.n_dimensions
-        ):
-            found |= {names[i]: v.tobytes() for i, v in zip(ids.tolist(), vector_nD, strict=True)}
-    return found
+        ids, vector_nD = collection.vectors()
+    return {names[i]: v.tobytes() for i, v in zip(ids.tolist(), vector_nD, strict=True)}
 
 
 def run(*arguments):
@@ -93,6 +90,7 @@ class TestBlocks:
             Store.create(path) as store,
         ):
             patch.setattr(blocks, "BLOCK_BYTES", capacity * D * 4)
+            store.layout = blocks.Layout(np.dtype("f4"), D)
             with store.writing():
                 source = store.add_source(str(path.parent), "x").source_id
             for i, (step, name) in enumerate(steps):
@@ -109,18 +107,18 @@ class TestBlocks:
                         ids = [r.image_id for r in store.images() if r.path == str(name)]
                         store.delete(ids)
                     else:
-                        store.blocks.pack(np.dtype("f4"), D)
-                        held = [len(ids) for ids, _ in store.vector_blocks(np.dtype("f4"), D)]
+                        store.blocks.pack(store.layout)
+                        held = [len(ids) for ids, _ in store.vector_blocks()]
                         assert all(n == capacity for n in held[:-1])
             names = {row.image_id: row.path for row in store.images()}
             found = {}
-            for ids, vector_nD in store.vector_blocks(np.dtype("f4"), D):
+            for ids, vector_nD in store.vector_blocks():
                 assert 0 < len(ids) <= capacity
                 for i, vector_D in zip(ids.tolist(), vector_nD, strict=True):
                     assert names[i] not in found
                     found[names[i]] = vector_D.tolist()
             assert found == {name: vector_D.tolist() for name, vector_D in wanted.items()}
-            some = store.vectors(list(names), np.dtype("f4"), D)
+            some = store.vectors(list(names))
             assert {names[i]: v.tolist() for i, v in some.items()} == found
 
     def test_revision_counts_changes_of_vectors_alone(self, tmp_path):
@@ -141,7 +139,7 @@ class TestBlocks:
             assert revision() == 1
             assert store.count() == (1, 1)
             with store.writing():
-                store.delete([r.image_id for r in store.images("path = 'a'")])
+                store.delete([r.image_id for r in store.images() if r.path == "a"])
             assert revision() == 2
 
 
@@ -150,7 +148,7 @@ class TestFeatures:
         file, folder = ready
         with Collection.open(file, read_only=True) as collection:
             rows = list(collection.images())
-            kept = collection._store.features([row.image_id for row in rows])
+            kept = collection.index.store.features([row.image_id for row in rows])
             for row in rows:
                 features = extract(collection.extractor, str(folder / row.path)).strongest(50)
                 assert len(features) == 50
@@ -164,10 +162,10 @@ class TestFeatures:
     def test_none_if_not_wanted_and_gone_with_the_image(self, ready, own, tmp_path):
         with Collection.create(tmp_path / "none", n_clusters=8, keep_features=0) as collection:
             collection.add([ready[1]])
-            assert collection._store.features(range(1, 20)) == {}
+            assert collection.index.store.features(range(1, 20)) == {}
         with Collection.open(own) as collection:
             collection.remove(["03.png"])
-            assert set(collection._store.features(range(1, 20))) == {1, 2, 3, *range(5, 13)}
+            assert set(collection.index.store.features(range(1, 20))) == {1, 2, 3, *range(5, 13)}
 
 
 class TestFormat:
@@ -404,10 +402,10 @@ class TestCompact:
             collection.add([folder])
             collection.remove([f"{i:02}.png" for i in range(24) if i % 3])
             left = everything(tmp_path / "c")
-            held = [len(i) for i, _ in collection._store.vector_blocks(np.dtype("f2"), 1024)]
+            held = [len(i) for i, _ in collection.index.store.vector_blocks()]
             assert held == [2, 1, 1, 2, 1, 1]
             assert collection.compact() > 16 * 50_000  # features and vectors of 16 images
-            held = [len(i) for i, _ in collection._store.vector_blocks(np.dtype("f2"), 1024)]
+            held = [len(i) for i, _ in collection.index.store.vector_blocks()]
             assert held == [4, 4]
             assert collection.check() == []
             assert collection.compact() == 0
@@ -453,7 +451,7 @@ class TestExport:
             collection.export(tmp_path / "out.faiss")
             hits = collection.search(ready[1] / "07.png", 0)
             query = extract(collection.extractor, str(ready[1] / "07.png"))
-            query_vD = collection.query_vectors([query])[0]
+            query_vD = collection.index.describer.query_vectors([query])[0]
         index = faiss.read_index(str(tmp_path / "out.faiss"))
         paths = json.loads((tmp_path / "out.faiss.json").read_text())
         score_vn, place_vn = index.search(query_vD[:1], 12)

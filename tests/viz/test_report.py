@@ -439,7 +439,7 @@ class TestSearchPage:
         assert "http://" not in search_page.text
 
     def test_who_ranks_a_million_does_not_look_at_them_all(self, home):
-        hit = Hit("a", 1.0, "a", 1.0)
+        hit = Hit(1, 1.0, 1.0, path="a", file="a")
         search = Asked.found("q", None, [hit] * 1000)
         assert (len(search.hits), search.n_hits) == (200, 1000)
 

@@ -306,7 +306,7 @@ def test_any_file_name_is_drawn_as_it_is(name, tmp_path):
     with open(path, "wb") as file:
         file.write(cv2.imencode(".png", GRAY)[1].tobytes())
     one = draw_matches(path, path, nothing())
-    two = draw_ranking(path, [Hit(name, 0.5, path, 0.5)])
+    two = draw_ranking(path, [Hit(1, 0.5, 0.5, path=name, file=path)])
     for figure in (one, two):
         pixels(figure)
         text = " ".join(t.get_text() for ax in figure.axes for t in ax.texts)
@@ -334,7 +334,7 @@ class TestNothingElseIsTouched:
             "from test_viz import GRAY, found, some_features\n"
             "from vladkit.collection.searching import Hit\n"
             "figures = [p.draw_matches(GRAY, GRAY, found([[9, 9]])),\n"
-            "  p.draw_ranking(GRAY, [Hit('a', 1, 'a', 1)], relevant=['a']),\n"
+            "  p.draw_ranking(GRAY, [Hit(1, 1, 1, path='a', file='a')], relevant=['a']),\n"
             "  p.draw_words(GRAY, some_features(5), range(5))]\n"
             "assert all(f._repr_png_()[:4] == b'\\x89PNG' for f in figures)\n"
             "print(dict.__eq__(before, matplotlib.rcParams), 'matplotlib.pyplot' in sys.modules)"
@@ -430,7 +430,7 @@ class TestRanking:
 
     def test_right_and_wrong_differ_by_more_than_colour(self, home):
         files = [str(home / "p" / f"{n}.jpg") for n in ("coffee", "moon", "rocket")]
-        hits = [Hit(os.path.basename(f), 0.5, f, 0.5) for f in files]
+        hits = [Hit(1, 0.5, 0.5, path=os.path.basename(f), file=f) for f in files]
         figure = draw_ranking(files[0], hits, relevant={"coffee.jpg", files[2]})
         frames = [frame_of(ax) for ax in figure.axes[1:]]
         styles = [f.get_linestyle() for f in frames]
@@ -454,9 +454,9 @@ class TestRanking:
     def test_what_is_gone_is_a_box_with_its_name(self, home, tmp_path):
         (tmp_path / "broken.jpg").write_bytes(b"nothing")
         hits = [
-            Hit("sub/gone.jpg", 0.9, str(tmp_path / "gone.jpg"), 0.9),
-            Hit("broken.jpg", 0.8, str(tmp_path / "broken.jpg"), 0.8),
-            Hit("moon.jpg", 0.7, str(home / "p" / "moon.jpg"), 0.7),
+            Hit(1, 0.9, 0.9, path="sub/gone.jpg", file=str(tmp_path / "gone.jpg")),
+            Hit(1, 0.8, 0.8, path="broken.jpg", file=str(tmp_path / "broken.jpg")),
+            Hit(1, 0.7, 0.7, path="moon.jpg", file=str(home / "p" / "moon.jpg")),
         ]
         figure = draw_ranking(tmp_path / "no.jpg", hits)
         assert [len(ax.images) for ax in figure.axes] == [0, 0, 0, 1]
@@ -483,7 +483,7 @@ class TestRanking:
         ],
     )
     def test_refused(self, change, message):
-        given = {"query": GRAY, "hits": [Hit("a", 1, "a", 1)]}
+        given = {"query": GRAY, "hits": [Hit(1, 1, 1, path="a", file="a")]}
         with pytest.raises(ParameterError, match=message):
             draw_ranking(**given | change)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from vladkit.aggregation.base import Estimator, check_integer
 from vladkit.aggregation.vlad import VLAD
-from vladkit.core.arrays import AnyArray
+from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.backends import as_sets
 from vladkit.errors import FileFormatError, ParameterError
 
@@ -118,12 +118,16 @@ class MultiVLAD(Estimator):
 
     def transform(self, X: Any) -> Any:
         """One vector per image, (t, sum of the codebooks' D); raises as `VLAD.transform`."""
+        return self._in_container(self._encode(X))
+
+    def _encode(self, X: Any, **way: Any) -> FloatArray:
+        """Vectors (t, D); `method` and `n_jobs` in `way` replace those of the codebooks."""
         self._check_fitted()
         batch = as_sets(X)
-        vlad_tD = np.concatenate([each._vectors(batch) for each in self.vlads_], axis=1)
+        vlad_tD = np.concatenate([each._encode(batch, **way) for each in self.vlads_], axis=1)
         length_t = np.linalg.norm(vlad_tD, axis=1, keepdims=True)
         vlad_tD /= np.maximum(length_t, 1e-12)
-        return self._in_container(vlad_tD)
+        return vlad_tD
 
     @property
     def n_features_out(self) -> int:

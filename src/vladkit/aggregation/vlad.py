@@ -375,11 +375,14 @@ class VLAD(Estimator):
         InputError
             As `vladkit.encode`.
         """
-        return self._in_container(self._vectors(as_sets(X)))
+        return self._in_container(self._encode(X))
 
-    def _vectors(self, batch: Ragged) -> FloatArray:
+    def _encode(self, X: Any, **way: Any) -> FloatArray:
+        """Vectors (t, D); `method` and `n_jobs` in `way` replace those of the estimator."""
         self._check_fitted()
-        residual_tkf, count_tk = self._sums(batch, self._label_centroids(), self.centroids_)
+        residual_tkf, count_tk = self._sums(
+            as_sets(X), self._label_centroids(), self.centroids_, way
+        )
         return self._finish(residual_tkf, count_tk)
 
     def words(self, local: Any) -> Int64Array:
@@ -435,10 +438,14 @@ class VLAD(Estimator):
         (`adapt`, `transform_aggregate`) without the descriptors. Raises as `transform`, and
         ParameterError with ``residual="unit"``, whose sums cannot be moved.
         """
+        return self._aggregate(X)
+
+    def _aggregate(self, X: Any, **way: Any) -> Aggregate:
+        """Sums and counts; `method` and `n_jobs` in `way` replace those of the estimator."""
         self._check_fitted()
         self._check_can_move()
         label_kf = self._label_centroids()
-        residual_tkf, count_tk = self._sums(as_sets(X), label_kf, label_kf)
+        residual_tkf, count_tk = self._sums(as_sets(X), label_kf, label_kf, way)
         return Aggregate(residual_tkf, count_tk, label_kf)
 
     def transform_aggregate(self, aggregate: Aggregate) -> Any:
@@ -511,27 +518,23 @@ class VLAD(Estimator):
         return unit_rows(label_kf) if self.metric == "cosine" else label_kf
 
     def _sums(
-        self, batch: Ragged, label_kf: FloatArray, to_kf: FloatArray
+        self, batch: Ragged, label_kf: FloatArray, to_kf: FloatArray, way: dict[str, Any]
     ) -> tuple[FloatArray, AnyArray]:
         """Sums of residuals to the centroids `to_kf`, and counts; labels by `label_kf`."""
-        part = [self._sums_of(some, label_kf, to_kf) for some in self._prepared(batch)]
+        part = [self._sums_of(some, label_kf, to_kf, way) for some in self._prepared(batch)]
         if len(part) == 1:
             return part[0]
         residual, count = zip(*part, strict=True)
         return np.concatenate(residual), np.concatenate(count)
 
     def _sums_of(
-        self, batch: Ragged, label_kf: FloatArray, to_kf: FloatArray
+        self, batch: Ragged, label_kf: FloatArray, to_kf: FloatArray, way: dict[str, Any]
     ) -> tuple[FloatArray, AnyArray]:
         if self.residual == "unit":
             return aggregate_unit(batch, label_kf, to_kf)
+        way = {"method": self.method, "n_jobs": self.n_jobs} | way
         residual_tkf, count_tk = aggregate(
-            batch,
-            label_kf,
-            method=self.method,
-            assign=self.assign,
-            alpha=self.alpha,
-            n_jobs=self.n_jobs,
+            batch, label_kf, assign=self.assign, alpha=self.alpha, **way
         )
         if to_kf is not label_kf:
             residual_tkf = Aggregate(residual_tkf, count_tk, label_kf).residual(to_kf)

@@ -19,8 +19,7 @@ def build_ann(file: File, as_json: Json = False) -> None:
     or removed.
     """
     with opened(file, blas=True) as (collection, _):
-        from vladkit.collection.searching import ann_path
-        from vladkit.store.ann import WORTH_FROM_VALUES
+        from vladkit.store.ann import WORTH_FROM_VALUES, ann_path
 
         report = collection.build_ann()
         target = ann_path(collection.path)

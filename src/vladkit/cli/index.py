@@ -38,10 +38,10 @@ def index(
     from vladkit.collection.import_recipe import recipe_for
 
     given = {name: value for name, value in recipe.items() if value is not None}
-    Recipe.make({name: value for name, value in given.items() if name != "compare"})
-    check_arguments(source, n_jobs)  # all before a file is made
+    # before a file is made; a network is loaded, and imported features opened, only once, later
+    Recipe.make({n: value for n, value in given.items() if n not in ("features", "compare")})
+    check_arguments(source, n_jobs)
     given, notes = recipe_for(source, **given)
-    Recipe.make(given)
     for note in notes:
         say(f"note: {note}")
     with opened(output, write=True, recipe=given) as (collection, progress):

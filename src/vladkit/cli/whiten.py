@@ -40,7 +40,9 @@ def whiten(
     """
     if output is not None:
         with opened(file, blas=True) as (collection, _):
-            collection.check_whitening(n_components)  # before a file is made
+            from vladkit.collection.reencode import check_whitening
+
+            check_whitening(collection.index, n_components)  # before a file is made
             collection.copy(output)
     with opened(output or file, write=True, blas=True) as (collection, progress):
         before = collection.n_dimensions

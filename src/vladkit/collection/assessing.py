@@ -10,8 +10,8 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from vladkit.collection.describer import Describer
-from vladkit.collection.searching import Ranked, Searching
+from vladkit.collection.index import Index
+from vladkit.collection.searching import Ranked
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
 from vladkit.errors import ImageError, NothingToIndexError
 from vladkit.evaluation.metrics import GroundTruth, Query, QueryResult, judge
@@ -19,7 +19,6 @@ from vladkit.features import Features
 from vladkit.features.imported import Imported
 from vladkit.features.pool import Extraction
 from vladkit.geometry.verification import Model
-from vladkit.store.store import Store, file_of
 
 __all__ = ["Answer", "Assessing", "Found", "Verdict"]
 
@@ -92,10 +91,10 @@ class Answer:
 class Assessing:
     """Ranks the queries of a ground truth in one open collection."""
 
-    def __init__(self, store: Store, describer: Describer, searching: Searching) -> None:
-        self._store = store
-        self._describer = describer
-        self._searching = searching
+    def __init__(self, index: Index) -> None:
+        self._store = index.store
+        self._describer = index.describer
+        self._searching = index.searcher
 
     def run(
         self,
@@ -138,11 +137,7 @@ class Assessing:
         """Queries that are images of the collection, where those alone have such features."""
         if not isinstance(self._describer.extractor, Imported):
             return {}
-        sources = self._store.sources()
-        ids = {
-            _real(file_of(row, sources)): row.image_id
-            for row in self._store.images("skipped IS NULL")
-        }
+        ids = {_real(row.file): row.image_id for row in self._store.indexed()}
         return {file: ids[file] for file in files if file in ids}
 
     def _views(self, query: Features | int) -> tuple[Float32Array, Features | None]:
@@ -152,7 +147,7 @@ class Assessing:
         return self._describer.query_vectors([query])[0], query
 
     def _scores(self, views: Sequence[Float32Array]) -> tuple[Int64Array, FloatArray]:
-        """`Searching.scores`; an indexed image without kept features has fewer views."""
+        """`Searcher.scores`; an indexed image without kept features has fewer views."""
         if len({query_vD.shape for query_vD in views}) == 1:
             return self._searching.scores(np.stack(views))
         scored = [self._searching.scores(query_vD[None]) for query_vD in views]
@@ -160,11 +155,7 @@ class Assessing:
 
     def _database(self, truth: GroundTruth) -> tuple[_Database, list[str]]:
         """The images to be ranked, and remarks."""
-        sources = self._store.sources()
-        file_by_id = {
-            row.image_id: _real(file_of(row, sources))
-            for row in self._store.images("skipped IS NULL")
-        }
+        file_by_id = {row.image_id: _real(row.file) for row in self._store.indexed()}
         remarks = []
         if truth.database is not None:
             indexed = set(file_by_id.values())

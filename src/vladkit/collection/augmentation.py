@@ -14,17 +14,17 @@ from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.errors import FileFormatError
 from vladkit.store.store import Store
 
-__all__ = ["Augmentation"]
+__all__ = ["Augmentation", "augment"]
 
 _GATHERED_BYTES: Final = 2**27
-"""Of vectors that are compared with all others at a time: every pass reads the whole collection."""
+"""Vectors compared with all others at a time: every pass reads the whole collection."""
 
 _ARRAYS: Final = ("~augment.picture_ids", "~augment.places", "~augment.weights")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Augmentation:
-    """For each vector of a collection, which others it is joined with.
+    """The other vectors that each vector of a collection is joined with.
 
     Scores are joined instead of vectors: nothing is stored twice, and the vectors stay as they
     are (`vladkit.aggregation.query_expansion.neighbor_weights`).
@@ -34,7 +34,7 @@ class Augmentation:
     image_id_n : (n,) int64
         In the order in which vectors are read.
     place_nr, weight_nr : (n, r) int64, float32
-        Places in that order, and what the scores there count.
+        Places in that order, and the weights of the scores there.
     """
 
     image_id_n: Int64Array
@@ -42,15 +42,13 @@ class Augmentation:
     weight_nr: Float32Array
 
     @classmethod
-    def make(
-        cls, store: Store, dtype: np.dtype[Any], d: int, *, n_neighbors: int, alpha: float
-    ) -> Self:
-        """From the vectors; ParameterError as `neighbor_weights`."""
-        ids = [image_id_n for image_id_n, _ in store.vector_blocks(dtype, d)]
+    def make(cls, store: Store, *, n_neighbors: int, alpha: float) -> Self:
+        """Compute it from the stored vectors; raises ParameterError as `neighbor_weights`."""
+        ids = [image_id_n for image_id_n, _ in store.vector_blocks()]
 
         def blocks() -> Iterator[AnyArray]:
             held: list[AnyArray] = []
-            for _, vector_nD in store.vector_blocks(dtype, d):
+            for _, vector_nD in store.vector_blocks():
                 held.append(vector_nD)
                 if sum(each.nbytes for each in held) >= _GATHERED_BYTES:
                     yield np.concatenate(held)
@@ -73,12 +71,11 @@ class Augmentation:
     @staticmethod
     def drop(store: Store) -> None:
         """Forget what `write` kept; within `Store.writing`."""
-        store.connection.execute("DELETE FROM array WHERE name GLOB '~augment.*'")
-        store.connection.execute("DELETE FROM about WHERE name = 'augmentation'")
+        store.forget("augmentation", "~augment.*")
 
     @classmethod
     def read(cls, store: Store) -> Self | None:
-        """What `write` kept, or None if there is none for the state that the vectors are in."""
+        """Read what `write` kept; None if there is none for the state that the vectors are in."""
         about = store.about().get("augmentation")
         if about is None or about["stamp"] != store.stamp():
             return None
@@ -97,10 +94,20 @@ class Augmentation:
     def scores(
         self, image_id_n: Int64Array, score_qn: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
-        """Similarity to augmented vectors, from that to stored ones."""
+        """Similarity to augmented vectors, computed from the similarity to stored ones."""
         if not np.array_equal(image_id_n, self.image_id_n):
             return score_qn  # another process is writing: the scores as they are
         joined_qn = np.zeros_like(score_qn)
         for place_n, weight_n in zip(self.place_nr.T, self.weight_nr.T, strict=True):
             joined_qn += weight_n * score_qn[:, place_n]
         return joined_qn
+
+
+def augment(store: Store, n_neighbors: int, alpha: float) -> None:
+    """Make the augmentation of a collection, or drop it; see `vladkit.Collection.augment`."""
+    with store.writing():
+        if n_neighbors == 0:
+            Augmentation.drop(store)
+            return
+        made = Augmentation.make(store, n_neighbors=n_neighbors, alpha=alpha)
+        made.write(store, {"n_neighbors": n_neighbors, "alpha": alpha})

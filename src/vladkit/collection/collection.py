@@ -1,24 +1,55 @@
-"""`Collection`: images in, ranked images out. The one package that knows all the others.
-
-What it does is done by `indexing`, `searching` and the modules of `collection/`; here they meet.
-Its methods are in a file for each purpose: `opened`, `changing`, `finding`, `comparing`.
-"""
+"""`Collection`: images in, ranked images out. The work is done by the other modules here."""
 
 from __future__ import annotations
 
-from vladkit.collection.changing import Changing
-from vladkit.collection.comparing import Comparing
-from vladkit.collection.finding import Finding
-from vladkit.collection.indexing import AddReport, Progress
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from vladkit.collection.assessing import Answer, Assessing
+from vladkit.collection.augmentation import augment
+from vladkit.collection.describer import Codebook
+from vladkit.collection.duplicates import DuplicateGroup, Grouping
+from vladkit.collection.index import Index
+from vladkit.collection.indexing import AddReport, Indexer, Progress
+from vladkit.collection.pairs import Pairs, select_pairs
+from vladkit.collection.query import QueryImage, extract_query, features_from, query_of
+from vladkit.collection.recipe import Recipe
+from vladkit.collection.reencode import adapt, whiten
+from vladkit.collection.search_options import RegionLike, SearchOptions, as_region
 from vladkit.collection.searching import Hit
+from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.errors import ParameterError
+from vladkit.evaluation.metrics import GroundTruth, Scores, mean_scores
+from vladkit.features import Extractor, Features
+from vladkit.geometry.verification import Model, Verification
+from vladkit.store.ann import AnnReport, ann_path, build_ann
+from vladkit.store.check import Finding, check
+from vladkit.store.export import export
+from vladkit.store.paths import find_image, ids_below
+from vladkit.store.rows import ImageRow
 
 __all__ = ["AddReport", "Collection", "Hit", "Progress"]
 
 
-class Collection(Changing, Finding, Comparing):
+class Collection:
     """Images with their vectors in one file, to be searched with an image.
 
     Make one with `create`, open it with `open`; use it as a context manager or `close` it.
+
+    Attributes
+    ----------
+    index : Index
+        The open file with what makes and ranks its vectors, for other modules of vladkit.
+
+    Notes
+    -----
+    What methods have in common: ``n_jobs`` is a number of threads, None one for each core;
+    ``progress`` a callable, see `Progress`. `ParameterError` is raised for an option out of range,
+    `NothingToIndexError` where images are needed and none is in, and `StorageError` where the file
+    cannot be read or written; a method that was to change it then leaves it as it was.
 
     Examples
     --------
@@ -33,3 +64,537 @@ class Collection(Changing, Finding, Comparing):
     >>> report.indexed, hits[0].path, round(hits[0].score, 2)
     (3, '1.png', 1.0)
     """
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self._store = index.store
+        self._describer = index.describer
+        self._searcher = index.searcher
+
+    # -- opening ----------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], **recipe: Any) -> Self:
+        """Make a collection file, or open the one that is there.
+
+        Parameters
+        ----------
+        path : path
+        **recipe
+            Fields of `vladkit.collection.recipe.Recipe` that differ from its defaults.
+
+        Raises
+        ------
+        RecipeMismatchError
+            If a collection is there that was made with other values than those given.
+        FileFormatError
+            If there is another kind of file at `path`; it is left as it is.
+        ParameterError
+            If a field does not exist or a value does not fit.
+        """
+        return cls(Index.create(path, recipe))
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, read_only: bool = False) -> Self:
+        """Open a collection; with `read_only` also one that may not be written.
+
+        Raises
+        ------
+        FileFormatError
+            If there is no collection at `path`, or one of another format version.
+        StorageError
+            If it cannot be read.
+        """
+        return cls(Index.open(path, read_only=read_only))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # -- contents ---------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Number of images that have a vector."""
+        return self._store.count()[0]
+
+    def __repr__(self) -> str:
+        try:
+            n = f"{len(self)} images"
+        except OSError:  # closed, or the file is damaged
+            n = "closed"
+        return f"Collection({os.fspath(self.path)!r}, {n})"
+
+    @property
+    def path(self) -> Path:
+        """Path of the file, absolute."""
+        return self._store.path
+
+    @property
+    def recipe(self) -> Recipe:
+        """Recipe of the vectors."""
+        return self._describer.recipe
+
+    @property
+    def extractor(self) -> Extractor:
+        """Extractor of the images' features."""
+        return self._describer.extractor
+
+    @property
+    def vlad(self) -> Codebook | None:
+        """Fitted estimator; None before the first image is in."""
+        return self._describer.vlad
+
+    @property
+    def n_dimensions(self) -> int:
+        """Number of dimensions of a vector, D."""
+        return self._describer.n_dimensions
+
+    def stamp(self) -> str:
+        """Name of the state that the vectors are in; caches with another stamp are stale."""
+        return self._store.stamp()
+
+    def info(self) -> dict[str, Any]:
+        """Size, sources, recipe and versions, JSON-able."""
+        return self.index.info()
+
+    def images(self) -> Iterator[ImageRow]:
+        """Images that have a vector, by source and path."""
+        return self._store.indexed()
+
+    def skipped(self) -> Iterator[ImageRow]:
+        """Images that have no vector, each with the reason, by source and path."""
+        return self._store.skipped()
+
+    def vectors(self) -> tuple[Int64Array, AnyArray]:
+        """All vectors, in memory; `export` writes them without.
+
+        Returns
+        -------
+        image_id_n : int64 array (n,)
+            Keys of the images, see `image`.
+        vector_nD : array (n, D)
+            Vectors of unit length, float16 or float32 as the recipe's dtype.
+        """
+        self._describer.trained()
+        return self._store.all_vectors()
+
+    def page(
+        self, offset: int = 0, limit: int = 100, *, contains: str = "", skipped: bool = False
+    ) -> tuple[int, list[ImageRow]]:
+        """Number of images, and `limit` of them from `offset` on, by source and path.
+
+        Only those whose path contains a text (upper and lower case of ASCII are equal); those that
+        have a vector, or with `skipped` those that have none.
+        """
+        if offset < 0 or limit < 0:
+            raise ParameterError(f"offset={offset}, limit={limit}: give numbers from 0")
+        return self._store.page(offset, limit, contains, skipped=skipped)
+
+    def image(self, image_id: int) -> ImageRow:
+        """One image by the key that `Hit` and `images` give; ParameterError without one."""
+        row = self._store.images_by_id([image_id]).get(image_id)
+        if row is None:
+            raise ParameterError(f"{self.path} has no image {image_id}")
+        return row
+
+    def find(self, name: str | os.PathLike[str]) -> ImageRow | None:
+        """Find the image of that path, as it was indexed, or of that file; None without one.
+
+        ParameterError if several sources have an image of that path.
+        """
+        return find_image(self._store, name)
+
+    def features_of(self, image_id: int) -> Features | None:
+        """Kept features of an image, the strongest first; None if none are kept.
+
+        See `Recipe.keep_features`; for all of them extract the image again.
+        """
+        return self._searcher.features([image_id]).get(image_id)
+
+    # -- adding and removing ----------------------------------------------------------
+
+    def add(
+        self,
+        sources: Sequence[str | os.PathLike[str]],
+        *,
+        prune: bool = False,
+        images: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> AddReport:
+        """Index the new and changed images of folders and files.
+
+        Parameters
+        ----------
+        sources : sequence of path
+            Folders are searched with their subfolders. Or features that another program found
+            (``colmap:database.db``, ...), if the collection was made with the recipe of
+            `vladkit.collection.import_recipe.recipe_for`.
+        prune : bool
+            Forget images below the given folders whose file is gone.
+        images : path or None
+            Folder of the images whose features are given; searching does not need them.
+
+        Raises
+        ------
+        NothingToIndexError
+            If a source does not exist, or there is no image that can be used at all.
+        RecipeMismatchError
+            If the features given are not of the kind that the collection holds.
+        """
+        return Indexer(self.index).add(
+            sources, prune=prune, images=images, n_jobs=n_jobs, progress=progress
+        )
+
+    def remove(self, paths: Iterable[str | os.PathLike[str]]) -> int:
+        """Forget images; the files stay where they are.
+
+        Paths are those that images were indexed by, or files; a folder stands for all that is
+        below it. Returns the number of images that were forgotten: none, with a ParameterError, if
+        one of the paths is not in the collection.
+        """
+        with self._store.writing():
+            ids = ids_below(self._store, paths)
+            self._store.delete(ids)
+        return len(ids)
+
+    # -- searching --------------------------------------------------------------------
+
+    def search(
+        self,
+        image: QueryImage | Features | ImageRow,
+        top: int = 10,
+        *,
+        region: RegionLike = None,
+        rerank: int = 0,
+        model: Model = "homography",
+        expand: int = 0,
+    ) -> list[Hit]:
+        """The images most similar to one image, the best first.
+
+        Parameters
+        ----------
+        image : path, bytes, array, Pillow's Image, Features or ImageRow
+            Any image; it need not be in the collection, and if it is, it is found like any other.
+            An array holds uint8 pixels, gray (y, x) or RGB (y, x, 3); Features are searched by
+            without an image. If there is no file at a path, it may be the path of an image of the
+            collection, as `images` lists it. Such an image, and one that is given as its row, is
+            searched by what the collection keeps of it: no file is opened, and `rerank`, `region`
+            and rotated queries use the kept features. Where features were found by another
+            program, an indexed image is always searched by those.
+        top, rerank, expand, model
+            See `SearchOptions`.
+        region : Region, (left, top, width, height) or None
+            Part of the image to search by, in px; not with features.
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be used, or no kept feature is in the region.
+        ParameterError
+            If an option is out of range, `rerank` needs features and none are kept, the region
+            is outside of the image, or the image is of another kind.
+        """
+        part = as_region(region)
+        options = SearchOptions(top, rerank=rerank, expand=expand, model=model, region=part)
+        return self._searcher.search(*query_of(self.index, image, options), options)
+
+    def extract(self, image: QueryImage, *, region: RegionLike = None) -> Features:
+        """Extract the features of an image, or of a part of it, as those of the collection were.
+
+        Parameters and errors are those of `search`.
+        """
+        return extract_query(self.extractor, image, as_region(region))
+
+    def words(
+        self, image: QueryImage | Features, *, region: RegionLike = None, vocabulary: int = 0
+    ) -> tuple[Features, Int64Array]:
+        """The features of an image, and the visual word that each is summed into.
+
+        Parameters
+        ----------
+        image, region
+            See `search`.
+        vocabulary : int
+            Number of the codebook, from 0, where there are several (``n_vocabularies``).
+
+        Returns
+        -------
+        features : Features
+        label_l : int64 array (l,)
+            Rows of the codebook's centroids, 0 to k - 1; `vladkit.viz.draw_words` draws them.
+        """
+        self._describer.trained()
+        features = features_from(self.extractor, image, as_region(region))
+        return features, self._describer.words(features, vocabulary)
+
+    def verify(
+        self, features: Features, image_id: int, *, model: Model = "homography"
+    ) -> Verification:
+        """Match a query with one image, feature by feature; see `vladkit.verify`.
+
+        ParameterError if there is no such image, or no features are kept of it.
+        """
+        self._searcher.check_keeps_features()
+        other = self.features_of(image_id)
+        if other is None:
+            raise ParameterError(f"no features are kept of {self.image(image_id).path}")
+        return self._searcher.verify(features, [other], model, n_jobs=1)[0]
+
+    # -- comparing all images ---------------------------------------------------------
+
+    def duplicates(
+        self,
+        *,
+        flips: bool = False,
+        candidates: int = 30,
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[DuplicateGroup]:
+        """Groups of images that show the same shot: altered copies, not the same scene again.
+
+        Resized, re-compressed, cropped, rotated, written over, brightened. Nothing is deleted.
+
+        Parameters
+        ----------
+        flips : bool
+            Also find mirrored copies; takes about twice as long.
+        candidates : int
+            Number of nearest images that each image is matched with, 1 or more.
+
+        Notes
+        -----
+        Needs kept features; only copies are opened, to tell how they differ. Takes O(n^2 D) for the
+        candidates, and some 5 ms for each of ``n * candidates / 2`` comparisons.
+        """
+        self._describer.trained()
+        with self._store.reading():
+            grouping = Grouping(self.index, candidates=candidates, flips=flips, n_jobs=n_jobs)
+            return grouping.run(_step(progress, "duplicates"))
+
+    def pairs(
+        self,
+        top: int = 20,
+        *,
+        rerank: int = 0,
+        model: Model = "homography",
+        min_score: float | None = None,
+        sequential: int = 0,
+        connected: bool = False,
+        rotated: bool = False,
+        root: str | os.PathLike[str] | None = None,
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> Pairs:
+        """Pairs of images worth matching for a reconstruction; `Pairs.write` makes hloc's file.
+
+        Parameters
+        ----------
+        top : int
+            Most similar others of each image; 0 for `sequential` alone. An image is in more pairs
+            if more others chose it.
+        rerank : int
+            Candidates of each image that are matched with it feature by feature, as in `search`;
+            its `top` are the first in the order that comes of it. 0 does not match.
+        model : {"homography", "fundamental"}
+            See `SearchOptions`.
+        min_score : float or None
+            Pairs of less similarity of their vectors (cosine) are left out, and not matched.
+        sequential : int
+            Number of images that follow in the folder, in natural order of names, that each image
+            is also paired with: for videos and walks.
+        connected : bool
+            Where the pairs leave groups of images unconnected, add the `top` best pairs that
+            leave each group, whatever their similarity, until all are one.
+        rotated : bool
+            Compare in all quarter turns: for images that are rotated without an EXIF entry that
+            says so. Four times the work; needs kept features.
+        root : path or None
+            The folder that names are relative to: where hloc or COLMAP look for images. None is the
+            indexed folder, or the deepest that holds all images if several were indexed.
+
+        Notes
+        -----
+        O(n^2 D), in batches whose vectors and scores take 64 MB each, whatever n; an index made by
+        `build_ann` is used instead if it is there. Matching takes some 5 ms a pair.
+        """
+        with self._store.reading():
+            return select_pairs(
+                self.index,
+                top,
+                rerank=rerank,
+                model=model,
+                min_score=min_score,
+                sequential=sequential,
+                connected=connected,
+                rotated=rotated,
+                root=root,
+                n_jobs=n_jobs,
+                progress=progress,
+            )
+
+    def evaluate(
+        self,
+        truth: GroundTruth,
+        *,
+        rerank: int = 0,
+        model: Model = "homography",
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[Scores, list[str]]:
+        """Scores of this collection for a ground truth, and remarks on what did not fit.
+
+        Only images of the ground truth's database are ranked, whatever else is indexed.
+        Every query is extracted from its file, as `search` does; where features were found by
+        another program, an indexed query is taken as it is in the collection.
+
+        `rerank` and `model` are those of `SearchOptions`. NothingToIndexError if no image of the
+        ground truth's database is indexed.
+        """
+        answers, remarks = self.assess(
+            truth, top=0, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
+        )
+        return mean_scores([answer.result for answer in answers]), remarks
+
+    def assess(
+        self,
+        truth: GroundTruth,
+        *,
+        top: int = 10,
+        rerank: int = 0,
+        model: Model = "homography",
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[list[Answer], list[str]]:
+        """`evaluate` query by query: the first `top` images of each ranking, junk not counted."""
+        if top < 0:
+            raise ParameterError(f"top={top}: give a number of images, 0 or more")
+        step = _step(progress, "queries")
+        return Assessing(self.index).run(
+            truth, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=step
+        )
+
+    # -- the vectors in another form --------------------------------------------------
+
+    def adapt(self, *, progress: Progress | None = None) -> None:
+        """Adapt the codebook: move each centroid to the mean of its descriptors in all images.
+
+        For a collection whose images have drifted from those that the codebook was learned from.
+        No image is opened: all vectors are computed again from kept sums (``keep_sums``), unless
+        they are whitened: adapt first. See Arandjelović, Zisserman, "All about VLAD", CVPR 2013,
+        section 3.2.
+        """
+        adapt(self.index, progress=_step(progress, "adapt"))
+
+    def whiten(
+        self,
+        n_components: int | None = None,
+        *,
+        exponent: float | None = None,
+        power: float | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Reduce all vectors to fewer dimensions by PCA learned from themselves.
+
+        Images that are added later, and queries, are reduced in the same way. The long vectors are
+        gone then (`copy` first to keep them); `compact` gives their space back.
+
+        Parameters
+        ----------
+        n_components : int or None
+            Dimensions, fewer than there are images. None is 128, or half as many as there are
+            images: the weakest of n - 1 axes are single images.
+        exponent, power
+            See `vladkit.Whitening`, whose defaults None stands for.
+        """
+        step = _step(progress, "whiten")
+        whiten(self.index, n_components, exponent=exponent, power=power, progress=step)
+
+    def augment(self, n_neighbors: int = 2, *, alpha: float = 1.0) -> None:
+        """Let images be found through those of the collection that look like them.
+
+        From then on `search` compares a query not with an image's vector alone but with the
+        mean of it and its `n_neighbors` nearest ones, each weighted by its similarity to the power
+        `alpha` (database-side augmentation), as long as no image is added, changed or removed; then
+        augment again. 0 neighbours remove it. Vectors stay as they are. Approximate search does
+        without it. Takes O(n^2 D); docs/quality.md has the gain.
+        """
+        self._describer.trained()
+        augment(self._store, n_neighbors, alpha)
+
+    def build_ann(self) -> AnnReport:
+        """Make an index for approximate search, in FILE.ann beside the collection.
+
+        `search` uses it as long as no image is added, changed or removed; then build it
+        again. It is a cache and may be deleted at any time. docs/scale.md has the size from which
+        it is worth it. The report has its recall against exact search, for stored vectors.
+        """
+        store = self._store
+        target, seed = ann_path(self.path), self.recipe.seed
+        with store.reading():
+            vectors = store.vector_blocks, len(self), self.n_dimensions
+            return build_ann(*vectors, target, stamp=store.stamp(), seed=seed)
+
+    # -- the file ---------------------------------------------------------------------
+
+    def check(self, *, repair: bool = False, progress: Progress | None = None) -> list[Finding]:
+        """Check every page, row, vector and feature of the file; returns what is wrong.
+
+        With `repair` drop what is damaged; images that lose their vector are indexed again by the
+        next `add`.
+        """
+        return check(self._store, repair=repair, progress=_step(progress, "check"))
+
+    def compact(self) -> int:
+        """Give the space of removed images back; returns how many bytes smaller the file became.
+
+        Needs room on the disk for a second copy of the file while it runs.
+
+        Raises
+        ------
+        StorageError
+            If there is no room, or the file cannot be written; it is then as before.
+        """
+        return self._store.compact()
+
+    def copy(self, target: str | os.PathLike[str]) -> None:
+        """Write the collection as it is now to another file, whole or not at all.
+
+        Raises
+        ------
+        StorageError
+            If there is something at `target`, or it cannot be written.
+        """
+        self._store.copy(target)
+
+    def export(
+        self, target: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None
+    ) -> list[Path]:
+        """Write all vectors for other programs; returns the files that were written.
+
+        Parameters
+        ----------
+        target : path
+            The suffix decides the format: .npz, .fvecs, .faiss or .h5, see
+            `vladkit.store.export`.
+        root : path or None
+            For .h5 the folder that names are relative to, as in `pairs`. The others have the paths
+            that images were indexed by.
+
+        Raises
+        ------
+        MissingDependencyError
+            If the library that writes the format is not installed.
+        """
+        self._describer.trained()
+        return export(self._store, target, root)
+
+
+def _step(progress: Progress | None, name: str) -> partial[None] | None:
+    return None if progress is None else partial(progress, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -15,13 +15,14 @@ from vladkit.collection.recipe import Recipe
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array
 from vladkit.core.ragged import Ragged
 from vladkit.errors import NothingToIndexError, ParameterError
-from vladkit.features import Features
+from vladkit.features import Extractor, Features
+from vladkit.store.blocks import Layout
 
 __all__ = ["Codebook", "Describer"]
 
 Codebook: TypeAlias = VLAD | MultiVLAD
 
-_WHITENING = "whitening."  # before the names of its arrays
+_WHITENING: Final = "whitening."  # before the names of its arrays
 
 
 class Describer:
@@ -31,7 +32,9 @@ class Describer:
     ----------
     recipe : Recipe
     name : str
-        Of the collection, for messages.
+        The collection's file, for messages.
+    extractor : Extractor or None
+        The recipe's, where it was made already.
 
     Attributes
     ----------
@@ -41,9 +44,9 @@ class Describer:
         Brings vectors to fewer dimensions, where that was asked for.
     """
 
-    def __init__(self, recipe: Recipe, name: str) -> None:
+    def __init__(self, recipe: Recipe, name: str, extractor: Extractor | None = None) -> None:
         self.recipe = recipe
-        self.extractor = recipe.extractor()
+        self.extractor = extractor or recipe.extractor()
         self.name = name
         self.vlad: Codebook | None = None
         self.whitening: Whitening | None = None
@@ -51,7 +54,7 @@ class Describer:
     # -- keeping ----------------------------------------------------------------------
 
     def restore(self, about: dict[str, Any], arrays: dict[str, AnyArray]) -> None:
-        """Take over what `codebook_state` and `whitening_state` gave.
+        """Take over the values and arrays of `codebook_state` and `whitening_state`.
 
         Raises
         ------
@@ -67,14 +70,15 @@ class Describer:
             own = {n.removeprefix(_WHITENING): a for n, a in own.items()}
             self.whitening = Whitening.from_state(about["whitening"], own)
 
-    def codebook_state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
-        """(what goes into `about`, arrays by name) of the codebook."""
-        about, arrays = self.trained().to_state()
+    @staticmethod
+    def codebook_state(codebook: Codebook) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        """A codebook as values for `Store.set_about` and arrays by name."""
+        about, arrays = codebook.to_state()
         return {"codebook": about}, arrays
 
     @staticmethod
     def whitening_state(whitening: Whitening) -> tuple[dict[str, Any], dict[str, AnyArray]]:
-        """The same of a whitening."""
+        """A whitening as values for `Store.set_about` and arrays by name."""
         about, arrays = whitening.to_state()
         return {"whitening": about}, {_WHITENING + n: a for n, a in arrays.items()}
 
@@ -94,34 +98,32 @@ class Describer:
 
     @property
     def n_clusters(self) -> int:
-        """k, of one codebook."""
+        """Number of clusters of one codebook, k."""
         codebook = self.trained()
         vlad = codebook.vlads_[0] if isinstance(codebook, MultiVLAD) else codebook
         return len(vlad.centroids_)
 
     @property
     def n_dimensions(self) -> int:
-        """D, of a stored vector."""
+        """Number of dimensions of a stored vector, D."""
         if self.whitening is not None:
             return len(self.whitening.components_)
         return self.trained().n_features_out
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of stored vectors."""
-        return np.dtype(self.recipe.dtype)
+    def layout(self) -> Layout:
+        """Form of stored vectors."""
+        d = 0 if self.vlad is None else self.n_dimensions
+        return Layout(np.dtype(self.recipe.dtype), d)
 
     def vectors(
         self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
     ) -> Float32Array:
-        """Vectors (t, D) of images, as they are stored."""
-        vector_tD = self._encode(features, method, 0, n_jobs)
-        if self.whitening is not None:
-            vector_tD = self.whitening.transform(vector_tD)
-        return vector_tD
+        """Vectors (t, D) of images, before they are rounded to the dtype that is stored."""
+        return self._whitened(self._encode(features, method, 0, n_jobs))
 
     def words(self, features: Features, vocabulary: int = 0) -> Int64Array:
-        """The visual word (l,) of each feature, by one of the codebooks.
+        """Visual words (l,) of features, by one of the codebooks.
 
         Raises
         ------
@@ -140,19 +142,20 @@ class Describer:
         self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
     ) -> Aggregate:
         """Sums and counts of images, from which `vectors_of` makes their vectors."""
-        vlad = self._single()
-        vlad.set_params(method=method, n_jobs=n_jobs)
-        return vlad.aggregate(self._local(features, 0))
+        return self._single()._aggregate(self._local(features, 0), method=method, n_jobs=n_jobs)
 
     def vectors_of(self, aggregate: Aggregate) -> Float32Array:
-        """Vectors (t, D), as they are stored, of sums and counts."""
-        vector_tD: Float32Array = self._single().transform_aggregate(aggregate)
-        if self.whitening is not None:
-            vector_tD = self.whitening.transform(vector_tD)
-        return vector_tD
+        """Vectors (t, D), as `vectors` gives them, of sums and counts."""
+        return self._whitened(self._single().transform_aggregate(aggregate))
+
+    def _whitened(self, vector_tD: Float32Array) -> Float32Array:
+        if self.whitening is None:
+            return vector_tD
+        short_td: Float32Array = self.whitening.transform(vector_tD)
+        return short_td
 
     def sums_to(self) -> FloatArray:
-        """The centroids (k, f) that kept sums are residuals to, whatever has been adapted."""
+        """Centroids (k, f) that kept sums are residuals to, whatever has been adapted."""
         vlad = self._single()
         return vlad.centroids_ if vlad.label_centroids_ is None else vlad.label_centroids_
 
@@ -162,10 +165,10 @@ class Describer:
         return codebook
 
     def query_vectors(self, features: Sequence[Features]) -> Float32Array:
-        """Vectors (q, v, D) of query images: upright and, where that matters, turned.
+        """Vectors (q, v, D) of query images: upright and, where that matters, rotated.
 
         v is 4, for quarter turns (of the features: nothing is extracted again), or 1 where an
-        image and the image turned have the same vector anyway.
+        image and the image rotated have the same vector anyway.
         """
         turns = range(4 if self.recipe.is_directional else 1)
         views = [self._encode(features, "auto", i, 1) for i in turns]
@@ -177,11 +180,7 @@ class Describer:
     def _encode(
         self, features: Sequence[Features], method: str, turns: int, n_jobs: int | None
     ) -> Float32Array:
-        codebook = self.trained()
-        for vlad in codebook.vlads_ if isinstance(codebook, MultiVLAD) else [codebook]:
-            vlad.set_params(method=method, n_jobs=n_jobs)
-        vector_tD: Float32Array = codebook.transform(self._local(features, turns))
-        return vector_tD
+        return self.trained()._encode(self._local(features, turns), method=method, n_jobs=n_jobs)
 
     def _local(self, features: Sequence[Features], turns: int) -> Ragged:
         return Ragged.from_list([self.recipe.local(self.extractor, f, turns) for f in features])

@@ -1,4 +1,4 @@
-"""Which images are meant by the sources that were given."""
+"""Discovery of the images of sources: folders, files, and features of other programs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vladkit.features.readers import Reader, is_source, open_reader
 from vladkit.features.readers.reader import status_of_file
 from vladkit.images.decode import is_image_name
 
-__all__ = ["Found", "check_sources", "discover"]
+__all__ = ["SourceFile", "check_sources", "discover"]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A file that may be an image.
+class SourceFile:
+    """File of a source that may be an image.
 
     ``root`` is the absolute folder that ``path`` is relative to, ``name`` the source as it was
     given; ``path`` has forward slashes. Or, with a ``reader``, an image whose features it has:
@@ -40,16 +40,16 @@ class Found:
 
     @property
     def printable(self) -> str:
-        """The path, with bytes that are no text escaped."""
+        """The path, with bytes escaped that are not text."""
         return self.path.encode("utf-8", "backslashreplace").decode()
 
     @property
     def file(self) -> str:
-        """Where it is, absolute."""
+        """The file's path, absolute."""
         return os.path.normpath(os.path.join(self.root, self.path))
 
     def status(self) -> tuple[int, int]:
-        """Two numbers that differ when it has changed: of a file its size and time of change."""
+        """Two numbers, one of which differs when the file has changed: size and mtime of it."""
         return self.reader.status(self.path) if self.reader else status_of_file(self.file)
 
 
@@ -57,21 +57,21 @@ def discover(
     sources: Sequence[str | os.PathLike[str]],
     readers: ExitStack,
     unreadable: Callable[[str, str], None] = lambda folder, reason: None,
-) -> list[Found]:
-    """Files of all sources, each file once, sorted within its source.
+) -> list[SourceFile]:
+    """List the files of all sources, each file once, sorted within its source.
 
     A folder is searched with its subfolders, through symbolic links too (a folder that was
     entered already is not entered again), for names that look like images; hidden names are
-    left out. A source that is a file is taken whatever its name. Of features that another program
-    found (``kind:path``) each image is one.
+    left out. A source that is a file is taken whatever its name. Features that another program
+    found (``kind:path``) give one entry for each image.
 
     Parameters
     ----------
     sources : sequence of path
     readers : ExitStack
-        What features are read with is closed when this is.
+        Closes the readers of features.
     unreadable : callable (folder, reason)
-        Told of folders that cannot be listed.
+        Called for each folder that cannot be listed.
 
     Raises
     ------
@@ -79,20 +79,20 @@ def discover(
         If a source does not exist, or a folder's name is not valid UTF-8.
     """
     check_sources(sources)
-    found: list[Found] = []
+    found: list[SourceFile] = []
     seen: set[str] = set()
     entered: set[tuple[int, int]] = set()
     for source in sources:
         given = os.fspath(source)
         if is_source(given):
             reader = readers.enter_context(open_reader(given))
-            candidates = [Found(reader.path, name, given, reader) for name in reader.names()]
+            candidates = [SourceFile(reader.path, name, given, reader) for name in reader.names()]
         elif os.path.isdir(given):
             root = os.path.realpath(given)  # the same folder through a link is the same source
-            candidates = [Found(root, p, given) for p in _walk(root, entered, unreadable)]
+            candidates = [SourceFile(root, p, given) for p in _walk(root, entered, unreadable)]
         else:
-            only = Found(os.getcwd(), given.replace(os.sep, "/"), given)
-            candidates = [Found(only.root, only.path, only.printable)]
+            only = SourceFile(os.getcwd(), given.replace(os.sep, "/"), given)
+            candidates = [SourceFile(only.root, only.path, only.printable)]
         for candidate in candidates:
             if candidate.file not in seen:
                 seen.add(candidate.file)
@@ -112,8 +112,8 @@ def check_sources(sources: Sequence[str | os.PathLike[str]]) -> None:
         if not os.path.lexists(given):
             raise NothingToIndexError(f"{given} does not exist: give folders or images")
         root = os.path.abspath(given) if os.path.isdir(given) else os.getcwd()
-        if not Found(root, root, given).is_text:
-            shown = Found(root, given, given).printable
+        if not SourceFile(root, root, given).is_text:
+            shown = SourceFile(root, given, given).printable
             raise NothingToIndexError(f"{shown}: a folder's name must be valid UTF-8: rename it")
 
 

@@ -8,14 +8,13 @@ from typing import Final
 
 import numpy as np
 
-from vladkit.collection.describer import Describer
-from vladkit.collection.searching import Searching
+from vladkit.collection.index import Index
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Features, read_gray
 from vladkit.geometry.photometric import SIDE, agrees, retouching
 from vladkit.geometry.same_shot import Difference, group, mirroring, same_shot
-from vladkit.store.store import ImageRow, Store, file_of
+from vladkit.store.rows import ImageRow
 
 __all__ = ["Duplicate", "DuplicateGroup", "Grouping"]
 
@@ -53,9 +52,7 @@ class Grouping:
 
     def __init__(
         self,
-        store: Store,
-        describer: Describer,
-        searching: Searching,
+        index: Index,
         *,
         candidates: int,
         flips: bool,
@@ -63,10 +60,10 @@ class Grouping:
     ) -> None:
         if candidates < 1:
             raise ParameterError(f"candidates={candidates}: give a number of images from 1")
-        searching.check_keeps_features()
-        self._store = store
-        self._describer = describer
-        self._searching = searching
+        index.searcher.check_keeps_features()
+        self._store = index.store
+        self._describer = index.describer
+        self._searching = index.searcher
         self._candidates = candidates
         self._flips = flips
         self._n_jobs = resolve_n_jobs(n_jobs)
@@ -77,10 +74,9 @@ class Grouping:
 
     def run(self, progress: Callable[[int, int], None] | None) -> list[DuplicateGroup]:
         """All groups, by the path of their reference."""
-        rows = {row.image_id: row for row in self._store.images("skipped IS NULL")}
+        rows = {row.image_id: row for row in self._store.indexed()}
         ids = list(rows)
-        sources = self._store.sources()
-        self._files = {i: file_of(row, sources) for i, row in rows.items()}
+        self._files = {i: row.file for i, row in rows.items()}
         for begin in range(0, len(ids), _BATCH):
             batch = self._searching.features(ids[begin : begin + _BATCH])
             for flipped in (False, True)[: 1 + self._flips] if batch else ():
@@ -158,12 +154,10 @@ class Grouping:
 
     def _described(self, rows: Sequence[ImageRow]) -> DuplicateGroup:
         """A group, each member compared with the largest image of it."""
-        sources = self._store.sources()
         reference, *rest = sorted(rows, key=_by_size)
         features = self._searching.features([reference.image_id])[reference.image_id]
         ids = [row.image_id for row in rows]
-        d = self._describer.n_dimensions
-        vector_of = self._store.vectors(ids, self._describer.dtype, d)
+        vector_of = self._store.vectors(ids)
         own_D = vector_of[reference.image_id].astype(np.float32)
         others = []
         for row in sorted(rest, key=lambda each: (each.path, each.source_id)):
@@ -172,11 +166,11 @@ class Grouping:
             if difference is None:
                 kinds = self._any_found(row.image_id).kinds
             else:
-                kinds = self._kinds(file_of(reference, sources), file_of(row, sources), difference)
+                kinds = self._kinds(reference.file, row.file, difference)
             similarity = round(float(own_D @ vector_of[row.image_id].astype(np.float32)), 6)
-            where = file_of(row, sources)
+            where = row.file
             others.append(Duplicate(row.path, where, kinds, similarity))
-        return DuplicateGroup(reference.path, file_of(reference, sources), tuple(others))
+        return DuplicateGroup(reference.path, reference.file, tuple(others))
 
     def _kinds(self, a: str, b: str, difference: Difference) -> tuple[str, ...]:
         """With what the pixels say; where the files cannot be read, what the features said."""

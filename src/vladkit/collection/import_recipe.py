@@ -1,4 +1,4 @@
-"""From sources of features that another program found to the recipe of a collection of them."""
+"""Recipe of a collection of features that another program found, made from their sources."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ __all__ = ["recipe_for"]
 def recipe_for(
     sources: str | Iterable[str | os.PathLike[str]], **given: Any
 ) -> tuple[dict[str, Any], list[str]]:
-    """Fields of the recipe that fit what the sources hold, and notes on what they do without.
+    """Choose the fields of a recipe that fit the sources, with notes on what is left out.
 
     Parameters
     ----------
     sources : str or iterable of path
         Folders and images, or all of one kind of features (``colmap:database.db``, ...).
     **given
-        Fields of `vladkit.collection.recipe.Recipe` that are to be so.
+        Fields of `vladkit.collection.recipe.Recipe` that differ from its defaults.
 
     Returns
     -------
     recipe : dict
         For `vladkit.Collection.create`. For images, `given` as it is.
     notes : list of str
-        What is left out because the sources do not say it.
+        Fields that are 0 because the sources lack the data.
 
     Raises
     ------
     ParameterError
-        If images and features are mixed, sources hold different features, or something is asked
-        for that they cannot give.
+        If images and features are mixed, sources hold different features, or a field asks for
+        data that they lack.
     VladkitError
-        As `vladkit.features.readers.open_reader`.
+        See `vladkit.features.readers.open_reader`.
 
     Examples
     --------

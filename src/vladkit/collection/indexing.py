@@ -1,11 +1,10 @@
-"""`Indexing`: images of folders into a collection, whatever happens on the way.
+"""`Indexer`: images of folders into a collection, whatever happens on the way.
 
-It runs in three steps. A seeded sample of the new images is extracted and the codebook
-trained on it (once in the life of a collection). Then every image, in the order of its path,
-is extracted by a pool of threads, one image to a core; the calling thread encodes them in
-batches and commits each batch. A kill loses at most the batch in hand, and because neither the
-sample, nor the order, nor an image's vector depends on what was committed before, running
-again ends in the same file.
+A seeded sample of the new images is extracted and the codebook trained on it (once in the life of
+a collection). Then every image, in the order of its path, is extracted by a pool of threads, one
+image to a core; the calling thread encodes them in batches and commits each batch. A kill loses at
+most the batch in hand, and because neither the sample, nor the order, nor an image's vector depends
+on what was committed before, running again ends in the same file.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -24,8 +23,9 @@ import numpy as np
 
 from vladkit.aggregation.codebook import Reservoir
 from vladkit.aggregation.encode import fastest, warm_up
-from vladkit.collection.describer import Describer
-from vladkit.collection.discover import Found, discover
+from vladkit.collection.discover import SourceFile, discover
+from vladkit.collection.index import Index
+from vladkit.collection.kept_features import pack_features
 from vladkit.collection.recipe import Recipe
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray
 from vladkit.core.ragged import Ragged
@@ -39,12 +39,16 @@ from vladkit.features import Features
 from vladkit.features.imported import Imported
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
-from vladkit.store.store import ImageRow, KeptFeatures, Record, Store, file_of
+from vladkit.store.rows import ImageRow, Record
 
-__all__ = ["AddReport", "Indexing", "Progress"]
+__all__ = ["AddReport", "Indexer", "Progress"]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called as ``progress(step, done, total)``, with step "sample", "index" or "queries"."""
+"""Called as ``progress(step, done, total)``.
+
+Steps of the methods of `Collection`: "sample" and "index" of `add`; "queries" of `evaluate` and
+`assess`; "pairs", "match" and "join" of `pairs`; others have one step of their own name.
+"""
 
 _BATCH: Final = 32
 """Images encoded and committed together: 32 MB of float32 descriptors at 2,000 each."""
@@ -54,21 +58,24 @@ _FEW_IMAGES: Final = 100
 """The codebook is learned from half of the images, from 100 (if there are) to 500."""
 
 _SPOOL_BYTES: Final = 2**27
-"""Features of sampled images are kept until their turn comes, up to this size; those that do
-not fit are extracted again. (500 images of 2,000 SIFT features: 128 MB.)"""
+"""Most bytes of sampled images' features that are kept until they are indexed; those that do not
+fit are extracted again. (500 images of 2,000 SIFT features: 128 MB.)"""
 
 _MIN_SHARE: Final = 200
-"""Descriptors that an image of the sample gives at least, drawn at random."""
+"""Fewest descriptors that are drawn from an image of the sample."""
 
 _PER_CLUSTER: Final = 256
 """Descriptors that k-means sees for each cluster."""
 
+_Work: TypeAlias = "list[tuple[SourceFile, ImageRow]]"
+"""Images to be extracted, each with its row as its file was when it was found."""
+
 
 @dataclass(slots=True)
 class AddReport:
-    """What became of the images that `Collection.add` was given.
+    """Outcome of `Collection.add`: numbers of images, and those that could not be used.
 
-    ``skipped`` holds (path, reason) of those that could not be used now, ``unreadable``
+    ``skipped`` holds (path, reason) of images that could not be used, ``unreadable``
     (folder, reason) of folders that could not be listed.
     """
 
@@ -84,43 +91,53 @@ class AddReport:
         return Counter(reason for _, reason in self.skipped).most_common()
 
 
-class Indexing:
-    """Adds to one open collection; makes the codebook of `describer` if it has none."""
+class Indexer:
+    """Adds images to one open collection; trains its codebook if it has none."""
 
-    def __init__(self, store: Store, describer: Describer) -> None:
-        self._store = store
-        self._describer = describer
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._store = index.store
+        self._describer = index.describer
 
     def add(
         self,
         sources: Sequence[str | os.PathLike[str]],
         *,
         prune: bool = False,
-        images: str | None = None,
+        images: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
-        """See `vladkit.Collection.add`."""
-        with ExitStack() as readers:
-            return self._add(sources, readers, prune, images, n_jobs, progress)
-
-    def _add(
-        self,
-        sources: Sequence[str | os.PathLike[str]],
-        readers: ExitStack,
-        prune: bool,
-        images: str | None,
-        n_jobs: int | None,
-        progress: Progress | None,
-    ) -> AddReport:
+        """Index new and changed images of sources; see `vladkit.Collection.add`."""
         begin = time.perf_counter()
         report = AddReport()
-        self._check_kind(sources, images)
-        unreadable = report.unreadable
-        found = discover(sources, readers, lambda folder, why: unreadable.append((folder, why)))
-        self._check_fit(found)
-        known = self._known()
-        work = []
+        folder = None if images is None else os.fspath(images)
+        self._check_kind(sources, folder)
+        with ExitStack() as readers:
+            listed = report.unreadable.append
+            found = discover(sources, readers, lambda folder, why: listed((folder, why)))
+            self._check_fit(found)
+            known = self._known()
+            work = self._work(found, known, report)
+            if prune:
+                unlisted = [folder for folder, _ in report.unreadable]
+                report.pruned = self._prune(sources, unlisted, known, {e.file for e in found})
+            if folder is not None:
+                self._set_images(found, folder)
+            if work:
+                extractor, read = self._describer.extractor, self._reading(work)
+                with Extraction.on_threads(extractor, n_jobs, len(work), read) as extraction:
+                    self._extract_and_commit(work, extraction, report, progress)
+        report.seconds = time.perf_counter() - begin
+        if not self._store.count()[0]:
+            _refuse_emptiness(report)
+        return report
+
+    def _work(
+        self, found: Sequence[SourceFile], known: Mapping[str, ImageRow], report: AddReport
+    ) -> _Work:
+        """The new and the changed among the files that were found, with their rows."""
+        work: _Work = []
         for each in found:
             row = known.get(each.file)
             status = each.status()
@@ -129,21 +146,10 @@ class Indexing:
                     report.unchanged += 1
                 else:
                     report.skipped.append((row.path, row.skipped))
-            else:
-                work.append(_Task(each, *status, known=row))
-        if prune:
-            unlisted = [folder for folder, _ in report.unreadable]
-            report.pruned = self._prune(sources, unlisted, known, {each.file for each in found})
-        if images is not None:
-            self._set_images(found, images)
-        if work:
-            extractor, read = self._describer.extractor, self._reading(work)
-            with Extraction.on_threads(extractor, n_jobs, len(work), read) as extraction:
-                self._index(work, extraction, report, progress)
-        report.seconds = time.perf_counter() - begin
-        if not self._store.count()[0]:
-            _refuse_emptiness(report)
-        return report
+                continue
+            place = (row.source_id, row.path) if row else (0, each.printable)
+            work.append((each, ImageRow(*place, *status)))
+        return work
 
     def _check_kind(self, sources: Sequence[str | os.PathLike[str]], images: str | None) -> None:
         """Raise unless the sources are of the collection's kind: images, or features."""
@@ -164,7 +170,7 @@ class Indexing:
         if images is not None and not os.path.isdir(images):
             raise NothingToIndexError(f"images: {images} is not a folder")
 
-    def _check_fit(self, found: Sequence[Found]) -> None:
+    def _check_fit(self, found: Sequence[SourceFile]) -> None:
         recipe = self._describer.recipe
         for reader, name in {each.reader: each.name for each in found if each.reader}.items():
             held = reader.held()
@@ -175,12 +181,12 @@ class Indexing:
                     f"{held.dimensions}: index it into another file"
                 )
 
-    def _reading(self, work: Sequence[_Task]) -> Callable[[str], Features] | None:
-        """How features are read where they are read; None for images."""
+    def _reading(self, work: _Work) -> Callable[[str], Features] | None:
+        """Function that reads features of other programs; None for images."""
         extractor = self._describer.extractor
         if not isinstance(extractor, Imported):
             return None
-        found = {task.found.file: task.found for task in work}
+        found = {each.file: each for each, _ in work}
 
         def read(file: str) -> Features:
             each = found[file]
@@ -189,7 +195,7 @@ class Indexing:
 
         return read
 
-    def _set_images(self, found: Sequence[Found], folder: str) -> None:
+    def _set_images(self, found: Sequence[SourceFile], folder: str) -> None:
         """Remember where the images are whose features were given."""
         with self._store.writing():
             for root, name in {each.root: each.name for each in found}.items():
@@ -197,8 +203,10 @@ class Indexing:
                 self._store.set_images(source.source_id, os.path.realpath(folder))
 
     def _known(self) -> dict[str, ImageRow]:
-        sources = {i: replace(each, images=None) for i, each in self._store.sources().items()}
-        return {file_of(row, sources): row for row in self._store.images()}
+        """Rows by file, or for features of other programs by where in their file they are."""
+        roots = {i: source.root for i, source in self._store.sources().items()}
+        rows = (replace(row, folder=roots[row.source_id]) for row in self._store.images())
+        return {row.file: row for row in rows}
 
     def _prune(
         self,
@@ -222,31 +230,32 @@ class Indexing:
             self._store.delete(gone)
         return len(gone)
 
-    def _index(
+    def _extract_and_commit(
         self,
-        work: list[_Task],
+        work: _Work,
         extraction: Extraction,
         report: AddReport,
         progress: Progress | None,
     ) -> None:
         unnamed = ImageError("its name is not valid UTF-8: rename it")
-        spool: dict[str, Result] = {t.found.file: unnamed for t in work if not t.found.is_text}
+        spool: dict[str, Result] = {f.file: unnamed for f, _ in work if not f.is_text}
         sample = None
         if self._describer.vlad is None:
             # numba's second of import passes while images are extracted
             warming = threading.Thread(target=warm_up, daemon=True)
             warming.start()
-            files = [task.found.file for task in work if task.found.is_text]
+            files = [file.file for file, _ in work if file.is_text]
             sample = self._sample(files, extraction, spool, progress)
             warming.join()
         source_ids = self._add_sources(work)
+        rows = (replace(r, source_id=r.source_id or source_ids[f.root]) for f, r in work)
         # From here on threads extract, while the sample is learned from and batches are encoded.
-        results = zip(work, extraction.run((t.found.file for t in work), spool), strict=True)
+        results = zip(rows, extraction.run((f.file for f, _ in work), spool), strict=True)
         if sample is not None:
             self._learn(sample)
         done = 0
         while batch := list(islice(results, _BATCH)):
-            self._commit(batch, source_ids, report)
+            self._commit(batch, report)
             done += len(batch)
             if progress:
                 progress("index", done, len(work))
@@ -260,7 +269,7 @@ class Indexing:
     ) -> FloatArray | None:
         """Descriptors (N, f) of some images to learn from; None if no image has any.
 
-        What was extracted is left in `spool` for its turn, as far as there is room.
+        Features that were extracted are left in `spool`, as far as there is room.
         """
         recipe = self._describer.recipe
         rng = np.random.default_rng(recipe.seed)
@@ -286,49 +295,42 @@ class Indexing:
 
     def _learn(self, local_Nf: FloatArray) -> None:
         """Train the codebook, unless another process was first."""
-        describer = self._describer
-        vlad = describer.recipe.vlad(*local_Nf.shape)
-        describer.vlad = vlad.fit(Ragged(local_Nf, [0, len(local_Nf)]))
+        recipe = self._describer.recipe
+        vlad = recipe.vlad(*local_Nf.shape).fit(Ragged(local_Nf, [0, len(local_Nf)]))
         with self._store.writing():
             kept = self._store.about()
-            if Recipe.make(kept["recipe"]) != describer.recipe:
+            if Recipe.make(kept["recipe"]) != recipe:
                 raise RecipeMismatchError(
                     f"another process has changed the recipe of {self._store.path}: run again"
                 )
             if "codebook" not in kept:
-                about, arrays = describer.codebook_state()
+                about, arrays = self._describer.codebook_state(vlad)
                 self._store.set_about(**about)
                 self._store.set_arrays(arrays)
-        describer.restore(self._store.about(), self._store.arrays())
+        self._index.restore()
 
-    def _add_sources(self, work: list[_Task]) -> dict[str, int]:
+    def _add_sources(self, work: _Work) -> dict[str, int]:
         with self._store.writing():
             return {
                 root: self._store.add_source(root, name).source_id
-                for root, name in {task.found.root: task.found.name for task in work}.items()
+                for root, name in {file.root: file.name for file, _ in work}.items()
             }
 
-    def _commit(
-        self,
-        batch: list[tuple[_Task, Result]],
-        source_ids: dict[str, int],
-        report: AddReport,
-    ) -> None:
+    def _commit(self, batch: list[tuple[ImageRow, Result]], report: AddReport) -> None:
         recipe = self._describer.recipe
         usable = [f for _, f in batch if isinstance(f, Features)]
         described = iter(self._described(usable))
         records = []
-        for task, features in batch:
-            row = task.row(source_ids)
+        for row, features in batch:
             if isinstance(features, ImageError):
-                row = replace(row, skipped=features.reason, transient=features.transient)
-                report.skipped.append((row.path, features.reason))
-                records.append(Record(row))
+                reason = features.reason
+                report.skipped.append((row.path, reason))
+                records.append(Record(replace(row, skipped=reason, transient=features.transient)))
                 continue
             row = replace(row, width=features.width, height=features.height, n_local=len(features))
             kept = None
             if recipe.keep_features:
-                kept = _kept(features.strongest(recipe.keep_features))
+                kept = pack_features(features.strongest(recipe.keep_features))
             vector_D, sums = next(described)
             records.append(Record(row, vector_D.astype(recipe.dtype), kept, sums))
             report.indexed += 1
@@ -338,7 +340,7 @@ class Indexing:
     def _described(
         self, features: list[Features]
     ) -> Iterator[tuple[Float32Array, tuple[AnyArray, AnyArray] | None]]:
-        """Vector, and where they are kept sums and counts, of each image."""
+        """Vector of each image, and its sums and counts where they are kept."""
         if not features:
             return
         if not self._describer.recipe.keep_sums:
@@ -360,34 +362,12 @@ def _refuse_emptiness(report: AddReport) -> None:
     raise NothingToIndexError(f"none of the {len(report.skipped)} images can be used: {some}")
 
 
-def _kept(features: Features) -> KeptFeatures:
-    columns = features.xy_l2, features.size_l, features.angle_l, features.score_l
-    return KeptFeatures(features.descriptor_lf, np.column_stack(columns))
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """One image to be extracted, as its file was when it was looked at."""
-
-    found: Found
-    n_bytes: int
-    mtime_ns: int
-    known: ImageRow | None
-
-    def row(self, source_ids: dict[str, int]) -> ImageRow:
-        if self.known is not None:
-            source_id, path = self.known.source_id, self.known.path
-        else:
-            source_id, path = source_ids[self.found.root], self.found.printable
-        return ImageRow(source_id, path, self.n_bytes, self.mtime_ns)
-
-
 def _as_prefix(folder: str | os.PathLike[str]) -> str:
     return os.path.join(os.path.realpath(folder), "")
 
 
 def _is_gone(file: str) -> bool:
-    """Whether the file is known not to be there: one that cannot be looked at is not gone."""
+    """Whether the file certainly does not exist: one that cannot be looked at may."""
     try:
         os.lstat(file)
     except (FileNotFoundError, NotADirectoryError):

@@ -15,8 +15,8 @@ from vladkit.core.arrays import Int64Array
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
 from vladkit.evaluation.datasets import Goal, Outcome, Protocol, Ranks, Task
-from vladkit.features import Features, match_rule, one_opencv_thread
-from vladkit.geometry.verification import Model, rescore, verify_all
+from vladkit.features import Features, one_opencv_thread
+from vladkit.geometry.verification import Model, rescore
 
 __all__ = ["measure"]
 
@@ -113,7 +113,7 @@ class _Database:
         id_of: dict[str, int] = {}
         extra = 0
         for row in collection.images():
-            file = os.path.realpath(collection.file_of(row))
+            file = os.path.realpath(row.file)
             if file in wanted:
                 id_of.setdefault(file, row.image_id)  # indexed twice, through a link: once here
             else:
@@ -180,7 +180,8 @@ def _orders(
     """The rows of the database for each query, the best first."""
     if not queries:
         return
-    image_id_s, score_qs = collection.scores(collection.query_vectors(queries))
+    query_qvD = collection.index.describer.query_vectors(queries)
+    image_id_s, score_qs = collection.index.searcher.scores(query_qvD)
     if not np.isin(database.image_id_n, image_id_s).all():
         raise StorageError(f"{collection.path} has lost images while it was measured: run again")
     order_s = np.argsort(image_id_s)
@@ -201,15 +202,7 @@ def _inliers(
 ) -> Int64Array:
     """Of the query with each image; 0 where nothing is kept of one."""
     kept = {i: each for i in ids if (each := collection.features_of(i)) is not None}
-    rule = match_rule(collection.extractor)
-    verified = verify_all(
-        query,
-        list(kept.values()),
-        collection.extractor.metric,
-        model=model,
-        ratio=rule.ratio,
-        min_cosine=rule.min_cosine,
-        n_jobs=n_jobs,
-    )
+    others = list(kept.values())
+    verified = collection.index.searcher.verify(query, others, model, n_jobs=n_jobs)
     count = {i: each.n_inliers for i, each in zip(kept, verified, strict=True)}
     return np.array([count.get(i, 0) for i in ids], np.int64)

@@ -1,4 +1,4 @@
-"""Which images of a collection are worth matching with which: pairs for reconstruction.
+"""Pairs of images that are worth matching with each other, for reconstruction.
 
 Axes: ``n`` images, in the natural order of their names (rows); ``p`` pairs; ``m`` candidates,
 each a pair and who asks for it. A pair's key is ``first * n + second``, of rows.
@@ -8,43 +8,44 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from vladkit.collection.describer import Describer
-from vladkit.collection.searching import Searching
+from vladkit.collection.index import Index
 from vladkit.core.arrays import Float32Array, Int64Array
 from vladkit.core.files import replace_file
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import FileFormatError, ParameterError
-from vladkit.features import Features, match_rule
-from vladkit.geometry.verification import Model, rescore, verify_all
+from vladkit.features import Features
+from vladkit.geometry.verification import Model, rescore
 from vladkit.store.exact import best, score_all
 from vladkit.store.naming import names_below
-from vladkit.store.store import Store
 
-__all__ = ["Pair", "Pairing", "Pairs"]
+if TYPE_CHECKING:
+    from vladkit.collection.indexing import Progress
+
+__all__ = ["Pair", "Pairs", "select_pairs"]
 
 _MOST_QUERIES: Final = 256
 """Images compared with all others at a time: each batch reads all vectors once."""
 
 _VALUES: Final = 2**24
-"""In a batch's vectors and in its scores, at most: 64 MB each."""
+"""Most values in a batch's vectors and in its scores: 64 MB each."""
 
 _MATCHED: Final = 4
-"""Images to a thread whose features are held at a time."""
+"""Images whose features are held at a time, for each thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     """Two images to be matched: ``first`` comes before ``second`` in natural order.
 
-    ``similarity`` is the cosine of their vectors; ``inliers`` how many features fit one geometry,
-    or None where they were not matched.
+    ``similarity`` is the cosine of their vectors; ``inliers`` the number of matches that fit one
+    geometry, or None where they were not matched.
     """
 
     first: str
@@ -62,7 +63,7 @@ class Pairs:
     root : str
         The folder that names are relative to, absolute: hloc's ``images``, COLMAP's ``image_path``.
     names : tuple of str
-        Of all images, in natural order.
+        Names of all images, in natural order.
     row_p2 : int64 array (p, 2)
         Rows of ``names``; the first of each is the smaller.
     similarity_p : float32 array (p,)
@@ -94,8 +95,8 @@ class Pairs:
         Raises
         ------
         ParameterError
-            If an image's name has white space in it, or begins with ``#``: they would read
-            something else. Before the first line.
+            If an image's name has white space in it, or begins with ``#``, which they would
+            misread; raised before the first line.
         """
         for name in self.names:
             if name.startswith("#") or any(map(str.isspace, name)):
@@ -123,7 +124,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Candidates:
-    """Pairs and who asks for them, an asker's best first: a row, or a component."""
+    """Pairs with those who ask for them (rows or components), an asker's best first."""
 
     key_m: Int64Array
     similarity_m: Float32Array
@@ -143,144 +144,155 @@ class _Candidates:
         return _Candidates(self.key_m[chosen], self.similarity_m[chosen], self.asker_m[chosen])
 
 
-class Pairing:
-    """One choice of pairs in an open collection; within `Store.reading`."""
+def select_pairs(
+    index: Index,
+    top: int,
+    *,
+    rerank: int,
+    model: Model,
+    min_score: float | None,
+    sequential: int,
+    connected: bool,
+    rotated: bool,
+    root: str | os.PathLike[str] | None,
+    n_jobs: int | None,
+    progress: Progress | None,
+) -> Pairs:
+    """Choose pairs; see `vladkit.Collection.pairs`. Within `Store.reading`."""
+    index.describer.trained()
+    for name, value in (("top", top), ("rerank", rerank), ("sequential", sequential)):
+        if value < 0:
+            raise ParameterError(f"{name}={value}: give a number of images, 0 or more")
+    if not top and (rerank or not sequential):
+        raise ParameterError("top=0 leaves no similar images: give top, or sequential alone")
+    if min_score is not None and not -1 <= min_score <= 1:
+        raise ParameterError(f"min_score={min_score}: give a cosine, -1 to 1")
+    if rerank or rotated:
+        index.searcher.check_keeps_features()
+    images = _Images(index, root, rotated, progress)
+    matching = _Matching(images, model, resolve_n_jobs(n_jobs))
+    found = []
+    if top:
+        nearest = images.nearest(max(top, rerank), min_score)
+        found.append(matching.best(nearest, top, rerank))
+    if sequential:
+        found.append(images.following(sequential))
+    chosen = _Candidates.join(found)
+    label_n = _labels(chosen, images.n)
+    while connected and label_n.max(initial=0) > 0:
+        crossing = images.crossing(label_n, max(top, rerank, 1))
+        found.append(matching.best(crossing, max(top, 1), rerank))
+        chosen = _Candidates.join(found)
+        before, label_n = label_n, _labels(chosen, images.n)
+        assert label_n.max() < before.max(), "every group but one was joined to another"
+    key_p, first_p = np.unique(chosen.key_m, return_index=True)
+    return Pairs(
+        root=images.root,
+        names=tuple(images.names),
+        row_p2=np.stack(np.divmod(key_p, max(images.n, 1)), axis=1),
+        similarity_p=chosen.similarity_m[first_p],
+        inliers_p=np.array([matching.inliers.get(key, -1) for key in key_p.tolist()], np.int64),
+        n_components=int(label_n.max(initial=-1)) + 1,
+    )
+
+
+def _labels(chosen: _Candidates, n: int) -> Int64Array:
+    """Component of each row, from 0."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.divmod(np.unique(chosen.key_m), max(n, 1))
+    graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(n, n))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+
+
+class _Images:
+    """The images of a collection in natural order of their names, compared by their vectors."""
 
     def __init__(
         self,
-        store: Store,
-        describer: Describer,
-        searching: Searching,
-        *,
+        index: Index,
         root: str | os.PathLike[str] | None,
-        model: Model,
         rotated: bool,
-        n_jobs: int | None,
-        progress: Callable[[str, int, int], None] | None,
+        progress: Progress | None,
     ) -> None:
-        describer.trained()
-        if rotated:
-            searching.check_keeps_features()
-        self._store = store
-        self._describer = describer
-        self._searching = searching
-        self._model: Model = model
+        store = index.store
+        self.index = index
+        self.progress = progress
         self._rotated = rotated
-        self._n_jobs = resolve_n_jobs(n_jobs)
-        self._progress = progress
-        self._root, names = names_below(store.images("skipped IS NULL"), store.sources(), root)
-        self._spare = store.count()[0] - len(names)  # files that are indexed twice
-        self._names = tuple(names.values())
-        self._n = len(names)
-        self._ids = list(names)
-        self._row_of = {image_id: row for row, image_id in enumerate(names)}
-        self._inliers: dict[int, int] = {}  # by key, of what was matched
-
-    def run(
-        self, top: int, *, rerank: int, min_score: float | None, sequential: int, connected: bool
-    ) -> Pairs:
-        """See `vladkit.Collection.pairs`."""
-        for name, value in (("top", top), ("rerank", rerank), ("sequential", sequential)):
-            if value < 0:
-                raise ParameterError(f"{name}={value}: give a number of images, 0 or more")
-        if not top and (rerank or not sequential):
-            raise ParameterError("top=0 leaves no similar images: give top, or sequential alone")
-        if min_score is not None and not -1 <= min_score <= 1:
-            raise ParameterError(f"min_score={min_score}: give a cosine, -1 to 1")
-        if rerank:
-            self._searching.check_keeps_features()
-        found = []
-        if top:
-            found.append(self._best(self._nearest(max(top, rerank), min_score), top, rerank))
-        if sequential:
-            found.append(self._following(sequential))
-        chosen = _Candidates.join(found)
-        label_n = self._labels(chosen)
-        while connected and label_n.max(initial=0) > 0:
-            crossing = self._crossing(label_n, max(top, rerank, 1))
-            found.append(self._best(crossing, max(top, 1), rerank))
-            chosen = _Candidates.join(found)
-            before, label_n = label_n, self._labels(chosen)
-            assert label_n.max() < before.max(), "every group but one was joined to another"
-        key_p, first_p = np.unique(chosen.key_m, return_index=True)
-        return Pairs(
-            root=self._root,
-            names=self._names,
-            row_p2=np.stack(np.divmod(key_p, max(self._n, 1)), axis=1),
-            similarity_p=chosen.similarity_m[first_p],
-            inliers_p=np.array([self._inliers.get(key, -1) for key in key_p.tolist()], np.int64),
-            n_components=int(label_n.max(initial=-1)) + 1,
-        )
-
-    # -- by vectors -------------------------------------------------------------------
+        self.root, name_of = names_below(store.indexed(), store.sources(), root)
+        self._spare = store.count()[0] - len(name_of)  # files that are indexed twice
+        self.ids = list(name_of)
+        self.names = list(name_of.values())
+        self.n = len(self.ids)
+        self.row_of = {image_id: row for row, image_id in enumerate(self.ids)}
 
     def _batches(self, rows: Sequence[int], name: str = "") -> Iterator[Sequence[int]]:
-        """So many at a time that their vectors and scores stay small; progress if it has a name."""
+        """Batches whose vectors and scores stay small; with a name their progress is reported."""
         views = 4 if self._rotated else 1
-        values = views * max(self._describer.n_dimensions, self._n)
+        values = views * max(self.index.store.layout.n_dimensions, self.n)
         step = max(1, min(_MOST_QUERIES, _VALUES // values))
         for begin in range(0, len(rows), step):
             yield rows[begin : begin + step]
-            if self._progress and name:
-                self._progress(name, min(begin + step, len(rows)), len(rows))
+            if self.progress and name:
+                self.progress(name, min(begin + step, len(rows)), len(rows))
 
     def _vectors(self, rows: Iterable[int]) -> dict[int, Float32Array]:
         """Stored vectors by row."""
-        wanted = {self._ids[row]: row for row in rows}
-        d = self._describer.n_dimensions
-        found = self._store.vectors(list(wanted), self._describer.dtype, d)
+        wanted = {self.ids[row]: row for row in rows}
+        found = self.index.store.vectors(list(wanted))
         if len(found) != len(wanted):
             raise FileFormatError(
-                f"{self._store.path} lacks vectors of {len(wanted) - len(found)} images: run "
-                f"vladkit check {self._store.path} --repair"
+                f"{self.index.store.path} lacks vectors of {len(wanted) - len(found)} images: run "
+                f"vladkit check {self.index.store.path} --repair"
             )
         return {wanted[i]: vector_D.astype(np.float32) for i, vector_D in found.items()}
 
     def _queries(self, rows: Sequence[int]) -> Float32Array:
-        """(q, v, D): what is stored of images, and with `rotated` their quarter turns."""
+        """Stored vectors of images, with `rotated` also in quarter turns: (q, v, D)."""
         vector_of = self._vectors(rows)
         stored_qvD = np.stack([vector_of[row] for row in rows])[:, None]
-        if not self._rotated or not self._describer.recipe.is_directional:
+        if not self._rotated or not self.index.describer.recipe.is_directional:
             return stored_qvD
         query_qvD = np.repeat(stored_qvD, 4, axis=1)
-        features = self._searching.features([self._ids[row] for row in rows])
-        known_q = [q for q, row in enumerate(rows) if self._ids[row] in features]
+        features = self.index.searcher.features([self.ids[row] for row in rows])
+        known_q = [q for q, row in enumerate(rows) if self.ids[row] in features]
         if known_q:
-            made_qvD = self._describer.query_vectors(
-                [features[self._ids[rows[q]]] for q in known_q]
+            made_qvD = self.index.describer.query_vectors(
+                [features[self.ids[rows[q]]] for q in known_q]
             )
             query_qvD[known_q, 1:] = made_qvD[:, 1:]
         return query_qvD
 
     def _candidates(self, found: Sequence[tuple[int, int, float]], asker: int) -> _Candidates:
-        """From (row, row, similarity)."""
+        """Candidates of one asker from (row, row, similarity)."""
         row_m2 = np.array([each[:2] for each in found], np.int64).reshape(-1, 2)
         return _Candidates(
-            row_m2.min(axis=1, initial=self._n) * self._n + row_m2.max(axis=1, initial=0),
+            row_m2.min(axis=1, initial=self.n) * self.n + row_m2.max(axis=1, initial=0),
             np.array([each[2] for each in found], np.float32),
             np.full(len(found), asker, np.int64),
         )
 
-    def _nearest(self, n: int, min_score: float | None) -> _Candidates:
+    def nearest(self, n: int, min_score: float | None) -> _Candidates:
         """The `n` most similar others of each image."""
         parts = []
-        for rows in self._batches(range(self._n), "pairs"):
-            ranked = self._searching.nearest(self._queries(rows), n + 1 + self._spare)
+        for rows in self._batches(range(self.n), "pairs"):
+            ranked = self.index.searcher.nearest(self._queries(rows), n + 1 + self._spare)
             for row, each in zip(rows, ranked, strict=True):
                 others = [
-                    (-r.similarity, self._row_of[r.image_id])
+                    (-r.similarity, self.row_of[r.image_id])
                     for r in each
-                    if r.image_id in self._row_of
+                    if r.image_id in self.row_of
                     and (min_score is None or r.similarity >= min_score)
                 ]
                 others = sorted(other for other in others if other[1] != row)[:n]  # ties by name
                 parts.append(self._candidates([(row, other, -s) for s, other in others], row))
         return _Candidates.join(parts)
 
-    def _following(self, n: int) -> _Candidates:
+    def following(self, n: int) -> _Candidates:
         """The `n` images that follow each one in its folder."""
         folders: dict[str, list[int]] = defaultdict(list)
-        for row, name in enumerate(self._names):
+        for row, name in enumerate(self.names):
             folders[os.path.dirname(name)].append(row)
         parts = []
         for members in folders.values():
@@ -297,7 +309,7 @@ class Pairing:
                     parts.append(self._candidates(list(pairs), a))
         return _Candidates.join(parts)
 
-    def _crossing(self, label_n: Int64Array, n: int) -> _Candidates:
+    def crossing(self, label_n: Int64Array, n: int) -> _Candidates:
         """The `n` best pairs that leave each component but the largest.
 
         The largest need not be asked: whatever leaves it enters one that is.
@@ -305,8 +317,8 @@ class Pairing:
         largest = int(np.bincount(label_n).argmax())
         found: dict[int, list[tuple[float, int, int]]] = defaultdict(list)
         for rows in self._batches(np.flatnonzero(label_n != largest).tolist(), "join"):
-            image_id_s, score_qs = self._searching.scores(self._queries(rows))
-            row_s = np.array([self._row_of.get(i, -1) for i in image_id_s.tolist()], np.int64)
+            image_id_s, score_qs = self.index.searcher.scores(self._queries(rows))
+            row_s = np.array([self.row_of.get(i, -1) for i in image_id_s.tolist()], np.int64)
             for row, score_s in zip(rows, score_qs, strict=True):
                 own = int(label_n[row])
                 outside_s = np.flatnonzero((row_s >= 0) & (label_n[row_s] != own))
@@ -320,25 +332,24 @@ class Pairing:
             ]
         )
 
-    def _labels(self, chosen: _Candidates) -> Int64Array:
-        """The component that each row is in, from 0."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
 
-        ends = np.divmod(np.unique(chosen.key_m), max(self._n, 1))
-        graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(self._n, self._n))
-        return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+class _Matching:
+    """Inliers of pairs of images, by the pair's key; each pair is matched once."""
 
-    # -- by geometry ------------------------------------------------------------------
+    def __init__(self, images: _Images, model: Model, n_jobs: int) -> None:
+        self._images = images
+        self._model: Model = model
+        self._n_jobs = n_jobs
+        self.inliers: dict[int, int] = {}
 
-    def _best(self, candidates: _Candidates, top: int, rerank: int) -> _Candidates:
-        """The first `top` of each asker, after the first `rerank` were matched and put in order."""
+    def best(self, candidates: _Candidates, top: int, rerank: int) -> _Candidates:
+        """The first `top` of each asker, after its first `rerank` were matched and reordered."""
         begin_m = np.searchsorted(candidates.asker_m, candidates.asker_m)  # sorted by askers
         rank_m = np.arange(len(begin_m)) - begin_m
         if rerank:
             matched_m = rank_m < rerank
             self._match(np.unique(candidates.key_m[matched_m]).tolist())
-            inliers_m = np.array([self._inliers.get(k, 0) for k in candidates.key_m.tolist()], int)
+            inliers_m = np.array([self.inliers.get(k, 0) for k in candidates.key_m.tolist()], int)
             score_m = rescore(candidates.similarity_m, inliers_m)
             # the rest stays behind in its order, as in a search
             order_m = np.lexsort((rank_m, -np.where(matched_m, score_m, -1), candidates.asker_m))
@@ -346,11 +357,12 @@ class Pairing:
         return candidates[np.flatnonzero(rank_m < top)]
 
     def _match(self, keys: Sequence[int]) -> None:
-        """Count the inliers of pairs, each once, whoever asks for it."""
+        """Count the inliers of pairs, each pair once."""
+        images = self._images
         wanted: dict[int, list[int]] = defaultdict(list)
         for key in keys:
-            if key not in self._inliers:
-                first, second = divmod(key, self._n)
+            if key not in self.inliers:
+                first, second = divmod(key, images.n)
                 wanted[first].append(second)
         total, done = sum(map(len, wanted.values())), 0
         step = _MATCHED * self._n_jobs
@@ -358,11 +370,11 @@ class Pairing:
         for begin in range(0, len(todo), step):
             part = todo[begin : begin + step]
             rows = sorted({row for first, others in part for row in (first, *others)})
-            features = self._searching.features([self._ids[row] for row in rows])
-            self._count(part, {self._row_of[i]: each for i, each in features.items()})
+            features = images.index.searcher.features([images.ids[row] for row in rows])
+            self._count(part, {images.row_of[i]: each for i, each in features.items()})
             done += sum(len(others) for _, others in part)
-            if self._progress:
-                self._progress("match", done, total)
+            if images.progress:
+                images.progress("match", done, total)
 
     def _count(
         self, part: Sequence[tuple[int, list[int]]], features: Mapping[int, Features]
@@ -374,18 +386,11 @@ class Pairing:
             count = dict.fromkeys(others, 0)
             if first in features:
                 known = [row for row in others if row in features]
-                rule = match_rule(self._describer.extractor)
-                verified = verify_all(
-                    features[first],
-                    [features[row] for row in known],
-                    self._describer.extractor.metric,
-                    model=self._model,
-                    ratio=rule.ratio,
-                    min_cosine=rule.min_cosine,
-                    n_jobs=1,
+                verified = self._images.index.searcher.verify(
+                    features[first], [features[row] for row in known], self._model, n_jobs=1
                 )
                 count |= {row: v.n_inliers for row, v in zip(known, verified, strict=True)}
             # one key has one writer, and dict's update holds the lock
-            self._inliers.update({first * self._n + row: n for row, n in count.items()})
+            self.inliers.update({first * self._images.n + row: n for row, n in count.items()})
 
         for_each(one, len(part), self._n_jobs)

@@ -1,4 +1,4 @@
-"""All vectors of a collection made anew in one transaction: shorter, or by an adapted codebook."""
+"""All vectors of a collection in another form: shorter, or by an adapted codebook."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ import numpy as np
 from vladkit.aggregation.aggregate import Aggregate
 from vladkit.aggregation.vlad import VLAD
 from vladkit.aggregation.whitening import Whitening
-from vladkit.collection.describer import Describer
+from vladkit.collection.index import Index
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import FileFormatError, ParameterError
-from vladkit.store.store import Store
 
 __all__ = ["adapt", "check_whitening", "whiten"]
 
 _WHITENED: Final = 128
+"""Default of `n_components`; docs/quality.md has the figures."""
 
 _Step: TypeAlias = Callable[[int, int], None]
 
 
-def check_whitening(store: Store, describer: Describer, n_components: int | None) -> int:
-    """The dimensions that `whiten` would give; ParameterError if it would refuse."""
+def check_whitening(index: Index, n_components: int | None) -> int:
+    """Dimensions that `whiten` would give; ParameterError if it would refuse."""
+    describer, path = index.describer, index.store.path
     if describer.whitening is not None:
         raise ParameterError(
-            f"{store.path} is whitened to {describer.n_dimensions} dimensions already: index "
+            f"{path} is whitened to {describer.n_dimensions} dimensions already: index "
             "into another file for another whitening"
         )
-    n, d = store.count()[0], describer.n_dimensions
+    n, d = index.store.count()[0], describer.n_dimensions
     most = min(n - 1, d)
     if n_components is None:
         n_components = max(1, min(_WHITENED, n // 2, most))
@@ -41,37 +42,38 @@ def check_whitening(store: Store, describer: Describer, n_components: int | None
 
 
 def whiten(
-    store: Store,
-    describer: Describer,
+    index: Index,
     n_components: int | None,
     *,
     exponent: float | None,
     power: float | None,
     progress: _Step | None,
 ) -> None:
-    """See `vladkit.Collection.whiten`."""
-    n_components = check_whitening(store, describer, n_components)
+    """Whiten all vectors in one transaction; see `vladkit.Collection.whiten`."""
+    n_components = check_whitening(index, n_components)
+    store, describer = index.store, index.describer
     whitening = Whitening(n_components, random_state=describer.recipe.seed)
     given = {"exponent": exponent, "power": power}
     whitening.set_params(**{name: v for name, v in given.items() if v is not None})
-    dtype, d = describer.dtype, describer.n_dimensions
     with store.writing():
-        whitening.fit(vector_nD for _, vector_nD in store.vector_blocks(dtype, d))
+        whitening.fit(vector_nD for _, vector_nD in store.vector_blocks())
 
         def change(_: Int64Array, vector_nD: AnyArray) -> AnyArray:
             short_nd: AnyArray = whitening.transform(vector_nD)
-            return short_nd.astype(dtype)
+            return short_nd.astype(store.layout.dtype)
 
-        store.rewrite(dtype, d, change, progress)
+        store.rewrite(change, progress)
         about, arrays = describer.whitening_state(whitening)
         store.set_about(**about)
         store.set_arrays(arrays)
     describer.whitening = whitening
+    store.layout = describer.layout
 
 
-def adapt(store: Store, describer: Describer, *, progress: _Step | None) -> None:
-    """See `vladkit.Collection.adapt`."""
-    vlad, dtype, d = describer.trained(), describer.dtype, describer.n_dimensions
+def adapt(index: Index, *, progress: _Step | None) -> None:
+    """Adapt the codebook and all vectors in one transaction; see `vladkit.Collection.adapt`."""
+    store, describer = index.store, index.describer
+    vlad = describer.trained()
     if not describer.recipe.keep_sums:
         raise ParameterError(
             f"{store.path} keeps no sums: index into another file with --keep-sums"
@@ -90,17 +92,16 @@ def adapt(store: Store, describer: Describer, *, progress: _Step | None) -> None
         residual_tkf = np.stack([sums[i][0] for i in ids.tolist()])
         return Aggregate(residual_tkf, np.stack([sums[i][1] for i in ids.tolist()]), sums_to_kf)
 
-    def change(ids: Int64Array, _: AnyArray) -> AnyArray:
-        return describer.vectors_of(aggregate(ids)).astype(dtype)
+    with store.writing():
+        ids = [i for i, _ in store.vector_blocks()]
+        adapted = vlad.adapt(aggregate(each) for each in ids)
 
-    try:
-        with store.writing():
-            ids = [i for i, _ in store.vector_blocks(dtype, d)]
-            describer.vlad = vlad.adapt(aggregate(each) for each in ids)
-            store.rewrite(dtype, d, change, progress)
-            about, arrays = describer.codebook_state()
-            store.set_about(**about)
-            store.set_arrays(arrays)
-    except BaseException:
-        describer.vlad = vlad
-        raise
+        def change(ids: Int64Array, _: AnyArray) -> AnyArray:
+            vector_nD: AnyArray = adapted.transform_aggregate(aggregate(ids))
+            return vector_nD.astype(store.layout.dtype)
+
+        store.rewrite(change, progress)
+        about, arrays = describer.codebook_state(adapted)
+        store.set_about(**about)
+        store.set_arrays(arrays)
+    describer.vlad = adapted

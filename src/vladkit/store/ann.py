@@ -25,7 +25,7 @@ from vladkit.core.files import replace_file
 from vladkit.errors import FileFormatError, InputError
 from vladkit.store.exact import widen
 
-__all__ = ["WORTH_FROM_VALUES", "AnnIndex", "AnnReport", "build_ann", "open_ann"]
+__all__ = ["WORTH_FROM_VALUES", "AnnIndex", "AnnReport", "ann_path", "build_ann", "open_ann"]
 
 WORTH_FROM_VALUES: Final = 2**27
 """From so many values (vectors x dimensions) on the index makes a search in a new process faster.
@@ -97,6 +97,11 @@ class AnnIndex:
             Inner products with the coded vectors, about .005 from the exact ones; -inf for -1.
         """
         return _search(self._index, query_qD, n)
+
+
+def ann_path(path: Path) -> Path:
+    """The index file of a collection file."""
+    return Path(f"{path}.ann")
 
 
 def build_ann(

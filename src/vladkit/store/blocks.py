@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,14 +18,27 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import FileFormatError
 
-__all__ = ["BLOCK_BYTES", "Blocks"]
+__all__ = ["BLOCK_BYTES", "Blocks", "Layout"]
 
 BLOCK_BYTES: Final = 2**20
-"""What a block holds at most, at least one vector: 16 of 32,768 float16, or 2,048 of 256."""
+"""Most bytes of a block, which has at least one vector: 16 of 32,768 float16, or 2,048 of 256."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Form of stored vectors: `n_dimensions` values of `dtype` each; 0 before any is made."""
+
+    dtype: np.dtype[Any]
+    n_dimensions: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one vector in bytes."""
+        return self.dtype.itemsize * self.n_dimensions
 
 
 class Blocks:
-    """The vectors behind an open connection; the caller holds the transaction."""
+    """Vectors behind an open connection; the caller holds the transaction."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
@@ -32,7 +46,7 @@ class Blocks:
 
     # -- reading ----------------------------------------------------------------------
 
-    def read(self, dtype: np.dtype[Any], d: int) -> Iterator[tuple[Int64Array, AnyArray]]:
+    def read(self, layout: Layout) -> Iterator[tuple[Int64Array, AnyArray]]:
         """All blocks, (image_id_n, vector_nD) each, in the order in which they were filled.
 
         Arrays are read-only views of what SQLite gave: nothing is copied.
@@ -40,23 +54,21 @@ class Blocks:
         Raises
         ------
         FileFormatError
-            If a block has not the size that the collection says.
+            If a block's size does not fit the layout.
         """
         cursor: Iterable[tuple[int, bytes, bytes]] = self._connection.execute(
             "SELECT block_id, picture_ids, data FROM block ORDER BY block_id"
         )
         for block_id, ids, data in cursor:
-            yield self._arrays(block_id, ids, data, dtype, d)
+            yield self._arrays(block_id, ids, data, layout)
 
-    def some(
-        self, block_of: Mapping[int, int], dtype: np.dtype[Any], d: int
-    ) -> dict[int, AnyArray]:
-        """The vectors (D,) of some images, by image id; those that are not there are left out.
+    def some(self, block_of: Mapping[int, int], layout: Layout) -> dict[int, AnyArray]:
+        """Vectors (D,) of some images by image id; those that are not there are left out.
 
         ``block_of`` maps an image's id to its block. Only these rows are read.
         """
         found = {}
-        row_bytes = dtype.itemsize * d
+        row_bytes = layout.row_bytes
         for block_id, ids in _by_block(block_of).items():
             kept_n = self._ids(block_id)
             if not len(kept_n):
@@ -68,14 +80,14 @@ class Blocks:
                     (places,) = np.nonzero(kept_n == image_id)
                     if len(places):
                         blob.seek(int(places[0]) * row_bytes)
-                        row = np.frombuffer(blob.read(row_bytes), dtype.newbyteorder("<"))
+                        row = np.frombuffer(blob.read(row_bytes), layout.dtype.newbyteorder("<"))
                         found[image_id] = row
         return found
 
     # -- writing ----------------------------------------------------------------------
 
     def append(self, image_ids: Sequence[int], vector_nD: AnyArray) -> list[int]:
-        """Add vectors behind the last; the block of each."""
+        """Add vectors behind the last; returns the block of each."""
         n, d = vector_nD.shape
         little_nD = np.ascontiguousarray(vector_nD, vector_nD.dtype.newbyteorder("<"))
         id_n = np.asarray(image_ids, "<i8")
@@ -136,26 +148,25 @@ class Blocks:
             kept_n = np.frombuffer(ids, "<i8")[stays_n]
             self._write(block_id, kept_n.tobytes(), row_nb[stays_n].tobytes())
 
-    def pack(self, dtype: np.dtype[Any], d: int) -> bool:
-        """Fill blocks that have gaps from those behind them; whether anything was to be done."""
+    def pack(self, layout: Layout) -> bool:
+        """Fill blocks that have gaps from those behind them; returns whether there were any."""
         counts = self._connection.execute(
             "SELECT block_id, length(picture_ids) / 8 FROM block ORDER BY block_id"
         ).fetchall()
-        capacity = _capacity(dtype.itemsize * d)
+        capacity = _capacity(layout.row_bytes)
         gaps = [block_id for block_id, n in counts[:-1] if n != capacity]
         if gaps:
-            self.rewrite(dtype, d, from_block=gaps[0])
+            self.rewrite(layout, from_block=gaps[0])
         return bool(gaps)
 
     def rewrite(
         self,
-        dtype: np.dtype[Any],
-        d: int,
+        layout: Layout,
         change: Callable[[Int64Array, AnyArray], AnyArray] = lambda _, vector_nD: vector_nD,
         from_block: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Pass the vectors from one block on through `change`, a block a time.
+        """Pass the vectors from one block on through `change`, a block at a time.
 
         It takes image ids (n,) and vectors (n, D), and gives vectors (n, D'). These go to new
         blocks behind the last, full ones; then the old ones go.
@@ -170,7 +181,7 @@ class Blocks:
             (old[-1][0] + 1,),
         )
         for done, (block_id,) in enumerate(old, start=1):
-            id_n, vector_nD = self._arrays(block_id, *self._raw(block_id), dtype, d)
+            id_n, vector_nD = self._arrays(block_id, *self._raw(block_id), layout)
             block_ids = self.append(id_n.tolist(), change(id_n, vector_nD))
             self._connection.executemany(
                 "UPDATE picture SET block_id = ? WHERE picture_id = ?",
@@ -198,13 +209,14 @@ class Blocks:
         return np.frombuffer(row[0] if row else b"", "<i8")
 
     def _arrays(
-        self, block_id: int, ids: bytes, data: bytes, dtype: np.dtype[Any], d: int
+        self, block_id: int, ids: bytes, data: bytes, layout: Layout
     ) -> tuple[Int64Array, AnyArray]:
         n = len(ids) // 8
-        if len(ids) % 8 or len(data) != n * d * dtype.itemsize:
-            raise self._damaged(block_id, len(data), n * d * dtype.itemsize)
-        vector_nD = np.frombuffer(data, dtype.newbyteorder("<")).reshape(n, d)
-        return np.frombuffer(ids, "<i8").astype(np.int64, copy=False), vector_nD
+        if len(ids) % 8 or len(data) != n * layout.row_bytes:
+            raise self._damaged(block_id, len(data), n * layout.row_bytes)
+        vector_nD = np.frombuffer(data, layout.dtype.newbyteorder("<"))
+        image_id_n = np.frombuffer(ids, "<i8").astype(np.int64, copy=False)
+        return image_id_n, vector_nD.reshape(n, layout.n_dimensions)
 
     def _damaged(self, block_id: int, got: int, wanted: int) -> FileFormatError:
         return FileFormatError(

@@ -1,11 +1,11 @@
-"""Whether a collection file is whole, and what can be done where it is not."""
+"""Check of a collection file, and repair of what is damaged."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -13,20 +13,20 @@ from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import FileFormatError
 from vladkit.store.store import Store
 
-__all__ = ["Problem", "check"]
+__all__ = ["Finding", "check"]
 
 _LENGTH_ERROR: Final = 0.01
-"""How far from 1 the length of a vector may be: float16 rounds 32,768 values to 1e-4."""
+"""Largest distance of a vector's length from 1: float16 rounds 32,768 values to 1e-4."""
 
 _AGAIN: Final = "its vector was damaged and has been dropped: index again"
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Finding:
     """Something in a collection that is not as it should be.
 
-    ``image`` is the path of the image that it concerns, if one; ``repaired`` says that it
-    was mended just now.
+    ``image`` is the path of the image that it concerns, if there is one; ``repaired`` is True if
+    it was fixed just now.
     """
 
     text: str
@@ -36,13 +36,11 @@ class Problem:
 
 def check(
     store: Store,
-    dtype: np.dtype[Any],
-    n_dimensions: int,
     *,
     repair: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Problem]:
-    """Look at every page, row and vector.
+) -> list[Finding]:
+    """Check every page, row and vector.
 
     Pages as SQLite checks them; references between tables; that each image is either skipped
     or has one vector, of the right size, finite and of unit length, and each vector an image;
@@ -51,8 +49,6 @@ def check(
     Parameters
     ----------
     store : Store
-    dtype, n_dimensions
-        Of the vectors.
     repair : bool
         Drop what is damaged, in one transaction; images that lose their vector are marked to
         be indexed again. Damaged pages cannot be repaired.
@@ -60,38 +56,36 @@ def check(
 
     Returns
     -------
-    list of Problem
-        Empty if all is well.
+    list of Finding
+        Empty if nothing is wrong.
     """
     problems = _pages(store)
     if problems:
         return problems
     if not repair:
         with store.reading():
-            return [p for p, _ in _findings(store, dtype, n_dimensions, progress)]
+            return [p for p, _ in _findings(store, progress)]
     with store.writing():
-        findings = list(_findings(store, dtype, n_dimensions, progress))
-        for _, mend in findings:
-            mend()
+        findings = list(_findings(store, progress))
+        for _, fix in findings:
+            fix()
         store.changed |= bool(findings)
-    return [Problem(p.text, p.image, repaired=True) for p, _ in findings]
+    return [Finding(p.text, p.image, repaired=True) for p, _ in findings]
 
 
-_Finding = tuple[Problem, Callable[[], None]]
+_Fixable = tuple[Finding, Callable[[], None]]
 
 
-def _pages(store: Store) -> list[Problem]:
+def _pages(store: Store) -> list[Finding]:
     try:
         lines = [line for (line,) in store.connection.execute("PRAGMA integrity_check(20)")]
     except sqlite3.DatabaseError as error:
         lines = [str(error)]
-    return [Problem(f"damaged pages: {line}") for line in lines if line != "ok"]
+    return [Finding(f"damaged pages: {line}") for line in lines if line != "ok"]
 
 
-def _findings(
-    store: Store, dtype: np.dtype[Any], d: int, progress: Callable[[int, int], None] | None
-) -> Iterator[_Finding]:
-    """What is wrong, each with what mends it."""
+def _findings(store: Store, progress: Callable[[int, int], None] | None) -> Iterator[_Fixable]:
+    """Everything that is wrong, each with what fixes it."""
     yield from _references(store)
     rows = store.connection.execute(
         "SELECT picture_id, ifnull(block_id, -1), skipped IS NOT NULL FROM picture "
@@ -100,7 +94,7 @@ def _findings(
     image_n3 = np.array(rows, np.int64).reshape(-1, 3)
     image_id_n, block_id_n, skipped_n = image_n3.T
     seen_n = np.zeros(len(image_id_n), bool)
-    yield from _blocks(store, dtype, d, image_id_n, block_id_n, seen_n, progress)
+    yield from _blocks(store, image_id_n, block_id_n, seen_n, progress)
     has_block_n = block_id_n >= 0
     for i in np.flatnonzero((skipped_n == 1) & has_block_n).tolist():
         yield _about_image(store, image_id_n[i], "is skipped and has a vector all the same")
@@ -110,29 +104,29 @@ def _findings(
     yield from _sums(store)
 
 
-def _references(store: Store) -> Iterator[_Finding]:
+def _references(store: Store) -> Iterator[_Fixable]:
     cursor = store.connection.execute("PRAGMA foreign_key_check")
     for table, row_id, parent, _ in cursor.fetchall():
 
-        def mend(table: str = table, row_id: int = row_id) -> None:
+        def fix(table: str = table, row_id: int = row_id) -> None:
             if table == "picture":
                 store.delete([row_id])
             else:
                 store.connection.execute(f"DELETE FROM {table} WHERE picture_id = ?", (row_id,))
 
-        yield Problem(f"row {row_id} of {table} belongs to no {parent}"), mend
+        owner = "image" if parent == "picture" else parent
+        yield Finding(f"row {row_id} of {table} belongs to no {owner}"), fix
 
 
 def _blocks(
     store: Store,
-    dtype: np.dtype[Any],
-    d: int,
     image_id_n: Int64Array,
     block_id_n: Int64Array,
     seen_n: AnyArray,
     progress: Callable[[int, int], None] | None,
-) -> Iterator[_Finding]:
+) -> Iterator[_Fixable]:
     """Every vector; marks in `seen_n` the images that have one, good or bad."""
+    layout = store.layout
     block_ids = [i for (i,) in store.connection.execute("SELECT block_id FROM block")]
     for done, block_id in enumerate(block_ids, start=1):
         ids, data = store.connection.execute(
@@ -140,13 +134,13 @@ def _blocks(
         ).fetchone()
         if progress:
             progress(done, len(block_ids))
-        if len(ids) % 8 or len(data) != len(ids) // 8 * d * dtype.itemsize:
+        wanted = len(ids) // 8 * layout.row_bytes
+        if len(ids) % 8 or len(data) != wanted:
 
             def drop(block_id: int = block_id) -> None:
                 store.connection.execute("DELETE FROM block WHERE block_id = ?", (block_id,))
 
-            wanted = len(ids) // 8 * d * dtype.itemsize
-            yield Problem(f"block {block_id} has {len(data)} bytes, wanted {wanted}"), drop
+            yield Finding(f"block {block_id} has {len(data)} bytes, wanted {wanted}"), drop
             continue  # its images are found to be without a vector
         held_n = np.frombuffer(ids, "<i8")
         place_n = np.minimum(np.searchsorted(image_id_n, held_n), max(len(image_id_n) - 1, 0))
@@ -160,16 +154,17 @@ def _blocks(
                 store.blocks.keep_rows(block_id, mine_n)
 
             n = int((~mine_n).sum())
-            yield Problem(f"block {block_id} holds {n} vectors of no image"), take_out
+            yield Finding(f"block {block_id} holds {n} vectors of no image"), take_out
         seen_n[place_n[mine_n]] = True
-        vector_nD = np.frombuffer(data, dtype.newbyteorder("<")).reshape(len(held_n), d)
+        vector_nD = np.frombuffer(data, layout.dtype.newbyteorder("<"))
+        vector_nD = vector_nD.reshape(len(held_n), layout.n_dimensions)
         length_n = np.linalg.norm(vector_nD.astype(np.float32), axis=1)
         bad_n = mine_n & ~(np.abs(length_n - 1) < _LENGTH_ERROR)  # NaN is bad, too
         for image_id, length in zip(held_n[bad_n].tolist(), length_n[bad_n], strict=True):
             yield _about_image(store, image_id, f"has a vector of length {length:.4g}")
 
 
-def _features(store: Store) -> Iterator[_Finding]:
+def _features(store: Store) -> Iterator[_Fixable]:
     cursor = store.connection.execute("SELECT picture_id FROM feature ORDER BY picture_id")
     for (image_id,) in cursor.fetchall():
         try:
@@ -183,10 +178,10 @@ def _features(store: Store) -> Iterator[_Finding]:
                 sql = "DELETE FROM feature WHERE picture_id = ?"
                 store.connection.execute(sql, (image_id,))
 
-            yield Problem(f"its features {wrong}", _path(store, image_id)), drop
+            yield Finding(f"its features {wrong}", _path(store, image_id)), drop
 
 
-def _sums(store: Store) -> Iterator[_Finding]:
+def _sums(store: Store) -> Iterator[_Fixable]:
     cursor = store.connection.execute("SELECT picture_id FROM aggregate ORDER BY picture_id")
     for (image_id,) in cursor.fetchall():
         try:
@@ -199,11 +194,11 @@ def _sums(store: Store) -> Iterator[_Finding]:
             yield _about_image(store, image_id, f"its sums {wrong}")
 
 
-def _about_image(store: Store, image_id: int, what: str) -> _Finding:
-    def mend() -> None:
+def _about_image(store: Store, image_id: int, what: str) -> _Fixable:
+    def fix() -> None:
         store.drop_vector(int(image_id), _AGAIN)
 
-    return Problem(what, _path(store, image_id)), mend
+    return Finding(what, _path(store, image_id)), fix
 
 
 def _path(store: Store, image_id: int) -> str:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.arrays import AnyArray
 from vladkit.core.files import replace_file
 from vladkit.errors import MissingDependencyError, ParameterError
+from vladkit.store.blocks import Layout
+from vladkit.store.naming import names_below
+from vladkit.store.store import Store
 
 __all__ = ["FORMATS", "check_target", "export"]
 
 FORMATS: Final = (".npz", ".fvecs", ".faiss", ".h5")
 
 _NAMES: Final = 4096  # paths turned into an array's rows at a time
-
-Blocks = Callable[[], Iterator[tuple[Int64Array, AnyArray]]]
 
 
 def check_target(target: str | os.PathLike[str]) -> str:
@@ -49,13 +50,9 @@ def check_target(target: str | os.PathLike[str]) -> str:
 
 
 def export(
-    target: str | os.PathLike[str],
-    blocks: Blocks,
-    path_of: dict[int, str],
-    dtype: np.dtype[Any],
-    d: int,
+    store: Store, target: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """Write all vectors and the paths they belong to.
+    """Write all vectors and the paths they belong to, as they are when it begins.
 
     ==========  ======================================================================
     ``.npz``    arrays ``vectors`` (n, D) in the collection's dtype and ``paths`` (n,),
@@ -70,14 +67,11 @@ def export(
 
     Parameters
     ----------
+    store : Store
     target : path
         Replaced whole or not at all.
-    blocks : callable
-        Gives the blocks of (image_id_n, vector_nD), the same ones each time.
-    path_of : dict
-        By image id; vectors of other ids are left out.
-    dtype, d
-        Of the vectors.
+    root : path or None
+        For ``.h5`` the folder that names are relative to, see `vladkit.store.naming.names_below`.
 
     Returns
     -------
@@ -87,18 +81,33 @@ def export(
     Raises
     ------
     ParameterError
-        If the name ends in none of these.
+        If the name ends in none of these, or `root` does not fit.
     MissingDependencyError
         See `check_target`.
     StorageError
         If a file cannot be written.
     """
     suffix = check_target(target)
+    if root is not None and suffix != ".h5":
+        raise ParameterError(f"root={root} is for .h5, {target} has paths as indexed")
+    with store.reading():
+        if suffix == ".h5":
+            path_of = names_below(store.indexed(), store.sources(), root)[1]
+        else:
+            path_of = {row.image_id: row.path for row in store.indexed()}
+        return _write(store, target, suffix, path_of)
+
+
+def _write(
+    store: Store, target: str | os.PathLike[str], suffix: str, path_of: Mapping[int, str]
+) -> list[Path]:
+    """Write the vectors of the images in `path_of`."""
+    layout = store.layout
     paths: list[str] = []
 
     def chosen() -> Iterator[AnyArray]:
         paths.clear()
-        for image_id_n, vector_nD in blocks():
+        for image_id_n, vector_nD in store.vector_blocks():
             names = [path_of.get(i) for i in image_id_n.tolist()]
             known_n = np.array([name is not None for name in names], bool)
             paths.extend(name for name in names if name is not None)
@@ -110,15 +119,16 @@ def export(
             return [Path(target)]
         if suffix == ".npz":
             n = sum(len(vector_nD) for vector_nD in chosen())
-            _write_npz(file, chosen(), paths, (n, d), dtype)
+            _write_npz(file, chosen(), paths, n, layout)
             return [Path(target)]
         if suffix == ".fvecs":
             for vector_nD in chosen():
+                d = layout.n_dimensions
                 row_nD = np.empty(len(vector_nD), [("d", "<i4"), ("v", "<f4", d)])
                 row_nD["d"], row_nD["v"] = d, vector_nD
                 file.write(row_nD.tobytes())
         else:
-            _write_faiss(file, chosen(), dtype, d)
+            _write_faiss(file, chosen(), layout)
     beside = Path(f"{os.fspath(target)}.json")
     with replace_file(beside) as file:
         file.write(json.dumps(paths, ensure_ascii=False, indent=0).encode())
@@ -129,13 +139,13 @@ def _write_npz(
     file: BinaryIO,
     vectors: Iterator[AnyArray],
     paths: Sequence[str],
-    shape: tuple[int, int],
-    dtype: np.dtype[Any],
+    n: int,
+    layout: Layout,
 ) -> None:
-    """As `numpy.savez` writes it, but without the arrays in memory."""
+    """Write the file of `numpy.savez`, without the arrays in memory."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("vectors.npy", "w", force_zip64=True) as entry:
-            _write_header(entry, shape, dtype.newbyteorder("<"))
+            _write_header(entry, (n, layout.n_dimensions), layout.dtype.newbyteorder("<"))
             for vector_nD in vectors:
                 entry.write(np.ascontiguousarray(vector_nD).tobytes())
         name_type = np.dtype(f"<U{max(map(len, paths), default=1) or 1}")
@@ -150,15 +160,15 @@ def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _write_faiss(file: BinaryIO, vectors: Iterator[AnyArray], dtype: np.dtype[Any], d: int) -> None:
+def _write_faiss(file: BinaryIO, vectors: Iterator[AnyArray], layout: Layout) -> None:
     import faiss as untyped
 
     faiss: Any = untyped
-    if dtype == np.float16:
+    if layout.dtype == np.float16:
         kind = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        index = faiss.IndexScalarQuantizer(d, *kind)
+        index = faiss.IndexScalarQuantizer(layout.n_dimensions, *kind)
     else:
-        index = faiss.IndexFlatIP(d)
+        index = faiss.IndexFlatIP(layout.n_dimensions)
     for vector_nD in vectors:
         if len(vector_nD):
             index.add(np.ascontiguousarray(vector_nD, np.float32))

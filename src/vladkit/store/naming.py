@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from vladkit.errors import ParameterError
-from vladkit.store.store import ImageRow, Source, file_of
+from vladkit.store.rows import ImageRow, Source
 
 __all__ = ["SortKey", "names_below", "natural"]
 
@@ -46,7 +46,7 @@ def names_below(
         If an image is not below `root`, or no folder holds them all.
     """
     listed = list(rows)
-    files = {row.image_id: file_of(row, sources) for row in listed}
+    files = {row.image_id: row.file for row in listed}
     if root is None:
         folder = _common(listed, sources, list(files.values()))
     else:

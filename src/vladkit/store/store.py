@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -16,75 +15,18 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import replace_path
 from vladkit.errors import FileFormatError, StorageError
-from vladkit.store.blocks import Blocks
+from vladkit.store.blocks import Blocks, Layout
 from vladkit.store.database import connect, connect_reading, connected, translated, version
+from vladkit.store.rows import ImageRow, KeptFeatures, Record, Source
 from vladkit.store.schema import check_file, create_tables
 
-__all__ = ["ImageRow", "KeptFeatures", "Record", "Source", "Store", "file_of"]
+__all__ = ["Store"]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A folder that indexed paths are relative to; or a file of features, of images so called.
-
-    ``root`` is absolute, where it is found now; ``name`` as it was given. ``images`` is the folder
-    of the images whose features the file has, if that was said.
-    """
-
-    source_id: int
-    root: str
-    name: str
-    images: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRow:
-    """What the collection keeps of one image, besides its vector.
-
-    ``n_bytes`` and ``mtime_ns`` of the file when it was read tell whether it has changed;
-    ``width`` and ``height`` are px after EXIF orientation. ``skipped`` is the reason why it
-    has no vector, or None; ``transient`` that the reason may pass. ``image_id`` is 0 for a
-    row that is not stored yet.
-    """
-
-    source_id: int
-    path: str
-    n_bytes: int
-    mtime_ns: int
-    width: int | None = None
-    height: int | None = None
-    n_local: int | None = None
-    skipped: str | None = None
-    transient: bool | int = False  # SQLite has no other bool than 0 and 1
-    image_id: int = 0
-
-
-_COLUMNS: Final = ", ".join(field.name for field in fields(ImageRow)).replace(
-    "image_id", "picture_id"
+_COLUMNS: Final = (
+    "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient, picture_id"
 )
-"""Columns of `ImageRow`: format 2 of the file says picture where all else says image."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class KeptFeatures:
-    """Local features of one image, strongest first.
-
-    ``descriptor_lf`` as the extractor gave them; ``geometry_l5`` float32: x, y and size in px of
-    the original image, angle in degrees, score (see `vladkit.features.Features`).
-    """
-
-    descriptor_lf: AnyArray
-    geometry_l5: AnyArray
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Record:
-    """All that is kept of an image: `vector_D` is None for one that is skipped."""
-
-    row: ImageRow
-    vector_D: AnyArray | None = None
-    features: KeptFeatures | None = None
-    sums: tuple[AnyArray, AnyArray] | None = None  # residual_kf float32, count_k int32
+"""Columns of an `ImageRow`: format 2 of the file says picture where all else says image."""
 
 
 class Store:
@@ -94,8 +36,9 @@ class Store:
     one thread; any number of processes may hold stores of the same file, of which one writes
     at a time (others wait up to 30 s for their turn).
 
-    ``connection``, ``blocks`` and ``changed`` (by the open transaction: any vector) are for the
-    modules of this folder.
+    ``layout`` is the form of the vectors: whoever reads the codebook from the file sets it.
+    ``connection``, ``blocks`` and ``changed`` (whether the open transaction has changed a vector)
+    are for the modules of this folder.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
@@ -103,6 +46,7 @@ class Store:
         self.read_only = read_only
         self.connection = connection
         self.blocks = Blocks(connection, path)
+        self.layout = Layout(np.dtype(np.float16), 0)
         self.changed = False
 
     @classmethod
@@ -235,6 +179,11 @@ class Store:
                 raise FileFormatError(f"{self.path}: array {name!r} is damaged: {error}") from error
         return found
 
+    def forget(self, name: str, pattern: str) -> None:
+        """Drop a value that `set_about` keeps and arrays by pattern (GLOB); within `writing`."""
+        self.connection.execute("DELETE FROM about WHERE name = ?", (name,))
+        self.connection.execute("DELETE FROM array WHERE name GLOB ?", (pattern,))
+
     def set_arrays(self, arrays: dict[str, AnyArray]) -> None:
         """Keep arrays by name; within `writing`."""
         for name, array in arrays.items():
@@ -292,18 +241,34 @@ class Store:
 
     # -- images ---------------------------------------------------------------------
 
-    def images(self, where: str = "1", *values: object) -> Iterator[ImageRow]:
-        """Rows of the images that a SQL condition chooses, ordered by source and path."""
-        sql = f"SELECT {_COLUMNS} FROM picture WHERE {where} ORDER BY source_id, path"
-        with translated(self.path, "read"):
-            cursor: Iterable[list[Any]] = self.connection.execute(sql, values)
-            for row in cursor:
-                yield ImageRow(*row)
+    def images(self) -> Iterator[ImageRow]:
+        """All images, by source and path."""
+        return self._images("1")
+
+    def indexed(self) -> Iterator[ImageRow]:
+        """Images that have a vector, by source and path."""
+        return self._images("skipped IS NULL")
+
+    def skipped(self) -> Iterator[ImageRow]:
+        """Images without a vector, each with the reason, by source and path."""
+        return self._images("skipped IS NOT NULL")
+
+    def by_path(self, path: str, source_id: int | None = None) -> list[ImageRow]:
+        """Images that have a vector and this path, of one source or of all."""
+        where = "skipped IS NULL AND path = ?"
+        if source_id is None:
+            return list(self._images(where, path))
+        return list(self._images(f"{where} AND source_id = ?", path, source_id))
+
+    def images_by_id(self, image_ids: Sequence[int]) -> dict[int, ImageRow]:
+        """Rows of some images by image id; unknown ones are left out."""
+        sql = f"SELECT {_COLUMNS} FROM picture WHERE picture_id IN ({{}})"
+        return {row.image_id: row for row in self._as_rows(self._in_chunks(sql, image_ids))}
 
     def page(
         self, offset: int, limit: int, contains: str, *, skipped: bool
     ) -> tuple[int, list[ImageRow]]:
-        """How many paths contain a text, without regard to the case of ASCII, and some of them."""
+        """Number of paths that contain a text (ASCII letters of either case), and some of them."""
         where = f"skipped IS {'NOT ' * skipped}NULL AND path LIKE ? ESCAPE '!'"
         for special in "!%_":
             contains = contains.replace(special, f"!{special}")
@@ -311,13 +276,16 @@ class Store:
         ((total,),) = self._rows(f"SELECT count(*) FROM picture WHERE {where}", pattern)
         order = f"{where} ORDER BY source_id, path LIMIT ? OFFSET ?"
         rows = self._rows(f"SELECT {_COLUMNS} FROM picture WHERE {order}", pattern, limit, offset)
-        return int(total), [ImageRow(*row) for row in rows]
+        return int(total), list(self._as_rows(rows))
 
-    def images_by_id(self, image_ids: Sequence[int]) -> dict[int, ImageRow]:
-        """The rows of some images; unknown ones are left out."""
-        sql = f"SELECT {_COLUMNS} FROM picture WHERE picture_id IN ({{}})"
-        rows = (ImageRow(*row) for row in self._in_chunks(sql, image_ids))
-        return {row.image_id: row for row in rows}
+    def _images(self, where: str, *values: object) -> Iterator[ImageRow]:
+        sql = f"SELECT {_COLUMNS} FROM picture WHERE {where} ORDER BY source_id, path"
+        with translated(self.path, "read"):
+            yield from self._as_rows(self.connection.execute(sql, values))
+
+    def _as_rows(self, rows: Iterable[Any]) -> Iterator[ImageRow]:
+        folders = {i: source.images or source.root for i, source in self.sources().items()}
+        return (ImageRow(*(*row, folders.get(row[0], ""))) for row in rows)
 
     def put(self, records: Sequence[Record]) -> None:
         """Add images, or replace what is kept of them; within `writing`."""
@@ -340,9 +308,7 @@ class Store:
                 new.append((image_id, vector_D))
             else:
                 changed[image_id] = block_id, vector_D
-            if (
-                vector_D is not None or block_id is not None
-            ):  # else there is nothing, and was nothing
+            if vector_D is not None or block_id is not None:  # else nothing is kept, nor was
                 self._put_features(image_id, record.features)
                 self._put_sums(image_id, record.sums)
         if new:
@@ -380,17 +346,15 @@ class Store:
 
     def rewrite(
         self,
-        dtype: np.dtype[Any],
-        n_dimensions: int,
         change: Callable[[Int64Array, AnyArray], AnyArray],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Pass all vectors through ``change(image_id_n, vector_nD)``; within `writing`."""
-        self.blocks.rewrite(dtype, n_dimensions, change, progress=progress)
+        self.blocks.rewrite(self.layout, change, progress=progress)
         self.changed = True
 
-    def compact(self, dtype: np.dtype[Any], n_dimensions: int) -> int:
-        """Close the gaps that removed images left; the bytes that the disk got back.
+    def compact(self) -> int:
+        """Close the gaps that removed images left; returns how many bytes smaller the file became.
 
         Needs room on the disk for a second copy of the file while it runs. A kill leaves the
         file as it was, or with the gaps closed.
@@ -400,7 +364,7 @@ class Store:
             self.connection.execute(checkpoint)
         before = self.path.stat().st_size
         with self.writing():
-            self.changed |= self.blocks.pack(dtype, n_dimensions)
+            self.changed |= self.blocks.pack(self.layout)
             self.connection.execute(
                 "DELETE FROM source WHERE source_id NOT IN (SELECT source_id FROM picture)"
             )
@@ -455,25 +419,31 @@ class Store:
 
     # -- vectors ----------------------------------------------------------------------
 
-    def vector_blocks(
-        self, dtype: np.dtype[Any], n_dimensions: int
-    ) -> Iterator[tuple[Int64Array, AnyArray]]:
+    def vector_blocks(self) -> Iterator[tuple[Int64Array, AnyArray]]:
         """All vectors, in blocks of about 1 MB: (image_id_n, vector_nD), read-only.
 
         Raises
         ------
         FileFormatError
-            If a block has not the size that the collection says.
+            If a block's size does not fit `layout`.
         """
         with translated(self.path, "read"):
-            yield from self.blocks.read(dtype, n_dimensions)
+            yield from self.blocks.read(self.layout)
 
-    def vectors(
-        self, image_ids: Sequence[int], dtype: np.dtype[Any], n_dimensions: int
-    ) -> dict[int, AnyArray]:
-        """The vectors (D,) of some images, by image id; unknown ones are left out."""
+    def all_vectors(self) -> tuple[Int64Array, AnyArray]:
+        """All vectors in memory: (image_id_n, vector_nD)."""
+        with self.reading():
+            blocks = list(self.vector_blocks())
+        layout = self.layout
+        image_id_n = np.concatenate([np.empty(0, np.int64), *(i for i, _ in blocks)])
+        vector_nD = np.empty((len(image_id_n), layout.n_dimensions), layout.dtype)
+        np.concatenate([vector_nD[:0], *(v for _, v in blocks)], out=vector_nD)
+        return image_id_n, vector_nD
+
+    def vectors(self, image_ids: Sequence[int]) -> dict[int, AnyArray]:
+        """Vectors (D,) of some images by image id; unknown ones are left out."""
         with translated(self.path, "read"):
-            return self.blocks.some(self._blocks_of(image_ids), dtype, n_dimensions)
+            return self.blocks.some(self._blocks_of(image_ids), self.layout)
 
     # -- features ---------------------------------------------------------------------
 
@@ -490,7 +460,7 @@ class Store:
         self.connection.execute("INSERT OR REPLACE INTO feature VALUES (?, ?, ?, ?, ?)", row)
 
     def features(self, image_ids: Sequence[int]) -> dict[int, KeptFeatures]:
-        """The features of some images, by image id; those that have none are left out.
+        """Kept features of some images by image id; those that have none are left out.
 
         Raises
         ------
@@ -498,8 +468,12 @@ class Store:
             If their sizes do not fit.
         """
         found = {}
-        rows = self._in_chunks("SELECT * FROM feature WHERE picture_id IN ({})", image_ids)
-        for image_id, n, dtype, descriptor, geometry in rows:
+        sql = (
+            "SELECT feature.*, ifnull(width, 1), ifnull(height, 1) FROM feature "
+            "LEFT JOIN picture USING (picture_id) WHERE feature.picture_id IN ({})"
+        )
+        rows = self._in_chunks(sql, image_ids)
+        for image_id, n, dtype, descriptor, geometry, width, height in rows:
             try:
                 descriptor_lf = np.frombuffer(descriptor, np.dtype(dtype)).reshape(n, -1)
                 geometry_l5 = np.frombuffer(geometry, "<f4").reshape(n, 5)
@@ -508,7 +482,7 @@ class Store:
                     f"{self.path}: the features of image {image_id} are damaged ({error}): "
                     f"run vladkit check {self.path} --repair"
                 ) from error
-            found[int(image_id)] = KeptFeatures(descriptor_lf, geometry_l5)
+            found[int(image_id)] = KeptFeatures(descriptor_lf, geometry_l5, width, height)
         return found
 
     # -- sums -------------------------------------------------------------------------
@@ -541,12 +515,6 @@ class Store:
             residual_kf = np.frombuffer(residual, "<f4").reshape(len(count_k), -1)
             found[int(image_id)] = residual_kf, count_k
         return found
-
-
-def file_of(row: ImageRow, sources: Mapping[int, Source]) -> str:
-    """Where an image is now, absolute; `sources` by id, as `Store.sources` gives them."""
-    source = sources[row.source_id]
-    return os.path.normpath(os.path.join(source.images or source.root, row.path))
 
 
 _PUT: Final = """

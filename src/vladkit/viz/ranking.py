@@ -86,7 +86,10 @@ def draw_ranking(
     --------
     >>> import numpy as np
     >>> query = np.full((60, 80, 3), 200, np.uint8)
-    >>> hits = [Hit("a.jpg", 0.5, "/nowhere/a.jpg", 0.5), Hit("b.jpg", 0.2, "/nowhere/b.jpg", 0.2)]
+    >>> hits = [
+    ...     Hit(1, 0.5, 0.5, path="a.jpg", file="/nowhere/a.jpg"),
+    ...     Hit(2, 0.2, 0.2, path="b.jpg", file="/nowhere/b.jpg"),
+    ... ]
     >>> figure = draw_ranking(query, hits, relevant=["b.jpg"])
     >>> len(figure.axes)
     3

@@ -36,7 +36,7 @@ from vladkit.features import (
 )
 from vladkit.geometry.verification import Model, Verification
 from vladkit.images.thumbnail import as_jpeg
-from vladkit.store.store import ImageRow
+from vladkit.store.rows import ImageRow
 from vladkit.web.cache import Cache
 from vladkit.web.limits import Limits
 from vladkit.web.problems import Problem
@@ -232,7 +232,7 @@ class Engine:
             return cached
         size = row.width or 1, row.height or 1
         try:
-            features = collection.extract(collection.file_of(row), region=region)
+            features = collection.extract(row.file, region=region)
             query = Query(features, *size, row=row)
         except (ImageError, ModelError, MissingDependencyError):
             # it is gone, or what found its features is not here
@@ -287,11 +287,10 @@ class Engine:
         ready = time.perf_counter()
         options: dict[str, Any] = {"rerank": rerank, "model": model, "expand": expand}
         if query.row is not None and (query.is_kept or query.features is None):
-            found = query.row.image_id
-            hits = collection.search_image(found, top, region=query.region, **options)
+            hits = collection.search(query.row, top, region=query.region, **options)
         else:
             assert query.features is not None
-            hits = collection.search_features(query.features, top, **options)
+            hits = collection.search(query.features, top, **options)
         seconds = {"features": ready - begin, "search": time.perf_counter() - ready}
         rows = [(hit, collection.image(hit.image_id)) for hit in hits]
         return Found(query, rows, len(collection), seconds)
@@ -314,7 +313,7 @@ class Engine:
 
     def thumbnail(self, collection: Collection, image_id: int, side: int) -> tuple[bytes, str]:
         """A JPEG file and its ETag; ImageError where the file cannot be read."""
-        file = collection.file_of(indexed(collection, image_id))
+        file = indexed(collection, image_id).file
         tag = _tag(file, side)
         data = self._thumbnails.get((file, tag))
         if data is None:
@@ -333,7 +332,7 @@ def _search_noise(collection: Collection) -> None:
     noise_yx = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     noise = Image(noise_yx, 64, 64, rgb_yx3=np.stack([noise_yx] * 3, axis=2))
     with suppress(VladkitError):  # nothing is in it, or a query has to be one of its images
-        collection.search_features(collection.extractor.extract(noise), 1)
+        collection.search(collection.extractor.extract(noise), 1)
 
 
 def indexed(collection: Collection, image_id: int) -> ImageRow:

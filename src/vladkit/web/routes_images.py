@@ -17,7 +17,7 @@ from vladkit.errors import ImageError
 from vladkit.geometry.verification import MIN_INLIERS
 from vladkit.images.decode import read_bytes
 from vladkit.images.header import image_kind
-from vladkit.store.store import ImageRow
+from vladkit.store.rows import ImageRow
 from vladkit.web import schemas as answers
 from vladkit.web.engine import Engine, indexed
 from vladkit.web.limits import MOST_LISTED, Limits
@@ -165,7 +165,7 @@ def about_image(row: ImageRow) -> dict[str, Any]:
 
 def _file(image_id: int, collection: Collection) -> tuple[str, str]:
     """Where an image is and of what type; a `Problem` of 404 if there is none any more."""
-    where = collection.file_of(indexed(collection, image_id))
+    where = indexed(collection, image_id).file
     try:
         kind = image_kind(read_bytes(where, 64))
     except ImageError as error:

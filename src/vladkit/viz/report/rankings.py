@@ -178,7 +178,7 @@ def drawn(collection: Collection, n: int, seed: int = 0) -> Questions:
     if not rows:
         raise NothingToIndexError(f"{collection.path} holds no images yet")
     some = random.Random(seed).sample(rows, min(n, len(rows)))
-    names = {collection.file_of(row): row.path for row in some}
+    names = {row.file: row.path for row in some}
     truth = GroundTruth(tuple(Query(file, frozenset()) for file in names), None)
     source = f"drawn at random from its own images (seed {seed}), which do not find themselves"
     return Questions(truth, source, False, names)

@@ -1,0 +1,154 @@
+"""`Index`: an open collection file, and what makes and ranks its vectors."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Self
+
+import numpy as np
+
+from vladkit.collection.describer import Describer
+from vladkit.collection.recipe import Recipe
+from vladkit.collection.searching import Searcher
+from vladkit.errors import FileFormatError, RecipeMismatchError
+from vladkit.features import Extractor
+from vladkit.store.store import Store
+
+__all__ = ["Index"]
+
+
+class Index:
+    """An open collection file with its describer and its searcher; `close` it.
+
+    Parameters
+    ----------
+    store : Store
+    recipe, extractor
+        The file's own, where they were made already.
+
+    Attributes
+    ----------
+    store : Store
+        Rows of the file.
+    describer : Describer
+        Makes the vector of an image from its features.
+    searcher : Searcher
+        Ranks the images.
+    """
+
+    def __init__(
+        self, store: Store, recipe: Recipe | None = None, extractor: Extractor | None = None
+    ) -> None:
+        self.store = store
+        self.describer = Describer(recipe or _stored_recipe(store), str(store.path), extractor)
+        self.searcher = Searcher(store, self.describer)
+        self.restore()
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], given: dict[str, Any]) -> Self:
+        """Make a collection file, or open the one that is there; see `Collection.create`."""
+        recipe = Recipe.make(given)
+        extractor = recipe.extractor()
+        about = {"recipe": recipe.as_json(), "made_with": _made_with(extractor)}
+        store = Store.create(path, **about)
+        try:
+            with store.writing():
+                # as long as nothing was learned with it, a recipe may be changed
+                if given and "codebook" not in store.about():
+                    store.set_about(**about)
+            stored = _stored_recipe(store)
+            if stored == recipe:
+                return cls(store, recipe, extractor)
+            _check_same(store, recipe, stored, list(given))
+            return cls(store, stored)
+        except BaseException:
+            store.close()
+            raise
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, read_only: bool = False) -> Self:
+        """Open a collection file; see `Collection.open`."""
+        store = Store.open(path, read_only=read_only)
+        try:
+            return cls(store)
+        except BaseException:
+            store.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self.store.close()
+
+    def restore(self) -> None:
+        """Take over the codebook and the whitening that are in the file now."""
+        self.describer.restore(self.store.about(), self.store.arrays())
+        self.store.layout = self.describer.layout
+
+    def info(self) -> dict[str, Any]:
+        """Size, sources, recipe and versions, JSON-able."""
+        indexed, skipped = self.store.count()
+        counts = self.store.count_by_source()
+        describer = self.describer
+        trained = describer.vlad is not None
+        return {
+            "file": str(self.store.path),
+            "bytes": self.store.path.stat().st_size,
+            "images": indexed,
+            "skipped": skipped,
+            "sources": [
+                {"name": s.name, "root": s.root}
+                | ({"images": s.images} if s.images else {})
+                | dict(zip(("indexed", "skipped"), counts[s.source_id], strict=True))
+                for s in self.store.sources().values()
+                if s.source_id in counts  # else all its images were removed
+            ],
+            "dimensions": describer.n_dimensions if trained else None,
+            "clusters": describer.n_clusters if trained else None,
+            "whitened": describer.whitening is not None,
+            "augmented": self.searcher.augmentation() is not None,
+            "approximate": self.searcher.ann() is not None,
+            "recipe": describer.recipe.as_json(),
+            "made_with": self.store.about().get("made_with", {}),
+        }
+
+
+def _stored_recipe(store: Store) -> Recipe:
+    try:
+        return Recipe.make(store.about()["recipe"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{store.path} holds no recipe that can be read: {error}") from error
+
+
+def _check_same(store: Store, wanted: Recipe, stored: Recipe, given: list[str]) -> None:
+    """Raise RecipeMismatchError unless the fields that were given are those of the file."""
+    if wanted.network and stored.network:  # a network may lie elsewhere by now
+        from vladkit.features.onnx.extractor import same_features
+
+        if not same_features(wanted.network, stored.network):
+            raise RecipeMismatchError(
+                f"{store.path} was made with another network than {wanted.features}, or with "
+                f"another description of it: {stored.features}, see `vladkit info`"
+            )
+        given = [name for name in given if name != "features"]
+    for name in given:
+        if getattr(wanted, name) != getattr(stored, name):
+            raise RecipeMismatchError(
+                f"{store.path} was made with {name}={getattr(stored, name)!r}, "
+                f"asked for is {getattr(wanted, name)!r}: leave the option out, or index into "
+                "another file"
+            )
+
+
+def _made_with(extractor: Extractor) -> dict[str, Any]:
+    import faiss
+
+    from vladkit.core.version import __version__
+
+    return {
+        "vladkit": __version__,
+        "numpy": np.__version__,
+        "faiss": faiss.__version__,
+        "extractor": extractor.parameters(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }

@@ -1,0 +1,76 @@
+"""Images of a collection file by the paths that people give: as indexed, or where they are now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from vladkit.errors import ParameterError
+from vladkit.store.rows import ImageRow
+from vladkit.store.store import Store
+
+__all__ = ["find_image", "ids_below"]
+
+
+def find_image(store: Store, name: str | os.PathLike[str]) -> ImageRow | None:
+    """Find the image that was indexed by a path, or that is at it now; None if there is none.
+
+    Raises
+    ------
+    ParameterError
+        If several sources have an image of that path.
+    """
+    rows = store.by_path(_with_slashes(os.fspath(name)))
+    if not rows:
+        files = {os.path.abspath(name), os.path.realpath(name)}
+        for source in store.sources().values():
+            folder = os.path.join(source.images or source.root, "")
+            inside = {f.removeprefix(folder) for f in files if f.startswith(folder)}
+            for path in map(_with_slashes, inside):
+                rows += store.by_path(path, source.source_id)
+    files = {row.file for row in rows}
+    if len(files) > 1:
+        raise ParameterError(
+            f"{len(rows)} images of {store.path} are called {name}: give one of "
+            + ", ".join(sorted(files)[:3])
+        )
+    return rows[0] if rows else None
+
+
+def ids_below(store: Store, paths: Iterable[str | os.PathLike[str]]) -> set[int]:
+    """Ids of images by path; a folder stands for all that is below it.
+
+    Raises
+    ------
+    ParameterError
+        If no image, skipped ones included, is at one of the paths.
+    """
+    rows = [(row, row.file) for row in store.images()]
+    ids: set[int] = set()
+    unknown: list[str] = []
+    for given in dict.fromkeys(os.fspath(path) for path in paths):
+        name = _with_slashes(given).rstrip("/")
+        file = os.path.abspath(given)
+        below = os.path.join(file, ""), os.path.join(os.path.realpath(file), "")
+        found = {
+            row.image_id
+            for row, where in rows
+            if row.path == name
+            or row.path.startswith(name + "/")
+            or where == file
+            or where.startswith(below)
+        }
+        ids |= found
+        if not found:
+            unknown.append(given)
+    if unknown:
+        some = ", ".join(sorted(unknown)[:3]) + (", ..." if len(unknown) > 3 else "")
+        raise ParameterError(
+            f"not in {store.path}: {some}: give paths as `vladkit info --images` "
+            "lists them, or files; nothing was removed"
+        )
+    return ids
+
+
+def _with_slashes(path: str) -> str:
+    return path.replace(os.sep, "/")

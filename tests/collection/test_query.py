@@ -1,0 +1,146 @@
+"""Queries in the forms that people have them, and the options of a search."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from photos import photo, write_photos
+from vladkit import Collection
+from vladkit.collection import searching
+from vladkit.collection.search_options import SearchOptions
+from vladkit.errors import NothingToIndexError, ParameterError
+from vladkit.features import Region
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    home = tmp_path_factory.mktemp("query")
+    write_photos(home / "p")
+    with Collection.create(home / "c", n_clusters=16) as collection:
+        collection.add([home / "p"])
+        yield collection
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A piece of the coffee in colour, as a PNG file: (path, RGB pixels)."""
+    path = tmp_path_factory.mktemp("q") / "q.png"
+    bgr_yx3 = photo("coffee")[20:300, 30:500]
+    cv2.imwrite(str(path), bgr_yx3)
+    return path, bgr_yx3[:, :, ::-1]
+
+
+def test_every_form_of_an_image_finds_the_same(collection, file):
+    path, rgb_yx3 = file
+    wanted = collection.search(path, 5, rerank=3)
+    assert wanted[0].path == "coffee.jpg"
+    forms = [
+        str(path),
+        path.read_bytes(),
+        bytearray(path.read_bytes()),
+        rgb_yx3,
+        np.asfortranarray(rgb_yx3),
+        PIL.Image.fromarray(np.ascontiguousarray(rgb_yx3)),
+        collection.extract(path),
+    ]
+    for form in forms:
+        got = collection.search(form, 5, rerank=3)
+        assert [(h.path, h.score) for h in got] == [(h.path, h.score) for h in wanted], type(form)
+
+
+def test_gray_pixels_and_a_photo_that_lies_on_its_side(collection, file):
+    _, rgb_yx3 = file
+    gray_yx = cv2.cvtColor(np.ascontiguousarray(rgb_yx3), cv2.COLOR_RGB2GRAY)
+    features = collection.extract(gray_yx)
+    assert (features.width, features.height) == gray_yx.shape[::-1]
+    lying = PIL.Image.fromarray(np.ascontiguousarray(np.rot90(gray_yx)))
+    lying.getexif()[0x0112] = 6  # rotate by a quarter, clockwise, to see it upright
+    np.testing.assert_array_equal(collection.extract(lying).xy_l2, features.xy_l2)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
+def test_modes_of_pillow(collection, file, mode):
+    image = PIL.Image.open(file[0]).convert(mode)
+    assert collection.search(image, 1)[0].path == "coffee.jpg"
+
+
+def test_a_region_by_four_numbers(collection, file):
+    path, _ = file
+    wanted = collection.search(path, 3, region=Region(10, 20, 200, 210))
+    assert collection.search(path, 3, region=(10, 20, 200, 210)) != collection.search(path, 3)
+    got = collection.search(path, 3, region=(10, 20, 200, 210))
+    assert [(h.path, h.score) for h in got] == [(h.path, h.score) for h in wanted]
+    assert len(collection.extract(path, region=(10, 20, 200, 210))) == len(
+        collection.words(path, region=(10, 20, 200, 210))[0]
+    )
+
+
+@pytest.mark.parametrize("region", [(1, 2, 3), "1,2,3,4", (1.5, 2, 30, 40), 7, (0, 0, 0, 5)])
+def test_other_regions_are_refused(collection, file, region):
+    with pytest.raises(ParameterError, match="region"):
+        collection.search(file[0], region=region)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        None,
+        7,
+        ["q.png"],
+        np.zeros((8, 8)),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((0, 8), np.uint8),
+        np.zeros(8, np.uint8),
+    ],
+)
+def test_anything_else_is_refused_with_what_is_wanted(collection, image):
+    with pytest.raises(ParameterError, match=r"gray \(y, x\) or RGB \(y, x, 3\)"):
+        collection.search(image)
+    with pytest.raises(ParameterError, match="image is a"):
+        collection.extract(image)
+
+
+def test_features_go_without_a_region(collection, file):
+    with pytest.raises(ParameterError, match="features are given"):
+        collection.search(collection.extract(file[0]), region=(0, 0, 9, 9))
+
+
+class TestSearchOptions:
+    @pytest.mark.parametrize("name", ["top", "rerank", "expand"])
+    def test_negative_numbers(self, name):
+        with pytest.raises(ParameterError, match=f"{name}=-1: give a number of images, 0 or more"):
+            SearchOptions(**{name: -1})
+
+    def test_no_such_model(self, collection, file):
+        with pytest.raises(ParameterError, match="'homography' or 'fundamental'"):
+            collection.search(file[0], model="affine")
+
+    def test_before_the_collection_is_asked(self, tmp_path):
+        with Collection.create(tmp_path / "c") as empty:
+            with pytest.raises(ParameterError):
+                empty.search("gone.png", -1)
+            with pytest.raises(NothingToIndexError):
+                empty.search("gone.png")
+
+
+def test_a_pair_is_matched_once_for_rerank_and_expand(collection, file, monkeypatch):
+    matched = []
+    real = searching.verify_all
+
+    def counted(query, others, *rest, **options):
+        matched.extend(each.descriptor_lf.tobytes() for each in others)
+        return real(query, others, *rest, **options)
+
+    monkeypatch.setattr(searching, "verify_all", counted)
+    hits = collection.search(file[0], 0, rerank=4, expand=3)
+    assert len(matched) == len(set(matched)) >= 4
+    assert sum(hit.verification is not None for hit in hits) == 4
+
+
+def test_a_search_leaves_the_estimator_as_it_is(collection, file):
+    before = vars(collection.vlad).copy()
+    collection.search(file[0], rerank=2, expand=2)
+    assert vars(collection.vlad) == before
