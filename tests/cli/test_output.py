@@ -124,7 +124,19 @@ def test_a_measurement_of_failures_exits_with_1(here, run, n_failed, code):
     truth["queries"] += [*truth["queries"], *bad]
     (here / "t.json").write_text(json.dumps(truth))
     for words in (["eval", "photos.vlad", "t.json"], ["report", "photos.vlad", "t.json"]):
-        run(*words, code=code)
+        assert ("do not measure the collection" in run(*words, code=code).stderr) == bool(code)
+
+
+def test_prune_does_not_forget_a_whole_folder(here, run):
+    """A disk that is not mounted: the folder is there, and empty."""
+    os.rename("photos", "elsewhere")
+    os.mkdir("photos")
+    done = run("index", "photos", "-o", "photos.vlad", "--prune", code=1)
+    assert "holds no images any more, 5 of it are indexed: nothing is forgotten" in done.stderr
+    assert "5 images" in run("info", "photos.vlad").stdout
+    run("remove", "photos.vlad", "photos")
+    os.rename("elsewhere", "photos/new")
+    assert "5 indexed" in run("index", "photos", "-o", "photos.vlad", "--prune").stderr
 
 
 def test_files_that_are_gone_are_shown_as_indexed(here, run):

@@ -8,7 +8,7 @@ import typer
 
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import File, Fundamental, Json, Rerank, Threads, model_of
-from vladkit.cli.output import emit, finite, say
+from vladkit.cli.output import emit, exit_if_most_failed, finite, say
 
 __all__: list[str] = []
 
@@ -70,5 +70,4 @@ def evaluate(
     if not as_json:
         for remark in remarks:
             say(remark)
-    if 2 * scores.failed > scores.queries:
-        raise typer.Exit(1)
+    exit_if_most_failed(scores.failed, scores.queries)

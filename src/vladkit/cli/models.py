@@ -13,7 +13,6 @@ from vladkit.cli.output import emit, say, show
 __all__: list[str] = []
 
 _models = typer.Typer(
-    help="List networks for --features onnx:NAME, and fetch them.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )

@@ -11,7 +11,18 @@ from typing import Any
 
 import typer
 
-__all__ = ["cosine", "counted", "emit", "finite", "pairs", "print_json", "say", "show", "shown"]
+__all__ = [
+    "cosine",
+    "counted",
+    "emit",
+    "exit_if_most_failed",
+    "finite",
+    "pairs",
+    "print_json",
+    "say",
+    "show",
+    "shown",
+]
 
 
 def say(text: str) -> None:
@@ -96,3 +107,13 @@ def cosine(similarity: float) -> float:
 def finite(figures: Mapping[str, float]) -> dict[str, float | None]:
     """Figures for JSON: six digits; a mean over nothing, NaN, is null."""
     return {name: round(v, 6) if v == v else None for name, v in figures.items()}
+
+
+def exit_if_most_failed(failed: int, asked: int) -> None:
+    """Exit with 1, and say why, after a measurement that is none."""
+    if 2 * failed > asked:
+        say(
+            f"vladkit: {failed} of {counted(asked, 'query', 'queries')} failed, so these figures "
+            "do not measure the collection: check the paths in the ground truth, and the files"
+        )
+        raise typer.Exit(1)

@@ -8,7 +8,7 @@ import typer
 
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import File, Fundamental, Json, Rerank, Threads, model_of
-from vladkit.cli.output import counted, emit, finite
+from vladkit.cli.output import counted, emit, exit_if_most_failed, finite
 from vladkit.cli.process import leave_cores_to_threads
 
 __all__: list[str] = []
@@ -77,5 +77,4 @@ def report(
         {"file": output, "bytes": n_bytes, "queries": n} | figures,
         f"{output}: {counted(n, 'query', 'queries')}{''.join(written)}; {n_bytes / 1e6:.1f} MB",
     )
-    if 2 * scores.failed > n:
-        raise typer.Exit(1)
+    exit_if_most_failed(scores.failed, n)
