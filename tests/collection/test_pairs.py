@@ -277,7 +277,7 @@ class TestRerank:
         with Collection.create(tmp_path / "c", n_clusters=8, keep_features=0) as collection:
             collection.add([tmp_path / "p"])
             assert len(collection.pairs(2))
-            for option in ({"rerank": 3}, {"turned": True}):
+            for option in ({"rerank": 3}, {"rotated": True}):
                 with pytest.raises(ParameterError, match="keeps no features"):
                     collection.pairs(2, **option)
 

@@ -12,7 +12,7 @@ from vladkit import Collection
 from vladkit.collection import searching
 from vladkit.collection.search_options import SearchOptions
 from vladkit.errors import NothingToIndexError, ParameterError
-from vladkit.features import Region
+from vladkit.images.region import Region
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,18 @@ def test_features_go_without_a_region(collection, file):
         collection.search(collection.extract(file[0]), region=(0, 0, 9, 9))
 
 
+def test_an_image_of_the_collection_by_its_row(collection, tmp_path):
+    row = collection.find("coffee.jpg")
+    hits = collection.search(row, 2, rerank=2)
+    assert hits[0].image_id == row.image_id
+    assert hits[0].similarity == pytest.approx(1, abs=1e-3)
+    collection.copy(tmp_path / "c")
+    with Collection.open(tmp_path / "c") as other:
+        other.remove(["coffee.jpg"])
+        with pytest.raises(ParameterError, match=f"has no vector of image {row.image_id}"):
+            other.search(row)
+
+
 class TestSearchOptions:
     @pytest.mark.parametrize("name", ["top", "rerank", "expand"])
     def test_negative_numbers(self, name):
@@ -140,7 +152,9 @@ def test_a_pair_is_matched_once_for_rerank_and_expand(collection, file, monkeypa
     assert sum(hit.verification is not None for hit in hits) == 4
 
 
-def test_a_search_leaves_the_estimator_as_it_is(collection, file):
+def test_a_search_leaves_the_estimator_as_it_is(collection, file, monkeypatch):
+    monkeypatch.setattr(collection.vlad, "method", "loop")
+    monkeypatch.setattr(collection.vlad, "n_jobs", 3)
     before = vars(collection.vlad).copy()
     collection.search(file[0], rerank=2, expand=2)
     assert vars(collection.vlad) == before

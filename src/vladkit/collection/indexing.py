@@ -166,7 +166,10 @@ class Indexer:
                     "the recipe of vladkit.collection.import_recipe.recipe_for"
                 )
         if images is not None and not is_imported:
-            raise ParameterError("images is for sources of features: images are where they are")
+            raise ParameterError(
+                "images applies only to features of other programs: leave it out, images are read "
+                "where they are"
+            )
         if images is not None and not os.path.isdir(images):
             raise NothingToIndexError(f"images: {images} is not a folder")
 

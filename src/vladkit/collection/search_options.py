@@ -82,6 +82,6 @@ def as_region(region: RegionLike) -> Region | None:
     if not whole:
         raise ParameterError(
             f"region={region!r}: give four whole numbers of px, (left, top, width, height), or a "
-            "vladkit.features.Region"
+            "vladkit.images.region.Region"
         )
     return Region(left, top, width, height)

@@ -231,8 +231,15 @@ class Searcher:
 
         Upright it is the stored vector; rotated, where that matters, what the kept features give,
         or nothing if none are kept.
+
+        Raises
+        ------
+        ParameterError
+            If the collection has no vector of that image.
         """
-        stored_D = self._store.vectors([image_id])[image_id]
+        stored_D = self._store.vectors([image_id]).get(image_id)
+        if stored_D is None:
+            raise ParameterError(f"{self._describer.name} has no vector of image {image_id}")
         features = self.features([image_id]).get(image_id)
         if features is None:
             return stored_D[None].astype(np.float32), None

@@ -2,7 +2,7 @@
 
 The vectors are divided into cells around the centroids of a k-means; a query looks only into the
 nearest few. What comes back are candidates, to be scored again from the stored vectors: codes of
-8 bits rank nearly as the vectors do, not exactly. The file can always be made anew from the
+8 bits rank nearly as the vectors do, not exactly. The file can always be made again from the
 collection and holds nothing else.
 """
 
@@ -28,7 +28,7 @@ from vladkit.store.exact import widen
 __all__ = ["WORTH_FROM_VALUES", "AnnIndex", "AnnReport", "ann_path", "build_ann", "open_ann"]
 
 WORTH_FROM_VALUES: Final = 2**27
-"""From so many values (vectors x dimensions) on the index makes a search in a new process faster.
+"""Values (vectors x dimensions) from which the index makes a search in a new process faster.
 
 524,288 vectors of 256 dimensions cost 89 ms of one core to search exactly; importing faiss (60 to
 90 ms), opening the index and scoring its candidates again cost as much. A process that keeps the
@@ -46,6 +46,7 @@ _ROWS_PER_CELL: Final = 64
 _ROWS_LEAST: Final = 40
 _TRAINING_BYTES: Final = 2**28
 
+# Recall is that of the best 10 among 100 candidates, over 100 stored vectors.
 _SAMPLED: Final = 100
 _CANDIDATES: Final = 100
 _TOP: Final = 10
@@ -54,7 +55,7 @@ _TIE: Final = 1e-6  # what float32 makes of equal scores in different places of 
 
 @dataclass(frozen=True, slots=True)
 class AnnReport:
-    """What an index is, and how well it finds.
+    """Size and recall of an index.
 
     ``recall`` is the share of the 10 exactly nearest vectors that are among 100 candidates, mean
     over ``n_sampled`` stored vectors, themselves left out; NaN if there is nothing to tell apart.
@@ -72,21 +73,21 @@ class AnnReport:
 
 
 class AnnIndex:
-    """An index opened by `open_ann`: for reading only, mapped from its file."""
+    """Index opened by `open_ann`: for reading only, mapped from its file."""
 
     def __init__(self, index: Any, report: AnnReport) -> None:
         self._index = index
         self.report = report
 
     def search(self, query_qD: Float32Array, n: int) -> tuple[Int64Array, Float32Array]:
-        """The n likeliest of each query, highest score first.
+        """The n likeliest images for each query, highest score first.
 
         Parameters
         ----------
         query_qD : (q, D) float32
-            Of unit length.
+            Vectors of unit length.
         n : int
-            How many candidates: 100 for the best 10.
+            Number of candidates: 100 for the best 10.
 
         Returns
         -------
@@ -94,7 +95,7 @@ class AnnIndex:
             -1 where the cells looked into hold fewer than n. Leave out those that are not
             stored: damage to the ids in the file is not noticed.
         score_qn : (q, n) float32
-            Inner products with the coded vectors, about .005 from the exact ones; -inf for -1.
+            Inner products with the coded vectors, about 0.005 from the exact ones; -inf for -1.
         """
         return _search(self._index, query_qD, n)
 
@@ -114,20 +115,20 @@ def build_ann(
     seed: int = 0,
     target_recall: float = 0.98,
 ) -> AnnReport:
-    """Make an index and write it to `path`, whole or not at all.
+    """Make an index and write it to a file, whole or not at all.
 
     Parameters
     ----------
     blocks : callable, gives an iterable of (image_id_n, vector_nD)
         Called twice; has to give the same both times. float16 or float32, unit length or zero.
     n, n_dimensions : int
-        All vectors of the blocks, and their dimension.
+        Number of vectors in the blocks, and their dimension.
     path : path
-        Of the index file; what is there is replaced.
+        The index file; an older one is replaced.
     stamp : str
-        The state of the collection, in the caller's words: `open_ann` wants the same.
+        Name of the collection's state, see `Store.stamp`: `open_ann` wants the same.
     seed : int
-        Same vectors, same seed, same faiss and processor: same file.
+        Random seed. Same vectors, same seed, same faiss and processor: same file.
     target_recall : float
         A search looks into twice as many cells as give this recall (see `AnnReport`).
 
@@ -180,10 +181,10 @@ def build_ann(
 
 
 def open_ann(path: str | os.PathLike[str], stamp: str) -> AnnIndex | None:
-    """The index at `path`, or None: if there is none, or it is not of use.
+    """Open the index at `path`; None if there is none, or none that can be used.
 
-    Which is when it was made for another `stamp` or by another version of faiss or of this
-    module, or is damaged. To make it again mends all of these.
+    It cannot if it was made for another `stamp` or by another version of faiss or of this
+    module, or is damaged: then make it again.
     """
     try:
         about = _read_about(Path(path))
@@ -208,7 +209,7 @@ def open_ann(path: str | os.PathLike[str], stamp: str) -> AnnIndex | None:
 
 
 def _sizes(n: int, n_dimensions: int) -> tuple[int, int]:
-    """(cells, vectors to train with)."""
+    """Numbers of cells and of vectors to train with."""
     most = min(n, max(1, _TRAINING_BYTES // (4 * n_dimensions)))
     n_cells = max(1, min(math.isqrt(n), most // _ROWS_LEAST))
     return n_cells, min(most, n_cells * _ROWS_PER_CELL)
@@ -217,7 +218,7 @@ def _sizes(n: int, n_dimensions: int) -> tuple[int, int]:
 def _rows(
     blocks: Iterable[tuple[Int64Array, AnyArray]], n: int, wanted: list[Int64Array]
 ) -> list[tuple[Int64Array, Float32Array]]:
-    """(image_id_s, vector_sD) at some positions (ascending), for each list of positions.
+    """Vectors at some positions (ascending): (image_id_s, vector_sD) for each list of positions.
 
     Raises
     ------
@@ -254,7 +255,7 @@ def _trained(training_nD: Float32Array, n_cells: int, seed: int) -> Any:
     )
     index.cp.seed = seed % 2**31  # faiss takes an int
     # 10 iterations from random vectors: a k-means++ start finds no more (a million vectors, 8 cells
-    # looked into: recall .933 both), though it does where cells are few, as in a codebook.
+    # looked into: recall 0.933 both), though it does where cells are few, as in a codebook.
     index.cp.niter = 10
     index.cp.max_points_per_centroid = n
     index.cp.min_points_per_centroid = 1
@@ -263,7 +264,7 @@ def _trained(training_nD: Float32Array, n_cells: int, seed: int) -> Any:
 
 
 class _Truth:
-    """The exactly nearest of a few stored vectors, found while all go by."""
+    """The exactly nearest neighbours of a few stored vectors, found while all are read once."""
 
     def __init__(self, own_id_q: Int64Array, query_qD: Float32Array) -> None:
         self.query_qD = query_qD
@@ -274,7 +275,7 @@ class _Truth:
         self._score_qr: Float32Array = np.full(shape, -np.inf, np.float32)
 
     def add(self, image_id_n: Int64Array, vector_nD: Float32Array) -> None:
-        """See one block."""
+        """Compare the few with one block."""
         q, r = self._score_qr.shape
         score_qn = self.query_qD @ vector_nD.T
         score_qn[self._own_id_q[:, np.newaxis] == image_id_n] = -np.inf
@@ -286,9 +287,9 @@ class _Truth:
         self._score_qr = np.take_along_axis(score_qm, chosen_qr, axis=1)
 
     def settle(self) -> None:
-        """Sort, and drop the queries whose nearest are too many equals to tell who was found.
+        """Sort, and drop the queries whose nearest neighbours tie: recall cannot tell them apart.
 
-        Such are zero vectors, and those that more than 90 copies are stored of.
+        Such are zero vectors, and those of which more than 90 copies are stored.
         """
         order_qr = np.argsort(-self._score_qr, axis=1, kind="stable")
         self._id_qr = np.take_along_axis(self._id_qr, order_qr, axis=1)
@@ -302,7 +303,7 @@ class _Truth:
     def recall(self, found_qn: Int64Array) -> float:
         """Share of the nearest 10 that are among `found_qn`; NaN without a query.
 
-        Whatever ties with the tenth is as good.
+        A vector that ties with the tenth counts as one of them.
         """
         shares = []
         for id_r, score_r, found_n in zip(self._id_qr, self._score_qr, found_qn, strict=True):
@@ -313,10 +314,10 @@ class _Truth:
 
 
 def _choose_n_probes(index: Any, truth: _Truth, target: float) -> float:
-    """Set how many cells a search looks into; the recall that it then has.
+    """Set how many cells a search looks into; returns the recall that it then has.
 
     Twice as many as reach the target for stored vectors: those of other images lie nearer to
-    the borders of cells (a million vectors: .980 of stored ones' nearest, .952 of others').
+    the borders of cells (a million vectors: 0.980 of stored ones' nearest, 0.952 of others').
     """
     index.nprobe = 1
     while True:
@@ -386,7 +387,7 @@ def _write(index: Any, report: AnnReport, stamp: str, path: str | os.PathLike[st
 
 
 def _read_about(path: Path) -> dict[str, Any]:
-    """What is written behind the index, if the file is whole.
+    """Read the JSON that is written behind the index, if the file is whole.
 
     Raises
     ------

@@ -168,8 +168,8 @@ class Blocks:
     ) -> None:
         """Pass the vectors from one block on through `change`, a block at a time.
 
-        It takes image ids (n,) and vectors (n, D), and gives vectors (n, D'). These go to new
-        blocks behind the last, full ones; then the old ones go.
+        It takes image ids (n,) and vectors (n, D), and gives vectors (n, D'). These go to new, full
+        blocks behind the last; then the old blocks go.
         """
         old = self._connection.execute(
             "SELECT block_id FROM block WHERE block_id >= ? ORDER BY block_id", (from_block,)

@@ -1,4 +1,4 @@
-"""Connections to a collection file, and SQLite's errors in our words."""
+"""Connections to a collection file, and SQLite's errors as ours."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vladkit.errors import FileFormatError, StorageError
 __all__ = ["BUSY_SECONDS", "connect", "connect_reading", "connected", "translated", "version"]
 
 BUSY_SECONDS: Final = 30.0
-"""How long a writer waits for another."""
+"""Longest time in s that a writer waits for another."""
 
 
 def version(connection: sqlite3.Connection) -> int:
-    """The format version; 0 for an empty database."""
+    """Format version of a database; 0 for an empty one."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection in SQLite's open mode "ro", "rw" or "rwc"; transactions are the caller's."""
+    """Connect in SQLite's open mode "ro", "rw" or "rwc"; transactions are the caller's."""
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
     )
@@ -34,7 +34,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 
 @contextmanager
 def connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
-    """`connect` for a block."""
+    """Connect as `connect` does, for the length of a block."""
     connection = connect(path, mode)
     try:
         yield connection
@@ -43,7 +43,7 @@ def connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 
 
 def connect_reading(path: Path) -> sqlite3.Connection:
-    """A read-only connection, also where the folder may not be written.
+    """Connect for reading only, also where the folder may not be written.
 
     A reader of a WAL database has to make the -shm file beside it. Where it may not, and no
     -wal says that a writer is at work or was killed, the file alone is whole, and SQLite
@@ -73,7 +73,7 @@ def connect_reading(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def translated(path: Path, verb: str) -> Iterator[None]:
-    """SQLite's errors as ours, with the file's name and what to do."""
+    """Raise SQLite's errors as ours, with the file's name and what to do."""
     try:
         yield
     except sqlite3.ProgrammingError as error:

@@ -1,4 +1,4 @@
-"""Exact search: a blocked matrix product over all vectors, and who comes first.
+"""Exact search: a blocked matrix product over all vectors, and the highest scores of it.
 
 Scores are exact to the bit, so that equal vectors have equal scores, and no result depends on the
 order in which a processor's BLAS sums (`score_all` says how). `estimate_all` is the fast product in
@@ -24,19 +24,19 @@ _Float = TypeVar("_Float", np.float32, np.float64)
 
 
 _FEW_QUERIES: Final = 8
-"""Up to so many, blocks are widened and multiplied in pieces; for more, whole.
+"""Most queries for which blocks are widened and multiplied in pieces; for more they are whole.
 
-A block of 2 MB, 4,096 x 256 float16, 1 and 4 and 8 queries: .27, .31, .48 ms in pieces, 11, 10, 1.2
-ms whole, when others used the two cores. 64 queries: 3.2 ms in pieces, 1.8 ms whole.
+A block of 2 MB, 4,096 x 256 float16, 1 and 4 and 8 queries: 0.27, 0.31, 0.48 ms in pieces, 11, 10,
+1.2 ms whole, when others used the two cores. 64 queries: 3.2 ms in pieces, 1.8 ms whole.
 """
 
 _PIECE_PRODUCTS: Final = 2**18
-"""Multiplications in a piece. OpenBLAS then has a program for small matrices, on one thread and
+"""Multiplications in a piece: OpenBLAS then has a program for small matrices, on one thread and
 without a copy of its own, 5 times as fast as its general one (143 ms instead of 24 for a million
 rows by 4 queries); and the piece, 256 KB, is still in the core's own cache."""
 
 _BIAS: Final = np.float32(2.0**112)
-"""Between the exponents of float16 (bias 15) and float32 (127)."""
+"""Factor between the exponents of float16 (bias 15) and float32 (127)."""
 
 
 _GRID: Final = 2.0**26
@@ -53,7 +53,7 @@ def score_all(
     Parameters
     ----------
     query_qD : (q, D) float32
-        Of unit length, or at least no value beyond 2^15.
+        Vectors of unit length, or at least without a value beyond 2^15.
     blocks : of (image_id_n, vector_nD)
         float16 or float32, C order, as `Store.vector_blocks` gives them. One at a time is held.
 
@@ -75,7 +75,7 @@ def score_all(
 def estimate_all(
     query_qD: Float32Array, blocks: Iterable[tuple[Int64Array, AnyArray]]
 ) -> tuple[Int64Array, Float32Array]:
-    """Scores as `score_all` gives, but in float32: off by `error_bound` at most, by BLAS.
+    """Scores of `score_all` in float32, by BLAS: off by at most `error_bound`.
 
     Notes
     -----
@@ -88,7 +88,7 @@ def estimate_all(
 
 
 def error_bound(n_dimensions: int) -> float:
-    """The most that a score of `estimate_all` can differ from that of `score_all`, unit length.
+    """Largest difference of a score of `estimate_all` from that of `score_all`, for unit length.
 
     ``(D + 2) u / (1 - (D + 2) u)``, u = 2^-24: for a sum of D products in any order (Higham,
     "Accuracy and stability of numerical algorithms", 2002, section 3.1), and two roundings more;
@@ -106,7 +106,7 @@ def _on_grid(value_nD: AnyArray) -> Float64Array:
 def _products(
     query_qD: npt.NDArray[_Float], blocks: Iterable[tuple[Int64Array, AnyArray]]
 ) -> tuple[Int64Array, npt.NDArray[_Float]]:
-    """Products in the queries' dtype; what is not float16 is rounded to the grid for float64."""
+    """Products in the queries' dtype; for float64 other vectors than float16 go to the grid."""
     q, n_dimensions = query_qD.shape
     dtype = query_qD.dtype
     exact = dtype == np.float64
@@ -169,7 +169,7 @@ def _shift(vector_nD: AnyArray, bits_nD: Int32Array) -> Float32Array:
 
 
 def best(score_n: FloatArray, top: int) -> Int64Array:
-    """Positions of the `top` highest scores and of all that tie with the last; 0 is all.
+    """Positions of the `top` highest scores and of all that tie with the last; 0 gives all.
 
     Highest first, ties in the order of the positions.
     """

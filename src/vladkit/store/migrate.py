@@ -1,4 +1,4 @@
-"""Collection files of earlier formats become what this version reads."""
+"""Migration of collection files of earlier formats to the one that this version reads."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def migrate(path: str | os.PathLike[str]) -> int:
     """Convert a collection file of an earlier format, in place and in one transaction.
 
     A kill leaves it in the old format or in the new one. The vectors are the same to the bit,
-    so nothing has to be indexed again; what an old file has not (features for re-ranking) it
-    does not get.
+    so nothing has to be indexed again; it gets no features for re-ranking, which an old file
+    lacks.
 
     Returns
     -------
     int
-        The format that it had; `FORMAT_VERSION` if there was nothing to do.
+        The format that it had; `FORMAT_VERSION` if it was up to date.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def migrate(path: str | os.PathLike[str]) -> int:
 
 
 def _from_1_to_2(connection: sqlite3.Connection, path: Path) -> None:
-    """One row per vector becomes blocks; features and a revision are new."""
+    """Move vectors, one to a row, into blocks; add the tables of features and a revision."""
     for statement in ADDED_IN_2:
         connection.execute(statement)
     connection.execute("ALTER TABLE picture ADD COLUMN block_id INTEGER")

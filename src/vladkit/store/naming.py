@@ -21,7 +21,7 @@ def names_below(
     sources: Mapping[int, Source],
     root: str | os.PathLike[str] | None = None,
 ) -> tuple[str, dict[int, str]]:
-    """The folder that all images are below, and each one's path from there.
+    """Name images by their paths from one folder; returns the folder and the names.
 
     Parameters
     ----------
@@ -29,16 +29,16 @@ def names_below(
     sources : dict
         As `Store.sources` gives them.
     root : path or None
-        That folder. None is the source, where there is only one, and else the deepest folder that
+        That folder. None is the source where there is only one, and else the deepest folder that
         holds them all: images of two sources then differ in name as their files do.
 
     Returns
     -------
     root : str
-        Absolute; what hloc calls ``images`` and COLMAP ``image_path``.
+        The folder, absolute: hloc's ``images``, COLMAP's ``image_path``.
     names : dict
-        By image id, with forward slashes, in natural order. A file that is indexed twice, through
-        two sources, is here once.
+        Names by image id, with forward slashes, in natural order. A file that is indexed twice,
+        through two sources, is here once.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def _common(rows: list[ImageRow], sources: Mapping[int, Source], files: list[str
 
 
 def natural(name: str) -> SortKey:
-    """Sorts numbers in names by value: img2 before img10; folder by folder.
+    """Sort key that orders numbers in names by value, img2 before img10, and folder by folder.
 
     Examples
     --------

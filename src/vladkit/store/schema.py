@@ -1,4 +1,4 @@
-"""The tables of a collection file, and how to tell that a file is one.
+"""Tables of a collection file, and how to tell that a file is one.
 
 A collection is a SQLite database in WAL mode. Byte 68 of the file holds the application id
 ``VLAD`` and byte 60 the format version (both big-endian, as SQLite puts them), so that what a
@@ -88,7 +88,7 @@ CREATE TABLE aggregate (        -- an image's sums, for adapting the codebook
 def create_tables(connection: sqlite3.Connection, about: dict[str, Any]) -> None:
     """Make an empty database a collection, with what it is about, in one transaction.
 
-    A kill leaves an empty file or a whole one. Another process may be first: then nothing is done.
+    A kill leaves an empty file or a whole one. If another process was first, nothing is done.
     """
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     connection.execute("BEGIN IMMEDIATE")
@@ -137,11 +137,11 @@ def check_file(path: Path, accept: Container[int] = (FORMAT_VERSION,)) -> int:
         raise FileFormatError(f"{path} is not a vladkit collection but {what}; it is left as it is")
     found = int.from_bytes(header[60:64], "big")
     if found not in accept:
-        mend = "use the version that wrote it, or index the images again"
+        fix = "use the version that wrote it, or index the images again"
         if found < FORMAT_VERSION:
-            mend = f"convert it with vladkit migrate {path}"
+            fix = f"convert it with vladkit migrate {path}"
         raise FileFormatError(
             f"{path} is a vladkit collection of format {found}, this vladkit reads format "
-            f"{FORMAT_VERSION}: {mend}; it is left as it is"
+            f"{FORMAT_VERSION}: {fix}; it is left as it is"
         )
     return found

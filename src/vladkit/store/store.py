@@ -51,7 +51,7 @@ class Store:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], **about: Any) -> Self:
-        """Make the file with these values in `about`, or open the one that is there.
+        """Make the file with some values for `about`, or open the one that is there.
 
         Raises
         ------
@@ -109,9 +109,9 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """A transaction: all of the block's changes are kept, or none.
+        """Transaction: all of the block's changes are kept, or none.
 
-        One that changes vectors counts the collection's `revision` up, by which caches know
+        One that changes vectors increments the collection's `revision`, by which caches notice
         that they are out of date.
         """
         with translated(self.path, "write"):
@@ -131,7 +131,7 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """A snapshot: what is read within the block belongs together, whoever writes meanwhile."""
+        """Snapshot: all reads within the block see one state, whoever writes meanwhile."""
         with translated(self.path, "read"):
             self.connection.execute("BEGIN")
             try:
@@ -146,7 +146,7 @@ class Store:
     # -- about, arrays ----------------------------------------------------------------
 
     def about(self) -> dict[str, Any]:
-        """Everything that is kept about the collection as a whole, by name."""
+        """Values that are kept about the collection as a whole, by name."""
         try:
             return {name: json.loads(value) for name, value in self._rows("SELECT * FROM about")}
         except ValueError as error:
@@ -160,12 +160,12 @@ class Store:
         )
 
     def stamp(self) -> str:
-        """Names the state that the vectors are in: caches made from another one are stale."""
+        """Name of the state that the vectors are in: caches with another stamp are stale."""
         rows = dict(self._rows("SELECT name, value FROM about WHERE name IN ('id', 'revision')"))
         return f"{json.loads(rows['id'])}:{rows['revision']}"
 
     def arrays(self, pattern: str = "[^~]*") -> dict[str, AnyArray]:
-        """The arrays whose name fits a pattern (SQLite's GLOB); not those that begin with ``~``.
+        """Arrays whose name fits a pattern (SQLite's GLOB); by default without those in ``~``.
 
         Those are large and derived from the vectors; they are read when they are needed.
         """
@@ -196,8 +196,8 @@ class Store:
     def sources(self) -> dict[int, Source]:
         """All sources by their id, each where it is found now.
 
-        That is where it was when indexed; if nothing is there any more, where it would be had
-        it moved together with the collection file.
+        That is where it was when indexed; if nothing is there any more, the place that it has if
+        it was moved together with the collection file.
         """
         found = {}
         images = self.about().get("images", {})
@@ -223,13 +223,13 @@ class Store:
             return None
 
     def set_images(self, source_id: int, folder: str) -> None:
-        """Say where the images of a source of features are; within `writing`."""
+        """Remember the folder of the images of a source of features; within `writing`."""
         images = self.about().get("images", {})
         images[str(source_id)] = [folder, self._relative(folder)]
         self.set_about(images=images)
 
     def add_source(self, root: str, name: str) -> Source:
-        """The source of that absolute root, added if it is new; within `writing`."""
+        """Get the source of an absolute root, added if it is new; within `writing`."""
         for source in self.sources().values():
             if source.root == root:
                 return source
@@ -406,7 +406,7 @@ class Store:
             yield from self._rows(sql.format(",".join("?" * len(some))), *some)
 
     def count(self) -> tuple[int, int]:
-        """(images with a vector, images skipped)."""
+        """Numbers of images with a vector and of skipped images."""
         ((indexed, skipped),) = self._rows(
             "SELECT count(*) - count(skipped), count(skipped) FROM picture"
         )
@@ -496,7 +496,9 @@ class Store:
         self.connection.execute("INSERT OR REPLACE INTO aggregate VALUES (?, ?, ?)", row)
 
     def sums(self, image_ids: Sequence[int]) -> dict[int, tuple[AnyArray, AnyArray]]:
-        """(residual_kf float32, count_k int32) of some images, by id; others are left out.
+        """Sums and counts (residual_kf float32, count_k int32) of some images, by id.
+
+        Images that have none are left out.
 
         Raises
         ------
