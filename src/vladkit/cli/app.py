@@ -129,7 +129,7 @@ def opened(
 
 
 def _kept(file: str, collection: Collection, before: str) -> str:
-    """What an interrupted writer leaves behind."""
+    """Say in what state an interrupted writer leaves the file."""
     if not len(collection):
         return f"no image is in {file} yet"
     if collection.stamp() == before:

@@ -27,7 +27,7 @@ short names that end in .vlad are alike."""
 
 
 def collection_hint(file: str, others: Sequence[str] = ()) -> str:
-    """What may have been meant by a file that is no collection; empty if nothing is like it."""
+    """Guess the collection that was meant by a file that is none; empty if nothing is like it."""
     for other in others:
         if _is_collection(Path(other)):
             return f"; {other} is a collection: give it first"

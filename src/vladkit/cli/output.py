@@ -1,4 +1,4 @@
-"""What commands print: text for people, JSON for scripts; messages go to stderr."""
+"""Output of commands: text for people, JSON for scripts; messages go to stderr."""
 
 from __future__ import annotations
 
