@@ -56,7 +56,9 @@ class TestInterrupt:
         assert done.stderr == "vladkit: interrupted: photos.vlad is as it was\n"
         monkeypatch.setattr(Collection, "add", self.stop)
         done = run("index", "photos", "-o", "c.vlad", code=130)
-        assert done.stderr == "vladkit: interrupted: no image is in c.vlad yet\n"
+        assert (
+            done.stderr == "vladkit: interrupted: no image is in c.vlad yet; run again to start\n"
+        )
 
     def test_what_was_added_before(self, here, run, monkeypatch):
         add = Collection.add

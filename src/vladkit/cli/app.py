@@ -131,7 +131,7 @@ def opened(
 def _kept(file: str, collection: Collection, before: str) -> str:
     """Say in what state an interrupted writer leaves the file."""
     if not len(collection):
-        return f"no image is in {file} yet"
+        return f"no image is in {file} yet; run again to start"
     if collection.stamp() == before:
         return f"{file} is as it was"
     return f"{len(collection)} images are in {file}; run again to go on"
