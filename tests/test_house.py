@@ -157,8 +157,7 @@ HEAVY += ["pandas", "onnxruntime"]
         ("import vladkit; vladkit.encode; vladkit.Ragged; vladkit.VLAD", HEAVY),
         ("import vladkit; vladkit.Collection", HEAVY),
         ("import vladkit.features", HEAVY),
-        ("import vladkit.cli.commands", [*HEAVY, "numpy", "rich"]),
-        ("import vladkit.cli.models", [*HEAVY, "numpy", "rich"]),
+        ("from vladkit.cli import load; load()", [*HEAVY, "numpy", "rich"]),
     ],
 )
 def test_imports_are_light(code, heavy):

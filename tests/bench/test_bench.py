@@ -482,8 +482,8 @@ class TestCommand:
             (["--plot", "a.gif"], 2, "has to end in .png"),
             (["--plot", "missing/a.png"], 1, "cannot write"),
             (["--case", "1,2,3"], 2, "wanted T,L,F,K"),
-            (["--threads", "0"], 2, "n_jobs=0"),
-            (["--threads", "x"], 2, "integer"),
+            (["--n-jobs", "0"], 2, "n_jobs=0"),
+            (["--n-jobs", "x"], 2, "integer"),
         ],
     )
     def test_refused_before_anything_is_measured(self, arguments, code, said):

@@ -54,9 +54,9 @@ class TestSearch:
         assert done.stderr == ""
         lines = done.stdout.splitlines()
         assert len(lines) == 3
-        rank, score, path = lines[0].split()
-        assert (rank, path) == ("1", "coffee.jpg")
-        assert 0.1 < float(score) < 1
+        rank, similarity, path = lines[0].split()
+        assert (rank, path) == ("1", "images/coffee.jpg")
+        assert 0.1 < float(similarity) < 1
 
     def test_json(self, home):
         done = run("search", "photos.vlad", "query.jpg", "images/moon.jpg", "--json", cwd=home)
@@ -78,9 +78,14 @@ class TestSearch:
         files = ["nothing.jpg", "images/broken.jpg", "query.jpg"]
         done = run("search", "photos.vlad", *files, "--json", cwd=home)
         assert done.returncode == 1
-        assert len(done.stdout.splitlines()) == 1
+        *failed, found = map(json.loads, done.stdout.splitlines())
+        assert failed == [
+            {"query": "nothing.jpg", "error": "no such file or directory"},
+            {"query": "images/broken.jpg", "error": "not an image that can be decoded"},
+        ]
+        assert found["results"][0]["path"] == "coffee.jpg"
         assert "nothing.jpg: no such file" in done.stderr.lower()
-        assert "images/broken.jpg: not an image" in done.stderr
+        assert "vladkit: images/broken.jpg: not an image" in done.stderr
 
     def test_a_reader_that_leaves(self, home):
         code = (

@@ -764,7 +764,8 @@ class TestKill:
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == 130, stderr
-        assert "run again to go on" in stderr
+        assert "vladkit: interrupted: " in stderr
+        assert "; run again to " in stderr
         assert "Traceback" not in stderr
         assert "FATAL" not in stderr
         assert sorted(p.name for p in tmp_path.iterdir()) == ["c"]

@@ -130,8 +130,8 @@ class TestDuplicates:
         done = run("duplicates", "photos.vlad", cwd=home)
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
-        assert "coffee.jpg" in lines
-        assert "  coffee half.jpg  (resized)" in lines
+        assert "photos/coffee.jpg" in lines
+        assert "  photos/coffee half.jpg  (resized)" in lines
         assert "23 images, 3 shots with 6 copies" in done.stderr
         found = json.loads(run("duplicates", "photos.vlad", "--flips", "--json", cwd=home).stdout)
         assert len(found["groups"]) == 4

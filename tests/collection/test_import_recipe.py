@@ -329,8 +329,9 @@ class TestQueries:
         assert json.loads(done.stdout)["indexed"] == len(images)
         name = next(iter(images))
         done = run("search", "c", name, "nothing.jpg", "--json", "--rerank", 2, rc=1)
-        (line,) = done.stdout.splitlines()
-        assert json.loads(line)["results"][0]["path"] == name
+        found, failed = map(json.loads, done.stdout.splitlines())
+        assert found["results"][0]["path"] == name
+        assert failed == {"query": "nothing.jpg", "error": "no such file or directory"}
         assert "dimensions 128" in run("info", "c").stdout
         assert run("add", "c", source).returncode == 0
         assert "no bad.h5" in run("add", "c", "hloc:bad.h5", rc=1).stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import lzma
-import pkgutil
 import re
 import shutil
 import signal
@@ -12,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing, suppress
-from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -26,7 +24,6 @@ from images import textured
 from paths import TESTS
 from photos import write_photos
 from vladkit import Collection, cli
-from vladkit.cli.app import app
 from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError, StorageError
 from vladkit.features.pool import extract
 from vladkit.store import blocks, database
@@ -516,8 +513,7 @@ class TestCommands:
     def test_every_command_is_in_the_docs(self):
         pages = [HERE.parent / "README.md", *(HERE.parent / "docs").glob("*.md")]
         text = "".join(page.read_text() for page in pages)
-        for module in pkgutil.iter_modules(cli.__path__, "vladkit.cli."):
-            import_module(module.name)
+        app = cli.load()
         names = [c.name or c.callback.__name__ for c in app.registered_commands]
         groups = app.registered_groups
         names += [group.name for group in groups]

@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING, NoReturn
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    import typer
+
+__all__ = ["load", "main"]
+
+
+def load() -> typer.Typer:
+    """The command with all its subcommands, each from the file of its name."""
+    from vladkit.cli.app import GROUPS, app
+
+    for names in GROUPS.values():
+        for name in names:
+            module = "evaluate" if name == "eval" else name.replace("-", "_")
+            import_module(f"vladkit.cli.{module}")
+    return app
 
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    from vladkit.cli import (  # noqa: F401  (they add themselves to the app)
-        commands,
-        draw_matches,
-        evaluate,
-        maintain,
-        models,
-        pairs,
-        report,
-        serve,
-        transform,
-    )
-    from vladkit.cli.app import app
-    from vladkit.errors import ParameterError, VladkitError
-
     for stream in (sys.stdout, sys.stderr):  # names of files may hold bytes that are no text
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="surrogateescape")
     try:
-        _run(app)
-    except VladkitError as error:
-        print(f"vladkit: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2 if isinstance(error, ParameterError) else 1)
-    except KeyboardInterrupt:
+        _run()
+    except KeyboardInterrupt:  # before a command began
         print("vladkit: interrupted", file=sys.stderr)  # noqa: T201
         _leave_at_once()
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
@@ -42,13 +39,16 @@ def main() -> None:
         sys.exit(1)
 
 
-def _run(app: Callable[[], None]) -> None:
+def _run() -> None:
+    app = load()
     try:
         app()
     except SystemExit as done:
         if done.code == 130:
             _leave_at_once()
         raise
+    finally:
+        sys.stdout.flush()
 
 
 def _leave_at_once() -> NoReturn:

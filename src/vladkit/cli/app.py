@@ -1,52 +1,69 @@
-"""The command's root, and the arguments that several commands share."""
+"""`app`: the root of the command and its groups; `opened`: a collection for a command."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
-__all__ = ["File", "Fundamental", "Images", "Json", "Prune", "Rerank", "Sources", "Threads", "app"]
+from vladkit.cli.output import say
+from vladkit.errors import ParameterError, VladkitError
+
+if TYPE_CHECKING:
+    from vladkit.collection.collection import Collection, Progress
+
+__all__ = ["GROUPS", "Commands", "app", "opened"]
+
+GROUPS: Final = {
+    "Index": ("index", "add", "remove", "info"),
+    "Search": ("search", "serve", "pairs", "duplicates"),
+    "Evaluate": ("eval", "report", "draw-matches"),
+    "Improve": ("whiten", "augment", "adapt", "build-ann"),
+    "Maintain": ("check", "compact", "migrate", "export"),
+    "Other": ("models", "bench"),
+}
+"""Commands in the order in which a person meets them; each is in the file of its name."""
+
+
+class Commands(TyperGroup):
+    """The commands in groups; their errors and interrupts become a message and an exit code."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands, in the order of `GROUPS`."""
+        return [name for names in GROUPS.values() for name in names if name in self.commands]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the groups into ``--help``, in columns that are aligned with each other."""
+        width = max(map(len, self.commands))
+        for title, names in GROUPS.items():
+            helps = [self.commands[name].get_short_help_str(formatter.width) for name in names]
+            with formatter.section(title):
+                formatter.write_dl([(n.ljust(width), h) for n, h in zip(names, helps, strict=True)])
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; exit with 2 after wrong usage, 1 after a failure, 130 when interrupted."""
+        try:
+            return super().invoke(ctx)
+        except VladkitError as error:
+            say(f"vladkit: {error}")
+            raise typer.Exit(2 if isinstance(error, ParameterError) else 1) from error
+        except KeyboardInterrupt as interrupt:  # typer would exit without a word
+            say(": ".join(["vladkit: interrupted", *map(str, interrupt.args)]))
+            raise typer.Exit(130) from None
+
 
 app = typer.Typer(
     name="vladkit",
     help="Find images with an image: VLAD vectors of a photo collection in one file.",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-File = Annotated[str, typer.Argument(metavar="FILE", help="The collection.", show_default=False)]
-Threads = Annotated[
-    int | None, typer.Option("--n-jobs", "-j", help="Threads; default: one for each core.")
-]
-Sources = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SOURCE...",
-        help="Folders and images; or features of others: colmap:database.db, hloc:features.h5, "
-        "npz:, parquet:, fvecs:, bvecs:, siftgeo:PATH (docs/features.md).",
-        show_default=False,
-    ),
-]
-Images = Annotated[
-    str | None,
-    typer.Option("--images", metavar="DIR", help="Folder of the images whose features are given."),
-]
-Prune = Annotated[
-    bool, typer.Option("--prune", help="Forget images of these folders that are gone.")
-]
-
-Rerank = Annotated[
-    int,
-    typer.Option("--rerank", "-r", min=0, help="Match so many of the first feature by feature."),
-]
-Fundamental = Annotated[
-    bool,
-    typer.Option("--fundamental", help="Re-rank by epipolar geometry, not by a homography."),
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -58,3 +75,63 @@ def _main(
 
         typer.echo(f"vladkit {__version__}")
         raise typer.Exit
+
+
+@contextmanager
+def opened(
+    file: str,
+    *,
+    write: bool = False,
+    recipe: dict[str, Any] | None = None,
+    blas: bool = False,
+    others: Sequence[str] = (),
+) -> Iterator[tuple[Collection, Progress]]:
+    """An open collection, and the callable that reports progress on stderr.
+
+    Parameters
+    ----------
+    file : str
+        The collection.
+    write : bool
+        Open it for writing. An interrupt then says what is in the file.
+    recipe : dict, optional
+        Make the file if it does not exist, with these fields of the recipe; else open it.
+    blas : bool
+        Let BLAS have its threads: the work is large matrix products.
+    others : sequence of str
+        The other arguments, one of which may be the collection by mistake.
+    """
+    if not blas:
+        from vladkit.cli.process import leave_cores_to_threads
+
+        leave_cores_to_threads()
+    from vladkit.cli.hints import collection_hint
+    from vladkit.cli.progress import progress_bar
+    from vladkit.collection.collection import Collection
+
+    try:
+        if recipe is None:
+            collection = Collection.open(file, read_only=not write)
+        else:
+            collection = Collection.create(file, **recipe)
+    except VladkitError as error:
+        if hint := collection_hint(file, others):
+            error.args = (f"{error}{hint}",)
+        raise
+    with collection, progress_bar() as progress:
+        before = collection.stamp()
+        try:
+            yield collection, progress
+        except KeyboardInterrupt:
+            if not write:
+                raise
+            raise KeyboardInterrupt(_kept(file, collection, before)) from None
+
+
+def _kept(file: str, collection: Collection, before: str) -> str:
+    """Say in what state an interrupted writer leaves the file."""
+    if not len(collection):
+        return f"no image is in {file} yet; run again to start"
+    if collection.stamp() == before:
+        return f"{file} is as it was"
+    return f"{len(collection)} images are in {file}; run again to go on"

@@ -1,4 +1,4 @@
-"""Commands that draw."""
+"""`vladkit draw-matches`: what two images have in common."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from vladkit.cli.app import Json, app
-from vladkit.cli.output import print_json, say
+from vladkit.cli.app import app
+from vladkit.cli.options import Fundamental, Json, Region, model_of, recipe_option
+from vladkit.cli.output import print_json, say, show
+from vladkit.cli.process import leave_cores_to_threads
 from vladkit.collection.recipe import Recipe
 from vladkit.errors import ImageError
 
 if TYPE_CHECKING:
     from vladkit.features import Extractor, Features
-    from vladkit.geometry.verification import Model, Verification
-    from vladkit.images import Region
+    from vladkit.geometry.verification import Verification
+    from vladkit.images import Region as Part
 
 __all__: list[str] = []
 
 _DPI: Final = 150
-"""1,500 px across."""
+"""Resolution of the drawing, which is 10 inches wide: 1,500 px across."""
 
 _RC: Final = {"svg.fonttype": "none", "svg.hashsalt": "vladkit"}
 
@@ -30,59 +32,49 @@ _RC: Final = {"svg.fonttype": "none", "svg.hashsalt": "vladkit"}
 def draw_matches(
     query: Annotated[str, typer.Argument(metavar="A", help="An image.", show_default=False)],
     match: Annotated[
-        str, typer.Argument(metavar="B", help="The one to find it in.", show_default=False)
+        str, typer.Argument(metavar="B", help="The image to find it in.", show_default=False)
     ],
     output: Annotated[
         str,
         typer.Option("--output", "-o", metavar="OUT", help="NAME.png, .jpg, .svg or .pdf."),
     ],
-    region: Annotated[
-        str | None,
-        typer.Option("--region", metavar="X,Y,W,H", help="Only this part of A, in px."),
-    ] = None,
-    fundamental: Annotated[
-        bool, typer.Option("--fundamental", help="Epipolar geometry instead of a homography.")
-    ] = False,
-    max_features: Annotated[
-        int | None,
-        typer.Option(
-            "--max-features",
-            help=f"Most features of an image. [default: {Recipe().max_features}]",
-        ),
-    ] = None,
+    region: Region = None,
+    fundamental: Fundamental = False,
+    max_features: recipe_option("max_features") = None,  # type: ignore[valid-type]
     max_lines: Annotated[
-        int, typer.Option("--max-lines", min=0, help="Lines for so many, the clearest matches.")
+        int, typer.Option("--max-lines", min=0, help="Draw the N clearest matches as lines.")
     ] = 200,
     as_json: Json = False,
 ) -> None:
-    """Match two images feature by feature and draw what fits one geometry."""
-    from vladkit.cli.process import leave_cores_to_threads
+    """Match two images feature by feature and draw the matches.
 
+    Those that fit one geometry are drawn; --region is a part of A.
+    """
     leave_cores_to_threads()
     import numpy as np
 
     from vladkit.geometry.verification import MIN_INLIERS, verify_all
-    from vladkit.images import Region
+    from vladkit.images import Region as Part
     from vladkit.viz.figure_file import check_figure_file
     from vladkit.viz.matches import verdict
 
     recipe = Recipe.make({} if max_features is None else {"max_features": max_features})
-    part = None if region is None else Region.parse(region)
+    part = None if region is None else Part.parse(region)
     check_figure_file(output, "draw-matches", inputs=[query, match])  # before any work is done
     extractor = recipe.extractor()
     query_features = _features(extractor, query, part)
     match_features = _features(extractor, match, None)
     if query_features is None or match_features is None:
         raise typer.Exit(1)
-    model: Model = "fundamental" if fundamental else "homography"
+    model = model_of(fundamental)
     (found,) = verify_all(query_features, [match_features], extractor.metric, model=model, n_jobs=1)
     shown = query_features.region  # of a reduced JPEG it has grown to whole blocks
     _draw(query, match, found, shown, max_lines, output)
     if not as_json:
-        typer.echo(f"{query} in {match}: {verdict(found)}")
+        show(f"{query} in {match}: {verdict(found)}")
         say(f"drawn in {output}")
         return
-    whole = Region(0, 0, query_features.width, query_features.height)
+    whole = Part(0, 0, query_features.width, query_features.height)
     outline_42 = found.outline_42(shown or whole)
     points_m4 = np.hstack([found.query_xy_m2, found.match_xy_m2]).astype(float).round(2)
     print_json(
@@ -102,8 +94,8 @@ def draw_matches(
     )
 
 
-def _features(extractor: Extractor, image: str, region: Region | None) -> Features | None:
-    """Features of a file; None, and why, if it cannot be used."""
+def _features(extractor: Extractor, image: str, region: Part | None) -> Features | None:
+    """Extract the features of a file; say why, and return None, if it cannot be used."""
     from vladkit.features.pool import extract
 
     try:
@@ -117,7 +109,7 @@ def _draw(
     query: str,
     match: str,
     found: Verification,
-    region: Region | None,
+    region: Part | None,
     max_lines: int,
     output: str,
 ) -> None:

@@ -1,4 +1,4 @@
-"""The command `vladkit eval`."""
+"""`vladkit eval`: mAP and recall of a collection."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vladkit.cli.app import File, Fundamental, Json, Rerank, Threads, app
-from vladkit.cli.output import print_json, say
+from vladkit.cli.app import app, opened
+from vladkit.cli.options import File, Fundamental, Json, Rerank, Threads, model_of
+from vladkit.cli.output import emit, exit_if_most_failed, finite, say
 
 if TYPE_CHECKING:
     from vladkit.evaluation.benchmark import Outcome
-    from vladkit.geometry.verification import Model
 
 __all__: list[str] = []
 
@@ -40,41 +40,32 @@ def evaluate(
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Measure retrieval: mAP and recall@1/5/10/20 for your queries, or a benchmark."""
-    from vladkit.cli.process import leave_cores_to_threads
+    """Measure mAP and recall@1/5/10/20 for your queries, or a benchmark.
 
-    leave_cores_to_threads()
-    from vladkit.cli.progress import progress_bar
-    from vladkit.collection.collection import Collection
-    from vladkit.evaluation.benchmark import read_ground_truth
-    from vladkit.evaluation.datasets import read_benchmark
+    Exits with 1 if most queries failed.
+    """
+    with opened(file, others=[ground_truth]) as (collection, progress):
+        from vladkit.evaluation.benchmark import read_ground_truth
+        from vladkit.evaluation.datasets import read_benchmark
 
-    model: Model = "fundamental" if fundamental else "homography"
-    if protocol is None:
-        benchmark = read_ground_truth(ground_truth)
-    else:
-        benchmark = read_benchmark(protocol, ground_truth)
-    with Collection.open(file, read_only=True) as collection, progress_bar() as progress:
+        if protocol is None:
+            benchmark = read_ground_truth(ground_truth)
+        else:
+            benchmark = read_benchmark(protocol, ground_truth)
         outcome = collection.evaluate(
-            benchmark, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
+            benchmark, rerank=rerank, model=model_of(fundamental), n_jobs=n_jobs, progress=progress
         )
-    if as_json:
-        print_json(_as_json(outcome, protocol))
-    else:
-        _print(outcome, protocol)
-    if 2 * outcome.failed > outcome.asked:
-        say(
-            f"vladkit: {outcome.failed} of {outcome.asked} queries failed, so these figures do not "
-            "measure the collection: check the paths in the ground truth, and the files"
-        )
-        raise typer.Exit(1)
+    emit(as_json, _as_json(outcome, protocol), lines=_lines(outcome, protocol))
+    if not as_json:
+        for remark in outcome.remarks:
+            say(remark)
+    exit_if_most_failed(outcome.failed, outcome.asked)
 
 
 def _as_json(outcome: Outcome, protocol: str | None) -> dict[str, Any]:
     """Figures by name, or by level where there are several; a mean over nothing is null."""
     levels: dict[str, Any] = {
-        level: {name: round(v, 6) if v == v else None for name, v in figures.items()}
-        | {"queries": outcome.queries[level]}
+        level: finite(figures) | {"queries": outcome.queries[level]}
         for level, figures in outcome.figures.items()
     }
     value: dict[str, Any] = levels.get("", levels)
@@ -85,18 +76,17 @@ def _as_json(outcome: Outcome, protocol: str | None) -> dict[str, Any]:
     return value | {"failed": outcome.failed, "remarks": outcome.remarks}
 
 
-def _print(outcome: Outcome, protocol: str | None) -> None:
-    """Print a line for each figure, with a column for each level."""
+def _lines(outcome: Outcome, protocol: str | None) -> list[str]:
+    """A line for each figure, with a column for each level, and the numbers of queries."""
     levels = list(outcome.figures)
+    lines = []
     if levels != [""]:
-        typer.echo(" " * 10 + "".join(f"{level:>9}" for level in levels))
+        lines.append(" " * 10 + "".join(f"{level:>9}" for level in levels))
     for name in outcome.figures[levels[0]]:
         values = "".join(f" {outcome.figures[level][name]:8.4f}" for level in levels)
-        typer.echo(f"{name:10}{values}")
+        lines.append(f"{name:10}{values}")
     counts = ", ".join(f"{n} {level}".rstrip() for level, n in outcome.queries.items())
     not_averaged = ""
     if protocol is None:
         not_averaged = f"{outcome.asked - outcome.queries['']} without a match not averaged, "
-    typer.echo(f"over {counts} queries; {not_averaged}{outcome.failed} failed")
-    for remark in outcome.remarks:
-        say(remark)
+    return [*lines, f"over {counts} queries; {not_averaged}{outcome.failed} failed"]

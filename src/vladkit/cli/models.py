@@ -1,4 +1,4 @@
-"""The commands about models of networks: which are known, which are here, and getting them."""
+"""`vladkit models`: the networks that vladkit knows, and their files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from vladkit.cli.app import Json, app
-from vladkit.cli.output import print_json, say
+from vladkit.cli.app import app
+from vladkit.cli.options import Json
+from vladkit.cli.output import emit, say, show
 
 __all__: list[str] = []
 
 _models = typer.Typer(
-    help="List networks that vladkit knows, and fetch them: only when asked.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
@@ -21,28 +21,34 @@ app.add_typer(_models, name="models")
 
 @_models.callback(invoke_without_command=True)
 def models(context: typer.Context, as_json: Json = False) -> None:
-    """List networks that vladkit knows, with source and licence, and say which are here."""
+    """List networks for --features onnx:NAME, and fetch them.
+
+    With source and licence, and where the file is if it is on this machine. Nothing is fetched
+    unless asked for.
+    """
     if context.invoked_subcommand is not None:
         return
     from vladkit.features.onnx.zoo import models_folder
 
     rows, others = _listed()
-    if as_json:
-        print_json({"folder": str(models_folder()), "models": rows, "others": others})
-        return
+    lines = []
     for row in rows:
         here = row["file"] or ("can be fetched" if row["url"] else "")
-        typer.echo(f"{row['name'] or '(any file)'}: {row['title']}{f'  [{here}]' if here else ''}")
-        typer.echo(f"  {row['licence']}; {row['url'] or row['page']}")
+        here = f"  [{here}]" if here else ""
+        lines.append(f"{row['name'] or '(any file)'}: {row['title']}{here}")
+        lines.append(f"  {row['licence']}; {row['url'] or row['page']}")
         if row["sha256"]:
-            typer.echo(f"  {row['bytes']} bytes, sha256 {row['sha256']}")
-    for file in others:
-        typer.echo(f"also here: {file}")
-    say(f"kept in {models_folder()}")
+            lines.append(f"  {row['bytes']} bytes, sha256 {row['sha256']}")
+    emit(
+        as_json,
+        {"folder": str(models_folder()), "models": rows, "others": others},
+        f"kept in {models_folder()}",
+        lines=[*lines, *(f"also here: {file}" for file in others)],
+    )
 
 
 def _listed() -> tuple[list[dict[str, Any]], list[str]]:
-    """What is known, with where it is; and files of the folder that are none of those."""
+    """Known networks with where their files are; and files of the folder that are none of those."""
     from vladkit.features.onnx.spec import known_networks
     from vladkit.features.onnx.zoo import kept_models, sha256_of
 
@@ -66,13 +72,17 @@ def _listed() -> tuple[list[dict[str, Any]], list[str]]:
 @_models.command()
 def fetch(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="As vladkit models lists it.", show_default=False)
+        str,
+        typer.Argument(metavar="NAME", help="Name, see `vladkit models`.", show_default=False),
     ],
     url: Annotated[
-        str, typer.Option("--url", metavar="URL", help="A mirror that has the same file.")
+        str, typer.Option("--url", metavar="URL", help="Mirror that has the same file.")
     ] = "",
 ) -> None:
-    """Fetch a model; what comes is kept only if it has the known size and sha256."""
+    """Fetch a model.
+
+    It is kept only if it has the known size and sha256.
+    """
     from vladkit.cli.progress import progress_bar
     from vladkit.features.onnx.zoo import fetch, known_file
 
@@ -80,14 +90,14 @@ def fetch(
     say(f"{name}: {known.n_bytes / 1e6:.1f} MB, licence: {known.licence}")
     with progress_bar() as progress:
         path = fetch(name, url=url, progress=progress)
-    typer.echo(str(path))
+    show(str(path))
 
 
 @_models.command()
 def add(
     file: Annotated[str, typer.Argument(metavar="FILE", help="An ONNX file.", show_default=False)],
 ) -> None:
-    """Keep a copy of a model, so that collections made with it find it, on any machine."""
+    """Keep a copy of a model where collections made with it find it."""
     from vladkit.features.onnx.zoo import add_model
 
-    typer.echo(str(add_model(file)))
+    show(str(add_model(file)))

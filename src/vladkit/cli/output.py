@@ -1,83 +1,119 @@
-"""What commands print: text for people, JSON for scripts; messages go to stderr."""
+"""Output of commands: text for people, JSON for scripts; messages go to stderr."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import typer
 
-if TYPE_CHECKING:
-    from vladkit.collection.collection import Collection
-    from vladkit.collection.indexing import AddReport
-
-__all__ = ["add_to", "pairs", "print_json", "say", "say_report"]
-
-
-def add_to(
-    collection: Collection,
-    source: list[str],
-    file: str,
-    prune: bool,
-    n_jobs: int | None,
-    images: str | None = None,
-) -> AddReport:
-    """`Collection.add` with a progress bar; an interrupt says what is kept."""
-    from vladkit.cli.progress import progress_bar
-
-    try:
-        with progress_bar() as progress:
-            return collection.add(
-                source, prune=prune, images=images, n_jobs=n_jobs, progress=progress
-            )
-    except KeyboardInterrupt:
-        say(f"interrupted: {len(collection)} images are in {file}; run again to go on")
-        raise typer.Exit(130) from None
+__all__ = [
+    "cosine",
+    "counted",
+    "emit",
+    "exit_if_most_failed",
+    "finite",
+    "pairs",
+    "print_json",
+    "say",
+    "show",
+    "shown",
+]
 
 
-def say_report(file: str, n_all: int, report: AddReport, as_json: bool) -> None:
-    """What became of the images."""
-    if as_json:
-        skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
-        print_json(
-            {
-                "file": file,
-                "images": n_all,
-                "indexed": report.indexed,
-                "unchanged": report.unchanged,
-                "pruned": report.pruned,
-                "skipped": skipped,
-                "unreadable": [{"folder": f, "reason": r} for f, r in report.unreadable],
-                "seconds": round(report.seconds, 3),
-            }
-        )
-        return
-    rate = f" ({report.indexed / report.seconds:.1f}/s)" if report.indexed else ""
-    pruned = f", {report.pruned} forgotten" if report.pruned else ""
-    say(
-        f"{file}: {n_all} images; {report.indexed} indexed in {report.seconds:.1f} s{rate}, "
-        f"{report.unchanged} unchanged{pruned}, {len(report.skipped)} skipped"
+def say(text: str) -> None:
+    """Print a message for a person, on stderr."""
+    typer.echo(_one_line(text), err=True)
+
+
+def show(text: str) -> None:
+    """Print a line of the answer, on stdout."""
+    typer.echo(_one_line(text))
+
+
+def _one_line(text: str) -> str:
+    """The text with control characters escaped: names of files may hold line ends."""
+    return re.sub(
+        r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]",
+        lambda found: found[0].encode("unicode_escape").decode(),
+        text,
     )
-    for reason, n in report.reasons():
-        examples = [path for path, why in report.skipped if why == reason]
-        more = f" and {n - 3} more" if n > 3 else ""
-        say(f"  skipped {n}: {reason}: {', '.join(examples[:3])}{more}")
-    for folder, reason in report.unreadable:
-        say(f"  cannot list {folder}: {reason}")
 
 
-def pairs(values: dict[str, Any]) -> str:
+def print_json(value: Any, indent: int | None = 1) -> None:
+    """Print one JSON value and a line end."""
+    json.dump(value, sys.stdout, indent=indent)
+    sys.stdout.write("\n")
+
+
+def emit(as_json: bool, value: Any, text: str = "", *, lines: Iterable[str] = ()) -> None:
+    """Print the answer of a command.
+
+    Parameters
+    ----------
+    as_json : bool
+        Print `value` as JSON, and nothing else.
+    value
+        The answer for scripts.
+    text : str
+        A message for people, on stderr.
+    lines : iterable of str
+        The answer for people, on stdout, before the message.
+    """
+    if as_json:
+        print_json(value)
+        return
+    for line in lines:
+        show(line)
+    if text:
+        say(text)
+
+
+def shown(path: str, file: str) -> str:
+    """The path of an image as it opens from the working folder; as indexed if the file is gone."""
+    if not os.path.lexists(file):
+        return path
+    try:
+        return min(os.path.relpath(file), file, key=len)
+    except ValueError:  # on another drive of Windows
+        return file
+
+
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """A number of things.
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(2, "image"), counted(0, "copy", "copies")
+    ('1 image', '2 images', '0 copies')
+    """
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
+def pairs(values: Mapping[str, Any]) -> str:
     """``name value, name value``."""
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def say(text: str) -> None:
-    """A message for a person, on stderr."""
-    typer.echo(text, err=True)
+def cosine(similarity: float) -> float:
+    """A similarity for JSON: six digits, -1 to 1 also where float32 rounds to more."""
+    return round(min(max(similarity, -1.0), 1.0), 6)
 
 
-def print_json(value: Any, indent: int | None = 1) -> None:
-    """One JSON value and a line end."""
-    json.dump(value, sys.stdout, indent=indent)
-    sys.stdout.write("\n")
+def finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Figures for JSON: six digits; a mean over nothing, NaN, is null."""
+    return {name: round(v, 6) if v == v else None for name, v in figures.items()}
+
+
+def exit_if_most_failed(failed: int, asked: int) -> None:
+    """Exit with 1, and say why, after a measurement that is none."""
+    if 2 * failed > asked:
+        say(
+            f"vladkit: {failed} of {counted(asked, 'query', 'queries')} failed, so these figures "
+            "do not measure the collection: check the paths in the ground truth, and the files"
+        )
+        raise typer.Exit(1)

@@ -17,7 +17,7 @@ def leave_cores_to_threads() -> None:
     OpenBLAS: one thread. Its threads spin for some 30 ms after each product and take the cores
     from SIFT (274 images, two threads: 30.9 s of processor time, with this 28.4) and from
     re-ranking, where every thread has products of its own (50 images when others used the
-    machine: 4.7 s, with this .8). Nothing here needs them: the encoding is not BLAS, and exact
+    machine: 4.7 s, with this 0.8). Nothing here needs them: the encoding is not BLAS, and exact
     search multiplies pieces too small to be shared.
 
     glibc: 64 MB of freed memory are kept for each thread instead of being returned at once.

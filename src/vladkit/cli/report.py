@@ -1,4 +1,4 @@
-"""The command that writes a page about a collection."""
+"""`vladkit report`: an HTML report about a collection."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from vladkit.cli.app import File, Fundamental, Json, Rerank, Threads, app
-from vladkit.cli.output import print_json, say
+from vladkit.cli.app import app, opened
+from vladkit.cli.options import File, Fundamental, Json, Rerank, Threads, model_of
+from vladkit.cli.output import counted, emit, exit_if_most_failed, finite
+from vladkit.cli.process import leave_cores_to_threads
 
 __all__: list[str] = []
 
@@ -19,12 +21,12 @@ def report(
         str | None,
         typer.Argument(
             metavar="[GROUND_TRUTH.json]",
-            help="Queries with what is relevant; without it images of the collection are drawn.",
+            help="Queries with the images to find; without it images of the collection are drawn.",
             show_default=False,
         ),
     ] = None,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="OUT", help="The page to write.")
+        str, typer.Option("--output", "-o", metavar="OUT", help="HTML report to write.")
     ] = "report.html",
     top: Annotated[
         int, typer.Option("--top", "-n", min=1, help="Results shown of each query.")
@@ -38,36 +40,38 @@ def report(
     rerank: Rerank = 0,
     fundamental: Fundamental = False,
     seed: Annotated[
-        int, typer.Option("--seed", help="Of the draw, where no ground truth is given.")
+        int, typer.Option("--seed", help="Random seed for drawing queries without a ground truth.")
     ] = 0,
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Write a page that shows how good a collection is: figures, and the worst queries first."""
-    from vladkit.cli.process import leave_cores_to_threads
+    """Write an HTML report: figures, and the worst queries first.
 
+    Exits with 1 if most queries failed.
+    """
     leave_cores_to_threads()
-    from vladkit.cli.progress import progress_bar
-    from vladkit.collection.collection import Collection
-    from vladkit.geometry.verification import Model
     from vladkit.viz.report import assess, check_target, drawn, read, write_report
 
     inputs = [file] if ground_truth is None else [file, ground_truth]
     check_target(output, inputs)
-    model: Model = "fundamental" if fundamental else "homography"
-    with Collection.open(file, read_only=True) as collection, progress_bar() as progress:
+    with opened(file, others=inputs[1:]) as (collection, progress):
         asked = drawn(collection, queries, seed) if ground_truth is None else read(ground_truth)
         data = assess(
-            collection, asked, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
+            collection,
+            asked,
+            top=top,
+            rerank=rerank,
+            model=model_of(fundamental),
+            n_jobs=n_jobs,
+            progress=progress,
         )
         n_bytes = write_report(output, data, queries=queries, n_jobs=n_jobs, progress=progress)
-    figures = data.figures if data.questions.stated else {}
-    known = {name: round(v, 6) if v == v else None for name, v in figures.items()}  # not NaN
-    if as_json:
-        n = len(data.answers)
-        print_json({"file": output, "bytes": n_bytes, "queries": n} | known)
-        return
-    said = "".join(
-        f", {name} {'-' if v is None else format(v, '.4f')}" for name, v in known.items()
+    n = len(data.answers)
+    figures = finite(data.figures) if data.questions.stated else {}
+    written = [f", {name} {'-' if v is None else f'{v:.4f}'}" for name, v in figures.items()]
+    emit(
+        as_json,
+        {"file": output, "bytes": n_bytes, "queries": n} | figures,
+        f"{output}: {counted(n, 'query', 'queries')}{''.join(written)}; {n_bytes / 1e6:.1f} MB",
     )
-    say(f"{output}: {len(data.answers)} queries{said}; {n_bytes / 1e6:.1f} MB")
+    exit_if_most_failed(sum(answer.failed is not None for answer in data.answers), n)

@@ -1,4 +1,4 @@
-"""The command that serves the page: serve."""
+"""`vladkit serve`: a page that searches a collection."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from vladkit.cli.app import File, Threads, app
-from vladkit.cli.output import say
+from vladkit.cli.app import app, opened
+from vladkit.cli.options import File, Threads
+from vladkit.cli.output import counted, say, show
 
 __all__: list[str] = []
 
@@ -18,52 +19,51 @@ __all__: list[str] = []
 def serve(
     file: File,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is every network.")
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0: every network.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "-p", help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option("--port", "-p", help="Port; 0: any free one.")] = 8000,
     token: Annotated[
         str | None,
         typer.Option(
             "--token",
             envvar="VLADKIT_TOKEN",
-            help="What clients have to know; 'auto' makes one up.",
+            help="Access token; auto: generate one.",
             show_default=False,
         ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", metavar="NAME", help="A name that the server is called by."),
+        typer.Option("--allow-host", metavar="NAME", help="Additional allowed Host header."),
     ] = None,
     max_upload: Annotated[
-        int, typer.Option("--max-upload", min=1, metavar="MB", help="Largest image to be sent.")
+        int, typer.Option("--max-upload", min=1, metavar="MB", help="Largest image to upload.")
     ] = 32,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     n_jobs: Threads = None,
 ) -> None:
-    """Open a page to search the collection: drop an image, see what matches and why."""
-    from vladkit.cli.process import leave_cores_to_threads
+    """Open a page to search the collection in a browser.
 
-    leave_cores_to_threads()
-    from vladkit.collection.collection import Collection
-    from vladkit.web.server import check_token, is_loopback
-    from vladkit.web.server import serve as run
-
+    Drop an image there, and see which images match and why.
+    """
     # A shell starts a job in the background with SIGINT ignored; this one has no other end.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    token = check_token(token)
-    with Collection.open(file, read_only=True) as collection:
+    with opened(file) as (collection, _):
         about = collection.info()
-    what = f"{file}: {about['images']} images, {about['bytes'] / 1e6:.1f} MB"
+    from vladkit.web.server import check_token, is_loopback
+    from vladkit.web.server import serve as run
+
+    token = check_token(token)
+    n = counted(about["images"], "image")
 
     def ready(url: str) -> None:
-        say(what)
+        say(f"{file}: {n}, {about['bytes'] / 1e6:.1f} MB")
         if not is_loopback(host) and token is None:
             say(
-                f"warning: everybody who can reach this machine's port sees all "
-                f"{about['images']} images and can search them; --token auto asks for a word"
+                f"warning: everybody who can reach this machine's port sees all {n} and can "
+                "search them; --token auto generates an access token"
             )
-        typer.echo(url)
+        show(url)
         say("Ctrl-C stops it")
         if open_page:
             import webbrowser

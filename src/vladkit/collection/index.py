@@ -88,6 +88,7 @@ class Index:
     def info(self) -> dict[str, Any]:
         """Size, sources, recipe and versions, JSON-able."""
         indexed, skipped = self.store.count()
+        counts = self.store.count_by_source()
         describer = self.describer
         trained = describer.vlad is not None
         return {
@@ -96,8 +97,11 @@ class Index:
             "images": indexed,
             "skipped": skipped,
             "sources": [
-                {"name": s.name, "root": s.root} | ({"images": s.images} if s.images else {})
+                {"name": s.name, "root": s.root}
+                | ({"images": s.images} if s.images else {})
+                | dict(zip(("indexed", "skipped"), counts[s.source_id], strict=True))
                 for s in self.store.sources().values()
+                if s.source_id in counts  # else all its images were removed
             ],
             "dimensions": describer.n_dimensions if trained else None,
             "clusters": describer.n_clusters if trained else None,

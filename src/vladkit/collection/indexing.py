@@ -142,8 +142,9 @@ class Indexer:
             row = known.get(each.file)
             status = each.status()
             if row and not row.transient and (row.n_bytes, row.mtime_ns) == status:
-                report.unchanged += 1
-                if row.skipped is not None:
+                if row.skipped is None:
+                    report.unchanged += 1
+                else:
                     report.skipped.append((row.path, row.skipped))
                 continue
             place = (row.source_id, row.path) if row else (0, each.printable)
@@ -221,15 +222,23 @@ class Indexer:
         folders = tuple(_as_prefix(s) for s in sources if os.path.isdir(s)) + tuple(of_features)
         closed = tuple(_as_prefix(folder) for folder in unlisted)
         gone = [
-            row.image_id
-            for file, row in known.items()
+            file
+            for file in known
             if file not in found
             and file.startswith(folders)
             and not file.startswith(closed)
             and (of_features or _is_gone(file))
         ]
+        for folder in folders:  # a disk that is not mounted leaves an empty folder behind
+            n = sum(file.startswith(folder) for file in gone)
+            if n and not any(file.startswith(folder) for file in found):
+                raise NothingToIndexError(
+                    f"{folder} holds no images any more, {n} of it are indexed: nothing is "
+                    f"forgotten; if they are gone for good, vladkit remove {self._store.path} "
+                    f"{folder}"
+                )
         with self._store.writing():
-            self._store.delete(gone)
+            self._store.delete([known[file].image_id for file in gone])
         return len(gone)
 
     def _extract_and_commit(

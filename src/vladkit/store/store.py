@@ -412,6 +412,11 @@ class Store:
         )
         return int(indexed), int(skipped)
 
+    def count_by_source(self) -> dict[int, tuple[int, int]]:
+        """(images with a vector, images skipped) of each source that has any."""
+        sql = "SELECT source_id, count(*) - count(skipped), count(skipped) FROM picture GROUP BY 1"
+        return {source_id: (indexed, skipped) for source_id, indexed, skipped in self._rows(sql)}
+
     # -- vectors ----------------------------------------------------------------------
 
     def vector_blocks(self) -> Iterator[tuple[Int64Array, AnyArray]]:

@@ -1,0 +1,73 @@
+"""`vladkit add`: more images into a collection; and the report on what became of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vladkit.cli.app import app, opened
+from vladkit.cli.options import File, Images, Json, Prune, Sources, Threads
+from vladkit.cli.output import counted, emit, say
+
+if TYPE_CHECKING:
+    from vladkit.collection.indexing import AddReport
+
+__all__ = ["check_arguments", "emit_report"]
+
+
+@app.command()
+def add(
+    file: File,
+    source: Sources,
+    prune: Prune = False,
+    images: Images = None,
+    n_jobs: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Add new and changed images to an existing collection."""
+    with opened(file, write=True, others=source) as (collection, progress):
+        check_arguments(source, n_jobs)
+        report = collection.add(
+            source, prune=prune, images=images, n_jobs=n_jobs, progress=progress
+        )
+        emit_report(file, len(collection), report, as_json)
+
+
+def check_arguments(source: list[str], n_jobs: int | None) -> None:
+    """Raise what can be known to be wrong before a file is made or changed."""
+    from vladkit.cli.hints import check_prefixes
+    from vladkit.collection.discover import check_sources
+    from vladkit.core.threads import resolve_n_jobs
+
+    resolve_n_jobs(n_jobs)
+    check_sources(source)
+    check_prefixes(source)
+
+
+def emit_report(file: str, n_all: int, report: AddReport, as_json: bool) -> None:
+    """Say how many images were indexed, and which were skipped and why."""
+    rate = f" ({report.indexed / report.seconds:.1f}/s)" if report.indexed else ""
+    pruned = f", {report.pruned} forgotten" if report.pruned else ""
+    emit(
+        as_json,
+        {
+            "file": file,
+            "images": n_all,
+            "indexed": report.indexed,
+            "unchanged": report.unchanged,
+            "pruned": report.pruned,
+            "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
+            "unreadable": [{"folder": f, "reason": r} for f, r in report.unreadable],
+            "seconds": round(report.seconds, 3),
+        },
+        f"{file}: {counted(n_all, 'image')}; {report.indexed} indexed in "
+        f"{report.seconds:.1f} s{rate}, {report.unchanged} unchanged{pruned}, "
+        f"{len(report.skipped)} skipped",
+    )
+    if as_json:
+        return
+    for reason, n in report.reasons():
+        examples = [path for path, why in report.skipped if why == reason]
+        more = f" and {n - 3} more" if n > 3 else ""
+        say(f"  skipped {n}: {reason}: {', '.join(examples[:3])}{more}")
+    for folder, reason in report.unreadable:
+        say(f"  cannot list {folder}: {reason}")

@@ -1,0 +1,45 @@
+"""`vladkit check`: whether a collection is whole."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vladkit.cli.app import app, opened
+from vladkit.cli.options import File, Json
+from vladkit.cli.output import counted, emit
+
+__all__: list[str] = []
+
+
+@app.command()
+def check(
+    file: File,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop what is damaged; `add` indexes it again.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check whether a collection is whole.
+
+    Exits with 1 if it is not.
+    """
+    with opened(file, write=repair, blas=True) as (collection, progress):
+        problems = collection.check(repair=repair, progress=progress)
+        n_all = len(collection)
+    open_ones = [p for p in problems if not p.repaired]
+    found = [{"problem": p.text, "image": p.image, "repaired": p.repaired} for p in problems]
+    verdict = counted(len(problems), "problem") if problems else "no problems"
+    hint = "; --repair drops what is damaged" if open_ones and not repair else ""
+    emit(
+        as_json,
+        {"file": file, "images": n_all, "problems": found},
+        f"{file}: {counted(n_all, 'image')}, {verdict}{hint}",
+        lines=(
+            f"{'' if p.image is None else f'{p.image}: '}{p.text}{' (repaired)' * p.repaired}"
+            for p in problems
+        ),
+    )
+    if open_ones:
+        raise typer.Exit(1)

@@ -1,0 +1,51 @@
+"""`vladkit index`: a folder of images into a collection."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from vladkit.cli.add import check_arguments, emit_report
+from vladkit.cli.app import app, opened
+from vladkit.cli.options import Images, Json, Prune, Sources, Threads, with_recipe
+from vladkit.cli.output import say
+from vladkit.cli.process import leave_cores_to_threads
+from vladkit.collection.recipe import Recipe
+
+__all__: list[str] = []
+
+
+@app.command()
+@with_recipe
+def index(
+    source: Sources,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Collection to make or add to.")
+    ],
+    prune: Prune = False,
+    images: Images = None,
+    n_jobs: Threads = None,
+    as_json: Json = False,
+    **recipe: Any,
+) -> None:
+    """Make a folder of images searchable.
+
+    Run it again to add what is new or changed. Options of the recipe (from --features on) hold for
+    the whole collection: give them when it is made.
+    """
+    leave_cores_to_threads()
+    from vladkit.collection.import_recipe import recipe_for
+
+    given = {name: value for name, value in recipe.items() if value is not None}
+    # before a file is made; a network is loaded, and imported features opened, only once, later
+    Recipe.make({n: value for n, value in given.items() if n not in ("features", "compare")})
+    check_arguments(source, n_jobs)
+    given, notes = recipe_for(source, **given)
+    for note in notes:
+        say(f"note: {note}")
+    with opened(output, write=True, recipe=given) as (collection, progress):
+        report = collection.add(
+            source, prune=prune, images=images, n_jobs=n_jobs, progress=progress
+        )
+        emit_report(output, len(collection), report, as_json)

@@ -1,0 +1,97 @@
+"""`vladkit info`: the content of a collection."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Annotated, Any
+
+import typer
+
+from vladkit.cli.app import app, opened
+from vladkit.cli.options import File, Json
+from vladkit.cli.output import counted, pairs, print_json, show
+from vladkit.collection.recipe import Recipe
+
+__all__: list[str] = []
+
+
+@app.command()
+def info(
+    file: File,
+    skipped: Annotated[
+        bool, typer.Option("--skipped", help="List the skipped images with their reasons.")
+    ] = False,
+    images: Annotated[bool, typer.Option("--images", help="List the indexed images.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what is in a collection and how it was made."""
+    with opened(file) as (collection, _):
+        about = collection.info()
+        if skipped:
+            about["skipped_images"] = [
+                {"path": row.path, "reason": row.skipped} for row in collection.skipped()
+            ]
+        if images:
+            about["indexed_images"] = [
+                {"path": row.path, "width": row.width, "height": row.height}
+                for row in collection.images()
+            ]
+    if as_json:
+        print_json(about)
+        return
+    for row in about.get("indexed_images", ()):
+        show(row["path"])
+    for row in about.get("skipped_images", ()):
+        show(f"{row['path']}: {row['reason']}")
+    if not skipped and not images:
+        for line in _lines(file, about):
+            show(line)
+
+
+def _lines(file: str, about: dict[str, Any]) -> list[str]:
+    recipe, made_with = about["recipe"], about["made_with"]
+    counts = f"{counted(about['images'], 'image')}, {about['skipped']} skipped"
+    lines = [f"{file}: {counts}, {about['bytes'] / 1e6:.1f} MB"]
+    if not about["images"]:
+        lines.append(f"  no images yet: add some with vladkit add {file} SOURCE")
+    for source in about["sources"]:
+        where = f" (images in {source['images']})" if "images" in source else ""
+        counts = f"{counted(source['indexed'], 'image')}, {source['skipped']} skipped"
+        lines.append(f"  source    {source['root']}{where}: {counts}")
+    if about["images"]:
+        n_bytes = int(recipe["dtype"].removeprefix("float")) // 8 * about["dimensions"]
+        lines.append(
+            f"  vectors   {about['dimensions']} dimensions, {n_bytes / 1e3:.1f} KB an image; "
+            f"codebook of {about['clusters']} clusters"
+        )
+    if extras := [name for name in ("whitened", "augmented", "approximate") if about[name]]:
+        lines.append(f"  search    {', '.join(extras)}")
+    kept = f"{recipe['keep_features']} of an image kept for --rerank"
+    extractor = made_with.get("extractor", {})
+    named = "" if recipe["features"] == "sift" else f"; {pairs(_readable(extractor))}"
+    lines.append(f"  features  {recipe['features']}: {kept}{named}")
+    shown = ("features", "keep_features", "dimensions", "network")
+    usual = {f.name: f.default for f in fields(Recipe)}
+    chosen = {
+        name: ",".join(value) if isinstance(value, list) else value
+        for name, value in recipe.items()
+        if name not in shown and value != _as_json(usual.get(name))
+    }
+    lines.append(f"  recipe    {pairs(chosen) or 'all defaults'}")
+    created = f", {made_with['created']}" if "created" in made_with else ""
+    lines.append(f"  made by   vladkit {made_with.get('vladkit', '?')}{created}")
+    return lines
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _readable(extractor: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of an extractor; of a network's description only which file it is."""
+    if "network" not in extractor:
+        return extractor
+    network = json.loads(extractor["network"])
+    rest = {name: value for name, value in extractor.items() if name != "network"}
+    return {"sha256": network["sha256"], "dimensions": network["f"]} | rest

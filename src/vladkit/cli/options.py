@@ -1,0 +1,111 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from vladkit.collection.recipe import Recipe
+
+if TYPE_CHECKING:
+    from vladkit.geometry.verification import Model
+
+__all__ = [
+    "File",
+    "Fundamental",
+    "Images",
+    "Json",
+    "Prune",
+    "Region",
+    "Rerank",
+    "Sources",
+    "Threads",
+    "Top",
+    "model_of",
+    "recipe_option",
+    "with_recipe",
+]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="The collection.", show_default=False)]
+Threads = Annotated[
+    int | None, typer.Option("--n-jobs", "-j", help="Threads. [default: one for each core]")
+]
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE",
+        help="Folders and images; or features that another program found: "
+        "colmap:database.db, hloc:features.h5, npz:PATH, parquet:PATH, fvecs:PATH, bvecs:PATH, "
+        "siftgeo:PATH (docs/features.md).",
+        show_default=False,
+    ),
+]
+Images = Annotated[
+    str | None,
+    typer.Option("--images", metavar="DIR", help="Folder of the images that features belong to."),
+]
+Prune = Annotated[
+    bool, typer.Option("--prune", help="Forget images of these folders whose file is gone.")
+]
+Top = Annotated[int, typer.Option("--top", "-n", min=0, help="Number of results; 0 ranks all.")]
+Region = Annotated[
+    str | None,
+    typer.Option("--region", metavar="X,Y,W,H", help="Only this part of the image, in px."),
+]
+Rerank = Annotated[
+    int,
+    typer.Option("--rerank", "-r", min=0, help="Re-rank the top N by local feature matching."),
+]
+Fundamental = Annotated[
+    bool,
+    typer.Option(
+        "--fundamental", help="Verify matches by epipolar geometry instead of a homography."
+    ),
+]
+
+
+def model_of(fundamental: bool) -> Model:
+    """The geometry that ``--fundamental`` chooses."""
+    return "fundamental" if fundamental else "homography"
+
+
+def recipe_option(name: str) -> Any:
+    """The type of an option for a field of `Recipe`; None, its default, is the recipe's own."""
+    field = next(each for each in fields(Recipe) if each.name == name)
+    kind = get_type_hints(Recipe)[name]
+    kind = kind if kind in (bool, int, float) else str
+    default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    text = field.metadata["help"]
+    if kind is bool:
+        return Annotated[bool | None, typer.Option(field.metadata["flag"], help=text)]
+    if default != "":
+        text += f" [default: {default}]"
+    return Annotated[kind | None, typer.Option(field.metadata["flag"], help=text)]
+
+
+def with_recipe(command: _Command) -> _Command:
+    """The command with an option for each field of `Recipe` that has a flag, for its ``**recipe``.
+
+    What is not given is None.
+    """
+    own = inspect.signature(command, eval_str=True)
+    options = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=recipe_option(field.name),
+        )
+        for field in fields(Recipe)
+        if field.metadata["flag"]
+    ]
+    kept = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    command.__signature__ = own.replace(parameters=[*kept, *options])  # type: ignore[attr-defined]
+    return command

@@ -1,0 +1,135 @@
+"""`vladkit search`: the images of a collection that are most similar to an image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vladkit.cli.app import app, opened
+from vladkit.cli.options import File, Fundamental, Json, Region, Rerank, Top, model_of
+from vladkit.cli.output import cosine, print_json, say, show, shown
+from vladkit.errors import ImageError
+
+if TYPE_CHECKING:
+    from vladkit.collection.collection import Progress
+    from vladkit.collection.searching import Hit
+    from vladkit.images.region import Region as Part
+
+__all__: list[str] = []
+
+
+@app.command()
+def search(
+    file: File,
+    image: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE",
+            help="Image files; or images of the collection, by the path that "
+            "`vladkit info --images` lists.",
+            show_default=False,
+        ),
+    ],
+    top: Top = 10,
+    region: Region = None,
+    rerank: Rerank = 0,
+    fundamental: Fundamental = False,
+    expand: Annotated[
+        int, typer.Option("--expand", min=0, help="Query expansion with the top N results.")
+    ] = 0,
+    html: Annotated[
+        str | None, typer.Option("--html", metavar="OUT", help="Also write an HTML report.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the images most similar to an image, the best first.
+
+    Prints rank, similarity, with --rerank the number of matches, and the path of each. Exits with 1
+    if an image cannot be used; the others are searched all the same.
+    """
+    failed = False
+    with opened(file, others=image) as (collection, progress):
+        from vladkit.images.region import Region as Part
+
+        part = None if region is None else Part.parse(region)
+        page = None if html is None else _Page(html, file, image)
+        for query in image:
+            hits: list[Hit] | None = None
+            reason = ""
+            try:
+                hits = collection.search(
+                    query,
+                    top,
+                    region=part,
+                    rerank=rerank,
+                    model=model_of(fundamental),
+                    expand=expand,
+                )
+            except ImageError as error:
+                failed, reason = True, str(error)
+                say(f"vladkit: {query}: {reason}")
+            if as_json:
+                print_json(_as_json(query, hits, reason), indent=None)
+            elif hits is not None:
+                _show(query if len(image) > 1 else "", hits, bool(rerank))
+            if page is not None:
+                page.add(query, part, hits, reason)
+        if page is not None:
+            page.write(progress)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _as_json(query: str, hits: list[Hit] | None, reason: str) -> dict[str, Any]:
+    if hits is None:
+        return {"query": query, "error": reason}
+    results = []
+    for hit in hits:
+        found = hit.verification
+        transform_33 = None if found is None else found.transform_33
+        results.append(
+            {
+                "path": hit.path,
+                "score": hit.score,
+                "file": hit.file,
+                "similarity": cosine(hit.similarity),
+                "inliers": hit.inliers,
+                "transform": None if transform_33 is None else transform_33.tolist(),
+            }
+        )
+    return {"query": query, "results": results}
+
+
+def _show(query: str, hits: list[Hit], matched: bool) -> None:
+    """A line for each image, in columns; the score is an order and nothing to read."""
+    if query:
+        show(query)
+    for rank, hit in enumerate(hits, start=1):
+        inliers = f"{hit.inliers:6} matches" if hit.inliers is not None else " " * 14
+        matches = inliers if matched else ""
+        show(f"{rank:4}  {cosine(hit.similarity):6.3f}{matches}  {shown(hit.path, hit.file)}")
+
+
+class _Page:
+    """The HTML report of some searches."""
+
+    def __init__(self, target: str, file: str, queries: list[str]) -> None:
+        from vladkit.viz.report import Asked, check_target
+
+        check_target(target, [file, *queries], figures=False)
+        self._target, self._file = target, file
+        self._asked: list[Asked] = []
+
+    def add(self, query: str, part: Part | None, hits: list[Hit] | None, reason: str) -> None:
+        from vladkit.viz.report import Asked
+
+        if hits is None:
+            self._asked.append(Asked(query, failed=reason))
+        else:
+            self._asked.append(Asked.found(query, part, hits))
+
+    def write(self, progress: Progress) -> None:
+        from vladkit.viz.report import write_search
+
+        write_search(self._target, self._file, self._asked, progress=progress)

@@ -1,0 +1,54 @@
+"""A small collection, and the command run in this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import cv2
+import pytest
+from typer.testing import CliRunner
+
+from images import textured
+from networks import dots
+from vladkit.cli import load
+
+
+def invoke(*words, code=0):
+    """Run the command; its exit code has to be as given."""
+    done = CliRunner().invoke(load(), [*map(str, words)])
+    assert done.exit_code == code, (words, done.output)
+    return done
+
+
+@pytest.fixture
+def run():
+    return invoke
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """photos/ and more/, photos.vlad of the first, truth.json, d.onnx."""
+    home = tmp_path_factory.mktemp("every")
+    (home / "photos").mkdir()
+    (home / "more").mkdir()
+    for i in range(4):
+        cv2.imwrite(str(home / "photos" / f"{i}.png"), textured(160, 120, seed=i))
+    cv2.imwrite(str(home / "more" / "new.png"), textured(160, 120, seed=9))
+    shutil.copy(home / "photos" / "1.png", home / "photos" / "copy.png")
+    images = [f"photos/{p.name}" for p in (home / "photos").iterdir()]
+    queries = [{"query": "photos/1.png", "relevant": ["photos/copy.png"]}]
+    (home / "truth.json").write_text(json.dumps({"database": images, "queries": queries}))
+    dots(home / "d.onnx")
+    invoke("index", home / "photos", "-o", home / "photos.vlad", "--n-clusters", 4, "--keep-sums")
+    return home.rename(home.with_name("moved"))  # a copy of it then finds the photos beside it
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch):
+    """A copy of `made`, as working folder."""
+    shutil.copytree(made, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("VLADKIT_MODELS", str(tmp_path / "kept"))
+    monkeypatch.delenv("VLADKIT_MODEL", raising=False)
+    return tmp_path / "here"

@@ -1,0 +1,145 @@
+"""What commands print: paths, numbers, names with line ends, JSON of one shape."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import cv2
+import pytest
+
+from images import textured
+from vladkit.cli.output import cosine, finite, shown
+from vladkit.collection.collection import Collection
+
+
+def test_paths_open_from_the_working_folder(here, run, monkeypatch, tmp_path):
+    done = run("search", "photos.vlad", "photos/2.png", "--top", 1)
+    assert done.stdout.split() == ["1", "1.000", "photos/2.png"]
+    monkeypatch.chdir(here / "more")
+    done = run("search", here / "photos.vlad", here / "photos" / "2.png", "--top", 1)
+    assert done.stdout.split()[2] == "../photos/2.png"
+    (tmp_path / "far" / "a" / "b" / "c" / "d" / "e").mkdir(parents=True)
+    image = str(here / "photos" / "2.png")
+    monkeypatch.chdir("/")
+    assert os.path.exists(shown("2.png", image))
+    assert shown("2.png", str(here / "none" / "2.png")) == "2.png"  # gone: as it was indexed
+
+
+def test_matches_are_a_column_and_the_score_is_none(here, run):
+    done = run("search", "photos.vlad", "photos/1.png", "--rerank", 2)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [len(row) for row in rows] == [5, 5, 3, 3, 3]
+    assert [row[1] for row in rows[:2]] == ["1.000", "1.000"], "similarity, not the score"
+    assert rows[0][3] == "matches"
+    starts = {line.index("photos/") for line in done.stdout.splitlines()}
+    assert len(starts) == 1, "paths are a column, too"
+
+
+def test_a_line_for_each_query_with_all_keys(here, run):
+    words = ["search", "photos.vlad", "none.png", "photos/1.png", "--json", "--rerank", 1]
+    done = run(*words, code=1)
+    failed, found = map(json.loads, done.stdout.splitlines())
+    assert failed == {"query": "none.png", "error": "no such file or directory"}
+    keys = {"path", "score", "file", "similarity", "inliers", "transform"}
+    assert [set(hit) for hit in found["results"]] == [keys] * 5
+    assert found["results"][0]["inliers"] > 8
+    assert found["results"][1]["inliers"] is found["results"][1]["transform"] is None
+    assert os.path.isabs(found["results"][0]["file"])
+    assert "vladkit: none.png: no such file" in done.stderr
+
+
+def test_a_similarity_is_a_cosine_of_six_digits():
+    assert cosine(1.0000009536743164) == 1
+    assert cosine(-1.0000001) == -1
+    assert cosine(0.12345678) == 0.123457
+    assert finite({"mAP": float("nan"), "recall@1": 1 / 3}) == {"mAP": None, "recall@1": 0.333333}
+
+
+def test_names_with_line_ends_are_a_line(here, run):
+    os.rename("photos/3.png", "photos/a\nb.png")
+    run("index", "photos", "-o", "new.vlad", "--n-clusters", 4)
+    lines = run("info", "new.vlad", "--images").stdout.splitlines()
+    assert len(lines) == 5
+    assert "a\\nb.png" in lines
+    hits = json.loads(run("search", "new.vlad", "photos/0.png", "--json").stdout)["results"]
+    assert "a\nb.png" in [hit["path"] for hit in hits]
+
+
+class TestPairs:
+    def test_json_goes_into_the_file(self, here, run):
+        done = run("pairs", "photos.vlad", "--top", 1, "--json", "-o", "p.json")
+        assert done.stdout == ""
+        assert done.stderr.startswith("p.json: ")
+        written = json.loads((here / "p.json").read_text())
+        assert written == json.loads(run("pairs", "photos.vlad", "--top", 1, "--json").stdout)
+        assert written["pairs"][0].keys() == {"first", "second", "similarity", "inliers"}
+
+    def test_similarities_are_said_and_an_empty_list_is_not_written(self, here, run):
+        done = run("pairs", "photos.vlad", "--top", 1, "-o", "p.txt")
+        assert "pairs of 5 images, similarity 0." in done.stderr
+        assert " to 1.000; names are relative to" in done.stderr
+        (here / "p.txt").unlink()
+        os.remove("photos/copy.png")
+        run("index", "photos", "-o", "photos.vlad", "--prune")
+        done = run("pairs", "photos.vlad", "--min-score", 0.99, "-o", "p.txt", code=1)
+        assert "no pair has a similarity of 0.99 or more: the most similar others" in done.stderr
+        assert not (here / "p.txt").exists()
+
+
+class TestInfo:
+    def test_images_of_each_source(self, here, run):
+        (here / "more" / "bad.png").write_text("no image")
+        run("add", "photos.vlad", "more")
+        done = run("info", "photos.vlad")
+        assert f"source    {here}/photos: 5 images, 0 skipped" in done.stdout
+        assert f"source    {here}/more: 1 image, 1 skipped" in done.stdout
+        about = json.loads(run("info", "photos.vlad", "--json").stdout)
+        assert [(s["indexed"], s["skipped"]) for s in about["sources"]] == [(5, 0), (1, 1)]
+        run("remove", "photos.vlad", "photos")
+        assert "photos:" not in run("info", "photos.vlad").stdout
+        assert len(json.loads(run("info", "photos.vlad", "--json").stdout)["sources"]) == 1
+
+    def test_an_empty_collection(self, here, run):
+        with Collection.create("empty.vlad"):
+            pass
+        done = run("info", "empty.vlad")
+        assert "no images yet: add some with vladkit add empty.vlad SOURCE" in done.stdout
+        assert "None" not in done.stdout
+
+
+def test_counts_add_up(here, run):
+    (here / "photos" / "bad.png").write_text("no image")
+    run("index", "photos", "-o", "photos.vlad")
+    cv2.imwrite("photos/new.png", textured(160, 120, seed=8))
+    again = json.loads(run("index", "photos", "-o", "photos.vlad", "--json").stdout)
+    assert (again["indexed"], again["unchanged"], len(again["skipped"])) == (1, 5, 1)
+
+
+@pytest.mark.parametrize(("n_failed", "code"), [(1, 0), (3, 1)])
+def test_a_measurement_of_failures_exits_with_1(here, run, n_failed, code):
+    truth = json.loads((here / "truth.json").read_text())
+    bad = [{"query": f"{i}.jpg", "relevant": ["photos/1.png"]} for i in range(n_failed)]
+    truth["queries"] += [*truth["queries"], *bad]
+    (here / "t.json").write_text(json.dumps(truth))
+    for words in (["eval", "photos.vlad", "t.json"], ["report", "photos.vlad", "t.json"]):
+        assert ("do not measure the collection" in run(*words, code=code).stderr) == bool(code)
+
+
+def test_prune_does_not_forget_a_whole_folder(here, run):
+    """A disk that is not mounted: the folder is there, and empty."""
+    os.rename("photos", "elsewhere")
+    os.mkdir("photos")
+    done = run("index", "photos", "-o", "photos.vlad", "--prune", code=1)
+    assert "holds no images any more, 5 of it are indexed: nothing is forgotten" in done.stderr
+    assert "5 images" in run("info", "photos.vlad").stdout
+    run("remove", "photos.vlad", "photos")
+    os.rename("elsewhere", "photos/new")
+    assert "5 indexed" in run("index", "photos", "-o", "photos.vlad", "--prune").stderr
+
+
+def test_files_that_are_gone_are_shown_as_indexed(here, run):
+    shutil.copy("photos/2.png", "q.png")
+    shutil.rmtree("photos")
+    assert run("search", "photos.vlad", "q.png", "-n", 1).stdout.split()[2] == "2.png"
