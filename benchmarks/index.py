@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 
 
@@ -45,9 +44,7 @@ def bare(folder: str, threads: int) -> None:
         return len(points)
 
     with ThreadPoolExecutor(threads) as pool:
-        with ExitStack() as readers:
-            files = [found.file for found in discover([folder], readers)]
-        print(sum(pool.map(work, files)), "features")
+        print(sum(pool.map(work, [found.file for found in discover([folder])])), "features")
 
 
 def main() -> None:
