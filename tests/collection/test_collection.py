@@ -35,6 +35,7 @@ from vladkit.errors import (
 from vladkit.evaluation.benchmark import ground_truth
 from vladkit.features.pool import extract
 from vladkit.store import schema, store
+from vladkit.store.blocks import Layout
 from vladkit.store.exact import score_all
 
 
@@ -182,7 +183,8 @@ class TestRanking:
             size = 256 * 128
             query_qD = np.random.default_rng(0).normal(size=(3, size)).astype(np.float32)
             query_qD /= np.linalg.norm(query_qD, axis=1, keepdims=True)
-            blocks = list(opened.vector_blocks(np.dtype("f2"), size))
+            opened.layout = Layout(np.dtype("f2"), size)
+            blocks = list(opened.vector_blocks())
             one = score_all(query_qD, blocks)
             many = score_all(
                 query_qD, [(i[a:][:4], v[a:][:4]) for i, v in blocks for a in range(0, len(i), 4)]

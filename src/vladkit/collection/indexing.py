@@ -208,8 +208,10 @@ class Indexer:
     def _known(self) -> dict[str, ImageRow]:
         """Rows by file, or for features of other programs by where in their file they are."""
         roots = {i: source.root for i, source in self._store.sources().items()}
-        rows = (replace(row, folder=roots[row.source_id]) for row in self._store.images())
-        return {row.file: row for row in rows}
+        return {
+            os.path.normpath(os.path.join(roots[row.source_id], row.path)): row
+            for row in self._store.images()
+        }
 
     def _prune(
         self,

@@ -114,8 +114,8 @@ def _references(store: Store) -> Iterator[_Fixable]:
             else:
                 store.connection.execute(f"DELETE FROM {table} WHERE picture_id = ?", (row_id,))
 
-        owner = "image" if parent == "picture" else parent
-        yield Finding(f"row {row_id} of {table} belongs to no {owner}"), fix
+        names = [{"picture": "image"}.get(name, name) for name in (table, parent)]
+        yield Finding(f"row {row_id} of {names[0]} belongs to no {names[1]}"), fix
 
 
 def _blocks(
