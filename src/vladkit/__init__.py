@@ -1,6 +1,6 @@
 """vladkit: VLAD vectors from local descriptors, and image search from a folder.
 
-Names are resolved when first used: ``import vladkit`` loads nothing but itself.
+Names are imported when they are first used: ``import vladkit`` loads nothing but itself.
 """
 
 from __future__ import annotations
@@ -10,45 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 from vladkit.core.version import __version__
 
-if TYPE_CHECKING:
-    from vladkit.aggregation.aggregate import Aggregate
-    from vladkit.aggregation.encode import encode, segment_sum
-    from vladkit.aggregation.multi import MultiVLAD
+if TYPE_CHECKING:  # each name once more, so that editors and type checkers see them
+    from vladkit.aggregation.aggregate import Aggregate as Aggregate
+    from vladkit.aggregation.encode import encode as encode
+    from vladkit.aggregation.encode import segment_sum as segment_sum
+    from vladkit.aggregation.multi import MultiVLAD as MultiVLAD
+    from vladkit.aggregation.query_expansion import alpha_query_expansion as alpha_query_expansion
+    from vladkit.aggregation.query_expansion import augment_database as augment_database
     from vladkit.aggregation.query_expansion import (
-        alpha_query_expansion,
-        augment_database,
-        average_query_expansion,
+        average_query_expansion as average_query_expansion,
     )
-    from vladkit.aggregation.vlad import VLAD
-    from vladkit.aggregation.whitening import Whitening
-    from vladkit.collection.collection import Collection, Hit
-    from vladkit.core.ragged import Ragged
-    from vladkit.geometry.matching import Matches, match
-    from vladkit.geometry.same_shot import Difference, same_shot
-    from vladkit.geometry.verification import Verification, verify, verify_all
-
-__all__ = [
-    "VLAD",
-    "Aggregate",
-    "Collection",
-    "Difference",
-    "Hit",
-    "Matches",
-    "MultiVLAD",
-    "Ragged",
-    "Verification",
-    "Whitening",
-    "__version__",
-    "alpha_query_expansion",
-    "augment_database",
-    "average_query_expansion",
-    "encode",
-    "match",
-    "same_shot",
-    "segment_sum",
-    "verify",
-    "verify_all",
-]
+    from vladkit.aggregation.vlad import VLAD as VLAD
+    from vladkit.aggregation.whitening import Whitening as Whitening
+    from vladkit.collection.collection import Collection as Collection
+    from vladkit.collection.collection import Hit as Hit
+    from vladkit.core.ragged import Ragged as Ragged
+    from vladkit.geometry.matching import Matches as Matches
+    from vladkit.geometry.matching import match as match
+    from vladkit.geometry.same_shot import Difference as Difference
+    from vladkit.geometry.same_shot import same_shot as same_shot
+    from vladkit.geometry.verification import Verification as Verification
+    from vladkit.geometry.verification import verify as verify
+    from vladkit.geometry.verification import verify_all as verify_all
 
 _HOME = {
     "Aggregate": "vladkit.aggregation.aggregate",
@@ -71,6 +54,8 @@ _HOME = {
     "verify": "vladkit.geometry.verification",
     "verify_all": "vladkit.geometry.verification",
 }
+
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Every error that vladkit raises on purpose.
+"""Errors that vladkit raises on purpose.
 
 The tree::
 
@@ -9,15 +9,15 @@ The tree::
     ├── MemoryLimitError (MemoryError)    a method that would need more memory than is reasonable
     ├── ParameterError (ValueError)       an option that does not exist or does not fit
     ├── NotFittedError (ValueError, AttributeError)   used before fit
-    ├── ImageError (OSError)            an image that cannot be used: recorded, then skipped
-    ├── ModelError (OSError)              a network that is missing, or not what was said of it
-    ├── FileFormatError (OSError)         not our file, another version, or damaged
+    ├── ImageError (OSError)              an image that cannot be used: recorded, then skipped
+    ├── ModelError (OSError)              a network that is missing, or does not fit its description
+    ├── FileFormatError (OSError)         a file of another kind or version, or damaged
     ├── RecipeMismatchError (ValueError)  a file made with other settings than asked for
     ├── NothingToIndexError (ValueError)  no usable image at all
-    ├── StorageError (OSError)            the disk or its rights said no
+    ├── StorageError (OSError)            a file that cannot be read or written
     └── MissingDependencyError (ImportError)          an extra that is not installed
 
-A message says what was got, what is wanted and how to mend it.
+A message says what was got, what is wanted and how to fix it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class ImageError(VladkitError, OSError):
     Parameters
     ----------
     reason : str
-        Why, in words for the person who owns the image; without its path.
+        Reason in words for the person who owns the image; without its path.
     transient : bool
         Whether a later try may succeed though the file has not changed
         (permission denied, vanished, read error).
@@ -94,11 +94,11 @@ def _rebuild_image_error(reason: str, transient: bool) -> ImageError:
 
 
 class ModelError(VladkitError, OSError):
-    """A network whose file or description is missing, another one, or not as it should be."""
+    """A network whose file or description is missing, is another one, or does not fit."""
 
 
 class FileFormatError(VladkitError, OSError):
-    """A file that is not ours, is of another format version, or is damaged."""
+    """A file that vladkit did not write, of another format version, or damaged."""
 
 
 class RecipeMismatchError(VladkitError, ValueError):

@@ -230,8 +230,11 @@ class TestPresets:
         assert VLAD.preset("anyloc").n_clusters == 32
         assert VLAD.preset("anyloc", n_clusters=5, norm="l2").norm == "l2"
         assert VLAD.preset("delhumeau2013").get_params()["rotation"] == "cell"
-        with pytest.raises(ParameterError, match="all-about-vlad"):
-            VLAD.preset("netvlad")
+        for name in ("netvlad", ""):
+            with pytest.raises(ParameterError, match=f"preset='{name}': wanted .*all-about-vlad"):
+                VLAD.preset(name)
+        with pytest.raises(ParameterError, match=r"wanted 'vlfeat', .* or 'anyloc'"):
+            VLAD.preset()
 
     @pytest.mark.parametrize(
         "name", ["vlfeat", "jegou2010", "jegou2012", "all-about-vlad", "delhumeau2013", "anyloc"]

@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-import sklearn
+import sklearn.exceptions
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -76,6 +76,11 @@ class TestContract:
             vlad.transform(images)
         with pytest.raises(sklearn.exceptions.NotFittedError):
             check_is_fitted(vlad)
+        with pytest.raises(sklearn.exceptions.NotFittedError) as caught:
+            vlad.transform(images)
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert type(again) is NotFittedError
+        assert again.args == caught.value.args
         with pytest.raises(NotFittedError):
             vlad.save("never")
         with pytest.raises(AttributeError):
@@ -280,8 +285,9 @@ class TestSaving:
         (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
         np.save(tmp_path / "pickled.npy", np.array([{}]), allow_pickle=True)
         for name in ("text", "other.npz", "empty", "cut", "pickled.npy"):
-            with pytest.raises(FileFormatError, match=name):
+            with pytest.raises(FileFormatError, match=name) as caught:
                 VLAD.load(tmp_path / name)
+            assert "pickle" not in str(caught.value).replace("pickled.npy", "")
         with pytest.raises(StorageError, match="nothing"):
             VLAD.load(tmp_path / "nothing")
 

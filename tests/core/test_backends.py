@@ -198,14 +198,14 @@ class TestJax:
         code = """
 import numpy as np
 from vladkit import encode
-from vladkit.kernels.jax import n_compiled
+from vladkit.kernels.jax import _step
 rng = np.random.default_rng(0)
 centroids = rng.normal(size=(8, 16)).astype(np.float32)
 for _ in range(100):
     length = rng.integers(0, 10 ** rng.integers(1, 5), rng.integers(1, 40))
     images = [rng.normal(size=(n, 16)).astype(np.float32) for n in length]
     encode(images, centroids, method="jax")
-print(n_compiled())
+print(_step._cache_size())
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -48,7 +48,7 @@ class TestColmap:
     def test_reads_what_was_written(self, images, tmp_path, cols, typed):
         sources.write_colmap(tmp_path / "d.db", images, cols=cols, typed=typed)
         with open_reader(f"colmap:{tmp_path / 'd.db'}") as reader:
-            held = reader.held()
+            held = reader.info()
             assert (held.features, held.dimensions, held.compare) == ("colmap:sift", 128, "unit")
             assert held.directions
             assert held.sizes
@@ -73,7 +73,7 @@ class TestColmap:
     def test_places_alone(self, images, tmp_path):
         sources.write_colmap(tmp_path / "d.db", images, cols=2)
         with open_reader(f"colmap:{tmp_path / 'd.db'}") as reader:
-            assert not reader.held().directions
+            assert not reader.info().directions
             read = reader.read(reader.names()[0])
         assert (read.size_l == 1).all()
         assert (read.angle_l == 0).all()
@@ -81,8 +81,8 @@ class TestColmap:
     def test_aliked(self, images, tmp_path):
         sources.write_colmap(tmp_path / "d.db", images, cols=2, typed=1)
         with open_reader(f"colmap:{tmp_path / 'd.db'}") as reader:
-            assert reader.held().features == "colmap:aliked-n16rot"
-            assert reader.held().dimensions == 128
+            assert reader.info().features == "colmap:aliked-n16rot"
+            assert reader.info().dimensions == 128
             for name, features in images.items():
                 read = reader.read(name)
                 np.testing.assert_array_equal(
@@ -209,7 +209,7 @@ class TestHloc:
             open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader,
             h5py.File(tmp_path / "f.h5") as file,
         ):
-            held = reader.held()
+            held = reader.info()
             assert (held.dimensions, held.directions, held.sizes) == (128, False, False)
             assert reader.names() == sorted(images)
             for name, features in images.items():
@@ -226,7 +226,7 @@ class TestHloc:
         parts = {"scales": features.size_l, "oris": features.angle_l - 180}
         sources.write_hloc(tmp_path / "f.h5", {name: features}, "f4", **parts)
         with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
-            assert reader.held().directions
+            assert reader.info().directions
             read = reader.read(name)
         np.testing.assert_allclose(read.angle_l, (features.angle_l + 180) % 360, atol=1e-3)
         np.testing.assert_array_equal(read.size_l, features.size_l)
@@ -357,7 +357,7 @@ class TestArrays:
             np.savetxt(tmp_path / f"a.npy{end}", numbers, "%d")
         with open_reader(f"npz:{tmp_path / 'a.npy'}") as reader:
             self.check(reader, images, list("012345"))
-            assert not reader.held().places
+            assert not reader.info().places
         (tmp_path / "a.npy.names").write_text("\n".join(images))
         with open_reader(f"npz:{tmp_path / 'a.npy'}") as reader:
             self.check(reader, images)
@@ -372,7 +372,7 @@ class TestArrays:
         )
         with open_reader(f"npz:{tmp_path / 'a.npz'}") as reader:
             self.check(reader, images)
-            assert reader.held().places
+            assert reader.info().places
             for name, features in images.items():
                 np.testing.assert_array_equal(reader.read(name).xy_l2, features.xy_l2)
 
@@ -405,7 +405,7 @@ class TestArrays:
         stems = [name.removesuffix(".jpg") for name in images]
         with open_reader(f"npz:{tmp_path}") as reader:
             assert reader.names() == sorted([*stems, "z"])
-            held = reader.held()
+            held = reader.info()
             assert held.directions
             assert held.image_sizes
             for name, features in zip(stems, images.values(), strict=True):
@@ -425,7 +425,7 @@ class TestArrays:
             with pytest.raises(FileFormatError):
                 open_reader(f"npz:{tmp_path / name}")
         with pytest.raises(FileFormatError, match="not a plain array file"):
-            open_reader(f"npz:{tmp_path}").held()
+            open_reader(f"npz:{tmp_path}").info()
         assert not (tmp_path / "pwned").exists()
 
     def test_bad_offsets(self, tmp_path):
@@ -435,14 +435,14 @@ class TestArrays:
         for text, reason in {
             "3\n4": "says 7 rows in all, there are 10",
             "12\n-2": "rows in all",
-            "x": "a number a line",
+            "x": "one number per line",
         }.items():
             (tmp_path / "a.npy.lengths").write_text(text)
             with pytest.raises(FileFormatError, match=reason):
                 open_reader(f"npz:{tmp_path / 'a.npy'}")
         (tmp_path / "a.npy.lengths").write_text("3\n7")
         (tmp_path / "a.npy.names").write_text("a\na")
-        with pytest.raises(FileFormatError, match="'a' is empty or there twice"):
+        with pytest.raises(FileFormatError, match="'a' is empty or occurs twice"):
             open_reader(f"npz:{tmp_path / 'a.npy'}")
         (tmp_path / "a.npy.names").write_text("a")
         with pytest.raises(FileFormatError, match="1 names for 2 images"):
@@ -480,7 +480,7 @@ class TestTexmex:
             with open_reader(source) as reader:
                 TestArrays().check(reader, images, list("012345"))
                 assert reader.read("0").descriptor_lf.dtype == dtype
-                assert reader.held().dimensions == 128
+                assert reader.info().dimensions == 128
 
     def test_bad_files(self, tmp_path):
         sources.write_vecs(tmp_path / "a.fvecs", np.ones((10, 4), "<f4"))
@@ -501,7 +501,7 @@ class TestTexmex:
         for i, features in enumerate(images.values()):
             sources.write_siftgeo(tmp_path / f"{i}.siftgeo", features)
         with open_reader(f"siftgeo:{tmp_path}") as reader:
-            assert reader.held().compare == "rootsift"
+            assert reader.info().compare == "rootsift"
             for i, features in enumerate(images.values()):
                 read = reader.read(str(i))
                 np.testing.assert_array_equal(read.descriptor_lf, features.descriptor_lf)
@@ -522,7 +522,7 @@ class TestParquet:
     def test_a_image_a_row(self, images, tmp_path):
         sources.write_parquet(tmp_path / "a.parquet", images)
         with open_reader(f"parquet:{tmp_path / 'a.parquet'}") as reader:
-            assert reader.held().image_sizes
+            assert reader.info().image_sizes
             TestArrays().check(reader, images)
             for name, features in images.items():
                 same_geometry(reader.read(name), features)
@@ -534,7 +534,7 @@ class TestParquet:
         )
         with open_reader(f"parquet:{tmp_path / 'a.parquet'}") as reader:
             TestArrays().check(reader, images)
-            held = reader.held()
+            held = reader.info()
             assert held.places
             assert not held.image_sizes
             for name, features in images.items():
@@ -551,7 +551,7 @@ class TestParquet:
 
         with pytest.raises(FileFormatError, match="has columns a: wanted name and"):
             open_reader(write(a=[1]))
-        with pytest.raises(FileFormatError, match="there twice"):
+        with pytest.raises(FileFormatError, match="occurs twice"):
             open_reader(write(name=["a", "a"], descriptors=[[[1.0]], [[1.0]]]))
         with pytest.raises(FileFormatError, match="do not follow each other"):
             open_reader(write(name=["a", "b", "a"], descriptor=[[1.0], [1.0], [1.0]]))

@@ -107,7 +107,7 @@ class TestErrors:
             segment_sum(np.ones((1, 2)), [0], 2.5)
 
     def test_method(self):
-        with pytest.raises(ParameterError, match="method='sort' is not known"):
+        with pytest.raises(ParameterError, match="method='sort': wanted 'auto', 'loop'"):
             segment_sum(np.ones((1, 2)), [0], 1, method="sort")
 
 

@@ -98,12 +98,12 @@ class TestDoor:
         local, centroids = np.ones((1, 2, 3)), np.ones((2, 3))
         with pytest.raises(ParameterError, match=r"needs alpha.*inertia_"):
             encode(local, centroids, assign="soft")
-        with pytest.raises(ParameterError, match="alpha=2 is of soft assignment only"):
+        with pytest.raises(ParameterError, match="alpha=2 is for soft assignment only"):
             encode(local, centroids, alpha=2)
-        with pytest.raises(ParameterError, match="assign='fuzzy' is not known"):
+        with pytest.raises(ParameterError, match="assign='fuzzy': wanted 'hard' or 'soft'"):
             encode(local, centroids, assign="fuzzy", alpha=2)
         for alpha in (0, -1, np.nan, np.inf, "1"):
-            with pytest.raises(ParameterError, match="wanted a positive number"):
+            with pytest.raises(ParameterError, match="wanted a number above 0"):
                 encode(local, centroids, assign="soft", alpha=alpha)
 
     @pytest.mark.parametrize("method", sorted(set(METHODS) - set(SOFT_METHODS)))
@@ -159,7 +159,7 @@ class TestEstimator:
     def test_parameters(self):
         with pytest.raises(ParameterError, match="needs alpha"):
             VLAD(2, assign="soft").fit(self.images())
-        with pytest.raises(ParameterError, match="method='reduceat' with assign='soft'"):
+        with pytest.raises(ParameterError, match="method='reduceat' has no soft assignment"):
             VLAD(2, assign="soft", alpha=1.0, method="reduceat").fit(self.images())
 
 

@@ -1,7 +1,8 @@
-"""`Aggregate`: residual sums and counts of images, from which vectors follow."""
+"""`Aggregate`: residual sums and counts of images, from which vectors and centroids follow."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,21 +12,21 @@ from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.ragged import as_centroids
 from vladkit.errors import ParameterError, ShapeError
 
-__all__ = ["Aggregate"]
+__all__ = ["Aggregate", "adapted_centroids"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Aggregate:
-    """What a codebook makes of t images, before normalisation: it adds up, and it can be moved.
+    """Residual sums and counts of t images, before normalisation; they add up and can be moved.
 
     Parameters
     ----------
     residual_tkf : (t, k, f), float32 or float64
         Sum of (descriptor - centroid) over the descriptors of image and cell.
     count_tk : (t, k), integer; or floating, the masses of soft assignment
-        How many those are.
+        Number of those descriptors.
     centroid_kf : (k, f)
-        The centroids that labels were found with and residuals are taken to.
+        Centroids that labels were found with and residuals are taken to.
 
     Raises
     ------
@@ -48,8 +49,8 @@ class Aggregate:
     --------
     >>> import numpy as np
     >>> sums = Aggregate(np.array([[[1.0, 2.0]]]), np.array([[2]]), np.array([[10.0, 10.0]]))
-    >>> sums.sum_tkf.tolist(), (sums + sums).residual([[11.0, 11.0]]).tolist()
-    ([[[21.0, 22.0]]], [[[-2.0, 0.0]]])
+    >>> sums.residual([[11.0, 11.0]]).tolist(), (sums + sums).residual([[11.0, 11.0]]).tolist()
+    ([[[-1.0, 0.0]]], [[[-2.0, 0.0]]])
     """
 
     residual_tkf: FloatArray
@@ -68,15 +69,8 @@ class Aggregate:
     def __len__(self) -> int:
         return len(self.residual_tkf)
 
-    @property
-    def sum_tkf(self) -> FloatArray:
-        """The plain sums of descriptors S, (t, k, f) float64."""
-        wide_tkf = self.residual_tkf.astype(np.float64)
-        wide_tkf += self.count_tk[:, :, None] * self.centroid_kf.astype(np.float64)
-        return wide_tkf
-
     def residual(self, centroids: npt.ArrayLike) -> FloatArray:
-        """Residual sums S - n c' to other centroids (k, f), labels kept; a new array (t, k, f).
+        """Residual sums S - n c' to other centroids (k, f), with the same labels; a new array.
 
         Raises
         ------
@@ -87,7 +81,7 @@ class Aggregate:
         dtype = self.residual_tkf.dtype
         to_kf = as_centroids(centroids, f, np.dtype(np.float64))
         if len(to_kf) != k:
-            raise ShapeError(f"got {len(to_kf)} centroids, wanted {k}: as many as were summed to")
+            raise ShapeError(f"got {len(to_kf)} centroids, wanted {k}: as many as sums")
         step_kf = (self.centroid_kf.astype(np.float64) - to_kf).astype(dtype)
         moved_tkf: FloatArray = (
             self.residual_tkf + self.count_tk[:, :, None].astype(dtype) * step_kf
@@ -95,7 +89,7 @@ class Aggregate:
         return moved_tkf
 
     def __add__(self, other: Aggregate) -> Aggregate:
-        """The same images with the descriptors of both.
+        """Sums of the same images over the descriptors of both.
 
         Raises
         ------
@@ -114,3 +108,40 @@ class Aggregate:
         return Aggregate(
             self.residual_tkf + other.residual_tkf, self.count_tk + other.count_tk, self.centroid_kf
         )
+
+
+def adapted_centroids(aggregates: Iterable[Aggregate], centroid_kf: FloatArray) -> FloatArray:
+    """Means of the descriptors of each cell, over all images of all aggregates.
+
+    Parameters
+    ----------
+    aggregates : iterable of Aggregate
+        Sums to the same centroids; read once, one after the other.
+    centroid_kf : (k, f)
+        Centroids of cells that have no descriptor, and the dtype of the result.
+
+    Returns
+    -------
+    mean_kf : (k, f)
+
+    Raises
+    ------
+    ParameterError
+        If there is no aggregate at all.
+
+    References
+    ----------
+    Arandjelović, Zisserman, "All about VLAD", CVPR 2013, section 3.2.
+    """
+    total_kf, count_k = np.zeros(centroid_kf.shape), np.zeros(len(centroid_kf))
+    label_kf = None
+    for each in aggregates:
+        total_kf += each.residual_tkf.sum(axis=0, dtype=np.float64)
+        count_k += each.count_tk.sum(axis=0, dtype=np.float64)
+        label_kf = each.centroid_kf
+    if label_kf is None:
+        raise ParameterError("no aggregate to adapt to: give those of some images")
+    used_k = count_k > 0
+    mean_kf = centroid_kf.astype(np.float64)
+    mean_kf[used_k] = label_kf[used_k] + total_kf[used_k] / count_k[used_k, None]
+    return mean_kf.astype(centroid_kf.dtype)

@@ -1,4 +1,4 @@
-"""`Estimator`: scikit-learn's contract, and files without pickle, for what is fitted here.
+"""`Estimator`: scikit-learn's contract, and files without pickle, for everything fitted here.
 
 scikit-learn itself is not imported (it costs seconds, and the command does not need it): the
 contract is small, and the tests hold it against the real ``clone``, ``Pipeline`` and
@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,9 +20,10 @@ import numpy.typing as npt
 
 from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.files import replace_file
+from vladkit.core.params import Constraints, StrOptions, check_parameter, check_parameters
 from vladkit.errors import FileFormatError, NotFittedError, ParameterError, StorageError
 
-__all__ = ["Estimator", "check_choice", "check_integer", "plain"]
+__all__ = ["Estimator"]
 
 _FORMAT_VERSION = 1
 
@@ -29,17 +31,19 @@ _FORMAT_VERSION = 1
 class Estimator:
     """Base of `VLAD`, `MultiVLAD` and `Whitening`: parameters, containers, one file.
 
-    A subclass stores its parameters in ``__init__`` and nothing else, says what kind of file it
-    is kept in (`_kind`) and how many columns `transform` gives, and has `to_state`, `from_state`.
+    A subclass stores its parameters in ``__init__`` and nothing else, and has constraints of them
+    (`_constraints`), the kind of its files (`_kind`), the number of columns of `transform`, and
+    `_state` and `_from_state`, which files are written and read by.
     """
 
+    _constraints: ClassVar[dict[str, Constraints]]
     _kind: ClassVar[str]
     _accepts_3d: ClassVar[bool] = False
 
     # -- parameters -------------------------------------------------------------------
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters of the constructor, by name; with `deep` those of an inner one as ``a__b``."""
+        """Parameters of the constructor, by name; with `deep` an inner estimator's as ``a__b``."""
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         parameters = {name: getattr(self, name) for name in names}
         if deep:
@@ -64,17 +68,33 @@ class Estimator:
                 setattr(self, name, value)
         return self
 
+    def check_parameters(self) -> None:
+        """Raise ParameterError if a parameter is out of range."""
+        check_parameters(self, self._constraints)
+
     def __repr__(self) -> str:
         default = inspect.signature(type(self).__init__).parameters
         given = self.get_params(deep=False).items()
         shown = [f"{n}={v!r}" for n, v in given if v != default[n].default]
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    # -- what transform gives ---------------------------------------------------------
+    # -- use --------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: object = None) -> Self:
+        """Learn from `X`."""
+        raise NotImplementedError
+
+    def transform(self, X: Any) -> Any:
+        """Vectors of `X`, one row each."""
+        raise NotImplementedError
+
+    def fit_transform(self, X: Any, y: object = None) -> Any:
+        """``fit(X).transform(X)``."""
+        return self.fit(X).transform(X)
 
     @property
     def n_features_out(self) -> int:
-        """Columns of what `transform` gives."""
+        """Number of columns of the vectors that `transform` gives."""
         raise NotImplementedError
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -82,20 +102,19 @@ class Estimator:
 
     def _check_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
-            raise NotFittedError(
+            raise _not_fitted_error()(
                 f"this {type(self).__name__} is not fitted yet: call fit or load first"
             )
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
-        """Names of the outputs, as scikit-learn names them: vlad0, vlad1, ..."""
+        """Names of the columns, in scikit-learn's manner: vlad0, vlad1, ..."""
         self._check_fitted()
         prefix = type(self).__name__.lower()
         return np.array([f"{prefix}{i}" for i in range(self.n_features_out)], dtype=object)
 
     def set_output(self, *, transform: str | None = None) -> Self:
-        """Container of what `transform` returns: "default" (NumPy), "pandas" or "polars"."""
-        if transform not in (None, "default", "pandas", "polars"):
-            raise ParameterError(f"transform={transform!r}: use 'default', 'pandas' or 'polars'")
+        """Set the container that `transform` returns: "default" (NumPy), "pandas" or "polars"."""
+        check_parameter("transform", transform, (_CONTAINERS, None))
         if transform is not None:
             self._output = transform
         return self
@@ -127,23 +146,51 @@ class Estimator:
     # -- keeping ----------------------------------------------------------------------
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
-        """The fitted estimator as (JSON-able parameters, arrays), for whoever stores it."""
-        raise NotImplementedError
+        """Fitted estimator as (JSON-able parameters, arrays), for files of any kind.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        """
+        self._check_fitted()
+        return self._state()
 
     @classmethod
     def from_state(cls, about: dict[str, Any], arrays: dict[str, AnyArray]) -> Self:
-        """The inverse of `to_state`; FileFormatError if the two do not fit together."""
+        """Make a fitted estimator from the two values of `to_state`.
+
+        Raises
+        ------
+        FileFormatError
+            If parameters and arrays do not fit together.
+        """
+        try:
+            return cls._from_state(dict(about), arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"damaged {cls._kind}: {error}") from error
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
         raise NotImplementedError
 
+    @classmethod
+    def _from_state(cls, about: dict[str, Any], arrays: dict[str, AnyArray]) -> Self:
+        raise NotImplementedError
+
+    def _plain_params(self) -> dict[str, Any]:
+        """Parameters, NumPy's numbers as Python's, which JSON knows."""
+        own = self.get_params().items()
+        return {n: v.item() if isinstance(v, np.generic) else v for n, v in own}
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write parameters and what was learned to one .npz file, without pickle, whole or not.
+        """Write the fitted estimator to one .npz file, without pickle, whole or not at all.
 
         Raises
         ------
         NotFittedError
             Before `fit`.
         StorageError
-            If the file cannot be written; one that was there is then as before.
+            If the file cannot be written; an older one is then untouched.
         """
         about, arrays = self.to_state()
         header = {"format": self._kind, "version": _FORMAT_VERSION, "about": about}
@@ -152,22 +199,30 @@ class Estimator:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises
         ------
         FileFormatError
-            If it is not such a file, is of another version, or is damaged.
+            If it is another kind of file, is of another version, or is damaged.
         StorageError
             If it cannot be read.
         """
         where = Path(path)
         try:
             # opened here: np.load leaves a damaged file open
-            with open(where, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-                header = json.loads(str(file["header"][()]))
-                arrays = {name: file[name] for name in file.files if name != "header"}
+            with open(where, "rb") as raw:
+                if raw.read(2) != b"PK":  # NumPy would take it for a pickle
+                    raise FileFormatError(
+                        f"{where} is not a {cls._kind}: give a file that save wrote"
+                    )
+                raw.seek(0)
+                with np.load(raw, allow_pickle=False) as file:
+                    header = json.loads(str(file["header"][()]))
+                    arrays = {name: file[name] for name in file.files if name != "header"}
             kind, version, about = header["format"], header["version"], header["about"]
+        except FileFormatError:
+            raise
         except OSError as error:
             if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
                 raise StorageError(f"cannot read {where}: {error.strerror}") from error
@@ -182,19 +237,17 @@ class Estimator:
         return cls.from_state(about, arrays)
 
 
-def plain(value: Any) -> Any:
-    """A NumPy number as Python's, which JSON knows."""
-    return value.item() if isinstance(value, np.generic) else value
+_CONTAINERS = StrOptions("default", "pandas", "polars")
 
 
-def check_integer(name: str, value: object, least: int) -> None:
-    """Raise ParameterError unless it is an integer from `least`."""
-    ok = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not ok or int(value) < least:  # type: ignore[call-overload]
-        raise ParameterError(f"{name}={value!r}, wanted an integer from {least}")
+def _not_fitted_error() -> type[NotFittedError]:
+    """Our error; scikit-learn's too where that is imported, so that ``except`` catches it."""
+    theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
+    return NotFittedError if theirs is None else _both(theirs)
 
 
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise ParameterError unless it is one of the choices."""
-    if value not in choices:
-        raise ParameterError(f"{name}={value!r}: use {' or '.join(map(repr, choices))}")
+@lru_cache
+def _both(theirs: type[Exception]) -> type[NotFittedError]:
+    # pickled as ours alone: a class made here cannot be found by its name
+    members = {"__reduce__": lambda error: (NotFittedError, error.args)}
+    return type("NotFittedError", (NotFittedError, theirs), members)

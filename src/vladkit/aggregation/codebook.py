@@ -10,7 +10,7 @@ from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.linalg import unit_rows
 from vladkit.core.ragged import Ragged
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import InputError, NonFiniteError
+from vladkit.errors import InputError, NonFiniteError, ParameterError
 from vladkit.kernels.nearest import nearest
 
 __all__ = [
@@ -18,11 +18,12 @@ __all__ = [
     "mean_of_cells",
     "train_cell_rotations",
     "train_centroids",
+    "train_codebook",
     "train_rotation",
 ]
 
 _CHUNK_BYTES = 2**26
-"""Rows read at a time; the sample does not depend on it."""
+"""Size of the rows read at a time, which bounds memory; the sample does not depend on it."""
 
 
 class Reservoir:
@@ -34,7 +35,7 @@ class Reservoir:
     Parameters
     ----------
     size : int
-        Rows to keep, at least 1.
+        Number of rows to keep, at least 1.
     seed : int
         Two reservoirs with the same seed, given the same rows in the same order, hold the
         same sample (also when the rows came in other pieces).
@@ -58,7 +59,7 @@ class Reservoir:
         self._n_kept = 0
 
     def add(self, batch: Ragged) -> None:
-        """Let every descriptor of the batch take part; rows that stay are copied."""
+        """Draw from all descriptors of the batch too; rows that stay are copied."""
         batch.check_finite()
         step = max(1, _CHUNK_BYTES // (batch.n_features * batch.dtype.itemsize))
         n_read = 0
@@ -90,11 +91,57 @@ class Reservoir:
         self._key, self._row, self._n_kept = [key_s], [row_sf], len(key_s)
 
     def rows(self) -> FloatArray:
-        """The sample, (s, f) with s <= size, in the order in which it came."""
+        """Sample, (s, f) with s <= size, in the order in which its rows were added."""
         if not self._key:
             raise InputError("no descriptors to train on: add a batch that has some")
         self._drop_surplus()
         return self._row[0]
+
+
+def train_codebook(
+    row_sf: FloatArray,
+    n_clusters: int,
+    *,
+    seed: int,
+    n_iter: int,
+    n_jobs: int | None,
+    cosine: bool,
+    rotation: int | str | None,
+    unit: bool,
+) -> tuple[FloatArray, FloatArray | None, float]:
+    """Train centroids and rotation on a sample of descriptors; see `VLAD` for the parameters.
+
+    Returns
+    -------
+    centroid_kf : (k, f)
+    rotation : (f, d), (k, f, f) or None
+    inertia : float
+        Mean squared L2 distance of a row to its centroid.
+
+    Raises
+    ------
+    ParameterError
+        If `rotation` is larger than f; InputError as `train_centroids` and `train_rotation`.
+    """
+    if cosine:
+        row_sf = unit_rows(row_sf)
+    centroid_kf, inertia = train_centroids(
+        row_sf, n_clusters, seed=seed, n_iter=n_iter, n_jobs=n_jobs, spherical=cosine
+    )
+    if cosine:
+        centroid_kf, inertia = mean_of_cells(row_sf, centroid_kf)
+    if rotation is None:
+        return centroid_kf, None, inertia
+    if isinstance(rotation, str):
+        label_kf = unit_rows(centroid_kf) if cosine else centroid_kf
+        rotation_kff = train_cell_rotations(row_sf, label_kf, centroid_kf, unit=unit)
+        return centroid_kf, rotation_kff, inertia
+    if rotation > row_sf.shape[1]:
+        raise ParameterError(
+            f"rotation={rotation}: wanted at most {row_sf.shape[1]}, the dimension of the "
+            "descriptors"
+        )
+    return centroid_kf, train_rotation(row_sf, rotation), inertia
 
 
 def train_centroids(
@@ -106,7 +153,7 @@ def train_centroids(
     n_jobs: int | None = None,
     spherical: bool = False,
 ) -> tuple[FloatArray, float]:
-    """k-means by faiss with a k-means++ start, on every row that is given.
+    """Train a codebook by faiss's k-means with a k-means++ start, on all rows.
 
     Parameters
     ----------
@@ -114,12 +161,12 @@ def train_centroids(
     n_clusters : int
     seed : int
     n_iter : int
-        Lloyd iterations.
+        Number of Lloyd iterations.
     n_jobs : int or None
         Threads, see `vladkit.core.threads.resolve_n_jobs`.
     spherical : bool
-        Centroids are brought to unit length after each iteration; for rows of unit length that
-        is k-means by cosine.
+        Bring centroids to unit length after each iteration; for rows of unit length that is
+        k-means by cosine.
 
     Returns
     -------
@@ -172,13 +219,13 @@ def train_centroids(
 
 
 def train_rotation(local_Nf: FloatArray, n_components: int) -> FloatArray:
-    """Principal axes of the descriptors, the strongest first.
+    """Find the principal axes of the descriptors, the strongest first.
 
     Returns
     -------
     rotation_fd : (f, d), orthonormal columns, dtype of the input
-        ``local_Nf @ rotation_fd`` is the rotated descriptor. The sign of each axis is chosen
-        such that its largest component is positive, to be the same on every machine.
+        ``local_Nf @ rotation_fd`` are the rotated descriptors. The sign of each axis makes its
+        largest component positive, to be the same on every machine.
 
     Raises
     ------
@@ -203,7 +250,7 @@ def train_rotation(local_Nf: FloatArray, n_components: int) -> FloatArray:
 
 
 def mean_of_cells(local_Nf: FloatArray, centroid_kf: FloatArray) -> tuple[FloatArray, float]:
-    """The mean of the rows nearest to each centroid, and their mean squared distance to it.
+    """Mean of the rows nearest to each centroid, and their mean squared distance to it.
 
     An empty cell keeps its centroid.
     """
@@ -218,15 +265,15 @@ def mean_of_cells(local_Nf: FloatArray, centroid_kf: FloatArray) -> tuple[FloatA
 def train_cell_rotations(
     local_Nf: FloatArray, label_kf: FloatArray, centroid_kf: FloatArray, *, unit: bool
 ) -> FloatArray:
-    """Principal axes of the residuals of each cell, the strongest first.
+    """Find the principal axes of the residuals of each cell, the strongest first.
 
     Parameters
     ----------
     local_Nf : (N, f)
     label_kf : (k, f)
-        What labels are found with.
+        Centroids that labels are found with.
     centroid_kf : (k, f)
-        What residuals are taken to.
+        Centroids that residuals are taken to.
     unit : bool
         Whether residuals are brought to unit length.
 

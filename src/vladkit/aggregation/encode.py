@@ -1,4 +1,4 @@
-"""`encode` and `segment_sum`, by a way chosen by name or by the work."""
+"""`encode` and `segment_sum`, by a method chosen by name or by the amount of work."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from vladkit import kernels
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.backends import kind_of, like, to_numpy
 from vladkit.core.memmap import BLOCK_BYTES
+from vladkit.core.params import Interval, StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, as_centroids, as_ragged, float_dtype_for
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ParameterError, ShapeError
 
 __all__ = [
+    "METHOD",
     "aggregate",
     "aggregate_unit",
     "check_assign",
@@ -29,12 +31,14 @@ __all__ = [
     "warm_up",
 ]
 
+METHOD: Final = StrOptions("auto", *kernels.METHODS)
+
 _PATIENCE: Final = 2e10
 """Multiply-adds done without Numba before `auto` imports it: about what NumPy does in the time
-that the import costs (1.2 s and some .3 s to load compiled code)."""
+that the import costs (1.2 s, and about 0.3 s to load compiled code)."""
 
 _LARGE_BYTES: Final = 4 * BLOCK_BYTES
-"""Of descriptors as floats, beyond which Numba is loaded at once: NumPy's passes over them take
+"""Size of the descriptors as floats beyond which Numba is loaded at once: NumPy's passes take
 longer (64 MB, k = 64: 1.2 s against 2.9 s with the loading; 256 MB: 7.6 s against 1.9 s)."""
 
 _done_without_numba = 0.0
@@ -49,27 +53,27 @@ def encode(
     alpha: float | None = None,
     n_jobs: int | None = None,
 ) -> Any:
-    """Sum, for each image and centroid, what its nearest descriptors differ from it by.
+    """Sum, for each image and centroid, the residuals of the descriptors nearest to it.
 
     Parameters
     ----------
     local : (t, l, f) array, list of (l_i, f) arrays, or Ragged
-        Local descriptors of t images. Any real dtype and memory layout; uint8 is read as
-        it is, without a float copy of the whole. Arrays may be NumPy's, torch's or JAX's; the
+        Local descriptors of t images. Any real dtype and memory layout; uint8 is read without
+        a float copy of the whole. Arrays may be NumPy's, torch's or JAX's; the
         result is of the same kind.
     centroids : (k, f) array_like
         The codebook.
     method : {"auto", "fused", "reduceat", "scatter", "cumsum", "sparse", "mask", "loop", \
 "jax", "torch"}
-        The way to compute it; all agree to rounding (docs/scatter-reduce.md compares them).
+        Way to compute the sums; all agree to rounding (docs/scatter-reduce.md compares them).
         `auto` is `torch` for tensors and `jax` for JAX's arrays; else it starts with `reduceat`
-        (NumPy, nothing to load) and goes over to `fused` (Numba, the fastest) for a large batch,
-        or once the small ones of this process add up to as much as loading Numba costs.
+        (NumPy, nothing to load) and changes to `fused` (Numba, the fastest) for a large batch,
+        or once the small ones of this process add up to the cost of loading Numba.
     assign : {"hard", "soft"}
         Hard: to the nearest centroid. Soft: to each by the weight
         ``softmax_k(-alpha |v - c_k|^2)``; methods `fused`, `torch`, `jax` and `loop` have it.
     alpha : float, > 0
-        Of soft assignment, in one over squared L2 distance; the larger, the harder.
+        Sharpness of soft assignment, in one over squared L2 distance; the larger, the harder.
     n_jobs : int or None
         Threads for `fused`: None is every core (or OMP_NUM_THREADS, if that is less), -1 every
         core, -2 all but one. torch and JAX have settings of their own.
@@ -91,7 +95,7 @@ def encode(
         If a descriptor or centroid holds NaN or infinity, or products overflow. (Not looked
         for in tensors and JAX's arrays; NaN then comes out as NaN.)
     ParameterError
-        If `method`, `assign`, `alpha` or `n_jobs` is not one of those above.
+        If `method`, `assign`, `alpha` or `n_jobs` is none of those above.
     MemoryLimitError
         If `mask` would need too much.
     MissingDependencyError
@@ -119,16 +123,14 @@ def encode(
     [[[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [-0.5, 0.5], [1.0, 1.0]]]
     """
     kind = kind_of(local)
-    if kind == "numpy":
-        batch = as_ragged(local)
-        centroids = to_numpy(centroids, method)
-        return _aggregate(batch, centroids, method, check_assign(assign, alpha), n_jobs)[0]
-    alpha = check_assign(assign, alpha)
-    if method in ("auto", kind):
-        return kernels.for_own_arrays(kind).encode(local, centroids, alpha)
-    batch = as_ragged(to_numpy(local, method))
-    residual_tkf, _ = _aggregate(batch, to_numpy(centroids, method), method, alpha, n_jobs)
-    return like(residual_tkf, local, kind)
+    if kind != "numpy" and method in ("auto", kind):
+        return kernels.for_own_arrays(kind).encode(
+            local, centroids, check_assign(assign, alpha, method)
+        )
+    batch = as_ragged(local if kind == "numpy" else to_numpy(local, method))
+    centroids = to_numpy(centroids, method)
+    options: dict[str, Any] = {"assign": assign, "alpha": alpha, "n_jobs": n_jobs}
+    return like(aggregate(batch, centroids, method=method, **options)[0], local, kind)
 
 
 def aggregate(
@@ -146,7 +148,30 @@ def aggregate(
     of each cell's descriptors, from which the vector for other centroids follows. With soft
     assignment they are masses: the sums of weights.
     """
-    return _aggregate(batch, centroids, method, check_assign(assign, alpha), n_jobs)
+    check_parameter("method", method, METHOD)
+    sharpness = check_assign(assign, alpha, method)
+    centroid_kf = as_centroids(centroids, batch.n_features, batch.float_dtype)
+    threads = resolve_n_jobs(n_jobs)
+    chosen = method
+    n_bytes = batch.n_local * batch.n_features * batch.float_dtype.itemsize
+    if method == "auto" and sharpness is None:
+        is_large = n_bytes > _LARGE_BYTES
+        chosen = fastest() if is_large else _choose(batch.n_local * centroid_kf.size)
+
+    def run(some: Ragged) -> tuple[FloatArray, AnyArray]:
+        if sharpness is not None:
+            return _aggregate_soft(some, centroid_kf, chosen, sharpness, threads)
+        kernel = kernels.load(chosen)
+        if not kernel.checks_finite:
+            some.check_finite()
+        return kernel.aggregate(some, centroid_kf, threads)
+
+    # `fused` needs no memory for descriptors; the others that may be chosen need several times
+    # the size of their input. A method asked for by name is used as it is.
+    is_greedy = method == "auto" and chosen != "fused" and sharpness is None
+    if n_bytes <= BLOCK_BYTES or not (is_greedy or batch.is_mapped()):
+        return run(batch)
+    return _in_blocks(batch, len(centroid_kf), run)
 
 
 def aggregate_unit(
@@ -173,37 +198,10 @@ def aggregate_unit(
     )
 
 
-def _aggregate(
-    batch: Ragged, centroids: npt.ArrayLike, method: str, alpha: float | None, n_jobs: int | None
-) -> tuple[FloatArray, AnyArray]:
-    centroid_kf = as_centroids(centroids, batch.n_features, batch.float_dtype)
-    threads = resolve_n_jobs(n_jobs)
-    chosen = method
-    n_bytes = batch.n_local * batch.n_features * batch.float_dtype.itemsize
-    if method == "auto" and alpha is None:
-        is_large = n_bytes > _LARGE_BYTES
-        chosen = fastest() if is_large else _choose(batch.n_local * centroid_kf.size)
-
-    def run(some: Ragged) -> tuple[FloatArray, AnyArray]:
-        if alpha is not None:
-            return _aggregate_soft(some, centroid_kf, chosen, alpha, threads)
-        kernel = kernels.load(chosen)
-        if not kernel.checks_finite:
-            some.check_finite()
-        return kernel.aggregate(some, centroid_kf, threads)
-
-    # `fused` needs no memory for descriptors; the others that may be chosen need several times
-    # what they read. What a person asked for by name is done as it is.
-    is_greedy = method == "auto" and chosen != "fused" and alpha is None
-    if n_bytes <= BLOCK_BYTES or not (is_greedy or batch.is_mapped()):
-        return run(batch)
-    return _in_blocks(batch, len(centroid_kf), run)
-
-
 def _in_blocks(
     batch: Ragged, k: int, run: Callable[[Ragged], tuple[FloatArray, AnyArray]]
 ) -> tuple[FloatArray, AnyArray]:
-    """What `run` gives for all images, from some of them at a time."""
+    """Results of `run` for all images, some of them at a time."""
     residual_tkf = np.empty((len(batch), k, batch.n_features), batch.float_dtype)
     count_tk: AnyArray | None = None
     for begin, some in batch.blocks():
@@ -222,31 +220,30 @@ def _aggregate_soft(
     if method == "auto":
         method = "fused" if fastest() == "fused" else "loop"
     kernel = kernels.load(method)
-    if kernel.aggregate_soft is None:
-        raise ParameterError(
-            f"method={method!r} has no soft assignment: use auto or one of "
-            f"{', '.join(kernels.SOFT_METHODS)}"
-        )
+    assert kernel.aggregate_soft is not None, "check_assign has looked"
     batch.check_finite()
     return kernel.aggregate_soft(batch, centroid_kf, alpha, threads)
 
 
-def check_assign(assign: str, alpha: float | None) -> float | None:
-    """The `alpha` of soft assignment, or None for hard; ParameterError if they do not fit."""
-    if assign not in ("hard", "soft"):
-        raise ParameterError(f"assign={assign!r} is not known: use 'hard' or 'soft'")
+def check_assign(assign: str, alpha: float | None, method: str) -> float | None:
+    """Sharpness `alpha` of soft assignment, None for hard; ParameterError if they do not fit."""
+    check_parameter("assign", assign, StrOptions("hard", "soft"))
     if assign == "hard":
         if alpha is not None:
-            raise ParameterError(f"alpha={alpha!r} is of soft assignment only: set assign='soft'")
+            raise ParameterError(f"alpha={alpha!r} is for soft assignment only: set assign='soft'")
         return None
     if alpha is None:
         raise ParameterError(
             "assign='soft' needs alpha, in one over squared distance: 1 over the mean squared "
             "distance of descriptors to their centroid (VLAD.inertia_) is a start"
         )
-    if not (isinstance(alpha, (int, float, np.number)) and 0 < alpha < np.inf):
-        raise ParameterError(f"alpha={alpha!r}: wanted a positive number")
-    return float(alpha)
+    if method not in ("auto", *kernels.SOFT_METHODS):
+        raise ParameterError(
+            f"method={method!r} has no soft assignment: use auto or one of "
+            f"{', '.join(kernels.SOFT_METHODS)}"
+        )
+    sharpness: float = check_parameter("alpha", alpha, Interval(float, 0, closed="neither"))
+    return sharpness
 
 
 def segment_sum(
@@ -257,18 +254,18 @@ def segment_sum(
     method: str = "auto",
     n_jobs: int | None = None,
 ) -> Any:
-    """Sum rows into buckets: the scatter-reduce inside VLAD, by itself.
+    """Sum rows into buckets: the scatter-reduce inside VLAD, on its own.
 
     Parameters
     ----------
     values : (N,) or (N, ...) array
         Real numbers: NumPy's, torch's or JAX's; the result is of the same kind.
     segment : (N,) integer array
-        The bucket of each row, 0 to ``n_segments - 1``, in any order.
+        Bucket of each row, 0 to ``n_segments - 1``, in any order.
     n_segments : int
-        The number of buckets; those without rows get 0.
+        Number of buckets; those without rows get 0.
     method : str
-        As in `encode`.
+        Way to compute the sums, see `encode`.
     n_jobs : int or None
         Threads for `fused`; the result does not depend on it.
 
@@ -300,6 +297,7 @@ def segment_sum(
     values_Nx, segment_N = _checked_segments(
         to_numpy(values, method), to_numpy(segment, method), n_segments
     )
+    check_parameter("method", method, METHOD)
     f = math.prod(values_Nx.shape[1:])
     values_Nf = values_Nx.reshape(len(values_Nx), f)
     if method == "auto":
@@ -322,10 +320,7 @@ def _checked_segments(
             f"segment has shape {segment_N.shape} and dtype {segment_N.dtype}, wanted one "
             f"integer for each of {len(value)} rows"
         )
-    if isinstance(n_segments, bool) or not isinstance(n_segments, (int, np.integer)):
-        raise ParameterError(f"n_segments={n_segments!r}: wanted an integer")
-    if n_segments < 0:
-        raise ParameterError(f"n_segments={n_segments}: wanted 0 or more")
+    check_parameter("n_segments", n_segments, Interval(int, 0))
     if segment_N.size and not 0 <= segment_N.min() <= segment_N.max() < n_segments:
         outside = (segment_N < 0) | (segment_N >= n_segments)
         row = int(np.argmax(outside))
@@ -341,12 +336,12 @@ def _checked_segments(
 
 
 def fastest() -> str:
-    """`fused`; `reduceat` where Numba's compiler is switched off."""
+    """Name of the fastest method: `fused`; `reduceat` where Numba's compiler is switched off."""
     return "reduceat" if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") else "fused"
 
 
 def warm_up() -> None:
-    """Load what `fused` needs for float32, compiled: for who will use it soon, in a thread."""
+    """Load the compiled code of `fused` for float32; in a thread, for callers that use it soon."""
     if fastest() != "fused":
         return
     aggregate(as_ragged(np.zeros((1, 1, 1), np.float32)), [[0.0]], method="fused", n_jobs=1)
@@ -354,9 +349,9 @@ def warm_up() -> None:
 
 
 def _choose(work: int) -> str:
-    """`fused` if it is loaded already or worth loading, else `reduceat`.
+    """Name of a method: `fused` if it is loaded already or worth loading, else `reduceat`.
 
-    As with renting skis: once the rent paid adds up to the price, buy.
+    Like renting skis: once the rent paid adds up to the price, buy.
     """
     global _done_without_numba
     if "vladkit.kernels.fused" in sys.modules:

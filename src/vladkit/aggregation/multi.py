@@ -1,4 +1,4 @@
-"""`MultiVLAD`: vectors of several codebooks, one after the other."""
+"""`MultiVLAD`: vectors of several codebooks, concatenated."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from vladkit.aggregation.base import Estimator, check_integer
+from vladkit.aggregation.base import Estimator
 from vladkit.aggregation.vlad import VLAD
 from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.backends import as_sets
-from vladkit.errors import FileFormatError, ParameterError
+from vladkit.core.linalg import EPSILON
+from vladkit.core.params import Constraints, Interval
+from vladkit.errors import ParameterError
 
 __all__ = ["MultiVLAD"]
 
@@ -19,19 +21,22 @@ __all__ = ["MultiVLAD"]
 class MultiVLAD(Estimator):
     """Vectors of several codebooks of the same kind, concatenated and brought to unit length.
 
-    Codebooks differ by their seed only, so each cuts the space of descriptors elsewhere, and what
-    one cell boundary parts, the others keep together.
+    Codebooks differ by their seed only, so each divides the space of descriptors elsewhere:
+    descriptors that one cell boundary separates, the others keep together.
 
     Parameters
     ----------
     vlad : VLAD or None, default None
-        The kind; codebook i has its parameters and ``random_state + i``. None is ``VLAD()``.
+        Template; codebook i has its parameters and ``random_state + i``. None is ``VLAD()``.
     n_vocabularies : int, default 2
+        Number of codebooks.
 
     Attributes
     ----------
     vlads_ : list of VLAD
+        Fitted codebooks.
     n_features_in_ : int
+        Dimension of the descriptors, f.
 
     Notes
     -----
@@ -57,6 +62,7 @@ class MultiVLAD(Estimator):
     vlads_: list[VLAD]
     n_features_in_: int
 
+    _constraints: ClassVar[dict[str, Constraints]] = {"n_vocabularies": Interval(int, 1)}
     _kind: ClassVar[str] = "vladkit codebooks"
     _accepts_3d: ClassVar[bool] = True
 
@@ -66,7 +72,7 @@ class MultiVLAD(Estimator):
 
     @classmethod
     def from_vlads(cls, vlads: Sequence[VLAD]) -> Self:
-        """From fitted estimators, of any kind each; ParameterError if their inputs differ."""
+        """Join fitted estimators of any parameters; ParameterError if their inputs differ."""
         vlads = list(vlads)
         if not vlads:
             raise ParameterError("got no estimators, wanted at least one")
@@ -90,7 +96,7 @@ class MultiVLAD(Estimator):
         return self
 
     def partial_fit(self, X: Any, y: object = None) -> Self:
-        """As `VLAD.partial_fit`, for every codebook."""
+        """Add the images of `X` to the sample of every codebook; see `VLAD.partial_fit`."""
         batch = as_sets(X)
         if "vlads_" not in self.__dict__:
             self.vlads_ = self._unfitted()
@@ -100,10 +106,10 @@ class MultiVLAD(Estimator):
         return self
 
     def _unfitted(self) -> list[VLAD]:
-        check_integer("n_vocabularies", self.n_vocabularies, 1)
+        self.check_parameters()
         kind = VLAD() if self.vlad is None else self.vlad
         if not isinstance(kind, VLAD):
-            raise ParameterError(f"vlad={kind!r}, wanted a VLAD or None")
+            raise ParameterError(f"vlad={kind!r}: wanted a VLAD or None")
         kind.check_parameters()
         parameters = kind.get_params()
         return [
@@ -111,13 +117,8 @@ class MultiVLAD(Estimator):
             for i in range(int(self.n_vocabularies))
         ]
 
-    def fit_transform(self, X: Any, y: object = None) -> Any:
-        """``fit(X).transform(X)``."""
-        batch = as_sets(X)
-        return self.fit(batch).transform(batch)
-
     def transform(self, X: Any) -> Any:
-        """One vector per image, (t, sum of the codebooks' D); raises as `VLAD.transform`."""
+        """Compute one vector for each image, (t, sum of the codebooks' D); see `VLAD.transform`."""
         return self._in_container(self._encode(X))
 
     def _encode(self, X: Any, **way: Any) -> FloatArray:
@@ -126,39 +127,27 @@ class MultiVLAD(Estimator):
         batch = as_sets(X)
         vlad_tD = np.concatenate([each._encode(batch, **way) for each in self.vlads_], axis=1)
         length_t = np.linalg.norm(vlad_tD, axis=1, keepdims=True)
-        vlad_tD /= np.maximum(length_t, 1e-12)
+        vlad_tD /= np.maximum(length_t, EPSILON)
         return vlad_tD
 
     @property
     def n_features_out(self) -> int:
-        """Columns of what `transform` gives, of all codebooks."""
+        """Number of columns of the vectors that `transform` gives, of all codebooks."""
         return sum(each.n_features_out for each in self.vlads_)
 
     def __sklearn_is_fitted__(self) -> bool:
         return "vlads_" in self.__dict__
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
-        """The fitted estimator as (JSON-able parameters, arrays), for whoever stores it."""
-        self._check_fitted()
+    def _state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
         states = [each.to_state() for each in self.vlads_]
         arrays = {f"{i}.{n}": a for i, (_, own) in enumerate(states) for n, a in own.items()}
         return {"vlads": [about for about, _ in states]}, arrays
 
     @classmethod
-    def from_state(cls, about: dict[str, Any], arrays: dict[str, AnyArray]) -> Self:
-        """The inverse of `to_state`.
-
-        Raises
-        ------
-        FileFormatError
-            If parameters and arrays do not fit together.
-        """
-        try:
-            vlads = []
-            for i, each in enumerate(about["vlads"]):
-                prefix = f"{i}."
-                own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-                vlads.append(VLAD.from_state(each, own))
-            return cls.from_vlads(vlads)
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"damaged codebooks: {error}") from error
+    def _from_state(cls, about: dict[str, Any], arrays: dict[str, AnyArray]) -> Self:
+        vlads = []
+        for i, each in enumerate(about["vlads"]):
+            prefix = f"{i}."
+            own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+            vlads.append(VLAD.from_state(each, own))
+        return cls.from_vlads(vlads)

@@ -4,7 +4,7 @@ The same words hide different orders in different programs, so nothing here is i
 preset is a tuple of steps, applied from left to right to the residual sums of each image.
 
 =============  =====================================================================
-step           what it does to the residuals r of one image, (k, f)
+step           result for the residuals r of one image, (k, f)
 =============  =====================================================================
 ``mass``       each block divided by its number of descriptors: r_k / n_k
 ``ssr``        signed square root of each component (the same as ``power:0.5``)
@@ -25,13 +25,12 @@ from typing import TypeAlias
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, FloatArray
+from vladkit.core.linalg import EPSILON
 from vladkit.errors import ParameterError
 
 __all__ = ["PRESETS", "Norm", "normalize", "resolve_steps"]
 
 Norm: TypeAlias = str | Sequence[str]
-
-_EPSILON = 1e-12
 
 PRESETS: dict[str, tuple[str, ...]] = {
     # VLFeat vl/vlad.c with its default flags; with flags: (mass,) (ssr,) (intra,) l2, in this order
@@ -46,11 +45,11 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "anyloc": ("intra", "l2"),
     "none": (),
 }
-"""Published orders of steps. A way that is more than its steps is a `VLAD.preset`."""
+"""Published orders of steps. A method that is more than its steps is a `VLAD.preset`."""
 
 
 def resolve_steps(norm: Norm) -> tuple[str, ...]:
-    """The steps that `norm` stands for: a preset's, one step's, or the given ones, checked.
+    """Steps of a preset, of one name, or of a list, checked.
 
     Raises
     ------
@@ -70,14 +69,14 @@ def resolve_steps(norm: Norm) -> tuple[str, ...]:
         try:
             steps = tuple(norm)
         except TypeError:
-            raise ParameterError(f"norm={norm!r}: wanted a name or a list of steps") from None
+            raise ParameterError(f"norm={norm!r}: wanted a name or a list of names") from None
     for step in steps:
         _function(step)
     return steps
 
 
 def normalize(residual_tkf: FloatArray, count_tk: AnyArray, norm: Norm) -> FloatArray:
-    """Apply the steps of `norm` in order; in place.
+    """Apply the steps of `norm` in order, in place.
 
     Parameters
     ----------
@@ -108,7 +107,7 @@ def normalize(residual_tkf: FloatArray, count_tk: AnyArray, norm: Norm) -> Float
 
 def _function(step: object) -> Callable[[FloatArray, AnyArray], None]:
     if not isinstance(step, str):
-        raise ParameterError(f"normalisation step {step!r}: wanted a name")
+        raise ParameterError(f"norm has a step {step!r}: wanted a name, as 'l2'")
     if step in _STEPS:
         return _STEPS[step]
     name, _, value = step.partition(":")
@@ -119,15 +118,15 @@ def _function(step: object) -> Callable[[FloatArray, AnyArray], None]:
             power = 0.0
         if 0 < power <= 1:
             return lambda residual_tkf, count_tk: _power(residual_tkf, power)
-        raise ParameterError(f"step {step!r}: wanted power:P with 0 < P <= 1, as power:0.5")
+        raise ParameterError(f"norm has a step {step!r}: wanted power:P, 0 < P <= 1")
     raise ParameterError(
-        f"normalisation {step!r} is not known: use a preset ({', '.join(PRESETS)}) or steps "
-        f"from {', '.join(_STEPS)}, power:P; VLAD.preset has the ways that are more than steps"
+        f"norm={step!r}: wanted a preset ({', '.join(PRESETS)}) or steps from "
+        f"{', '.join(_STEPS)}, power:P; VLAD.preset has the methods that are more than steps"
     )
 
 
 def _mass(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
-    residual_tkf /= np.maximum(count_tk, 1e-12)[:, :, None].astype(residual_tkf.dtype)
+    residual_tkf /= np.maximum(count_tk, EPSILON)[:, :, None].astype(residual_tkf.dtype)
 
 
 def _ssr(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
@@ -145,13 +144,13 @@ def _power(residual_tkf: FloatArray, power: float) -> None:
 
 def _intra(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
     length_tk = np.linalg.norm(residual_tkf, axis=2, keepdims=True)
-    residual_tkf /= np.maximum(length_tk, _EPSILON)
+    residual_tkf /= np.maximum(length_tk, EPSILON)
 
 
 def _l2(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
     t, k, f = residual_tkf.shape
     length_t = np.linalg.norm(residual_tkf.reshape(t, k * f), axis=1)
-    residual_tkf /= np.maximum(length_t, _EPSILON).reshape(t, 1, 1)
+    residual_tkf /= np.maximum(length_t, EPSILON).reshape(t, 1, 1)
 
 
 _STEPS: dict[str, Callable[[FloatArray, AnyArray], None]] = {

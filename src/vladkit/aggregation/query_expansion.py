@@ -1,16 +1,19 @@
 """Query expansion and database augmentation: vectors moved towards their neighbours.
 
-Pure functions on arrays of unit-length vectors. Who the neighbours are is the caller's search.
+Pure functions on arrays of unit-length vectors. The caller searches for the neighbours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array
-from vladkit.errors import ParameterError, ShapeError
+from vladkit.core.linalg import EPSILON
+from vladkit.core.params import Interval, check_parameter
+from vladkit.errors import ShapeError
 
 __all__ = [
     "alpha_query_expansion",
@@ -19,9 +22,11 @@ __all__ = [
     "neighbor_weights",
 ]
 
+_ALPHA: Final = Interval(float, 0)
+
 
 def average_query_expansion(query_qD: FloatArray, neighbor_qrD: AnyArray) -> Float32Array:
-    """Each query and its neighbours averaged, to be searched for again.
+    """Average each query with its neighbours, to search again.
 
     Parameters
     ----------
@@ -32,7 +37,7 @@ def average_query_expansion(query_qD: FloatArray, neighbor_qrD: AnyArray) -> Flo
     Returns
     -------
     expanded_qD : (q, D) float32, unit length
-        ``(query + sum of its neighbours)``, to unit length. A query of zeros stays one.
+        ``(query + sum of its neighbours)``, to unit length. A query of zeros stays zeros.
 
     Raises
     ------
@@ -58,16 +63,17 @@ def average_query_expansion(query_qD: FloatArray, neighbor_qrD: AnyArray) -> Flo
 def alpha_query_expansion(
     query_qD: FloatArray, neighbor_qrD: AnyArray, *, alpha: float = 1.0
 ) -> Float32Array:
-    """Each query and its neighbours averaged, a neighbour by its similarity to a power.
+    """Average each query with its neighbours, weighted by a power of their similarity.
 
     Parameters
     ----------
-    query_qD, neighbor_qrD
-        As in `average_query_expansion`.
+    query_qD : (q, D), unit length
+    neighbor_qrD : (q, r, D), unit length
+        The first r results of each query.
     alpha : float, >= 0
         A neighbour of similarity s has weight ``max(s, 0) ^ alpha``, the query 1; 0 is
         `average_query_expansion`. The paper's 3 is for vectors of a network, whose matches are
-        at .7 and more. VLAD vectors match at .03 to .22 (medians), the cube of which is
+        at 0.7 and more. VLAD vectors match at 0.03 to 0.22 (medians), the cube of which is
         nothing (docs/quality.md).
 
     Returns
@@ -88,11 +94,11 @@ def alpha_query_expansion(
     --------
     >>> import numpy as np
     >>> query, neighbor = np.array([[1.0, 0]]), np.array([[[0.6, 0.8]]])
-    >>> x, y = alpha_query_expansion(query, neighbor, alpha=1)[0]  # (1 + .36, .48), to length 1
+    >>> x, y = alpha_query_expansion(query, neighbor, alpha=1)[0]  # (1 + 0.36, 0.48), to length 1
     >>> round(float(x / y), 4)
     2.8333
     """
-    _check_alpha(alpha)
+    check_parameter("alpha", alpha, _ALPHA)
     if query_qD.ndim != 2 or neighbor_qrD.ndim != 3:
         raise ShapeError(
             f"got queries {query_qD.shape} and neighbours {neighbor_qrD.shape}, wanted (q, D), "
@@ -113,22 +119,23 @@ def alpha_query_expansion(
 def augment_database(
     blocks: Callable[[], Iterable[AnyArray]], *, n_neighbors: int = 2, alpha: float = 1.0
 ) -> Iterator[Float32Array]:
-    """Each vector of a database replaced by the weighted mean of itself and its nearest ones.
+    """Replace each vector of a database by the weighted mean of itself and its nearest ones.
 
     Parameters
     ----------
     blocks : callable
-        Gives the database anew whenever it is called, as (n_i, D) blocks of unit-length vectors
-        (float16 or float32), the same each time.
+        Gives the database each time it is called, as the same (n_i, D) blocks of unit-length
+        vectors (float16 or float32).
     n_neighbors : int, >= 1
-        Besides the vector itself.
+        Neighbours besides the vector itself.
     alpha : float, >= 0
         Weights, as in `alpha_query_expansion`.
 
     Yields
     ------
     augmented_nD : (n_i, D) float32, unit length
-        For each block. All neighbours are of the database as it was. A vector of zeros stays one.
+        One array for each block. All neighbours are from the database as it was. A vector of
+        zeros stays zeros.
 
     Raises
     ------
@@ -154,16 +161,13 @@ def augment_database(
     >>> augmented.round(3).tolist()[0] == augmented.round(3).tolist()[1]  # each other's nearest
     True
     """
-    _check_alpha(alpha)
-    if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int) or n_neighbors < 1:
-        raise ParameterError(f"n_neighbors={n_neighbors!r}, wanted an integer from 1")
-    return _augmented(blocks, n_neighbors, alpha)
+    return _augmented(blocks, *_checked(n_neighbors, alpha))
 
 
 def neighbor_weights(
     blocks: Callable[[], Iterable[AnyArray]], *, n_neighbors: int = 2, alpha: float = 1.0
 ) -> Iterator[tuple[Int64Array, Float32Array]]:
-    """What `augment_database` does, as weights: for searching without another set of vectors.
+    """Weights of `augment_database`, for searching without another set of vectors.
 
     Augmented vectors are sums of stored ones, so a query's similarity to them is the same sum of
     its similarities to the stored ones.
@@ -171,16 +175,16 @@ def neighbor_weights(
     Parameters
     ----------
     blocks, n_neighbors, alpha
-        As in `augment_database`.
+        Parameters of `augment_database`.
 
     Yields
     ------
     place_nr : (n_i, 1 + n_neighbors) int64
         For each vector of a block its own place in the database, and those of its nearest ones.
-        Where there are fewer: its own again, with weight 0.
+        If there are fewer: its own again, with weight 0.
     weight_nr : (n_i, 1 + n_neighbors) float32
         ``(weight_nr * score_n[place_nr]).sum(axis=1)`` is the similarity of a query with the
-        augmented vector, score_n being that with every stored one.
+        augmented vector, score_n its similarities with all stored ones.
 
     Raises
     ------
@@ -199,13 +203,15 @@ def neighbor_weights(
     >>> np.allclose((weight_nr * (database @ query)[place_nr]).sum(axis=1), augmented @ query)
     True
     """
-    _check_alpha(alpha)
-    if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int) or n_neighbors < 1:
-        raise ParameterError(f"n_neighbors={n_neighbors!r}, wanted an integer from 1")
-    return _weighed(blocks, n_neighbors, alpha)
+    return _weighted(blocks, *_checked(n_neighbors, alpha))
 
 
-def _weighed(
+def _checked(n_neighbors: int, alpha: float) -> tuple[int, float]:
+    n_neighbors = check_parameter("n_neighbors", n_neighbors, Interval(int, 1))
+    return n_neighbors, check_parameter("alpha", alpha, _ALPHA)
+
+
+def _weighted(
     blocks: Callable[[], Iterable[AnyArray]], r: int, alpha: float
 ) -> Iterator[tuple[Int64Array, Float32Array]]:
     begin = 0
@@ -215,7 +221,7 @@ def _weighed(
         itself_n1 = np.arange(begin, begin + len(own))[:, None]
         place_nr = np.where(place_nr < 0, itself_n1, place_nr)
         weight_nr = np.hstack([np.ones((len(own), 1), np.float32), weight_nr])
-        weight_nr /= np.maximum(length_n, 1e-12).astype(np.float32)
+        weight_nr /= np.maximum(length_n, EPSILON).astype(np.float32)
         yield np.hstack([itself_n1, place_nr]), weight_nr
         begin += len(own)
 
@@ -233,7 +239,7 @@ def _augmented(
 def _joined_neighbors(
     own_nD: AnyArray, begin: int, blocks: Callable[[], Iterable[AnyArray]], r: int, alpha: float
 ) -> tuple[Float32Array, Int64Array, Float32Array, Float32Array]:
-    """A block widened, places and weights of its vectors' neighbours, and their weighted sums."""
+    """Float32 block, places and weights of its vectors' neighbours, and their weighted sums."""
     own = own_nD.astype(np.float32)
     score_nr, place_nr = _nearest(own, begin, blocks(), r)
     weight_nr = _weights(score_nr, alpha)
@@ -254,7 +260,7 @@ def _nearest(
 ) -> tuple[Float32Array, Int64Array]:
     """Similarity and place in the database of the r nearest others, ties to the first.
 
-    Where there are fewer the similarity is -infinity.
+    If there are fewer the similarity is -infinity.
     """
     n = len(own_nD)
     score_nr = np.full((n, r), -np.inf, np.float32)
@@ -275,12 +281,6 @@ def _nearest(
     return score_nr, place_nr
 
 
-def _check_alpha(alpha: float) -> None:
-    ok = isinstance(alpha, (int, float, np.number)) and not isinstance(alpha, bool)
-    if not ok or not 0 <= alpha < np.inf:
-        raise ParameterError(f"alpha={alpha!r}, wanted a number from 0")
-
-
 def _weights(score_nr: Float32Array, alpha: float) -> Float32Array:
     weight_nr: Float32Array = np.maximum(score_nr, 0) ** np.float32(alpha)
     weight_nr[np.isneginf(score_nr)] = 0  # no neighbour there
@@ -288,8 +288,8 @@ def _weights(score_nr: Float32Array, alpha: float) -> Float32Array:
 
 
 def _joined(own_nD: Float32Array, total_nD: Float32Array) -> Float32Array:
-    """Their sums at unit length; zeros where the own vector is."""
+    """Sums at unit length; zeros where the own vector is zeros."""
     total_nD += own_nD
     total_nD[~own_nD.any(axis=1)] = 0
-    total_nD /= np.maximum(np.linalg.norm(total_nD, axis=1, keepdims=True), 1e-12)
+    total_nD /= np.maximum(np.linalg.norm(total_nD, axis=1, keepdims=True), EPSILON)
     return total_nD

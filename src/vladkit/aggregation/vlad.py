@@ -1,4 +1,4 @@
-"""`VLAD`: codebook, encoding and normalisation behind scikit-learn's contract."""
+"""`VLAD`: codebook, encoding and normalisation as one scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -8,53 +8,42 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.aggregation.aggregate import Aggregate
-from vladkit.aggregation.base import Estimator, check_choice, check_integer, plain
-from vladkit.aggregation.codebook import (
-    Reservoir,
-    mean_of_cells,
-    train_cell_rotations,
-    train_centroids,
-    train_rotation,
-)
-from vladkit.aggregation.encode import aggregate, aggregate_unit, check_assign
-from vladkit.aggregation.normalize import Norm, normalize, resolve_steps
+from vladkit.aggregation.aggregate import Aggregate, adapted_centroids
+from vladkit.aggregation.base import Estimator
+from vladkit.aggregation.codebook import Reservoir, train_codebook
+from vladkit.aggregation.encode import METHOD, aggregate, aggregate_unit, check_assign
+from vladkit.aggregation.normalize import PRESETS, Norm, normalize, resolve_steps
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.backends import as_sets
 from vladkit.core.linalg import unit_rows
+from vladkit.core.params import Constraints, Interval, StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, as_centroids, float_dtype_for
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import (
-    FileFormatError,
-    NonFiniteError,
-    ParameterError,
-    ShapeError,
-)
-from vladkit.kernels import METHODS, SOFT_METHODS
+from vladkit.errors import FileFormatError, NonFiniteError, ParameterError, ShapeError
 from vladkit.kernels.nearest import nearest
 
 __all__ = ["VLAD"]
 
 _BLOCK_VALUES: Final = 2**23
-"""Descriptors that are copied at a time, to be brought to unit length: 32 MB of float32."""
+"""Values of descriptors that are copied at a time, to bound memory: 32 MB of float32."""
 
 _PRESETS: Final[dict[str, dict[str, Any]]] = {
-    "vlfeat": {"norm": ("l2",)},
-    "jegou2010": {"norm": ("l2",)},
-    "jegou2012": {"rotation": 64, "norm": ("ssr", "l2")},
-    "all-about-vlad": {"n_clusters": 256, "norm": ("intra", "l2")},
+    "vlfeat": {"norm": PRESETS["vlfeat"]},
+    "jegou2010": {"norm": PRESETS["jegou2010"]},
+    "jegou2012": {"rotation": 64, "norm": PRESETS["jegou2012"]},
+    "all-about-vlad": {"n_clusters": 256, "norm": PRESETS["all-about-vlad"]},
     "delhumeau2013": {"residual": "unit", "rotation": "cell", "norm": ("power:0.2", "l2")},
-    "anyloc": {"n_clusters": 32, "metric": "cosine", "norm": ("intra", "l2")},
+    "anyloc": {"n_clusters": 32, "metric": "cosine", "norm": PRESETS["anyloc"]},
 }
 
 
 class VLAD(Estimator):
-    """Sets of local descriptors to one vector each, with a codebook learned from them.
+    """One vector for each set of local descriptors, by a codebook learned from them.
 
     Parameters
     ----------
     n_clusters : int, default 64
-        k, the number of centroids ("visual words").
+        Number of centroids ("visual words"), k.
     norm : str or sequence of str, default ("ssr", "l2")
         Normalisation: a preset's name ("vlfeat", "jegou2012", "all-about-vlad", "anyloc",
         "none", ...) or steps in order, see `vladkit.aggregation.normalize`.
@@ -63,44 +52,44 @@ class VLAD(Estimator):
         to before normalisation; f is a rotation without loss. "cell" rotates the residuals of
         each cell to the f principal axes of that cell's residuals (LCS). Labels are found before.
     metric : {"euclidean", "cosine"}, default "euclidean"
-        cosine: descriptors are brought to unit length first (zero ones stay zero) and belong to
+        Cosine: descriptors are brought to unit length first (zero ones stay zero) and belong to
         the centroid of largest cosine, in training too (spherical k-means); centroids are the
         means of their cells, so a little shorter than 1.
     residual : {"plain", "unit"}, default "plain"
-        unit: each descriptor's residual is brought to unit length before it is summed (RN); one
+        Unit: each descriptor's residual is brought to unit length before it is summed (RN); one
         of zero length stays zero.
     sample_size : int or None, default None
-        Descriptors that training uses, a uniform random sample of all that `fit` is given.
-        None is 256 for each cluster.
+        Number of descriptors that training uses, a uniform random sample of all that `fit` is
+        given. None is 256 for each cluster.
     n_iter : int, default 25
-        k-means iterations.
+        Number of k-means iterations.
     assign, alpha, method, n_jobs
-        As in `vladkit.encode`: hard or soft assignment, the way to compute it, threads.
+        Parameters of `vladkit.encode`: hard or soft assignment, the method, threads.
     random_state : int, default 0
-        Seed of sample and k-means: the same data give the same codebook.
+        Random seed of sample and k-means: the same data give the same codebook.
 
     Attributes
     ----------
     centroids_ : (k, f)
-        What residuals are taken to.
+        Centroids that residuals are taken to.
     label_centroids_ : (k, f) or None
-        What labels are found with, where those are others: the centroids before `adapt`.
+        Centroids that labels are found with, if others: those before `adapt`.
     rotation_ : (f, d), (k, f, f) or None
         Orthonormal columns; with ``rotation="cell"`` a matrix for each cell.
     inertia_ : float
         Mean squared L2 distance of the sample's descriptors to their centroid.
     n_features_in_ : int
-        f.
+        Dimension of the descriptors, f.
 
     Notes
     -----
     ``X`` is a (t, l, f) array, a list of (l_i, f) arrays, or a `vladkit.Ragged`; one element
     is one image, and gives one row of the result. torch's tensors on the CPU and JAX's arrays are
-    read where they are, without their gradient: what comes out is NumPy's (`vladkit.encode` gives
+    read where they are, without their gradient: the result is NumPy's (`vladkit.encode` gives
     tensors with gradients). A file mapped by `numpy.load` or `vladkit.features.readers.map_vecs` is
     read in pieces, of which none stays in memory. An image without descriptors gives a row
     of zeros. `partial_fit` adds to the sample, in memory bounded by `sample_size`, and the
-    codebook is trained anew when it is next needed.
+    codebook is trained again when it is next needed.
 
     References
     ----------
@@ -126,6 +115,16 @@ class VLAD(Estimator):
     inertia_: float
     n_features_in_: int
 
+    _constraints: ClassVar[dict[str, Constraints]] = {
+        "n_clusters": Interval(int, 1),
+        "rotation": (Interval(int, 1), StrOptions("cell"), None),
+        "metric": StrOptions("euclidean", "cosine"),
+        "residual": StrOptions("plain", "unit"),
+        "sample_size": (Interval(int, 1), None),
+        "n_iter": Interval(int, 1),
+        "method": METHOD,
+        "random_state": Interval(int, 0),
+    }
     _kind: ClassVar[str] = "vladkit codebook"
     _accepts_3d: ClassVar[bool] = True
 
@@ -159,11 +158,11 @@ class VLAD(Estimator):
         self.random_state = random_state
 
     @classmethod
-    def preset(cls, name: str, **parameters: Any) -> Self:
-        """A published way, with all that it consists of; `parameters` go before the preset's.
+    def preset(cls, name: str = "", **parameters: Any) -> Self:
+        """Make the estimator of a published method; `parameters` override the preset's.
 
         ==================  ==================================================================
-        name                residual sums, then
+        name                method, from the residual sums on
         ==================  ==================================================================
         ``vlfeat``          L2, the default flags of ``vl_vlad_encode``. The flags are steps of
                             ``norm`` in this order: mass, ssr, intra, l2 (left out with
@@ -181,15 +180,14 @@ class VLAD(Estimator):
         Raises
         ------
         ParameterError
-            If there is no such preset.
+            If there is no such preset, or no name is given; lists the names.
 
         Examples
         --------
         >>> VLAD.preset("anyloc", n_clusters=8)
         VLAD(n_clusters=8, norm=('intra', 'l2'), metric='cosine')
         """
-        if name not in _PRESETS:
-            raise ParameterError(f"preset {name!r} is not known: use one of {', '.join(_PRESETS)}")
+        check_parameter("preset", name, StrOptions(*_PRESETS))
         return cls(**(_PRESETS[name] | parameters))
 
     # -- training ---------------------------------------------------------------------
@@ -209,7 +207,7 @@ class VLAD(Estimator):
         return self._train(self._add(X))
 
     def partial_fit(self, X: Any, y: object = None) -> Self:
-        """Let the images of `X` take part in the sample; call it batch after batch.
+        """Add the images of `X` to the sample of descriptors; call it batch after batch.
 
         After ``partial_fit`` on the batches of a collection the codebook is the same as after
         ``fit`` on all of it. Raises as `fit`; too few descriptors for a codebook are an error
@@ -221,23 +219,18 @@ class VLAD(Estimator):
         self._reservoir = reservoir
         return self
 
-    def fit_transform(self, X: Any, y: object = None) -> Any:
-        """``fit(X).transform(X)``."""
-        batch = as_sets(X)
-        return self.fit(batch).transform(batch)
-
     @classmethod
     def from_centroids(
         cls, centroids: npt.ArrayLike, *, rotation: npt.ArrayLike | None = None, **parameters: Any
     ) -> Self:
-        """A fitted estimator from a codebook made elsewhere.
+        """Make a fitted estimator from a codebook made elsewhere.
 
         Parameters
         ----------
         centroids : (k, f) array_like
         rotation : (f, d) array_like, (k, f, f) for one to each cell, or None
         **parameters
-            Of the constructor, besides `n_clusters` and `rotation`.
+            Parameters of the constructor, besides `n_clusters` and `rotation`.
         """
         centroid = np.asarray(centroids)
         if centroid.ndim != 2:
@@ -260,11 +253,12 @@ class VLAD(Estimator):
         return self
 
     def _add(self, X: Any) -> Reservoir:
-        k = self.check_parameters()
+        self.check_parameters()
         batch = as_sets(X)
         reservoir: Reservoir | None = self.__dict__.get("_reservoir")
         if reservoir is None:
-            reservoir = Reservoir(self.sample_size or 256 * k, self.random_state)
+            size = self.sample_size or 256 * int(self.n_clusters)
+            reservoir = Reservoir(size, self.random_state)
             self.n_features_in_ = batch.n_features
         elif batch.n_features != self.n_features_in_:
             raise ShapeError(
@@ -275,34 +269,17 @@ class VLAD(Estimator):
         return reservoir
 
     def _train(self, reservoir: Reservoir) -> Self:
-        row_sf = reservoir.rows()
-        is_cosine = self.metric == "cosine"
-        if is_cosine:
-            row_sf = unit_rows(row_sf)
-        centroid_kf, inertia = train_centroids(
-            row_sf,
+        fitted = train_codebook(
+            reservoir.rows(),
             int(self.n_clusters),
             seed=int(self.random_state),
             n_iter=int(self.n_iter),
             n_jobs=self.n_jobs,
-            spherical=is_cosine,
+            cosine=self.metric == "cosine",
+            rotation=self.rotation if isinstance(self.rotation, str | None) else int(self.rotation),
+            unit=self.residual == "unit",
         )
-        if is_cosine:
-            centroid_kf, inertia = mean_of_cells(row_sf, centroid_kf)
-        rotation = None
-        if self.rotation == "cell":
-            label_kf = unit_rows(centroid_kf) if is_cosine else centroid_kf
-            rotation = train_cell_rotations(
-                row_sf, label_kf, centroid_kf, unit=self.residual == "unit"
-            )
-        elif self.rotation is not None:
-            d = int(self.rotation)
-            if d > row_sf.shape[1]:
-                raise ParameterError(
-                    f"rotation={d}, but descriptors have {row_sf.shape[1]} dimensions"
-                )
-            rotation = train_rotation(row_sf, d)
-        self._set_fitted(centroid_kf, rotation, inertia)
+        self._set_fitted(*fitted)
         return self
 
     def _set_fitted(
@@ -322,33 +299,17 @@ class VLAD(Estimator):
         for name in (*_LEARNED, "n_features_in_", "_reservoir"):
             self.__dict__.pop(name, None)
 
-    def check_parameters(self) -> int:
-        """Raise ParameterError if a parameter is out of range; returns k."""
-        for name, least in (("n_clusters", 1), ("n_iter", 1), ("random_state", 0)):
-            check_integer(name, getattr(self, name), least)
-        if self.sample_size is not None:
-            check_integer("sample_size", self.sample_size, 1)
-        if isinstance(self.rotation, str):
-            check_choice("rotation", self.rotation, ("cell",))
-        elif self.rotation is not None:
-            check_integer("rotation", self.rotation, 1)
-        check_choice("metric", self.metric, ("euclidean", "cosine"))
-        check_choice("residual", self.residual, ("plain", "unit"))
+    def check_parameters(self) -> None:
+        """Raise ParameterError if a parameter is out of range, or does not fit the others."""
+        super().check_parameters()
         resolve_steps(self.norm)
         resolve_n_jobs(self.n_jobs)
-        is_hard = check_assign(self.assign, self.alpha) is None
+        is_hard = check_assign(self.assign, self.alpha, self.method) is None
         if self.residual == "unit" and not (is_hard and self.method == "auto"):
             raise ParameterError(
                 "residual='unit' is computed in one way and for hard assignment: use "
                 f"method='auto', assign='hard', not {self.method!r}, {self.assign!r}"
             )
-        methods = METHODS if is_hard else SOFT_METHODS
-        if self.method != "auto" and self.method not in methods:
-            raise ParameterError(
-                f"method={self.method!r} with assign={self.assign!r}: use auto or one of "
-                f"{', '.join(methods)}"
-            )
-        return int(self.n_clusters)
 
     def __getattr__(self, name: str) -> Any:
         # Reached only for what is not there: the codebook after partial_fit is made on demand.
@@ -360,7 +321,7 @@ class VLAD(Estimator):
     # -- encoding ---------------------------------------------------------------------
 
     def transform(self, X: Any) -> Any:
-        """One vector per image.
+        """Compute one vector for each image.
 
         Returns
         -------
@@ -386,12 +347,12 @@ class VLAD(Estimator):
         return self._finish(residual_tkf, count_tk)
 
     def words(self, local: Any) -> Int64Array:
-        """The centroid that each descriptor of one image belongs to.
+        """Find the centroid that each descriptor of one image belongs to.
 
         Parameters
         ----------
         local : (l, f) array
-            As an element of `X`: what the codebook was learned from, not what is stored.
+            Descriptors like an element of `X`: as the codebook was learned from, not as stored.
 
         Returns
         -------
@@ -408,7 +369,7 @@ class VLAD(Estimator):
 
         Notes
         -----
-        O(l k f) time; at most some 70 MB besides the descriptors, however many they are.
+        O(l k f) time; at most about 70 MB besides the descriptors, for any number of them.
 
         Examples
         --------
@@ -432,7 +393,7 @@ class VLAD(Estimator):
         return label_l
 
     def aggregate(self, X: Any) -> Aggregate:
-        """Residual sums and counts of each image: what all of `transform` but labels needs.
+        """Sum residuals and count descriptors of each image, for vectors of any centroids.
 
         Sums of the same images add up (``+``), and give their vectors for moved centroids
         (`adapt`, `transform_aggregate`) without the descriptors. Raises as `transform`, and
@@ -449,7 +410,7 @@ class VLAD(Estimator):
         return Aggregate(residual_tkf, count_tk, label_kf)
 
     def transform_aggregate(self, aggregate: Aggregate) -> Any:
-        """The vectors (t, D) of the images that were aggregated, as `transform` gives them.
+        """Compute the vectors (t, D) of images that were aggregated, as `transform` would.
 
         Raises
         ------
@@ -464,7 +425,7 @@ class VLAD(Estimator):
         return self._in_container(self._finish(residual_tkf, aggregate.count_tk))
 
     def adapt(self, aggregates: Aggregate | Iterable[Aggregate]) -> Self:
-        """A copy whose centroids are the means of the descriptors that were aggregated.
+        """Make a copy whose centroids are the means of the descriptors that were aggregated.
 
         For a codebook learned from other images than those it is used on: labels are still
         found with the centroids before, residuals taken to the new ones. A cell without
@@ -473,7 +434,7 @@ class VLAD(Estimator):
         Parameters
         ----------
         aggregates : Aggregate or iterable of them
-            Of this estimator; read once, one after the other.
+            Sums by this estimator; read once, one after the other.
 
         Raises
         ------
@@ -491,25 +452,11 @@ class VLAD(Estimator):
         """
         self._check_fitted()
         self._check_can_move()
-        total_kf = np.zeros(self.centroids_.shape)
-        count_k = np.zeros(len(total_kf))
-        n = 0
-        for each in [aggregates] if isinstance(aggregates, Aggregate) else aggregates:
-            self._check_made_here(each)
-            total_kf += each.residual_tkf.sum(axis=0, dtype=np.float64)
-            count_k += each.count_tk.sum(axis=0, dtype=np.float64)
-            n += 1
-        if not n:
-            raise ParameterError("no aggregate to adapt to: give those of some images")
-        used_k = count_k > 0
-        mean_kf = self.centroids_.astype(np.float64)
-        step_kf = total_kf[used_k] / count_k[used_k, None]
-        mean_kf[used_k] = self._label_centroids()[used_k] + step_kf
+        several = [aggregates] if isinstance(aggregates, Aggregate) else aggregates
+        mean_kf = adapted_centroids(map(self._check_made_here, several), self.centroids_)
         adapted = type(self)(**self.get_params(deep=False))
         label_kf = self.centroids_ if self.label_centroids_ is None else self.label_centroids_
-        adapted._set_fitted(
-            mean_kf.astype(self.centroids_.dtype), self.rotation_, float("nan"), label_kf
-        )
+        adapted._set_fitted(mean_kf, self.rotation_, float("nan"), label_kf)
         return adapted
 
     def _label_centroids(self) -> FloatArray:
@@ -541,7 +488,7 @@ class VLAD(Estimator):
         return residual_tkf, count_tk
 
     def _prepared(self, batch: Ragged) -> Iterator[Ragged]:
-        """The batch; for cosine some images at a time, with descriptors of unit length."""
+        """Batch itself; for cosine some images at a time, with descriptors of unit length."""
         if self.metric != "cosine" or not len(batch):
             yield batch
             return
@@ -550,7 +497,7 @@ class VLAD(Estimator):
             yield Ragged(unit_rows(some.floats(0, len(some))), some.start_T)
 
     def _finish(self, residual_tkf: FloatArray, count_tk: AnyArray) -> FloatArray:
-        """Rotated and normalised; `residual_tkf` may be overwritten."""
+        """Rotate and normalise residual sums; `residual_tkf` may be overwritten."""
         if self.rotation_ is not None:
             rotation = self.rotation_.astype(residual_tkf.dtype, copy=False)
             if rotation.ndim == 3:
@@ -564,11 +511,11 @@ class VLAD(Estimator):
     def _check_can_move(self) -> None:
         if self.residual == "unit":
             raise ParameterError(
-                "sums of residuals of unit length do not say what they are for other centroids: "
-                "use residual='plain'"
+                "sums of residuals of unit length cannot be moved to other centroids: use "
+                "residual='plain'"
             )
 
-    def _check_made_here(self, aggregate: Aggregate) -> None:
+    def _check_made_here(self, aggregate: Aggregate) -> Aggregate:
         label_kf = self._label_centroids()
         theirs_kf = aggregate.centroid_kf
         if theirs_kf.shape != label_kf.shape or not np.array_equal(theirs_kf, label_kf):
@@ -576,10 +523,11 @@ class VLAD(Estimator):
                 "the sums were made with other centroids than those of this estimator: aggregate "
                 "with it, or with the one it was adapted from"
             )
+        return aggregate
 
     @property
     def n_features_out(self) -> int:
-        """Columns of what `transform` gives: k times d."""
+        """Number of columns of the vectors that `transform` gives: k times d."""
         rotation = self.rotation_
         d = self.n_features_in_ if rotation is None else rotation.shape[-1]
         return len(self.centroids_) * d
@@ -589,10 +537,8 @@ class VLAD(Estimator):
 
     # -- keeping ----------------------------------------------------------------------
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
-        """The fitted estimator as (JSON-able parameters, arrays), for whoever stores it."""
-        self._check_fitted()
-        about = {n: plain(v) for n, v in self.get_params().items()}
+    def _state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        about = self._plain_params()
         # what was learned, whatever set_params said since
         about["norm"] = list(resolve_steps(self.norm))
         about["n_clusters"] = len(self.centroids_)
@@ -606,34 +552,23 @@ class VLAD(Estimator):
         return about, arrays
 
     @classmethod
-    def from_state(cls, about: dict[str, Any], arrays: dict[str, AnyArray]) -> Self:
-        """The inverse of `to_state`.
-
-        Raises
-        ------
-        FileFormatError
-            If parameters and arrays do not fit together.
-        """
-        try:
-            about = dict(about)
-            inertia = about.pop("inertia", None)
-            about["norm"] = tuple(about["norm"])
-            self = cls.from_centroids(
-                arrays["centroids"],
-                rotation=arrays.get("rotation"),
-                **{n: v for n, v in about.items() if n not in ("n_clusters", "rotation")},
-            )
-            label = arrays.get("label_centroids")
-            if label is not None:
-                f, dtype = self.n_features_in_, self.centroids_.dtype
-                self.label_centroids_ = as_centroids(label, f, dtype)
-                if self.label_centroids_.shape != self.centroids_.shape:
-                    raise ShapeError(f"label_centroids have shape {label.shape}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"a damaged codebook: {error}") from error
+    def _from_state(cls, about: dict[str, Any], arrays: dict[str, AnyArray]) -> Self:
+        inertia = about.pop("inertia", None)
+        about["norm"] = tuple(about["norm"])
+        self = cls.from_centroids(
+            arrays["centroids"],
+            rotation=arrays.get("rotation"),
+            **{n: v for n, v in about.items() if n not in ("n_clusters", "rotation")},
+        )
+        label = arrays.get("label_centroids")
+        if label is not None:
+            label_kf = as_centroids(label, self.n_features_in_, self.centroids_.dtype)
+            if label_kf.shape != self.centroids_.shape:
+                raise ShapeError(f"label_centroids have shape {label.shape}")
+            self.label_centroids_ = label_kf
         if self.n_clusters != about["n_clusters"] or self.rotation != about["rotation"]:
             raise FileFormatError(
-                f"a damaged codebook: its arrays hold {self.n_clusters} clusters and rotation "
+                f"damaged {cls._kind}: its arrays hold {self.n_clusters} clusters and rotation "
                 f"{self.rotation}, its header says {about['n_clusters']} and {about['rotation']}"
             )
         self.inertia_ = float("nan") if inertia is None else inertia

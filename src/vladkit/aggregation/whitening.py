@@ -1,4 +1,4 @@
-"""`Whitening`: long vectors to short ones by PCA, with the axes evened out as far as helps."""
+"""`Whitening`: PCA of vectors, with the variances of its axes evened out in part or whole."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 
-from vladkit.aggregation.base import Estimator, check_integer, plain
+from vladkit.aggregation.base import Estimator
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray
+from vladkit.core.linalg import EPSILON
+from vladkit.core.params import Constraints, Interval
 from vladkit.errors import FileFormatError, InputError, NonFiniteError, ParameterError, ShapeError
 
 __all__ = ["Whitening"]
 
 _BLOCK_VALUES: Final = 2**23
-"""Values that are widened or centred at a time: 32 MB of float32, 64 MB of float64."""
+"""Values widened or centred at a time, to bound memory: 32 MB of float32, 64 MB of float64."""
 
 
 class Whitening(Estimator):
-    """Vectors of unit length to shorter ones of unit length, by PCA and a power of its variances.
+    """PCA of vectors of unit length, to shorter ones of unit length, with optional whitening.
 
     Component i of the result is, before it is brought to unit length,
 
@@ -33,17 +35,18 @@ class Whitening(Estimator):
         d, the length of the result; None is as many as the training vectors have axes, one
         less than there are vectors, or D.
     exponent : float, 0 to 1, default 0
-        0 is PCA alone, 1 is whitening: all axes count the same. Axes of a small collection are its
-        own groups of like images, which whitening takes apart again. May be set after `fit`.
+        Strength of whitening: 0 is PCA alone, with 1 all axes count the same. Axes of a small
+        collection are its own groups of similar images, which whitening takes apart again. May be
+        set after `fit`.
     power : float, above 0 to 1, default 0.8
-        Of the components after that; below 1 the few large ones of each vector count for less.
-        1 leaves them as they are. May be set after `fit`.
+        Power of the components after that; below 1 the few large ones of each vector count for
+        less, 1 leaves them as they are. May be set after `fit`.
     sample_size : int, default 4096
-        Vectors that training uses at most, a uniform random sample of them, where they are
-        longer than this; also the largest matrix that is solved. Vectors that are shorter are
+        Most vectors that training uses, a uniform random sample, where they are longer than
+        this; also the size of the largest matrix that is solved. Vectors that are shorter are
         all used.
     random_state : int, default 0
-        Seed of that sample.
+        Random seed of that sample.
 
     Attributes
     ----------
@@ -54,26 +57,25 @@ class Whitening(Estimator):
     explained_variance_ : (d,) float64
         Variance of the training vectors along each axis, falling.
     n_samples_ : int
-        Training vectors without those that are all zero.
+        Number of training vectors that are not all zero.
     n_features_in_ : int
-        D.
+        Dimension of the training vectors, D.
 
     Notes
     -----
     Rows that are all zero are images without descriptors: they take no part in training, and stay
-    zero. Vectors that were normalised to unit length before are wanted, but nothing breaks if
-    they were not.
+    zero. Vectors should have unit length, but nothing breaks if they have not.
 
     d axes need more than d vectors: n vectors less their mean span n - 1 dimensions at most, and
-    `fit` refuses more: they would mean nothing. Vectors that are the same span less, which is no
-    reason to fail; axes without variance are zeros then, and so is what they give. The
-    last of n - 1 axes are chance, and no harm with exponent 0; but half as many as there are
-    vectors did better on every set that was measured.
+    `fit` refuses more: they would mean nothing. Equal vectors span less, which is no reason to
+    fail; axes without variance are then zeros, and so are their components. The last of n - 1
+    axes are chance, and no harm with exponent 0; but half as many as there are vectors did better
+    on every set that was measured.
 
     Training never holds a D x D matrix when n < D: the axes follow from the n x n matrix of
     inner products, U S^2 U' = C C', components = S^-1 U' C. Beyond `sample_size` vectors it takes
     a sample, or, where D is not above `sample_size`, adds up D x D moments of all of them. Memory
-    is sample_size x D in the dtype that came, and the matrix; time
+    is sample_size x D in the dtype of the input, and the matrix; time
     O(min(n, sample_size)^2 D). The solver is LAPACK's, through SciPy.
 
     References
@@ -116,14 +118,13 @@ class Whitening(Estimator):
         self.sample_size = sample_size
         self.random_state = random_state
 
-    def check_parameters(self) -> None:
-        """Raise ParameterError if a parameter is out of range."""
-        if self.n_components is not None:
-            check_integer("n_components", self.n_components, 1)
-        check_integer("sample_size", self.sample_size, 2)
-        check_integer("random_state", self.random_state, 0)
-        _check_number("exponent", self.exponent, "0 (PCA) to 1 (full whitening)")
-        _check_number("power", self.power, "more than 0, at most 1", without=0.0)
+    _constraints: ClassVar[dict[str, Constraints]] = {
+        "n_components": (Interval(int, 1), None),
+        "exponent": Interval(float, 0, 1),
+        "power": Interval(float, 0, 1, closed="right"),
+        "sample_size": Interval(int, 2),
+        "random_state": Interval(int, 0),
+    }
 
     # -- training ---------------------------------------------------------------------
 
@@ -133,7 +134,7 @@ class Whitening(Estimator):
         Parameters
         ----------
         X : (n, D) array, or an iterable of (n_i, D) blocks, float16, float32 or float64
-            Blocks are read once, one after the other, and not kept whole.
+            Blocks are read once, one after the other, and not all kept.
 
         Raises
         ------
@@ -179,14 +180,10 @@ class Whitening(Estimator):
         self.n_features_in_ = D
         return self
 
-    def fit_transform(self, X: Any, y: object = None) -> Any:
-        """``fit(X).transform(X)``, for an (n, D) array."""
-        return self.fit(X).transform(X)
-
     # -- use --------------------------------------------------------------------------
 
     def transform(self, X: Any) -> Any:
-        """Vectors (n, D) to (n, d) of unit length; zero rows stay zero.
+        """Shorten vectors (n, D) to (n, d) of unit length; zero rows stay zero.
 
         Parameters
         ----------
@@ -208,13 +205,13 @@ class Whitening(Estimator):
         return self._in_container(self._project(_checked(np.asarray(X)))[0])
 
     def transform_views(self, view_qvD: AnyArray) -> Float32Array:
-        """Views (q, v, D) of images, each turned another way say, to (q, v, d) with one scale.
+        """Shorten views (q, v, D) of images, as rotated ones, to (q, v, d) with one scale each.
 
-        The longest view of an image has unit length, and the others keep their length relative to
-        it. A view of which the axes say little stays short. Brought to unit length on its own, as
-        by `transform`, its chance similarities would grow with it: on images that were
-        themselves indexed (Holidays) turned views then push the right results out, mAP .72
-        instead of .85.
+        The longest view of an image gets unit length, and the others keep their length relative to
+        it. A view that has little along the axes stays short. Brought to unit length on its own,
+        as by `transform`, its chance similarities would grow with it: on images that were
+        themselves indexed (Holidays) rotated views then push the right results out, mAP 0.72
+        instead of 0.85.
 
         Raises
         ------
@@ -235,13 +232,13 @@ class Whitening(Estimator):
         q, v, D = view_qvD.shape
         short_nd, length_n = self._project(_checked(view_qvD.reshape(q * v, D)))
         length_qv = length_n.reshape(q, v)
-        length_qv /= np.maximum(length_qv.max(axis=1, keepdims=True, initial=0), 1e-12)
+        length_qv /= np.maximum(length_qv.max(axis=1, keepdims=True, initial=0), EPSILON)
         short_qvd: Float32Array = short_nd.reshape(q, v, short_nd.shape[1])
         short_qvd *= length_qv[:, :, None]
         return short_qvd
 
     def _project(self, vector_nD: AnyArray) -> tuple[Float32Array, Float32Array]:
-        """Short vectors of unit length, and how long they were along the axes, unscaled."""
+        """Short vectors of unit length, and the lengths of their unscaled projections."""
         self._check_fitted()
         self.check_parameters()
         if vector_nD.shape[1] != self.n_features_in_:
@@ -268,13 +265,13 @@ class Whitening(Estimator):
             short *= scale_d
             if self.power != 1:
                 np.copysign(np.abs(short) ** np.float32(self.power), short, out=short)
-            short /= np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12)
+            short /= np.maximum(np.linalg.norm(short, axis=1, keepdims=True), EPSILON)
             begin += len(block_nD)
         return short_nd, length_n
 
     @property
     def n_features_out(self) -> int:
-        """Columns of what `transform` gives: d."""
+        """Number of columns of the vectors that `transform` gives: d."""
         return len(self.components_)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -282,10 +279,8 @@ class Whitening(Estimator):
 
     # -- keeping ----------------------------------------------------------------------
 
-    def to_state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
-        """The fitted estimator as (JSON-able parameters, arrays), for whoever stores it."""
-        self._check_fitted()
-        about = {n: plain(v) for n, v in self.get_params().items()}
+    def _state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        about = self._plain_params()
         about["n_components"] = len(self.components_)
         about["n_samples"] = self.n_samples_
         arrays: dict[str, AnyArray] = {
@@ -296,45 +291,34 @@ class Whitening(Estimator):
         return about, arrays
 
     @classmethod
-    def from_state(cls, about: dict[str, Any], arrays: dict[str, AnyArray]) -> Self:
-        """The inverse of `to_state`.
-
-        Raises
-        ------
-        FileFormatError
-            If parameters and arrays do not fit together.
-        """
-        try:
-            about = dict(about)
-            n_samples = int(about.pop("n_samples"))
-            self = cls(**about)
-            self.check_parameters()
-            mean_D = np.ascontiguousarray(arrays["mean"], np.float32)
-            component_dD = np.ascontiguousarray(arrays["components"], np.float32)
-            variance_d = np.ascontiguousarray(arrays["explained_variance"], np.float64)
-            (D,), (d,) = mean_D.shape, variance_d.shape
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"a damaged whitening: {error}") from error
+    def _from_state(cls, about: dict[str, Any], arrays: dict[str, AnyArray]) -> Self:
+        n_samples = int(about.pop("n_samples"))
+        self = cls(**about)
+        self.check_parameters()
+        mean_D = np.ascontiguousarray(arrays["mean"], np.float32)
+        component_dD = np.ascontiguousarray(arrays["components"], np.float32)
+        variance_d = np.ascontiguousarray(arrays["explained_variance"], np.float64)
+        (D,), (d,) = mean_D.shape, variance_d.shape
         if component_dD.shape != (d, D) or d != self.n_components:
             raise FileFormatError(
-                f"a damaged whitening: components {component_dD.shape}, variances {d}, mean {D}, "
+                f"damaged {cls._kind}: components {component_dD.shape}, variances {d}, mean {D}, "
                 f"n_components={self.n_components}"
             )
         finite = all(np.isfinite(a).all() for a in (mean_D, component_dD, variance_d))
         if not finite or not d or variance_d[0] <= 0 or not (variance_d >= 0).all():
-            raise FileFormatError("a damaged whitening: values not finite, or negative variance")
+            raise FileFormatError(f"damaged {cls._kind}: values not finite, or negative variance")
         self.mean_, self.components_, self.explained_variance_ = mean_D, component_dD, variance_d
         self.n_samples_, self.n_features_in_ = n_samples, D
         return self
 
 
 class _Training:
-    """What the axes are found from: the rows, a sample of them, or their D x D moments.
+    """Data that the axes follow from: the rows, a sample of them, or their D x D moments.
 
-    Rows are kept while there are few. When there are more than `sample_size`, each that comes
-    takes the place of a kept one by chance (Vitter's algorithm R), so that the kept ones are a
-    uniform sample however the rows were cut into blocks. Rows no longer than `sample_size` are
-    added up into moments instead once there are more than dimensions: nothing is then left out.
+    Rows are kept while there are few. When there are more than `sample_size`, each new one
+    replaces a kept one by chance (Vitter's algorithm R), so that the kept ones are a uniform
+    sample however the rows were cut into blocks. Rows no longer than `sample_size` are instead
+    added up into moments once there are more rows than dimensions: nothing is then left out.
     """
 
     def __init__(self, n_features: int, dtype: np.dtype[Any], sample_size: int, seed: int) -> None:
@@ -351,11 +335,11 @@ class _Training:
 
     @property
     def n_used(self) -> int:
-        """Rows that the axes are found from."""
+        """Number of rows that the axes follow from."""
         return self.n_seen if self._scatter_DD is not None else self._n_kept
 
     def add(self, block_nD: AnyArray) -> None:
-        """Rows that are finite and not zero."""
+        """Add rows that are finite and not zero."""
         D = self.n_features
         if block_nD.shape[1] != D:
             raise ShapeError(f"a block has {block_nD.shape[1]} dimensions, those before it {D}")
@@ -379,7 +363,7 @@ class _Training:
                 self._row_sD[place_n[i]] = rest_nD[i]
 
     def _sum_up(self, rows_nD: AnyArray, n_before: int) -> None:
-        """Mean and scatter about it, joined with those of the rows before (Chan et al. 1979)."""
+        """Merge mean and scatter of new rows with those of the rows before (Chan et al. 1979)."""
         scatter_DD = self._scatter_DD
         assert scatter_DD is not None
         for block_nD in _slices(rows_nD):
@@ -419,14 +403,8 @@ class _Training:
         return square_d / self.n_used, component_dD
 
 
-def _check_number(name: str, value: object, wanted: str, *, without: float | None = None) -> None:
-    ok = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not ok or not 0 <= float(value) <= 1 or value == without:  # type: ignore[arg-type]
-        raise ParameterError(f"{name}={value!r}, wanted {wanted}")
-
-
 def _strongest(matrix_nn: FloatArray, d: int) -> tuple[FloatArray, FloatArray]:
-    """The d largest eigenvalues, falling, none below 0, and their vectors as columns."""
+    """Largest d eigenvalues, falling, none below 0, and their vectors as columns."""
     from scipy.linalg import eigh
 
     n = len(matrix_nn)
@@ -435,7 +413,7 @@ def _strongest(matrix_nn: FloatArray, d: int) -> tuple[FloatArray, FloatArray]:
 
 
 def _blocks(X: Any) -> Iterator[AnyArray]:
-    """`X` as checked blocks of bounded size, whether it is an array or an iterable of blocks."""
+    """Checked blocks of bounded size, of an array or of an iterable of blocks."""
     if hasattr(X, "__array__"):
         yield from _slices(_checked(np.asarray(X)))
         return
@@ -454,8 +432,7 @@ def _slices(vector_nD: AnyArray) -> Iterator[AnyArray]:
         if not finite_nD.all():
             row = begin + int(np.argmin(finite_nD.all(axis=1)))
             raise NonFiniteError(
-                f"vector {row} holds NaN, infinity or a value too large for float32: drop or mend "
-                "it"
+                f"vector {row} holds NaN, infinity or a value too large for float32: drop or fix it"
             )
         yield block_nD
 

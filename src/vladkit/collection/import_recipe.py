@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vladkit.errors import ParameterError
-from vladkit.features.readers import Held, is_source, open_reader
+from vladkit.features.readers import SourceInfo, is_source, open_reader
 
 __all__ = ["recipe_for"]
 
@@ -57,10 +57,10 @@ def recipe_for(
         raise ParameterError(
             f"{imported[0]} holds features and {other} images: index them into a file each"
         )
-    held: list[Held] = []
+    held: list[SourceInfo] = []
     for source in imported:
         with open_reader(source) as reader:
-            held.append(reader.held())
+            held.append(reader.info())
     first = held[0]
     for source, each in zip(imported, held, strict=True):
         theirs, ours = (each.features, each.dimensions), (first.features, first.dimensions)

@@ -176,7 +176,7 @@ class Indexer:
     def _check_fit(self, found: Sequence[SourceFile]) -> None:
         recipe = self._describer.recipe
         for reader, name in {each.reader: each.name for each in found if each.reader}.items():
-            held = reader.held()
+            held = reader.info()
             if (held.features, held.dimensions) != (recipe.features, recipe.dimensions):
                 raise RecipeMismatchError(
                     f"{self._store.path} was made of {recipe.features} features of "

@@ -1,1 +1,1 @@
-"""What every room stands on: array types, ragged batches, threads, files, backends."""
+"""Foundations of every room: array types, parameters, ragged batches, threads, files, backends."""

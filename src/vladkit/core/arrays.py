@@ -1,4 +1,4 @@
-"""The key of axis letters, and the array types that signatures use.
+"""Key of axis letters, and array types for signatures.
 
 An array's name ends in one letter per axis, in order; capitals are merged axes.
 

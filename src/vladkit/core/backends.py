@@ -1,4 +1,4 @@
-"""Arrays of other libraries: recognised without importing them, given back as what they were.
+"""Arrays of other libraries: recognised without importing them, and results of their kind.
 
 NumPy in, NumPy out; torch in, torch out on the same device; JAX in, JAX out.
 """
@@ -19,7 +19,7 @@ __all__ = ["as_sets", "kind_of", "like", "to_numpy"]
 
 
 def kind_of(local: Any) -> str:
-    """Whether `local` is "torch", "jax", or "numpy" (all else); of a list, what its arrays are.
+    """Kind of an array, or of the arrays of a list: "torch", "jax", or "numpy" (all else).
 
     Raises
     ------
@@ -44,9 +44,9 @@ def _kind(x: Any) -> str:
 
 
 def to_numpy(x: Any, method: str) -> Any:
-    """What `method`, which computes with NumPy's arrays, reads: on the host without a copy.
+    """Convert to NumPy's arrays, without a copy on the host, for a `method` that needs these.
 
-    Lists become lists. Half precision that NumPy does not know becomes float32.
+    Lists become lists. bfloat16, which NumPy does not know, becomes float32.
 
     Raises
     ------
@@ -76,12 +76,12 @@ def to_numpy(x: Any, method: str) -> Any:
 
 
 def as_sets(X: Any) -> Ragged:
-    """`as_ragged` of what an estimator is given: tensors, too, whose gradient ends here.
+    """Check the `X` of an estimator, as a `Ragged`; gradients of tensors end here.
 
     Raises
     ------
     InputError
-        As `as_ragged`, or if a list mixes kinds.
+        If `as_ragged` raises it, or a list mixes kinds.
     ParameterError
         If a tensor is on another device than the host.
     """
@@ -101,7 +101,7 @@ def _on_host(x: Any) -> Any:
 
 
 def like(result: AnyArray, local: Any, kind: str) -> Any:
-    """`result` as an array of `kind`, and of the floating dtype of `local` if that is narrower."""
+    """Convert `result` to an array of `kind`, in the floating dtype of `local` if it has one."""
     if kind == "numpy":
         return result
     first = next(x for x in local if x is not None) if isinstance(local, Sequence) else local

@@ -23,14 +23,14 @@ def check_writable(
     ----------
     path : path
     inputs : iterable of path
-        Files that the work reads, which it must not replace.
+        Files that the work reads, and must not replace.
 
     Raises
     ------
     ParameterError
-        If it is one of `inputs`.
+        If the target is one of `inputs`.
     StorageError
-        If it is a folder, or nothing can be written in its folder.
+        If the target is a folder, or nothing can be written in its folder.
     """
     target = Path(path)
     real = os.path.realpath(target)
@@ -46,12 +46,12 @@ def check_writable(
 
 @contextmanager
 def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write to that takes the place of `path` only when all went well.
+    """Open a file for writing that replaces `path` only when all went well.
 
     Raises
     ------
     StorageError
-        If it cannot be written; what was at `path` is then untouched.
+        If it cannot be written; a file at `path` is then untouched.
     """
     with replace_path(path) as name, open(name, "w+b") as file:  # others may read it back
         yield file
@@ -59,7 +59,7 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
-    """As `replace_file`, for those who open the file themselves: the path of an empty one."""
+    """Path of an empty file that replaces `path` only when all went well; see `replace_file`."""
     target = Path(os.path.realpath(path))  # through a link, not in place of it
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

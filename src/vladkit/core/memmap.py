@@ -1,4 +1,4 @@
-"""Arrays that are files mapped into memory: which they are, and giving their pages back."""
+"""Arrays that are files mapped into memory: recognised, and their pages given back."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from vladkit.core.arrays import AnyArray
 __all__ = ["BLOCK_BYTES", "is_mapped", "release"]
 
 BLOCK_BYTES: Final = 2**26
-"""Of a mapped file that are resident at a time: 64 MB read a file of 1 GB as fast as 256 MB."""
+"""Bytes of a mapped file resident at a time: 64 MB read a file of 1 GB as fast as 256 MB."""
 
 
 def _mapping(array: AnyArray) -> mmap.mmap | None:
-    """What the array is a view of, if that is a file that is not changed in memory alone."""
+    """Mapping that the array is a view of, if it is a file and not changed in memory alone."""
     base: object = array
     is_shared = False
     while isinstance(base, np.ndarray):
@@ -27,7 +27,7 @@ def _mapping(array: AnyArray) -> mmap.mmap | None:
 
 
 def is_mapped(array: AnyArray) -> bool:
-    """Whether it is a view of a file that `numpy.memmap` or `numpy.load` mapped.
+    """Tell whether an array is a view of a file that `numpy.memmap` or `numpy.load` mapped.
 
     Examples
     --------
@@ -42,10 +42,10 @@ def is_mapped(array: AnyArray) -> bool:
 
 
 def release(array: AnyArray) -> None:
-    """Take the pages of its file out of this process's memory; they are mapped again when used.
+    """Give the pages of an array's file back to the system; they are mapped again when used.
 
-    Without it all of a file that was read once counts as resident, until memory is short. Does
-    nothing for other arrays, and on systems that have no ``madvise``.
+    Otherwise the pages of a file that was read once count as resident until memory is short.
+    Does nothing for other arrays, and on systems that have no ``madvise``.
     """
     mapping = _mapping(array)
     advice = getattr(mmap, "MADV_DONTNEED", None)

@@ -113,7 +113,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def wanted(constraint: Constraints) -> str:
-    """The values that fit, as a message names them.
+    """Values that fit, in the words of a message.
 
     Examples
     --------
@@ -132,7 +132,7 @@ _NOUNS: Final[dict[type[Any], str]] = {
 
 
 def check_parameter(name: str, value: Any, constraint: Constraints) -> Any:
-    """The value of a parameter, a NumPy number as Python's: that is what JSON holds.
+    """Check a parameter; returns its value, a NumPy number as Python's, for JSON.
 
     Raises
     ------

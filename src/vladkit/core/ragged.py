@@ -1,8 +1,8 @@
-"""`Ragged`: the one form that all input becomes, and the only door that validates it."""
+"""`Ragged`: the form that all descriptors are brought to, and the door that validates them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from vladkit.errors import InputError, NonFiniteError, ShapeError
 __all__ = ["Ragged", "as_centroids", "as_ragged", "float_dtype_for"]
 
 _RELEASE = 64
-"""Blocks of `Ragged.check_finite` after which the memory of a mapped file is given back."""
+"""Blocks (of 1 MB) of `Ragged.check_finite` after which memory of a mapped file is given back."""
 
 _ACCEPTED = "a (t, l, f) array, a list of (l_i, f) arrays, or a Ragged"
 
@@ -34,13 +34,16 @@ class Ragged:
     Attributes
     ----------
     start_T : (t + 1,), int64
+        Fence posts.
     n_features : int
-        f.
+        Dimension of a descriptor, f.
     dtype : numpy.dtype
-        Of the descriptors as they are kept.
+        Type in which the descriptors are kept.
     float_dtype : numpy.dtype
-        What sums over them are computed and returned in: float64 for float64 and for
+        Type in which sums over them are computed and returned: float64 for float64 and for
         integers of 32 bits and more, else float32.
+    shape : (int,)
+        Number of images, (t,).
 
     Raises
     ------
@@ -54,8 +57,10 @@ class Ragged:
     --------
     >>> import numpy as np
     >>> batch = Ragged(np.arange(10.0).reshape(5, 2), [0, 2, 2, 5])
-    >>> len(batch), batch.n_features, batch.image(1).shape
+    >>> len(batch), batch.n_features, batch[1].shape
     (3, 2, (0, 2))
+    >>> batch[[2, 0]]
+    Ragged(2 images, 5 descriptors, 2 dimensions, float64)
     """
 
     __slots__ = ("_first", "_local_Nf", "_part", "dtype", "float_dtype", "n_features", "start_T")
@@ -79,10 +84,10 @@ class Ragged:
 
     @classmethod
     def from_list(cls, list_of_lf: Sequence[npt.ArrayLike | None]) -> Ragged:
-        """From one (l_i, f) array per image; the arrays are kept, not stacked.
+        """Make a batch from one (l_i, f) array per image; the arrays are kept, not stacked.
 
         None and arrays of size 0 are images without descriptors (OpenCV gives None for a
-        blank image), as long as one other image says what f is.
+        blank image), as long as one other image has f columns.
 
         Raises
         ------
@@ -120,7 +125,7 @@ class Ragged:
         return self
 
     def _set_dtype(self, dtype: np.dtype[Any], f: int) -> None:
-        self._first = 0  # of a block: the number of its first image, for messages
+        self._first = 0  # number of the first image of a block, for messages
         self.dtype = dtype
         self.float_dtype = float_dtype_for(dtype)
         self.n_features = f
@@ -135,20 +140,57 @@ class Ragged:
         )
 
     @property
+    def shape(self) -> tuple[int]:
+        """Number of images, (t,): what scikit-learn's cross-validation counts."""
+        return (len(self),)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Descriptors (l, f) of one image, or a `Ragged` of several, without copies.
+
+        Parameters
+        ----------
+        key : int, slice, array of int or of bool
+            Images to take, as NumPy's index of an axis of t; scikit-learn's ``key, ...`` too.
+
+        Raises
+        ------
+        IndexError
+            If an image does not exist.
+        """
+        index = np.arange(len(self))[key]
+        if not index.ndim:
+            return self.image(int(index))
+        if index.ndim > 1:
+            raise IndexError(f"index of shape {index.shape}: wanted one axis of images")
+        if len(index) and (np.diff(index) == 1).all():
+            return self._between(int(index[0]), int(index[-1]) + 1)
+        parts = [self.image(i) for i in index]
+        return Ragged._from_parts(parts, self.n_features, self.dtype)
+
+    def _between(self, begin: int, end: int) -> Ragged:
+        """Batch of images `begin` to `end`, stacked if this one is."""
+        if self._part is not None:
+            some = Ragged._from_parts(self._part[begin:end], self.n_features, self.dtype)
+        else:
+            start_T = self.start_T[begin : end + 1]
+            some = Ragged(self.local_Nf[start_T[0] : start_T[-1]], start_T - start_T[0])
+        return some
+
+    @property
     def n_local(self) -> int:
-        """N, the number of descriptors of all images."""
+        """Number of descriptors of all images, N."""
         return int(self.start_T[-1])
 
     @property
     def local_Nf(self) -> AnyArray:
-        """All descriptors in one array, (N, f); made on first use from a list."""
+        """All descriptors in one array, (N, f); a list is stacked on first use."""
         if self._local_Nf is None:
             self._local_Nf = _stack(self._part or [], self.n_features, self.dtype)
             self._part = None
         return self._local_Nf
 
     def image(self, i: int) -> AnyArray:
-        """Descriptors of image `i` as they are kept, (l, f)."""
+        """Descriptors (l, f) of image `i`, in the type that they are kept in."""
         if self._part is not None:
             return self._part[i]
         return self.local_Nf[self.start_T[i] : self.start_T[i + 1]]
@@ -164,9 +206,10 @@ class Ragged:
     def floats(
         self, start: int, stop: int, row_start: int = 0, row_stop: int | None = None
     ) -> FloatArray:
-        """Rows of images `start` to `stop`, C-contiguous in `float_dtype`: a view if `is_ready`.
+        """Descriptors of images `start` to `stop` in `float_dtype`; a view if `is_ready`.
 
-        With one image (``stop == start + 1``) its rows `row_start` to `row_stop` only.
+        C-contiguous. With one image (``stop == start + 1``) its rows `row_start` to `row_stop`
+        only.
         """
         if self._part is not None:
             chosen = self._part[start:stop]
@@ -180,18 +223,18 @@ class Ragged:
         return np.ascontiguousarray(rows, dtype=self.float_dtype)
 
     def is_mapped(self) -> bool:
-        """Whether the descriptors are a file that is mapped into memory."""
+        """Whether the descriptors are a file mapped into memory."""
         return self._local_Nf is not None and is_mapped(self._local_Nf)
 
     def release(self) -> None:
-        """Give back the memory of what was read of a mapped file; else nothing happens."""
+        """Give back the memory of pages of a mapped file; nothing for other batches."""
         if self._local_Nf is not None:
             release(self._local_Nf)
 
     def blocks(self, most_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, Ragged]]:
-        """The images in order, some at a time: (number of the first, a batch without copies).
+        """Images in order, some at a time: (number of the first, a batch without copies).
 
-        So many that their descriptors as floats have at most so many bytes, one at least. The
+        As many as have at most `most_bytes` of descriptors as floats, and at least one. The
         memory of a mapped file is given back after each block.
         """
         t, start_T = len(self), self.start_T
@@ -200,11 +243,7 @@ class Ragged:
         while begin < t:
             end = int(np.searchsorted(start_T, start_T[begin] + most_rows, side="right")) - 1
             end = min(max(end, begin + 1), t)
-            if self._part is not None:
-                some = Ragged._from_parts(self._part[begin:end], self.n_features, self.dtype)
-            else:
-                rows_Nf = self.local_Nf[start_T[begin] : start_T[end]]
-                some = Ragged(rows_Nf, start_T[begin : end + 1] - start_T[begin])
+            some = self._between(begin, end)
             some._first = self._first + begin
             yield begin, some
             self.release()
@@ -243,12 +282,12 @@ class Ragged:
         column = int(np.argmin(np.isfinite(local_f)))
         raise NonFiniteError(
             f"{where} holds {local_f[column]} in dimension {column}: "
-            "drop such descriptors, or mend them (numpy.nan_to_num), before encoding"
+            "drop such descriptors, or fix them (numpy.nan_to_num), before encoding"
         )
 
 
 def float_dtype_for(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The native dtype that descriptors of `dtype` are summed in (see `Ragged`)."""
+    """Native dtype in which descriptors of `dtype` are summed (see `Ragged`)."""
     if dtype.kind not in "fiu":
         raise InputError(f"descriptors are {dtype}, wanted real numbers: float, or int as uint8")
     wide = dtype.itemsize >= (8 if dtype.kind == "f" else 4)
@@ -256,14 +295,14 @@ def float_dtype_for(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def as_ragged(local: Any) -> Ragged:
-    """The door: whatever was passed as `local` or `X`, checked, as a `Ragged`.
+    """Check a user's `local` or `X` of any accepted form, as a `Ragged`.
 
     Raises
     ------
     ShapeError, InputError
-        With what was got, what is wanted, and how to mend it. NaN and infinity are not
-        looked for here but where the values are read (`Ragged.check_finite`, or the
-        kernel itself), so that a large batch is not read twice.
+        If it has no accepted form. NaN and infinity are not looked for here but where the
+        values are read (`Ragged.check_finite`, or the kernel itself), so that a large batch
+        is not read twice.
     """
     if isinstance(local, Ragged):
         return local
@@ -272,11 +311,18 @@ def as_ragged(local: Any) -> Ragged:
     array = np.asarray(local)
     if array.dtype == object and array.ndim == 1:
         return Ragged.from_list(list(array))
+    if array.dtype == object and array.ndim == 0:
+        fix = ": give list(x)" if hasattr(local, "__next__") else ""
+        fix = ": give list(x.values())" if isinstance(local, Mapping) else fix
+        got = "None" if local is None else f"an object of type {type(local).__name__}"
+        raise InputError(f"got {got}, wanted {_ACCEPTED}{fix}")
     if array.ndim != 3:
         hint = {
             1: "one descriptor of one image is x[None, None, :]",
             2: "one image is x[None]; images of different sizes are a list of (l_i, f)",
-        }.get(array.ndim, "wanted 3 axes: images, descriptors, dimensions")
+            4: "maps (t, h, w, f) of a network are x.reshape(t, h * w, f), maps (t, f, h, w) are "
+            "x.reshape(t, f, h * w).swapaxes(1, 2)",
+        }.get(array.ndim, "the axes are images, descriptors, dimensions")
         raise ShapeError(f"got an array of shape {array.shape}, wanted {_ACCEPTED}: {hint}")
     t, l, f = array.shape
     if f == 0:

@@ -1,4 +1,4 @@
-"""The threads that help to encode, for the whole process, and how many to use."""
+"""Threads that help to encode, shared by the whole process, and their number."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vladkit.errors import ParameterError
 __all__ = ["for_each", "resolve_n_jobs"]
 
 _MOST_THREADS = 64
-"""More than this, and than four for each core, are never started, whatever is asked for: at
-50,000 the OpenMP library of faiss ends the process."""
+"""Most threads that are ever started, or four for each core if that is more: at 50,000 the
+OpenMP library of faiss ends the process."""
 
 
 def resolve_n_jobs(n_jobs: int | None) -> int:
-    """Threads to use: None is every core that this process may run on.
+    """Number of threads to use; None is every core that this process may run on.
 
     ``OMP_NUM_THREADS`` caps None, so that inside joblib's or dask's worker processes,
     which set it, the cores are not claimed twice. Negative counts from the end as in
@@ -30,14 +30,12 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
     ParameterError
         For 0, or anything that is not an integer.
     """
-    if n_jobs is not None:
-        try:
-            n_jobs = operator.index(n_jobs)
-        except TypeError:
-            message = f"n_jobs={n_jobs!r}: wanted None or an integer other than 0"
-            raise ParameterError(message) from None
-    if n_jobs == 0:
-        raise ParameterError("n_jobs=0: use None for every core, or a number from 1")
+    if n_jobs is not None and hasattr(n_jobs, "__index__"):
+        n_jobs = operator.index(n_jobs)
+    if n_jobs == 0 or not isinstance(n_jobs, int | None):
+        raise ParameterError(
+            f"n_jobs={n_jobs!r}: wanted an integer other than 0, or None for every core"
+        )
     cores = _cores()
     if n_jobs is None:
         limit = os.environ.get("OMP_NUM_THREADS", "")
@@ -56,8 +54,8 @@ def _cores() -> int:
 def for_each(task: Callable[[int], None], n_tasks: int, n_jobs: int) -> None:
     """Run ``task(0)`` to ``task(n_tasks - 1)`` on `n_jobs` threads, the caller's among them.
 
-    Threads take the next task when they are done with one. The first error stops the rest and
-    is raised here. Tasks must release the GIL to gain anything.
+    A thread takes the next task when it has finished one. The first error stops the rest and
+    is raised here. Tasks gain only where they release the GIL.
     """
     n_jobs = min(n_jobs, n_tasks)
     if n_jobs <= 1:
@@ -95,7 +93,7 @@ class _Job:
         self._done: SimpleQueue[None] = SimpleQueue()
 
     def help(self) -> None:
-        """Take part, unless it is over: helpers may be kept busy by another caller's job."""
+        """Take part, unless the job is over: helpers may have been busy with another one."""
         with self._lock:
             if not self._open:
                 return
@@ -104,7 +102,7 @@ class _Job:
         self._done.put(None)
 
     def wait_for_helpers(self) -> None:
-        """Let nobody join any more, and wait for those who did."""
+        """Let no helper join any more, and wait for those that did."""
         with self._lock:
             self._open = False
         for _ in range(self._n_helpers):
@@ -116,7 +114,7 @@ _helpers_lock = threading.Lock()
 
 
 def _queue_of_helpers(n_threads: int) -> SimpleQueue[_Job]:
-    """The queue that at least `n_threads` daemon threads of this process read.
+    """Queue that at least `n_threads` daemon threads of this process read.
 
     A fork leaves threads behind, so the child gets a queue and threads of its own. Not a
     ThreadPoolExecutor: handing over takes 3 us instead of 22, and back again 23 instead of 50,
@@ -139,7 +137,7 @@ def _serve(queue: SimpleQueue[_Job]) -> None:
 
 
 def _after_fork() -> None:
-    """The lock may have been held by a thread that the child does not have."""
+    """Replace the lock: a thread that the child does not have may hold it."""
     global _helpers_lock
     _helpers_lock = threading.Lock()
 

@@ -269,7 +269,7 @@ class Sift:
         )
 
     def _opencv_sift(self) -> Any:
-        """The ``cv2.SIFT`` of the calling thread: OpenCV promises nothing about sharing."""
+        """``cv2.SIFT`` of the calling thread: OpenCV promises nothing about sharing."""
         import cv2
 
         if getattr(_thread, "made_for", None) != self:

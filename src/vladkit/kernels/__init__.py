@@ -1,4 +1,4 @@
-"""The ways of computing residual sums: one file per way, one signature.
+"""Ways to compute residual sums: one file for each, all with one signature.
 
 A kernel module has
 
@@ -9,23 +9,23 @@ A kernel module has
     ``batch.float_dtype``, and how many those are, (t, k) int64. A module without it is a way to
     sum, and `vladkit.kernels.buckets` does the rest.
 ``aggregate_soft(batch, centroid_kf, alpha, n_jobs)`` -> residual_tkf, mass_tk
-    The same where each descriptor belongs to every centroid by a weight, in some of them.
+    Sums and masses where each descriptor belongs to every centroid by a weight; in some modules.
 ``encode(local, centroids, alpha)``, ``segment_sum_of(values, segment, n_segments)``
-    Arrays of the library's own kind in and out, checked: in `torch` and `jax`.
+    Functions for arrays of the library itself, checked there: in `torch` and `jax`.
 ``CHECKS_FINITE``
-    True where `aggregate` finds NaN and infinity on the way (then it raises NonFiniteError) and
-    does not rely on the caller to have looked.
+    True where `aggregate` itself finds NaN and infinity (and raises NonFiniteError), so that the
+    caller need not look.
 
 Kernels validate nothing else: `vladkit.core.ragged` has.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import cast
 
-from vladkit.errors import MissingDependencyError, ParameterError
+from vladkit.errors import MissingDependencyError
 from vladkit.kernels.kernel import Kernel, OwnArrays
 
 __all__ = ["METHODS", "SOFT_METHODS", "Kernel", "for_own_arrays", "load"]
@@ -37,20 +37,15 @@ METHODS: tuple[str, ...] = (
 SOFT_METHODS: tuple[str, ...] = ("loop", "fused", "jax", "torch")
 
 
+@lru_cache
 def load(method: str) -> Kernel:
-    """Import one kernel, and nothing that the others need.
+    """Import the kernel of one of `METHODS`, and nothing that the others need.
 
     Raises
     ------
-    ParameterError
-        If there is no such method.
     MissingDependencyError
         If it needs a library that is not installed; says how to install it.
     """
-    if method not in METHODS:
-        raise ParameterError(
-            f"method={method!r} is not known: use one of {', '.join((*METHODS, 'auto'))}"
-        )
     try:
         module = import_module(f"vladkit.kernels.{method}")
     except ImportError as error:
@@ -71,5 +66,5 @@ def load(method: str) -> Kernel:
 
 
 def for_own_arrays(kind: str) -> OwnArrays:
-    """The module for arrays of torch or jax, which is imported then: they are its own."""
+    """Module for arrays of torch or jax; they exist, so the library is imported already."""
     return cast(OwnArrays, import_module(f"vladkit.kernels.{kind}"))

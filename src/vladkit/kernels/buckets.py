@@ -1,7 +1,7 @@
-"""The way of the article's vectorised programs: labels first, then one sum into buckets.
+"""Labels first, then one sum into buckets, as in the article's vectorised programs.
 
 Each (image, centroid) pair is a bucket, and the residuals of all images are summed into their
-buckets at once. What `scatter`, `cumsum`, `reduceat` and `sparse` differ in is that sum.
+buckets at once. `scatter`, `cumsum`, `reduceat` and `sparse` differ in that sum alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vladkit.kernels.reduceat import segment_sum as sum_runs
 __all__ = ["aggregate_by", "aggregate_unit"]
 
 _BLOCK_VALUES = 2**20
-"""Values of descriptors (and of images' sums) that `aggregate_unit` works on at a time."""
+"""Values of descriptors (and of images' sums) in work at a time, to bound memory: 4 to 8 MB."""
 
 
 def aggregate_by(

@@ -1,4 +1,4 @@
-"""What the fused kernel compiles: labels and sums of a run of images, and the vector code inside.
+"""Compiled code of the fused kernel: labels and sums of a run of images, and its vector code.
 
 The kernel wants one thing that plain Numba cannot say: *keep this tile of scores in registers
 until the arg-max has looked at it*. As loops over arrays, LLVM either spills the scores or
@@ -37,8 +37,8 @@ _REGISTERS = 32 if _features.get("avx512f") or not _features.get("sse2") else 16
 """Vector registers: 32 with AVX-512 and on ARM, 16 on older x86."""
 
 _PANELS = 4 if _REGISTERS == 32 else 2
-"""Panels of centroids scored at once: a value of a descriptor, once loaded, serves so many
-multiply-adds, and the best of the panels is found in registers. CPU ms for 64,000 x 16 float32
+"""Panels of centroids scored at once: a value of a descriptor, once loaded, serves this number
+of multiply-adds, and the best of the panels is found in registers. CPU ms for 64,000 x 16 float32
 and k = 64 / k = 256, of rows x panels with AVX-512, in blocks of 1024: 16 x 1 2.05 / 7.6, 8 x 2
 1.73 / 6.5, 4 x 4 1.65 / 6.0; 12 x 2 and 6 x 4 are no faster. With AVX2: 12 x 1 4.2 / 16.1, 6 x 2
 2.05 / 6.5, 3 x 4 3.1 / 10.3, 4 x 2 2.02 / 6.8 (and 8 % slower for f = 128). There twelve addresses
@@ -46,9 +46,9 @@ do not fit into the general registers, and the accumulators and columns of 3 x 4
 others."""
 
 _ROWS_OF_4, _ROWS_OF_2, _ROWS_OF_1 = (4, 8, 8) if _REGISTERS == 32 else (3, 6, 8)
-"""Descriptors scored at once against so many panels, an accumulator register for each pair: enough
-to keep the multiply-add units busy over their latency of 4. (One panel: 4 to 16 rows take the same
-time with AVX-512; with AVX2 12 take 15 % longer than 8.)"""
+"""Descriptors scored at once against 4, 2 and 1 panels, an accumulator register for each pair:
+enough to keep the multiply-add units busy over their latency of 4. (One panel: 4 to 16 rows take
+the same time with AVX-512; with AVX2 12 take 15 % longer than 8.)"""
 
 _AHEAD = 32
 """Descriptors from those in work to those being fetched. (8: 16 % slower for 32,768 x 64 float32
@@ -60,8 +60,8 @@ _GROUP = _REGISTERS // 4
 _MEMBERS = 16
 _BLOCK_BYTES = 2**18
 _LEAST_ROWS, _MOST_ROWS = 96, 960
-"""What one sweep over the centroids labels, and is then summed: some 16 descriptors of each
-centroid, because each centroid in use costs a branch that cannot be foreseen (2.1 -> 1.65 ms for
+"""Size of a block that one sweep over the centroids labels and sums: about 16 descriptors of each
+centroid, because each centroid in use costs a branch that cannot be predicted (2.1 -> 1.65 ms for
 64,000 x 16 and k = 64, against blocks of 128 descriptors), as long as L2 holds them (f = 768: 9 %
 slower in blocks of 3 MB). 128 KB to 1 MB are within 3 %. Multiples of all numbers of rows above."""
 
@@ -75,7 +75,7 @@ def width_for(dtype: np.dtype[Any]) -> int:
 
 
 class _Program:
-    """The few LLVM idioms that the programs below share, for one float type."""
+    """LLVM idioms that the programs below share, for one float type."""
 
     def __init__(self, context: Any, builder: Any, float_type: Any) -> None:
         self.builder = builder
@@ -131,7 +131,7 @@ class _Program:
         finite.
 
         Two vectors are merged into one of the winners between neighbours of each, those into
-        one, and so on: .72 -> .66 ms for the labels of 32,768 x 64 float32 and k = 16, where
+        one, and so on: 0.72 -> 0.66 ms for the labels of 32,768 x 64 float32 and k = 16, where
         each vector by itself was reduced to its highest lane.
         """
         builder = self.builder

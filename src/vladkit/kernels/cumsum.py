@@ -9,7 +9,7 @@ from vladkit.core.arrays import AnyArray, Int64Array
 __all__ = ["segment_sum"]
 
 _BLOCK_ROWS = 256
-"""Prefix sums start anew after so many rows, at the end of a segment. A sum is a difference of
+"""Rows after which prefix sums start again, at the end of a segment. A sum is a difference of
 two prefixes, so it is only as exact as they are: short ones stay small. They are also taken in
 float64. On 2,000 images x 1,000 descriptors in float32 the article's one long prefix is off by
 1e-2 of the largest sum and more; this one by less than 1e-6."""

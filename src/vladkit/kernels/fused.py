@@ -30,22 +30,22 @@ __all__ = ["CHECKS_FINITE", "aggregate", "aggregate_soft", "segment_sum"]
 CHECKS_FINITE = True
 
 _PIECE_BYTES = 2**20
-"""Descriptors converted at a time, and whole images that go together."""
+"""Bytes of descriptors converted at a time, so that the copy is still in cache: 1 MB."""
 
 _GROUPS = 8
-"""Groups of images for each thread, at least; large batches have one for some 4096 rows."""
+"""Least groups of images for each thread; large batches have one for about 4096 rows."""
 
 _LONG = 8
-"""An image of more than so many pieces is cut, and its parts summed by several threads."""
+"""Pieces beyond which an image is cut, and its parts are summed by several threads."""
 
 
 _LITTLE = 10_000_000
-"""Multiply-adds below which one thread does it all, in .2 ms or less: another wakes up .05 to .2 ms
-later. (8 images of 100 x 128, k = 64: .19 ms on one thread, .21 to .34 on two, on a busy machine. 4
-of 500: .37, and .28 to .44.)"""
+"""Multiply-adds below which one thread does all, in 0.2 ms or less: another wakes up 0.05 to
+0.2 ms later. (8 images of 100 x 128, k = 64: 0.19 ms on one thread, 0.21 to 0.34 on two, on a busy
+machine. 4 of 500: 0.37, and 0.28 to 0.44.)"""
 
 _SUM = 16
-"""The sum of a descriptor takes as long as its scores for so many centroids: 6 to 22."""
+"""Centroids whose scores take as long as the sum of a descriptor: 6 to 22 were measured."""
 
 
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
@@ -148,11 +148,11 @@ def _share_views(
     residual_tkf: FloatArray,
     count_tk: Int64Array,
 ) -> None:
-    """Input that the kernel can read where it is: threads share it without the GIL.
+    """Aggregate input that the kernel can read in place; threads share it without the GIL.
 
     They take groups of images from a common counter inside the compiled code. A thread that
-    wakes up .2 ms late then finds less left to do, instead of keeping the other waiting: .9 ->
-    .65 ms for 256 x 128 x 64 float32, k = 16 on two threads.
+    wakes up 0.2 ms late then finds less left to do, instead of keeping the other waiting: 0.9
+    -> 0.65 ms for 256 x 128 x 64 float32, k = 16 on two threads.
     """
     t = len(batch)
     ticket = np.zeros(1, np.int64)
@@ -187,10 +187,10 @@ def _share_pieces(
     residual_tkf: FloatArray,
     count_tk: AnyArray,
 ) -> None:
-    """Input that has to be converted (uint8, lists, strided), or has very large images.
+    """Aggregate input that has to be converted (uint8, lists, strided), or has very large images.
 
-    It is converted a piece at a time, and the copy still in cache when the kernel reads it:
-    ``sums(local_Nf, start_T, out_tkf, out_tk)`` writes a piece's, and gives -1 or a bad row.
+    A piece is converted at a time, and still in cache when the kernel reads it:
+    ``sums(local_Nf, start_T, out_tkf, out_tk)`` writes its sums, and returns -1 or a bad row.
     """
     pieces = _pieces(batch, most_rows)
     # An image in several pieces: each sums into a block of its own, added up in order below.
@@ -218,9 +218,9 @@ def _share_pieces(
 
 
 def _packed(centroid_kf: FloatArray) -> _Codebook:
-    """The codebook as the kernel takes it, without NumPy's steps.
+    """Pack the codebook for the kernel, in compiled code.
 
-    They take 27 us for 64 x 128, this 9; the labels and sums of 500 descriptors take 77.
+    It takes 9 us for 64 x 128, NumPy's steps 27; the labels and sums of 500 descriptors take 77.
     """
     k, f = centroid_kf.shape
     width = width_for(centroid_kf.dtype)

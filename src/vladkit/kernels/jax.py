@@ -30,7 +30,6 @@ __all__ = [
     "aggregate",
     "aggregate_soft",
     "encode",
-    "n_compiled",
     "residual_sums",
     "segment_sum",
     "segment_sum_of",
@@ -103,11 +102,6 @@ def residual_sums(
 
 
 _step = jax.jit(residual_sums)
-
-
-def n_compiled() -> int:
-    """How often the step was compiled in this process."""
-    return int(_step._cache_size())  # type: ignore[attr-defined]
 
 
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
@@ -267,7 +261,7 @@ def _power_of_4(n: int) -> int:
 
 
 def _wide(dtype: np.dtype[Any]) -> AbstractContextManager[Any]:
-    """JAX drops to 32 bits unless it is told not to."""
+    """Context in which JAX keeps 64 bits, where the dtype has them; by default it does not."""
     if dtype.itemsize < 8:
         return nullcontext()
     wide: AbstractContextManager[Any] = jax.enable_x64(True)

@@ -39,7 +39,7 @@ class SegmentSum(Protocol):
 
 
 class OwnArrays(Protocol):
-    """What `torch` and `jax` offer besides, for arrays of their own."""
+    """Functions that `torch` and `jax` have for arrays of their own."""
 
     @staticmethod
     def encode(local: Any, centroids: Any, alpha: float | None) -> Any:
@@ -52,7 +52,7 @@ class OwnArrays(Protocol):
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a kernel module offers."""
+    """Functions of a kernel module."""
 
     aggregate: Aggregate
     segment_sum: SegmentSum

@@ -1,4 +1,4 @@
-"""The article's loop, plain and obvious: the oracle that every other way is held to."""
+"""The article's loop, plain and obvious: the oracle for all other methods."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["aggregate", "aggregate_soft", "segment_sum"]
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
     """Residual sums and counts, image by image and centroid by centroid.
 
-    Distances and sums are taken in float64 whatever the input, so that what the other
-    ways are compared with is right to the last digit of theirs. `n_jobs` is not used.
+    Distances and sums are computed in float64 for any input, so that the results that other
+    methods are compared with are right to the last of their digits. `n_jobs` is not used.
     """
     k, f = centroid_kf.shape
     centroid_kf = centroid_kf.astype(np.float64)

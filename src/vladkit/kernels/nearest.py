@@ -11,19 +11,19 @@ __all__ = ["centered_codebook", "check_overflow", "nearest"]
 
 
 def centered_codebook(centroid_kf: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """What turns the nearest centroid into an arg-max of inner products.
+    """Directions and biases that turn the nearest centroid into an arg-max of inner products.
 
     ``argmin_k |x - c_k|^2 = argmax_k (x . c_k - |c_k|^2 / 2)`` holds for every origin.
     With the centroids' mean m as origin and c' = c - m, the score is
     ``x . c'_k - (|c'_k|^2 / 2 + m . c'_k)``: descriptors that lie far from 0 and close
     together then keep their digits, though x itself is never shifted. (Descriptors
     around 10,000 with spread 1: the plain form is off by 6 f in float32, more than the
-    distances themselves; this one by .01.)
+    distances themselves; this one by 0.01.)
 
     Returns
     -------
     direction_kf : (k, f), dtype of the centroids
-        c'.
+        Centroids less their mean, c'.
     bias_k : (k,), same dtype
         ``-(|c'_k|^2 / 2 + m . c'_k)``. Both are computed in float64, then rounded.
     """

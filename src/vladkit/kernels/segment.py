@@ -44,7 +44,7 @@ def by_segment(segment_N, n_segments):  # type: ignore[no-untyped-def]
 def add_rows(values_Nf, order_N, start_S, first, last, total_sf):  # type: ignore[no-untyped-def]
     """Write the sums of segments `first` to `last` (not included); four rows at a time.
 
-    Four at a time because a sum then goes through memory once for four rows: .75 of the time
+    Four at a time because a sum then goes through memory once for four rows: 0.75 of the time
     for 65,536 x 64 float32. The order within a segment is that of the rows.
     """
     f = values_Nf.shape[1]

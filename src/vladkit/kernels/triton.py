@@ -43,7 +43,7 @@ except ImportError:  # there are wheels for Linux only
     triton = tl = None
 
 _HALF = {d: d for d in (torch.float16, torch.bfloat16)} | {torch.float32: torch.bfloat16}
-"""What the terms are, by the dtype of the rows."""
+"""Dtype of the terms, by the dtype of the rows."""
 
 _MOST_WORDS = 4096
 """Each row is read (from L2) for every 128 centroids; above, `index_add_` may well be faster."""
@@ -52,11 +52,11 @@ _MOST_DIMS = 16384
 """Offsets into the codebook's terms are 32-bit."""
 
 _PIECE = 1024
-"""Rows of a piece, at least: an image of 100,000 then fills a device; nor do sums that start
-anew so often lose digits."""
+"""Least rows of a piece: an image of 100,000 then fills a device; and sums that start again so
+often lose no digits."""
 
 _MOST_PIECES = 256
-"""Pieces of an image: two for each multiprocessor, and few to add up."""
+"""Most pieces of an image: two for each multiprocessor, and few to add up."""
 
 
 class _Blocks(NamedTuple):
@@ -77,7 +77,7 @@ class _Plan(NamedTuple):
 
 
 def fits(local_Nf: Tensor, centroid_kf: Tensor) -> bool:
-    """Whether `residual_sums` can do this.
+    """Tell whether `residual_sums` can take these arrays.
 
     float16, bfloat16 or float32; k to 4096, f to 16384; Triton installed; and a GPU of compute
     capability 9.0, whose registers and 227 KB of shared memory the blocks are made for.

@@ -1,4 +1,4 @@
-"""Features that other programs found: readers of their files, one for each kind.
+"""Readers of features that other programs found, one for each kind of file.
 
 A source is written ``kind:path``; `open_reader` opens it.
 """
@@ -12,13 +12,13 @@ from vladkit.errors import ParameterError
 
 if TYPE_CHECKING:
     from vladkit.features.readers.anyloc import read_anyloc_centroids
-    from vladkit.features.readers.reader import Held, Reader
+    from vladkit.features.readers.reader import Reader, SourceInfo
     from vladkit.features.readers.texmex import map_vecs
 
 __all__ = [
     "KINDS",
-    "Held",
     "Reader",
+    "SourceInfo",
     "is_source",
     "map_vecs",
     "open_reader",
@@ -26,11 +26,11 @@ __all__ = [
 ]
 
 KINDS: Final = ("colmap", "hloc", "npz", "parquet", "fvecs", "bvecs", "siftgeo")
-"""What comes before the colon of a source."""
+"""Kinds of sources, which stand before the colon."""
 
 
 def is_source(given: str | os.PathLike[str]) -> bool:
-    """Whether it is ``kind:path`` and not an image, or a folder, of that name."""
+    """Tell whether a text is ``kind:path`` and not an image, or a folder, of that name."""
     text = os.fspath(given)
     kind, colon, path = text.partition(":")
     return bool(colon and path) and kind in KINDS and not os.path.lexists(text)
@@ -44,12 +44,12 @@ def open_reader(source: str) -> Reader:
     source : str
         ``colmap:database.db``, ``hloc:features.h5``, ``npz:PATH`` (a folder of .npy or .npz, or
         one), ``parquet:table.parquet``, ``fvecs:PATH``, ``bvecs:PATH`` (a folder, or a file with
-        lengths beside it), ``siftgeo:FOLDER``. docs/features.md says what is looked for in each.
+        lengths beside it), ``siftgeo:FOLDER``. docs/features.md describes the layout of each.
 
     Returns
     -------
     Reader
-        Close it.
+        To be closed, or used with ``with``.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def open_reader(source: str) -> Reader:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/a.npy", np.ones((3, 8), np.float32))
     ...     with open_reader(f"npz:{folder}") as reader:
-    ...         reader.names(), reader.read("a").descriptor_lf.shape, reader.held().dimensions
+    ...         reader.names(), reader.read("a").descriptor_lf.shape, reader.info().dimensions
     (['a'], (3, 8), 8)
     """
     kind, _, path = source.partition(":")
@@ -100,7 +100,7 @@ def open_reader(source: str) -> Reader:
 
 
 def __getattr__(name: str) -> object:
-    if name in ("Held", "Reader"):
+    if name in ("SourceInfo", "Reader"):
         from vladkit.features.readers import reader
 
         return getattr(reader, name)

@@ -15,7 +15,7 @@ __all__ = ["read_anyloc_centroids"]
 
 
 def read_anyloc_centroids(path: str | os.PathLike[str]) -> Float32Array:
-    """The centroids of a ``c_centers.pt``, as AnyLoc saves and ships them.
+    """Read the centroids of a ``c_centers.pt``, as AnyLoc saves and ships them.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def read_anyloc_centroids(path: str | os.PathLike[str]) -> Float32Array:
     Raises
     ------
     FileFormatError
-        If it is no such file, or holds anything but tensors: torch is asked to load weights only,
-        so no code of the file is run.
+        If it is another kind of file, or holds anything but tensors: torch loads weights only, so
+        no code of the file is run.
     StorageError
         If it cannot be read.
     MissingDependencyError
-        Without torch.
+        If torch is not installed.
     """
     try:
         import torch

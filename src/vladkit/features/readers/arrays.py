@@ -1,10 +1,10 @@
 """NumPy's files: a folder with one for each image, or one .npz or .npy for all.
 
 Nothing is unpickled. In a folder a ``.npy`` is an image's descriptors (l, f); a ``.npz`` has them
-as ``descriptors``, and if it likes ``keypoints`` (l, 2), ``sizes``, ``angles`` (degrees),
+as ``descriptors``, and optionally ``keypoints`` (l, 2), ``sizes``, ``angles`` (degrees),
 ``scores`` (l,) and ``image_size`` (width, height). One ``.npz`` for all has them stacked, (N, f)
-and so on, with ``offsets`` (t + 1,) or ``lengths`` (t,) and ``names`` (t,); or is nothing but an
-array of descriptors for each name. One ``.npy`` has its offsets beside it, see
+and so on, with ``offsets`` (t + 1,) or ``lengths`` (t,) and ``names`` (t,); or has only an array
+of descriptors for each name. One ``.npy`` has its offsets beside it, see
 `vladkit.features.readers.stacked`.
 """
 
@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import os
 import zipfile
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError, ImageError, StorageError
 from vladkit.features.readers.folder import FolderReader
-from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
+from vladkit.features.readers.reader import HEAD_BYTES, Reader, SourceInfo, digest, features_from
 from vladkit.features.readers.stacked import (
     StackedReader,
     checked_names,
@@ -39,16 +39,16 @@ _BESIDE: Final = {
 }
 
 _MOST_PACKED: Final = 2**28
-"""A compressed array is read whole, once; larger ones are refused."""
+"""Most bytes of a compressed array, which has to be read whole: 256 MB."""
 
 
 def open_arrays(path: str | os.PathLike[str]) -> Reader:
-    """The reader that fits what is at `path`.
+    """Open a folder or a file with the reader that fits.
 
     Raises
     ------
     FileFormatError
-        If nothing fits.
+        If no reader fits.
     StorageError
         If it cannot be read.
     """
@@ -62,7 +62,7 @@ def open_arrays(path: str | os.PathLike[str]) -> Reader:
 
 
 class _Archive:
-    """A .npz file, an array at a time; uncompressed ones are mapped."""
+    """A .npz file, read an array at a time; uncompressed ones are mapped."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -76,7 +76,7 @@ class _Archive:
         self.members = [n.removesuffix(".npy") for n in self._info if n.endswith(".npy")]
 
     def array(self, member: str) -> AnyArray:
-        """An array of the archive; FileFormatError if it is none, or pickled."""
+        """Read an array of the archive; FileFormatError if it is damaged or pickled."""
         name = f"{member}.npy"
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
@@ -126,7 +126,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def _data_offset(path: str, info: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin: behind its local header, whose length is its own."""
+    """Offset of a member's bytes in the file: after its local header, of any length."""
     with open(path, "rb") as file:
         file.seek(info.header_offset)
         head = file.read(30)
@@ -151,7 +151,7 @@ def _matrix_of(array: AnyArray, where: str) -> AnyArray:
 class NpyReader(StackedReader):
     """One .npy (N, f), mapped, with its offsets beside."""
 
-    kind: ClassVar[str] = "npz"
+    kind = "npz"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
@@ -168,7 +168,7 @@ class NpyReader(StackedReader):
 class StackedNpzReader(StackedReader):
     """One .npz of stacked arrays."""
 
-    kind: ClassVar[str] = "npz"
+    kind = "npz"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
@@ -180,8 +180,8 @@ class StackedNpzReader(StackedReader):
             start = np.concatenate([[0], np.cumsum(archive.array("lengths"))])
         else:
             raise FileFormatError(
-                f"{self.path} has descriptors and neither offsets (t + 1,) nor lengths (t,): which "
-                "rows belong to which image is not said"
+                f"{self.path} has descriptors and neither offsets (t + 1,) nor lengths (t,): add "
+                "one, to tell which rows belong to which image"
             )
         start_T = checked_start(start, len(local_Nf), self.path)
         t = len(start_T) - 1
@@ -204,7 +204,7 @@ class StackedNpzReader(StackedReader):
 class ArchiveReader(Reader):
     """One .npz with an array of descriptors for each image, called as the image is."""
 
-    kind: ClassVar[str] = "npz"
+    kind = "npz"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
@@ -212,23 +212,23 @@ class ArchiveReader(Reader):
         if not self._archive.members:
             raise FileFormatError(f"{self.path} holds no arrays")
 
-    def held(self) -> Held:
-        """See `Reader.held`."""
+    def info(self) -> SourceInfo:
+        """Kind and contents of the source, told from its first image that has features."""
         for name in self.names():
             shape, dtype = self._archive.shape(name)
             if len(shape) == 2 and shape[0] and shape[1] and dtype.kind in "fiu":
-                return Held(self.kind, shape[1], "as-is", places=False)
+                return SourceInfo(self.kind, shape[1], "as-is", places=False)
         raise FileFormatError(
             f"{self.path} holds {', '.join(self._archive.members[:5])}: wanted descriptors (N, f) "
             "with offsets, or an array (l, f) for each image"
         )
 
     def names(self) -> list[str]:
-        """See `Reader.names`."""
+        """Names of all images, sorted."""
         return sorted(self._archive.members)
 
     def status(self, name: str) -> tuple[int, int]:
-        """See `Reader.status`."""
+        """Bytes of the image's features, and a digest of them."""
         try:
             array = self._archive.array(name)
         except FileFormatError:
@@ -237,7 +237,7 @@ class ArchiveReader(Reader):
         return array.nbytes, digest(str(array.shape), str(array.dtype), head.tobytes())
 
     def read(self, name: str) -> Features:
-        """See `Reader.read`."""
+        """Read the features of one image."""
         try:
             return features_from(np.array(self._archive.array(name)))
         except FileFormatError as error:
@@ -247,14 +247,14 @@ class ArchiveReader(Reader):
 class ArrayFolder(FolderReader):
     """A .npy or .npz for each image."""
 
-    kind: ClassVar[str] = "npz"
-    ends: ClassVar[tuple[str, ...]] = (".npy", ".npz")
+    kind = "npz"
+    ends = (".npy", ".npz")
 
-    def describe(self, features: Features) -> Held:
-        """See `FolderReader.describe`."""
+    def describe(self, features: Features) -> SourceInfo:
+        """Contents of the folder, told from the features of one image."""
         first = next(name for name in self.names() if self._found_in(name) is not None)
         found = self._found_in(first) or {}
-        return Held(
+        return SourceInfo(
             self.kind,
             features.descriptor_lf.shape[1],
             "as-is",
@@ -286,7 +286,7 @@ class ArrayFolder(FolderReader):
             raise ImageError(f"not a plain array file: {error}") from error
 
     def read(self, name: str) -> Features:
-        """See `Reader.read`."""
+        """Read the features of one image."""
         arrays = self._arrays(name)
         if "descriptors" not in arrays:
             raise ImageError(f"no array descriptors (l, f), but {', '.join(arrays) or 'none'}")

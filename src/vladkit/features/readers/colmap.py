@@ -1,4 +1,4 @@
-"""COLMAP's database.db.
+"""COLMAP's ``database.db``.
 
 SQLite tables, as COLMAP's documentation and its ``scripts/python/database.py`` have them::
 
@@ -7,8 +7,8 @@ SQLite tables, as COLMAP's documentation and its ``scripts/python/database.py`` 
                                             6: x y and the affine shape a11 a12 a21 a22
     descriptors(image_id, type, rows, cols, data)   cols bytes a row; no type before 3.14
 
-COLMAP's origin is the top-left corner of the top-left px, ours its centre: .5 px less. A scale is
-the sigma of the blur, the diameter of a region, as OpenCV states it, twice that. SIFT is uint8 and
+COLMAP's origin is the top-left corner of the top-left px, ours its centre: 0.5 px less. A scale is
+the sigma of the blur; the diameter of a region, as in OpenCV, is twice that. SIFT is uint8 and
 RootSIFT already (times 512), so it is only brought to unit length. ALIKED is float32.
 """
 
@@ -19,7 +19,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -27,8 +27,8 @@ from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError, ImageError, StorageError
 from vladkit.features.readers.reader import (
     HEAD_BYTES,
-    Held,
     Reader,
+    SourceInfo,
     digest,
     features_from,
     status_of_file,
@@ -38,20 +38,23 @@ from vladkit.features.types import Features
 __all__ = ["ColmapReader"]
 
 _TYPES: Final[dict[int, str]] = {0: "sift", 1: "aliked-n16rot", 2: "aliked-n32"}
+"""Names of COLMAP's types of features."""
+
 _BUSY_SECONDS: Final = 10.0
+"""Longest wait for another process that writes to the file."""
 
 
 class ColmapReader(Reader):
     """Features of a COLMAP database, as it was when it was opened.
 
-    Nothing is written, and no -wal or -shm is made: where no writer is at work the file is read as
-    one that nobody changes, and if it does change `read` raises StorageError. Beside a writer one
-    read transaction sees one state.
+    Nothing is written, and no -wal or -shm is made: without a writer the file is read as one that
+    nobody changes, and if it does change `read` raises StorageError. Beside a writer one read
+    transaction sees one state.
 
-    Descriptors of another type than those that most images have are refused by image.
+    Images whose descriptors have another type than those of most images are refused.
     """
 
-    kind: ClassVar[str] = "colmap"
+    kind = "colmap"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
@@ -112,17 +115,17 @@ class ColmapReader(Reader):
         self._id_of = {str(name): int(i) for name, i in rows}
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
-    def held(self) -> Held:
-        """See `Reader.held`."""
+    def info(self) -> SourceInfo:
+        """Kind and contents of the source, told from its first image that has features."""
         keypoint_cols, cols = self._one(
             "SELECT k.cols, d.cols FROM descriptors d JOIN keypoints k USING (image_id) "
             f"WHERE d.rows > 0 AND {self._type} = ? ORDER BY image_id LIMIT 1",
             self._main_type,
         )
-        return Held(
+        return SourceInfo(
             features=f"colmap:{_TYPES[self._main_type]}",
             dimensions=int(cols) // self._dtype.itemsize,
             compare="unit",
@@ -136,11 +139,11 @@ class ColmapReader(Reader):
         return np.dtype(np.uint8 if self._main_type == 0 else "<f4")
 
     def names(self) -> list[str]:
-        """See `Reader.names`."""
+        """Names of all images, sorted."""
         return sorted(self._id_of)
 
     def status(self, name: str) -> tuple[int, int]:
-        """See `Reader.status`."""
+        """Bytes of the image's features, and a digest of them."""
         image_id = self._id_of[name]
         found: list[Any] = [0]
         n_bytes = 0
@@ -155,7 +158,7 @@ class ColmapReader(Reader):
         return n_bytes, digest(*found)
 
     def read(self, name: str) -> Features:
-        """See `Reader.read`; a feature's score is its size, as COLMAP keeps the largest."""
+        """Read the features of one image; scores are sizes, as COLMAP keeps the largest."""
         image_id = self._id_of[name]
         row = self._one(
             f"SELECT {self._type}, rows, cols, data FROM descriptors WHERE image_id = ?", image_id
@@ -215,7 +218,7 @@ class ColmapReader(Reader):
 
 @contextmanager
 def open_or_refuse(path: str) -> Iterator[Any]:
-    """A file open for reading; StorageError with the reason where that cannot be."""
+    """Open a file for reading; StorageError with the reason if that fails."""
     try:
         file = open(path, "rb")  # noqa: SIM115  (closed below)
     except OSError as error:
@@ -234,7 +237,7 @@ def _matrix(row: Any, dtype: np.dtype[Any], what: str, columns: int) -> AnyArray
 
 
 def _region(keypoint_lc: AnyArray) -> tuple[AnyArray | None, AnyArray | None]:
-    """Diameter and direction (radian), as far as keypoints state them."""
+    """Diameter and direction (radian) of keypoints, None if they have none."""
     columns = keypoint_lc.shape[1]
     if columns == 2:
         return None, None

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar
 
 from vladkit.errors import FileFormatError, ImageError
-from vladkit.features.readers.reader import Held, Reader, status_of_file
+from vladkit.features.readers.reader import Reader, SourceInfo, status_of_file
 from vladkit.features.types import Features
 
 __all__ = ["FolderReader"]
 
 
 class FolderReader(Reader):
-    """One file for each image, in a folder and its subfolders; the name is without its end."""
+    """One file for each image, in a folder and its subfolders; names are without the suffix."""
 
-    ends: ClassVar[tuple[str, ...]]
+    ends: tuple[str, ...]
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
@@ -34,8 +33,8 @@ class FolderReader(Reader):
         if not self._files:
             raise FileFormatError(f"{self.path} holds no {' or '.join(self.ends)} files")
 
-    def held(self) -> Held:
-        """See `Reader.held`."""
+    def info(self) -> SourceInfo:
+        """Kind and contents of the source, told from its first image that has features."""
         reason = ""
         for name in self.names():
             try:
@@ -44,14 +43,14 @@ class FolderReader(Reader):
                 reason = reason or f"{name}: {error}"
         raise FileFormatError(f"none of the files of {self.path} has features: {reason}")
 
-    def describe(self, features: Features) -> Held:
-        """What the folder holds, if it holds such."""
-        return Held(self.kind, features.descriptor_lf.shape[1], "as-is", places=False)
+    def describe(self, features: Features) -> SourceInfo:
+        """Contents of the folder, told from the features of one image."""
+        return SourceInfo(self.kind, features.descriptor_lf.shape[1], "as-is", places=False)
 
     def names(self) -> list[str]:
-        """See `Reader.names`."""
+        """Names of all images, sorted."""
         return sorted(self._files)
 
     def status(self, name: str) -> tuple[int, int]:
-        """See `Reader.status`: of the file, as images have it."""
+        """Size and time of change of the file."""
         return status_of_file(self._files[name])

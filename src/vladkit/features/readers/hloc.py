@@ -1,9 +1,9 @@
-"""hloc's features.h5: one HDF5 group for each image.
+"""hloc's ``features.h5``: one HDF5 group for each image.
 
 The group's path is the image's, so ``a/b.jpg`` nests. In it ``descriptors`` (D, N): transposed;
 ``keypoints`` (N, 2), in px of the original image with the origin at the centre of the top-left
 px, as ours; ``scores`` (N,) and ``image_size`` (width, height), where the extractor gave them;
-``scales`` and ``oris`` (degrees) from some. float16 is common.
+``scales`` and ``oris`` (degrees) from some extractors. float16 is common.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from vladkit.errors import FileFormatError, ImageError, MissingDependencyError, StorageError
-from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
+from vladkit.features.readers.reader import HEAD_BYTES, Reader, SourceInfo, digest, features_from
 from vladkit.features.types import Features
 
 __all__ = ["HlocReader"]
@@ -25,7 +25,7 @@ __all__ = ["HlocReader"]
 class HlocReader(Reader):
     """Local features in hloc's layout; `descriptor_lf` is (N, D), in the dtype of the file."""
 
-    kind: ClassVar[str] = "hloc"
+    kind = "hloc"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
@@ -55,16 +55,16 @@ class HlocReader(Reader):
         try:
             with self._whole_file():
                 self._names = sorted(self._images())
-            self._held = self._look()
+            self._info = self._look()
         except BaseException:
             self._file.close()
             raise
 
     def _images(self) -> list[str]:
-        """Groups that hold no groups; what is in them is looked at when they are read.
+        """Paths of the groups that hold no groups; their contents are checked by `read`.
 
-        Told from paths alone, as far as can be: to open 5,000 groups took 6.7 s, to list their
-        paths .6 s.
+        Found from paths alone as far as possible: to open 5,000 groups took 6.7 s, to list their
+        paths 0.6 s.
         """
         paths: list[str] = []
         self._file.visit(paths.append)
@@ -75,7 +75,7 @@ class HlocReader(Reader):
         empty = [p for p in alone if self._file.get(p, getclass=True) is self._group]
         return sorted(full - outer - {""}) + empty
 
-    def _look(self) -> Held:
+    def _look(self) -> SourceInfo:
         with self._whole_file():
             if not self._names and any(isinstance(v, self._dataset) for v in self._file.values()):
                 raise FileFormatError(f"{self.path}: no group for each image: not hloc's layout")
@@ -83,7 +83,7 @@ class HlocReader(Reader):
                 group = self._file[name]
                 shape: tuple[int, ...] = getattr(group.get("descriptors"), "shape", ())
                 if len(shape) == 2 and shape[0] and shape[1]:
-                    return Held(
+                    return SourceInfo(
                         features="hloc",
                         dimensions=int(shape[0]),
                         compare="unit",
@@ -104,19 +104,19 @@ class HlocReader(Reader):
         )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
-    def held(self) -> Held:
-        """See `Reader.held`."""
-        return self._held
+    def info(self) -> SourceInfo:
+        """Kind and contents of the source, told from its first image that has features."""
+        return self._info
 
     def names(self) -> list[str]:
-        """See `Reader.names`."""
+        """Names of all images, sorted."""
         return self._names
 
     def status(self, name: str) -> tuple[int, int]:
-        """See `Reader.status`."""
+        """Bytes of the image's features, and a digest of them."""
         found: list[Any] = []
         n_bytes = 0
         with self._lock:
@@ -126,14 +126,14 @@ class HlocReader(Reader):
                     rows = max(1, HEAD_BYTES // max(1, data[:1].nbytes)) if data.size else 0
                     head = np.ascontiguousarray(data[:rows]).tobytes() if rows else b""
                 except (KeyError, OSError, ValueError, TypeError) as error:
-                    found.append(type(error).__name__)  # what is wrong, `read` says
+                    found.append(type(error).__name__)  # `read` raises it
                     continue
                 found += [str(data.shape), str(data.dtype), head]
                 n_bytes += data.size * data.dtype.itemsize
         return n_bytes, digest(*found)
 
     def read(self, name: str) -> Features:
-        """See `Reader.read`."""
+        """Read the features of one image."""
         with self._lock:
             try:
                 group = self._file[name]
@@ -150,12 +150,12 @@ class HlocReader(Reader):
         descriptor_fl = parts["descriptors"]
         if descriptor_fl.ndim != 2:
             raise ImageError(f"its descriptors have shape {descriptor_fl.shape}, wanted (D, N)")
-        if descriptor_fl.shape[0] != self._held.dimensions and (
-            descriptor_fl.shape[1] == self._held.dimensions
+        if descriptor_fl.shape[0] != self._info.dimensions and (
+            descriptor_fl.shape[1] == self._info.dimensions
         ):
             raise ImageError(
                 f"its descriptors have shape {descriptor_fl.shape}, those of others are "
-                f"({self._held.dimensions}, N)"
+                f"({self._info.dimensions}, N)"
             )
         return features_from(
             np.ascontiguousarray(descriptor_fl.T),

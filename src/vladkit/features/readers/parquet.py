@@ -1,8 +1,8 @@
-"""Parquet tables: an image a row, or a descriptor a row; read a row group at a time.
+"""Parquet tables with a row for each image or for each descriptor; read by row group.
 
-``name`` is a column of strings. An image a row: ``descriptors`` is a list of lists (l of f), and
-if there are such, ``keypoints`` a list of [x, y], ``sizes``, ``angles`` (degrees), ``scores``
-lists, and ``width``, ``height`` numbers. A descriptor a row: ``descriptor`` is a list of f, with
+``name`` is a column of strings. A row for each image: ``descriptors`` is a list of lists (l of f),
+and optionally ``keypoints`` a list of [x, y], ``sizes``, ``angles`` (degrees), ``scores`` lists,
+and ``width``, ``height`` numbers. A row for each descriptor: ``descriptor`` is a list of f, with
 ``x``, ``y``, ``size``, ``angle``, ``score`` numbers; the rows of an image follow each other.
 """
 
@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError, ImageError, MissingDependencyError
-from vladkit.features.readers.reader import HEAD_BYTES, Held, Reader, digest, features_from
+from vladkit.features.readers.reader import HEAD_BYTES, Reader, SourceInfo, digest, features_from
 from vladkit.features.types import Features
 
 __all__ = ["ParquetReader"]
@@ -29,7 +29,7 @@ _NUMBERS: Final = {"size": "size_l", "angle": "angle_l", "score": "score_l"}
 class ParquetReader(Reader):
     """One Parquet file; one row group of it is in memory at a time."""
 
-    kind: ClassVar[str] = "parquet"
+    kind = "parquet"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
@@ -48,14 +48,14 @@ class ParquetReader(Reader):
         if "name" not in columns or not columns & {"descriptor", "descriptors"}:
             raise FileFormatError(
                 f"{self.path} has columns {', '.join(sorted(columns))}: wanted name and "
-                "descriptors (an image a row) or descriptor (a descriptor a row)"
+                "descriptors (a row for each image) or descriptor (a row for each descriptor)"
             )
         self._columns = columns
         self._rows = self._index()
         self._loaded: tuple[int, Any] = (-1, None)
 
     def _index(self) -> dict[str, list[tuple[int, int, int]]]:
-        """(row group, first, last) of each name's rows, from the column of names alone."""
+        """Rows of each name as (row group, first, last), from the column of names alone."""
         found: dict[str, list[tuple[int, int, int]]] = {}
         last = None
         with self._translated():
@@ -66,7 +66,7 @@ class ParquetReader(Reader):
                         raise FileFormatError(f"{self.path}: a name is {name!r}, wanted text")
                     runs = found.setdefault(name, [])
                     if not self._by_row and runs:
-                        raise FileFormatError(f"{self.path}: the name {name!r} is there twice")
+                        raise FileFormatError(f"{self.path}: the name {name!r} occurs twice")
                     if runs and name == last and runs[-1][0] == group:
                         runs[-1] = (group, runs[-1][1], i + 1)
                     elif runs and name != last:
@@ -79,11 +79,11 @@ class ParquetReader(Reader):
         return found
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
-    def held(self) -> Held:
-        """See `Reader.held`."""
+    def info(self) -> SourceInfo:
+        """Kind and contents of the source, told from its first image that has features."""
         reason = ""
         for name in self.names():
             try:
@@ -92,7 +92,7 @@ class ParquetReader(Reader):
                 reason = reason or f"{name}: {error}"
                 continue
             have = self._columns
-            return Held(
+            return SourceInfo(
                 features=self.kind,
                 dimensions=features.descriptor_lf.shape[1],
                 compare="as-is",
@@ -104,11 +104,11 @@ class ParquetReader(Reader):
         raise FileFormatError(f"{self.path} holds no descriptors: {reason or 'it has no rows'}")
 
     def names(self) -> list[str]:
-        """See `Reader.names`."""
+        """Names of all images, sorted."""
         return sorted(self._rows)
 
     def status(self, name: str) -> tuple[int, int]:
-        """See `Reader.status`."""
+        """Bytes of the image's features, and a digest of them."""
         try:
             features = self.read(name)
         except ImageError as error:
@@ -119,7 +119,7 @@ class ParquetReader(Reader):
         return descriptor_lf.nbytes, digest(str(descriptor_lf.shape), head, place)
 
     def read(self, name: str) -> Features:
-        """See `Reader.read`."""
+        """Read the features of one image."""
         with self._lock, self._translated():
             tables = [self._slice(*run) for run in self._rows[name]]
         if self._by_row:
@@ -178,7 +178,7 @@ class ParquetReader(Reader):
 
 
 def _matrix(lists: Any) -> AnyArray:
-    """A list array of l lists of one length as (l, f)."""
+    """Matrix (l, f) from a list array of l lists of one length."""
     import pyarrow.types as kinds
 
     if lists is None or not (

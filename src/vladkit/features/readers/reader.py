@@ -11,7 +11,7 @@ import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -19,28 +19,28 @@ from vladkit.core.arrays import AnyArray
 from vladkit.errors import ImageError, StorageError
 from vladkit.features.types import Features
 
-__all__ = ["HEAD_BYTES", "Held", "Reader", "digest", "features_from", "status_of_file"]
+__all__ = ["HEAD_BYTES", "Reader", "SourceInfo", "digest", "features_from", "status_of_file"]
 
 HEAD_BYTES: Final = 4096
-"""Bytes of descriptors and of keypoints that `digest` looks at: 32 SIFT descriptors."""
+"""Bytes of descriptors and of keypoints that a digest covers: 32 SIFT descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What a source holds.
+class SourceInfo:
+    """Kind and contents of a source.
 
     Parameters
     ----------
     features : str
-        What `vladkit.features.make_extractor` knows it by: "colmap:sift", "hloc", ...
+        Name for `vladkit.features.make_extractor`: "colmap:sift", "hloc", ...
     dimensions : int
-        f, of its descriptors.
+        Dimension of the descriptors, f.
     compare : {"as-is", "unit", "rootsift"}
-        How they are best compared, see `vladkit.features.Imported`.
+        Normalisation that fits them best, see `vladkit.features.imported.Imported`.
     places, directions, sizes : bool
-        Whether it says where features are, which way they point and how large they are.
+        Whether the source has the places of features, their directions and their sizes.
     image_sizes : bool
-        Whether it says how large the images are, in px.
+        Whether the source has the sizes of the images, in px.
     """
 
     features: str
@@ -53,13 +53,12 @@ class Held:
 
 
 class Reader(ABC):
-    """One file, or folder, of features; several threads may `read`. Close it, or use `with`.
+    """One file, or folder, of features; several threads may `read`. Close it, or use ``with``.
 
-    Nothing is held but names: each `read` goes to the file. ``path`` is the file or folder,
-    absolute.
+    Only names are kept: each `read` goes to the file. ``path`` is the file or folder, absolute.
     """
 
-    kind: ClassVar[str]
+    kind: str
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.realpath(path)
@@ -68,8 +67,8 @@ class Reader(ABC):
             raise StorageError(f"cannot read {self.kind}:{os.fspath(path)}: there is no such file")
 
     @abstractmethod
-    def held(self) -> Held:
-        """What it holds, told from its first image that has features.
+    def info(self) -> SourceInfo:
+        """Kind and contents of the source, told from its first image that has features.
 
         Raises
         ------
@@ -79,7 +78,7 @@ class Reader(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """All images, sorted; names with forward slashes."""
+        """Names of all images, sorted; with forward slashes."""
 
     @abstractmethod
     def status(self, name: str) -> tuple[int, int]:
@@ -87,16 +86,16 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, name: str) -> Features:
-        """The features of one image, all of them, in the order they have.
+        """Read all features of one image, in their order.
 
         Raises
         ------
         ImageError
-            If it has none, or they are not what they should be.
+            If it has none, or they are damaged or of another kind.
         """
 
     def close(self) -> None:  # noqa: B027  (most have nothing to close)
-        """Let go of the file."""
+        """Close the file."""
 
     def __enter__(self) -> Self:
         return self
@@ -114,9 +113,9 @@ def features_from(
     score_l: AnyArray | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> Features:
-    """Features, checked, of what there is; what is not there is 0, a size 1.
+    """Make features from the arrays that a source has; missing values are 0, a size 1.
 
-    Without a size the image is thought to end just beyond its last feature.
+    Without a size the image is assumed to end just beyond its last feature.
 
     Raises
     ------
@@ -158,7 +157,7 @@ def _float32(array: AnyArray) -> Any:
 
 
 def digest(*parts: bytes | str | int) -> int:
-    """63 bits that tell two contents apart."""
+    """Hash of 63 bits, to tell two contents apart."""
     found = hashlib.blake2b(digest_size=8)
     for part in parts:
         data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")
@@ -168,7 +167,7 @@ def digest(*parts: bytes | str | int) -> int:
 
 
 def status_of_file(file: str | Path) -> tuple[int, int]:
-    """Size and time of change, (-1, -1) for what is not there."""
+    """Size and time of change of a file, (-1, -1) if it is missing."""
     try:
         status = os.stat(file)
     except OSError:

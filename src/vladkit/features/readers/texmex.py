@@ -1,23 +1,23 @@
 """fvecs, bvecs and siftgeo files (texmex, INRIA), little-endian.
 
-A vector is int32 d, then d float32 (fvecs) or uint8 (bvecs). They say nothing of images: those
-come from how many rows each has, in a file beside (`vladkit.features.readers.stacked`); or there is
-one file for each image, in a folder. siftgeo is a folder of files, 168 bytes a feature: 9 float32
-(x, y, scale, angle, 4 of the affine shape, cornerness), int32 128, 128 uint8.
+A vector is int32 d, then d float32 (fvecs) or uint8 (bvecs). These files know no images: the
+number of rows of each image comes from a file beside (`vladkit.features.readers.stacked`); or a
+folder has one file for each image. siftgeo is a folder of files, 168 bytes per feature: 9 float32
+(x, y, scale, angle, 4 for the affine shape, cornerness), int32 128, 128 uint8.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Final
 
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError, ImageError, StorageError
 from vladkit.features.readers.folder import FolderReader
-from vladkit.features.readers.reader import Held, Reader, features_from
+from vladkit.features.readers.reader import Reader, SourceInfo, features_from
 from vladkit.features.readers.stacked import StackedReader, rows_beside
 from vladkit.features.types import Features
 
@@ -29,13 +29,13 @@ _SIFTGEO: Final = np.dtype(
 
 
 def map_vecs(path: str | os.PathLike[str], dtype: str | None = None) -> AnyArray:
-    """The vectors of a fvecs or bvecs file, mapped into memory and read when they are used.
+    """Map the vectors of a fvecs or bvecs file into memory; they are read when they are used.
 
     Parameters
     ----------
     path : path
     dtype : {"f4", "u1"} or None
-        Of the values; None goes by the name's end, .fvecs or .bvecs.
+        Type of the values; None goes by the suffix, .fvecs or .bvecs.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def map_vecs(path: str | os.PathLike[str], dtype: str | None = None) -> AnyArray
             f"{n_bytes} bytes are not rows of one size (the first says {f} dimensions)"
         )
     n = n_bytes // row_bytes
-    # Read, not mapped: with each row that is looked at 2 MB around it may become resident.
+    # Read, not mapped: each mapped row that is looked at may make 2 MB around it resident.
     with open(where, "rb", buffering=0) as file:
         for row in (*range(0, n, max(1, n // 1024)), n - 1):
             file.seek(row * row_bytes)
@@ -86,15 +86,15 @@ def map_vecs(path: str | os.PathLike[str], dtype: str | None = None) -> AnyArray
 class SiftgeoReader(FolderReader):
     """SIFT of INRIA's programs, compared as RootSIFT; x, y and the scale are px of its images."""
 
-    kind: ClassVar[str] = "siftgeo"
-    ends: ClassVar[tuple[str, ...]] = (".siftgeo",)
+    kind = "siftgeo"
+    ends = (".siftgeo",)
 
-    def describe(self, features: Features) -> Held:
-        """See `FolderReader.describe`."""
-        return Held(self.kind, 128, "rootsift", directions=True, sizes=True)
+    def describe(self, features: Features) -> SourceInfo:
+        """Contents of the folder, told from the features of one image."""
+        return SourceInfo(self.kind, 128, "rootsift", directions=True, sizes=True)
 
     def read(self, name: str) -> Features:
-        """See `Reader.read`; the angle is in radian in the file."""
+        """Read the features of one image; the file has angles in radian."""
         try:
             raw = Path(self._files[name]).read_bytes()
         except OSError as error:
@@ -114,14 +114,15 @@ class SiftgeoReader(FolderReader):
         )
 
 
-class FvecsFolder(FolderReader):
-    """A fvecs file for each image."""
+class VectorFolder(FolderReader):
+    """A fvecs or bvecs file for each image."""
 
-    kind: ClassVar[str] = "fvecs"
-    ends: ClassVar[tuple[str, ...]] = (".fvecs",)
+    def __init__(self, kind: str, path: str | os.PathLike[str]) -> None:
+        self.kind, self.ends = kind, (f".{kind}",)
+        super().__init__(path)
 
     def read(self, name: str) -> Features:
-        """See `Reader.read`."""
+        """Read the features of one image."""
         if not os.path.getsize(self._files[name]):
             raise ImageError("no features found: an empty file")
         try:
@@ -130,40 +131,16 @@ class FvecsFolder(FolderReader):
             raise ImageError(str(error).replace(self._files[name], "the file")) from error
 
 
-class BvecsFolder(FvecsFolder):
-    """A bvecs file for each image."""
-
-    kind: ClassVar[str] = "bvecs"
-    ends: ClassVar[tuple[str, ...]] = (".bvecs",)
-
-
 class VectorReader(StackedReader):
-    """One fvecs or bvecs file with all images' vectors, and how many each has beside it."""
+    """One fvecs or bvecs file with all images' vectors, and the rows of each image beside it."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, kind: str, path: str | os.PathLike[str]) -> None:
+        self.kind = kind
         super().__init__(path)
-        local_Nf = map_vecs(self.path, "u1" if self.kind == "bvecs" else "<f4")
+        local_Nf = map_vecs(self.path, "u1" if kind == "bvecs" else "<f4")
         self._stack(local_Nf, *rows_beside(self.path, len(local_Nf)))
 
 
-class FvecsReader(VectorReader):
-    """See `VectorReader`; compared as they are."""
-
-    kind: ClassVar[str] = "fvecs"
-
-
-class BvecsReader(VectorReader):
-    """See `VectorReader`; compared as they are."""
-
-    kind: ClassVar[str] = "bvecs"
-
-
 def open_vecs(kind: str, path: str | os.PathLike[str]) -> Reader:
-    """A folder of files, or one file."""
-    is_folder = os.path.isdir(path)
-    classes: dict[str, tuple[Any, Any]] = {
-        "fvecs": (FvecsReader, FvecsFolder),
-        "bvecs": (BvecsReader, BvecsFolder),
-    }
-    reader: Reader = classes[kind][is_folder](path)
-    return reader
+    """Open a folder of files, or one file, of kind "fvecs" or "bvecs"."""
+    return VectorFolder(kind, path) if os.path.isdir(path) else VectorReader(kind, path)
