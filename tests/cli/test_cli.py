@@ -205,7 +205,26 @@ class TestEval:
     def test_people(self, home, truth):
         done = run("eval", "photos.vlad", truth, cwd=home)
         assert done.stdout.startswith("mAP")
-        assert "recall@10" in done.stdout
+        assert "recall@20" in done.stdout
+
+    @pytest.mark.parametrize(
+        ("n_good", "mean", "code"), [(0, None, 1), (1, 1 / 3, 1), (2, 2 / 4, 0)]
+    )
+    def test_a_run_in_which_most_queries_failed(self, home, tmp_path, n_good, mean, code):
+        moon = str(home / "images" / "moon.jpg")
+        shutil.copy(moon, tmp_path / "0.jpg")
+        shutil.copy(moon, tmp_path / "1.jpg")
+        names = [f"{i}.jpg" for i in range(n_good)] + ["gone.jpg", "lost.jpg"]
+        truth = {"queries": [{"query": name, "relevant": [moon]} for name in names]}
+        (tmp_path / "t.json").write_text(json.dumps(truth))
+        done = run("eval", home / "photos.vlad", tmp_path / "t.json", "--json")
+        answer = json.loads(done.stdout)
+        assert done.returncode == code
+        assert answer["mAP"] == answer["recall@1"] == pytest.approx(mean, abs=1e-6)
+        assert (answer["queries"], answer["failed"]) == (n_good + 2, 2)
+        assert len(answer["remarks"]) == 2
+        said = f"2 of {n_good + 2} queries failed, so these figures do not measure"
+        assert (said in done.stderr) == bool(code)
 
     def test_other_images(self, home, tmp_path):
         (tmp_path / "t.json").write_text('{"database": ["x.jpg"], "queries": []}')

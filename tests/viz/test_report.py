@@ -430,7 +430,7 @@ class TestSearchPage:
             assert ranks == [str(i + 1) for i in range(n_drawn, len(search.hits))]
             paths = search_page.words("p", section, class_="path")
             assert paths == [h.path for h in search.hits[n_drawn:]]
-        assert "searched by its part 20,30,200,200" in first[2]
+        assert "searched by the part 20,30,200,200" in first[2]
         (alone,) = search_page.all("svg", second, class_="marked")
         assert alone[1]["aria-label"].startswith("Query ")
         assert search_page.all("polygon", second) == []

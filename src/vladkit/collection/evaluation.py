@@ -15,7 +15,7 @@ from vladkit.collection.index import Index
 from vladkit.collection.searching import Ranked, Searcher
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
 from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
-from vladkit.evaluation.benchmark import Benchmark, Query, Relevance
+from vladkit.evaluation.benchmark import Benchmark, Query
 from vladkit.evaluation.metrics import QueryRanks, find_ranks
 from vladkit.features import Features
 from vladkit.features.imported import Imported
@@ -114,42 +114,48 @@ def ask(
     if rerank:
         index.searcher.check_keeps_features()
     database, remarks = _Database.of(index.store, benchmark)
-    indexed = _indexed_queries(index, benchmark)
+    id_q = _ids_of_queries(index, benchmark)
     extractor = index.describer.extractor
-    answer = _Answers(database, top)
     answers: list[Answer] = []
 
     def read(query: Query) -> Features:
         return extract(extractor, query.file, query.region)
 
     n = len(benchmark.queries)
+    asked = list(zip(benchmark.queries, id_q, strict=True))
     with Extraction.on_threads(extractor, n_jobs, n, read) as extraction:
-        extracted = extraction.run(q for q in benchmark.queries if q.file not in indexed)
-        found = (
-            (q, indexed[q.file] if q.file in indexed else next(extracted))
-            for q in benchmark.queries
-        )
+        extracted = extraction.run(query for query, known in asked if known is None)
+        found = ((query, next(extracted) if known is None else known) for query, known in asked)
         while batch := list(islice(found, _BATCH)):
             usable = [each for _, each in batch if not isinstance(each, ImageError)]
             rankings = _rankings(index, usable, database, rerank, model)
             for query, each in batch:
                 if isinstance(each, ImageError):
                     remarks.append(f"query {query.file}: {each.reason}")
-                    answers.append(answer.failed(query, each.reason))
+                    nothing = database.ranks(query, np.empty(0, np.int64), failed=True)
+                    answers.append(Answer(query, nothing, failed=each.reason))
                 else:
-                    answers.append(answer.of(query, next(rankings)))
+                    answers.append(_answer(database, query, next(rankings), top))
             if progress:
                 progress("queries", len(answers), n)
     return answers, remarks
 
 
-def _indexed_queries(index: Index, benchmark: Benchmark) -> dict[str, int]:
-    """Ids by file of queries that are in the collection, where only those have such features."""
+def _indexed(store: Store) -> list[tuple[str, str, int]]:
+    """(file with its links resolved, path, id) of every image that has a vector, by file."""
+    rows = store.indexed()
+    return sorted((os.path.realpath(row.file), row.path, row.image_id) for row in rows)
+
+
+def _ids_of_queries(index: Index, benchmark: Benchmark) -> list[int | None]:
+    """Ids of queries that are in the collection, where only such images have features."""
     if not isinstance(index.describer.extractor, Imported):
-        return {}
-    id_of = {os.path.realpath(row.file): row.image_id for row in index.store.indexed()}
-    asked = {q.file: os.path.realpath(q.file) for q in benchmark.queries if q.region is None}
-    return {file: id_of[real] for file, real in asked.items() if real in id_of}
+        return [None] * len(benchmark.queries)
+    id_of = {file: image_id for file, _, image_id in _indexed(index.store)}
+    return [
+        None if query.region else id_of.get(os.path.realpath(query.file))
+        for query in benchmark.queries
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,21 +175,28 @@ class _Ranking:
 class _Database:
     """Images to be ranked, a row for each in the order of their files.
 
-    Files have numbers, ``number_m`` by row: one that is indexed twice, through a link, has two
-    rows and one number.
+    Files have numbers, ``number_m`` by row. A file that is indexed twice, through a link, has two
+    rows and one number; one that is not indexed has a number that no row has.
     """
 
-    def __init__(self, paths: list[str], files: list[str], image_id_m: Int64Array) -> None:
-        self.paths = paths
-        self.files = files
-        self.image_id_m = image_id_m
-        self._number = {file: i for i, file in enumerate(dict.fromkeys(files))}
-        self.number_m = np.array([self._number[file] for file in files], np.int64)
+    def __init__(self, images: Sequence[tuple[str, str, int]]) -> None:
+        self.files = [file for file, _, _ in images]
+        self.paths = [path for _, path, _ in images]
+        self.image_id_m = np.array([image_id for _, _, image_id in images], np.int64)
+        number = {file: i for i, file in enumerate(dict.fromkeys(self.files))}
+        self.number_m = np.array([number[file] for file in self.files], np.int64)
+        self._is_once = len(number) == len(images)
+
+        @cache  # the lists of some data sets share most files, and links are slow to resolve
+        def number_of(file: str) -> int:
+            return number.setdefault(os.path.realpath(file), len(number))
+
+        self.number_of = number_of
 
     @classmethod
     def of(cls, store: Store, benchmark: Benchmark) -> tuple[Self, list[str]]:
         """The images of a collection that the benchmark has in its database, and remarks."""
-        images = [(os.path.realpath(row.file), row.path, row.image_id) for row in store.indexed()]
+        images = _indexed(store)
         remarks = list(benchmark.remarks)
         wanted: set[str] = set()
         if benchmark.database is not None:
@@ -200,92 +213,74 @@ class _Database:
                 f"{store.path} holds no image of the ground truth's database: index those images"
                 f"{example}, or check the folder that its paths are relative to"
             )
-        images.sort(key=lambda each: each[0])
-        ids = np.array([image_id for *_, image_id in images], np.int64)
-        return cls([path for _, path, _ in images], [file for file, *_ in images], ids), remarks
+        return cls(images), remarks
 
     def once(self, row_n: Int64Array) -> Int64Array:
         """Rows without those whose file came before: one indexed twice counts at its best rank."""
-        if len(self._number) == len(self.files):
+        if self._is_once:
             return row_n
         _, first = np.unique(self.number_m[row_n], return_index=True)
         return row_n[np.sort(first)]
 
-    def has(self, file: str) -> bool:
-        """Whether a file is in the database."""
-        return file in self._number
-
     def numbers(self, files: Iterable[str]) -> Int64Array:
-        """Numbers of those files that are in the database, as `number_m` has them."""
-        return np.array([self._number[file] for file in files if file in self._number], np.int64)
+        """Numbers of files."""
+        return np.array([self.number_of(file) for file in files], np.int64)
 
-
-class _Answers:
-    """Answers to the queries of a benchmark, from rankings of a database."""
-
-    def __init__(self, database: _Database, top: int) -> None:
-        self._database = database
-        self._top = top
-        self._real = cache(os.path.realpath)  # the lists of some data sets share most files
-
-    def failed(self, query: Query, reason: str) -> Answer:
-        """Answer to a query that could not be read."""
-        ranks = {
-            level: QueryRanks((), len(self._files(each)[0]), failed=True)
+    def ranks(
+        self, query: Query, number_n: Int64Array, failed: bool = False
+    ) -> dict[str, QueryRanks]:
+        """Ranks, by level, of what was to be found, in a ranking of numbers."""
+        return {
+            level: replace(
+                find_ranks(number_n, self.numbers(each.relevant), self.numbers(each.ignored)),
+                failed=failed,
+            )
             for level, each in query.relevance.items()
         }
-        return Answer(query, ranks, failed=reason)
 
-    def of(self, query: Query, ranking: _Ranking) -> Answer:
-        """Answer to a query that was ranked."""
-        database = self._database
-        number_n = database.number_m[ranking.row_n]
-        ranks = {}
-        for level, each in query.relevance.items():
-            relevant, ignored = self._files(each)
-            found = find_ranks(number_n, database.numbers(relevant), database.numbers(ignored))
-            ranks[level] = replace(found, n_relevant=len(relevant))  # indexed or not
-        relevant, ignored = self._files(next(iter(query.relevance.values())))
-        right_n = np.isin(number_n, database.numbers(relevant))
-        counts_n = ~np.isin(number_n, database.numbers(ignored))
-        rank_n = np.cumsum(counts_n)
-        others: Verdict = "wrong" if relevant or query.unknown else "open"
 
-        def image(i: int) -> RankedImage:
-            row = int(ranking.row_n[i])
-            file = database.files[row]
-            verdict: Verdict = "right" if right_n[i] else others
-            if not counts_n[i]:
-                verdict = "itself" if file == self._real(query.file) else "junk"
-            return RankedImage(
-                path=database.paths[row],
-                file=file,
-                verdict=verdict,
-                rank=int(rank_n[i]) if counts_n[i] else None,
-                score=float(ranking.score_m[row]),
-                similarity=float(ranking.similarity_m[row]),
-                inliers=ranking.inliers.get(row),
-            )
+def _answer(database: _Database, query: Query, ranking: _Ranking, top: int) -> Answer:
+    """Answer to a query that was ranked, with the first `top` images that count."""
+    number_n = database.number_m[ranking.row_n]
+    relevance = next(iter(query.relevance.values()))
+    ignored = database.numbers(relevance.ignored)
+    to_find = np.setdiff1d(database.numbers(relevance.relevant), ignored)
+    counts_n, right_n = ~np.isin(number_n, ignored), np.isin(number_n, to_find)
+    rank_n = np.cumsum(counts_n)
+    others: Verdict = "wrong" if len(to_find) or query.unknown else "open"
+    itself = database.number_of(query.file)
 
-        def best(position_n: Int64Array) -> float | None:
-            return float(ranking.score_m[ranking.row_n[position_n[0]]]) if len(position_n) else None
-
-        right, wrong = np.flatnonzero(right_n), np.flatnonzero(counts_n & ~right_n)
-        late = right[rank_n[right] > self._top] if self._top else right[:0]
-        return Answer(
-            query,
-            ranks,
-            first=tuple(map(image, np.flatnonzero(rank_n - counts_n < self._top).tolist())),
-            late=tuple(map(image, late.tolist())),
-            missing=tuple(sorted(each for each in relevant if not database.has(each))),
-            best_right=best(right),
-            best_wrong=None if others == "open" else best(wrong),
+    def image(i: int) -> RankedImage:
+        row = int(ranking.row_n[i])
+        verdict: Verdict = "right" if right_n[i] else others
+        if not counts_n[i]:
+            verdict = "itself" if number_n[i] == itself else "junk"
+        return RankedImage(
+            path=database.paths[row],
+            file=database.files[row],
+            verdict=verdict,
+            rank=int(rank_n[i]) if counts_n[i] else None,
+            score=float(ranking.score_m[row]),
+            similarity=float(ranking.similarity_m[row]),
+            inliers=ranking.inliers.get(row),
         )
 
-    def _files(self, relevance: Relevance) -> tuple[set[str], set[str]]:
-        """(relevant, ignored) files, links resolved."""
-        ignored = {self._real(file) for file in relevance.ignored}
-        return {self._real(file) for file in relevance.relevant} - ignored, ignored
+    def score(positions: Int64Array) -> float | None:
+        return float(ranking.score_m[ranking.row_n[positions[0]]]) if len(positions) else None
+
+    right, wrong = np.flatnonzero(right_n), np.flatnonzero(counts_n & ~right_n)
+    late = right[rank_n[right] > top] if top else right[:0]
+    missing = set(np.setdiff1d(to_find, number_n).tolist())
+    missed = {os.path.realpath(f) for f in relevance.relevant if database.number_of(f) in missing}
+    return Answer(
+        query,
+        database.ranks(query, number_n),
+        first=tuple(map(image, np.flatnonzero(rank_n - counts_n < top).tolist())),
+        late=tuple(map(image, late.tolist())),
+        missing=tuple(sorted(missed)),
+        best_right=score(right),
+        best_wrong=None if others == "open" else score(wrong),
+    )
 
 
 def _rankings(

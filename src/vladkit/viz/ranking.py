@@ -59,7 +59,7 @@ def draw_ranking(
         Results of `Collection.search`. All are drawn: give ``hits[:20]`` for fewer.
     relevant : iterable of str or None
         Paths of the images that are right, as ``hit.path`` or as ``hit.file`` has them
-        (`vladkit.evaluation.metrics.Query.relevant` does). They get a solid green frame and a tick,
+        (`vladkit.evaluation.benchmark.Relevance` does). They get a solid green frame and a tick,
         the others a dashed red one and a cross. None marks no image.
     columns : int, default=5
         Number of columns, besides that of the query.
