@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
+from serving import problem
+
 
 def test_openapi_says_what_is_answered(client, query):
     schema = client.get("/api/openapi.json").json()
@@ -39,3 +43,24 @@ def test_the_page_is_ours_alone(client):
     for path in ("/", "/docs"):
         text = client.get(path).text
         assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", text)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "text/html; charset=utf-8"),
+        ("/docs", "text/html; charset=utf-8"),
+        ("/static/main.js", "text/javascript; charset=utf-8"),
+        ("/static/style.css", "text/css; charset=utf-8"),
+        ("/static/icon.svg", "image/svg+xml"),
+    ],
+)
+def test_types_of_the_files_of_the_page(client, path, kind):
+    answer = client.get(path)
+    assert answer.headers["content-type"] == kind
+    assert answer.headers["cache-control"] == "no-cache"  # else an old script meets a new server
+
+
+@pytest.mark.parametrize("path", ["/static/", "/static/nothing.js"])
+def test_no_other_files(client, path):
+    problem(client.get(path), 404)

@@ -28,7 +28,7 @@ mimetypes.add_type("text/javascript", ".js")
 
 
 class _PageFiles(StaticFiles):
-    """Files that a browser asks for again each time, and is told that they are as they were."""
+    """Files that a browser keeps, but asks for each time: mostly the answer is 304."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)

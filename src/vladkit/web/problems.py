@@ -64,7 +64,7 @@ class Problem(Exception):  # noqa: N818  (the RFC's word)
 
 
 def problem_of(error: VladkitError) -> Problem:
-    """The problem that a client is told for an error of the library."""
+    """The problem that clients see for an error of the library."""
     if isinstance(error, ImageError):
         if error.transient:
             return Problem(503, f"the image cannot be read now: {error.reason}", retry_after=5)
