@@ -13,8 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
-from vladkit import VLAD, Ragged, encode
+from vladkit import VLAD, MultiVLAD, Ragged, encode
 from vladkit.aggregation.codebook import Reservoir, train_centroids, train_rotation
+from vladkit.aggregation.encode import aggregate
 from vladkit.errors import (
     FileFormatError,
     InputError,
@@ -69,6 +70,28 @@ class TestContract:
         np.testing.assert_array_equal(got, pipeline.transform(images))
         check_is_fitted(pipeline[-1])
         assert repr(pipeline)
+
+    def test_method_and_threads_of_one_call(self, images, monkeypatch):
+        """What a collection asks for by call changes no parameter."""
+        vlad = VLAD(4, method="reduceat", n_jobs=1).fit(images)
+        several = MultiVLAD.from_vlads([vlad, VLAD(3).fit(images)])
+        asked = []
+
+        def spy(batch, centroids, *, method, n_jobs, **rest):
+            asked.append((method, n_jobs))
+            return aggregate(batch, centroids, method=method, n_jobs=n_jobs, **rest)
+
+        monkeypatch.setattr("vladkit.aggregation.vlad.aggregate", spy)
+        before = vlad.get_params()
+        got = [vlad._encode(images, method="loop", n_jobs=2), vlad._encode(images)]
+        np.testing.assert_allclose(*got, atol=1e-6)
+        vlad._aggregate(images, method="loop", n_jobs=3)
+        assert asked == [("loop", 2), ("reduceat", 1), ("loop", 3)]
+        asked.clear()
+        several._encode(images, method="cumsum", n_jobs=2)
+        several.transform(images)
+        assert asked == [("cumsum", 2), ("cumsum", 2), ("reduceat", 1), ("auto", None)]
+        assert vlad.get_params() == before
 
     def test_not_fitted(self, images):
         vlad = VLAD(4)

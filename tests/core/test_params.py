@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -82,3 +83,28 @@ def test_every_field_of_a_recipe_has_a_constraint_that_its_default_fits():
             assert len(field.metadata["help"]) <= 72, field.name
             flags.append(field.metadata["flag"])
     assert len(flags) == len(set(flags)) == 16
+
+
+def test_a_recipe_holds_numbers_of_python():
+    given = {"n_clusters": np.int64(8), "position": np.float32(0.5), "max_side": np.int16(200)}
+    kept = Recipe.make(given).as_json()
+    assert [type(kept[name]) for name in given] == [int, float, int]
+    assert Recipe.make(json.loads(json.dumps(kept))) == Recipe.make(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("n_clusters", 0, "an integer from 1"),
+        ("n_vocabularies", 1.0, "an integer from 1"),
+        ("orientation", 11, "a number from 0 to 10"),
+        ("dtype", "float64", "'float16' or 'float32'"),
+        ("keep_sums", 1, "True or False"),
+        ("max_side", 15, "an integer from 16 to 100000 or None"),
+        ("contrast_threshold", "low", "a number from 0 to 1"),
+    ],
+)
+def test_a_recipe_refuses(name, value, text):
+    with pytest.raises(ParameterError) as caught:
+        Recipe.make({name: value})
+    assert str(caught.value) == f"{name}={value!r}: wanted {text}"

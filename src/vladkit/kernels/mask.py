@@ -18,7 +18,7 @@ from vladkit.kernels.nearest import nearest
 __all__ = ["MOST_BYTES", "aggregate", "segment_sum"]
 
 MOST_BYTES = 2 * 2**30
-"""What the arrays in the middle may take, together."""
+"""Most bytes of the arrays in between, together; beyond it the method refuses."""
 
 
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
