@@ -1,4 +1,4 @@
-"""Images to features on a pool of threads, one image to a core; or features read from files."""
+"""Features of many images: extracted on a pool of threads, one image to a core, or read."""
 
 from __future__ import annotations
 
@@ -18,26 +18,35 @@ from vladkit.images import Region, decode_image, one_opencv_thread, read_bytes
 __all__ = ["Extraction", "Result", "extract", "extract_data"]
 
 Result: TypeAlias = Features | ImageError
-"""The features of an image, or why it has none."""
+"""Features of an image, or the reason why it has none."""
 
 _AHEAD: Final = 40
-"""Images extracted before they are asked for: no thread waits while a batch is encoded."""
+"""Number of images extracted before they are asked for, besides four for each thread: no thread
+waits while a batch is encoded."""
 
 
 def extract(extractor: Extractor, file: str, region: Region | None = None) -> Features:
-    """Features of one image file, or of a part of it; ImageError if it cannot be used."""
+    """Extract the features of an image file, or of a region of it.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be used, or has no features.
+    ParameterError
+        The region is outside of the image.
+    """
     return extract_data(extractor, read_bytes(file), region)
 
 
 def extract_data(extractor: Extractor, data: bytes, region: Region | None = None) -> Features:
-    """The same of what is in an image file."""
+    """Extract the features of the bytes of an image file; errors of `extract`."""
     color = wants_color(extractor)
     side = extractor.max_side
     return extractor.extract(decode_image(data, max_side=side, region=region, color=color))
 
 
 class Extraction:
-    """A pool of threads that extract; make one with `on_threads`."""
+    """Pool of threads that extract features ahead of their use; make one with `on_threads`."""
 
     def __init__(
         self, read: Callable[[str], Features], pool: ThreadPoolExecutor, threads: int
@@ -56,22 +65,21 @@ class Extraction:
         n: int,
         read: Callable[[str], Features] | None = None,
     ) -> Iterator[Self]:
-        """With a pool for `n` files; what is not consumed when the block ends is dropped.
+        """Make a pool for `n` files; results that are not consumed when the block ends are dropped.
 
-        `read` gives the features of a file, where they are not to be extracted from an image.
+        `read` returns the features of a file, where they are not to be extracted from an image.
         """
         threads = max(1, min(resolve_n_jobs(n_jobs), n))
         with one_opencv_thread(), ThreadPoolExecutor(threads, "vladkit-extract") as pool:
-            extraction = cls(read or partial(extract, extractor), pool, threads)
             try:
-                yield extraction
+                yield cls(read or partial(extract, extractor), pool, threads)
             finally:
-                extraction.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def run(self, files: Iterable[str], ready: dict[str, Result] | None = None) -> Iterator[Result]:
-        """Results in the order of `files`; what is in `ready` is taken out of there instead.
+        """Results in the order of `files`; those in `ready` are taken from there, and removed.
 
-        The first files are begun at once, before anything is consumed; one run at a time.
+        Work on the first files begins at once, before anything is consumed; one run at a time.
         """
         upcoming = iter(files)
         self._submit(upcoming, ready)
@@ -92,11 +100,6 @@ class Extraction:
             else:
                 future = self._pool.submit(self._try, file)
             self._pending.append(future)
-
-    def stop(self) -> None:
-        """Drop what is still to be done."""
-        while self._pending:
-            self._pending.pop().cancel()
 
     def _try(self, file: str) -> Result:
         try:
