@@ -1,4 +1,4 @@
-"""The same shot or the same scene: a photograph altered in every way, and what it is not."""
+"""Copies of one shot and photos of one scene: altered in every way, and what is no copy."""
 
 from __future__ import annotations
 

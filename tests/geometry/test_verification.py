@@ -325,8 +325,8 @@ def test_the_outline_is_where_the_corners_go():
     part_42 = found.outline_42(Region(100, 50, 200, 100))
     np.testing.assert_allclose(part_42[2], mapped(H_33, np.array([[299.5, 149.5]]))[0])
     # any multiple is the same homography
-    turned = Verification(3, -2 * H_33, points_m2, found.match_xy_m2, "homography")
-    np.testing.assert_allclose(turned.outline_42(Region(0, 0, 640, 480)), outline_42)
+    negative = Verification(3, -2 * H_33, points_m2, found.match_xy_m2, "homography")
+    np.testing.assert_allclose(negative.outline_42(Region(0, 0, 640, 480)), outline_42)
 
 
 def test_no_outline_beyond_the_horizon_nor_without_a_homography():

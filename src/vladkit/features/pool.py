@@ -1,4 +1,4 @@
-"""Images to features on a pool of threads, one image to a core; or features read from files."""
+"""Features of many images: extracted on a pool of threads, one image to a core, or read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,15 @@ _AHEAD: Final = 40
 
 
 def extract(extractor: Extractor, file: str, region: Region | None = None) -> Features:
-    """Features of one image file, or of a part of it; ImageError if it cannot be used."""
+    """Extract the features of an image file, or of a region of it.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be used, or has no features.
+    ParameterError
+        The region is outside of the image.
+    """
     return extract_data(extractor, read_bytes(file), region)
 
 
@@ -40,7 +48,7 @@ def extract_data(extractor: Extractor, data: bytes, region: Region | None = None
 
 
 class Extraction:
-    """A pool of threads that extract; make one with `on_threads`."""
+    """Pool of threads that extract features ahead of their use; make one with `on_threads`."""
 
     def __init__(
         self, read: Callable[[Item], Features], pool: ThreadPoolExecutor, threads: int
@@ -66,11 +74,10 @@ class Extraction:
         """
         threads = max(1, min(resolve_n_jobs(n_jobs), n))
         with one_opencv_thread(), ThreadPoolExecutor(threads, "vladkit-extract") as pool:
-            extraction = cls(read or partial(extract, extractor), pool, threads)
             try:
-                yield extraction
+                yield cls(read or partial(extract, extractor), pool, threads)
             finally:
-                extraction.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def run(
         self, items: Iterable[Item], ready: dict[Item, Result] | None = None
