@@ -291,7 +291,10 @@ def test_progress_on_a_terminal_and_silence_elsewhere(tmp_path):
     assert "/s" in text
     assert "0:00:" in text
     silent = run("index", "many", "-o", "d", "--n-clusters", "16", cwd=tmp_path)
-    assert silent.stderr.count("\n") == 1
+    lines = silent.stderr.splitlines()  # a slow machine says after a minute how far it is
+    assert [line for line in lines if not line.startswith(("learning: ", "indexing: "))] == lines[
+        -1:
+    ]
 
 
 def test_names_with_any_bytes_are_printed(tmp_path):

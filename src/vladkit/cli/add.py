@@ -29,7 +29,8 @@ def add(
         report = collection.add(
             source, prune=prune, images=images, n_jobs=n_jobs, progress=progress
         )
-        emit_report(file, len(collection), report, as_json)
+        n_all = len(collection)
+    emit_report(file, n_all, report, as_json)
 
 
 def check_arguments(source: list[str], n_jobs: int | None) -> None:

@@ -48,4 +48,5 @@ def index(
         report = collection.add(
             source, prune=prune, images=images, n_jobs=n_jobs, progress=progress
         )
-        emit_report(output, len(collection), report, as_json)
+        n_all = len(collection)
+    emit_report(output, n_all, report, as_json)
