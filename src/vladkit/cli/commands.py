@@ -128,13 +128,16 @@ def index(
         "n_vocabularies": n_vocabularies,
         "compare": compare,
     }
-    recipe = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    recipe = Recipe.make({name: v for name, v in chosen.items() if name != "compare"})
     resolve_n_jobs(n_jobs)
     check_sources(source)  # all before a file is made
-    recipe, notes = recipe_for(source, **recipe)
+    fields, notes = recipe_for(source, **chosen)
+    if fields != chosen or "compare" in chosen:  # features of another program decide some
+        recipe = Recipe.make(fields)
     for note in notes:
         say(f"note: {note}")
-    with Collection.create(output, **recipe) as collection:
+    with Collection.create(output, recipe, **fields) as collection:
         report = add_to(collection, source, output, prune, n_jobs, images)
         n_all = len(collection)
     say_report(output, n_all, report, as_json)
