@@ -85,6 +85,14 @@ def test_a_recipe_is_compared_where_it_was_given(tmp_path, photos):
         Collection.create(tmp_path / "c", n_clusters=16)
 
 
+def test_a_recipe_that_was_made_already(tmp_path):
+    recipe = Recipe.make({"n_clusters": 8})
+    with Collection.create(tmp_path / "c", recipe) as collection:
+        assert collection.recipe == recipe
+    with Collection.create(tmp_path / "d", recipe, n_clusters=8) as collection:
+        assert collection.recipe == recipe
+
+
 def test_repr(tmp_path, photos):
     with Collection.create(tmp_path / "c", n_clusters=8) as collection:
         collection.add([photos])

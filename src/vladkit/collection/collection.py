@@ -74,14 +74,18 @@ class Collection:
     # -- opening ----------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], **recipe: Any) -> Self:
+    def create(
+        cls, path: str | os.PathLike[str], recipe: Recipe | None = None, **fields: Any
+    ) -> Self:
         """Make a collection file, or open the one that is there.
 
         Parameters
         ----------
         path : path
-        **recipe
-            Fields of `vladkit.collection.recipe.Recipe` that differ from its defaults.
+        recipe : Recipe or None
+            Recipe of the vectors, if it was made already; None makes one of the fields.
+        **fields
+            Fields of `Recipe` that are chosen, and compared where a collection is there.
 
         Raises
         ------
@@ -89,10 +93,8 @@ class Collection:
             If a collection is there that was made with other values than those given.
         FileFormatError
             If there is another kind of file at `path`; it is left as it is.
-        ParameterError
-            If a field does not exist or a value does not fit.
         """
-        return cls(Index.create(path, recipe))
+        return cls(Index.create(path, fields, recipe))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, read_only: bool = False) -> Self:
@@ -102,8 +104,6 @@ class Collection:
         ------
         FileFormatError
             If there is no collection at `path`, or one of another format version.
-        StorageError
-            If it cannot be read.
         """
         return cls(Index.open(path, read_only=read_only))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
@@ -46,9 +47,14 @@ class Index:
         self.restore()
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], given: dict[str, Any]) -> Self:
+    def create(
+        cls, path: str | os.PathLike[str], given: dict[str, Any], recipe: Recipe | None = None
+    ) -> Self:
         """Make a collection file, or open the one that is there; see `Collection.create`."""
-        recipe = Recipe.make(given)
+        if recipe is None:
+            recipe = Recipe.make(given)
+        elif not given:
+            given = asdict(recipe)
         extractor = recipe.extractor()
         about = {"recipe": recipe.as_json(), "made_with": _made_with(extractor)}
         store = Store.create(path, **about)
