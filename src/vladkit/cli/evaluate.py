@@ -40,7 +40,7 @@ def evaluate(
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Measure retrieval: mAP and recall@1/5/10/20 for your queries, or a benchmark."""
+    """Measure mAP and recall, with your queries or a benchmark of the field."""
     from vladkit.cli.process import leave_cores_to_threads
 
     leave_cores_to_threads()
