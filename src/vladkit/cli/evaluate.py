@@ -40,12 +40,7 @@ def evaluate(
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
-<<<<<<< HEAD
-    """Measure mAP and recall@1/5/10/20 for your queries, or a benchmark.
-=======
-    """Measure mAP and recall, with your queries or a benchmark of the field."""
-    from vladkit.cli.process import leave_cores_to_threads
->>>>>>> evaluation
+    """Measure mAP and recall, with your queries or a benchmark of the field.
 
     Exits with 1 if most queries failed.
     """
