@@ -1,4 +1,4 @@
-"""A small collection, and the command run in this process."""
+"""A small collection, and a copy of it to work in."""
 
 from __future__ import annotations
 
@@ -7,23 +7,10 @@ import shutil
 
 import cv2
 import pytest
-from typer.testing import CliRunner
 
+from commands import run
 from images import textured
 from networks import dots
-from vladkit.cli import load
-
-
-def invoke(*words, code=0):
-    """Run the command; its exit code has to be as given."""
-    done = CliRunner().invoke(load(), [*map(str, words)])
-    assert done.exit_code == code, (words, done.output)
-    return done
-
-
-@pytest.fixture
-def run():
-    return invoke
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +27,7 @@ def made(tmp_path_factory):
     queries = [{"query": "photos/1.png", "relevant": ["photos/copy.png"]}]
     (home / "truth.json").write_text(json.dumps({"database": images, "queries": queries}))
     dots(home / "d.onnx")
-    invoke("index", home / "photos", "-o", home / "photos.vlad", "--n-clusters", 4, "--keep-sums")
+    run("index", home / "photos", "-o", home / "photos.vlad", "--n-clusters", 4, "--keep-sums")
     return home.rename(home.with_name("moved"))  # a copy of it then finds the photos beside it
 
 

@@ -8,12 +8,13 @@ from contextlib import closing
 import h5py
 import pytest
 
+from commands import run
 from vladkit.cli import progress
 from vladkit.collection.collection import Collection
 
 
 class TestHints:
-    def test_a_source_without_its_prefix(self, here, run):
+    def test_a_source_without_its_prefix(self, here):
         with closing(sqlite3.connect("f.db")) as database:
             database.execute("CREATE TABLE images (name)")
             database.commit()
@@ -27,13 +28,13 @@ class TestHints:
         done = run("index", "photos.vlad", "-o", "c.vlad", code=2)
         assert "photos.vlad is a collection: give folders or images" in done.stderr
 
-    def test_swapped_arguments(self, here, run):
+    def test_swapped_arguments(self, here):
         done = run("search", "photos/1.png", "photos.vlad", code=1)
         assert "is not a vladkit collection" in done.stderr
         assert "; photos.vlad is a collection: give it first" in done.stderr
         assert "give it first" in run("eval", "truth.json", "photos.vlad", code=1).stderr
 
-    def test_a_name_that_is_nearly_right(self, here, run):
+    def test_a_name_that_is_nearly_right(self, here):
         done = run("info", "photo.vlad", code=1)
         assert done.stderr.rstrip().endswith("; did you mean photos.vlad?")
         assert "did you mean" not in run("info", "another.vlad", code=1).stderr
@@ -46,11 +47,11 @@ class TestInterrupt:
         raise KeyboardInterrupt
 
     @pytest.mark.parametrize("command", ["duplicates", "pairs"])
-    def test_a_word_after_it(self, here, run, monkeypatch, command):
+    def test_a_word_after_it(self, here, monkeypatch, command):
         monkeypatch.setattr(Collection, command, self.stop)
         assert run(command, "photos.vlad", code=130).stderr == "vladkit: interrupted\n"
 
-    def test_what_is_kept(self, here, run, monkeypatch):
+    def test_what_is_kept(self, here, monkeypatch):
         monkeypatch.setattr(Collection, "adapt", self.stop)
         done = run("adapt", "photos.vlad", code=130)
         assert done.stderr == "vladkit: interrupted: photos.vlad is as it was\n"
@@ -60,7 +61,7 @@ class TestInterrupt:
             done.stderr == "vladkit: interrupted: no image is in c.vlad yet; run again to start\n"
         )
 
-    def test_what_was_added_before(self, here, run, monkeypatch):
+    def test_what_was_added_before(self, here, monkeypatch):
         add = Collection.add
 
         def half(collection, sources, **options):

@@ -15,20 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
+from commands import run
 from images import textured
 from photos import NAMES, cropped, photo, write_photos
 from vladkit.collection.recipe import Recipe
-
-
-def run(*arguments, cwd=None, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "vladkit", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=os.environ | environment,
-        timeout=120,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +29,6 @@ def home(tmp_path_factory):
     (home / "images" / "broken.jpg").write_text("no image")
     cv2.imwrite(str(home / "query.jpg"), cropped(photo("coffee")))
     done = run("index", "images", "-o", "photos.vlad", cwd=home)
-    assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert f"photos.vlad: {len(NAMES)} images; {len(NAMES)} indexed" in done.stderr
     assert "1 skipped" in done.stderr
@@ -50,7 +39,6 @@ def home(tmp_path_factory):
 class TestSearch:
     def test_people(self, home):
         done = run("search", "photos.vlad", "query.jpg", "--top", "3", cwd=home)
-        assert done.returncode == 0
         assert done.stderr == ""
         lines = done.stdout.splitlines()
         assert len(lines) == 3
@@ -76,8 +64,7 @@ class TestSearch:
 
     def test_a_bad_query_does_not_keep_the_others(self, home):
         files = ["nothing.jpg", "images/broken.jpg", "query.jpg"]
-        done = run("search", "photos.vlad", *files, "--json", cwd=home)
-        assert done.returncode == 1
+        done = run("search", "photos.vlad", *files, "--json", cwd=home, code=1)
         *failed, found = map(json.loads, done.stdout.splitlines())
         assert failed == [
             {"query": "nothing.jpg", "error": "no such file or directory"},
@@ -118,8 +105,7 @@ class TestIndex:
                    "--max-features", "300", "--max-side", "400", "--contrast-threshold", "0.03",
                    "--rotation", "16", "--orientation", "0.1", "--position", "0",
                    "--enlarge-to", "100"]  # fmt: skip
-        done = run("index", home / "images", "-o", "c", *options, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        run("index", home / "images", "-o", "c", *options, cwd=tmp_path)
         about = json.loads(run("info", "c", "--json", cwd=tmp_path).stdout)
         assert Recipe.make(about["recipe"]) == Recipe(
             n_clusters=5, norm=("intra", "l2"), dtype="float32", seed=3, max_features=300,
@@ -127,23 +113,20 @@ class TestIndex:
             enlarge_to=100,
         )  # fmt: skip
         assert about["dimensions"] == 5 * 16
-        again = run("index", home / "images", "-o", "c", "--seed", "4", cwd=tmp_path)
-        assert again.returncode == 1
+        again = run("index", home / "images", "-o", "c", "--seed", "4", cwd=tmp_path, code=1)
         assert "was made with seed=3, asked for is 4" in again.stderr
 
     def test_nothing_usable(self, tmp_path):
         (tmp_path / "bad").mkdir()
         (tmp_path / "bad" / "a.jpg").write_text("x")
-        done = run("index", "bad", "-o", "c", cwd=tmp_path)
-        assert done.returncode == 1
+        done = run("index", "bad", "-o", "c", cwd=tmp_path, code=1)
         assert "none of the 1 images can be used" in done.stderr
         assert "Traceback" not in done.stderr
-        assert run("index", "missing", "-o", "c", cwd=tmp_path).returncode == 1
+        run("index", "missing", "-o", "c", cwd=tmp_path, code=1)
 
     def test_not_a_collection(self, home, tmp_path):
         (tmp_path / "c").write_text("precious")
-        done = run("index", home / "images", "-o", tmp_path / "c")
-        assert done.returncode == 1
+        done = run("index", home / "images", "-o", tmp_path / "c", code=1)
         assert "is not a vladkit collection" in done.stderr
         assert (tmp_path / "c").read_text() == "precious"
 
@@ -217,9 +200,8 @@ class TestEval:
         names = [f"{i}.jpg" for i in range(n_good)] + ["gone.jpg", "lost.jpg"]
         truth = {"queries": [{"query": name, "relevant": [moon]} for name in names]}
         (tmp_path / "t.json").write_text(json.dumps(truth))
-        done = run("eval", home / "photos.vlad", tmp_path / "t.json", "--json")
+        done = run("eval", home / "photos.vlad", tmp_path / "t.json", "--json", code=code)
         answer = json.loads(done.stdout)
-        assert done.returncode == code
         assert answer["mAP"] == answer["recall@1"] == pytest.approx(mean, abs=1e-6)
         assert (answer["queries"], answer["failed"]) == (n_good + 2, 2)
         assert len(answer["remarks"]) == 2
@@ -228,8 +210,7 @@ class TestEval:
 
     def test_other_images(self, home, tmp_path):
         (tmp_path / "t.json").write_text('{"database": ["x.jpg"], "queries": []}')
-        done = run("eval", home / "photos.vlad", tmp_path / "t.json")
-        assert done.returncode == 1
+        done = run("eval", home / "photos.vlad", tmp_path / "t.json", code=1)
         assert "holds no image of the ground truth's database" in done.stderr
 
 
@@ -241,15 +222,14 @@ class TestUsage:
          ["index", "x", "-o", "c", "--dtype", "int8"], ["index", "x", "-o", "c", "--seed", "-1"]],
     )  # fmt: skip
     def test_wrong_usage_exits_with_2(self, tmp_path, arguments):
-        done = run(*arguments, cwd=tmp_path)
-        assert done.returncode == 2, done.stderr
+        done = run(*arguments, cwd=tmp_path, code=2)
         assert done.stderr
         assert not (tmp_path / "c").exists()
 
     def test_help_and_version(self):
         assert "index" in run("--help").stdout
         for command in ("index", "search", "info", "eval"):
-            assert run(command, "--help").stdout.strip()
+            assert f"Usage: vladkit {command} " in run(command, "--help").stdout
         assert run("--version").stdout.startswith("vladkit ")
 
     def test_help_tells_the_defaults(self):

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from commands import run
 from photos import photo
 from vladkit.errors import ParameterError, StorageError
 from vladkit.viz.figure_file import check_figure_file, write_figure
@@ -38,22 +39,13 @@ def home(tmp_path_factory):
     return home
 
 
-def run(home, *arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "vladkit", "draw-matches", *map(str, arguments)],
-        capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        cwd=home,
-        env=os.environ | environment,
-        timeout=120,
-    )
+def draw(home, *words, code=0):
+    return run("draw-matches", *words, cwd=home, code=code)
 
 
 class TestDrawMatches:
     def test_people(self, home):
-        done = run(home, "a.jpg", "b.jpg", "-o", "out.png")
-        assert done.returncode == 0, done.stderr
+        done = draw(home, "a.jpg", "b.jpg", "-o", "out.png")
         found = re.fullmatch(r"a\.jpg in b\.jpg: (\d+) inliers: a match\n", done.stdout)
         assert int(found[1]) > 200
         assert done.stderr == "drawn in out.png\n"
@@ -65,7 +57,7 @@ class TestDrawMatches:
         assert left.std() > 30 < right.std()
 
     def test_json(self, home):
-        done = run(home, "a.jpg", "b.jpg", "-o", "out.svg", "--json", "--max-features", 800)
+        done = draw(home, "a.jpg", "b.jpg", "-o", "out.svg", "--json", "--max-features", 800)
         answer = json.loads(done.stdout)
         assert done.stderr == ""
         assert (answer["query"], answer["match"], answer["output"]) == ("a.jpg", "b.jpg", "out.svg")
@@ -82,11 +74,13 @@ class TestDrawMatches:
 
     def test_most_features(self, home):
         few = ["--max-features", 60, "--json"]
-        answer = json.loads(run(home, "a.jpg", "b.jpg", "-o", "out.svg", *few).stdout)
+        answer = json.loads(draw(home, "a.jpg", "b.jpg", "-o", "out.svg", *few).stdout)
         assert 8 < answer["inliers"] <= 60
 
     def test_a_part(self, home):
-        done = run(home, "a.jpg", "b.jpg", "-o", "out.pdf", "--json", "--region", "200,100,250,200")
+        done = draw(
+            home, "a.jpg", "b.jpg", "-o", "out.pdf", "--json", "--region", "200,100,250,200"
+        )
         answer = json.loads(done.stdout)
         assert answer["region"] == [200, 100, 250, 200]
         point_m4 = np.array(answer["points"])
@@ -97,7 +91,7 @@ class TestDrawMatches:
         assert (home / "out.pdf").read_bytes().startswith(b"%PDF")
 
     def test_epipolar_geometry(self, home):
-        done = run(home, "a.jpg", "b.jpg", "-o", "out.jpg", "--json", "--fundamental")
+        done = draw(home, "a.jpg", "b.jpg", "-o", "out.jpg", "--json", "--fundamental")
         answer = json.loads(done.stdout)
         assert answer["model"] == "fundamental"
         assert answer["outline"] is None
@@ -105,20 +99,17 @@ class TestDrawMatches:
         assert (home / "out.jpg").read_bytes().startswith(b"\xff\xd8")
 
     def test_nothing_matches(self, home):
-        done = run(home, "a.jpg", "moon.png", "-o", "none.png")
-        assert done.returncode == 0
+        done = draw(home, "a.jpg", "moon.png", "-o", "none.png")
         assert done.stdout == "a.jpg in moon.png: 0 inliers: no match (8 are needed)\n"
         assert (home / "none.png").exists()
-        answer = json.loads(run(home, "a.jpg", "moon.png", "-o", "none.png", "--json").stdout)
+        answer = json.loads(draw(home, "a.jpg", "moon.png", "-o", "none.png", "--json").stdout)
         assert (answer["inliers"], answer["verified"]) == (0, False)
         assert (answer["transform"], answer["outline"], answer["points"]) == (None, None, [])
 
     def test_fewer_lines(self, home):
         files, few = {}, ["--max-features", 100]
         for n in (0, 5):
-            assert (
-                run(home, "a.jpg", "b.jpg", "-o", "n.svg", "--max-lines", n, *few).returncode == 0
-            )
+            draw(home, "a.jpg", "b.jpg", "-o", "n.svg", "--max-lines", n, *few)
             files[n] = (home / "n.svg").read_text()
         assert "lines for the 5 clearest" in files[5]
         assert files[5].count("<path") - files[0].count("<path") == 10  # each with a halo
@@ -126,7 +117,7 @@ class TestDrawMatches:
     def test_equal_files_for_equal_images(self, home):
         for kind in ("svg", "pdf"):
             for name in ("one", "two"):
-                run(home, "a.jpg", "b.jpg", "-o", f"{name}.{kind}", "--max-features", 100)
+                draw(home, "a.jpg", "b.jpg", "-o", f"{name}.{kind}", "--max-features", 100)
             one, two = ((home / f"{name}.{kind}").read_bytes() for name in ("one", "two"))
             assert one == two, kind
 
@@ -134,7 +125,14 @@ class TestDrawMatches:
     def test_names_that_the_font_has_not(self, home, name):
         copy = os.fsdecode(name)
         shutil.copy(home / "b.jpg", os.path.join(home, copy))
-        done = run(home, "a.jpg", copy, "-o", "names.png", PYTHONUTF8="1")
+        done = subprocess.run(
+            [sys.executable, "-m", "vladkit", "draw-matches", "a.jpg", copy, "-o", "names.png"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            cwd=home,
+            env=os.environ | {"PYTHONUTF8": "1"},
+        )
         assert done.returncode == 0
         assert done.stderr == "drawn in names.png\n"
 
@@ -161,10 +159,9 @@ class TestDrawMatches:
     )  # fmt: skip
     def test_refused(self, home, arguments, code, lines):
         before = (home / "b.jpg").read_bytes()
-        done = run(home, *arguments)
+        done = draw(home, *arguments, code=code)
         assert done.stdout == ""
         assert done.stderr.splitlines() == lines
-        assert done.returncode == code
         assert not (home / "x.png").exists()
         assert (home / "b.jpg").read_bytes() == before
 

@@ -16,6 +16,7 @@ from functools import partial
 
 import pytest
 
+from commands import run
 from vladkit.bench import run as running
 from vladkit.cli import load
 from vladkit.cli.app import GROUPS
@@ -118,7 +119,7 @@ def stop_when_served(port):
 
 
 @pytest.mark.parametrize("command", CASES)
-def test_runs(run, here, small, few_ways, port, command):
+def test_runs(here, small, few_ways, port, command):
     arguments, said = (text.format(port=port) for text in CASES[command])
     handler = signal.getsignal(signal.SIGINT)
     if command == "serve":
@@ -132,7 +133,7 @@ def test_runs(run, here, small, few_ways, port, command):
 
 
 @pytest.mark.parametrize("command", ["", *CASES])
-def test_help_fits_80_columns_and_is_not_cut_off(run, command, monkeypatch):
+def test_help_fits_80_columns_and_is_not_cut_off(command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = run(*command.split(), "--help").stdout
     assert max(map(len, text.splitlines())) <= 80

@@ -9,12 +9,13 @@ import shutil
 import cv2
 import pytest
 
+from commands import run
 from images import textured
 from vladkit.cli.output import cosine, finite, shown
 from vladkit.collection.collection import Collection
 
 
-def test_paths_open_from_the_working_folder(here, run, monkeypatch, tmp_path):
+def test_paths_open_from_the_working_folder(here, monkeypatch, tmp_path):
     done = run("search", "photos.vlad", "photos/2.png", "--top", 1)
     assert done.stdout.split() == ["1", "1.000", "photos/2.png"]
     monkeypatch.chdir(here / "more")
@@ -27,7 +28,7 @@ def test_paths_open_from_the_working_folder(here, run, monkeypatch, tmp_path):
     assert shown("2.png", str(here / "none" / "2.png")) == "2.png"  # gone: as it was indexed
 
 
-def test_matches_are_a_column_and_the_score_is_none(here, run):
+def test_matches_are_a_column_and_the_score_is_none(here):
     done = run("search", "photos.vlad", "photos/1.png", "--rerank", 2)
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [len(row) for row in rows] == [5, 5, 3, 3, 3]
@@ -37,7 +38,7 @@ def test_matches_are_a_column_and_the_score_is_none(here, run):
     assert len(starts) == 1, "paths are a column, too"
 
 
-def test_a_line_for_each_query_with_all_keys(here, run):
+def test_a_line_for_each_query_with_all_keys(here):
     words = ["search", "photos.vlad", "none.png", "photos/1.png", "--json", "--rerank", 1]
     done = run(*words, code=1)
     failed, found = map(json.loads, done.stdout.splitlines())
@@ -57,7 +58,7 @@ def test_a_similarity_is_a_cosine_of_six_digits():
     assert finite({"mAP": float("nan"), "recall@1": 1 / 3}) == {"mAP": None, "recall@1": 0.333333}
 
 
-def test_names_with_line_ends_are_a_line(here, run):
+def test_names_with_line_ends_are_a_line(here):
     os.rename("photos/3.png", "photos/a\nb.png")
     run("index", "photos", "-o", "new.vlad", "--n-clusters", 4)
     lines = run("info", "new.vlad", "--images").stdout.splitlines()
@@ -68,7 +69,7 @@ def test_names_with_line_ends_are_a_line(here, run):
 
 
 class TestPairs:
-    def test_json_goes_into_the_file(self, here, run):
+    def test_json_goes_into_the_file(self, here):
         done = run("pairs", "photos.vlad", "--top", 1, "--json", "-o", "p.json")
         assert done.stdout == ""
         assert done.stderr.startswith("p.json: ")
@@ -76,7 +77,7 @@ class TestPairs:
         assert written == json.loads(run("pairs", "photos.vlad", "--top", 1, "--json").stdout)
         assert written["pairs"][0].keys() == {"first", "second", "similarity", "inliers"}
 
-    def test_similarities_are_said_and_an_empty_list_is_not_written(self, here, run):
+    def test_similarities_are_said_and_an_empty_list_is_not_written(self, here):
         done = run("pairs", "photos.vlad", "--top", 1, "-o", "p.txt")
         assert "pairs of 5 images, similarity 0." in done.stderr
         assert " to 1.000; names are relative to" in done.stderr
@@ -89,7 +90,7 @@ class TestPairs:
 
 
 class TestInfo:
-    def test_images_of_each_source(self, here, run):
+    def test_images_of_each_source(self, here):
         (here / "more" / "bad.png").write_text("no image")
         run("add", "photos.vlad", "more")
         done = run("info", "photos.vlad")
@@ -101,7 +102,7 @@ class TestInfo:
         assert "photos:" not in run("info", "photos.vlad").stdout
         assert len(json.loads(run("info", "photos.vlad", "--json").stdout)["sources"]) == 1
 
-    def test_an_empty_collection(self, here, run):
+    def test_an_empty_collection(self, here):
         with Collection.create("empty.vlad"):
             pass
         done = run("info", "empty.vlad")
@@ -109,7 +110,7 @@ class TestInfo:
         assert "None" not in done.stdout
 
 
-def test_counts_add_up(here, run):
+def test_counts_add_up(here):
     (here / "photos" / "bad.png").write_text("no image")
     run("index", "photos", "-o", "photos.vlad")
     cv2.imwrite("photos/new.png", textured(160, 120, seed=8))
@@ -118,7 +119,7 @@ def test_counts_add_up(here, run):
 
 
 @pytest.mark.parametrize(("n_failed", "code"), [(1, 0), (3, 1)])
-def test_a_measurement_of_failures_exits_with_1(here, run, n_failed, code):
+def test_a_measurement_of_failures_exits_with_1(here, n_failed, code):
     truth = json.loads((here / "truth.json").read_text())
     bad = [{"query": f"{i}.jpg", "relevant": ["photos/1.png"]} for i in range(n_failed)]
     truth["queries"] += [*truth["queries"], *bad]
@@ -127,7 +128,7 @@ def test_a_measurement_of_failures_exits_with_1(here, run, n_failed, code):
         assert ("do not measure the collection" in run(*words, code=code).stderr) == bool(code)
 
 
-def test_prune_does_not_forget_a_whole_folder(here, run):
+def test_prune_does_not_forget_a_whole_folder(here):
     """A disk that is not mounted: the folder is there, and empty."""
     os.rename("photos", "elsewhere")
     os.mkdir("photos")
@@ -139,7 +140,7 @@ def test_prune_does_not_forget_a_whole_folder(here, run):
     assert "5 indexed" in run("index", "photos", "-o", "photos.vlad", "--prune").stderr
 
 
-def test_files_that_are_gone_are_shown_as_indexed(here, run):
+def test_files_that_are_gone_are_shown_as_indexed(here):
     shutil.copy("photos/2.png", "q.png")
     shutil.rmtree("photos")
     assert run("search", "photos.vlad", "q.png", "-n", 1).stdout.split()[2] == "2.png"

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import sources
+from commands import run
 from images import textured
 from paths import SHARED
 from photos import NAMES, altered_files, photo, write_photos
@@ -316,29 +317,24 @@ class TestQueries:
             with pytest.raises(ImageError, match="no such file"):
                 collection.search("nothing.jpg")
 
-    def test_command(self, images, tmp_path):
-        def run(*arguments, rc=0):
-            command = [sys.executable, "-m", "vladkit", *map(str, arguments)]
-            done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-            assert done.returncode == rc, done.stderr
-            return done
-
+    def test_command(self, images, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
         source = write("hloc", tmp_path / "s", images)
         done = run("index", source, "-o", "c", "--n-clusters", 16, "--json")
         assert "note: " in done.stderr
         assert json.loads(done.stdout)["indexed"] == len(images)
         name = next(iter(images))
-        done = run("search", "c", name, "nothing.jpg", "--json", "--rerank", 2, rc=1)
+        done = run("search", "c", name, "nothing.jpg", "--json", "--rerank", 2, code=1)
         found, failed = map(json.loads, done.stdout.splitlines())
         assert found["results"][0]["path"] == name
         assert failed == {"query": "nothing.jpg", "error": "no such file or directory"}
         assert "dimensions 128" in run("info", "c").stdout
-        assert run("add", "c", source).returncode == 0
-        assert "no bad.h5" in run("add", "c", "hloc:bad.h5", rc=1).stderr
+        run("add", "c", source)
+        assert "no bad.h5" in run("add", "c", "hloc:bad.h5", code=1).stderr
         (tmp_path / "bad.h5").write_text("text" * 100)
-        assert "not an HDF5 file" in run("index", "hloc:bad.h5", "-o", "d", rc=1).stderr
+        assert "not an HDF5 file" in run("index", "hloc:bad.h5", "-o", "d", code=1).stderr
         assert not (tmp_path / "d").exists()
-        assert run("index", source, "-o", "e", "--compare", "cosine", rc=2).returncode == 2
+        run("index", source, "-o", "e", "--compare", "cosine", code=2)
         assert not (tmp_path / "e").exists()
         run("remove", "c", name)
         assert json.loads(run("info", "c", "--json").stdout)["images"] == len(images) - 1

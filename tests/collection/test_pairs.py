@@ -6,14 +6,13 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from commands import run
 from photos import cropped, darker, photo, smaller, write_photos
 from vladkit import Collection
 from vladkit.collection import pairs as pairing
@@ -89,15 +88,6 @@ def as_set(chosen):
 
 def rows_of(found):
     return {tuple(row) for row in found.row_p2.tolist()}
-
-
-def run(*arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "vladkit", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-    )
 
 
 class TestSimilar:
@@ -429,7 +419,6 @@ class TestNames:
 class TestCommand:
     def test_file_and_words(self, home, scenes, tmp_path):
         done = run("pairs", home / "scenes.vlad", "--top", 2, "-o", tmp_path / "pairs.txt")
-        assert done.returncode == 0, done.stderr
         lines = (tmp_path / "pairs.txt").read_text().splitlines()
         found = scenes.pairs(2)
         assert lines == [f"{pair.first} {pair.second}" for pair in found]
@@ -459,7 +448,8 @@ class TestCommand:
         assert {type(pair["inliers"]) for pair in got["pairs"]} == {int, type(None)}
 
     def test_wrong_use(self, home, tmp_path):
-        done = run("pairs", home / "scenes.vlad", "--root", tmp_path, "-o", tmp_path / "p.txt")
-        assert done.returncode == 2
+        done = run(
+            "pairs", home / "scenes.vlad", "--root", tmp_path, "-o", tmp_path / "p.txt", code=2
+        )
         assert f"is not below {tmp_path}" in done.stderr
         assert not (tmp_path / "p.txt").exists()

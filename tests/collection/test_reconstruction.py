@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from commands import run
 from paths import SHARED
 
 SCENE = SHARED / "data" / "sfm" / "fountain-P11"
@@ -32,13 +31,6 @@ def images(tmp_path_factory):
         folder.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), small, [cv2.IMWRITE_JPEG_QUALITY, 95])
     return images
-
-
-def run(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "vladkit", *map(str, arguments)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_as_many_cameras_as_with_all_pairs_and_in_their_places(images, tmp_path):

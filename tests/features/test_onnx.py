@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import pickle
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from commands import run
 from networks import constant, dots, keypoints, means, ramps, where, write
 from paths import SHARED
 from photos import photo, write_photos
@@ -489,26 +489,20 @@ class TestCollection:
         with pytest.raises(ParameterError, match="position"):
             Recipe.make({"features": f"onnx:{bad}"})
 
-    def test_by_command(self, tmp_path, photos):
+    def test_by_command(self, tmp_path, photos, monkeypatch):
         model = means(tmp_path / "m.onnx", GOOD[-22:])
-        run = [sys.executable, "-m", "vladkit"]
-        wrong = [*run, "index", photos, "-o", "w.vlad", "--features", "onnx:none.onnx"]
-        done = subprocess.run(wrong, cwd=tmp_path, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (
-            1,
-            "vladkit: model none.onnx is not there: give the path of an ONNX file\n",
-        )
+        monkeypatch.chdir(tmp_path)
+        wrong = ["--features", "onnx:none.onnx"]
+        done = run("index", photos, "-o", "w.vlad", *wrong, code=1)
+        message = "vladkit: model none.onnx is not there: give the path of an ONNX file\n"
+        assert done.stderr == message
         assert not (tmp_path / "w.vlad").exists()
-        index = [*run, "index", photos, "-o", "c.vlad", "--features", f"onnx:{model}"]
-        subprocess.run(index, cwd=tmp_path, check=True, capture_output=True)
+        run("index", photos, "-o", "c.vlad", "--features", f"onnx:{model}")
         query = photos / "coffee.jpg"
-        search = [*run, "search", "c.vlad", query, "--top", "1", "--rerank", "5", "--json"]
-        done = subprocess.run(search, cwd=tmp_path, check=True, capture_output=True, text=True)
+        done = run("search", "c.vlad", query, "--top", 1, "--rerank", 5, "--json")
         best = json.loads(done.stdout)["results"][0]
         assert best["path"] == "coffee.jpg"
-        done = subprocess.run(
-            [*run, "info", "c.vlad"], cwd=tmp_path, check=True, capture_output=True, text=True
-        )
+        done = run("info", "c.vlad")
         assert f"sha256 {model_files.sha256_of(model)}, dimensions 3" in done.stdout
         assert "description" not in done.stdout
 
@@ -629,24 +623,21 @@ class TestKnown:
             assert Network.from_dict(each.network.as_dict(), "again") == each.network
 
     def test_by_command(self, tmp_path):
-        run = [sys.executable, "-m", "vladkit", "models"]
         model = dots(tmp_path / "d.onnx")
-        done = subprocess.run([*run, "add", model], check=True, capture_output=True, text=True)
+        done = run("models", "add", model)
         kept = done.stdout.strip()
         assert Path(kept).read_bytes() == model.read_bytes()
-        done = subprocess.run([*run, "--json"], check=True, capture_output=True, text=True)
+        done = run("models", "--json")
         listed = json.loads(done.stdout)
         assert listed["folder"] == str(tmp_path / "kept")
         assert listed["others"] == [kept]
         assert "aliked-n16rot" in [each["name"] for each in listed["models"]]
-        done = subprocess.run(run, check=True, capture_output=True, text=True)
+        done = run("models")
         assert "BSD-3-Clause; https://github.com/colmap" in done.stdout
         assert f"also here: {kept}" in done.stdout
-        done = subprocess.run([*run, "fetch", "xfeat-640"], capture_output=True, text=True)
-        assert done.returncode == 1
+        done = run("models", "fetch", "xfeat-640", code=1)
         assert "no address is known that gives xfeat-640" in done.stderr
-        done = subprocess.run([*run, "fetch", "surf"], capture_output=True, text=True)
-        assert done.returncode == 2
+        run("models", "fetch", "surf", code=2)
 
     def test_by_names_of_inputs_and_outputs(self, tmp_path):
         """A model that nobody has seen, of a kind that is known."""

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
+from commands import run
 from images import textured
 from vladkit import Collection
 from vladkit.errors import MissingDependencyError, NothingToIndexError, ParameterError, StorageError
@@ -165,9 +166,7 @@ class TestGlobalDescriptors:
             collection.export(tmp_path / "out.h5")
 
     def test_command(self, ready, tmp_path):
-        command = [sys.executable, "-m", "vladkit", "export", ready[0], "-o", tmp_path / "x.h5"]
-        done = subprocess.run([*command, "--root", ready[1].parent], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        done = run("export", ready[0], "-o", tmp_path / "x.h5", "--root", ready[1].parent)
         assert "9 vectors of" in done.stderr
         assert "images/sub/1.png" in read_global(tmp_path / "x.h5")
 

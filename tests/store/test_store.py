@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from commands import run
 from images import textured
 from paths import TESTS
 from photos import write_photos
@@ -65,12 +66,6 @@ def everything(path):
         names = {row.image_id: row.path for row in collection.images()}
         ids, vector_nD = collection.vectors()
     return {names[i]: v.tobytes() for i, v in zip(ids.tolist(), vector_nD, strict=True)}
-
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "vladkit", *map(str, arguments)], capture_output=True, text=True
-    )
 
 
 D = 3
@@ -270,7 +265,7 @@ class TestMigration:
 
     def test_command(self, old):
         done = run("migrate", old)
-        assert (done.returncode, done.stdout) == (0, "")
+        assert done.stdout == ""
         assert "converted from format 1 to 2" in done.stderr
         assert json.loads(run("migrate", old, "--json").stdout)["from"] == 2
 
@@ -378,17 +373,15 @@ class TestCheck:
 
     def test_command(self, own):
         done = run("check", own)
-        assert (done.returncode, done.stdout) == (0, "")
+        assert done.stdout == ""
         assert "12 images, no problems" in done.stderr
         sql(own, "UPDATE picture SET block_id = NULL WHERE path = '03.png'")
-        done = run("check", own)
-        assert done.returncode == 1
+        done = run("check", own, code=1)
         assert "03.png: has no vector\n" in done.stdout
         assert "2 problems; --repair drops what is damaged" in done.stderr
         done = run("check", own, "--repair", "--json")
-        assert done.returncode == 0
         assert [p["repaired"] for p in json.loads(done.stdout)["problems"]] == [True, True]
-        assert run("check", own).returncode == 0
+        run("check", own)
 
 
 class TestCompact:
@@ -492,22 +485,20 @@ class TestExport:
         assert json.loads(done.stdout)["written"] == [
             str(tmp_path / "v.faiss"), str(tmp_path / "v.faiss.json"),
         ]  # fmt: skip
-        assert run("export", ready[0], "-o", tmp_path / "v.bin").returncode == 2
+        run("export", ready[0], "-o", tmp_path / "v.bin", code=2)
 
 
 class TestCommands:
     def test_add_and_remove(self, own, ready, tmp_path):
         cv2.imwrite(str(tmp_path / "new.png"), textured(120, 90, seed=99))
         done = run("add", own, tmp_path / "new.png")
-        assert done.returncode == 0
         assert "13 images; 1 indexed" in done.stderr
         done = run("remove", own, tmp_path / "new.png", "03.png", "--json")
         assert json.loads(done.stdout) == {"file": str(own), "removed": 2, "images": 11}
-        done = run("remove", own, "03.png")
-        assert done.returncode == 2
+        done = run("remove", own, "03.png", code=2)
         assert "not in" in done.stderr
         assert "03.png" in done.stderr
-        assert run("add", tmp_path / "nothing", ready[1]).returncode == 1
+        run("add", tmp_path / "nothing", ready[1], code=1)
         assert not (tmp_path / "nothing").exists()
 
     def test_every_command_is_in_the_docs(self):

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import re
-import subprocess
 import sys
 from collections import Counter
 from html.parser import HTMLParser
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from commands import run
 from photos import cropped, darker, photo, smaller, write_photos
 from vladkit import Collection
 from vladkit.collection.searching import Hit
@@ -45,16 +45,6 @@ SCRIPT = '"><script>alert(1)<!--&amp;.jpg'
 """A name that a file may have, and that a careless page would run."""
 
 CHROMIUM = Path("/usr/bin/chromium")
-
-
-def run(*arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "vladkit", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=120,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -548,10 +538,8 @@ class TestTargets:
         with pytest.raises(ParameterError, match="is read here"):
             check_target(link, [home / "photos.vlad"])
         before = (home / "photos.vlad").read_bytes()
-        done = run("report", "photos.vlad", "truth.json", "-o", "photos.vlad", cwd=home)
-        assert done.returncode == 2
-        done = run("search", "photos.vlad", "wrong.jpg", "--html", "wrong.jpg", cwd=home)
-        assert done.returncode == 2
+        run("report", "photos.vlad", "truth.json", "-o", "photos.vlad", cwd=home, code=2)
+        run("search", "photos.vlad", "wrong.jpg", "--html", "wrong.jpg", cwd=home, code=2)
         assert (home / "photos.vlad").read_bytes() == before
 
     def test_nowhere_to_write(self, tmp_path):
@@ -591,7 +579,6 @@ class TestCommand:
         out = tmp_path / "r.html"
         arguments = ["report", "photos.vlad", "truth.json", "-o", out, "--top", 3, "--queries", 2]
         done = run(*arguments, "--json", cwd=home)
-        assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
         evaluated = json.loads(run("eval", "photos.vlad", "truth.json", "--json", cwd=home).stdout)
         for name in ("mAP", "recall@1", "recall@5", "recall@10", "recall@20"):
@@ -603,15 +590,15 @@ class TestCommand:
         assert f"8 queries, mAP {answer['mAP']:.4f}, recall@1" in said.stderr
 
     def test_without_a_ground_truth(self, home, tmp_path):
-        done = run("report", "photos.vlad", "-o", tmp_path / "r.html", "--queries", 3, cwd=home)
-        assert done.returncode == 0, done.stderr
+        run("report", "photos.vlad", "-o", tmp_path / "r.html", "--queries", 3, cwd=home)
         page = Page((tmp_path / "r.html").read_text("utf-8"))
         assert len(page.all("article")) == 3
 
     def test_a_bad_ground_truth_writes_nothing(self, home, tmp_path):
         (tmp_path / "t.json").write_text("[]")
-        done = run("report", home / "photos.vlad", tmp_path / "t.json", "-o", tmp_path / "r.html")
-        assert done.returncode == 1
+        done = run(
+            "report", home / "photos.vlad", tmp_path / "t.json", "-o", tmp_path / "r.html", code=1
+        )
         assert "is not a ground truth" in done.stderr
         assert [p.name for p in tmp_path.iterdir()] == ["t.json"]
         with pytest.raises(FileFormatError):
@@ -619,9 +606,8 @@ class TestCommand:
 
     def test_search(self, home, tmp_path):
         out = tmp_path / "s.html"
-        files = ["coffee query.jpg", "nothing.jpg"]
-        done = run("search", "photos.vlad", *files, "--rerank", 3, "--html", out, cwd=home)
-        assert done.returncode == 1  # one of two queries is not there
+        files = ["coffee query.jpg", "nothing.jpg"]  # one of two queries is not there
+        run("search", "photos.vlad", *files, "--rerank", 3, "--html", out, cwd=home, code=1)
         page = Page(out.read_text("utf-8"))
         assert page.words("h2") == files
         assert len(page.all("svg", class_="matched")) == 1

@@ -1,0 +1,25 @@
+"""The command, run in this process: fast, and enough where text and exit code are looked at.
+
+Signals, imports, encodings and a reader that leaves need a process of their own.
+"""
+
+from __future__ import annotations
+
+from contextlib import chdir
+
+from typer.testing import CliRunner
+
+from vladkit.cli import load
+
+
+def run(*words, code=0, cwd=".", **environment):
+    """Run ``vladkit WORDS``: its stdout, stderr, and both as output; the exit code is checked.
+
+    Errors that the command does not turn into a message are raised.
+    """
+    with chdir(cwd):
+        done = CliRunner().invoke(
+            load(), [*map(str, words)], env=environment, catch_exceptions=False
+        )
+    assert done.exit_code == code, f"vladkit {words}: exit code {done.exit_code}\n{done.output}"
+    return done
