@@ -27,8 +27,6 @@ WORDS = {
 FORMAT_2 = re.compile(
     r"picture_ids?\b|[A-Z]{3,} .*\bpicture\b|[\"']picture[\"']|format 2.*\bpicture\b"
 )
-    r"picture_ids?\b|[A-Z]{3,} .*\bpicture\b|[\"']picture[\"']|format 2.*\bpicture\b"
-)
 """Names of tables and columns in a file of format 2, in SQL or by themselves."""
 
 

@@ -220,6 +220,10 @@ class Recipe:
         of_others = ("dimensions", "compare", "network")
         return {name: v for name, v in asdict(self).items() if v or name not in of_others}
 
+    def is_stored_as(self, value: object) -> bool:
+        """Whether JSON that was read from a file is that of this recipe."""
+        return value == self.as_json() | {"norm": list(self.norm)}
+
     def extractor(self) -> Extractor:
         """Make the extractor that the recipe names."""
         from vladkit.features import make_extractor
