@@ -31,9 +31,6 @@ def page_id(page):
     return page.relative_to(ROOT).as_posix()
 
 
-PENDING = {"--rotated", "--n-components"}
-"""Options that the pages have and the command has not yet; a test fails once it has them."""
-
 FOLDERS = ("src", "tests", "benchmarks", "examples", "docs")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -192,10 +189,10 @@ def problem(command, words, *, whole):
             return f"there is no command {name}"
         command = command.commands[name]
     given = {word.split("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)}
-    unknown = given - options_of(command) - PENDING
+    unknown = given - options_of(command)
     if unknown:
         return f"{name} has no {unknown}"
-    if whole and not given & PENDING:
+    if whole:
         try:
             command.make_context(name, list(words))
         except Exception as error:
@@ -218,7 +215,7 @@ class TestCommands:
                 assert problem(command, words, whole=False) is None, span
 
     def test_options_in_sentences_exist(self, page, command):
-        known = set().union(*map(options_of, all_commands(command))) | PENDING
+        known = set().union(*map(options_of, all_commands(command)))
         for script in [*ROOT.glob("benchmarks/*.py"), ROOT / "docs" / "figures.py"]:
             known |= set(re.findall(r"\"(--[\w-]+)\"", script.read_text()))
         if page.name == "CHANGELOG.md":
@@ -239,11 +236,6 @@ def test_a_command_or_option_that_does_not_exist_is_found(command):
         sum(bool(words_of(line)) for page in PAGES for line in shell_lines(page.read_text())) > 25
     )
     assert sum(bool(words_of(span)) for page in PAGES for span in spans(page.read_text())) > 60
-
-
-def test_pending_options_are_still_to_come(command):
-    known = set().union(*map(options_of, all_commands(command)))
-    assert not known & PENDING, "take them out of PENDING"
 
 
 # -- links ----------------------------------------------------------------------------------------

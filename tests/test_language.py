@@ -24,8 +24,10 @@ WORDS = {
 }
 """Words that are not used, with those that are."""
 
-FORMAT_2 = re.compile(r"picture_ids?\b|\bpicture\b(?=['\"]|\s*$| (WHERE|ADD|SET|USING|\(|ON)|\")")
-"""The names of tables and columns in a file of format 2."""
+FORMAT_2 = re.compile(
+    r"picture_ids?\b|[A-Z]{3,} .*\bpicture\b|[\"']picture[\"']|format 2.*\bpicture\b"
+)
+"""Names of tables and columns in a file of format 2, in SQL or by themselves."""
 
 
 def documented(tree):

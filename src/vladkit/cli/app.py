@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -14,6 +15,7 @@ from vladkit.errors import ParameterError, VladkitError
 
 if TYPE_CHECKING:
     from vladkit.collection.collection import Collection, Progress
+    from vladkit.collection.recipe import Recipe
 
 __all__ = ["GROUPS", "Commands", "app", "opened"]
 
@@ -82,7 +84,8 @@ def opened(
     file: str,
     *,
     write: bool = False,
-    recipe: dict[str, Any] | None = None,
+    recipe: Recipe | None = None,
+    fields: Mapping[str, Any] = MappingProxyType({}),
     blas: bool = False,
     others: Sequence[str] = (),
 ) -> Iterator[tuple[Collection, Progress]]:
@@ -94,8 +97,10 @@ def opened(
         The collection.
     write : bool
         Open it for writing. An interrupt then says what is in the file.
-    recipe : dict, optional
-        Make the file if it does not exist, with these fields of the recipe; else open it.
+    recipe : Recipe, optional
+        Make the file if it does not exist; else open it.
+    fields : mapping
+        Fields of the recipe that were given: an existing file has to have the same.
     blas : bool
         Let BLAS have its threads: the work is large matrix products.
     others : sequence of str
@@ -113,7 +118,7 @@ def opened(
         if recipe is None:
             collection = Collection.open(file, read_only=not write)
         else:
-            collection = Collection.create(file, **recipe)
+            collection = Collection.create(file, recipe, **fields)
     except VladkitError as error:
         if hint := collection_hint(file, others):
             error.args = (f"{error}{hint}",)

@@ -40,7 +40,7 @@ def evaluate(
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Measure mAP and recall, with your queries or a benchmark of the field.
+    """Measure mAP and recall, with your queries or a benchmark.
 
     Exits with 1 if most queries failed.
     """

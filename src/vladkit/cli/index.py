@@ -37,14 +37,13 @@ def index(
     leave_cores_to_threads()
     from vladkit.collection.import_recipe import recipe_for
 
-    given = {name: value for name, value in recipe.items() if value is not None}
-    # before a file is made; a network is loaded, and imported features opened, only once, later
-    Recipe.make({n: value for n, value in given.items() if n not in ("features", "compare")})
     check_arguments(source, n_jobs)
+    given = {name: value for name, value in recipe.items() if value is not None}
     given, notes = recipe_for(source, **given)
+    made = Recipe.make(given)  # before a file is made
     for note in notes:
         say(f"note: {note}")
-    with opened(output, write=True, recipe=given) as (collection, progress):
+    with opened(output, write=True, recipe=made, fields=given) as (collection, progress):
         report = collection.add(
             source, prune=prune, images=images, n_jobs=n_jobs, progress=progress
         )

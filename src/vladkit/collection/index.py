@@ -63,9 +63,9 @@ class Index:
                 # as long as nothing was learned with it, a recipe may be changed
                 if given and "codebook" not in store.about():
                     store.set_about(**about)
-            stored = _stored_recipe(store)
-            if stored == recipe:
+            if recipe.is_stored_as(store.about().get("recipe")):
                 return cls(store, recipe, extractor)
+            stored = _stored_recipe(store)
             _check_same(store, recipe, stored, list(given))
             return cls(store, stored)
         except BaseException:

@@ -26,7 +26,6 @@ from vladkit.aggregation.encode import fastest, warm_up
 from vladkit.collection.discover import SourceFile, discover
 from vladkit.collection.index import Index
 from vladkit.collection.kept_features import pack_features
-from vladkit.collection.recipe import Recipe
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray
 from vladkit.core.ragged import Ragged
 from vladkit.errors import (
@@ -312,7 +311,7 @@ class Indexer:
         vlad = recipe.vlad(*local_Nf.shape).fit(Ragged(local_Nf, [0, len(local_Nf)]))
         with self._store.writing():
             kept = self._store.about()
-            if Recipe.make(kept["recipe"]) != recipe:
+            if not recipe.is_stored_as(kept["recipe"]):
                 raise RecipeMismatchError(
                     f"another process has changed the recipe of {self._store.path}: run again"
                 )

@@ -218,7 +218,12 @@ class Recipe:
     def as_json(self) -> dict[str, Any]:
         """Fields as a dict that `make` reads; those of other features than SIFT only if set."""
         of_others = ("dimensions", "compare", "network")
-        return {name: v for name, v in asdict(self).items() if v or name not in of_others}
+        value = asdict(self) | {"norm": list(self.norm)}
+        return {name: v for name, v in value.items() if v or name not in of_others}
+
+    def is_stored_as(self, value: object) -> bool:
+        """Whether JSON that was read from a file is that of this recipe."""
+        return value == self.as_json()
 
     def extractor(self) -> Extractor:
         """Make the extractor that the recipe names."""
