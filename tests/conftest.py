@@ -1,4 +1,4 @@
-"""What tests of several rooms start from."""
+"""What tests of several rooms start from: photographs, and a collection of them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ from vladkit import Collection
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory):
-    """photos/ of scikit-image's photographs, photos.vlad of them, query.png: a part of one.
+def photos(tmp_path_factory):
+    """The folder of scikit-image's photographs; not to be changed, it is that of all tests."""
+    folder = tmp_path_factory.mktemp("home") / "photos"
+    write_photos(folder)
+    return folder
 
-    Every test of a process reads these: one that changes anything changes a copy, `own`.
-    Modules whose images or recipe differ have a `home` of their own.
+
+@pytest.fixture(scope="session")
+def home(photos):
+    """Photographs in photos/, photos.vlad of them, query.png: a part of the coffee.
+
+    All tests of a process read these: one that changes anything changes a copy. Modules whose
+    images or recipe differ have a `home` of their own.
     """
-    home = tmp_path_factory.mktemp("home")
-    write_photos(home / "photos")
+    home = photos.parent
     with Collection.create(home / "photos.vlad", n_clusters=32) as collection:
-        collection.add([home / "photos"])
+        collection.add([photos])
     cv2.imwrite(str(home / "query.png"), cropped(photo("coffee")))
     return home
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def collection(home):
-    """photos.vlad, open for reading."""
+    """The collection, open for reading."""
     with Collection.open(home / "photos.vlad", read_only=True) as collection:
         yield collection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -40,8 +41,13 @@ def write_photos(folder: Path) -> dict[str, Path]:
     files = {}
     for name in NAMES:
         files[name] = folder / f"{name}.jpg"
-        cv2.imwrite(str(files[name]), photo(name), [cv2.IMWRITE_JPEG_QUALITY, 90])
+        files[name].write_bytes(_jpeg(name))
     return files
+
+
+@cache
+def _jpeg(name: str) -> bytes:
+    return cv2.imencode(".jpg", photo(name), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
 
 
 def altered_files(folder: Path, names: list[str]) -> list[tuple[str, Path]]:

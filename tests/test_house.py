@@ -12,7 +12,6 @@ import pytest
 import public_api
 import vladkit
 from paths import DATA, ROOT
-from photos import write_photos
 from vladkit import errors
 
 SOURCE = ROOT / "src" / "vladkit"
@@ -166,17 +165,14 @@ def test_imports_are_light(code, heavy):
     assert done.stdout.strip() == "[]"
 
 
-def test_a_search_loads_neither_numba_nor_faiss_nor_scipy(tmp_path):
-    write_photos(tmp_path / "p")
+def test_a_search_loads_neither_numba_nor_faiss_nor_scipy(home):
     code = (
         "import sys\nfrom vladkit import Collection\n"
-        "with Collection.open('c', read_only=True) as c: c.search('p/moon.jpg')\n"
+        "with Collection.open('photos.vlad', read_only=True) as c: c.search('photos/moon.jpg')\n"
         f"print([n for n in {HEAVY!r} if n in sys.modules and n != 'cv2'])"
     )
-    index = [sys.executable, "-m", "vladkit", "index", "p", "-o", "c"]
-    subprocess.run(index, cwd=tmp_path, check=True, capture_output=True)
     search = [sys.executable, "-c", code]
-    done = subprocess.run(search, cwd=tmp_path, check=True, capture_output=True, text=True)
+    done = subprocess.run(search, cwd=home, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 
 

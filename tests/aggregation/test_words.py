@@ -5,26 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from photos import write_photos
 from vladkit import VLAD, Collection
 from vladkit.errors import NothingToIndexError, ParameterError, ShapeError
 from vladkit.images import Region
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder of photographs, and a collection of them."""
-    home = tmp_path_factory.mktemp("words")
-    write_photos(home / "p")
-    with Collection.create(home / "c", n_clusters=32) as collection:
-        collection.add([home / "p"])
-    return home
-
-
-@pytest.fixture(scope="module")
-def collection(home):
-    with Collection.open(home / "c", read_only=True) as collection:
-        yield collection
 
 
 class TestVLAD:
@@ -68,7 +51,7 @@ class TestVLAD:
 
 class TestCollection:
     def test_of_a_collection(self, collection, home):
-        file = home / "p" / "coffee.jpg"
+        file = home / "photos" / "coffee.jpg"
         features, label_l = collection.words(file)
         assert len(features) == len(label_l)
         again, same_l = collection.words(features)
@@ -85,8 +68,8 @@ class TestCollection:
 
     def test_of_several_vocabularies(self, home, tmp_path):
         with Collection.create(tmp_path / "c", n_clusters=8, n_vocabularies=2) as two:
-            two.add([home / "p"])
-            features, first_l = two.words(home / "p" / "moon.jpg")
+            two.add([home / "photos"])
+            features, first_l = two.words(home / "photos" / "moon.jpg")
             _, second_l = two.words(features, vocabulary=1)
             local_lf = two.recipe.local(two.extractor, features)
             for vlad, label_l in zip(two.vlad.vlads_, (first_l, second_l), strict=True):
@@ -98,4 +81,4 @@ class TestCollection:
             Collection.create(tmp_path / "c") as empty,
             pytest.raises(NothingToIndexError, match="holds no images"),
         ):
-            empty.words(home / "p" / "moon.jpg")
+            empty.words(home / "photos" / "moon.jpg")

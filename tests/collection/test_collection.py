@@ -19,7 +19,7 @@ import pytest
 
 from images import every_format, scene, textured
 from paths import SHARED
-from photos import ALTERED, NAMES, photo, write_photos
+from photos import ALTERED, NAMES, photo
 from vladkit import Collection
 from vladkit.collection.discover import discover
 from vladkit.collection.recipe import Recipe
@@ -40,14 +40,12 @@ from vladkit.store.exact import score_all
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """(collection file, folder) of real photographs, indexed once; copy before changing."""
-    folder = tmp_path_factory.mktemp("photos")
-    write_photos(folder / "images")
-    with Collection.create(folder / "photos.vlad") as collection:
-        report = collection.add([folder / "images"])
-    assert report.indexed == len(NAMES)
-    return folder / "photos.vlad", folder / "images"
+def defaults(photos, tmp_path_factory):
+    """The photographs, indexed with the default recipe; copy before changing."""
+    file = tmp_path_factory.mktemp("defaults") / "photos.vlad"
+    with Collection.create(file) as collection:
+        assert collection.add([photos]).indexed == len(NAMES)
+    return file
 
 
 @pytest.fixture
@@ -93,20 +91,18 @@ def paths(path):
 
 class TestSearch:
     @pytest.mark.parametrize("alteration", ALTERED)
-    def test_the_right_photograph_comes_first(self, photos, tmp_path, alteration):
-        file, _ = photos
+    def test_the_right_photograph_comes_first(self, defaults, tmp_path, alteration):
         first = {}
-        with Collection.open(file, read_only=True) as collection:
+        with Collection.open(defaults, read_only=True) as collection:
             for name in NAMES:
                 query = tmp_path / f"{name}.jpg"
                 cv2.imwrite(str(query), ALTERED[alteration](photo(name)))
                 first[name] = collection.search(query, top=1)[0].path
         assert first == {name: f"{name}.jpg" for name in NAMES}
 
-    def test_other_view_of_the_same_thing(self, photos, tmp_path):
-        file, _ = photos
+    def test_other_view_of_the_same_thing(self, defaults, tmp_path):
         cv2.imwrite(str(tmp_path / "q.png"), photo("motorcycle_right"))
-        with Collection.open(file) as collection:
+        with Collection.open(defaults) as collection:
             assert collection.search(tmp_path / "q.png")[0].path == "motorcycle_left.jpg"
 
     @pytest.mark.parametrize("quarter", [0, 1, 2])
@@ -125,36 +121,34 @@ class TestSearch:
         assert np.argmax(cosine_v) == quarter + 1
         assert cosine_v[quarter + 1] > 0.5
 
-    def test_a_query_on_its_side(self, photos, tmp_path):
-        with Collection.open(photos[0]) as collection:
+    def test_a_query_on_its_side(self, defaults, tmp_path):
+        with Collection.open(defaults) as collection:
             for name in ("coffee", "rocket", "chelsea"):
                 cv2.imwrite(str(tmp_path / "q.png"), cv2.rotate(photo(name), 0))
                 first, second = collection.search(tmp_path / "q.png", top=2)
                 assert first.path == f"{name}.jpg"
                 assert second.score < first.score / 3
 
-    def test_itself_is_found_with_score_one(self, photos):
-        file, folder = photos
-        with Collection.open(file) as collection:
-            hits = collection.search(folder / "coffee.jpg", top=0)
+    def test_itself_is_found_with_score_one(self, defaults, photos):
+        with Collection.open(defaults) as collection:
+            hits = collection.search(photos / "coffee.jpg", top=0)
         assert len(hits) == len(NAMES)
-        assert (hits[0].path, hits[0].file) == ("coffee.jpg", str(folder / "coffee.jpg"))
+        assert (hits[0].path, hits[0].file) == ("coffee.jpg", str(photos / "coffee.jpg"))
         assert hits[0].score == pytest.approx(1, abs=1e-3)
         scores = [hit.score for hit in hits]
         assert scores == sorted(scores, reverse=True)
 
-    def test_top(self, photos):
-        file, folder = photos
-        with Collection.open(file) as collection:
-            everything = collection.search(folder / "moon.jpg", top=0)
-            assert collection.search(folder / "moon.jpg", top=3) == everything[:3]
-            assert collection.search(folder / "moon.jpg", top=999) == everything
+    def test_top(self, defaults, photos):
+        with Collection.open(defaults) as collection:
+            everything = collection.search(photos / "moon.jpg", top=0)
+            assert collection.search(photos / "moon.jpg", top=3) == everything[:3]
+            assert collection.search(photos / "moon.jpg", top=999) == everything
             with pytest.raises(ParameterError):
-                collection.search(folder / "moon.jpg", top=-1)
+                collection.search(photos / "moon.jpg", top=-1)
 
-    def test_query_that_cannot_be_used(self, photos, tmp_path):
+    def test_query_that_cannot_be_used(self, defaults, tmp_path):
         (tmp_path / "text.jpg").write_text("no image")
-        with Collection.open(photos[0]) as collection:
+        with Collection.open(defaults) as collection:
             with pytest.raises(ImageError):
                 collection.search(tmp_path / "text.jpg")
             with pytest.raises(ImageError):
@@ -177,9 +171,8 @@ class TestSearch:
 
 
 class TestRanking:
-    def test_blocks_change_nothing(self, photos):
-        file, _ = photos
-        with store.Store.open(file) as opened:
+    def test_blocks_change_nothing(self, defaults):
+        with store.Store.open(defaults) as opened:
             size = 256 * 128
             query_qD = np.random.default_rng(0).normal(size=(3, size)).astype(np.float32)
             query_qD /= np.linalg.norm(query_qD, axis=1, keepdims=True)

@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 
 from networks import means
-from photos import write_photos
 from vladkit import Collection, cli
 from vladkit.collection.recipe import Recipe
 from vladkit.errors import RecipeMismatchError
 from vladkit.features.onnx import load
 from vladkit.store.blocks import Layout
-
-
-@pytest.fixture
-def photos(tmp_path):
-    write_photos(tmp_path / "p")
-    return tmp_path / "p"
 
 
 def counted(monkeypatch, owner, name):

@@ -7,21 +7,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from photos import photo, write_photos
+from photos import photo
 from vladkit import Collection
 from vladkit.collection import searching
 from vladkit.collection.search_options import SearchOptions
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.images.region import Region
-
-
-@pytest.fixture(scope="module")
-def collection(tmp_path_factory):
-    home = tmp_path_factory.mktemp("query")
-    write_photos(home / "p")
-    with Collection.create(home / "c", n_clusters=16) as collection:
-        collection.add([home / "p"])
-        yield collection
 
 
 @pytest.fixture(scope="module")

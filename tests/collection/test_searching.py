@@ -12,7 +12,7 @@ import pytest
 
 from commands import run
 from images import textured
-from photos import NAMES, cropped, photo, write_photos
+from photos import NAMES, cropped, photo
 from vladkit import Collection
 from vladkit.aggregation.query_expansion import augment_database
 from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
@@ -26,21 +26,12 @@ from vladkit.store.store import Store
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """photos.vlad of the photographs, and query.png: a piece of one of them."""
-    home = tmp_path_factory.mktemp("home")
-    write_photos(home / "photos")
-    with Collection.create(home / "photos.vlad", n_clusters=32) as collection:
-        collection.add([home / "photos"])
-    cv2.imwrite(str(home / "query.png"), cropped(photo("coffee")))
-    return home
-
-
-@pytest.fixture(scope="module")
-def pair(home):
+def pair(tmp_path_factory):
+    """Two photographs side by side."""
+    path = tmp_path_factory.mktemp("pair") / "pair.png"
     left, right = (cv2.resize(photo(name), (600, 400)) for name in ("coffee", "chelsea"))
-    cv2.imwrite(str(home / "pair.png"), np.hstack([left, right]))
-    return home / "pair.png"
+    cv2.imwrite(str(path), np.hstack([left, right]))
+    return path
 
 
 @pytest.fixture

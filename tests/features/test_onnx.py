@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from commands import run
 from networks import constant, dots, keypoints, means, ramps, where, write
 from paths import SHARED
-from photos import photo, write_photos
+from photos import photo
 from vladkit import Collection, match, verify
 from vladkit.collection.recipe import Recipe
 from vladkit.errors import (
@@ -232,9 +232,8 @@ class TestPoints:
 
 
 class TestExtractor:
-    def test_same_on_every_thread_and_after_pickling(self, tmp_path):
-        write_photos(tmp_path / "p")
-        files = sorted(str(f) for f in (tmp_path / "p").iterdir())[:6]
+    def test_same_on_every_thread_and_after_pickling(self, photos, tmp_path):
+        files = sorted(str(f) for f in photos.iterdir())[:6]
         extractor = make_extractor(f"onnx:{dots(tmp_path / 'd.onnx')}")
         again = pickle.loads(pickle.dumps(extractor))
         assert again == extractor
@@ -263,10 +262,10 @@ class TestExtractor:
         with pytest.raises(ParameterError, match="max_features=0: wanted an integer from 1"):
             make_extractor(f"onnx:{dots(tmp_path / 'd.onnx')}", max_features=0)
 
-    def test_bytes_and_files_are_read_alike(self, tmp_path):
+    def test_bytes_and_files_are_read_alike(self, photos, tmp_path):
         model = means(tmp_path / "m.onnx", "[input]\nmultiple = 8")
         extractor = make_extractor(f"onnx:{model}")
-        file = write_photos(tmp_path / "p")["coffee"]
+        file = photos / "coffee.jpg"
         a, b = extract(extractor, str(file)), extract_data(extractor, file.read_bytes())
         np.testing.assert_array_equal(a.descriptor_lf, b.descriptor_lf)
 
@@ -406,13 +405,6 @@ class TestErrors:
         extractor = make_extractor(f"onnx:{means(tmp_path / 'm.onnx', GOOD[-22:])}")
         with pytest.raises(ParameterError, match="takes colour"):
             extractor.extract(gray(np.zeros((64, 64), np.uint8)))
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    write_photos(folder)
-    return folder
 
 
 class TestCollection:

@@ -58,7 +58,7 @@ class TestEveryWay:
     def test_input_is_only_read(self, method):
         values, segment = SEGMENT_CASES[0][0]()
         values.flags.writeable = segment.flags.writeable = False
-        segment_sum(values, segment, 20, method=method)
+        assert_equal_sums(values, segment, 20, method)
 
     def test_no_segments(self, method):
         assert segment_sum(np.ones((0, 3)), [], 0, method=method).shape == (0, 3)

@@ -168,8 +168,8 @@ class TestFormat:
 
     text = (HERE.parent / "docs" / "file-format.md").read_text()
 
-    def test_says_how_to_read_vectors_and_how_they_are_made(self, tmp_path, monkeypatch):
-        write_photos(tmp_path / "photos")
+    def test_says_how_to_read_vectors_and_how_they_are_made(self, photos, tmp_path, monkeypatch):
+        shutil.copytree(photos, tmp_path / "photos")
         with Collection.create(tmp_path / "photos.vlad", max_features=400) as collection:
             collection.add([tmp_path / "photos"])
         monkeypatch.chdir(tmp_path)

@@ -26,8 +26,8 @@ def frame_of(ax):
 
 
 def test_what_a_search_found(collection, home):
-    hits = collection.search(home / "p" / "coffee.jpg", 7, rerank=4)
-    figure = draw_ranking(home / "p" / "coffee.jpg", hits, columns=3)
+    hits = collection.search(home / "photos" / "coffee.jpg", 7, rerank=4)
+    figure = draw_ranking(home / "photos" / "coffee.jpg", hits, columns=3)
     query, *cells = figure.axes
     assert texts(query) == ["query", "coffee.jpg"]
     assert len(cells) == 7
@@ -58,7 +58,7 @@ def test_proportions_are_kept(collection, home):
 
 
 def test_right_and_wrong_differ_by_more_than_colour(home):
-    files = [str(home / "p" / f"{n}.jpg") for n in ("coffee", "moon", "rocket")]
+    files = [str(home / "photos" / f"{n}.jpg") for n in ("coffee", "moon", "rocket")]
     hits = [Hit(1, 0.5, 0.5, path=os.path.basename(f), file=f) for f in files]
     figure = draw_ranking(files[0], hits, relevant={"coffee.jpg", files[2]})
     frames = [frame_of(ax) for ax in figure.axes[1:]]
@@ -86,7 +86,7 @@ def test_what_is_gone_is_a_box_with_its_name(home, tmp_path):
     hits = [
         Hit(1, 0.9, 0.9, path="sub/gone.jpg", file=str(tmp_path / "gone.jpg")),
         Hit(1, 0.8, 0.8, path="broken.jpg", file=str(tmp_path / "broken.jpg")),
-        Hit(1, 0.7, 0.7, path="moon.jpg", file=str(home / "p" / "moon.jpg")),
+        Hit(1, 0.7, 0.7, path="moon.jpg", file=str(home / "photos" / "moon.jpg")),
     ]
     figure = draw_ranking(tmp_path / "no.jpg", hits)
     assert [len(ax.images) for ax in figure.axes] == [0, 0, 0, 1]

@@ -103,7 +103,7 @@ def test_a_long_list_ends():
 
 
 def test_of_a_collection(collection, home):
-    file = home / "p" / "coffee.jpg"
+    file = home / "photos" / "coffee.jpg"
     features, label_l = collection.words(file)
     ax = draw_words(file, features, collection).axes[0]
     np.testing.assert_array_equal(
@@ -116,7 +116,7 @@ def test_of_a_collection(collection, home):
 
 
 def test_of_a_part(collection, home):
-    file, region = home / "p" / "coffee.jpg", Region(200, 100, 240, 200)
+    file, region = home / "photos" / "coffee.jpg", Region(200, 100, 240, 200)
     features, label_l = collection.words(file, region=region)
     for image in (file, read_image(file, region=region, color=True)):
         ax = draw_words(image, features, label_l, max_features=9999).axes[0]
@@ -136,13 +136,13 @@ def test_by_a_codebook():
 
 def test_a_codebook_of_other_descriptors_is_refused(home):
     sift = Sift(max_features=300)
-    features = sift.read(home / "p" / "coffee.jpg")
+    features = sift.read(home / "photos" / "coffee.jpg")
     metric_lf = sift.metric(features.descriptor_lf)
     learned = VLAD(n_clusters=8).fit([metric_lf])
     with pytest.raises(ParameterError, match=r"times as long .*vlad.words\(extractor.metric"):
-        draw_words(home / "p" / "coffee.jpg", features, learned)
-    draw_words(home / "p" / "coffee.jpg", features, learned.words(metric_lf))
-    draw_words(home / "p" / "coffee.jpg", features,
+        draw_words(home / "photos" / "coffee.jpg", features, learned)
+    draw_words(home / "photos" / "coffee.jpg", features, learned.words(metric_lf))
+    draw_words(home / "photos" / "coffee.jpg", features,
                VLAD(n_clusters=300).fit([features.descriptor_lf]))  # fmt: skip
 
 
