@@ -8,7 +8,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from vladkit.images import Image
+
 FLOAT = TensorProto.FLOAT
+FIXED = (1, 3, 96, 128)
 
 
 def constant(name: str, value: np.ndarray) -> onnx.NodeProto:
@@ -92,3 +95,16 @@ def where(descriptor_lf: np.ndarray) -> np.ndarray:
     """Places (l, 2) that mean colours of `ramps` say."""
     local = descriptor_lf.astype(np.float64)
     return 2 * 255 * local[:, :2] / local[:, 2:3] + 0.5
+
+
+def colour(rgb: np.ndarray) -> Image:
+    h, w = rgb.shape[:2]
+    return Image(rgb, w, h)
+
+
+def gray(pixels: np.ndarray) -> Image:
+    h, w = pixels.shape
+    return Image(pixels, w, h)
+
+
+GOOD = '[output]\nkind = "map"\ndescriptors = "mean"\nstride = 8\n[input]\nmultiple = 8\n'

@@ -150,3 +150,26 @@ def write_parquet(path: Path, images: dict[str, Features], *, by_row=False, row_
             "height": [f.height for f in images.values()],
         }
     pq.write_table(pa.table(columns), path, row_group_size=row_group_size)
+
+
+def same_geometry(read, features, atol=2e-3):
+    np.testing.assert_allclose(read.xy_l2, features.xy_l2, atol=atol)
+    np.testing.assert_allclose(read.size_l, features.size_l, rtol=1e-5)
+    turn_l = (read.angle_l - features.angle_l + 180) % 360 - 180
+    assert np.abs(turn_l).max() < 0.01
+    assert (read.width, read.height) == (features.width, features.height)
+
+
+def stacked(images):
+    local_Nf = np.concatenate([f.descriptor_lf for f in images.values()])
+    return local_Nf, np.cumsum([0, *map(len, images.values())])
+
+
+def assert_all_read(reader, images, names=None):
+    names = dict(zip(names or images, images.values(), strict=True))
+    assert reader.names() == sorted(names)
+    for name, features in names.items():
+        np.testing.assert_array_equal(reader.read(name).descriptor_lf, features.descriptor_lf)
+        assert reader.status(name) == reader.status(name)
+    statuses = {reader.status(name) for name in names}
+    assert len(statuses) == len(names)

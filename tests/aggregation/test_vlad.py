@@ -222,7 +222,8 @@ class TestFit:
             VLAD(4, **bad).fit(images)
 
     def test_very_many_threads(self, images):
-        VLAD(4, n_jobs=10**6, method="fused").fit(images).transform(images)
+        many, one = (VLAD(4, n_jobs=n, method="fused").fit(images) for n in (10**6, 1))
+        np.testing.assert_array_equal(many.transform(images), one.transform(images))
 
     def test_from_centroids(self, images):
         centroid_kf = np.random.default_rng(0).normal(size=(3, 12))

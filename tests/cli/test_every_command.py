@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import threading
-import time
 import urllib.request
 from contextlib import closing
 from functools import partial
@@ -17,11 +16,14 @@ from functools import partial
 import pytest
 
 from commands import run
+from paths import TESTS
+from vladkit import cli
 from vladkit.bench import run as running
 from vladkit.cli import load
 from vladkit.cli.app import GROUPS
 from vladkit.features.onnx import zoo
 from vladkit.features.onnx.spec import KnownFile
+from waiting import wait_until
 
 CASES = {
     "index": ("photos -o new.vlad --n-clusters 4", "new.vlad: 5 images; 5 indexed"),
@@ -107,15 +109,18 @@ def port():
 
 def stop_when_served(port):
     """Ask a page until it answers, then interrupt this process, as Ctrl-C does."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+
+    def answers():
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
-                assert b"<html" in page.read()
-            break
+                return b"<html" in page.read()
         except OSError:
-            time.sleep(0.05)
-    os.kill(os.getpid(), signal.SIGINT)
+            return False
+
+    try:
+        wait_until(answers, 60)
+    finally:
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize("command", CASES)
@@ -143,3 +148,16 @@ def test_help_fits_80_columns_and_is_not_cut_off(command, monkeypatch):
         assert titles == ["Options", *GROUPS]
         for name in (name for group in GROUPS.values() for name in group):
             assert re.search(rf"^  {name} +[A-Z].*\.$", text, re.MULTILINE), "a line and whole"
+
+
+def test_every_command_is_in_the_docs():
+    pages = [TESTS.parent / "README.md", *(TESTS.parent / "docs").glob("*.md")]
+    text = "".join(page.read_text() for page in pages)
+    app = cli.load()
+    names = [c.name or c.callback.__name__ for c in app.registered_commands]
+    groups = app.registered_groups
+    names += [group.name for group in groups]
+    names += [f"{g.name} {c.callback.__name__}" for g in groups
+              for c in g.typer_instance.registered_commands]  # fmt: skip
+    assert len(names) >= 18
+    assert [name for name in names if f"vladkit {name}" not in text] == []

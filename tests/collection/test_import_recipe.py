@@ -6,11 +6,8 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
-import time
-from contextlib import closing
 
 import cv2
 import numpy as np
@@ -33,6 +30,7 @@ from vladkit.evaluation.benchmark import read_ground_truth
 from vladkit.features import Sift, make_extractor
 from vladkit.features.imported import Imported
 from vladkit.images import Image, Region
+from waiting import wait_for_rows
 
 h5py = pytest.importorskip("h5py", reason="the test extra has it")
 pytest.importorskip("pyarrow", reason="the test extra has it")
@@ -453,27 +451,13 @@ class TestTrouble:
             "with Collection.create(sys.argv[1], **fields) as c: c.add([sys.argv[2]], n_jobs=1)\n"
         )
         process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "c", source])
-        self.wait(process, tmp_path / "c", 33)
+        wait_for_rows(process, tmp_path / "c", 33)
         process.send_signal(signal.SIGKILL)
         process.wait()
         report = make(tmp_path / "c", source)
         assert 0 < report.indexed < len(many)
         make(tmp_path / "undisturbed", source)
         assert self.everything(tmp_path / "c") == self.everything(tmp_path / "undisturbed")
-
-    def wait(self, process, path, at_least):
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            assert process.poll() is None, "ended before it could be killed"
-            try:
-                with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-                    (n,) = connection.execute("SELECT count(block_id) FROM picture").fetchone()
-                    if n >= at_least:
-                        return
-            except sqlite3.Error:
-                pass
-            time.sleep(0.005)
-        raise AssertionError("nothing was committed in a minute")
 
     def everything(self, path):
         with Collection.open(path) as collection:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,14 +12,11 @@ from commands import run
 from images import textured
 from photos import NAMES, cropped, photo
 from vladkit import Collection
-from vladkit.aggregation.query_expansion import augment_database
-from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
+from vladkit.errors import ImageError, ParameterError, StorageError
 from vladkit.features.pool import extract
 from vladkit.geometry.verification import MIN_INLIERS, rescore
 from vladkit.images import Region
-from vladkit.store.ann import AnnIndex
 from vladkit.store.blocks import Layout
-from vladkit.store.rows import ImageRow, Record
 from vladkit.store.store import Store
 
 
@@ -32,11 +27,6 @@ def pair(tmp_path_factory):
     left, right = (cv2.resize(photo(name), (600, 400)) for name in ("coffee", "chelsea"))
     cv2.imwrite(str(path), np.hstack([left, right]))
     return path
-
-
-@pytest.fixture
-def own(home, tmp_path):
-    return Path(shutil.copy(home / "photos.vlad", tmp_path / "own.vlad"))
 
 
 class TestRerank:
@@ -256,80 +246,6 @@ class TestExpand:
         assert done.stdout.split()[-1] == "photos/coffee.jpg"
 
 
-class TestWhiten:
-    def test_shorter_vectors_find_the_same(self, home, own, tmp_path):
-        with Collection.open(own) as collection:
-            long = collection.n_dimensions
-            steps = []
-            collection.whiten(10, progress=lambda *step: steps.append(step))
-            assert (long, collection.n_dimensions) == (32 * 128, 10)
-            assert steps[-1][0] == "whiten"
-            assert collection.check() == []
-            for name in ("coffee", "rocket", "chelsea"):
-                cv2.imwrite(str(tmp_path / "q.png"), cropped(photo(name)))
-                assert collection.search(tmp_path / "q.png", 1)[0].path == f"{name}.jpg"
-        with Collection.open(own) as collection:  # again from the file
-            hits = collection.search(home / "photos" / "moon.jpg", 0)
-            assert hits[0].path == "moon.jpg"
-            assert hits[0].score == pytest.approx(1, abs=2e-3)
-            assert collection.info()["whitened"] is True
-            assert collection.vectors()[1].shape == (15, 10)
-
-    def test_images_added_later_go_through_the_same(self, home, own, tmp_path):
-        shutil.copy(home / "photos" / "coffee.jpg", tmp_path / "again.jpg")
-        with Collection.open(own) as collection:
-            collection.whiten(8, exponent=0.5, power=1.0)
-            collection.add([tmp_path / "again.jpg"])
-            hits = collection.search(home / "photos" / "coffee.jpg", 2)
-            assert sorted(hit.path.split("/")[-1] for hit in hits) == ["again.jpg", "coffee.jpg"]
-            assert hits[1].score == pytest.approx(1, abs=2e-3)
-            assert collection.check() == []
-
-    def test_refusals_change_nothing(self, own, tmp_path):
-        before = own.read_bytes()
-        with Collection.open(own) as collection:
-            for n in (15, 0):
-                with pytest.raises(ParameterError, match="have 14 axes at most"):
-                    collection.whiten(n)
-            with pytest.raises(ParameterError, match="exponent"):
-                collection.whiten(4, exponent=2)
-        assert own.read_bytes() == before
-        with Collection.open(own) as collection:
-            collection.whiten(4)
-            with pytest.raises(ParameterError, match="whitened to 4 dimensions already"):
-                collection.whiten(3)
-        with (
-            Collection.create(tmp_path / "empty") as collection,
-            pytest.raises(NothingToIndexError),
-        ):
-            collection.whiten(4)
-
-    def test_another_process_that_has_not_noticed_cannot_spoil_it(self, home, own, tmp_path):
-        shutil.copy(home / "photos" / "coffee.jpg", tmp_path / "again.jpg")
-        with Collection.open(own) as late, Collection.open(own) as collection:
-            collection.whiten(8)
-            with pytest.raises(OSError, match="open it again"):
-                late.add([tmp_path / "again.jpg"])
-            with pytest.raises(OSError, match="open it again"):
-                late.search(home / "query.png")
-            assert collection.check() == []
-            assert len(collection) == 15
-
-    def test_command(self, home, own, tmp_path):
-        done = run("whiten", own, "--n-components", 8, "-o", tmp_path / "small.vlad", cwd=home)
-        assert "4096 dimensions became 8; 15 images" in done.stderr
-        with Collection.open(own) as collection:
-            assert collection.n_dimensions == 4096  # as it was
-        done = run("search", tmp_path / "small.vlad", "query.png", "-n", 1, "-r", 3, cwd=home)
-        assert done.stdout.split()[-1] == "photos/coffee.jpg"
-        done = run("whiten", own, "--n-components", 99, "-o", tmp_path / "x", cwd=home, code=2)
-        assert not (tmp_path / "x").exists()
-        done = run(
-            "whiten", own, "--n-components", 4, "-o", tmp_path / "small.vlad", cwd=home, code=1
-        )
-        assert "is there already" in done.stderr
-
-
 class TestCopy:
     def test_is_the_same_and_whole(self, home, tmp_path):
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
@@ -352,219 +268,3 @@ class TestVocabularies:
             assert (hits[0].path, round(hits[0].score, 2)) == ("moon.jpg", 1)
             assert collection.info()["clusters"] == 16
             assert collection.check() == []
-
-
-class TestApproximate:
-    @pytest.fixture
-    def big(self, home, tmp_path):
-        """A collection whose 3,000 further vectors belong to no file."""
-        path = Path(shutil.copy(home / "photos.vlad", tmp_path / "big.vlad"))
-        rng = np.random.default_rng(0)
-        with Collection.open(path) as collection:
-            collection.whiten(12)
-        with Store.open(path) as store, store.writing():
-            source = store.add_source(str(tmp_path), "x").source_id
-            vector_nD = rng.normal(size=(3000, 12))
-            vector_nD /= np.linalg.norm(vector_nD, axis=1, keepdims=True)
-            rows = [ImageRow(source, f"{i}.jpg", 1, 1) for i in range(3000)]
-            pairs = zip(rows, vector_nD.astype(np.float16), strict=True)
-            store.put([Record(row, vector_D) for row, vector_D in pairs])
-        return path
-
-    def test_finds_what_exact_search_finds(self, home, big):
-        queries = [home / "query.png", *sorted((home / "photos").iterdir())]
-        with Collection.open(big) as collection:
-            exact = [collection.search(query, 10) for query in queries]
-            assert collection.info()["approximate"] is False
-            report = collection.build_ann()
-            assert collection.info()["approximate"] is True
-            assert (report.n, report.n_dimensions) == (3015, 12)
-            assert report.recall >= 0.98
-            likely = [collection.search(query, 10) for query in queries]
-        shares = [
-            len({h.path for h in a} & {h.path for h in b}) / 10
-            for a, b in zip(exact, likely, strict=True)
-        ]
-        assert np.mean(shares) > 0.9
-        for a, b in zip(exact, likely, strict=True):
-            score_of = {h.path: h.score for h in a}
-            assert all(score_of.get(h.path, h.score) == h.score for h in b), "scores are not exact"
-            assert a[0] == b[0]
-
-    def test_is_used_only_while_it_is_up_to_date(self, home, big, monkeypatch):
-        with Collection.open(big) as collection:
-            collection.build_ann()
-        used = []
-        search = AnnIndex.search
-        monkeypatch.setattr(AnnIndex, "search", lambda *a: used.append(1) or search(*a))
-        with Collection.open(big, read_only=True) as collection:
-            collection.search(home / "query.png", 10)
-            assert len(used) == 1
-            collection.search(home / "query.png", 0)  # a full ranking is exact
-            collection.search(home / "query.png", 101)
-            assert len(used) == 1
-            with Collection.open(big) as other:
-                other.remove(["coffee.jpg"])
-            hits = collection.search(home / "query.png", 10)
-            assert len(used) == 1
-            assert "coffee.jpg" not in [hit.path for hit in hits]
-
-    def test_reranking_takes_its_candidates(self, home, big):
-        with Collection.open(big) as collection:
-            collection.build_ann()
-            best = collection.search(home / "query.png", 1, rerank=20)[0]
-        assert best.path == "coffee.jpg"
-        assert best.inliers > 100
-
-    def test_command(self, home, big, tmp_path):
-        done = run("build-ann", big, cwd=home)
-        assert "3015 vectors in" in done.stderr
-        assert "of the 10 nearest" in done.stderr
-        assert "note: exact search is as fast up to" in done.stderr
-        assert (tmp_path / "big.vlad.ann").exists()
-        report = json.loads(run("build-ann", big, "--json", cwd=home).stdout)
-        assert report["recall"] >= 0.98
-        with Collection.create(tmp_path / "empty"):
-            pass
-        run("build-ann", tmp_path / "empty", cwd=home, code=1)
-
-
-class TestAugment:
-    def test_scores_are_those_of_augmented_vectors(self, home, own):
-        with Collection.open(own) as collection:
-            files = [home / "query.png", home / "photos" / "grass.jpg"]
-            features = [extract(collection.extractor, str(file)) for file in files]
-            query_qvD = collection.index.describer.query_vectors(features)
-            ids, vector_nD = collection.vectors()
-            collection.augment(3)
-            got_ids, score_qn = collection.index.searcher.scores(query_qvD)
-        ((augmented_nD),) = augment_database(lambda: [vector_nD], n_neighbors=3, alpha=1.0)
-        score_qvn = query_qvD @ augmented_nD.T
-        score_qvn[:, 1:] *= 0.8
-        np.testing.assert_array_equal(got_ids, ids)
-        np.testing.assert_allclose(score_qn, score_qvn.max(axis=1), atol=1e-5)
-
-    def test_lasts_until_a_image_changes(self, home, own):
-        def scores():
-            with Collection.open(own, read_only=True) as collection:
-                hits = collection.search(home / "query.png", 0)
-                return {hit.path: hit.score for hit in hits}, collection.info()["augmented"]
-
-        plain, on = scores()
-        assert on is False
-        with Collection.open(own) as collection:
-            before = collection.stamp()
-            collection.augment(2)
-            assert collection.stamp() == before
-            assert collection.check() == []
-        augmented, on = scores()
-        assert on is True
-        assert augmented != plain
-        with Collection.open(own) as collection:
-            collection.remove(["moon.jpg"])
-        stale, on = scores()
-        assert on is False
-        assert stale == {path: s for path, s in plain.items() if path != "moon.jpg"}
-        with Collection.open(own) as collection:
-            collection.augment(2)
-            assert collection.info()["augmented"] is True
-            collection.augment(0)
-        assert scores() == (stale, False)
-
-    def test_errors(self, own, tmp_path):
-        with Collection.open(own) as collection:
-            with pytest.raises(ParameterError, match="n_neighbors"):
-                collection.augment(-1)
-            with pytest.raises(ParameterError, match="alpha"):
-                collection.augment(2, alpha=-1)
-        with Collection.create(tmp_path / "new") as collection, pytest.raises(NothingToIndexError):
-            collection.augment()
-
-    def test_command(self, own, home):
-        done = run("augment", own, cwd=home)
-        assert "15 images joined with 2 neighbours each" in done.stderr
-        run("augment", own, "-n", 0, "--json", cwd=home)
-
-
-class TestAdapt:
-    @pytest.fixture
-    def summed(self, home, tmp_path):
-        with Collection.create(tmp_path / "c", n_clusters=16, keep_sums=True) as collection:
-            collection.add([home / "photos" / "brick.jpg", home / "photos" / "grass.jpg"])
-            collection.add([home / "photos"])
-        return tmp_path / "c"
-
-    def test_vectors_are_those_of_the_adapted_codebook(self, home, summed):
-        query = home / "photos" / "coffee.jpg"
-        with Collection.open(summed) as collection:
-            old = collection.vlad
-            before = collection.search(home / "query.png", 0)
-            features = {
-                row.path: extract(collection.extractor, row.file) for row in collection.images()
-            }
-            local = {
-                path: collection.recipe.local(collection.extractor, f)
-                for path, f in features.items()
-            }
-            collection.adapt()
-            assert collection.check() == []
-        wanted = old.adapt(old.aggregate(list(local.values())))
-        assert not np.allclose(wanted.centroids_, old.centroids_)
-        with Collection.open(summed) as collection:  # from the file
-            np.testing.assert_allclose(collection.vlad.centroids_, wanted.centroids_, atol=1e-6)
-            names = {row.image_id: row.path for row in collection.images()}
-            ids, vector_nD = collection.vectors()
-            own = wanted.transform([local[names[i]] for i in ids.tolist()])
-            np.testing.assert_allclose(vector_nD, own, atol=2e-3)
-            hits = collection.search(query, 2)
-            assert hits[0].path.endswith("coffee.jpg")
-            assert hits[0].score == pytest.approx(1, abs=2e-3)
-            assert collection.search(home / "query.png", 0) != before
-
-    def test_more_can_be_added_and_it_can_be_done_again(self, home, summed):
-        with Collection.open(summed) as collection:
-            collection.adapt()
-            collection.add([home / "query.png"])
-            assert collection.search(home / "query.png", 1)[0].score == pytest.approx(1, abs=2e-3)
-            collection.adapt()
-            assert collection.search(home / "query.png", 1)[0].score == pytest.approx(1, abs=2e-3)
-            assert collection.check() == []
-
-    def test_a_failure_changes_nothing(self, summed):
-        before = summed.read_bytes()
-        with Collection.open(summed) as collection:
-            vlad = collection.vlad
-            collection.index.store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(Store, "set_arrays", lambda *_: 1 / 0)
-                with pytest.raises(ZeroDivisionError):
-                    collection.adapt()
-            assert collection.vlad is vlad
-        assert summed.read_bytes() == before
-
-    def test_refusals(self, home, summed, own, tmp_path):
-        with Collection.open(own) as collection, pytest.raises(ParameterError, match="keep-sums"):
-            collection.adapt()
-        with Collection.open(summed) as collection:
-            collection.whiten(4)
-            with pytest.raises(ParameterError, match="adapt before"):
-                collection.adapt()
-        with pytest.raises(ParameterError, match="one vocabulary"):
-            Collection.create(tmp_path / "x", keep_sums=True, n_vocabularies=2)
-        assert not (tmp_path / "x").exists()
-
-    def test_damaged_sums_are_found(self, home, summed):
-        with Store.open(summed) as store, store.writing():
-            store.connection.execute("UPDATE aggregate SET residual = x'00' WHERE picture_id = 2")
-        with Collection.open(summed) as collection:
-            (problem,) = collection.check()
-            assert problem.text == "its sums have the wrong size"
-            collection.check(repair=True)
-            assert collection.check() == []
-            collection.add([home / "photos"])
-            collection.adapt()
-            assert len(collection) == 15
-
-    def test_command(self, home, tmp_path):
-        run("index", "photos", "-o", tmp_path / "c", "--keep-sums", cwd=home)
-        assert "adapted to 15 images" in run("adapt", tmp_path / "c", cwd=home).stderr

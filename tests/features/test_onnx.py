@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import pickle
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,49 +12,35 @@ import pytest
 from onnx import TensorProto, helper
 
 from commands import run
-from networks import constant, dots, keypoints, means, ramps, where, write
+from networks import (
+    FIXED,
+    GOOD,
+    colour,
+    constant,
+    dots,
+    gray,
+    keypoints,
+    means,
+    ramps,
+    where,
+    write,
+)
 from paths import SHARED
 from photos import photo
 from vladkit import Collection, match, verify
 from vladkit.collection.recipe import Recipe
 from vladkit.errors import (
-    ImageError,
-    MissingDependencyError,
     ModelError,
     ParameterError,
     RecipeMismatchError,
-    StorageError,
 )
 from vladkit.features import make_extractor
-from vladkit.features.onnx import load as onnx_model
 from vladkit.features.onnx import session as onnx_session
 from vladkit.features.onnx import zoo as model_files
-from vladkit.features.onnx.spec import KnownFile, Network, known_networks
 from vladkit.features.pool import extract, extract_data
-from vladkit.images import Image
 
 MODELS = SHARED / "models"
 XFEAT = ["verlab_xfeat_c58e74f.onnx", "xfeat_vga.onnx"]
-
-
-def colour(rgb: np.ndarray) -> Image:
-    h, w = rgb.shape[:2]
-    return Image(rgb, w, h)
-
-
-def gray(pixels: np.ndarray) -> Image:
-    h, w = pixels.shape
-    return Image(pixels, w, h)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_kept(tmp_path, monkeypatch):
-    """No test sees the models of whoever runs it, nor their network."""
-    monkeypatch.setenv("VLADKIT_MODELS", str(tmp_path / "kept"))
-    monkeypatch.delenv("VLADKIT_MODEL", raising=False)
-
-
-FIXED = (1, 3, 96, 128)
 
 
 class TestWhere:
@@ -270,143 +252,6 @@ class TestExtractor:
         np.testing.assert_array_equal(a.descriptor_lf, b.descriptor_lf)
 
 
-GOOD = '[output]\nkind = "map"\ndescriptors = "mean"\nstride = 8\n[input]\nmultiple = 8\n'
-
-
-class TestErrors:
-    def test_runtime_missing(self, tmp_path, monkeypatch):
-        model = means(tmp_path / "m.onnx", "[input]\nmultiple = 8")
-        monkeypatch.setitem(sys.modules, "onnxruntime", None)
-        with pytest.raises(MissingDependencyError, match=r"pip install 'vladkit\[onnx\]'"):
-            make_extractor(f"onnx:{model}")
-
-    def test_model_missing(self, tmp_path):
-        with pytest.raises(ModelError, match="is not there: give the path"):
-            make_extractor(f"onnx:{tmp_path / 'none.onnx'}")
-        with pytest.raises(ModelError, match="is not a file"):
-            make_extractor(f"onnx:{tmp_path}")
-        with pytest.raises(ParameterError, match="no known model is called 'surf'"):
-            make_extractor("onnx:surf")
-        with pytest.raises(ModelError, match="vladkit models fetch aliked-n32"):
-            make_extractor("onnx:aliked-n32")
-
-    @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n", b"hello, world" * 100])
-    def test_no_onnx_file(self, tmp_path, data):
-        (tmp_path / "m.onnx").write_bytes(data)
-        (tmp_path / "m.toml").write_text(GOOD)
-        with pytest.raises(ModelError, match="no model that ONNX Runtime"):
-            make_extractor(f"onnx:{tmp_path / 'm.onnx'}")
-
-    def test_cut_model(self, tmp_path):
-        model = dots(tmp_path / "d.onnx")
-        model.write_bytes(model.read_bytes()[:-40])
-        with pytest.raises(ModelError, match="no model that ONNX Runtime"):
-            make_extractor(f"onnx:{model}")
-
-    def test_no_description(self, tmp_path):
-        model = means(tmp_path / "m.onnx")
-        model.with_suffix(".toml").unlink()
-        with pytest.raises(ModelError, match=r"inputs image and outputs mean.*m\.toml"):
-            make_extractor(f"onnx:{model}")
-
-    @pytest.mark.parametrize(
-        ("toml", "message"),
-        [
-            ("[[output]", "is not TOML"),
-            ("[outputs]", r"no table is called \[outputs\]"),
-            ("output = 3", r"has to be a table, \[output\]"),
-            (GOOD + "colour = 1", r"\[input\] has no key 'colour'"),
-            (GOOD + "[match]\nratoi = 1", r"\[match\] has no key 'ratoi'"),
-            (GOOD + "[recipe]\nk = 1", r"\[recipe\] has no key 'k'"),
-            (GOOD + 'color = "bgr"', "color='bgr': wanted 'gray' or 'rgb'"),
-            (GOOD + "divide_by = 0", "divide_by=0: wanted a number from"),
-            (GOOD + "mean = 3", "mean=3: wanted a list of numbers"),
-            (GOOD + "mean = [1, 2]", "mean has 2 numbers: an image in rgb has 3"),
-            (GOOD + "std = [1, 0, 1]", "std has a 0"),
-            (GOOD + "overlap = 1.5", "overlap=1.5: wanted an integer from 0"),
-            (GOOD + "name = 5", "name=5: wanted a string"),
-            (GOOD + 'fit = "tiles"', "with a multiple use stretch or pad"),
-            (GOOD + "width = 64", "needs width and height"),
-            (GOOD + "width = 64\nheight = 64", "a size is fixed, or any"),
-            (GOOD + 'constants = { a = "b" }', "wanted a table of numbers"),
-            ("[input]\nmultiple = 8", r"\[output\] needs a kind"),
-            ('[output]\nkind = "map"', "of kind 'map' needs descriptors"),
-            ('[output]\nkind = "tokens"\ndescriptors = "mean"', "needs stride"),
-            ('[output]\nkind = "keypoints"\ndescriptors = "mean"', "needs keypoints"),
-            (GOOD.replace("[input]", 'scores = "mean"\n[input]'), "has no use for scores"),
-            (GOOD.replace("[input]", 'logits = "a"\nheatmap = "b"\n[input]'), "by one of them"),
-            (GOOD.replace('"mean"', '"feats"'), "has no output 'feats', which .* has mean"),
-            (GOOD + 'name = "photo"', "has no input 'photo', which .* has image"),
-            (GOOD + "constants = { n = 1 }", "has no input 'n'"),
-            (GOOD + 'color = "gray"', "takes 3 channels"),
-            (GOOD.replace("multiple = 8", ""), "needs multiple"),
-            (GOOD.replace("stride = 8", "stride = 4"), r"shape \(3, 8, 8\).*wants|asks for"),
-        ],
-    )
-    def test_descriptions(self, tmp_path, toml, message):
-        model = means(tmp_path / "m.onnx")
-        model.with_suffix(".toml").write_text(toml)
-        with pytest.raises(ModelError, match=message):
-            make_extractor(f"onnx:{model}")
-
-    def test_sizes_that_the_model_does_not_take(self, tmp_path):
-        model = means(tmp_path / "m.onnx", shape=FIXED)
-        model.with_suffix(".toml").write_text(GOOD)
-        with pytest.raises(ModelError, match=r"128x96 px only, .* any multiple of 8"):
-            make_extractor(f"onnx:{model}")
-        sizes = GOOD.replace("multiple = 8", "width = 256\nheight = 96")
-        model.with_suffix(".toml").write_text(sizes)
-        with pytest.raises(ModelError, match=r"takes a width of 128 px, .* says 256"):
-            make_extractor(f"onnx:{model}")
-
-    def test_another_input_that_nobody_names(self, tmp_path):
-        toml = '[output]\nkind = "keypoints"\nkeypoints = "xy"\nscores = "scores"\n'
-        toml += 'descriptors = "local"\n[input]\nmultiple = 8\n'
-        model = keypoints(tmp_path / "k.onnx", toml + 'name = "image"')
-        with pytest.raises(ModelError, match=r"inputs image, n: .*\[input.constants\]"):
-            make_extractor(f"onnx:{model}")
-
-    def test_outputs_that_do_not_go_together(self, tmp_path):
-        toml = '[output]\nkind = "keypoints"\nkeypoints = "xy"\nscores = "scores"\n'
-        toml += 'descriptors = "local"\n[input]\nmultiple = 8\nconstants = { n = 1 }\n'
-        model = keypoints(tmp_path / "k.onnx", toml, bad=True)
-        with pytest.raises(ModelError, match=r"'local' \(descriptors\) of shape \(2, 4\)"):
-            make_extractor(f"onnx:{model}")
-
-    def test_nan(self, tmp_path):
-        """Where the image is black: 0 / 0."""
-        pool = {"kernel_shape": [8, 8], "strides": [8, 8]}
-        nodes = [
-            helper.make_node("AveragePool", ["image"], ["mean"], **pool),
-            helper.make_node("Div", ["mean", "mean"], ["map"]),
-        ]
-        toml = GOOD.replace('"mean"', '"map"')
-        extractor = make_extractor(f"onnx:{write(tmp_path / 'n.onnx', nodes, ['map'], toml)}")
-        light = np.full((64, 64, 3), 90, np.uint8)
-        assert len(extractor.extract(colour(light)))
-        light[:8, :8] = 0
-        with pytest.raises(ImageError, match=r"gives NaN or infinity \(descriptors\)"):
-            extractor.extract(colour(light))
-        cv2.imwrite(str(tmp_path / "black.png"), np.zeros((64, 64), np.uint8))
-        cv2.imwrite(str(tmp_path / "light.png"), np.full((64, 64), 99, np.uint8))
-        with Collection.create(tmp_path / "c.vlad", features=extractor.name) as collection:
-            report = collection.add([tmp_path / "black.png", tmp_path / "light.png"])
-            assert report.indexed == 1
-            assert "NaN" in report.skipped[0][1]
-
-    def test_small_and_blank_images(self, tmp_path):
-        extractor = make_extractor(f"onnx:{dots(tmp_path / 'd.onnx')}")
-        with pytest.raises(ImageError, match="too small: 40x12 px"):
-            extractor.extract(gray(np.zeros((12, 40), np.uint8)))
-        with pytest.raises(ImageError, match="no features found"):
-            extractor.extract(gray(np.zeros((64, 64), np.uint8)))
-
-    def test_gray_for_a_network_that_takes_colour(self, tmp_path):
-        extractor = make_extractor(f"onnx:{means(tmp_path / 'm.onnx', GOOD[-22:])}")
-        with pytest.raises(ParameterError, match="takes colour"):
-            extractor.extract(gray(np.zeros((64, 64), np.uint8)))
-
-
 class TestCollection:
     def test_recorded_found_again_and_refused(self, tmp_path, photos, monkeypatch):
         model = means(tmp_path / "a" / "m.onnx", GOOD[-22:])
@@ -497,155 +342,6 @@ class TestCollection:
         done = run("info", "c.vlad")
         assert f"sha256 {model_files.sha256_of(model)}, dimensions 3" in done.stdout
         assert "description" not in done.stdout
-
-
-class Server(http.server.BaseHTTPRequestHandler):
-    data = b""
-    claimed = None
-
-    def do_GET(self):
-        if self.path == "/none.onnx":
-            self.send_error(404)
-            return
-        self.send_response(200)
-        if self.claimed is not None:
-            self.send_header("Content-Length", str(self.claimed))
-        self.end_headers()
-        self.wfile.write(self.data)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def served(tmp_path, monkeypatch):
-    """(address, the server's class, the model) of a known model that a local server gives."""
-    model = dots(tmp_path / "src" / "small.onnx")
-    data = model.read_bytes()
-    network = Network.parse(model.with_suffix(".toml").read_text(), "small")
-    handler = type("Handler", (Server,), {"data": data, "claimed": len(data)})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}/small.onnx"
-        sha256 = model_files.sha256_of(model)
-        known = KnownFile("small", "Small", "p", "l", network, sha256, len(data), address)
-        for module in (model_files, onnx_model):
-            monkeypatch.setattr(module, "known_networks", lambda: iter([known]))
-        yield address, handler, model
-        server.shutdown()
-        thread.join()
-
-
-class TestFetch:
-    def test_kept_and_used_by_name(self, served, tmp_path):
-        steps = []
-        path = model_files.fetch("small", progress=lambda *step: steps.append(step))
-        assert path.read_bytes() == served[1].data
-        assert steps[-1] == ("fetch", len(served[1].data), len(served[1].data))
-        extractor = make_extractor("onnx:small")
-        assert extractor.n_dimensions == 3
-        served[1].data = b""
-        assert model_files.fetch("small") == path  # not asked for again
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (lambda data: data[:-1] + b"x", "gives another file: its sha256"),
-            (lambda data: data + b"x", "gives more than"),
-            (lambda data: data[:-9], "try again|broke off"),
-            (lambda data: b"", "0 bytes came|broke off"),
-        ],
-        ids=["sha256", "longer", "cut", "empty"],
-    )
-    @pytest.mark.parametrize("claimed", [True, False])
-    def test_what_is_not_the_file_is_not_kept(self, served, change, message, claimed):
-        served[1].data = change(served[1].data)
-        # a server that says nothing, or what it should have: what is beyond that is not read
-        served[1].claimed = max(served[1].claimed, len(served[1].data)) if claimed else None
-        with pytest.raises(ModelError, match=message):
-            model_files.fetch("small")
-        assert list(model_files.models_folder().iterdir()) == []
-
-    def test_addresses(self, served):
-        address = served[0].rpartition("/")[0]
-        with pytest.raises(ModelError, match="404"):
-            model_files.fetch("small", url=f"{address}/none.onnx")
-        with pytest.raises(ModelError, match="refused"):
-            model_files.fetch("small", url="http://127.0.0.1:1/small.onnx")
-        with pytest.raises(ParameterError, match="begins with https"):
-            model_files.fetch("small", url="file:///etc/passwd")
-        with pytest.raises(ParameterError, match="no known model is called 'large': use small"):
-            model_files.fetch("large")
-        assert not list(model_files.models_folder().glob("*"))
-
-    def test_no_room(self, served):
-        resource = pytest.importorskip("resource")
-        signal = pytest.importorskip("signal")
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-            with pytest.raises(StorageError, match=r"cannot write .*small\.onnx"):
-                model_files.fetch("small")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-            signal.signal(signal.SIGXFSZ, before)
-        assert list(model_files.models_folder().iterdir()) == []
-
-    def test_folder_that_cannot_be_made(self, served, tmp_path, monkeypatch):
-        (tmp_path / "file").write_text("")
-        monkeypatch.setenv("VLADKIT_MODELS", str(tmp_path / "file" / "models"))
-        with pytest.raises(StorageError, match="cannot make"):
-            model_files.fetch("small")
-
-
-class TestKnown:
-    def test_every_description_is_sound(self):
-        known = list(known_networks())
-        assert {"xfeat-640", "xfeat-vga", "aliked-n16rot", "dinov2-small"} <= {
-            k.name for k in known
-        }
-        assert {k.name for k in known if not k.sha256} == {"xfeat", "superpoint"}
-        for each in known:
-            assert each.licence
-            assert each.page.startswith("https://")
-            assert len(each.sha256) in (0, 64)
-            assert not each.url or (each.sha256 and each.n_bytes)
-            assert Network.from_dict(each.network.as_dict(), "again") == each.network
-
-    def test_by_command(self, tmp_path):
-        model = dots(tmp_path / "d.onnx")
-        done = run("models", "add", model)
-        kept = done.stdout.strip()
-        assert Path(kept).read_bytes() == model.read_bytes()
-        done = run("models", "--json")
-        listed = json.loads(done.stdout)
-        assert listed["folder"] == str(tmp_path / "kept")
-        assert listed["others"] == [kept]
-        assert "aliked-n16rot" in [each["name"] for each in listed["models"]]
-        done = run("models")
-        assert "BSD-3-Clause; https://github.com/colmap" in done.stdout
-        assert f"also here: {kept}" in done.stdout
-        done = run("models", "fetch", "xfeat-640", code=1)
-        assert "no address is known that gives xfeat-640" in done.stderr
-        run("models", "fetch", "surf", code=2)
-
-    def test_by_names_of_inputs_and_outputs(self, tmp_path):
-        """A model that nobody has seen, of a kind that is known."""
-        nodes = [
-            helper.make_node(
-                "AveragePool", ["image"], ["mean"], kernel_shape=[32, 32], strides=[32, 32]
-            ),
-            constant("keypoints", np.array([[[3, 4], [9, 5]]], np.float32)),
-            constant("scores", np.array([[0.4, 0.6]], np.float32)),
-            constant("descriptors", np.eye(2, 256, dtype=np.float32)[None]),
-        ]
-        outputs = ["keypoints", "scores", "descriptors"]
-        model = write(tmp_path / "any.onnx", nodes, outputs, shape=(1, 1, "h", "w"))
-        blank = gray(np.zeros((64, 64), np.uint8))
-        found = make_extractor(f"onnx:{model}", enlarge_to=0).extract(blank)
-        assert found.xy_l2.tolist() == [[9, 5], [3, 4]]
 
 
 @pytest.mark.skipif(not MODELS.is_dir(), reason="the XFeat models are not beside this checkout")

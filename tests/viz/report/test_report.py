@@ -1,4 +1,4 @@
-"""The pages: their figures are those of `evaluate`, their images inside, their text escaped."""
+"""The report: its figures are those of `evaluate`, its images inside, its text escaped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -16,9 +15,8 @@ import numpy as np
 import pytest
 
 from commands import run
-from photos import cropped, darker, photo, smaller, write_photos
+from pages import SCRIPT, Page
 from vladkit import Collection
-from vladkit.collection.searching import Hit
 from vladkit.errors import (
     FileFormatError,
     MissingDependencyError,
@@ -27,7 +25,6 @@ from vladkit.errors import (
     StorageError,
 )
 from vladkit.evaluation.benchmark import read_ground_truth
-from vladkit.images import Region
 from vladkit.viz.report import (
     Asked,
     assess,
@@ -38,107 +35,8 @@ from vladkit.viz.report import (
     write_search,
 )
 from vladkit.viz.report.curves import curves
-from vladkit.viz.report.rankings import Threshold, firsts, thresholds
-from vladkit.viz.report.thumbnails import thumbnails
-
-SCRIPT = '"><script>alert(1)<!--&amp;.jpg'
-"""A name that a file may have, and that a careless page would run."""
 
 CHROMIUM = Path("/usr/bin/chromium")
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """images/, photos.vlad of them, queries, and truth.json; one indexed image is gone."""
-    home = tmp_path_factory.mktemp("report")
-    files = write_photos(home / "images")
-    os.replace(files["rocket"], home / "images" / SCRIPT)
-    (home / "images" / "broken.jpg").write_text("no image")
-    with Collection.create(home / "photos.vlad", n_clusters=16) as collection:
-        collection.add([home / "images"])
-    files["grass"].unlink()
-    for name, change in (("coffee", cropped), ("moon", darker), ("chelsea", smaller)):
-        cv2.imwrite(str(home / f"{name} query.jpg"), change(photo(name)))
-    cv2.imwrite(str(home / "wrong.jpg"), smaller(photo("coffee")))
-    cv2.imwrite(str(home / SCRIPT), darker(photo("rocket")))
-    cv2.imwrite(str(home / "elsewhere.jpg"), photo("horse"))
-    at = "images/"
-    junk = [f"{at}{n}.jpg" for n in ("page", "brick", "gravel", "camera", "coins", "astronaut")]
-    truth = {
-        "queries": [
-            {"query": "coffee query.jpg", "relevant": [at + "coffee.jpg", at + "grass.jpg"]},
-            {"query": "moon query.jpg", "relevant": [at + "moon.jpg"], "junk": junk},
-            {"query": "chelsea query.jpg", "relevant": [at + "chelsea.jpg", at + "not there.jpg"]},
-            {"query": "wrong.jpg", "relevant": [at + "retina.jpg"]},
-            {"query": SCRIPT, "relevant": [at + SCRIPT]},
-            {"query": at + "camera.jpg", "relevant": [at + "coins.jpg"]},
-            {"query": "missing.jpg", "relevant": [at + "moon.jpg"]},
-            {"query": "elsewhere.jpg", "relevant": [], "unknown": True},
-        ]
-    }
-    (home / "truth.json").write_text(json.dumps(truth))
-    return home
-
-
-@pytest.fixture(scope="module")
-def ranks(home):
-    with Collection.open(home / "photos.vlad", read_only=True) as collection:
-        return assess(collection, read(home / "truth.json"), top=4)
-
-
-@pytest.fixture(scope="module")
-def page(home, ranks, tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    assert write_report(path, ranks) == path.stat().st_size
-    return Page(path.read_text("utf-8"))
-
-
-class Page(HTMLParser):
-    """A page taken apart: elements with the text in them, in order."""
-
-    VOID = frozenset({"meta", "br", "img"})
-
-    def __init__(self, text):
-        super().__init__()
-        self.text = text
-        self.elements = []  # [name, attributes, text, enclosing elements]
-        self._open = []
-        self.feed(text)
-        assert self._open == [], "elements that are not closed"
-
-    def handle_starttag(self, name, attributes):
-        self.handle_data(" ")  # what is set apart on the page is apart here, too
-        element = [name, dict(attributes), "", list(self._open)]
-        self.elements.append(element)
-        if name not in self.VOID:
-            self._open.append(element)
-
-    def handle_startendtag(self, name, attributes):
-        self.elements.append([name, dict(attributes), "", list(self._open)])
-
-    def handle_endtag(self, name):
-        assert self._open.pop()[0] == name
-
-    def handle_data(self, text):
-        for element in self._open:
-            element[2] += text
-
-    def all(self, name, part_of=None, **attributes):
-        wanted = {k.rstrip("_"): v for k, v in attributes.items()}
-        return [
-            e
-            for e in self.elements
-            if e[0] == name
-            and (part_of is None or part_of in e[3])
-            and all(v in (e[1].get(k) or "").split() for k, v in wanted.items())
-        ]
-
-    def words(self, name, part_of=None, **attributes):
-        return [" ".join(e[2].split()) for e in self.all(name, part_of, **attributes)]
-
-    def one(self, name, **attributes):
-        (found,) = self.all(name, **attributes)
-        return found
 
 
 class TestReport:
@@ -362,175 +260,6 @@ class TestReport:
         assert "??.jpg" in (tmp_path / "r.html").read_text("utf-8")
 
 
-@pytest.fixture(scope="module")
-def asked(home):
-    with Collection.open(home / "photos.vlad", read_only=True) as collection:
-        query = str(home / "coffee query.jpg")
-        plain = str(home / SCRIPT)
-        part = Region(20, 30, 200, 200)
-        return [
-            Asked.found(query, part, collection.search(query, 5, rerank=5, region=part)),
-            Asked.found(plain, None, collection.search(plain, 3)),
-            Asked("nothing.jpg", failed="no such file"),
-        ]
-
-
-@pytest.fixture(scope="module")
-def search_page(asked, tmp_path_factory):
-    path = tmp_path_factory.mktemp("search") / "s.html"
-    write_search(path, "photos.vlad", asked)
-    return Page(path.read_text("utf-8"))
-
-
-class TestSearchPage:
-    def test_matches_are_drawn(self, search_page, asked):
-        hit = asked[0].hits[0]
-        assert hit.path == "coffee.jpg"
-        (drawing,) = search_page.all("svg", class_="matched")
-        assert drawing[1]["aria-label"].startswith(f"{hit.inliers} matches of ")
-        (lines,) = search_page.all("path", drawing, class_="line")
-        assert lines[1]["d"].count("M") == min(60, hit.inliers)
-        # the first line in px of the originals, from the drawing's own scale
-        ax, ay, bx, by = map(float, re.findall(r"[-\d.]+", lines[1]["d"])[:4])
-        left, right = search_page.all("svg", drawing)
-        scales = []
-        for inner in (left, right):
-            width = float(inner[1]["viewbox"].split()[2])
-            scales.append(float(inner[1]["width"]) / width)
-        bx -= float(right[1]["x"])
-        query_2 = (hit.verification.query_xy_m2[0] + 0.5) * scales[0]
-        match_2 = (hit.verification.match_xy_m2[0] + 0.5) * scales[1]
-        assert (ax, ay) == pytest.approx(query_2.tolist(), abs=0.1)
-        assert (bx, by) == pytest.approx(match_2.tolist(), abs=0.1)
-
-    def test_part_and_outline(self, search_page, asked):
-        (drawing,) = search_page.all("svg", class_="matched")
-        part, outline = (
-            e[1]["points"] for e in search_page.all("polygon", drawing, class_="outline")
-        )
-        assert part == "20.0,30.0 220.0,30.0 220.0,230.0 20.0,230.0"
-        corner_42 = asked[0].hits[0].verification.outline_42(asked[0].region)
-        got = [tuple(map(float, each.split(","))) for each in outline.split()]
-        assert np.allclose(got, corner_42 + 0.5, atol=0.06)
-
-    def test_the_others_are_listed(self, search_page, asked):
-        first, second, third = search_page.all("section", class_="search")
-        for section, search, n_drawn in ((first, asked[0], 1), (second, asked[1], 0)):
-            ranks = search_page.words("span", section, class_="rank")
-            assert ranks == [str(i + 1) for i in range(n_drawn, len(search.hits))]
-            paths = search_page.words("p", section, class_="path")
-            assert paths == [h.path for h in search.hits[n_drawn:]]
-        assert "searched by the part 20,30,200,200" in first[2]
-        (alone,) = search_page.all("svg", second, class_="marked")
-        assert alone[1]["aria-label"].startswith("Query ")
-        assert search_page.all("polygon", second) == []
-        assert "could not be used: no such file" in third[2]
-        assert "<script" not in search_page.text
-        assert "http://" not in search_page.text
-
-    def test_who_ranks_a_million_does_not_look_at_them_all(self, home):
-        hit = Hit(1, 1.0, 1.0, path="a", file="a")
-        search = Asked.found("q", None, [hit] * 1000)
-        assert (len(search.hits), search.n_hits) == (200, 1000)
-
-    def test_images_that_are_gone(self, asked, tmp_path):
-        from dataclasses import replace
-
-        hits = tuple(replace(h, file=str(tmp_path / "gone.jpg")) for h in asked[0].hits)
-        write_search(tmp_path / "s.html", "c", [replace(asked[0], hits=hits)])
-        page = Page((tmp_path / "s.html").read_text("utf-8"))
-        assert page.all("svg", class_="matched") == []
-        assert len(page.all("div", class_="gone")) == len(hits)
-        (part, _) = page.all("polygon")  # the query is there by itself, with its part
-        assert part[1]["points"].startswith("20.0,30.0 220.0,30.0")
-        lost = replace(asked[0], query=str(tmp_path / "lost.jpg"))
-        write_search(tmp_path / "s.html", "c", [lost])
-        page = Page((tmp_path / "s.html").read_text("utf-8"))
-        assert page.all("svg", class_="matched") == []
-        assert "lost.jpg no such file" in page.words("div", class_="gone")[0]
-
-
-class TestAssess:
-    @pytest.mark.parametrize("rerank", [0, 5])
-    def test_as_search_ranks(self, home, rerank):
-        truth = read_ground_truth(home / "truth.json")
-        with Collection.open(home / "photos.vlad", read_only=True) as collection:
-            answers, _ = collection.assess(truth, top=6, rerank=rerank)
-            for answer in answers:
-                if answer.failed:
-                    assert answer.query.file.endswith("missing.jpg")
-                    continue
-                hits = collection.search(answer.query.file, top=0, rerank=rerank)
-                others = [h for h in hits if h.file != answer.query.file]
-                shown = [(f.path, f.score, f.similarity, f.inliers) for f in answer.first]
-                ranked = [(h.path, h.score, h.similarity, h.inliers) for h in others]
-                itself = [f.path for f in answer.first if f.verdict == "itself"]
-                assert [s for s in shown if s[0] not in itself] == ranked[
-                    : len(shown) - len(itself)
-                ]
-                counted = [h for h in others if h.file not in answer.query.relevance[""].ignored]
-                assert [f.rank for f in answer.first if f.rank] == [1, 2, 3, 4, 5, 6]
-                relevant = answer.query.relevance[""].relevant
-                ranks = [i + 1 for i, h in enumerate(counted) if h.file in relevant]
-                assert list(answer.result.ranks) == ranks
-                assert [f.rank for f in answer.late] == [r for r in ranks if r > 6]
-                right = [h.score for h in counted if h.file in relevant]
-                wrong = [h.score for h in counted if h.file not in relevant]
-                assert answer.best_right == (right[0] if right else None)
-                assert answer.best_wrong == wrong[0]
-
-    def test_a_file_that_is_indexed_twice_counts_once(self, tmp_path):
-        files = write_photos(tmp_path / "a")
-        (tmp_path / "b").mkdir()
-        for name, file in files.items():
-            (tmp_path / "b" / f"{name}.jpg").symlink_to(file)
-        truth = {"queries": [{"query": "a/moon.jpg", "relevant": ["a/coins.jpg", "a/page.jpg"]}]}
-        (tmp_path / "t.json").write_text(json.dumps(truth))
-        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
-            collection.add([tmp_path / "a", tmp_path / "b"])
-            assert len(collection) == 2 * len(files)
-            for rerank in (0, 4):
-                (answer,), _ = collection.assess(
-                    read_ground_truth(tmp_path / "t.json"), top=99, rerank=rerank
-                )
-                assert len({f.file for f in answer.first}) == len(answer.first) == len(files)
-                assert [f.rank for f in answer.first if f.rank] == list(range(1, len(files)))
-                best = {}
-                for hit in collection.search(files["moon"], top=0, rerank=rerank):
-                    best.setdefault(os.path.realpath(hit.file), hit.score)
-                assert {f.file: f.score for f in answer.first} == best
-                assert answer.late == answer.missing == ()
-
-    def test_top_that_is_no_number_of_images(self, home):
-        with (
-            Collection.open(home / "photos.vlad", read_only=True) as collection,
-            pytest.raises(ParameterError, match="top=-1"),
-        ):
-            collection.assess(read_ground_truth(home / "truth.json"), top=-1)
-
-
-class TestThresholds:
-    def test_by_hand(self):
-        # from the highest: right, right, wrong | right x 7, wrong: 2/2, 2/3, 9/10, 9/11
-        first = [(0.9, True), (0.8, True), (0.7, False)]
-        first += [(0.6, True)] * 7 + [(0.1, False)]
-        assert thresholds(first) == [
-            Threshold(0.8, 2, 2),  # none wrong: nor less than one in a hundred, or in twenty
-            Threshold(0.6, 10, 9),  # .9 exactly
-            Threshold(0.1, 11, 9),  # .8, and all
-        ]
-
-    def test_equal_scores_go_together(self):
-        assert thresholds([(0.5, True), (0.5, False)]) == [Threshold(0.5, 2, 1)]
-        assert thresholds([]) == []
-
-    def test_firsts(self, ranks):
-        known = dict(zip([a.query.file for a in ranks.judged], firsts(ranks.judged), strict=False))
-        assert len(firsts(ranks.judged)) == 6  # one of seven failed
-        assert [is_right for _, is_right in firsts(ranks.unknown)] == [False]
-        assert len(known) == 6
-
-
 class TestTargets:
     def test_what_is_read_is_not_replaced(self, home, tmp_path):
         link = tmp_path / "link"
@@ -555,23 +284,6 @@ class TestTargets:
             check_target(tmp_path / "r.html")
         if name == "matplotlib":
             check_target(tmp_path / "r.html", figures=False)  # a search has no figures
-
-
-class TestThumbnails:
-    def test_two_names_of_one_file_share_one(self, home, tmp_path):
-        link = tmp_path / "link.jpg"
-        link.symlink_to(home / "wrong.jpg")
-        seen = []
-        made = thumbnails(
-            {str(link): 50, str(home / "wrong.jpg"): 80, "no": 9},
-            progress=lambda done, total: seen.append((done, total)),
-        )
-        a, b, gone = made.values()
-        assert a is b
-        assert seen == [(1, 2), (2, 2)]
-        assert (gone.data, gone.reason) == ("", "no such file or directory")
-        data = np.frombuffer(base64.b64decode(a.data.split(",")[1]), np.uint8)
-        assert max(cv2.imdecode(data, cv2.IMREAD_COLOR).shape) == 80
 
 
 class TestCommand:

@@ -1,0 +1,92 @@
+"""Where images come from: names, links, folders that move."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import cv2
+import pytest
+
+from images import textured
+from small import make, paths
+from vladkit import Collection
+from vladkit.collection.discover import discover
+from vladkit.errors import (
+    NothingToIndexError,
+)
+
+
+class TestSources:
+    def test_paths_are_as_given(self, tmp_path, small, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        make("c", "small/1.png", small / "2.png", "small/../small/3.png")
+        assert paths("c") == [str(small / "2.png"), "small/../small/3.png", "small/1.png"]
+
+    def test_strange_names(self, tmp_path, small):
+        names = [
+            "ö ü.png",
+            "a b.png",
+            "new\nline.png",
+            "quote'\".png",
+            "q" * 200 + ".png",
+            "%41?.png",
+        ]
+        (small / "sub folder").mkdir()
+        for i, name in enumerate(names):
+            cv2.imwrite(str(tmp_path / "x.png"), textured(100, 80, seed=60 + i))
+            shutil.move(tmp_path / "x.png", small / "sub folder" / name)
+        path = tmp_path / "odd ?#% name.vlad"
+        assert make(path, small).indexed == 12
+        with Collection.open(path) as collection:
+            for name in names:
+                hit = collection.search(small / "sub folder" / name)[0]
+                assert hit.path == f"sub folder/{name}"
+                assert Path(hit.file).exists()
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="names of other systems are text")
+    def test_a_name_that_is_no_text(self, tmp_path, small):
+        name = os.path.join(os.fsencode(small), b"\xff\xfe.png")
+        with open(name, "wb") as file:
+            file.write((small / "0.png").read_bytes())
+        report = make(tmp_path / "c", small)
+        assert report.indexed == 6
+        assert "UTF-8" in report.reasons()[0][0]
+
+    def test_symbolic_link_loop(self, tmp_path, small):
+        (small / "again").symlink_to(small)
+        (small / "broken.png").symlink_to(tmp_path / "nowhere.png")
+        (small / "itself.png").symlink_to(small / "itself.png")
+        report = make(tmp_path / "c", small)
+        assert report.indexed == 6
+        assert {path for path, _ in report.skipped} == {"broken.png", "itself.png"}
+
+    def test_hidden_files_and_other_suffixes_are_left_out(self, tmp_path, small):
+        (small / ".hidden").mkdir()
+        shutil.copy(small / "0.png", small / ".hidden" / "0.png")
+        shutil.copy(small / "0.png", small / "._0.png")
+        (small / "notes.txt").write_text("x")
+        assert len(discover([small], ExitStack())) == 6
+
+    def test_collection_moves_with_its_folder(self, tmp_path, small):
+        home = tmp_path / "home"
+        home.mkdir()
+        shutil.move(small, home / "small")
+        make(home / "c", home / "small")
+        shutil.move(home, tmp_path / "moved")
+        with Collection.open(tmp_path / "moved" / "c") as collection:
+            hit = collection.search(tmp_path / "moved" / "small" / "4.png")[0]
+            assert hit.file == str(tmp_path / "moved" / "small" / "4.png")
+            assert collection.add([tmp_path / "moved" / "small"]).unchanged == 6
+
+    def test_missing_source(self, tmp_path):
+        with pytest.raises(NothingToIndexError, match="does not exist"):
+            make(tmp_path / "c", tmp_path / "nothing")
+
+    def test_no_images(self, tmp_path):
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(NothingToIndexError, match="no images found"):
+            make(tmp_path / "c", tmp_path / "empty")

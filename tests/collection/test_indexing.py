@@ -1,0 +1,250 @@
+"""Images that are added, changed, removed, or cannot be used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from images import every_format, scene, textured
+from rights import as_nobody, open_to_all
+from small import make, paths
+from vladkit import Collection
+from vladkit.collection.recipe import Recipe
+from vladkit.errors import (
+    ImageError,
+    NothingToIndexError,
+    ParameterError,
+    RecipeMismatchError,
+)
+
+
+class TestAgain:
+    def test_adds_new_redoes_changed_leaves_the_rest(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        again = make(tmp_path / "c", small)
+        assert (again.indexed, again.unchanged) == (0, 6)
+        cv2.imwrite(str(small / "new.png"), textured(120, 90, seed=50))
+        cv2.imwrite(str(small / "2.png"), textured(120, 90, seed=51))
+        third = make(tmp_path / "c", small)
+        assert (third.indexed, third.unchanged) == (2, 5)
+        with Collection.open(tmp_path / "c") as collection:
+            assert collection.search(small / "2.png")[0].path == "2.png"
+            assert collection.search(small / "2.png")[0].score > 0.99
+            assert len(collection) == 7
+
+    def test_prune(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        (small / "0.png").unlink()
+        assert make(tmp_path / "c", small).pruned == 0
+        assert "0.png" in paths(tmp_path / "c")
+        with Collection.open(tmp_path / "c") as collection:
+            assert collection.add([small], prune=True).pruned == 1
+        assert paths(tmp_path / "c") == [f"{i}.png" for i in range(1, 6)]
+
+    def test_prune_leaves_what_cannot_be_looked_at(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        (small / "sub").mkdir()
+        shutil.copy(small / "0.png", small / "sub" / "deep.png")
+        make(tmp_path / "c", small)
+        open_to_all(tmp_path)
+        for file in tmp_path.glob("c*"):
+            file.chmod(0o666)
+        (small / "sub").chmod(0)
+        with as_nobody(), Collection.open(tmp_path / "c") as collection:
+            report = collection.add([small], prune=True)
+        assert report.unreadable
+        assert report.pruned == 0
+        (small / "sub").chmod(0o755)
+        assert "sub/deep.png" in paths(tmp_path / "c")
+
+    def test_prune_leaves_other_sources(self, tmp_path, small):
+        other = tmp_path / "other"
+        shutil.copytree(small, other)
+        make(tmp_path / "c", small, other)
+        (small / "0.png").unlink()
+        (other / "1.png").unlink()
+        with Collection.open(tmp_path / "c") as collection:
+            assert collection.add([small], prune=True).pruned == 1
+            assert len(collection) == 11
+
+    def test_a_image_that_becomes_unusable_loses_its_vector(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        (small / "1.png").write_text("broken")
+        report = make(tmp_path / "c", small)
+        assert [path for path, _ in report.skipped] == ["1.png"]
+        assert "1.png" not in paths(tmp_path / "c")
+        cv2.imwrite(str(small / "1.png"), textured(120, 90, seed=1))
+        assert make(tmp_path / "c", small).indexed == 1
+        assert "1.png" in paths(tmp_path / "c")
+
+    def test_remove(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        with Collection.open(tmp_path / "c") as collection:
+            assert collection.remove(["1.png", small / "2.png"]) == 2
+        assert paths(tmp_path / "c") == ["0.png", "3.png", "4.png", "5.png"]
+
+    def test_remove_all_or_nothing(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        with Collection.open(tmp_path / "c") as collection:
+            with pytest.raises(ParameterError, match=r"9\.png, nothing: give paths"):
+                collection.remove(["1.png", "nothing", "9.png"])
+            assert len(collection) == 6
+            assert collection.remove([]) == 0
+
+    @pytest.mark.parametrize("by_file", [True, False])
+    def test_remove_a_folder(self, tmp_path, small, by_file):
+        for name in ("deep/a.png", "deep/er/b.png", "deeper/c.png"):
+            (small / name).parent.mkdir(exist_ok=True)
+            shutil.copy(small / "0.png", small / name)
+        make(tmp_path / "c", small)
+        with Collection.open(tmp_path / "c") as collection:
+            assert collection.remove([small / "deep" if by_file else "deep/"]) == 2
+            assert len(collection) == 7
+        assert "deeper/c.png" in paths(tmp_path / "c")
+
+    def test_other_recipe_is_refused_by_name(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        with pytest.raises(RecipeMismatchError, match="n_clusters=8, asked for is 9"):
+            make(tmp_path / "c", small, n_clusters=9)
+        with Collection.create(tmp_path / "c") as collection:  # nothing asked: as it was
+            assert collection.recipe.n_clusters == 8
+
+    def test_a_recipe_that_nothing_was_learned_with_may_be_changed(self, tmp_path, small):
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(NothingToIndexError):
+            make(tmp_path / "c", tmp_path / "empty", n_clusters=9)
+        assert make(tmp_path / "c", small, n_clusters=8).indexed == 6
+
+    @pytest.mark.parametrize(
+        "recipe",
+        [{"position": -1}, {"position": float("nan")}, {"orientation": "a"}, {"norm": "ssr"},
+         {"n_clusters": 0}, {"rotation": -1}, {"dtype": "int8"}, {"typo": 1}, {"max_side": 1}],
+    )  # fmt: skip
+    def test_bad_recipes_are_refused_before_a_file_is_made(self, tmp_path, recipe):
+        with pytest.raises(ParameterError):
+            Collection.create(tmp_path / "c", **recipe)
+        assert not (tmp_path / "c").exists()
+
+    def test_through_a_link_it_is_the_same_folder(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        (tmp_path / "link").symlink_to(small)
+        assert make(tmp_path / "c", tmp_path / "link").unchanged == 6
+        (small / "a").symlink_to(tmp_path / "elsewhere")
+        shutil.copytree(small, tmp_path / "elsewhere", symlinks=True)
+        assert make(tmp_path / "c", small).indexed == 6
+
+    def test_nested_and_repeated_sources(self, tmp_path, small):
+        (small / "sub").mkdir()
+        shutil.copy(small / "0.png", small / "sub" / "deep.png")
+        report = make(tmp_path / "c", small, small / "sub", small, small / "0.png")
+        assert report.indexed == 7
+        assert "sub/deep.png" in paths(tmp_path / "c")
+        assert make(tmp_path / "c", small / "sub").unchanged == 1
+
+
+class TestBadImages:
+    def fill(self, folder):
+        """Good images, and every bad one that part 5 of the first issue names."""
+        good = (folder / "0.png").read_bytes()
+        jpeg = cv2.imencode(".jpg", textured(200, 150))[1].tobytes()
+        (folder / "truncated.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+        (folder / "truncated.png").write_bytes(good[: len(good) // 2])
+        (folder / "zero.jpg").touch()
+        (folder / "text.jpg").write_text("this is no image")
+        cv2.imwrite(str(folder / "blank.png"), np.full((100, 100), 200, np.uint8))
+        cv2.imwrite(str(folder / "tiny.png"), textured(3, 3))
+        (folder / "folder.jpg").mkdir()
+        if hasattr(os, "mkfifo"):
+            os.mkfifo(folder / "pipe.jpg")
+        (folder / "really a jpeg.png").write_bytes(jpeg)
+
+    def test_good_ones_are_found_and_bad_ones_listed(self, tmp_path, small):
+        self.fill(small)
+        report = make(tmp_path / "c", small)
+        assert report.indexed == 7
+        reasons = dict(report.skipped)
+        wanted = {"truncated.jpg": "truncated", "truncated.png": "truncated",
+                  "zero.jpg": "empty", "text.jpg": "not an image", "blank.png": "no features",
+                  "tiny.png": "too small"}  # fmt: skip
+        if hasattr(os, "mkfifo"):
+            wanted["pipe.jpg"] = ""
+        assert set(reasons) == set(wanted)
+        for path, reason in wanted.items():
+            assert reason in reasons[path], (path, reasons[path])
+        with Collection.open(tmp_path / "c") as collection:
+            assert {row.path: row.skipped for row in collection.skipped()} == reasons
+            assert collection.search(small / "really a jpeg.png")[0].path == "really a jpeg.png"
+        again = make(tmp_path / "c", small)
+        assert again.indexed == 0
+        assert dict(again.skipped) == reasons
+
+    def test_only_bad_ones(self, tmp_path):
+        folder = tmp_path / "bad"
+        folder.mkdir()
+        for i in range(3):
+            (folder / f"{i}.jpg").write_text("no")
+        with pytest.raises(NothingToIndexError, match="none of the 3 images can be used: 3 x"):
+            make(tmp_path / "c", folder)
+        cv2.imwrite(str(folder / "good.png"), textured(120, 90))
+        assert make(tmp_path / "c", folder).indexed == 1
+
+    def test_no_permission_is_tried_again(self, tmp_path, small):
+        make(tmp_path / "warm", small)  # another user may not import what is not loaded yet
+        open_to_all(tmp_path)
+        (small / "0.png").chmod(0)
+        (small / "locked").mkdir(mode=0)
+        with as_nobody():
+            report = make(tmp_path / "c", small)
+        assert report.indexed == 5
+        assert report.skipped == [("0.png", "permission denied")]
+        assert [folder for folder, _ in report.unreadable] == [str(small / "locked")]
+        (small / "0.png").chmod(0o644)
+        with as_nobody():
+            assert make(tmp_path / "c", small).indexed == 1
+
+    def test_vanished_meanwhile_is_tried_again(self, tmp_path, small, monkeypatch):
+        from vladkit.features import pool as extraction
+
+        read = extraction.read_bytes
+
+        def vanishing(file):
+            if file.endswith("2.png"):
+                raise ImageError("vanished", transient=True)
+            return read(file)
+
+        monkeypatch.setattr(extraction, "read_bytes", vanishing)
+        assert make(tmp_path / "c", small).skipped == [("2.png", "vanished")]
+        monkeypatch.undo()
+        assert make(tmp_path / "c", small).indexed == 1
+
+    def test_every_format(self, tmp_path):
+        folder = tmp_path / "formats"
+        folder.mkdir()
+        suffix = {"JPEG": "jpg", "WebP": "webp", "TIFF": "tif"}
+        variants = every_format(scene())
+        for name, (data, _) in variants.items():
+            kind = name.split()[0]
+            (folder / f"{name}.{suffix.get(kind, kind.lower())}").write_bytes(data)
+        assert make(tmp_path / "c", folder).indexed == len(variants)
+
+    def test_a_recipe_of_sift_says_nothing_of_others(self):
+        kept = Recipe().as_json()
+        assert not {"dimensions", "compare", "network"} & set(kept)
+        assert kept["orientation"] == 0.25
+        assert Recipe.make(kept) == Recipe()
+
+    def test_very_few_features_get_a_small_codebook(self, tmp_path):
+        yx = textured(400, 300)
+        yx[:] = 100
+        cv2.circle(yx, (200, 150), 9, 255, -1)
+        yx = cv2.GaussianBlur(yx, (0, 0), 3)
+        cv2.imwrite(str(tmp_path / "dot.png"), yx)
+        with Collection.create(tmp_path / "c") as collection:
+            assert collection.add([tmp_path / "dot.png"]).indexed == 1
+            (row,) = collection.images()
+            assert row.n_local is not None
+            assert collection.info()["clusters"] == min(16, row.n_local)

@@ -1,0 +1,12 @@
+"""No test of features sees the models of whoever runs it."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept(tmp_path, monkeypatch):
+    """No test sees the models of whoever runs it, nor their network."""
+    monkeypatch.setenv("VLADKIT_MODELS", str(tmp_path / "kept"))
+    monkeypatch.delenv("VLADKIT_MODEL", raising=False)

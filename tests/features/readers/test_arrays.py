@@ -1,0 +1,137 @@
+"""Arrays of NumPy: stacked, a file for each image, in a folder."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from sources import assert_all_read, same_geometry, stacked
+from vladkit.errors import (
+    FileFormatError,
+    ImageError,
+)
+from vladkit.features.readers import open_reader
+
+
+class TestArrays:
+    @pytest.mark.parametrize("end", [".lengths", ".offsets", ".lengths.npy", ".offsets.npy"])
+    def test_npy_with_rows_beside(self, images, tmp_path, end):
+        local_Nf, start_T = stacked(images)
+        np.save(tmp_path / "a.npy", local_Nf)
+        numbers = np.diff(start_T) if "lengths" in end else start_T
+        if end.endswith(".npy"):
+            np.save(tmp_path / f"a.npy{end}", numbers)
+        else:
+            np.savetxt(tmp_path / f"a.npy{end}", numbers, "%d")
+        with open_reader(f"npz:{tmp_path / 'a.npy'}") as reader:
+            assert_all_read(reader, images, list("012345"))
+            assert not reader.info().places
+        (tmp_path / "a.npy.names").write_text("\n".join(images))
+        with open_reader(f"npz:{tmp_path / 'a.npy'}") as reader:
+            assert_all_read(reader, images)
+
+    @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+    def test_stacked_npz(self, images, tmp_path, save):
+        local_Nf, start_T = stacked(images)
+        xy_N2 = np.concatenate([f.xy_l2 for f in images.values()])
+        names = np.array(list(images))
+        save(
+            tmp_path / "a.npz", names=names, descriptors=local_Nf, offsets=start_T, keypoints=xy_N2
+        )
+        with open_reader(f"npz:{tmp_path / 'a.npz'}") as reader:
+            assert_all_read(reader, images)
+            assert reader.info().places
+            for name, features in images.items():
+                np.testing.assert_array_equal(reader.read(name).xy_l2, features.xy_l2)
+
+    def test_fortran_order(self, images, tmp_path):
+        local_Nf, start_T = stacked(images)
+        np.savez(tmp_path / "a.npz", descriptors=np.asfortranarray(local_Nf), offsets=start_T)
+        with open_reader(f"npz:{tmp_path / 'a.npz'}") as reader:
+            assert_all_read(reader, images, list("012345"))
+
+    def test_an_array_for_each_name(self, images, tmp_path):
+        arrays = {name: f.descriptor_lf for name, f in images.items()}
+        np.savez(tmp_path / "a.npz", **arrays)
+        with open_reader(f"npz:{tmp_path / 'a.npz'}") as reader:
+            assert_all_read(reader, images)
+
+    def test_folder(self, images, tmp_path):
+        for name, features in images.items():
+            file = tmp_path / name
+            file.parent.mkdir(exist_ok=True)
+            np.savez(
+                file.with_suffix(".npz"),
+                descriptors=features.descriptor_lf,
+                keypoints=features.xy_l2,
+                sizes=features.size_l,
+                angles=features.angle_l,
+                scores=features.score_l,
+                image_size=[features.width, features.height],
+            )
+        np.save(tmp_path / "z.npy", np.ones((5, 128)))
+        stems = [name.removesuffix(".jpg") for name in images]
+        with open_reader(f"npz:{tmp_path}") as reader:
+            assert reader.names() == sorted([*stems, "z"])
+            held = reader.info()
+            assert held.directions
+            assert held.image_sizes
+            for name, features in zip(stems, images.values(), strict=True):
+                read = reader.read(name)
+                np.testing.assert_array_equal(read.descriptor_lf, features.descriptor_lf)
+                same_geometry(read, features, atol=0)
+
+    def test_code_is_not_run(self, tmp_path):
+        class Evil:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "pwned"),)
+
+        np.save(tmp_path / "a.npy", np.array([Evil()], object), allow_pickle=True)
+        np.savez(tmp_path / "b.npz", descriptors=np.array([Evil()], object), offsets=[0, 1])
+        (tmp_path / "c.npy").write_bytes(pickle.dumps(Evil()))
+        for name in ("a.npy", "b.npz", "c.npy"):
+            with pytest.raises(FileFormatError):
+                open_reader(f"npz:{tmp_path / name}")
+        with pytest.raises(FileFormatError, match="not a plain array file"):
+            open_reader(f"npz:{tmp_path}").info()
+        assert not (tmp_path / "pwned").exists()
+
+    def test_bad_offsets(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.ones((10, 4)))
+        with pytest.raises(FileFormatError, match=r"put .*a.npy.lengths"):
+            open_reader(f"npz:{tmp_path / 'a.npy'}")
+        for text, reason in {
+            "3\n4": "says 7 rows in all, there are 10",
+            "12\n-2": "rows in all",
+            "x": "one number per line",
+        }.items():
+            (tmp_path / "a.npy.lengths").write_text(text)
+            with pytest.raises(FileFormatError, match=reason):
+                open_reader(f"npz:{tmp_path / 'a.npy'}")
+        (tmp_path / "a.npy.lengths").write_text("3\n7")
+        (tmp_path / "a.npy.names").write_text("a\na")
+        with pytest.raises(FileFormatError, match="'a' is empty or occurs twice"):
+            open_reader(f"npz:{tmp_path / 'a.npy'}")
+        (tmp_path / "a.npy.names").write_text("a")
+        with pytest.raises(FileFormatError, match="1 names for 2 images"):
+            open_reader(f"npz:{tmp_path / 'a.npy'}")
+        np.savez(tmp_path / "b.npz", descriptors=np.ones((10, 4)))
+        with pytest.raises(FileFormatError, match="neither offsets"):
+            open_reader(f"npz:{tmp_path / 'b.npz'}")
+        (tmp_path / "c.npz").write_text("text")
+        with pytest.raises(FileFormatError, match=r"not a \.npz"):
+            open_reader(f"npz:{tmp_path / 'c.npz'}")
+
+    def test_nan_and_emptiness_are_of_a_image(self, tmp_path):
+        local_Nf = np.ones((10, 4), np.float32)
+        local_Nf[4, 1] = np.inf
+        np.savez(tmp_path / "b.npz", descriptors=local_Nf, lengths=[3, 0, 7])
+        with open_reader(f"npz:{tmp_path / 'b.npz'}") as reader:
+            assert len(reader.read("0")) == 3
+            with pytest.raises(ImageError, match="no features"):
+                reader.read("1")
+            with pytest.raises(ImageError, match="1 of 7 features hold NaN or infinity"):
+                reader.read("2")

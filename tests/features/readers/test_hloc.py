@@ -1,0 +1,150 @@
+"""hloc's HDF5 files are read exactly and refused by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import sources
+from vladkit.errors import (
+    FileFormatError,
+    ImageError,
+    MissingDependencyError,
+    StorageError,
+)
+from vladkit.features.readers import open_reader
+
+h5py = pytest.importorskip("h5py", reason="the test extra has it")
+
+
+class TestHloc:
+    @pytest.mark.parametrize("dtype", ["f2", "f4"])
+    def test_reads_back_bit_for_bit(self, images, tmp_path, dtype):
+        sources.write_hloc(tmp_path / "f.h5", images, dtype)
+        with (
+            open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader,
+            h5py.File(tmp_path / "f.h5") as file,
+        ):
+            held = reader.info()
+            assert (held.dimensions, held.directions, held.sizes) == (128, False, False)
+            assert reader.names() == sorted(images)
+            for name, features in images.items():
+                read = reader.read(name)
+                assert read.descriptor_lf.dtype == dtype
+                assert read.descriptor_lf.flags.c_contiguous
+                np.testing.assert_array_equal(read.descriptor_lf, file[name]["descriptors"][()].T)
+                np.testing.assert_array_equal(read.xy_l2, file[name]["keypoints"][()])
+                np.testing.assert_array_equal(read.score_l, file[name]["scores"][()])
+                assert (read.width, read.height) == (features.width, features.height)
+
+    def test_directions_and_sizes(self, images, tmp_path):
+        name, features = next(iter(images.items()))
+        parts = {"scales": features.size_l, "oris": features.angle_l - 180}
+        sources.write_hloc(tmp_path / "f.h5", {name: features}, "f4", **parts)
+        with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
+            assert reader.info().directions
+            read = reader.read(name)
+        np.testing.assert_allclose(read.angle_l, (features.angle_l + 180) % 360, atol=1e-3)
+        np.testing.assert_array_equal(read.size_l, features.size_l)
+
+    def bad(self, name, file):
+        group = file[name]
+        if name == "truncated":
+            return
+        for part in ("descriptors", "keypoints", "scores"):
+            data = group[part][()]
+            del group[part]
+            if name == "nan" and part == "descriptors":
+                data[3, :2] = np.nan
+            if name == "dimension" and part == "descriptors":
+                data = data[:64]
+            if name == "turned" and part == "descriptors":
+                data = data.T
+            if name == "none":
+                data = data[:, :0] if part == "descriptors" else data[:0]
+            if name == "fewer" and part == "keypoints":
+                data = data[:-1]
+            if name == "missing" and part == "descriptors":
+                continue
+            if name == "flat" and part == "descriptors":
+                data = data.ravel()
+            group.create_dataset(part, data=data)
+        if name == "size":
+            group["image_size"][:] = 0
+
+    def test_bad_images_by_name(self, images, tmp_path):
+        features = next(iter(images.values()))
+        reasons = {
+            "nan": "descriptors of 2 of 300 features hold NaN",
+            "turned": "shape \\(300, 128\\)",
+            "none": "no features",
+            "fewer": "keypoints of shape \\(299, 2\\)",
+            "missing": "no descriptors, but keypoints",
+            "flat": "wanted \\(D, N\\)",
+            "size": "image_size",
+        }
+        sources.write_hloc(
+            tmp_path / "f.h5", dict.fromkeys([*reasons, "dimension", "a", "b/c/d.jpg"], features)
+        )
+        with h5py.File(tmp_path / "f.h5", "a") as file:
+            for name in [*reasons, "dimension"]:
+                self.bad(name, file)
+            for name in ("empty", "b/empty"):
+                file.create_group(name)
+                reasons[name] = "has no descriptors, but nothing"
+        with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
+            for name, reason in reasons.items():
+                with pytest.raises(ImageError, match=reason):
+                    reader.read(name)
+                reader.status(name)
+            assert reader.read("dimension").descriptor_lf.shape == (300, 64)  # `accept` refuses
+            assert len(reader.read("a")) == 300
+            assert set(reader.names()) == {*reasons, "dimension", "a", "b/c/d.jpg"}
+
+    def test_other_files(self, images, tmp_path):
+        (tmp_path / "empty.h5").touch()
+        (tmp_path / "text.h5").write_text("no" * 1000)
+        sources.write_hloc(tmp_path / "cut.h5", images)
+        raw = (tmp_path / "cut.h5").read_bytes()
+        (tmp_path / "cut.h5").write_bytes(raw[: len(raw) // 2])
+        with h5py.File(tmp_path / "global.h5", "w") as file:
+            file.create_dataset("a.jpg/global_descriptor", data=np.ones(8))
+        with h5py.File(tmp_path / "flat.h5", "w") as file:
+            file.create_dataset("descriptors", data=np.ones((8, 8)))
+        with h5py.File(tmp_path / "nothing.h5", "w"):
+            pass
+        for name, reason in {
+            "empty": "empty",
+            "text": "not an HDF5 file",
+            "cut": "truncated",
+            "global": "global descriptors",
+            "flat": "no group for each image",
+            "nothing": "holds no descriptors",
+        }.items():
+            with pytest.raises(FileFormatError, match=reason):
+                open_reader(f"hloc:{tmp_path / name}.h5")
+        with pytest.raises(FileFormatError, match="folder"):
+            open_reader(f"hloc:{tmp_path}")
+
+    def test_another_program_writes(self, images, tmp_path):
+        sources.write_hloc(tmp_path / "f.h5", images)
+        code = "import h5py, sys; f = h5py.File(sys.argv[1], 'a'); print(flush=True); input()"
+        with subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path / "f.h5"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as writer:
+            writer.stdout.readline()
+            with pytest.raises(StorageError, match="another program has it open for writing"):
+                open_reader(f"hloc:{tmp_path / 'f.h5'}")
+            writer.communicate(b"\n")
+
+    def test_without_the_library(self, tmp_path, monkeypatch):
+        (tmp_path / "f").touch()
+        for kind, module in {"hloc": "h5py", "parquet": "pyarrow"}.items():
+            monkeypatch.setitem(sys.modules, module, None)
+            with pytest.raises(MissingDependencyError, match=rf"vladkit\[{kind}\]"):
+                open_reader(f"{kind}:{tmp_path / 'f'}")

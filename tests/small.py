@@ -1,0 +1,15 @@
+"""Collections that are made fast."""
+
+from __future__ import annotations
+
+from vladkit import Collection
+
+
+def make(path, *sources, **recipe):
+    with Collection.create(path, **({"n_clusters": 8} | recipe)) as collection:
+        return collection.add([*sources])
+
+
+def paths(path):
+    with Collection.open(path) as collection:
+        return [row.path for row in collection.images()]
