@@ -20,7 +20,9 @@ STEPS = st.lists(
 
 
 class TestBlocks:
-    @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(STEPS, st.integers(1, 4))
     def test_any_changes_leave_what_a_dictionary_would(self, tmp_path_factory, steps, capacity):
         path = tmp_path_factory.mktemp("blocks") / "c"
