@@ -5,6 +5,7 @@ Signals, imports, encodings and a reader that leaves need a process of their own
 
 from __future__ import annotations
 
+import os
 from contextlib import chdir
 
 from typer.testing import CliRunner
@@ -17,9 +18,14 @@ def run(*words, code=0, cwd=".", **environment):
 
     Errors that the command does not turn into a message are raised.
     """
-    with chdir(cwd):
-        done = CliRunner().invoke(
-            load(), [*map(str, words)], env=environment, catch_exceptions=False
-        )
+    before = os.environ.copy()
+    try:
+        with chdir(cwd):
+            done = CliRunner().invoke(
+                load(), [*map(str, words)], env=environment, catch_exceptions=False
+            )
+    finally:  # a command says how many threads BLAS has: processes that come later inherit it
+        os.environ.clear()
+        os.environ.update(before)
     assert done.exit_code == code, f"vladkit {words}: exit code {done.exit_code}\n{done.output}"
     return done
