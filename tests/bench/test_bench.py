@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from vladkit import encode
+from vladkit import encode, kernels
 from vladkit.bench import measure as measuring
 from vladkit.bench import memory, peers, plot, ways
 from vladkit.bench import run as running
@@ -212,6 +212,7 @@ class TestMeasure:
             monkeypatch.setitem(sys.modules, library, None)
         for method in ("jax", "torch"):
             monkeypatch.delitem(sys.modules, f"vladkit.kernels.{method}", raising=False)
+        kernels.load.cache_clear()
         reasons = {x.way: x.reason for x in warm_up(1)}
         assert reasons["jax"] == (
             "method='jax' needs jax, which is not installed: pip install 'vladkit[jax]'"
