@@ -37,10 +37,10 @@ def index(
     leave_cores_to_threads()
     from vladkit.collection.import_recipe import recipe_for
 
-    check_arguments(source, n_jobs)
     given = {name: value for name, value in recipe.items() if value is not None}
     given, notes = recipe_for(source, **given)
-    made = Recipe.make(given)  # before a file is made
+    made = Recipe.make(given)
+    check_arguments(source, n_jobs)  # all before a file is made
     for note in notes:
         say(f"note: {note}")
     with opened(output, write=True, recipe=made, fields=given) as (collection, progress):
