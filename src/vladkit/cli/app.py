@@ -118,7 +118,8 @@ def opened(
         if recipe is None:
             collection = Collection.open(file, read_only=not write)
         else:
-            collection = Collection.create(file, recipe, **fields)
+            # without fields any recipe that the file has will do
+            collection = Collection.create(file, recipe if fields else None, **fields)
     except VladkitError as error:
         if hint := collection_hint(file, others):
             error.args = (f"{error}{hint}",)
