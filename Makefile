@@ -34,7 +34,7 @@ check: $(READY)  ## Lint, format, types, tests with documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) -m ''
 
 bench: $(READY)  ## Speed against the article's loop, a bare product, and bare decode + SIFT
 	$(BIN)/python benchmarks/encode.py

@@ -77,7 +77,20 @@ def test_every_script_has_a_row():
         assert script.rpartition("/")[2] in (TESTS / test).read_text(), f"{test} runs no {script}"
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+SLOW = {
+    f"{name}.py"
+    for name in (
+        "benchmarks/duplicates", "benchmarks/million", "benchmarks/reconstruct", "benchmarks/serve",
+        "benchmarks/stream", "examples/looking", "examples/report", "examples/screenshots",
+    )
+}  # fmt: skip
+"""Scripts that `make check` runs and CI does not: they take a minute of its two cores."""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SCRIPTS],
+)
 def test_runs_to_its_end(script, home):
     arguments, printed, needed = SCRIPTS[script]
     if needed == BROWSER:
