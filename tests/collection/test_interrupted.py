@@ -74,7 +74,16 @@ def everything(path, folder):
 
 
 class TestKill:
-    @pytest.mark.parametrize("at_least", [-1, 0, 1, 33, 90])
+    @pytest.mark.parametrize(
+        "at_least",
+        [
+            -1,
+            pytest.param(0, marks=pytest.mark.slow),
+            1,
+            pytest.param(33, marks=pytest.mark.slow),
+            90,
+        ],
+    )
     def test_running_again_ends_in_the_same(
         self, many, undisturbed, tmp_path, monkeypatch, at_least
     ):
@@ -140,6 +149,7 @@ class TestKill:
         assert len(images) == 150
 
 
+@pytest.mark.slow  # a minute
 def test_memory_does_not_grow_with_the_images(tmp_path):
     pytest.importorskip("resource", reason="needs Linux's peak of resident memory")
     source = tmp_path / "one.png"

@@ -120,6 +120,7 @@ class TestNothingIsLost:
             CHANGES[change](collection, tmp_path)
         assert own.read_bytes() == before
 
+    @pytest.mark.slow  # a minute
     def test_faults(self):
         """A few rounds of benchmarks/faults.py, which does fifty."""
         script = TESTS.parent / "benchmarks" / "faults.py"

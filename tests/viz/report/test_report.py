@@ -325,6 +325,7 @@ class TestCommand:
         assert len(page.all("svg", class_="matched")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="no /usr/bin/chromium to open the pages with")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(home, ranks, tmp_path, scheme):
