@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vladkit import alpha_query_expansion, augment_database, average_query_expansion
+from vladkit.aggregation.query_expansion import neighbor_weights
 from vladkit.errors import ParameterError, ShapeError
 
 
@@ -96,3 +97,22 @@ class TestAugmentDatabase:
         for bad in ({"n_neighbors": 0}, {"n_neighbors": 2.5}, {"alpha": -1}):
             with pytest.raises(ParameterError):
                 augment_database(list, **bad)
+
+
+def test_equal_vectors_are_equally_near_wherever_they_stand():
+    """Ties go to the first, whatever the block: the similarity of equal vectors has equal bits."""
+    rng = np.random.default_rng(0)
+    vector_nD = rng.normal(size=(400, 257)).astype(np.float32)
+    copies = [3, 90, 91, 222, 399]
+    vector_nD[copies] = vector_nD[3]
+    vector_nD = (vector_nD / np.linalg.norm(vector_nD, axis=1, keepdims=True)).astype(np.float16)
+    found = []
+    for cuts in ([], [100], [1, 7, 250]):
+        parts = np.split(vector_nD, cuts)
+        pieces = list(neighbor_weights(lambda parts=parts: parts, n_neighbors=7))
+        found.append([np.concatenate(each) for each in zip(*pieces, strict=True)])
+    for place_nr, weight_nr in found[1:]:
+        np.testing.assert_array_equal(place_nr, found[0][0])
+        np.testing.assert_allclose(weight_nr, found[0][1], rtol=1e-6)
+    place_nr, _ = found[0]
+    assert place_nr[90, 1:5].tolist() == [3, 91, 222, 399]

@@ -24,14 +24,28 @@ def home(home, tmp_path):
     return tmp_path
 
 
-def start(*arguments, cwd):
+def start(*arguments, cwd, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "vladkit", "serve", *arguments],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        **options,
     )
+
+
+def ignore_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def test_in_the_background_it_can_be_interrupted_too(home):
+    """A shell starts such a job with SIGINT ignored."""
+    process = start("photos.vlad", "--port", "0", cwd=home, preexec_fn=ignore_interrupts)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[1].endswith("stopped\n")
+    assert process.returncode == 0
 
 
 def test_says_where_it_is_and_stops_when_told(home):

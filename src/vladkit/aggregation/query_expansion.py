@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array
-from vladkit.core.linalg import EPSILON
+from vladkit.core.linalg import EPSILON, on_grid
 from vladkit.core.params import Interval, check_parameter
 from vladkit.errors import ShapeError
 
@@ -248,9 +248,10 @@ def _joined_neighbors(
     for other_mD in blocks():
         row_n, column_n = np.nonzero((place_nr >= first) & (place_nr < first + len(other_mD)))
         if len(row_n):
-            weight_nm = np.zeros((len(own), len(other_mD)), np.float32)
-            weight_nm[row_n, place_nr[row_n, column_n] - first] = weight_nr[row_n, column_n]
-            total_nD += weight_nm @ other_mD.astype(np.float32)
+            for column in range(r):  # not a product: BLAS would decide about the last bits
+                some_n = row_n[column_n == column]
+                neighbor_nD = other_mD[place_nr[some_n, column] - first].astype(np.float32)
+                total_nD[some_n] += weight_nr[some_n, column, None] * neighbor_nD
         first += len(other_mD)
     return own, place_nr, weight_nr, total_nD
 
@@ -265,9 +266,10 @@ def _nearest(
     n = len(own_nD)
     score_nr = np.full((n, r), -np.inf, np.float32)
     place_nr = np.full((n, r), -1, np.int64)
+    grid_nD = on_grid(own_nD)  # equal vectors are equally near, on any processor
     first = 0
     for other_mD in blocks:
-        score_nm = own_nD @ other_mD.astype(np.float32).T
+        score_nm = (grid_nD @ on_grid(other_mD).T).astype(np.float32)
         itself_n = np.arange(begin, begin + n) - first
         inside_n = np.flatnonzero((itself_n >= 0) & (itself_n < len(other_mD)))
         score_nm[inside_n, itself_n[inside_n]] = -np.inf

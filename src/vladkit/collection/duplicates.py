@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-import numpy as np
-
 from vladkit.collection.index import Index
 from vladkit.core.arrays import AnyArray
+from vladkit.core.linalg import on_grid
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Features
@@ -248,11 +247,10 @@ class _Finder:
     def described(self, ids: Sequence[int]) -> DuplicateGroup:
         """A group, each member compared with the largest image of it."""
         first, *rest = sorted(ids, key=lambda i: _by_size(self._rows[i]))
-        vector_of = self._vectors(ids)
-        first_D = vector_of[first].astype(np.float32)
+        vector_of = {i: on_grid(vector_D) for i, vector_D in self._vectors(ids).items()}
         others = []
         for i in sorted(rest, key=lambda i: (self._rows[i].path, self._rows[i].source_id)):
-            similarity = round(float(first_D @ vector_of[i].astype(np.float32)), 6)
+            similarity = round(float(vector_of[first] @ vector_of[i]), 6)
             row, kinds = self._rows[i], self._kinds(first, i)
             size = row.width, row.height, row.n_bytes
             others.append(Duplicate(row.path, row.file, kinds, similarity, *size))

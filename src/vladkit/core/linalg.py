@@ -1,4 +1,4 @@
-"""Rows of arrays brought to unit length, by one norm or another."""
+"""Rows of arrays brought to unit length, and on a grid where their products are exact."""
 
 from __future__ import annotations
 
@@ -9,13 +9,34 @@ import numpy.typing as npt
 
 from vladkit.core.arrays import Float32Array
 
-__all__ = ["EPSILON", "root_sift", "unit_rows"]
+__all__ = ["EPSILON", "on_grid", "root_sift", "unit_rows"]
 
 EPSILON: Final = 1e-12
 """Lengths below this are taken as this (VLFeat's epsilon), so that zeros stay zeros."""
 
 
+_GRID: Final = 2.0**26
+
 _Float = TypeVar("_Float", bound=np.floating[Any])
+
+
+def on_grid(value_nD: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Values of rows of unit length, rounded so that products of such rows are exact in float64.
+
+    They become multiples of 1 / 2^26 (float16's are multiples of 1 / 2^24 already). Products are
+    then multiples of 1 / 2^52, and no sum of some of them exceeds the product of the lengths: below
+    2, 53 bits in all, which float64 has. So it does not matter in which order BLAS adds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> row_nD = unit_rows(np.random.default_rng(0).normal(size=(2, 500)))
+    >>> a_D, b_D = on_grid(row_nD)
+    >>> bool(a_D @ b_D == a_D[::-1] @ b_D[::-1])
+    True
+    """
+    grid_nD: npt.NDArray[np.float64] = np.rint(value_nD.astype(np.float64) * _GRID) / _GRID
+    return grid_nD
 
 
 def unit_rows(row_nf: npt.NDArray[_Float]) -> npt.NDArray[_Float]:

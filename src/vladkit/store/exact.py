@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array
+from vladkit.core.linalg import on_grid
 
 __all__ = ["best", "error_bound", "estimate_all", "score_all", "widen"]
 
@@ -37,12 +38,6 @@ rows by 4 queries); and the piece, 256 KB, is still in the core's own cache."""
 
 _BIAS: Final = np.float32(2.0**112)
 """Factor between the exponents of float16 (bias 15) and float32 (127)."""
-
-
-_GRID: Final = 2.0**26
-"""`score_all` rounds values to multiples of 1 / 2^26; float16's are multiples of 1 / 2^24 already.
-Products are then multiples of 1 / 2^52, and no sum of some of them exceeds the product of the
-lengths: below 2 for unit length, 53 bits in all, which float64 has."""
 
 
 def score_all(
@@ -69,7 +64,7 @@ def score_all(
     its sums has to be rounded: exact in whatever order BLAS adds. The rounding moves a score by
     about 1e-8. `estimate_all` takes 0.6 to 0.8 of the time (benchmarks/million.py).
     """
-    return _products(_on_grid(query_qD), blocks)
+    return _products(on_grid(query_qD), blocks)
 
 
 def estimate_all(
@@ -98,11 +93,6 @@ def error_bound(n_dimensions: int) -> float:
     return 1.01 * share / (1 - share)
 
 
-def _on_grid(value_nD: AnyArray) -> Float64Array:
-    grid_nD: Float64Array = np.rint(value_nD.astype(np.float64) * _GRID) / _GRID
-    return grid_nD
-
-
 def _products(
     query_qD: npt.NDArray[_Float], blocks: Iterable[tuple[Int64Array, AnyArray]]
 ) -> tuple[Int64Array, npt.NDArray[_Float]]:
@@ -127,7 +117,7 @@ def _products(
             piece_nD = vector_nD[begin : begin + step]
             if piece_nD.dtype != np.float16:
                 if exact:
-                    piece_nD = _on_grid(piece_nD)
+                    piece_nD = on_grid(piece_nD)
                 score_qn[:, begin : begin + step] = query_qD @ piece_nD.T
                 continue
             if scratch.size < piece_nD.size:
