@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# As the command has it, and before NumPy is loaded: one thread of BLAS. The last bits of a rotation
+# depend on the number, and several tests at once with two each would wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import cv2
 import pytest
 

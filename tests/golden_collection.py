@@ -1,6 +1,6 @@
 """The photos of scikit-image as a collection, in figures; run it to write the stored ones anew.
 
-python tests/golden_collection.py > tests/data/golden_collection.json
+OPENBLAS_NUM_THREADS=1 python tests/golden_collection.py > tests/data/golden_collection.json
 """
 
 from __future__ import annotations

@@ -24,24 +24,21 @@ def home(home, tmp_path):
     return tmp_path
 
 
-def start(*arguments, cwd, **options):
+def start(*arguments, cwd, before=()):
     return subprocess.Popen(
-        [sys.executable, "-m", "vladkit", "serve", *arguments],
+        [*before, sys.executable, "-m", "vladkit", "serve", *arguments],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
     )
 
 
-def ignore_interrupts():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
+@pytest.mark.skipif(shutil.which("sh") is None, reason="no shell to ignore the signal")
 def test_in_the_background_it_can_be_interrupted_too(home):
     """A shell starts such a job with SIGINT ignored."""
-    process = start("photos.vlad", "--port", "0", cwd=home, preexec_fn=ignore_interrupts)
+    ignoring = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+    process = start("photos.vlad", "--port", "0", cwd=home, before=ignoring)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=20)[1].endswith("stopped\n")
