@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_READY := $(VENV)/.ready-demo
 
-# Files of tests on a process for each core; a test by itself runs without: `pytest tests/test_x.py`.
-PARALLEL := --numprocesses auto --dist loadfile
+# Tests on a process for each core; a test by itself runs without: `pytest tests/test_x.py`.
+PARALLEL := --numprocesses auto --dist worksteal
+
+# Many tests start processes, and each would compile the sources again where this is set.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test check bench clean
 

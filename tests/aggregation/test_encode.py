@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from vladkit import Ragged, encode
 from vladkit.aggregation.encode import aggregate
 from vladkit.core.ragged import as_ragged
 from vladkit.errors import InputError, NonFiniteError, ParameterError, ShapeError
+from vladkit.kernels import METHODS
 from vladkit.kernels.nearest import centered_codebook
 
 EVERY_WAY = (ORACLE, *WAYS)
@@ -151,20 +153,22 @@ def ragged_batches(draw):
     return Ragged(local_Nf, np.concatenate([[0], np.cumsum(lengths)])), centroid_kf
 
 
-@pytest.mark.parametrize("method", WAYS)
 @settings(max_examples=60, deadline=None)
 @given(batch=ragged_batches())
-def test_any_ragged_batch(method, batch):
+def test_any_ragged_batch(batch):
+    """Every way on one batch: drawing a batch takes longer than all ways together."""
     local, centroid_kf = batch
-    residual, count = aggregate(local, centroid_kf, method=method)
     wanted, wanted_count = aggregate(local, centroid_kf, method=ORACLE)
-    assert count.sum() == local.n_local
-    # Two distances that differ, in whole numbers, differ by at least 1; the centred score of
-    # values up to 20 is exact to far better, but its mean is not a whole number: ties may break.
-    same = (count == wanted_count).all(axis=1)
-    np.testing.assert_allclose(residual[same], wanted[same], rtol=0, atol=1e-4)
-    for i in np.flatnonzero(~same):
-        _assert_equally_near(local.image(i), centroid_kf, count[i])
+    for method in (m for m in METHODS if m not in ("jax", "torch") or find_spec(m)):
+        residual, count = aggregate(local, centroid_kf, method=method)
+        assert count.sum() == local.n_local, method
+        # Two distances that differ, in whole numbers, differ by at least 1; the centred score of
+        # values up to 20 is exact to far better, but its mean is not a whole number: ties may
+        # break.
+        same = (count == wanted_count).all(axis=1)
+        np.testing.assert_allclose(residual[same], wanted[same], rtol=0, atol=1e-4, err_msg=method)
+        for i in np.flatnonzero(~same):
+            _assert_equally_near(local.image(i), centroid_kf, count[i])
 
 
 def _check_panels(dtype, panels, lengths):

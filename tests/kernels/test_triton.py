@@ -93,7 +93,7 @@ report["far"] = worst(rows + 1000, start, centroids + 1000)
 
 rng = np.random.default_rng(1)
 most = 0.0
-for i in range(20):
+for i in range(10):
     lengths = rng.integers(0, 150, rng.integers(1, 6)).tolist()
     case = problem(lengths, int(rng.integers(1, 40)), int(rng.integers(1, 40)), "float32", i)
     most = max(most, worst(*case)) if sum(lengths) else most

@@ -65,7 +65,7 @@ def query(home):
     return (home / "query.png").read_bytes()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address(home):
     """The address of a server that only reads."""
     with command_serving(home / "photos.vlad") as found:
