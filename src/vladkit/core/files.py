@@ -1,17 +1,50 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all, and keeping off files that SQLite has open."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from vladkit.errors import ParameterError, StorageError, VladkitError
 
-__all__ = ["check_writable", "replace_file", "replace_path"]
+__all__ = [
+    "check_writable",
+    "is_open_database",
+    "note_database",
+    "replace_file",
+    "replace_path",
+]
+
+_DATABASES: Final = weakref.WeakKeyDictionary[object, tuple[int, int]]()
+"""Device and inode of each database that a connection of this process has open."""
+_databases_lock: Final = threading.Lock()
+
+
+def note_database(connection: object, path: str | os.PathLike[str]) -> None:
+    """Remember, as long as `connection` lives, that it has the database at `path` open."""
+    status = os.stat(path)
+    with _databases_lock:
+        _DATABASES[connection] = status.st_dev, status.st_ino
+
+
+def is_open_database(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a database of this process is at `path`, by whatever name.
+
+    Such a file must not be opened: its locks are POSIX locks, and when a process closes a file, it
+    loses all of its locks on it (SQLite, "How To Corrupt An SQLite Database File", section 2.2).
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    with _databases_lock:
+        return (status.st_dev, status.st_ino) in _DATABASES.values()
 
 
 def check_writable(

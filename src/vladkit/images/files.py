@@ -7,6 +7,7 @@ import os
 import stat
 from typing import Final
 
+from vladkit.core.files import is_open_database
 from vladkit.errors import ImageError
 
 __all__ = ["MAX_BYTES", "is_image_name", "read_bytes"]
@@ -70,6 +71,8 @@ def read_bytes(path: str | os.PathLike[str], most: int = -1) -> bytes:
     def open_without_waiting(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO blocks otherwise
 
+    if is_open_database(path):
+        raise ImageError("a collection that is open here, no image")
     try:
         with open(path, "rb", opener=open_without_waiting) as file:
             status = os.fstat(file.fileno())

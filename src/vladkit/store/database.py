@@ -1,4 +1,8 @@
-"""Connections to a collection file, and SQLite's errors as ours."""
+"""Connections to a collection file, and SQLite's errors as ours.
+
+Nothing but SQLite opens a collection file: a process that closes a file loses all of its locks on
+it, those of every connection.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +12,41 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from vladkit.core.files import note_database
 from vladkit.errors import FileFormatError, StorageError
 
-__all__ = ["BUSY_SECONDS", "connect", "connect_reading", "connected", "translated", "version"]
+__all__ = ["BUSY_SECONDS", "connect", "connect_reading", "connected", "pragma", "translated"]
 
 BUSY_SECONDS: Final = 30.0
 """Longest time in s that a writer waits for another."""
 
 
-def version(connection: sqlite3.Connection) -> int:
-    """Format version of a database; 0 for an empty one."""
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    """Value of a setting of the database that is a number, such as ``user_version``."""
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+class _Connection(sqlite3.Connection):
+    """One that can be noted: SQLite's own class takes no weak references."""
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Connect in SQLite's open mode "ro", "rw" or "rwc"; transactions are the caller's."""
     connection = sqlite3.connect(
-        f"{path.as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+        f"{path.as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        factory=_Connection,
     )
-    # Where SQLite was built to write zeros over what is deleted, removing needs as much disk again.
-    connection.execute("PRAGMA secure_delete = OFF")
-    connection.execute("PRAGMA mmap_size = 1073741824")  # vectors are read without a copy more
+    try:
+        note_database(connection, path)
+        # SQLite may be built to write zeros over what is deleted: removing needs as much disk then.
+        connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute("PRAGMA mmap_size = 1073741824")  # vectors are read without a copy more
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -51,23 +69,27 @@ def connect_reading(path: Path) -> sqlite3.Connection:
     """
     # Able to write but told not to: the last to close then takes -wal and -shm away again, which a
     # connection in mode "ro" leaves behind.
-    connection = connect(path, "rw")
+    try:
+        connection = _connect_and_read(path, "rw")
+    except sqlite3.OperationalError:  # it may not be written
+        try:
+            connection = _connect_and_read(path, "ro")
+        except sqlite3.OperationalError:
+            wal = Path(f"{path}-wal")
+            if wal.exists() and wal.stat().st_size:
+                raise
+            connection = _connect_and_read(path, "ro&immutable=1")
+    return connection
+
+
+def _connect_and_read(path: Path, mode: str) -> sqlite3.Connection:
+    connection = connect(path, mode)
     try:
         connection.execute("PRAGMA query_only = ON")
-        connection.execute("SELECT count(*) FROM about").fetchone()
-        return connection
-    except sqlite3.OperationalError:  # it may not be written
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
         connection.close()
-    connection = connect(path, "ro")
-    try:
-        connection.execute("SELECT count(*) FROM about").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        wal = Path(f"{path}-wal")
-        if wal.exists() and wal.stat().st_size:
-            raise
-        connection = connect(path, "ro&immutable=1")
-        connection.execute("SELECT count(*) FROM about").fetchone()
+        raise
     return connection
 
 
@@ -86,6 +108,10 @@ def translated(path: Path, verb: str) -> Iterator[None]:
         hint = next((h for key, h in _HINTS.items() if key in text), text)
         raise StorageError(f"cannot {verb} {path}: {hint}") from error
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            raise FileFormatError(
+                f"{path} is not a vladkit collection but another kind of file; it is left as it is"
+            ) from None
         raise FileFormatError(f"{path} is damaged: {error}") from error
 
 

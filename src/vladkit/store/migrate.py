@@ -13,7 +13,7 @@ import numpy as np
 
 from vladkit.errors import FileFormatError
 from vladkit.store.blocks import Blocks
-from vladkit.store.database import connected, translated, version
+from vladkit.store.database import connected, pragma, translated
 from vladkit.store.schema import ADDED_IN_2, FORMAT_VERSION, check_file
 
 __all__ = ["migrate"]
@@ -49,7 +49,7 @@ def migrate(path: str | os.PathLike[str]) -> int:
     with translated(where, "convert"), connected(where, "rw") as connection:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if version(connection) == found:  # else another process was first
+            if pragma(connection, "user_version") == found:  # else another process was first
                 _from_1_to_2(connection, where)
                 connection.execute("PRAGMA user_version = 2")
             connection.execute("COMMIT")

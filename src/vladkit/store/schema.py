@@ -1,23 +1,34 @@
 """Tables of a collection file, and how to tell that a file is one.
 
 A collection is a SQLite database in WAL mode. Byte 68 of the file holds the application id
-``VLAD`` and byte 60 the format version (both big-endian, as SQLite puts them), so that what a
-file is can be told from its first 100 bytes, without opening it as a database.
+``VLAD`` and byte 60 the format version (both big-endian, as SQLite puts them), so that other
+programs can tell what a file is from its first 100 bytes. Here SQLite is asked.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
+import stat
 import uuid
 from collections.abc import Container
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 from vladkit.errors import FileFormatError, StorageError
+from vladkit.store.database import connect_reading, pragma, translated
 
-__all__ = ["ADDED_IN_2", "FORMAT_VERSION", "check_file", "create_tables"]
+__all__ = [
+    "ADDED_IN_2",
+    "FORMAT_VERSION",
+    "check_file",
+    "check_format",
+    "create_tables",
+    "is_file_with_content",
+]
 
 FORMAT_VERSION: Final = 2
 _APPLICATION_ID: Final = int.from_bytes(b"VLAD", "big")
@@ -92,7 +103,7 @@ def create_tables(connection: sqlite3.Connection, about: dict[str, Any]) -> None
     """
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     connection.execute("BEGIN IMMEDIATE")
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+    if pragma(connection, "user_version") == 0:
         for statement in (*_TABLES.split(";\n"), *ADDED_IN_2):
             connection.execute(statement)
         about = about | {"id": uuid.uuid4().hex, "revision": 0}
@@ -103,10 +114,36 @@ def create_tables(connection: sqlite3.Connection, about: dict[str, Any]) -> None
     connection.execute("COMMIT")
 
 
-def check_file(path: Path, accept: Container[int] = (FORMAT_VERSION,)) -> int:
-    """The format version of the collection at `path`; 0 if there is nothing, or an empty file.
+def is_file_with_content(path: Path) -> bool:
+    """Tell whether there is a file with anything in it, without opening it.
 
-    Reads 100 bytes and changes nothing.
+    Raises
+    ------
+    FileFormatError
+        If there is a folder, a device, or whatever else is no regular file.
+    StorageError
+        If it cannot be read.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise FileFormatError(f"{path} is a folder, wanted a collection file")
+    if not stat.S_ISREG(status.st_mode):
+        raise FileFormatError(f"{path} is no regular file, wanted a collection file")
+    if status.st_size and not os.access(path, os.R_OK):
+        raise StorageError(f"cannot read {path}: {os.strerror(errno.EACCES)}")
+    return status.st_size > 0
+
+
+def check_file(path: Path, accept: Container[int] = (FORMAT_VERSION,)) -> int:
+    """Format version of the collection at `path`; 0 if there is nothing, or an empty file.
+
+    Changes nothing in the file, beyond what every reader does: SQLite rolls back what a killed
+    writer left undone.
 
     Raises
     ------
@@ -115,27 +152,30 @@ def check_file(path: Path, accept: Container[int] = (FORMAT_VERSION,)) -> int:
     StorageError
         If it cannot be read.
     """
-    try:
-        if path.is_dir():
-            raise FileFormatError(f"{path} is a folder, wanted a collection file")
-        if path.exists() and not path.is_file():
-            raise FileFormatError(f"{path} is no regular file, wanted a collection file")
-        with open(path, "rb") as file:
-            header = file.read(100)
-            n_bytes = os.fstat(file.fileno()).st_size
-    except FileNotFoundError:
+    if not is_file_with_content(path):
         return 0
-    except OSError as error:
-        if isinstance(error, FileFormatError):
-            raise
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
-    if n_bytes == 0:
+    with translated(path, "read"), closing(connect_reading(path)) as connection:
+        return check_format(connection, path, accept)
+
+
+def check_format(
+    connection: sqlite3.Connection, path: Path, accept: Container[int] = (FORMAT_VERSION,)
+) -> int:
+    """Format version of the collection that `connection` has open; 0 for an empty database.
+
+    Raises
+    ------
+    FileFormatError
+        As `check_file`.
+    """
+    if not pragma(connection, "page_count"):
         return 0
-    is_database = header.startswith(b"SQLite format 3\0") and len(header) == 100
-    if not is_database or int.from_bytes(header[68:72], "big") != _APPLICATION_ID:
-        what = "a SQLite database of another program" if is_database else "another kind of file"
-        raise FileFormatError(f"{path} is not a vladkit collection but {what}; it is left as it is")
-    found = int.from_bytes(header[60:64], "big")
+    if pragma(connection, "application_id") != _APPLICATION_ID:
+        raise FileFormatError(
+            f"{path} is not a vladkit collection but a SQLite database of another program; it is "
+            "left as it is"
+        )
+    found = pragma(connection, "user_version")
     if found not in accept:
         fix = "use the version that wrote it, or index the images again"
         if found < FORMAT_VERSION:

@@ -16,9 +16,9 @@ from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import replace_path
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store.blocks import Blocks, Layout
-from vladkit.store.database import connect, connect_reading, connected, translated, version
+from vladkit.store.database import connect, connect_reading, connected, translated
 from vladkit.store.rows import ImageRow, KeptFeatures, Record, Source
-from vladkit.store.schema import check_file, create_tables
+from vladkit.store.schema import check_format, create_tables, is_file_with_content
 
 __all__ = ["Store"]
 
@@ -62,11 +62,11 @@ class Store:
         """
         where = Path(path).absolute()
         with translated(where, "create"):
-            check_file(where)
+            is_file_with_content(where)  # or raises
             with connected(where, "rwc") as connection:
-                # Asked of SQLite and not of the file's bytes: a kill while the tables were being
+                # Asked of SQLite and not of the file's size: a kill while the tables were being
                 # written leaves a journal, and reading anything rolls the file back to nothing.
-                if not version(connection):
+                if not check_format(connection, where):
                     create_tables(connection, about)
         return cls.open(where)
 
@@ -83,19 +83,21 @@ class Store:
         """
         where = Path(path).absolute()
         missing = f"{where} does not exist or is empty: make it with vladkit index SOURCE -o {path}"
-        if not check_file(where):
+        if not is_file_with_content(where):
             raise FileFormatError(missing)
         with translated(where, "open"):
-            if read_only:
-                return cls(where, connect_reading(where), read_only=True)
-            connection = connect(where, "rw")
-            if not version(connection):
+            connection = connect_reading(where) if read_only else connect(where, "rw")
+            try:
+                if not check_format(connection, where):
+                    raise FileFormatError(missing)
+                if not read_only:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    connection.execute("PRAGMA synchronous = NORMAL")
+                    connection.execute("PRAGMA foreign_keys = ON")
+            except BaseException:
                 connection.close()
-                raise FileFormatError(missing)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            return cls(where, connection, read_only=False)
+                raise
+            return cls(where, connection, read_only=read_only)
 
     def close(self) -> None:
         """Close the file; the last one to close leaves it whole, without -wal and -shm beside."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from vladkit.errors import ParameterError
+from vladkit.core.files import is_open_database
+from vladkit.errors import FileFormatError, ParameterError
 
 if TYPE_CHECKING:
     from vladkit.features.readers.anyloc import read_anyloc_centroids
@@ -72,6 +73,8 @@ def open_reader(source: str) -> Reader:
     (['a'], (3, 8), 8)
     """
     kind, _, path = source.partition(":")
+    if is_open_database(path):
+        raise FileFormatError(f"{path} is a collection that is open here, no file of features")
     if kind == "colmap":
         from vladkit.features.readers.colmap import ColmapReader
 

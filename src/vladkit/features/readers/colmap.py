@@ -14,6 +14,7 @@ RootSIFT already (times 512), so it is only brought to unit length. ALIKED is fl
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -58,9 +59,7 @@ class ColmapReader(Reader):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
-        with open_or_refuse(self.path) as file:
-            if file.read(16) != b"SQLite format 3\0":
-                raise FileFormatError(f"{self.path} is not a COLMAP database: not SQLite")
+        check_readable(self.path)
         self._unchanging = not any(
             os.path.exists(p) and os.path.getsize(p)
             for p in (f"{self.path}-wal", f"{self.path}-journal")
@@ -213,18 +212,23 @@ class ColmapReader(Reader):
                 )
             raise StorageError(f"cannot read {self.path}: {text}; try again later") from error
         except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+                raise FileFormatError(f"{self.path} is not a COLMAP database: not SQLite") from None
             raise FileFormatError(f"{self.path} is damaged: {error}") from error
 
 
-@contextmanager
-def open_or_refuse(path: str) -> Iterator[Any]:
-    """Open a file for reading; StorageError with the reason if that fails."""
+def check_readable(path: str) -> None:
+    """Raise StorageError if there is no file that can be read, without opening it.
+
+    Another connection of this process, pycolmap's or the caller's, would lose its locks.
+    """
     try:
-        file = open(path, "rb")  # noqa: SIM115  (closed below)
+        os.stat(path)
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
-    with file:
-        yield file
+    reason = errno.EISDIR if os.path.isdir(path) else errno.EACCES
+    if os.path.isdir(path) or not os.access(path, os.R_OK):
+        raise StorageError(f"cannot read {path}: {os.strerror(reason)}")
 
 
 def _matrix(row: Any, dtype: np.dtype[Any], what: str, columns: int) -> AnyArray:
