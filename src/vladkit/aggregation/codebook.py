@@ -9,7 +9,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.linalg import unit_rows
 from vladkit.core.ragged import Ragged
-from vladkit.core.threads import resolve_n_jobs
+from vladkit.core.threads import openmp_threads
 from vladkit.errors import InputError, NonFiniteError, ParameterError
 from vladkit.kernels.nearest import nearest
 
@@ -206,7 +206,7 @@ def train_centroids(
             "in float32: scale them"
         )
     threads_before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(resolve_n_jobs(n_jobs))
+    faiss.omp_set_num_threads(openmp_threads(n_jobs))
     try:
         clustering.train(row_Nf, faiss.IndexFlatL2(f))
     finally:

@@ -15,6 +15,7 @@ from vladkit.errors import ParameterError, StorageError, VladkitError
 
 __all__ = [
     "check_writable",
+    "forget_databases",
     "is_open_database",
     "note_database",
     "replace_file",
@@ -23,7 +24,7 @@ __all__ = [
 
 _DATABASES: Final = weakref.WeakKeyDictionary[object, tuple[int, int]]()
 """Device and inode of each database that a connection of this process has open."""
-_databases_lock: Final = threading.Lock()
+_databases_lock = threading.Lock()
 
 
 def note_database(connection: object, path: str | os.PathLike[str]) -> None:
@@ -31,6 +32,15 @@ def note_database(connection: object, path: str | os.PathLike[str]) -> None:
     status = os.stat(path)
     with _databases_lock:
         _DATABASES[connection] = status.st_dev, status.st_ino
+
+
+def forget_databases() -> list[object]:
+    """Forget all connections, and give them: those of the parent, in a process that is forked."""
+    global _databases_lock
+    _databases_lock = threading.Lock()  # a thread that the child does not have may hold it
+    connections = list(_DATABASES)
+    _DATABASES.clear()
+    return connections
 
 
 def is_open_database(path: str | os.PathLike[str]) -> bool:

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 from vladkit.errors import ParameterError
 
-__all__ = ["for_each", "resolve_n_jobs"]
+__all__ = ["for_each", "openmp_threads", "resolve_n_jobs"]
 
 _MOST_THREADS = 64
 """Most threads that are ever started, or four for each core if that is more: at 50,000 the
@@ -43,6 +43,14 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
     if n_jobs < 0:
         return max(1, cores + 1 + n_jobs)
     return min(n_jobs, max(_MOST_THREADS, 4 * cores))
+
+
+def openmp_threads(n_jobs: int | None) -> int:
+    """Number of threads for a library that uses OpenMP, as faiss does: 1 in a forked process.
+
+    GNU's OpenMP waits for ever there for the threads that the fork left behind.
+    """
+    return 1 if _is_forked else resolve_n_jobs(n_jobs)
 
 
 def _cores() -> int:
@@ -109,6 +117,7 @@ class _Job:
             self._done.get()
 
 
+_is_forked = False
 _helpers: tuple[int, int, SimpleQueue[_Job]] | None = None  # process id, threads, their queue
 _helpers_lock = threading.Lock()
 
@@ -138,7 +147,8 @@ def _serve(queue: SimpleQueue[_Job]) -> None:
 
 def _after_fork() -> None:
     """Replace the lock: a thread that the child does not have may hold it."""
-    global _helpers_lock
+    global _helpers_lock, _is_forked
+    _is_forked = True
     _helpers_lock = threading.Lock()
 
 

@@ -6,13 +6,14 @@ it, those of every connection.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from vladkit.core.files import note_database
+from vladkit.core.files import forget_databases, note_database
 from vladkit.errors import FileFormatError, StorageError
 
 __all__ = ["BUSY_SECONDS", "connect", "connect_reading", "connected", "pragma", "translated"]
@@ -27,7 +28,55 @@ def pragma(connection: sqlite3.Connection, name: str) -> int:
 
 
 class _Connection(sqlite3.Connection):
-    """One that can be noted: SQLite's own class takes no weak references."""
+    """Connection of one process. A forked child must not use those of its parent (SQLite, "How To
+    Corrupt An SQLite Database File", section 2.6), and not even close them.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._process = os.getpid()
+        self.path = Path()
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        self._check_process()
+        return super().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        self._check_process()
+        return super().executemany(*arguments)
+
+    def blobopen(self, *arguments: Any, **options: Any) -> sqlite3.Blob:
+        self._check_process()
+        return super().blobopen(*arguments, **options)
+
+    def backup(self, *arguments: Any, **options: Any) -> None:
+        self._check_process()
+        super().backup(*arguments, **options)
+
+    def close(self) -> None:
+        if self._process == os.getpid():
+            super().close()
+        else:
+            _INHERITED.append(self)
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            raise StorageError(
+                f"{self.path} was opened before this process was forked: open it again in each "
+                "process"
+            )
+
+
+_INHERITED: Final[list[object]] = []
+"""Connections of the parent process, kept so that nothing closes them."""
+
+
+def _after_fork() -> None:
+    _INHERITED.extend(forget_databases())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -39,6 +88,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         factory=_Connection,
     )
+    connection.path = path
     try:
         note_database(connection, path)
         # SQLite may be built to write zeros over what is deleted: removing needs as much disk then.
