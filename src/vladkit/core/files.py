@@ -51,7 +51,7 @@ def is_open_database(path: str | os.PathLike[str]) -> bool:
     """
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null byte in the name
         return False
     with _databases_lock:
         return (status.st_dev, status.st_ino) in _DATABASES.values()

@@ -14,6 +14,7 @@ from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError
 from vladkit.features import Extractor, Features, wants_color
 from vladkit.images import Region, decode_image, one_opencv_thread, read_bytes
+from vladkit.images.opencv import within_memory
 
 __all__ = ["Extraction", "Result", "extract", "extract_data"]
 
@@ -37,14 +38,16 @@ def extract(extractor: Extractor, file: str, region: Region | None = None) -> Fe
     ParameterError
         The region is outside of the image.
     """
-    return extract_data(extractor, read_bytes(file), region)
+    with within_memory():
+        return extract_data(extractor, read_bytes(file), region)
 
 
 def extract_data(extractor: Extractor, data: bytes, region: Region | None = None) -> Features:
     """Features of the bytes of an image file, or of a part of the image; see `extract`."""
     color = wants_color(extractor)
     side = extractor.max_side
-    return extractor.extract(decode_image(data, max_side=side, region=region, color=color))
+    with within_memory():
+        return extractor.extract(decode_image(data, max_side=side, region=region, color=color))
 
 
 class Extraction:
@@ -113,6 +116,7 @@ class Extraction:
 
     def _try(self, item: Item) -> Result:
         try:
-            return self._read(item)
+            with within_memory():
+                return self._read(item)
         except ImageError as error:
             return error

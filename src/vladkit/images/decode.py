@@ -37,6 +37,10 @@ MAX_PIXELS: Final = 200_000_000
 """Number of pixels above which an image is refused, such as 16,000 x 12,500: 200 MB of gray, about
 1 GB on the way."""
 
+_MOST_SCANS: Final = 40
+"""Most scans of a JPEG of ``max_pixels``; in proportion more of a smaller one. They may take no
+bytes, but each is a pass over all pixels (.35 ns each at least). Encoders make 10."""
+
 
 def read_image(
     path: str | os.PathLike[str],
@@ -141,17 +145,16 @@ def decode_image(
         longest = max(region.width, region.height)
         whole_side = -(-max_side * max(header.width, header.height) // longest)
     factor = _jpeg_factor(header, whole_side)
-    decoded_w, decoded_h = -(-header.width // factor), -(-header.height // factor)
-    # A progressive JPEG is held whole in memory, as coefficients, whatever size comes out.
-    n_pixels = decoded_w * decoded_h if header.sequential else header.width * header.height
-    if n_pixels > max_pixels:
-        raise ImageError(
-            f"too many pixels: {header.width}x{header.height} = "
-            f"{header.width * header.height / 1e6:.0f} million, "
-            f"at most {max_pixels / 1e6:.0f} million"
-        )
+    size = -(-header.width // factor), -(-header.height // factor)
+    # A JPEG that is not sequential is held whole in memory, whatever size comes out.
+    _check_size(*(size if header.sequential else (header.width, header.height)), max_pixels)
+    if header.largest_tile > max_pixels:
+        raise ImageError(f"a tile of {header.largest_tile / 1e6:.0f} million pixels, too many")
+    if header.n_scans * header.width * header.height > _MOST_SCANS * max_pixels:
+        raise ImageError(f"{header.n_scans:,} scans of {header.width}x{header.height} px, too many")
     pixels = _decode(header, factor, color=color)
-    if factor > 1 and pixels.shape[:2] != (decoded_h, decoded_w):
+    _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
+    if factor > 1 and pixels.shape[:2] != size[::-1]:
         raise ImageError("damaged JPEG: two different sizes in one file")
     width, height, orientation = header.width, header.height, header.orientation
     if factor == 1:  # what came out is the truth: OpenCV sets a TIFF upright
@@ -177,6 +180,14 @@ def decode_image(
 
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
     return Image(pixels, width, height, scale_x, scale_y, region, whole)
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(
+            f"too many pixels: {width}x{height} = {width * height / 1e6:.0f} million, "
+            f"at most {max_pixels / 1e6:.0f} million"
+        )
 
 
 def decoder_facts() -> dict[str, str]:

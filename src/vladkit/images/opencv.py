@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
-__all__ = ["is_out_of_memory", "one_opencv_thread", "silent_opencv"]
+from vladkit.errors import ImageError, VladkitError
+
+__all__ = ["is_out_of_memory", "one_opencv_thread", "silent_opencv", "within_memory"]
 
 
 class _Setting:
@@ -85,6 +87,17 @@ def silent_opencv() -> AbstractContextManager[None]:
     file would tear a progress bar.
     """
     return _silence.held()
+
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Make a lack of memory, wherever in the block, an `ImageError` that may pass."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error) and not isinstance(error, VladkitError):
+            raise ImageError("not enough memory for it", transient=True) from error
+        raise
 
 
 def is_out_of_memory(error: Exception) -> bool:
