@@ -142,6 +142,10 @@ class TestWhatIsNoBomb:
     def test_jpeg_with_a_scan_for_each_channel(self):
         assert decode_image(jpeg(64, 48, in_scan=1), color=True).width == 64
 
+    def test_large_jpeg_that_is_decoded_row_by_row(self):
+        data = jpeg(4096, 2048, in_scan=3)  # at 1/8: 512 x 256
+        assert decode_image(data, max_side=256, max_pixels=140_000).width == 4096
+
     def test_jpeg_with_filling(self):
         plain = io.BytesIO()
         scene().save(plain, format="JPEG")

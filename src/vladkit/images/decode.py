@@ -150,7 +150,8 @@ def decode_image(
     _check_size(*(size if header.sequential else (header.width, header.height)), max_pixels)
     if header.largest_tile > max_pixels:
         raise ImageError(f"a tile of {header.largest_tile / 1e6:.0f} million pixels, too many")
-    if header.n_scans * header.width * header.height > _MOST_SCANS * max_pixels:
+    n_passed = header.n_scans * header.width * header.height
+    if not header.sequential and n_passed > _MOST_SCANS * max_pixels:
         raise ImageError(f"{header.n_scans:,} scans of {header.width}x{header.height} px, too many")
     pixels = _decode(header, factor, color=color)
     _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
