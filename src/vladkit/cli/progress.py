@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["progress_bar"]
 
 _TITLES: Final = {
+    "try apart": "trying again",
     "sample": "learning",
     "index": "indexing",
     "queries": "queries",

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Final, TypeAlias
 
@@ -25,9 +26,11 @@ from vladkit.aggregation.codebook import Reservoir
 from vladkit.aggregation.encode import fastest, warm_up
 from vladkit.collection.discover import SourceFile, discover
 from vladkit.collection.index import Index
+from vladkit.collection.journal import Journal, LeftBehind, reason_against
 from vladkit.collection.kept_features import pack_features
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray
 from vladkit.core.ragged import Ragged
+from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import (
     ImageError,
     NothingToIndexError,
@@ -36,7 +39,7 @@ from vladkit.errors import (
 )
 from vladkit.features import Features
 from vladkit.features.imported import Imported
-from vladkit.features.pool import Extraction, Result
+from vladkit.features.pool import Extraction, Result, extract
 from vladkit.features.readers import is_source
 from vladkit.store.rows import ImageRow, Record
 
@@ -45,8 +48,9 @@ __all__ = ["AddReport", "Indexer", "Progress"]
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as ``progress(step, done, total)``.
 
-Steps of the methods of `Collection`: "sample" and "index" of `add`; "queries" of `evaluate` and
-`assess`; "pairs", "match" and "join" of `pairs`; others have one step of their own name.
+Steps of the methods of `Collection`: "try apart", "sample" and "index" of `add`; "queries" of
+`evaluate` and `assess`; "pairs", "match" and "join" of `pairs`; others have one step of their own
+name.
 """
 
 _BATCH: Final = 32
@@ -124,9 +128,17 @@ class Indexer:
             if folder is not None:
                 self._set_images(found, folder)
             if work:
-                extractor, read = self._describer.extractor, self._reading(work)
-                with Extraction.on_threads(extractor, n_jobs, len(work), read) as extraction:
-                    self._extract_and_commit(work, extraction, report, progress)
+                left = LeftBehind(self._store.path)
+                spool = self._try_apart(work, left.files, progress)
+                read = self._reading(work)
+                with (
+                    Journal.kept(self._store.path, resolve_n_jobs(n_jobs)) as journal,
+                    Extraction.on_threads(
+                        self._describer.extractor, n_jobs, len(work), partial(_noted, journal, read)
+                    ) as extraction,
+                ):
+                    self._extract_and_commit(work, extraction, spool, report, progress)
+                left.remove()
         report.seconds = time.perf_counter() - begin
         if not self._store.count()[0]:
             _refuse_emptiness(report)
@@ -183,11 +195,30 @@ class Indexer:
                     f"{held.dimensions}: index it into another file"
                 )
 
-    def _reading(self, work: _Work) -> Callable[[str], Features] | None:
-        """Function that reads features of other programs; None for images."""
+    def _try_apart(
+        self, work: _Work, files: Sequence[str], progress: Progress | None
+    ) -> dict[str, Result]:
+        """Results of those files that the process had in hand when it ended, if they are to blame.
+
+        Features of other programs are not tried: it is not images that are read then.
+        """
+        extractor = self._describer.extractor
+        found = {each.file for each, _ in work}
+        suspects = [file for file in files if file in found and not isinstance(extractor, Imported)]
+        results: dict[str, Result] = {}
+        for i, file in enumerate(suspects, 1):
+            reason = reason_against(extractor, file)
+            if reason:
+                results[file] = ImageError(reason)
+            if progress:
+                progress("try apart", i, len(suspects))
+        return results
+
+    def _reading(self, work: _Work) -> Callable[[str], Features]:
+        """Function that gives the features of a file: extracted here, or another program's."""
         extractor = self._describer.extractor
         if not isinstance(extractor, Imported):
-            return None
+            return partial(extract, extractor)
         found = {each.file: each for each, _ in work}
 
         def read(file: str) -> Features:
@@ -246,17 +277,18 @@ class Indexer:
         self,
         work: _Work,
         extraction: Extraction,
+        spool: dict[str, Result],
         report: AddReport,
         progress: Progress | None,
     ) -> None:
         unnamed = ImageError("its name is not valid UTF-8: rename it")
-        spool: dict[str, Result] = {f.file: unnamed for f, _ in work if not f.is_text}
+        spool |= {f.file: unnamed for f, _ in work if not f.is_text}
         sample = None
         if self._describer.vlad is None:
             # numba's second of import passes while images are extracted
             warming = threading.Thread(target=warm_up, daemon=True)
             warming.start()
-            files = [file.file for file, _ in work if file.is_text]
+            files = [file.file for file, _ in work if file.file not in spool]
             sample = self._sample(files, extraction, spool, progress)
             warming.join()
         source_ids = self._add_sources(work)
@@ -365,6 +397,11 @@ class Indexer:
             vector_tD, sums.residual_tkf, sums.count_tk, strict=True
         ):
             yield vector_D, (residual_kf, count_k)
+
+
+def _noted(journal: Journal, read: Callable[[str], Features], file: str) -> Features:
+    with journal.hand(file):
+        return read(file)
 
 
 def _refuse_emptiness(report: AddReport) -> None:

@@ -65,8 +65,8 @@ class _Parts:
         self._n_bytes = n_bytes
         self._n_parts = 0
 
-    def count(self, n_bytes: int, n_parts: int = 1) -> None:
-        """Count parts before they are read; ImageError if the file cannot have so many."""
+    def add(self, n_bytes: int, n_parts: int = 1) -> None:
+        """Add parts before they are read; ImageError if the file cannot hold them."""
         self._n_bytes -= n_bytes
         self._n_parts += n_parts
         if self._n_bytes < 0:
@@ -118,7 +118,7 @@ def _jpeg(data: bytes) -> Header:
         at = filling.end() - 1
         marker = data[at + 1]
         (length,) = struct.unpack_from(">H", data, at + 2)
-        parts.count(length)
+        parts.add(length)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
             height, width, n_channels = struct.unpack_from(">HHB", data, at + 5)
             sequential = marker in (0xC0, 0xC1)
@@ -154,7 +154,7 @@ def _png(data: bytes) -> Header:
         end = at + 12 + length
         if end > len(data):
             raise ImageError("truncated PNG: no IEND chunk")
-        parts.count(end - at)
+        parts.add(end - at)
         if kind[:1].isupper():
             if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
                 raise ImageError(f"damaged PNG: checksum of {kind.decode('latin1')} differs")
@@ -185,7 +185,7 @@ def _webp(data: bytes) -> Header:
     parts = _Parts("WebP", len(data))
     while at + 8 <= size + 8:
         kind, length = struct.unpack_from("<4sI", data, at)
-        parts.count(8)
+        parts.add(8)
         if kind == b"EXIF":
             orientation = _exif_orientation(data[at + 8 : at + 8 + length])
         at += 8 + length + (length & 1)
@@ -265,7 +265,7 @@ def _directory(
     """
     tags: dict[int, tuple[int, ...]] = {}
     (n_entries,) = struct.unpack_from(order + "H", data, at)
-    parts.count(2 + 12 * n_entries, 1 + n_entries)
+    parts.add(2 + 12 * n_entries, 1 + n_entries)
     for entry in range(at + 2, at + 2 + 12 * n_entries, 12):
         tag, code, count = struct.unpack_from(order + "HHI", data, entry)
         letter = {1: "B", 3: "H", 4: "I"}.get(code)
@@ -274,7 +274,7 @@ def _directory(
                 raise ImageError(f"damaged TIFF: tag {tag} is there twice")
             values, where = f"{order}{count}{letter}", entry + 8
             if struct.calcsize(values) > 4:
-                parts.count(struct.calcsize(values))
+                parts.add(struct.calcsize(values))
                 (where,) = struct.unpack_from(order + "I", data, where)
             tags[tag] = struct.unpack_from(values, data, where)
     return tags, at + 2 + 12 * n_entries
