@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 import time
+from contextlib import ExitStack
+
+import pytest
 
 from serving import raw, search, serving
+from vladkit import Collection
 from vladkit.web.limits import Limits
+from vladkit.web.server import _listen
 from waiting import wait_until
 
 
@@ -48,14 +55,74 @@ def test_an_idle_kept_connection_may_ask_again(home):
             assert said.startswith(b"HTTP/1.1 200 ")
 
 
-def test_more_connections_than_allowed(home):
+UPLOAD = (
+    b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+    b"Content-Length: 1000000\r\n\r\nabc"
+)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\n",
+        UPLOAD,
+        b"GET /api/images HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50,
+    ],
+)
+def test_of_too_many_connections_the_silent_make_room(home, begun):
     with serving(home / "photos.vlad", Limits(connections=5)) as (client, _):
-        port = client.base_url.port
-        kept = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]
-        ask = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        # the server may not have seen all five yet, and later not that they are gone
-        said = wait_until(lambda: (text := raw(client, ask)).startswith(b"HTTP/1.1 503 ") and text)
-        assert b"retry-after" in said.lower()
+        kept = []
+        for _ in range(12):
+            kept.append(socket.create_connection(("127.0.0.1", client.base_url.port)))
+            kept[-1].sendall(begun)
+            ask = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            assert raw(client, ask).startswith(b"HTTP/1.1 200 ")
         for connection in kept:
             connection.close()
-        wait_until(lambda: raw(client, ask).startswith(b"HTTP/1.1 200 "))
+
+
+def test_connections_that_are_worked_for_do_not(home, monkeypatch):
+    go_on, info, begun = threading.Event(), Collection.info, []
+
+    def slow(self):
+        begun.append(1)
+        go_on.wait(20)
+        return info(self)
+
+    monkeypatch.setattr(Collection, "info", slow)
+    ask = b"GET /api/info HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with serving(home / "photos.vlad", Limits(connections=2)) as (client, _), ExitStack() as stack:
+        busy = []
+        for _ in range(2):
+            connection = socket.create_connection(("127.0.0.1", client.base_url.port), timeout=20)
+            busy.append(stack.enter_context(connection))
+            connection.sendall(ask)
+        wait_until(lambda: len(begun) == 2)
+        said = raw(client, ask)
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after" in said.lower()
+        go_on.set()
+        assert sum(each.recv(100).startswith(b"HTTP/1.1 200 ") for each in busy) == 2
+
+
+def test_small_answers_are_sent_at_once():
+    """Nagle's algorithm and delayed acknowledgements make them wait for each other."""
+
+    async def find_out():
+        made = asyncio.get_running_loop().create_future()
+
+        class Server(asyncio.Protocol):
+            def connection_made(self, transport):
+                made.set_result(transport.get_extra_info("socket"))
+
+        listening = _listen("127.0.0.1", 0)
+        address = listening.getsockname()
+        server = await asyncio.get_running_loop().create_server(Server, sock=listening)
+        _, writer = await asyncio.open_connection(*address)
+        option = (await made).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        writer.close()
+        server.close()
+        return option
+
+    assert asyncio.run(find_out())

@@ -72,6 +72,12 @@ class TestGuard:
             assert headers["cross-origin-resource-policy"] == "same-origin"
             assert "access-control-allow-origin" not in headers
 
+    @pytest.mark.parametrize(
+        "path", ["/api/info", "/api/images", "/api/search?id=1", "/api/nothing", "/api/images/9999"]
+    )
+    def test_answers_of_the_api_are_not_kept(self, client, path):
+        assert client.get(path).headers["cache-control"] == "no-store"
+
     def test_token(self, home, query):
         with serving(home / "photos.vlad", token="correct horse") as (client, _):
             assert client.get("/").status_code == 200  # the page asks for it

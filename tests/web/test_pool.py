@@ -6,6 +6,8 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from serving import JPEG, problem, search, serving
 from vladkit import Collection
 from vladkit.web import engine as engine_module
@@ -83,3 +85,26 @@ def test_another_process_changes_the_collection(own, home, query):
         shutil.copy(home / "photos.vlad", own / "photos.vlad")
         assert search(client, query)["results"][0]["path"] == "coffee.jpg"
         assert client.get("/api/info").json()["whitened"] is False
+
+
+@pytest.mark.parametrize("left", [None, b"another kind of file", b""])
+def test_a_collection_that_is_gone_is_a_problem_that_may_pass(own, left, capfd):
+    file = own / "photos.vlad"
+    with serving(file) as (client, _):
+        assert client.get("/api/info").status_code == 200
+        kept = file.read_bytes()
+        file.unlink()
+        if left is not None:
+            file.write_bytes(left)
+        for path in (
+            "/api/info",
+            "/api/images",
+            "/api/images/1",
+            "/api/search?id=1",
+            "/api/health",
+        ):
+            said = problem(client.get(path), 503)
+            assert "cannot be read now" in said["detail"]
+        assert "Traceback" not in capfd.readouterr().err
+        file.write_bytes(kept)
+        assert client.get("/api/info").status_code == 200

@@ -15,23 +15,60 @@ __all__ = ["impatient"]
 
 
 def impatient(limits: Limits) -> type[asyncio.Protocol]:
-    """A connection class for uvicorn that closes slow connections, and those beyond the limit.
+    """A connection class for uvicorn that closes slow connections, and keeps to their limit.
 
     uvicorn waits forever for the end of a request's header, and for a client to take its answer:
-    some hundred sockets that do nothing would keep everybody else out.
+    some hundred sockets that do nothing would keep everybody else out. So where there are too many,
+    the one whose client has been silent for the longest time makes room for a new one; a connection
+    that is being worked for never does.
     """
 
     class Impatient(H11Protocol):
         _deadline: asyncio.TimerHandle | None = None
+        _last_heard = 0.0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            if len(self.connections) > limits.connections:
+            self._last_heard = self.loop.time()
+            if not self._find_room():
                 self._refuse(Problem(503, "too many connections", retry_after=5))
                 return
             self._expect(limits.header_seconds)
 
+        def _find_room(self) -> bool:
+            others = [
+                other
+                for other in self.connections
+                if isinstance(other, Impatient)
+                and other is not self
+                and not other.transport.is_closing()
+            ]
+            if len(others) < limits.connections:
+                return True
+            waiting = [other for other in others if other._waits_for_its_client()]
+            if waiting:
+                min(waiting, key=lambda other: other._last_heard).give_way()
+            return bool(waiting)
+
+        def _waits_for_its_client(self) -> bool:
+            cycle = self.cycle
+            return (
+                cycle is None  # for a request
+                or cycle.response_complete  # for the next one
+                or cycle.more_body  # for the rest of an image
+                or self.flow.write_paused  # until it takes the answer
+                or bool(self.conn.trailing_data[0])  # asks for more before it has its answer
+            )
+
+        def give_way(self) -> None:
+            self._cancel()
+            if self.conn.our_state is h11.IDLE:
+                self._refuse(Problem(503, "closed for others: too many connections", retry_after=5))
+            else:
+                self.transport.abort()
+
         def data_received(self, data: bytes) -> None:
+            self._last_heard = self.loop.time()
             before = self.cycle
             if before is not None and before.response_complete and self._deadline is None:
                 self._expect(limits.header_seconds)  # the next request of a kept connection

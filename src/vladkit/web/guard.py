@@ -67,6 +67,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 known = {name.lower() for name, _ in message["headers"]}
                 extra = [(name, v) for name, v in _HEADERS.items() if name not in known]
+                if b"cache-control" not in known and scope["path"].startswith("/api"):
+                    extra.append((b"cache-control", b"no-store"))  # what is private stays so
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 

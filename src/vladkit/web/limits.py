@@ -34,7 +34,7 @@ class Limits:
     queue : int
         Number of searches that wait for a free thread.
     connections : int
-        Number of connections at one time; further ones are closed.
+        Number of connections at one time; for a further one, one that is idle is closed.
     header_seconds : float
         Time until the header of a request has arrived.
     request_seconds : float

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from vladkit.collection.collection import Collection
 from vladkit.core.threads import resolve_n_jobs
+from vladkit.errors import StorageError
 from vladkit.web.limits import Limits
 from vladkit.web.problems import Problem
 
@@ -121,7 +122,10 @@ class CollectionPool:
     def _collection(self) -> Collection:
         """The collection of this thread, as the file is now."""
         collection: Collection | None = getattr(self._local, "collection", None)
-        status = os.stat(self._path)
+        try:
+            status = os.stat(self._path)
+        except OSError as error:
+            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
         file_state = status.st_dev, status.st_ino
         if collection is not None:
             if self._local.state == (*file_state, collection.stamp()):

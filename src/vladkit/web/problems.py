@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from vladkit.errors import (
+    FileFormatError,
     ImageError,
     ModelError,
     NothingToIndexError,
@@ -73,8 +74,12 @@ def problem_of(error: VladkitError) -> Problem:
         return Problem(422, str(error))
     if isinstance(error, NothingToIndexError):
         return Problem(409, "the collection is empty: index images into it first")
-    if isinstance(error, StorageError):
-        return Problem(503, "the collection cannot be read now", retry_after=5)
+    if isinstance(error, StorageError | FileFormatError):
+        return Problem(
+            503,
+            "the collection cannot be read now; the server's terminal says why",
+            retry_after=5,
+        )
     if isinstance(error, ModelError):
         return Problem(
             503,

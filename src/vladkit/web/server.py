@@ -151,8 +151,10 @@ def _listen(host: str, port: int) -> socket.socket:
         raise ParameterError(f"port {port}: give 0 to 65535")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        # With the protocol's number: asyncio sends small answers at once (TCP_NODELAY) only where
+        # it knows that it is TCP. Else each on a kept connection waits some 40 ms for the last one.
+        listening = socket.socket(family, kind, protocol)
     except OSError as error:
         raise ParameterError(f"host {host!r}: {error.strerror}") from error
     try:
