@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import cv2
 import pytest
@@ -144,3 +146,33 @@ def test_files_that_are_gone_are_shown_as_indexed(here):
     shutil.copy("photos/2.png", "q.png")
     shutil.rmtree("photos")
     assert run("search", "photos.vlad", "q.png", "-n", 1).stdout.split()[2] == "2.png"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-8"])
+def test_names_that_the_output_cannot_encode(tmp_path, encoding):
+    """Each command prints all of its lines, whatever is in them."""
+    (tmp_path / "p").mkdir()
+    for name in ("日本語", "é", "a"):
+        (tmp_path / "p" / f"{name}.png").write_bytes(cv2.imencode(".png", textured(64, 48))[1])
+    commands = [
+        ("index", "p", "-o", "c"),
+        ("info", "c", "--images"),
+        ("search", "c", "p/日本語.png"),
+        ("search", "c", "p/nichts日.png"),
+        ("duplicates", "c"),
+    ]
+    said = {}
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "vladkit", *command],
+            capture_output=True,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONIOENCODING": encoding},
+        )
+        assert b"Traceback" not in done.stderr, done.stderr.decode(encoding)
+        said[command[-1]] = (done.stdout + done.stderr).decode(encoding)
+    wanted = "日本語.png".encode(encoding, "backslashreplace").decode(encoding)
+    assert wanted in said["--images"]
+    assert wanted in said["p/日本語.png"]
+    assert wanted in said["c"]
+    assert "nichts" in said["p/nichts日.png"]

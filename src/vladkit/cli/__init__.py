@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from importlib import import_module
@@ -26,9 +27,10 @@ def load() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    for stream in (sys.stdout, sys.stderr):  # names of files may hold bytes that are no text
+    codecs.register_error("vladkit", _encode_somehow)
+    for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")
+            stream.reconfigure(errors="vladkit")
     try:
         _run()
     except KeyboardInterrupt:  # before a command began
@@ -37,6 +39,18 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _encode_somehow(error: UnicodeError) -> tuple[str | bytes, int]:
+    r"""Print a name in any encoding: bytes that are no text as they are, letters that it lacks as
+    escapes such as ``\u65e5``.
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    first = error.object[error.start]
+    if "\udc80" <= first <= "\udcff":  # a byte of a name that is no text
+        return bytes([ord(first) - 0xDC00]), error.start + 1
+    return first.encode("ascii", "backslashreplace"), error.start + 1
 
 
 def _run() -> None:
