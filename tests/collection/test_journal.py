@@ -14,7 +14,10 @@ import pytest
 from images import textured
 from small import make
 from vladkit import Collection
-from vladkit.collection.journal import Journal, LeftBehind
+from vladkit.collection import journal
+from vladkit.collection.journal import Journal, LeftBehind, reason_against
+from vladkit.errors import StorageError
+from vladkit.features import Sift
 from waiting import wait_until
 
 # One image, by its bytes, does to the decoder what compiled code may do.
@@ -164,3 +167,37 @@ class TestJournal:
         (folder / "5.jpg").unlink()
         assert make(tmp_path / "c.vlad", folder).indexed == 7
         assert beside(folder) == []
+
+    def test_goes_when_there_is_nothing_to_do(self, folder, tmp_path):
+        (folder / "5.jpg").unlink()
+        make(tmp_path / "c.vlad", folder)
+        (tmp_path / "c.vlad-hand-x").write_bytes(b"")
+        assert make(tmp_path / "c.vlad", folder).unchanged == 7
+        assert beside(folder) == []
+
+    def test_where_it_cannot_be_written(self, tmp_path):
+        with pytest.raises(StorageError, match="cannot write beside"):
+            Journal(tmp_path / "none" / "c.vlad", 1)
+
+
+class TestWhereNothingIsForked:
+    @pytest.fixture(autouse=True)
+    def started(self, monkeypatch):
+        monkeypatch.setattr(journal, "_forked", journal._started)
+
+    @pytest.mark.parametrize("name", ["0.jpg", "none.jpg"])
+    def test_a_good_image_or_none(self, folder, name):
+        assert reason_against(Sift(), str(folder / name)) is None
+
+    @pytest.mark.parametrize(
+        ("program", "reason"),
+        [
+            ("import os; os.abort()", "decoding it ends the process (SIGABRT)"),
+            ("import time; time.sleep(100)", "decoding it does not end within 1 s"),
+            ("import nothing_of_that_name", None),
+        ],
+    )
+    def test_how_it_ends(self, folder, monkeypatch, program, reason):
+        monkeypatch.setattr(journal, "_PROGRAM", program)
+        monkeypatch.setattr(journal, "_TRIAL_SECONDS", 1.0)
+        assert reason_against(Sift(), str(folder / "0.jpg")) == reason

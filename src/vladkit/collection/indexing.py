@@ -127,8 +127,8 @@ class Indexer:
                 report.pruned = self._prune(sources, unlisted, known, {e.file for e in found})
             if folder is not None:
                 self._set_images(found, folder)
+            left = LeftBehind(self._store.path)
             if work:
-                left = LeftBehind(self._store.path)
                 spool = self._try_apart(work, left.files, progress)
                 read = self._reading(work)
                 with (
@@ -138,7 +138,7 @@ class Indexer:
                     ) as extraction,
                 ):
                     self._extract_and_commit(work, extraction, spool, report, progress)
-                left.remove()
+            left.remove()
         report.seconds = time.perf_counter() - begin
         if not self._store.count()[0]:
             _refuse_emptiness(report)

@@ -10,9 +10,11 @@ process, or that do not come to an end, by name. It costs 11 us for each image.
 from __future__ import annotations
 
 import glob
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -22,9 +24,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, BinaryIO, Final, Self
+from typing import BinaryIO, Final, Self
 
-from vladkit.errors import ImageError, StorageError
+from vladkit.errors import StorageError
 from vladkit.features import Extractor, wants_color
 from vladkit.images import decode_image, read_bytes
 
@@ -54,12 +56,16 @@ class Journal:
             handle, name = tempfile.mkstemp(
                 dir=collection.parent, prefix=f"{collection.name}{_MIDDLE}"
             )
+            self._path = Path(name)
+            self._file = open(handle, "r+b", buffering=0)  # noqa: SIM115  (closed by `close`)
+            with suppress(OSError):  # a file system without locks: nobody will act on the journal
+                _lock(self._file, wait=True)
+            self._file.write(bytes(n_slots * _SLOT_BYTES))  # now, so that no disk is full later
         except OSError as error:
+            if hasattr(self, "_file"):
+                self._file.close()
+                self._path.unlink()
             raise StorageError(f"cannot write beside {collection}: {error.strerror}") from error
-        self._path = Path(name)
-        self._file = open(handle, "r+b", buffering=0)  # noqa: SIM115  (closed by `close`)
-        _lock(self._file)
-        self._file.write(bytes(n_slots * _SLOT_BYTES))  # now, so that no disk is full later
         self._write_lock = threading.Lock()
         self._n_slots = n_slots
         self._free: SimpleQueue[int] = SimpleQueue()
@@ -124,7 +130,7 @@ class LeftBehind:
         self.files: list[str] = []
         for path in sorted(glob.glob(f"{glob.escape(str(collection))}{_MIDDLE}*")):
             with suppress(OSError), open(path, "r+b") as file:  # OSError: that run goes on
-                _lock(file)
+                _lock(file, wait=False)
                 data = file.read()
                 self._paths.append(path)
                 for at in range(0, len(data) - 4, _SLOT_BYTES):
@@ -135,14 +141,15 @@ class LeftBehind:
     def remove(self) -> None:
         """Remove the files: what they said has been acted on."""
         for path in self._paths:
-            with suppress(OSError):  # another run was first
+            with suppress(OSError), open(path, "r+b") as file:  # OSError: see above, or it is gone
+                _lock(file, wait=False)
                 os.unlink(path)
 
 
-def _lock(file: BinaryIO) -> None:
+def _lock(file: BinaryIO, *, wait: bool) -> None:
     """Lock a journal until it is closed or the process ends; OSError if another one has it."""
     if sys.platform != "win32":
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     # Windows: an open file cannot be removed, which is all that a run that goes on needs.
 
 
@@ -153,13 +160,19 @@ def reason_against(extractor: Extractor, file: str) -> str | None:
     -----
     On Linux the process is forked, which takes some ms; elsewhere Python starts first.
     """
-    try:
-        data = read_bytes(file)
-    except ImageError:
-        return None  # said in its turn
-    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    process = context.Process(
-        target=_decode, args=(data, extractor.max_side, wants_color(extractor)), daemon=True
+    start = _forked if sys.platform == "linux" else _started
+    code = start(file, extractor.max_side, wants_color(extractor))
+    if code is None:
+        return f"decoding it does not end within {_TRIAL_SECONDS:.0f} s"
+    if code < 0:
+        return f"decoding it ends the process ({signal.Signals(-code).name})"
+    return None if code == 0 else f"decoding it ends the process (exit code {code})"
+
+
+def _forked(file: str, max_side: int | None, color: bool) -> int | None:
+    """Exit code of a forked process that decodes an image; None if it does not end."""
+    process = multiprocessing.get_context("fork").Process(
+        target=_decode, args=(file, max_side, color), daemon=True
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of forks beside threads: it decodes, and takes no lock
@@ -170,13 +183,34 @@ def reason_against(extractor: Extractor, file: str) -> str | None:
         process.kill()
         process.join()
     process.close()
-    if code is None:
-        return f"decoding it does not end within {_TRIAL_SECONDS:.0f} s"
-    if code < 0:
-        return f"decoding it ends the process ({signal.Signals(-code).name})"
-    return None if code == 0 else f"decoding it ends the process (exit code {code})"
+    return code
 
 
-def _decode(data: bytes, max_side: int | None, color: bool) -> None:
-    with suppress(ImageError):  # said in its turn
-        decode_image(data, max_side=max_side, color=color)
+def _started(file: str, max_side: int | None, color: bool) -> int | None:
+    """Exit code of a Python that is started to decode an image; None if it does not end.
+
+    Not by multiprocessing, which would run the caller's main module in it once more.
+    """
+    arguments = json.dumps([file, max_side, color])
+    try:
+        code = subprocess.run(
+            [sys.executable, "-c", _PROGRAM, arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TRIAL_SECONDS,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return None
+    return 0 if code == 1 else code  # 1: Python could not begin, which is not the image's fault
+
+
+_PROGRAM: Final = """
+import json, sys
+from vladkit.collection.journal import _decode
+_decode(*json.loads(sys.argv[1]))
+"""
+
+
+def _decode(file: str, max_side: int | None, color: bool) -> None:
+    with suppress(Exception):  # said in its turn
+        decode_image(read_bytes(file), max_side=max_side, color=color)
