@@ -129,3 +129,18 @@ assert train() == wanted
         path,
         path,
     )
+
+
+@pytest.mark.parametrize("use", ["build_ann()", "export(path + '.faiss')"])
+def test_faiss_is_used(path, use):
+    run(
+        f"""
+def work():
+    with Collection.open(path) as collection:
+        collection.{use}
+work()
+assert forked(work) is None
+""",
+        path,
+        path,
+    )

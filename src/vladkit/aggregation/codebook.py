@@ -9,7 +9,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.linalg import unit_rows
 from vladkit.core.ragged import Ragged
-from vladkit.core.threads import openmp_threads
+from vladkit.core.threads import faiss_threads
 from vladkit.errors import InputError, NonFiniteError, ParameterError
 from vladkit.kernels.nearest import nearest
 
@@ -205,12 +205,8 @@ def train_centroids(
             f"descriptors of size {np.abs(local_Nf).max():.3g} overflow k-means, which is computed "
             "in float32: scale them"
         )
-    threads_before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(openmp_threads(n_jobs))
-    try:
+    with faiss_threads(n_jobs):
         clustering.train(row_Nf, faiss.IndexFlatL2(f))
-    finally:
-        faiss.omp_set_num_threads(threads_before)
     centroid_kf = faiss.vector_to_array(clustering.centroids).reshape(n_clusters, f) + mean_f
     # faiss stops early when nothing moves, and at once when every row is a centroid
     stats: Any = clustering.iteration_stats

@@ -5,13 +5,14 @@ from __future__ import annotations
 import operator
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from queue import SimpleQueue
 
 from vladkit.errors import ParameterError
 
-__all__ = ["for_each", "openmp_threads", "resolve_n_jobs"]
+__all__ = ["faiss_threads", "for_each", "resolve_n_jobs"]
 
 _MOST_THREADS = 64
 """Most threads that are ever started, or four for each core if that is more: at 50,000 the
@@ -45,12 +46,20 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
     return min(n_jobs, max(_MOST_THREADS, 4 * cores))
 
 
-def openmp_threads(n_jobs: int | None) -> int:
-    """Number of threads for a library that uses OpenMP, as faiss does: 1 in a forked process.
+@contextmanager
+def faiss_threads(n_jobs: int | None) -> Iterator[None]:
+    """Give faiss `n_jobs` threads until the block ends, and 1 in a forked process.
 
     GNU's OpenMP waits for ever there for the threads that the fork left behind.
     """
-    return 1 if _is_forked else resolve_n_jobs(n_jobs)
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1 if _is_forked else resolve_n_jobs(n_jobs))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _cores() -> int:

@@ -12,8 +12,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -22,6 +21,7 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.core.files import replace_file
+from vladkit.core.threads import faiss_threads
 from vladkit.errors import FileFormatError, InputError
 from vladkit.store.exact import widen
 
@@ -152,7 +152,7 @@ def build_ann(
     """
     if n == 0:
         raise InputError("no vectors to make an index of: add images first")
-    with _one_thread():
+    with faiss_threads(1):
         rng = np.random.default_rng(seed)
         n_cells, n_training = _sizes(n, n_dimensions)
         sampled_s = np.sort(rng.choice(n, min(n, _SAMPLED), replace=False))
@@ -259,7 +259,8 @@ def _trained(training_nD: Float32Array, n_cells: int, seed: int) -> Any:
     index.cp.niter = 10
     index.cp.max_points_per_centroid = n
     index.cp.min_points_per_centroid = 1
-    index.train(training_nD)
+    with faiss_threads(None):
+        index.train(training_nD)
     return index
 
 
@@ -337,23 +338,10 @@ def _scanned(index: Any, query_qD: Float32Array) -> float:
 
 
 def _search(index: Any, query_qD: Float32Array, n: int) -> tuple[Int64Array, Float32Array]:
-    with _one_thread():
+    with faiss_threads(1):
         score_qn, image_id_qn = index.search(np.ascontiguousarray(query_qD, np.float32), n)
     score_qn[image_id_qn < 0] = -np.inf
     return image_id_qn, score_qn
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for faiss; as many as before afterwards."""
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 # -- the file: faiss's own format, then JSON about it, its length (8 bytes, little-endian), _MAGIC

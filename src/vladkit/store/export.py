@@ -13,6 +13,7 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray
 from vladkit.core.files import replace_file
+from vladkit.core.threads import faiss_threads
 from vladkit.errors import MissingDependencyError, ParameterError
 from vladkit.store.blocks import Layout
 from vladkit.store.naming import names_below
@@ -169,8 +170,8 @@ def _write_faiss(file: BinaryIO, vectors: Iterator[AnyArray], layout: Layout) ->
         index = faiss.IndexScalarQuantizer(layout.n_dimensions, *kind)
     else:
         index = faiss.IndexFlatIP(layout.n_dimensions)
-    for vector_nD in vectors:
-        if len(vector_nD):
+    for vector_nD in filter(len, vectors):
+        with faiss_threads(None):
             index.add(np.ascontiguousarray(vector_nD, np.float32))
     faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
 
