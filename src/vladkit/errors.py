@@ -17,12 +17,15 @@ The tree::
     ├── StorageError (OSError)            a file that cannot be read or written
     └── MissingDependencyError (ImportError)          an extra that is not installed
 
+    DamageWarning (UserWarning)           part of a file is damaged; the rest is used
+
 A message says what was got, what is wanted and how to fix it.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "DamageWarning",
     "FileFormatError",
     "ImageError",
     "InputError",
@@ -115,3 +118,7 @@ class StorageError(VladkitError, OSError):
 
 class MissingDependencyError(VladkitError, ImportError):
     """An optional library is not installed; the message holds the ``pip install`` line."""
+
+
+class DamageWarning(UserWarning):
+    """Part of a file is damaged, and was left out; `vladkit check` names it."""

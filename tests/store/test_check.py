@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
+import cv2
 import numpy as np
 import pytest
 
 from commands import run
+from images import textured
 from stored import everything, sql
 from vladkit import Collection
+from vladkit.errors import DamageWarning, FileFormatError
 
 NAN = np.full(8 * 128, np.nan, "<f2").tobytes()
 
@@ -35,7 +40,7 @@ DAMAGE = {
         + [(f"{i:02}.png", "has no vector") for i in range(12)],
     ),
     "a block of nobody": (
-        ["INSERT INTO block SELECT 7, picture_ids, data FROM block"],
+        ["INSERT INTO block SELECT 7, picture_ids, data, crc FROM block"],
         [(None, "block 7 holds 12 vectors of no image")],
     ),
     "an image without vector": (
@@ -59,7 +64,7 @@ DAMAGE = {
         [("01.png", "its features are not finite")],
     ),
     "features of nobody": (
-        ["INSERT INTO feature SELECT 99, n, dtype, descriptor, geometry FROM feature LIMIT 1"],
+        ["INSERT INTO feature SELECT 99, n, dtype, descriptor, geometry, 0 FROM feature LIMIT 1"],
         [(None, "row 99 of feature belongs to no image")],
     ),
     "an image of no source": (
@@ -67,6 +72,179 @@ DAMAGE = {
         [(None, "row 12 of image belongs to no source")],
     ),
 }
+
+
+CHANGED = {
+    "a vector": (
+        "UPDATE block SET data = CAST(substr(data, 1, 99) || x'01' || substr(data, 101) AS BLOB)",
+        [(None, "block 1 has changed since it was written")]
+        + [(f"{i:02}.png", "has no vector") for i in range(12)],
+    ),
+    "a name": (
+        "UPDATE picture SET path = '0l.png' WHERE path = '01.png'",
+        [("0l.png", "its row has changed since it was written")],
+    ),
+    "a place": (
+        "UPDATE feature SET geometry = CAST(x'0102' || substr(geometry, 3) AS BLOB) "
+        "WHERE picture_id = 3",
+        [("02.png", "its features have changed since they were written")],
+    ),
+    "a folder": (
+        "UPDATE source SET name = 'elsewhere'",
+        [(None, "the row of the folder {} has changed since it was written: see if it is right")],
+    ),
+}
+
+
+class TestChecksums:
+    @pytest.mark.parametrize("changed", CHANGED)
+    def test_a_byte_that_fits_is_found_and_repaired(self, ready, own, changed):
+        statement, wanted = CHANGED[changed]
+        wanted = [(image, text.format(ready[1])) for image, text in wanted]
+        sql(own, statement, sealed=False)
+        with Collection.open(own) as collection:
+            assert [(p.image, p.text) for p in collection.check()] == wanted
+            assert [(p.image, p.text) for p in collection.check(repair=True)] == wanted
+            assert collection.check() == []
+            collection.add([ready[1]])
+            assert collection.check() == []
+        assert everything(own) == everything(ready[0])
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE array SET data = CAST(substr(data, 1, 99) || x'01' || substr(data, 101) "
+            "AS BLOB) WHERE name = 'centroids'",
+            "UPDATE about SET value = replace(value, 'power:0.3', 'power:0.8')",
+            "UPDATE about SET value = 7 WHERE name = 'revision'",
+        ],
+    )
+    def test_what_all_rests_on_is_checked_when_it_is_opened(self, own, statement):
+        sql(own, statement, sealed=False)
+        for read_only in (False, True):
+            with pytest.raises(FileFormatError, match="has changed since it was written"):
+                Collection.open(own, read_only=read_only)
+        done = run("check", own, code=1)
+        assert "has changed since it was written" in done.stderr
+
+    def test_every_change_that_vladkit_makes_is_sealed(self, ready, own, tmp_path):
+        with Collection.open(own) as collection:
+            collection.remove(["03.png"])
+            collection.augment(2)
+            assert collection.check() == []
+            cv2.imwrite(str(tmp_path / "a.png"), textured(130, 90, seed=99))
+            (tmp_path / "b.png").write_text("no image")
+            collection.add([tmp_path])
+            cv2.imwrite(str(tmp_path / "a.png"), textured(130, 95, seed=98))
+            assert collection.add([tmp_path]).indexed == 1
+            assert collection.check() == []
+            collection.whiten(4)
+            collection.compact()
+            assert collection.check() == []
+
+
+class TestDamagedVectors:
+    @pytest.mark.parametrize("value", [np.nan, np.inf, 60000])
+    def test_rank_last_with_a_warning(self, ready, own, value):
+        """NaN in one row emptied a ranking, or came first."""
+        row = np.full(8 * 128, value, "<f2").tobytes()
+        sql(own, ("UPDATE block SET data = CAST(? || substr(data, 2049) AS BLOB)", (row,)))
+        with Collection.open(ready[0]) as collection:
+            wanted = [hit.path for hit in collection.search(ready[1] / "05.png", 0)]
+        wanted.remove("00.png")
+        with Collection.open(own) as collection:
+            for top in (0, 5):
+                with pytest.warns(DamageWarning, match="1 of its vectors are no numbers"):
+                    hits = collection.search(ready[1] / "05.png", top)
+                assert [hit.path for hit in hits] == [*wanted, "00.png"][: top or 12]
+        if value is not np.nan:
+            return
+        command = [sys.executable, "-m", "vladkit", "search", own, ready[1] / "05.png"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stderr.startswith(f"vladkit: {own} is damaged: 1 of its vectors are no numbers")
+
+    def test_one_as_a_query(self, own):
+        row = np.full(8 * 128, np.nan, "<f2").tobytes()
+        sql(own, ("UPDATE block SET data = CAST(? || substr(data, 2049) AS BLOB)", (row,)))
+        with (
+            Collection.open(own) as collection,
+            pytest.raises(FileFormatError, match="the vector of image 1 is no numbers"),
+        ):
+            collection.search("00.png")
+
+    def test_of_no_image(self, own, ready):
+        ids = np.arange(101, 113, dtype="<i8").tobytes()
+        sql(own, ("UPDATE block SET picture_ids = ?", (ids,)))
+        with (
+            Collection.open(own) as collection,
+            pytest.raises(FileFormatError, match="a vector of no image"),
+        ):
+            collection.search(ready[1] / "00.png")
+
+
+class TestForeignSchemas:
+    """A file may be anybody's: only tables as vladkit makes them are read."""
+
+    @pytest.mark.parametrize(
+        ("statement", "match"),
+        [
+            ("CREATE VIEW more AS SELECT 1", "a view 'more'"),
+            (
+                "CREATE TRIGGER evil AFTER UPDATE ON about BEGIN DELETE FROM feature; END",
+                "a trigger 'evil'",
+            ),
+            ("CREATE TABLE notes (text)", "a table 'notes'"),
+            ("CREATE INDEX fast ON picture (width)", "a index 'fast'"),
+            ("ALTER TABLE picture ADD COLUMN more TEXT", "'picture' is not as vladkit made it"),
+            ("DROP TABLE aggregate", "'aggregate' is missing"),
+        ],
+    )
+    def test_are_refused(self, own, statement, match):
+        sql(own, statement, sealed=False)
+        before = own.read_bytes()
+        for read_only in (False, True):
+            with pytest.raises(FileFormatError, match=match):
+                Collection.open(own, read_only=read_only)
+        assert own.read_bytes() == before
+
+    def test_an_endless_view_in_place_of_a_table(self, own):
+        sql(
+            own,
+            "PRAGMA legacy_alter_table = ON",
+            "ALTER TABLE about RENAME TO about_real",
+            "CREATE VIEW about AS WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) "
+            "SELECT about_real.* FROM r CROSS JOIN about_real",
+            sealed=False,
+        )
+        with pytest.raises(FileFormatError, match="that vladkit did not make"):
+            Collection.open(own)
+
+    def test_statistics_of_sqlite_are_no_harm(self, own):
+        sql(own, "ANALYZE")
+        with Collection.open(own) as collection:
+            assert collection.check() == []
+
+
+class TestFilesThatAreCut:
+    @pytest.mark.parametrize("size", [0, 100, 16384, 40000])
+    def test_end_no_process(self, own, ready, size):
+        """A memory map of the file ended it by SIGBUS."""
+        code = (
+            "import os, sys; from vladkit import Collection, errors\n"
+            "file, query, size = sys.argv[1:]\n"
+            "collection = Collection.open(file, read_only=True)\n"
+            "assert len(collection.search(query, 3)) == 3\n"
+            "os.truncate(file, int(size))\n"
+            "try: collection.search(query, 3)\n"
+            "except errors.VladkitError as error: print(error)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, own, ready[1] / "00.png", str(size)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 class TestCheck:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import sys
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
@@ -31,6 +32,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="vladkit")
+    warnings.formatwarning = lambda message, *_, **__: f"vladkit: {message}\n"
     try:
         _run()
     except KeyboardInterrupt:  # before a command began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import File, Json
 from vladkit.cli.output import counted, emit
+from vladkit.errors import StorageError
 
 __all__: list[str] = []
 
@@ -46,13 +48,23 @@ def whiten(
             collection.copy(output)
     with opened(output or file, write=True, blas=True) as (collection, progress):
         before = collection.n_dimensions
-        collection.whiten(n_components, exponent=exponent, power=power, progress=progress)
+        try:
+            collection.whiten(n_components, exponent=exponent, power=power, progress=progress)
+        except BaseException:
+            if output is not None:
+                collection.close()
+                os.unlink(output)
+            raise
         d = collection.n_dimensions
-        collection.compact()
+        kept = ""
+        try:
+            collection.compact()
+        except StorageError as error:  # the vectors are whitened all the same
+            kept = f"; their space was not given back: {error}: run vladkit compact later"
         after = collection.info()
     emit(
         as_json,
         {"file": output or file, "dimensions": d, "from": before},
         f"{output or file}: {before} dimensions became {d}; "
-        f"{counted(after['images'], 'image')}, {after['bytes'] / 1e6:.1f} MB",
+        f"{counted(after['images'], 'image')}, {after['bytes'] / 1e6:.1f} MB{kept}",
     )

@@ -12,8 +12,9 @@ import numpy as np
 from vladkit.collection.describer import Describer
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.searching import Searcher
-from vladkit.errors import FileFormatError, RecipeMismatchError
+from vladkit.errors import ParameterError, RecipeMismatchError
 from vladkit.features import Extractor
+from vladkit.store.database import damaged
 from vladkit.store.store import Store
 
 __all__ = ["Index"]
@@ -88,7 +89,9 @@ class Index:
 
     def restore(self) -> None:
         """Take over the codebook and the whitening that are in the file now."""
-        self.describer.restore(self.store.about(), self.store.arrays())
+        about, arrays = self.store.about(), self.store.arrays()
+        with damaged(self.store.path, "what was learned for it"):
+            self.describer.restore(about, arrays)
         self.store.layout = self.describer.layout
 
     def info(self) -> dict[str, Any]:
@@ -120,10 +123,12 @@ class Index:
 
 
 def _stored_recipe(store: Store) -> Recipe:
-    try:
-        return Recipe.make(store.about()["recipe"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"{store.path} holds no recipe that can be read: {error}") from error
+    about = store.about()
+    with damaged(store.path, "it holds no recipe that can be read"):
+        try:
+            return Recipe.make(about["recipe"])
+        except ParameterError as error:
+            raise ValueError(error) from error
 
 
 def _check_same(store: Store, wanted: Recipe, stored: Recipe, given: list[str]) -> None:

@@ -305,6 +305,7 @@ class _Images:
                         continue
                     other_nD = np.stack([vector_of[b] for b in others])
                     _, score_qn = score_all(vector_of[a][None], [(np.array(others), other_nD)])
+                    score_qn = self.index.searcher.last_if_damaged(score_qn)
                     pairs = zip(repeat(a), others, score_qn[0].round(6).tolist(), strict=False)
                     parts.append(self._candidates(list(pairs), a))
         return _Candidates.join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
@@ -15,7 +16,7 @@ from vladkit.collection.describer import Describer
 from vladkit.collection.kept_features import unpack_features
 from vladkit.collection.search_options import SearchOptions
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
-from vladkit.errors import ParameterError
+from vladkit.errors import DamageWarning, FileFormatError, ParameterError
 from vladkit.features import Features, match_rule
 from vladkit.geometry.verification import MIN_INLIERS, Model, Verification, rescore, verify_all
 from vladkit.store.ann import AnnIndex, ann_path, open_ann
@@ -40,6 +41,9 @@ _POSSIBLE: Final = 1000
 _ROTATED: Final = 0.8
 """Weight of a rotated query's score. At 1 mixed-up directions cost upright queries 0.025 mAP, at 0
 queries on their side lose 0.2; at 0.8 they lose 0.05, and upright ones 0.003."""
+
+_MOST: Final = 1.1
+"""Cosine that no two vectors have whose lengths are 1, within what float16 rounds."""
 
 _ALPHA: Final = 1.0
 """Weight of a neighbour in an expanded query: its similarity to this power. With the paper's 3 the
@@ -143,6 +147,7 @@ class Searcher:
         q, v, _ = query_qvD.shape
         image_id_n, score_mn = score_all(query_qvD.reshape(q * v, -1), self._store.vector_blocks())
         augmentation = self.augmentation()
+        score_mn = self.last_if_damaged(score_mn)
         if augmentation is not None:
             score_mn = augmentation.scores(image_id_n, score_mn)
         return image_id_n, _best_rotation(score_mn.reshape(q, v, -1)).round(6)
@@ -170,11 +175,33 @@ class Searcher:
             return [_ranked(image_id_n, score_n, top) for score_n in score_qn]
         return [self._rescored(*pair, top) for pair in zip(query_qvD, ids_q, strict=True)]
 
+    def _of_no_image(self) -> FileFormatError:
+        path = self._store.path
+        return FileFormatError(
+            f"{path} is damaged: it has a vector of no image: run vladkit check {path} --repair"
+        )
+
+    def last_if_damaged(self, score_mn: npt.NDArray[_Float]) -> npt.NDArray[_Float]:
+        """The scores, with -1 for vectors that are damaged: no other is as low, or NaN, or high."""
+        fine_mn = np.abs(score_mn) < _MOST
+        if not fine_mn.all():
+            n = int((~fine_mn).any(axis=0).sum())
+            path = self._store.path
+            warnings.warn(
+                f"{path} is damaged: {n} of its vectors are no numbers, or too long, and rank "
+                f"last: run vladkit check {path} --repair",
+                DamageWarning,
+                stacklevel=2,
+            )
+            score_mn[:, ~fine_mn.all(axis=0)] = -1
+        return score_mn
+
     def _possible(self, query_qvD: Float32Array, top: int) -> list[list[int]] | None:
         """Ids that may be among the `top` of each query by estimated scores; None for many."""
         q, v, d = query_qvD.shape
         query_mD = query_qvD.reshape(q * v, d)
         image_id_n, score_mn = estimate_all(query_mD, self._store.vector_blocks())
+        score_mn = self.last_if_damaged(score_mn)
         if len(image_id_n) <= top:
             return None
         score_qn = _best_rotation(score_mn.reshape(q, v, -1))
@@ -189,11 +216,14 @@ class Searcher:
     def _rescored(self, query_vD: Float32Array, ids: Sequence[int], top: int) -> list[Ranked]:
         """Rank some images by their stored vectors."""
         vector_of = self._store.vectors(ids)
-        if not vector_of:
+        if len(vector_of) != len(ids):
+            raise self._of_no_image()
+        if not ids:
             return []
         image_id_n = np.array(list(vector_of), np.int64)
         vector_nD = np.stack(list(vector_of.values()))
         _, score_vn = score_all(query_vD, [(image_id_n, vector_nD)])
+        score_vn = self.last_if_damaged(score_vn)
         return _ranked(image_id_n, _best_rotation(score_vn[None])[0].round(6), top)
 
     def ann(self) -> AnnIndex | None:
@@ -240,6 +270,12 @@ class Searcher:
         stored_D = self._store.vectors([image_id]).get(image_id)
         if stored_D is None:
             raise ParameterError(f"{self._describer.name} has no vector of image {image_id}")
+        if not np.isfinite(stored_D).all():
+            name = self._describer.name
+            raise FileFormatError(
+                f"{name} is damaged: the vector of image {image_id} is no numbers: run vladkit "
+                f"check {name} --repair"
+            )
         features = self.features([image_id]).get(image_id)
         if features is None:
             return stored_D[None].astype(np.float32), None
@@ -325,7 +361,9 @@ class Searcher:
         rows = self._store.images_by_id([each.image_id for each in ranked])
         hits = []
         for each in ranked:
-            row = rows[each.image_id]
+            row = rows.get(each.image_id)
+            if row is None:
+                raise self._of_no_image()
             found = each.image_id, each.score, each.similarity, each.verification
             hits.append(Hit(*found, path=row.path, file=row.file))
         return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.file))
@@ -337,7 +375,8 @@ def _likely(query_vD: Float32Array, top: int, ann: AnnIndex) -> list[int]:
     candidate_vn, score_vn = ann.search(query_vD, n)
     score_vn[1:] *= _ROTATED
     likeliest = np.argsort(-score_vn, axis=None)
-    return list(dict.fromkeys(candidate_vn.ravel()[likeliest].tolist()))[:n]
+    found = dict.fromkeys(candidate_vn.ravel()[likeliest].tolist())
+    return [i for i in found if i >= 0][:n]  # -1: no more were found
 
 
 def _best_rotation(score_qvn: npt.NDArray[_Float]) -> npt.NDArray[_Float]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import FileFormatError
+from vladkit.store.database import row_crc
+from vladkit.store.schema import CHECKED
 from vladkit.store.store import Store
 
 __all__ = ["Finding", "check"]
@@ -18,6 +20,7 @@ __all__ = ["Finding", "check"]
 _LENGTH_ERROR: Final = 0.01
 """Largest distance of a vector's length from 1: float16 rounds 32,768 values to 1e-4."""
 
+_CHANGED: Final = "has changed since it was written"
 _AGAIN: Final = "its vector was damaged and has been dropped: index again"
 
 
@@ -42,9 +45,11 @@ def check(
 ) -> list[Finding]:
     """Check every page, row and vector.
 
-    Pages as SQLite checks them; references between tables; that each image is either skipped
-    or has one vector, of the right size, finite and of unit length, and each vector an image;
-    sizes and finiteness of kept features and sums.
+    Pages as SQLite checks them; that every row is as it was written, by its CRC-32; references
+    between tables; that each image is either skipped or has one vector, of the right size, finite
+    and of unit length, and each vector an image; sizes and finiteness of kept features and sums.
+    (What the collection as a whole rests on, the recipe and the codebook, is checked when it is
+    opened.)
 
     Parameters
     ----------
@@ -87,6 +92,7 @@ def _pages(store: Store) -> list[Finding]:
 def _findings(store: Store, progress: Callable[[int, int], None] | None) -> Iterator[_Fixable]:
     """Everything that is wrong, each with what fixes it."""
     yield from _references(store)
+    yield from _changed(store)
     rows = store.connection.execute(
         "SELECT picture_id, ifnull(block_id, -1), skipped IS NOT NULL FROM picture "
         "ORDER BY picture_id"
@@ -118,6 +124,29 @@ def _references(store: Store) -> Iterator[_Fixable]:
         yield Finding(f"row {row_id} of {names[0]} belongs to no {names[1]}"), fix
 
 
+def _changed(store: Store) -> Iterator[_Fixable]:
+    """Rows of images and folders that are not as they were written."""
+    for (image_id,) in _unlike(store, "picture", "picture_id"):
+
+        def forget(image_id: int = image_id) -> None:
+            store.delete([image_id])
+
+        yield Finding(f"its row {_CHANGED}", _path(store, image_id)), forget
+    for (source_id,) in _unlike(store, "source", "source_id"):
+
+        def accept(source_id: int = source_id) -> None:
+            sql = f"UPDATE source SET crc = row_crc({CHECKED['source']}) WHERE source_id = ?"
+            store.connection.execute(sql, (source_id,))
+
+        root = store.sources()[source_id].root
+        yield Finding(f"the row of the folder {root} {_CHANGED}: see if it is right"), accept
+
+
+def _unlike(store: Store, table: str, key: str) -> list[tuple[int]]:
+    sql = f"SELECT {key} FROM {table} WHERE crc != row_crc({CHECKED[table]}) ORDER BY {key}"
+    return store.connection.execute(sql).fetchall()
+
+
 def _blocks(
     store: Store,
     image_id_n: Int64Array,
@@ -129,18 +158,20 @@ def _blocks(
     layout = store.layout
     block_ids = [i for (i,) in store.connection.execute("SELECT block_id FROM block")]
     for done, block_id in enumerate(block_ids, start=1):
-        ids, data = store.connection.execute(
-            "SELECT picture_ids, data FROM block WHERE block_id = ?", (block_id,)
+        ids, data, crc = store.connection.execute(
+            "SELECT picture_ids, data, crc FROM block WHERE block_id = ?", (block_id,)
         ).fetchone()
         if progress:
             progress(done, len(block_ids))
         wanted = len(ids) // 8 * layout.row_bytes
-        if len(ids) % 8 or len(data) != wanted:
+        is_whole = len(ids) % 8 == 0 and len(data) == wanted
+        if not is_whole or crc != row_crc(ids, data):
 
             def drop(block_id: int = block_id) -> None:
                 store.connection.execute("DELETE FROM block WHERE block_id = ?", (block_id,))
 
-            yield Finding(f"block {block_id} has {len(data)} bytes, wanted {wanted}"), drop
+            what = _CHANGED if is_whole else f"has {len(data)} bytes, wanted {wanted}"
+            yield Finding(f"block {block_id} {what}"), drop
             continue  # its images are found to be without a vector
         held_n = np.frombuffer(ids, "<i8")
         place_n = np.minimum(np.searchsorted(image_id_n, held_n), max(len(image_id_n) - 1, 0))
@@ -165,13 +196,19 @@ def _blocks(
 
 
 def _features(store: Store) -> Iterator[_Fixable]:
+    changed = _unlike(store, "feature", "picture_id")
     cursor = store.connection.execute("SELECT picture_id FROM feature ORDER BY picture_id")
     for (image_id,) in cursor.fetchall():
         try:
             kept = store.features([image_id])[image_id]
-            wrong = None if np.isfinite(kept.geometry_l5).all() else "are not finite"
+            is_finite = (
+                np.isfinite(kept.geometry_l5).all() and np.isfinite(kept.descriptor_lf).all()
+            )
+            wrong = None if is_finite else "are not finite"
         except FileFormatError:
             wrong = "have the wrong size"
+        if wrong is None and (image_id,) in changed:
+            wrong = "have changed since they were written"
         if wrong:
 
             def drop(image_id: int = image_id) -> None:
@@ -182,6 +219,7 @@ def _features(store: Store) -> Iterator[_Fixable]:
 
 
 def _sums(store: Store) -> Iterator[_Fixable]:
+    changed = _unlike(store, "aggregate", "picture_id")
     cursor = store.connection.execute("SELECT picture_id FROM aggregate ORDER BY picture_id")
     for (image_id,) in cursor.fetchall():
         try:
@@ -189,6 +227,8 @@ def _sums(store: Store) -> Iterator[_Fixable]:
             wrong = None if np.isfinite(residual_kf).all() else "are not finite"
         except FileFormatError:
             wrong = "have the wrong size"
+        if wrong is None and (image_id,) in changed:
+            wrong = "have changed since they were written"
         if wrong:
             # not to be had again without its vector
             yield _about_image(store, image_id, f"its sums {wrong}")

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from vladkit.core.files import forget_databases, note_database
-from vladkit.errors import FileFormatError, StorageError
+from vladkit.errors import FileFormatError, StorageError, VladkitError
 
-__all__ = ["BUSY_SECONDS", "connect", "connect_reading", "connected", "pragma", "translated"]
+__all__ = [
+    "BUSY_SECONDS",
+    "connect",
+    "connect_reading",
+    "connected",
+    "damaged",
+    "pragma",
+    "row_crc",
+    "translated",
+]
 
 BUSY_SECONDS: Final = 30.0
 """Longest time in s that a writer waits for another."""
@@ -25,6 +35,26 @@ BUSY_SECONDS: Final = 30.0
 def pragma(connection: sqlite3.Connection, name: str) -> int:
     """Value of a setting of the database that is a number, such as ``user_version``."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def row_crc(*values: object) -> int:
+    """CRC-32 of a row's values, with a zero byte between them.
+
+    Blobs as they are, texts in UTF-8, numbers in decimal, NULL as nothing. In SQL it is a function
+    of that name, in every connection.
+
+    Examples
+    --------
+    >>> row_crc("recipe", "{}"), row_crc(b"recipe", b"{}"), row_crc("recipe", None)
+    (581374858, 581374858, 1785053747)
+    """
+    crc = 0
+    for i, value in enumerate(values):
+        if i:
+            crc = zlib.crc32(b"\0", crc)
+        if value is not None:
+            crc = zlib.crc32(value if isinstance(value, bytes) else str(value).encode(), crc)
+    return crc
 
 
 class _Connection(sqlite3.Connection):
@@ -93,7 +123,11 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         note_database(connection, path)
         # SQLite may be built to write zeros over what is deleted: removing needs as much disk then.
         connection.execute("PRAGMA secure_delete = OFF")
-        connection.execute("PRAGMA mmap_size = 1073741824")  # vectors are read without a copy more
+        # No memory map: a file that is cut while it is read would end the process (SIGBUS).
+        connection.execute("PRAGMA mmap_size = 0")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.create_function("row_crc", -1, row_crc, deterministic=True)
     except BaseException:
         connection.close()
         raise
@@ -164,6 +198,32 @@ def translated(path: Path, verb: str) -> Iterator[None]:
             ) from None
         raise FileFormatError(f"{path} is damaged: {error}") from error
 
+
+@contextmanager
+def damaged(path: Path, what: str, *, repair: bool = False) -> Iterator[None]:
+    """Raise what a part of a file that does not fit leads to as a FileFormatError.
+
+    For code that reads what a collection holds, which may be anything.
+    """
+    try:
+        yield
+    except VladkitError:
+        raise
+    except _MISFITS as error:
+        hint = f": run vladkit check {path} --repair" if repair else ""
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise FileFormatError(f"{path} is damaged: {what} ({reason}){hint}") from error
+
+
+_MISFITS: Final = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 _HINTS: Final = {
     "disk is full": "the disk is full; what was committed before is safe",

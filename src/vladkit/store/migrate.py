@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +14,8 @@ import numpy as np
 
 from vladkit.errors import FileFormatError
 from vladkit.store.blocks import Blocks
-from vladkit.store.database import connected, pragma, translated
-from vladkit.store.schema import ADDED_IN_2, FORMAT_VERSION, check_file
+from vladkit.store.database import connected, damaged, pragma, translated
+from vladkit.store.schema import CHECKED, FORMAT_VERSION, TABLES, check_file, tables_of
 
 __all__ = ["migrate"]
 
@@ -25,8 +26,8 @@ def migrate(path: str | os.PathLike[str]) -> int:
     """Convert a collection file of an earlier format, in place and in one transaction.
 
     A kill leaves it in the old format or in the new one. The vectors are the same to the bit,
-    so nothing has to be indexed again; it gets no features for re-ranking, which an old file
-    lacks.
+    so nothing has to be indexed again; a file of format 1 gets no features for re-ranking, which
+    it lacks.
 
     Returns
     -------
@@ -47,29 +48,53 @@ def migrate(path: str | os.PathLike[str]) -> int:
     if found == FORMAT_VERSION:
         return found
     with translated(where, "convert"), connected(where, "rw") as connection:
+        # Tables are renamed without what refers to them.
+        connection.execute("PRAGMA legacy_alter_table = ON")
         connection.execute("BEGIN IMMEDIATE")
         try:
             if pragma(connection, "user_version") == found:  # else another process was first
-                _from_1_to_2(connection, where)
-                connection.execute("PRAGMA user_version = 2")
+                with damaged(where, "its rows"):
+                    _convert(connection, where, found)
+                connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        connection.execute("VACUUM")
+        with suppress(sqlite3.OperationalError):  # a full disk: it is converted, if not smaller
+            connection.execute("VACUUM")
     return found
 
 
-def _from_1_to_2(connection: sqlite3.Connection, path: Path) -> None:
-    """Move vectors, one to a row, into blocks; add the tables of features and a revision."""
-    for statement in ADDED_IN_2:
+def _convert(connection: sqlite3.Connection, path: Path, found: int) -> None:
+    """Copy all rows into new tables, and the vectors of format 1, one to a row, into blocks."""
+    old = tables_of(connection, path, (*TABLES, "vector"))
+    copied = ("about", "array", "source", "picture") + ("block", "feature", "aggregate") * (
+        found > 1
+    )
+    if missing := [name for name in (*copied, *["vector"] * (found == 1)) if name not in old]:
+        raise FileFormatError(f"{path} is damaged: its table {missing[0]!r} is missing")
+    for name in copied:
+        connection.execute(f"ALTER TABLE {name} RENAME TO old_{name}")
+    for statement in TABLES.values():
         connection.execute(statement)
-    connection.execute("ALTER TABLE picture ADD COLUMN block_id INTEGER")
+    for name in copied:
+        rest = ", NULL" if (name, found) == ("picture", 1) else ""  # its block
+        connection.execute(
+            f"INSERT INTO {name} SELECT *{rest}, row_crc({CHECKED[name]}) FROM old_{name}"
+        )
+    for name in reversed(copied):
+        connection.execute(f"DROP TABLE old_{name}")
+    if found == 1:
+        _fill_blocks(connection, path)
+        connection.execute("DROP TABLE vector")
+
+
+def _fill_blocks(connection: sqlite3.Connection, path: Path) -> None:
     (recipe,) = connection.execute("SELECT value FROM about WHERE name = 'recipe'").fetchone()
     recipe = json.loads(recipe) | {"keep_features": 0}
     connection.executemany(
-        "INSERT OR REPLACE INTO about VALUES (?, ?)",
+        "INSERT OR REPLACE INTO about VALUES (?1, ?2, row_crc(?1, ?2))",
         [("recipe", json.dumps(recipe)), ("id", json.dumps(uuid.uuid4().hex)), ("revision", "0")],
     )
     blocks = Blocks(connection, path)
@@ -85,4 +110,3 @@ def _from_1_to_2(connection: sqlite3.Connection, path: Path) -> None:
             "UPDATE picture SET block_id = ? WHERE picture_id = ?",
             list(zip(block_ids, ids, strict=True)),
         )
-    connection.execute("DROP TABLE vector")

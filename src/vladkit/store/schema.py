@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sqlite3
 import stat
 import uuid
@@ -22,38 +23,43 @@ from vladkit.errors import FileFormatError, StorageError
 from vladkit.store.database import connect_reading, pragma, translated
 
 __all__ = [
-    "ADDED_IN_2",
+    "CHECKED",
     "FORMAT_VERSION",
+    "TABLES",
     "check_file",
     "check_format",
     "create_tables",
     "is_file_with_content",
+    "tables_of",
 ]
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 _APPLICATION_ID: Final = int.from_bytes(b"VLAD", "big")
 
 # 64 MB of vectors took 38 ms to read with pages of 16 KB, 66 ms with 4 KB.
 _PAGE_SIZE: Final = 16384
 
-_TABLES: Final = """
-CREATE TABLE about (            -- JSON values: recipe, codebook, versions
+TABLES: Final = {
+    "about": """CREATE TABLE about (  -- JSON values: recipe, codebook, versions
     name TEXT PRIMARY KEY,
-    value TEXT NOT NULL
-) STRICT;
-CREATE TABLE array (            -- the codebook's arrays, little-endian, C order
+    value TEXT NOT NULL,
+    crc INTEGER NOT NULL        -- here and below: of the columns in CHECKED, see `row_crc`
+) STRICT""",
+    "array": """CREATE TABLE array (  -- the codebook's arrays, little-endian, C order
     name TEXT PRIMARY KEY,
     dtype TEXT NOT NULL,
     shape TEXT NOT NULL,        -- JSON list
-    data BLOB NOT NULL
-) STRICT;
-CREATE TABLE source (           -- what was given to be indexed
+    data BLOB NOT NULL,
+    crc INTEGER NOT NULL
+) STRICT""",
+    "source": """CREATE TABLE source (  -- what was given to be indexed
     source_id INTEGER PRIMARY KEY,
     root TEXT NOT NULL UNIQUE,  -- absolute folder that paths are relative to
     relative TEXT,              -- the same, relative to the collection's folder
-    name TEXT NOT NULL          -- as it was given
-) STRICT;
-CREATE TABLE picture (
+    name TEXT NOT NULL,         -- as it was given
+    crc INTEGER NOT NULL
+) STRICT""",
+    "picture": """CREATE TABLE picture (
     picture_id INTEGER PRIMARY KEY,
     source_id INTEGER NOT NULL REFERENCES source,
     path TEXT NOT NULL,         -- relative to the source's root, with forward slashes
@@ -65,35 +71,42 @@ CREATE TABLE picture (
     skipped TEXT,               -- why the image has no vector; NULL: it has one
     transient INTEGER NOT NULL, -- 1: skipped for a reason that may pass, try again
     block_id INTEGER,           -- where its vector is
+    crc INTEGER NOT NULL,
     UNIQUE (source_id, path)
-) STRICT;
-"""
-
-ADDED_IN_2: Final = (
-    """
-CREATE TABLE block (            -- the vectors of some images, about 1 MB of them
+) STRICT""",
+    "block": """CREATE TABLE block (  -- the vectors of some images, about 1 MB of them
     block_id INTEGER PRIMARY KEY,
     picture_ids BLOB NOT NULL,  -- n int64, little-endian
-    data BLOB NOT NULL          -- (n, D) of the recipe's dtype, little-endian, unit length
-) STRICT
-""",
-    """
-CREATE TABLE feature(          -- an image's strongest local features, for re-ranking
+    data BLOB NOT NULL,         -- (n, D) of the recipe's dtype, little-endian, unit length
+    crc INTEGER NOT NULL
+) STRICT""",
+    "feature": """CREATE TABLE feature (  -- an image's strongest local features, for re-ranking
     picture_id INTEGER PRIMARY KEY REFERENCES picture ON DELETE CASCADE,
     n INTEGER NOT NULL,
     dtype TEXT NOT NULL,        -- of the descriptors
     descriptor BLOB NOT NULL,   -- (n, f), strongest first
-    geometry BLOB NOT NULL      -- (n, 5) little-endian float32: x, y, size (px), angle, score
-) STRICT
-""",
-    """
-CREATE TABLE aggregate (        -- an image's sums, for adapting the codebook
+    geometry BLOB NOT NULL,     -- (n, 5) little-endian float32: x, y, size (px), angle, score
+    crc INTEGER NOT NULL
+) STRICT""",
+    "aggregate": """CREATE TABLE aggregate (  -- an image's sums, for adapting the codebook
     picture_id INTEGER PRIMARY KEY REFERENCES picture ON DELETE CASCADE,
     residual BLOB NOT NULL,     -- (k, f) little-endian float32
-    count BLOB NOT NULL         -- (k,) little-endian int32
-) STRICT
-""",
-)
+    count BLOB NOT NULL,        -- (k,) little-endian int32
+    crc INTEGER NOT NULL
+) STRICT""",
+}
+"""The tables of a collection. No others are in one, and no views, triggers or indexes."""
+
+CHECKED: Final = {
+    "about": "name, value",
+    "array": "name, dtype, shape, data",
+    "source": "root, relative, name",
+    "picture": "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient",
+    "block": "picture_ids, data",
+    "feature": "n, dtype, descriptor, geometry",
+    "aggregate": "residual, count",
+}
+"""Columns that the ``crc`` of a row is of: all but ids, which other rows have to agree with."""
 
 
 def create_tables(connection: sqlite3.Connection, about: dict[str, Any]) -> None:
@@ -104,11 +117,11 @@ def create_tables(connection: sqlite3.Connection, about: dict[str, Any]) -> None
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     connection.execute("BEGIN IMMEDIATE")
     if pragma(connection, "user_version") == 0:
-        for statement in (*_TABLES.split(";\n"), *ADDED_IN_2):
+        for statement in TABLES.values():
             connection.execute(statement)
         about = about | {"id": uuid.uuid4().hex, "revision": 0}
         rows = [(name, json.dumps(value)) for name, value in about.items()]
-        connection.executemany("INSERT INTO about VALUES (?, ?)", rows)
+        connection.executemany("INSERT INTO about VALUES (?1, ?2, row_crc(?1, ?2))", rows)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
     connection.execute("COMMIT")
@@ -184,4 +197,51 @@ def check_format(
             f"{path} is a vladkit collection of format {found}, this vladkit reads format "
             f"{FORMAT_VERSION}: {fix}; it is left as it is"
         )
+    if found == FORMAT_VERSION:
+        _check_tables(connection, path)
     return found
+
+
+def tables_of(
+    connection: sqlite3.Connection, path: Path, names: Container[str] = TABLES
+) -> dict[str, str]:
+    """Statements that made the tables of a file, by name.
+
+    Raises
+    ------
+    FileFormatError
+        If there is anything but tables of these names. A file may be anybody's: a view or a trigger
+        in the place of a table could run for ever, or change other rows.
+    """
+    rows = connection.execute(
+        "SELECT type, name, substr(sql, 1, 10000) FROM sqlite_schema "
+        "WHERE NOT (type = 'index' AND sql IS NULL)"
+    )
+    found = {}
+    for kind, name, statement in rows:
+        if kind != "table" or (name not in names and name not in _OF_SQLITE):
+            raise FileFormatError(
+                f"{path} has a {kind} {name!r} that vladkit did not make: drop it with sqlite3, or "
+                "get the file again from where it came from; it is left as it is"
+            )
+        found[name] = str(statement)
+    return found
+
+
+def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise FileFormatError unless the tables are those of `TABLES`, to the word."""
+    found = tables_of(connection, path)
+    for name, statement in TABLES.items():
+        if _bare(found.get(name, "")) != _bare(statement):
+            raise FileFormatError(
+                f"{path} is damaged, or was changed by another program: its table {name!r} is "
+                f"{'not as vladkit made it' if name in found else 'missing'}"
+            )
+
+
+_OF_SQLITE: Final = ("sqlite_sequence", "sqlite_stat1", "sqlite_stat4")
+
+
+def _bare(statement: str) -> str:
+    """A statement without comments, quotes and white space."""
+    return re.sub(r"--[^\n]*|[\s\"]+", "", statement)

@@ -16,7 +16,14 @@ from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import replace_path
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store.blocks import Blocks, Layout
-from vladkit.store.database import connect, connect_reading, connected, translated
+from vladkit.store.database import (
+    connect,
+    connect_reading,
+    connected,
+    damaged,
+    row_crc,
+    translated,
+)
 from vladkit.store.rows import ImageRow, KeptFeatures, Record, Source
 from vladkit.store.schema import check_format, create_tables, is_file_with_content
 
@@ -26,7 +33,7 @@ __all__ = ["Store"]
 _COLUMNS: Final = (
     "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient, picture_id"
 )
-"""Columns of an `ImageRow`: format 2 of the file says picture where all else says image."""
+"""Columns of an `ImageRow`: the file says picture where all else says image."""
 
 
 class Store:
@@ -123,7 +130,8 @@ class Store:
                 yield
                 if self.changed:
                     self.connection.execute(
-                        "UPDATE about SET value = value + 1 WHERE name = 'revision'"
+                        "UPDATE about SET value = value + 1, crc = row_crc(name, value + 1) "
+                        "WHERE name = 'revision'"
                     )
                 self.connection.execute("COMMIT")
             except BaseException:
@@ -148,16 +156,32 @@ class Store:
     # -- about, arrays ----------------------------------------------------------------
 
     def about(self) -> dict[str, Any]:
-        """Values that are kept about the collection as a whole, by name."""
-        try:
-            return {name: json.loads(value) for name, value in self._rows("SELECT * FROM about")}
-        except ValueError as error:
-            raise FileFormatError(f"{self.path} is damaged: {error}") from error
+        """Values that are kept about the collection as a whole, by name.
+
+        Raises
+        ------
+        FileFormatError
+            If one is not as it was written.
+        """
+        found = {}
+        for name, value, crc in self._rows("SELECT name, value, crc FROM about"):
+            self._check_crc(f"value {name!r}", crc, name, value)
+            with damaged(self.path, f"value {name!r}"):
+                found[name] = json.loads(value)
+        return found
+
+    def _check_crc(self, what: str, crc: int, *values: object) -> None:
+        if crc != row_crc(*values):
+            raise FileFormatError(
+                f"{self.path} is damaged: {what} has changed since it was written: take a copy of "
+                "the file, or index again into another one"
+            )
 
     def set_about(self, **values: Any) -> None:
         """Keep JSON-able values by name; within `writing`."""
         self.connection.executemany(
-            "INSERT INTO about VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            "INSERT INTO about VALUES (?1, ?2, row_crc(?1, ?2)) "
+            "ON CONFLICT DO UPDATE SET value = excluded.value, crc = excluded.crc",
             [(name, json.dumps(value)) for name, value in values.items()],
         )
 
@@ -172,13 +196,12 @@ class Store:
         Those are large and derived from the vectors; they are read when they are needed.
         """
         found: dict[str, AnyArray] = {}
-        sql = "SELECT name, dtype, shape, data FROM array WHERE name GLOB ?"
+        sql = "SELECT name, dtype, shape, data, crc FROM array WHERE name GLOB ?"
         rows = self._rows(sql, pattern)
-        for name, dtype, shape, data in rows:
-            try:
+        for name, dtype, shape, data, crc in rows:
+            self._check_crc(f"array {name!r}", crc, name, dtype, shape, data)
+            with damaged(self.path, f"array {name!r}"):
                 found[name] = np.frombuffer(data, np.dtype(dtype)).reshape(json.loads(shape))
-            except (TypeError, ValueError) as error:
-                raise FileFormatError(f"{self.path}: array {name!r} is damaged: {error}") from error
         return found
 
     def forget(self, name: str, pattern: str) -> None:
@@ -191,7 +214,9 @@ class Store:
         for name, array in arrays.items():
             little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
             row = (name, little.dtype.str, json.dumps(array.shape), little.tobytes())
-            self.connection.execute("INSERT OR REPLACE INTO array VALUES (?, ?, ?, ?)", row)
+            self.connection.execute(
+                "INSERT OR REPLACE INTO array VALUES (?1, ?2, ?3, ?4, row_crc(?1, ?2, ?3, ?4))", row
+            )
 
     # -- sources ----------------------------------------------------------------------
 
@@ -236,7 +261,8 @@ class Store:
             if source.root == root:
                 return source
         cursor = self.connection.execute(
-            "INSERT INTO source (root, relative, name) VALUES (?, ?, ?)",
+            "INSERT INTO source (root, relative, name, crc) "
+            "VALUES (?1, ?2, ?3, row_crc(?1, ?2, ?3))",
             (root, self._relative(root), name),
         )
         return Source(int(cursor.lastrowid or 0), root, name)
@@ -339,7 +365,9 @@ class Store:
         """Skip an image that has a vector, until it is indexed again; within `writing`."""
         self.blocks.remove(self._blocks_of([image_id]))
         self.connection.execute(
-            "UPDATE picture SET block_id = NULL, skipped = ?, transient = 1 WHERE picture_id = ?",
+            "UPDATE picture SET block_id = NULL, skipped = ?1, transient = 1, crc = row_crc("
+            "source_id, path, n_bytes, mtime_ns, width, height, n_local, ?1, 1) "
+            "WHERE picture_id = ?2",
             (reason, image_id),
         )
         self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (image_id,))
@@ -358,8 +386,8 @@ class Store:
     def compact(self) -> int:
         """Close the gaps that removed images left; returns how many bytes smaller the file became.
 
-        Needs room on the disk for a second copy of the file while it runs. A kill leaves the
-        file as it was, or with the gaps closed.
+        Needs room on the disk for a second copy of the file while it runs. A kill or a full disk
+        leaves the file as it was, or with the gaps closed.
         """
         checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"  # what was written goes into the file
         with translated(self.path, "compact"):
@@ -459,7 +487,10 @@ class Store:
             image_id, len(little_lf), little_lf.dtype.str, little_lf.tobytes(),
             np.ascontiguousarray(features.geometry_l5, "<f4").tobytes(),
         )  # fmt: skip
-        self.connection.execute("INSERT OR REPLACE INTO feature VALUES (?, ?, ?, ?, ?)", row)
+        self.connection.execute(
+            "INSERT OR REPLACE INTO feature VALUES (?1, ?2, ?3, ?4, ?5, row_crc(?2, ?3, ?4, ?5))",
+            row,
+        )
 
     def features(self, image_ids: Sequence[int]) -> dict[int, KeptFeatures]:
         """Kept features of some images by image id; those that have none are left out.
@@ -471,19 +502,15 @@ class Store:
         """
         found = {}
         sql = (
-            "SELECT feature.*, ifnull(width, 1), ifnull(height, 1) FROM feature "
-            "LEFT JOIN picture USING (picture_id) WHERE feature.picture_id IN ({})"
+            "SELECT picture_id, n, dtype, descriptor, geometry, "
+            "ifnull(width, 1), ifnull(height, 1) "
+            "FROM feature LEFT JOIN picture USING (picture_id) WHERE feature.picture_id IN ({})"
         )
         rows = self._in_chunks(sql, image_ids)
         for image_id, n, dtype, descriptor, geometry, width, height in rows:
-            try:
+            with damaged(self.path, f"the features of image {image_id}", repair=True):
                 descriptor_lf = np.frombuffer(descriptor, np.dtype(dtype)).reshape(n, -1)
                 geometry_l5 = np.frombuffer(geometry, "<f4").reshape(n, 5)
-            except (TypeError, ValueError) as error:
-                raise FileFormatError(
-                    f"{self.path}: the features of image {image_id} are damaged ({error}): "
-                    f"run vladkit check {self.path} --repair"
-                ) from error
             found[int(image_id)] = KeptFeatures(descriptor_lf, geometry_l5, width, height)
         return found
 
@@ -495,7 +522,9 @@ class Store:
             return
         residual_kf, count_k = sums
         row = image_id, residual_kf.astype("<f4").tobytes(), count_k.astype("<i4").tobytes()
-        self.connection.execute("INSERT OR REPLACE INTO aggregate VALUES (?, ?, ?)", row)
+        self.connection.execute(
+            "INSERT OR REPLACE INTO aggregate VALUES (?1, ?2, ?3, row_crc(?2, ?3))", row
+        )
 
     def sums(self, image_ids: Sequence[int]) -> dict[int, tuple[AnyArray, AnyArray]]:
         """Sums and counts (residual_kf float32, count_k int32) of some images, by id.
@@ -508,7 +537,9 @@ class Store:
             If their sizes do not fit.
         """
         found = {}
-        rows = self._in_chunks("SELECT * FROM aggregate WHERE picture_id IN ({})", image_ids)
+        rows = self._in_chunks(
+            "SELECT picture_id, residual, count FROM aggregate WHERE picture_id IN ({})", image_ids
+        )
         for image_id, residual, count in rows:
             count_k = np.frombuffer(count, "<i4")
             if not len(count_k) or len(residual) % (4 * len(count_k)):
@@ -522,10 +553,11 @@ class Store:
 
 
 _PUT: Final = """
-INSERT INTO picture (source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO picture
+    (source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient, crc)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, row_crc(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9))
 ON CONFLICT (source_id, path) DO UPDATE SET
     n_bytes = excluded.n_bytes, mtime_ns = excluded.mtime_ns, width = excluded.width,
     height = excluded.height, n_local = excluded.n_local, skipped = excluded.skipped,
-    transient = excluded.transient
+    transient = excluded.transient, crc = excluded.crc
 RETURNING picture_id, block_id"""
