@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
+
+# The key by which collections are known as made here is not that of whoever runs the tests.
+if "VLADKIT_STATE" not in os.environ:
+    os.environ["VLADKIT_STATE"] = tempfile.mkdtemp(prefix="vladkit-tests-")
+    atexit.register(shutil.rmtree, os.environ["VLADKIT_STATE"], ignore_errors=True)
 
 # As the command has it, and before NumPy is loaded: one thread of BLAS. The last bits of a rotation
 # depend on the number, and several tests at once with two each would wait for each other.

@@ -21,9 +21,9 @@ JPEG = {"content-type": "image/jpeg"}
 
 
 @contextmanager
-def serving(path, limits=None, n_jobs=2, **options):
+def serving(path, limits=None, n_jobs=2, trust=False, **options):
     """(client, engine) of a server on a free port, in a thread of this process."""
-    engine = Engine(path, limits or Limits(), n_jobs=n_jobs)
+    engine = Engine(path, limits or Limits(), n_jobs=n_jobs, trust=trust)
     server = make_server(engine, **options)
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

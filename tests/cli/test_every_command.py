@@ -43,7 +43,7 @@ CASES = {
     "build-ann": ("photos.vlad", "5 vectors in"),
     "check": ("photos.vlad", "photos.vlad: 5 images, no problems"),
     "compact": ("photos.vlad", "MB freed"),
-    "migrate": ("photos.vlad", "has format 2 already"),
+    "migrate": ("photos.vlad", "has format 3 already"),
     "export": ("photos.vlad -o v.npz", "5 vectors of"),
     "models": ("", "can be fetched"),
     "models fetch": ("small", "small.onnx"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vladkit.cli.app import app, opened
-from vladkit.cli.options import File, Images, Json, Prune, Sources, Threads
+from vladkit.cli.options import File, Images, Json, Prune, Sources, Threads, Trust
 from vladkit.cli.output import counted, emit, say
 
 if TYPE_CHECKING:
@@ -21,10 +21,11 @@ def add(
     prune: Prune = False,
     images: Images = None,
     n_jobs: Threads = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Add new and changed images to an existing collection."""
-    with opened(file, write=True, others=source) as (collection, progress):
+    with opened(file, write=True, others=source, trust=trust) as (collection, progress):
         check_arguments(source, n_jobs)
         report = collection.add(
             source, prune=prune, images=images, n_jobs=n_jobs, progress=progress

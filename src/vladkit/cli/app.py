@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from vladkit.cli.output import say
+from vladkit.cli.output import one_line, say
 from vladkit.errors import ParameterError, VladkitError
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def opened(
     fields: Mapping[str, Any] = MappingProxyType({}),
     blas: bool = False,
     others: Sequence[str] = (),
+    trust: bool | None = None,
+    shows: bool = False,
 ) -> Iterator[tuple[Collection, Progress]]:
     """An open collection, and the callable that reports progress on stderr.
 
@@ -105,6 +108,10 @@ def opened(
         Let BLAS have its threads: the work is large matrix products.
     others : sequence of str
         The other arguments, one of which may be the collection by mistake.
+    trust : bool or None
+        For commands that show images or run networks: ``--trust``; without it, ask.
+    shows : bool
+        Whether this one shows images.
     """
     if not blas:
         from vladkit.cli.process import leave_cores_to_threads
@@ -116,7 +123,10 @@ def opened(
 
     try:
         if recipe is None:
-            collection = Collection.open(file, read_only=not write)
+            collection = Collection.open(file, read_only=not write, trust=bool(trust))
+            if trust is False and _is_trusted(file, collection.strangers(images=shows)):
+                collection.close()
+                collection = Collection.open(file, read_only=not write, trust=True)
         else:
             # without fields any recipe that the file has will do
             collection = Collection.create(file, recipe if fields else None, **fields)
@@ -132,6 +142,18 @@ def opened(
             if not write:
                 raise
             raise KeyboardInterrupt(_kept(file, collection, before)) from None
+
+
+def _is_trusted(file: str, strangers: Sequence[str]) -> bool:
+    """Ask, where there is somebody to ask, whether to use what another machine indexed with."""
+    if not strangers:
+        return False
+    some = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
+    what = one_line(f"{file} was made elsewhere, or by another user; it names {some}")
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        return typer.confirm(f"{what}: show these images, and run the network?", err=True)
+    say(f"{what}: not used (--trust)")
+    return False
 
 
 def _kept(file: str, collection: Collection, before: str) -> str:

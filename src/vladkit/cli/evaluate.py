@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vladkit.cli.app import app, opened
-from vladkit.cli.options import File, Fundamental, Json, Rerank, Threads, model_of
+from vladkit.cli.options import File, Fundamental, Json, Rerank, Threads, Trust, model_of
 from vladkit.cli.output import emit, exit_if_most_failed, finite, say
 
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ def evaluate(
     rerank: Rerank = 0,
     fundamental: Fundamental = False,
     n_jobs: Threads = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Measure mAP and recall, with your queries or a benchmark.
 
     Exits with 1 if most queries failed.
     """
-    with opened(file, others=[ground_truth]) as (collection, progress):
+    with opened(file, others=[ground_truth], trust=trust) as (collection, progress):
         from vladkit.evaluation.benchmark import read_ground_truth
         from vladkit.evaluation.datasets import read_benchmark
 

@@ -25,6 +25,7 @@ __all__ = [
     "Sources",
     "Threads",
     "Top",
+    "Trust",
     "model_of",
     "recipe_option",
     "with_recipe",
@@ -67,6 +68,14 @@ Fundamental = Annotated[
     bool,
     typer.Option(
         "--fundamental", help="Verify matches by epipolar geometry instead of a homography."
+    ),
+]
+
+
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Show images and run the network that FILE names, whoever indexed them."
     ),
 ]
 

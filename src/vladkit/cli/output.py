@@ -17,6 +17,7 @@ __all__ = [
     "emit",
     "exit_if_most_failed",
     "finite",
+    "one_line",
     "pairs",
     "print_json",
     "say",
@@ -27,15 +28,15 @@ __all__ = [
 
 def say(text: str) -> None:
     """Print a message for a person, on stderr."""
-    typer.echo(_one_line(text), err=True)
+    typer.echo(one_line(text), err=True)
 
 
 def show(text: str) -> None:
     """Print a line of the answer, on stdout."""
-    typer.echo(_one_line(text))
+    typer.echo(one_line(text))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """The text with control characters escaped: names of files may hold line ends."""
     return re.sub(
         r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]",

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vladkit.cli.app import app, opened
-from vladkit.cli.options import File, Fundamental, Json, Rerank, Threads, model_of
+from vladkit.cli.options import File, Fundamental, Json, Rerank, Threads, Trust, model_of
 from vladkit.cli.output import counted, emit, exit_if_most_failed, finite
 from vladkit.cli.process import leave_cores_to_threads
 
@@ -43,6 +43,7 @@ def report(
         int, typer.Option("--seed", help="Random seed for drawing queries without a ground truth.")
     ] = 0,
     n_jobs: Threads = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Write an HTML report: figures, and the worst queries first.
@@ -54,7 +55,7 @@ def report(
 
     inputs = [file] if ground_truth is None else [file, ground_truth]
     check_target(output, inputs)
-    with opened(file, others=inputs[1:]) as (collection, progress):
+    with opened(file, others=inputs[1:], trust=trust, shows=True) as (collection, progress):
         asked = drawn(collection, queries, seed) if ground_truth is None else read(ground_truth)
         data = assess(
             collection,

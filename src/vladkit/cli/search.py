@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vladkit.cli.app import app, opened
-from vladkit.cli.options import File, Fundamental, Json, Region, Rerank, Top, model_of
+from vladkit.cli.options import File, Fundamental, Json, Region, Rerank, Top, Trust, model_of
 from vladkit.cli.output import cosine, print_json, say, show, shown
 from vladkit.errors import ImageError
 
@@ -41,6 +41,7 @@ def search(
     html: Annotated[
         str | None, typer.Option("--html", metavar="OUT", help="Also write an HTML report.")
     ] = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Find the images most similar to an image, the best first.
@@ -49,7 +50,7 @@ def search(
     if an image cannot be used; the others are searched all the same.
     """
     failed = False
-    with opened(file, others=image) as (collection, progress):
+    with opened(file, others=image, trust=trust, shows=html is not None) as (collection, progress):
         from vladkit.images.region import Region as Part
 
         part = None if region is None else Part.parse(region)
@@ -76,7 +77,7 @@ def search(
             if page is not None:
                 page.add(query, part, hits, reason)
         if page is not None:
-            page.write(progress)
+            page.write(progress, collection.folders_to_show())
     if failed:
         raise typer.Exit(1)
 
@@ -129,7 +130,7 @@ class _Page:
         else:
             self._asked.append(Asked.found(query, part, hits))
 
-    def write(self, progress: Progress) -> None:
+    def write(self, progress: Progress, within: list[str] | None) -> None:
         from vladkit.viz.report import write_search
 
-        write_search(self._target, self._file, self._asked, progress=progress)
+        write_search(self._target, self._file, self._asked, within=within, progress=progress)

@@ -97,15 +97,25 @@ class Collection:
         return cls(Index.create(path, fields, recipe))
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, read_only: bool = False) -> Self:
+    def open(
+        cls, path: str | os.PathLike[str], *, read_only: bool = False, trust: bool = False
+    ) -> Self:
         """Open a collection; with `read_only` also one that may not be written.
+
+        Parameters
+        ----------
+        path : path
+        read_only : bool
+        trust : bool
+            Show images of all folders, and run the network, that the file names. Otherwise only
+            what this user indexed with is used: the file may be somebody else's.
 
         Raises
         ------
         FileFormatError
             If there is no collection at `path`, or one of another format version.
         """
-        return cls(Index.open(path, read_only=read_only))
+        return cls(Index.open(path, read_only=read_only, trust=trust))
 
     def close(self) -> None:
         """Close the file."""
@@ -183,6 +193,22 @@ class Collection:
         """
         self._describer.trained()
         return self._store.all_vectors()
+
+    def folders_to_show(self) -> list[str] | None:
+        """Folders, without links, whose images may be shown; None for all.
+
+        Those that this user indexed, unless the collection was opened with ``trust``.
+        """
+        return None if self.index.trust else self._store.own_folders()
+
+    def strangers(self, *, images: bool = True) -> list[str]:
+        """Network, and with `images` folders, that the file names and this user did not give."""
+        network = self.index.stranger()
+        found = [] if network is None else [network]
+        if images:
+            sources = self._store.sources().values()
+            found += [each.images or each.root for each in sources if not each.is_own]
+        return found
 
     def page(
         self, offset: int = 0, limit: int = 100, *, contains: str = "", skipped: bool = False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from dataclasses import asdict
-from typing import Any, Self
+from dataclasses import asdict, replace
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from vladkit.errors import ParameterError, RecipeMismatchError
 from vladkit.features import Extractor
 from vladkit.store.database import damaged
 from vladkit.store.store import Store
+from vladkit.store.trust import is_own, mark
 
 __all__ = ["Index"]
 
@@ -28,11 +30,14 @@ class Index:
     store : Store
     recipe, extractor
         The file's own, where they were made already.
+    trust : bool
+        Show images, and run the network, though another machine indexed with them.
 
     Attributes
     ----------
     store : Store
         Rows of the file.
+    trust : bool
     describer : Describer
         Makes the vector of an image from its features.
     searcher : Searcher
@@ -40,12 +45,20 @@ class Index:
     """
 
     def __init__(
-        self, store: Store, recipe: Recipe | None = None, extractor: Extractor | None = None
+        self,
+        store: Store,
+        recipe: Recipe | None = None,
+        extractor: Extractor | None = None,
+        *,
+        trust: bool = False,
     ) -> None:
         self.store = store
+        self.trust = trust
         self.describer = Describer(recipe or _stored_recipe(store), str(store.path), extractor)
         self.searcher = Searcher(store, self.describer)
         self.restore()
+        if self.stranger() is not None and not trust:
+            self.describer.extractor = replace(cast(Any, self.describer.extractor), in_place=False)
 
     @classmethod
     def create(
@@ -64,21 +77,26 @@ class Index:
                 # as long as nothing was learned with it, a recipe may be changed
                 if given and "codebook" not in store.about():
                     store.set_about(**about)
-            if recipe.is_stored_as(store.about().get("recipe")):
-                return cls(store, recipe, extractor)
-            stored = _stored_recipe(store)
-            _check_same(store, recipe, stored, list(given))
-            return cls(store, stored)
+            stored = None
+            if not recipe.is_stored_as(store.about().get("recipe")):
+                stored = _stored_recipe(store)
+                _check_same(store, recipe, stored, list(given))
+            if recipe.network and "features" in given:  # the user gave it, just now
+                with store.writing():
+                    store.set_about(network_mark=mark("network", _sha256(recipe)))
+            return cls(store, recipe, extractor) if stored is None else cls(store, stored)
         except BaseException:
             store.close()
             raise
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, read_only: bool = False) -> Self:
+    def open(
+        cls, path: str | os.PathLike[str], *, read_only: bool = False, trust: bool = False
+    ) -> Self:
         """Open a collection file; see `Collection.open`."""
         store = Store.open(path, read_only=read_only)
         try:
-            return cls(store)
+            return cls(store, trust=trust)
         except BaseException:
             store.close()
             raise
@@ -93,6 +111,15 @@ class Index:
         with damaged(self.store.path, "what was learned for it"):
             self.describer.restore(about, arrays)
         self.store.layout = self.describer.layout
+
+    def stranger(self) -> str | None:
+        """Path of the network, if another machine indexed with it; else None."""
+        recipe = self.describer.recipe
+        if not recipe.network:
+            return None
+        given = self.store.about().get("network_mark")
+        path = recipe.features.removeprefix("onnx:")
+        return None if is_own("network", _sha256(recipe), given) else path
 
     def info(self) -> dict[str, Any]:
         """Size, sources, recipe and versions, JSON-able."""
@@ -120,6 +147,10 @@ class Index:
             "recipe": describer.recipe.as_json(),
             "made_with": self.store.about().get("made_with", {}),
         }
+
+
+def _sha256(recipe: Recipe) -> str:
+    return str(json.loads(recipe.network)["sha256"])
 
 
 def _stored_recipe(store: Store) -> Recipe:

@@ -120,6 +120,7 @@ class Indexer:
             listed = report.unreadable.append
             found = discover(sources, readers, lambda folder, why: listed((folder, why)))
             self._check_fit(found)
+            self._mark_sources(found)
             known = self._known()
             work = self._work(found, known, report)
             if prune:
@@ -352,6 +353,15 @@ class Indexer:
                 self._store.set_about(**about)
                 self._store.set_arrays(arrays)
         self._index.restore()
+
+    def _mark_sources(self, found: Sequence[SourceFile]) -> None:
+        """Mark the folders that the user gave, where the collection has them from elsewhere."""
+        given = {each.root: each.name for each in found}
+        strange = [s for s in self._store.sources().values() if s.root in given and not s.is_own]
+        if strange:
+            with self._store.writing():
+                for source in strange:
+                    self._store.add_source(source.root, given[source.root])
 
     def _add_sources(self, work: _Work) -> dict[str, int]:
         with self._store.writing():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Final
+from collections.abc import Sequence
+from typing import BinaryIO, Final
 
 from vladkit.core.files import is_open_database
 from vladkit.errors import ImageError
 
-__all__ = ["MAX_BYTES", "is_image_name", "read_bytes"]
+__all__ = ["MAX_BYTES", "is_image_name", "open_file", "read_bytes"]
 
 MAX_BYTES: Final = 1 << 30
 """Size of the largest file that is read, 1 GiB: an uncompressed RGB TIFF of 200 million px (the
@@ -48,24 +49,47 @@ def is_image_name(path: str | os.PathLike[str]) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in _SUFFIXES
 
 
-def read_bytes(path: str | os.PathLike[str], most: int = -1) -> bytes:
-    """Read a regular file, or its first bytes, without waiting for a FIFO or a device.
+def read_bytes(
+    path: str | os.PathLike[str], most: int = -1, *, within: Sequence[str] | None = None
+) -> bytes:
+    """Read a regular file, or its first bytes.
 
     Parameters
     ----------
-    path : str or path
+    path, within
+        See `open_file`.
     most : int, default=-1
         Number of bytes to read; -1 reads the whole file.
-
-    Returns
-    -------
-    bytes
 
     Raises
     ------
     ImageError
-        The file cannot be read (``transient=True`` unless its name or kind is to blame), is no
-        regular file, or is larger than `MAX_BYTES`.
+        As `open_file`; or the file cannot be read.
+    """
+    try:
+        with open_file(path, within=within) as file:
+            return file.read(most)
+    except ImageError:
+        raise
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def open_file(path: str | os.PathLike[str], *, within: Sequence[str] | None = None) -> BinaryIO:
+    """Open a regular file to read it, without waiting for a FIFO or a device.
+
+    Parameters
+    ----------
+    path : str or path
+    within : sequence of str or None
+        Folders, without links in their paths, in one of which the file has to be, wherever links
+        lead; None allows any.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be opened (``transient=True`` unless its name or kind is to blame), is no
+        regular file, is larger than `MAX_BYTES`, or is outside.
     """
 
     def open_without_waiting(name: str, flags: int) -> int:
@@ -74,20 +98,40 @@ def read_bytes(path: str | os.PathLike[str], most: int = -1) -> bytes:
     if is_open_database(path):
         raise ImageError("a collection that is open here, no image")
     try:
-        with open(path, "rb", opener=open_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError("not a regular file")
-            if status.st_size > MAX_BYTES:
-                raise ImageError(
-                    f"file too large: {status.st_size / 1e6:,.0f} MB, "
-                    f"at most {MAX_BYTES / 1e6:,.0f} MB"
-                )
-            return file.read(most)
+        file = open(path, "rb", opener=open_without_waiting)  # noqa: SIM115
+        try:
+            _check_opened(path, os.fstat(file.fileno()), within)
+        except BaseException:
+            file.close()
+            raise
     except ImageError:
         raise
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ImageError(reason, transient=error.errno not in _LASTING_ERRNOS) from error
+        raise _unreadable(error) from error
     except ValueError as error:  # a NUL in the name
         raise ImageError(f"not a file name: {error}") from error
+    return file
+
+
+def _unreadable(error: OSError) -> ImageError:
+    reason = (error.strerror or str(error)).lower()
+    return ImageError(reason, transient=error.errno not in _LASTING_ERRNOS)
+
+
+def _check_opened(
+    path: str | os.PathLike[str], opened: os.stat_result, within: Sequence[str] | None
+) -> None:
+    """Raise ImageError unless the file that was opened at a path may be read."""
+    if not stat.S_ISREG(opened.st_mode):
+        raise ImageError("not a regular file")
+    if opened.st_size > MAX_BYTES:
+        raise ImageError(
+            f"file too large: {opened.st_size / 1e6:,.0f} MB, at most {MAX_BYTES / 1e6:,.0f} MB"
+        )
+    if within is None:
+        return
+    real = os.path.realpath(path)
+    inside = any(real.startswith(os.path.join(folder, "")) for folder in within)
+    # Of the same file: a link may have been put in its place after it was opened, or before.
+    if not inside or not os.path.samestat(os.stat(real), opened):
+        raise ImageError("not in a folder that was indexed here: it is not shown")

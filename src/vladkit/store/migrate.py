@@ -79,9 +79,12 @@ def _convert(connection: sqlite3.Connection, path: Path, found: int) -> None:
     for statement in TABLES.values():
         connection.execute(statement)
     for name in copied:
-        rest = ", NULL" if (name, found) == ("picture", 1) else ""  # its block
+        more = {"source": ", '' AS mark"}
+        if found == 1:
+            more["picture"] = ", NULL AS block_id"
         connection.execute(
-            f"INSERT INTO {name} SELECT *{rest}, row_crc({CHECKED[name]}) FROM old_{name}"
+            f"INSERT INTO {name} SELECT *, row_crc({CHECKED[name]}) "
+            f"FROM (SELECT *{more.get(name, '')} FROM old_{name})"
         )
     for name in reversed(copied):
         connection.execute(f"DROP TABLE old_{name}")

@@ -15,13 +15,15 @@ class Source:
     """Folder that indexed paths are relative to; or a file of the features of such images.
 
     ``root`` is absolute, where it is found now; ``name`` as it was given. ``images`` is the folder
-    of the images whose features the file has, if that is known.
+    of the images whose features the file has, if that is known. ``is_own`` is whether this user
+    gave the folder, see `vladkit.store.trust`.
     """
 
     source_id: int
     root: str
     name: str
     images: str | None = None
+    is_own: bool = True
 
 
 @dataclass(frozen=True, slots=True)

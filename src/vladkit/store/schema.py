@@ -57,6 +57,7 @@ TABLES: Final = {
     root TEXT NOT NULL UNIQUE,  -- absolute folder that paths are relative to
     relative TEXT,              -- the same, relative to the collection's folder
     name TEXT NOT NULL,         -- as it was given
+    mark TEXT NOT NULL,         -- by which the machine that indexed it knows it
     crc INTEGER NOT NULL
 ) STRICT""",
     "picture": """CREATE TABLE picture (
@@ -100,7 +101,7 @@ TABLES: Final = {
 CHECKED: Final = {
     "about": "name, value",
     "array": "name, dtype, shape, data",
-    "source": "root, relative, name",
+    "source": "root, relative, name, mark",
     "picture": "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient",
     "block": "picture_ids, data",
     "feature": "n, dtype, descriptor, geometry",

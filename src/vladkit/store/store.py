@@ -15,6 +15,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import replace_path
 from vladkit.errors import FileFormatError, StorageError
+from vladkit.store import trust
 from vladkit.store.blocks import Blocks, Layout
 from vladkit.store.database import (
     connect,
@@ -228,12 +229,16 @@ class Store:
         """
         found = {}
         images = self.about().get("images", {})
-        for source_id, root, relative, name in self._rows(
-            "SELECT source_id, root, relative, name FROM source ORDER BY source_id"
+        for source_id, root, relative, name, own in self._rows(
+            "SELECT source_id, root, relative, name, mark FROM source ORDER BY source_id"
         ):
-            folder = images.get(str(source_id))
-            folder = None if folder is None else self._where_now(*folder)
-            found[source_id] = Source(source_id, self._where_now(root, relative), name, folder)
+            now, folder = self._where_now(root, relative), None
+            with damaged(self.path, "the folders of images"):
+                if str(source_id) in images:
+                    moved, moved_relative, own = images[str(source_id)]
+                    folder = self._where_now(moved, moved_relative)
+                is_own = trust.is_own("folder", folder or now, own)
+            found[source_id] = Source(source_id, now, name, folder, is_own)
         return found
 
     def _where_now(self, root: str, relative: str | None) -> str:
@@ -252,20 +257,32 @@ class Store:
     def set_images(self, source_id: int, folder: str) -> None:
         """Remember the folder of the images of a source of features; within `writing`."""
         images = self.about().get("images", {})
-        images[str(source_id)] = [folder, self._relative(folder)]
+        images[str(source_id)] = [folder, self._relative(folder), trust.mark("folder", folder)]
         self.set_about(images=images)
 
     def add_source(self, root: str, name: str) -> Source:
-        """Get the source of an absolute root, added if it is new; within `writing`."""
+        """Get the source of an absolute root that the user gave, added if it is new.
+
+        Within `writing`.
+        """
+        own = trust.mark("folder", root)
         for source in self.sources().values():
             if source.root == root:
+                if not source.is_own and own:
+                    sql = "mark = ?1, crc = row_crc(root, relative, name, ?1) WHERE source_id = ?2"
+                    self.connection.execute(f"UPDATE source SET {sql}", (own, source.source_id))
                 return source
         cursor = self.connection.execute(
-            "INSERT INTO source (root, relative, name, crc) "
-            "VALUES (?1, ?2, ?3, row_crc(?1, ?2, ?3))",
-            (root, self._relative(root), name),
+            "INSERT INTO source (root, relative, name, mark, crc) "
+            "VALUES (?1, ?2, ?3, ?4, row_crc(?1, ?2, ?3, ?4))",
+            (root, self._relative(root), name, own),
         )
         return Source(int(cursor.lastrowid or 0), root, name)
+
+    def own_folders(self) -> list[str]:
+        """Folders of images that this user gave, links resolved."""
+        sources = self.sources().values()
+        return [os.path.realpath(each.images or each.root) for each in sources if each.is_own]
 
     # -- images ---------------------------------------------------------------------
 

@@ -29,6 +29,10 @@ class Limits:
     upload_pixels : int
         Most px of an image that is sent, as it is decoded: a large JPEG is decoded at 1/2 to 1/8
         of its size and counts as that.
+    decode_seconds : float
+        Time for decoding an image, sent or indexed.
+    decode_bytes : int
+        Memory of a process that decodes, all that it has mapped included (Linux only).
     search_seconds : float
         Time until a search is answered with 503. The search itself goes on to its end.
     queue : int
@@ -47,6 +51,8 @@ class Limits:
     upload_seconds: float = 60.0
     held_bytes: int = 256 << 20
     upload_pixels: int = 50_000_000
+    decode_seconds: float = 10.0
+    decode_bytes: int = 4 << 30
     search_seconds: float = 60.0
     queue: int = 16
     connections: int = 256

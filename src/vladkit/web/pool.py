@@ -37,10 +37,20 @@ class CollectionPool:
         `queue` and `search_seconds` bound the searches.
     n_jobs : int or None
         Number of searches at one time; None is one for each core.
+    trust : bool
+        See `vladkit.Collection.open`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], limits: Limits, n_jobs: int | None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        limits: Limits,
+        n_jobs: int | None,
+        *,
+        trust: bool = False,
+    ) -> None:
         self._path = path
+        self._trust = trust
         self._limits = limits
         self.n_threads = resolve_n_jobs(n_jobs)
         self._searchers = ThreadPoolExecutor(self.n_threads, "vladkit-search")
@@ -132,7 +142,7 @@ class CollectionPool:
                 return collection
             self._local.collection = None
             collection.close()
-        collection = Collection.open(self._path, read_only=True)
+        collection = Collection.open(self._path, read_only=True, trust=self._trust)
         self._local.collection = collection
         self._local.state = (*file_state, collection.stamp())
         return collection

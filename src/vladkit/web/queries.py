@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from vladkit.collection.collection import Collection
 from vladkit.errors import ImageError, MissingDependencyError, ModelError, ParameterError
 from vladkit.features import Features, wants_color
-from vladkit.images import Region, decode_image
+from vladkit.images import Image, Region, read_bytes
 from vladkit.store.rows import ImageRow
 from vladkit.web.cache import Cache
+from vladkit.web.decoder import Decoder
 from vladkit.web.limits import Limits
 from vladkit.web.problems import Problem
 
@@ -87,9 +88,11 @@ class Queries:
     limits : Limits
         `cache_bytes` bounds the images and, once more, the features; `upload_pixels` the size of
         an image.
+    decoder : Decoder
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, decoder: Decoder) -> None:
+        self._decoder = decoder
         self._max_pixels = limits.upload_pixels
         self._uploads = Cache[Upload](limits.cache_bytes)
         self._queries = Cache[SearchQuery](limits.cache_bytes)
@@ -117,7 +120,7 @@ class Queries:
             row = indexed_image(collection, image)
             if cached is not None:
                 return cached
-            query = _of_collection(collection, row, region)
+            query = self._of_collection(collection, row, region)
         return self._keep(collection, query, region)
 
     def upload(self, key: str) -> Upload:
@@ -137,16 +140,36 @@ class Queries:
     def _extract(
         self, collection: Collection, data: bytes, region: Region | None, key: str
     ) -> SearchQuery:
-        extractor = collection.extractor
-        image = decode_image(
-            data,
-            max_side=extractor.max_side,
-            region=region,
-            color=wants_color(extractor),
-            max_pixels=self._max_pixels,
-        )
+        image = self._decoded(collection, data, region, max_pixels=self._max_pixels)
         width, height = image.whole or (image.width, image.height)
-        return SearchQuery(extractor.extract(image), width, height, key)
+        return SearchQuery(collection.extractor.extract(image), width, height, key)
+
+    def _decoded(
+        self, collection: Collection, data: bytes, region: Region | None, **options: int
+    ) -> Image:
+        extractor = collection.extractor
+        color = wants_color(extractor)
+        side = extractor.max_side
+        return self._decoder.decode(data, max_side=side, region=region, color=color, **options)
+
+    def _of_collection(
+        self, collection: Collection, row: ImageRow, region: Region | None
+    ) -> SearchQuery:
+        """The query of an indexed image, by what is kept of it where its file is no help."""
+        size = row.width or 1, row.height or 1
+        try:
+            data = read_bytes(row.file, within=collection.folders_to_show())
+            image = self._decoded(collection, data, region)
+            features = collection.extractor.extract(image)
+        except (ImageError, ModelError, MissingDependencyError):
+            # The file is gone, or the network that found its features is not here.
+            kept = collection.features_of(row.image_id)
+            if region is not None:
+                if kept is None:
+                    raise  # the vector is of the whole image
+                kept = kept.within(region)
+            return SearchQuery(kept, *size, row=row, is_kept=True)
+        return SearchQuery(features, *size, row=row)
 
     def _keep(
         self, collection: Collection, query: SearchQuery, region: Region | None
@@ -157,22 +180,6 @@ class Queries:
         n_bytes = 0 if features is None else features.descriptor_lf.nbytes + 20 * len(features)
         self._queries.put((name, region, collection.stamp()), query, n_bytes + 1000)
         return query
-
-
-def _of_collection(collection: Collection, row: ImageRow, region: Region | None) -> SearchQuery:
-    """The query of an indexed image, from what the collection keeps where its file is no help."""
-    size = row.width or 1, row.height or 1
-    try:
-        features = collection.extract(row.file, region=region)
-    except (ImageError, ModelError, MissingDependencyError):
-        # The file is gone, or the network that found its features is not here.
-        kept = collection.features_of(row.image_id)
-        if region is not None:
-            if kept is None:
-                raise  # the vector is of the whole image
-            kept = kept.within(region)
-        return SearchQuery(kept, *size, row=row, is_kept=True)
-    return SearchQuery(features, *size, row=row)
 
 
 def indexed_image(collection: Collection, image_id: int) -> ImageRow:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, BinaryIO, Final, Literal, TypeAlias
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse
+from fastapi.responses import StreamingResponse
 
 from vladkit.collection.collection import Collection
 from vladkit.core.version import __version__
 from vladkit.errors import ImageError
 from vladkit.geometry.verification import MIN_INLIERS
-from vladkit.images import read_bytes
-from vladkit.images.header import image_kind
 from vladkit.store.rows import ImageRow
 from vladkit.web import schemas
 from vladkit.web.dependencies import MAX_ID, EngineOfApp
-from vladkit.web.engine import Engine
+from vladkit.web.engine import MEDIA_TYPES, Engine
 from vladkit.web.limits import MAX_PAGE
 from vladkit.web.problems import Problem
 from vladkit.web.queries import indexed_image
@@ -32,15 +32,8 @@ router = APIRouter()
 PREVIEW_SIDE: Final = 1600
 """Longer side of a preview in px: more than most screens show of an image beside another."""
 
-_MEDIA_TYPES: Final = {
-    "JPEG": "image/jpeg",
-    "PNG": "image/png",
-    "WebP": "image/webp",
-    "GIF": "image/gif",
-    "TIFF": "image/tiff",
-    "BMP": "image/bmp",
-    "PNM": "image/x-portable-anymap",
-}
+_CHUNK: Final = 1 << 18
+"""Bytes of a file that are read and sent at a time."""
 
 ImageId: TypeAlias = Annotated[int, InPath(ge=-MAX_ID, le=MAX_ID)]
 Offset: TypeAlias = Annotated[int, Query(ge=0, le=MAX_ID)]
@@ -128,17 +121,21 @@ async def preview(request: Request, engine: EngineOfApp, image_id: ImageId) -> R
 @router.get(
     "/api/images/{image_id}/file",
     tags=["images"],
-    response_class=FileResponse,
-    responses={200: {"content": {name: {} for name in _MEDIA_TYPES.values()}}},
+    response_class=StreamingResponse,
+    responses={200: {"content": {name: {} for name in MEDIA_TYPES.values()}}},
 )
 async def file(engine: EngineOfApp, image_id: ImageId) -> Response:
     """Give the file of an image as it is."""
-    path, media_type = await engine.pool.lookup(_file, image_id)
-    name = quote(Path(path).name.encode("utf-8", "replace"))
-    return FileResponse(
-        path,
+    try:
+        opened, media_type = await engine.file(image_id)
+    except ImageError as error:
+        raise _unreadable(error) from None
+    name = quote(Path(opened.name).name.encode("utf-8", "replace"))
+    return StreamingResponse(
+        _chunks(opened),
         media_type=media_type,
         headers={
+            "content-length": str(os.fstat(opened.fileno()).st_size),
             "content-disposition": f"inline; filename*=utf-8''{name}",
             "content-security-policy": "default-src 'none'; sandbox",
             "cache-control": "private, max-age=3600",
@@ -150,20 +147,19 @@ async def _shrunk(request: Request, engine: Engine, image_id: int, side: int) ->
     try:
         data, tag = await engine.thumbnail(image_id, side)
     except ImageError as error:
-        raise Problem(404, f"the file of this image cannot be read: {error}") from None
+        raise _unreadable(error) from None
     return jpeg_response(request, data, tag)
 
 
-def _file(collection: Collection, image_id: int) -> tuple[str, str]:
-    """Path and media type of an image's file; a `Problem` of 404 if it is no image any more."""
-    path = indexed_image(collection, image_id).file
-    try:
-        kind = image_kind(read_bytes(path, 64))
-    except ImageError as error:
-        raise Problem(404, f"the file of this image cannot be read: {error}") from None
-    if kind not in _MEDIA_TYPES:  # whatever was put in its place
-        raise Problem(404, "the file of this image is no image any more")
-    return path, _MEDIA_TYPES[kind]
+def _unreadable(error: ImageError) -> Problem:
+    return Problem(404, f"the file of this image cannot be read: {error}")
+
+
+def _chunks(opened: BinaryIO) -> Iterator[bytes]:
+    """The bytes of an open file, which is then closed: no other can be sent in its place."""
+    with opened:
+        while chunk := opened.read(_CHUNK):
+            yield chunk
 
 
 def image_fields(row: ImageRow) -> dict[str, Any]:

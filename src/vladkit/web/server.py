@@ -33,6 +33,7 @@ def serve(
     allowed_hosts: Iterable[str] = (),
     upload_bytes: int | None = None,
     n_jobs: int | None = None,
+    trust: bool = False,
     ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve a collection's page and API until the process is interrupted.
@@ -54,6 +55,8 @@ def serve(
         Largest image that can be sent; None is the default of `vladkit.web.limits.Limits`.
     n_jobs : int or None
         Number of searches at one time; None is one for each core.
+    trust : bool
+        See `vladkit.Collection.open`.
     ready : callable
         Called with the address of the page, when it can be opened.
 
@@ -70,6 +73,7 @@ def serve(
     """
     try:
         import fastapi  # noqa: F401
+        import pebble  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError("serve needs FastAPI: pip install 'vladkit[web]'") from error
@@ -86,7 +90,7 @@ def serve(
     if upload_bytes is not None:
         limits = replace(limits, upload_bytes=upload_bytes)
     listening = _listen(host, port)
-    engine = Engine(path, limits, n_jobs=n_jobs)
+    engine = Engine(path, limits, n_jobs=n_jobs, trust=trust)
     engine.warm_up()
     names = frozenset(name.lower() for name in allowed_hosts)
     if not is_loopback(host):

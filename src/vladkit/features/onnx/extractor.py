@@ -50,6 +50,8 @@ class OnnxNetwork:
         its ``description``, a `Network`. Enough for all but `extract`.
     max_features, max_side, enlarge_to
         Parameters of images, see `vladkit.features.Sift`.
+    in_place : bool
+        Whether the model may be read at `path`: that of somebody else's collection may not.
 
     Raises
     ------
@@ -72,6 +74,7 @@ class OnnxNetwork:
     max_features: int = 2000
     max_side: int | None = 640
     enlarge_to: int = 320
+    in_place: bool = True
 
     has_directions: ClassVar[bool] = False
 
@@ -126,7 +129,7 @@ class OnnxNetwork:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("path", "network", "max_features", "max_side", "enlarge_to")
+        kept = ("path", "network", "max_features", "max_side", "enlarge_to", "in_place")
         return {key: getattr(self, key) for key in kept}
 
     # -- extraction ---------------------------------------------------------------------
@@ -210,7 +213,7 @@ class OnnxNetwork:
         """Outputs of the model for one canvas."""
         spec, names = self.description.input, self.description.output.names()
         sha256, n_bytes = self.about["sha256"], self.about["bytes"]
-        session = session_of(sha256, lambda: find_model(self.path, sha256, n_bytes))
+        session = session_of(sha256, lambda: find_model(self.path, sha256, n_bytes, self.in_place))
         given = {each.name: each for each in session.get_inputs()}
         tensor = _tensor(pixels, spec).astype(TYPES[given[spec.name].type], copy=False)
         feed: dict[str, Any] = {spec.name: tensor}

@@ -90,7 +90,7 @@ def kept_models() -> Iterator[Path]:
     yield from sorted(models_folder().glob("*.onnx"))
 
 
-def find_model(path: str, sha256: str, n_bytes: int) -> Path:
+def find_model(path: str, sha256: str, n_bytes: int, in_place: bool = True) -> Path:
     """Find the file of a collection's network: in its place, at VLADKIT_MODEL, or kept.
 
     Parameters
@@ -99,6 +99,8 @@ def find_model(path: str, sha256: str, n_bytes: int) -> Path:
         Its path when the collection was made.
     sha256, n_bytes
         Hash and size of the file.
+    in_place : bool
+        Whether it may be read at `path`, if that is absolute.
 
     Raises
     ------
@@ -113,13 +115,16 @@ def find_model(path: str, sha256: str, n_bytes: int) -> Path:
                 f"sha256 {sha256}"
             )
         return Path(given)
-    in_place = Path(path)
-    if _is_it(in_place, sha256, n_bytes):
-        return in_place
+    named = Path(path)
+    in_place = in_place and named.is_absolute()
+    if in_place and _is_it(named, sha256, n_bytes):
+        return named
     for kept in kept_models():
         if _is_it(kept, sha256, n_bytes):
             return kept
-    trouble = "is another file now" if in_place.exists() else "is not there"
+    trouble = "is not used from there: this machine did not index with it"
+    if in_place:
+        trouble = "is another file now" if named.exists() else "is not there"
     known = next((each for each in known_networks() if each.sha256 == sha256), None)
     fetching = f"vladkit models fetch {known.name}`, or `" if known and known.url else ""
     raise ModelError(

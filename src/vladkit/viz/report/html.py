@@ -118,7 +118,9 @@ def write_report(
     }
     files = _files(answer for answers in shown.values() for answer in answers)
     step = None if progress is None else partial(progress, "thumbnails")
-    made = thumbnails(dict.fromkeys(files, SMALL), n_jobs=n_jobs, progress=step)
+    given = {answer.query.file for answer in data.answers} if data.questions.stated else ()
+    sides = dict.fromkeys(files, SMALL)
+    made = thumbnails(sides, within=data.within, given=given, n_jobs=n_jobs, progress=step)
     template = _environment().get_template("report.html")
     known = firsts(data.judged + data.unknown)
     text = template.render(
@@ -142,6 +144,7 @@ def write_search(
     collection: str | os.PathLike[str],
     asked: Sequence[Asked],
     *,
+    within: Sequence[str] | None = None,
     n_jobs: int | None = None,
     progress: Progress | None = None,
 ) -> int:
@@ -153,6 +156,8 @@ def write_search(
     collection : path
         Collection that was searched.
     asked : sequence of Asked
+    within : sequence of str or None
+        `vladkit.Collection.folders_to_show`.
     n_jobs, progress
         See `write_report`.
 
@@ -171,7 +176,8 @@ def write_search(
                 side = LARGE if hit.file in drawn else SMALL
                 side_of[hit.file] = max(side, side_of.get(hit.file, 0))
     step = None if progress is None else partial(progress, "thumbnails")
-    made = thumbnails(side_of, n_jobs=n_jobs, progress=step)
+    given = {each.query for each in asked}
+    made = thumbnails(side_of, within=within, given=given, n_jobs=n_jobs, progress=step)
     text = (
         _environment()
         .get_template("search.html")

@@ -76,6 +76,8 @@ class ReportData:
     skipped : list of (path, reason)
         The first 1,000 images that could not be indexed.
     made : datetime
+    within : list of str or None
+        `vladkit.Collection.folders_to_show`.
     """
 
     info: dict[str, Any]
@@ -87,6 +89,7 @@ class ReportData:
     model: Model
     skipped: list[tuple[str, str]]
     made: datetime
+    within: list[str] | None = None
 
     @cached_property
     def outcome(self) -> Outcome:
@@ -217,6 +220,7 @@ def assess(
         model=model,
         skipped=[(row.path, row.skipped or "") for row in rows],
         made=datetime.now(UTC),
+        within=collection.folders_to_show(),
     )
 
 

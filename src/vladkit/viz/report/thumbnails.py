@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError
-from vladkit.images import as_jpeg, one_opencv_thread, read_image
+from vladkit.images import as_jpeg, decode_image, one_opencv_thread, read_bytes
 
 __all__ = ["LARGE", "SMALL", "Thumbnail", "thumbnails"]
 
@@ -50,6 +50,8 @@ class Thumbnail:
 def thumbnails(
     side_of: Mapping[str, int],
     *,
+    within: Sequence[str] | None = None,
+    given: Container[str] = (),
     n_jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Thumbnail]:
@@ -59,6 +61,10 @@ def thumbnails(
     ----------
     side_of : mapping
         File to the longest side of its thumbnail, in px.
+    within : sequence of str or None
+        Folders in one of which a file has to be, see `vladkit.images.files.open_file`.
+    given : container of str
+        Files that may be anywhere: the user gave them.
     n_jobs : int or None
         Threads; None is one for each core.
     progress : callable or None
@@ -71,12 +77,17 @@ def thumbnails(
     """
     real_of = {file: os.path.realpath(file) for file in side_of}
     largest: dict[str, int] = {}  # a file that goes by two names is made once
+    free = set()
     for file, side in side_of.items():
         largest[real_of[file]] = max(side, largest.get(real_of[file], 0))
+        if file in given:
+            free.add(real_of[file])
     made: dict[str, Thumbnail] = {}
     threads = max(1, min(resolve_n_jobs(n_jobs), len(largest)))
     with one_opencv_thread(), ThreadPoolExecutor(threads, "vladkit-thumbnails") as pool:
-        results = pool.map(_thumbnail, range(len(largest)), largest.keys(), largest.values())
+        limits = (None if file in free else within for file in largest)
+        arguments = range(len(largest)), largest.keys(), largest.values(), limits
+        results = pool.map(_thumbnail, *arguments)
         for file, thumbnail in zip(largest, results, strict=True):
             made[file] = thumbnail
             if progress:
@@ -84,10 +95,10 @@ def thumbnails(
     return {file: made[real] for file, real in real_of.items()}
 
 
-def _thumbnail(number: int, file: str, side: int) -> Thumbnail:
+def _thumbnail(number: int, file: str, side: int, within: Sequence[str] | None) -> Thumbnail:
     key = f"p{number}"
     try:
-        image = read_image(file, max_side=side, color=True)
+        image = decode_image(read_bytes(file, within=within), max_side=side, color=True)
         jpeg = as_jpeg(image, quality=_QUALITY)
     except ImageError as error:
         return Thumbnail(key, reason=error.reason)
