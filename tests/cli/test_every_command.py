@@ -43,6 +43,7 @@ CASES = {
     "build-ann": ("photos.vlad", "5 vectors in"),
     "check": ("photos.vlad", "photos.vlad: 5 images, no problems"),
     "compact": ("photos.vlad", "MB freed"),
+    "relocate": ("photos.vlad photos photos", "5 images moved to photos"),
     "migrate": ("photos.vlad", "has format 3 already"),
     "export": ("photos.vlad -o v.npz", "5 vectors of"),
     "models": ("", "can be fetched"),

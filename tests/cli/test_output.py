@@ -135,7 +135,7 @@ def test_prune_does_not_forget_a_whole_folder(here):
     os.rename("photos", "elsewhere")
     os.mkdir("photos")
     done = run("index", "photos", "-o", "photos.vlad", "--prune", code=1)
-    assert "holds no images any more, 5 of it are indexed: nothing is forgotten" in done.stderr
+    assert "is empty now, 5 are gone: nothing is forgotten" in done.stderr
     assert "5 images" in run("info", "photos.vlad").stdout
     run("remove", "photos.vlad", "photos")
     os.rename("elsewhere", "photos/new")

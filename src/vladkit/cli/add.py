@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vladkit.cli.app import app, opened
-from vladkit.cli.options import File, Images, Json, Prune, Sources, Threads, Trust
+from vladkit.cli.options import File, Force, Images, Json, Prune, Sources, Threads, Trust
 from vladkit.cli.output import counted, emit, say
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ def add(
     file: File,
     source: Sources,
     prune: Prune = False,
+    force: Force = False,
     images: Images = None,
     n_jobs: Threads = None,
     trust: Trust = False,
@@ -28,7 +29,7 @@ def add(
     with opened(file, write=True, others=source, trust=trust) as (collection, progress):
         check_arguments(source, n_jobs)
         report = collection.add(
-            source, prune=prune, images=images, n_jobs=n_jobs, progress=progress
+            source, prune=prune, images=images, force=force, n_jobs=n_jobs, progress=progress
         )
         n_all = len(collection)
     emit_report(file, n_all, report, as_json)

@@ -25,7 +25,7 @@ GROUPS: Final = {
     "Search": ("search", "serve", "pairs", "duplicates"),
     "Evaluate": ("eval", "report", "draw-matches"),
     "Improve": ("whiten", "augment", "adapt", "build-ann"),
-    "Maintain": ("check", "compact", "migrate", "export"),
+    "Maintain": ("check", "compact", "relocate", "migrate", "export"),
     "Other": ("models", "bench"),
 }
 """Commands in the order in which a person meets them; each is in the file of its name."""

@@ -8,7 +8,7 @@ import typer
 
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import File, Json
-from vladkit.cli.output import counted, emit
+from vladkit.cli.output import counted, emit, say
 
 __all__: list[str] = []
 
@@ -28,18 +28,23 @@ def check(
     with opened(file, write=repair, blas=True) as (collection, progress):
         problems = collection.check(repair=repair, progress=progress)
         n_all = len(collection)
+        lost = [] if repair else collection.lost_folders()
     open_ones = [p for p in problems if not p.repaired]
     found = [{"problem": p.text, "image": p.image, "repaired": p.repaired} for p in problems]
     verdict = counted(len(problems), "problem") if problems else "no problems"
     hint = "; --repair drops what is damaged" if open_ones and not repair else ""
     emit(
         as_json,
-        {"file": file, "images": n_all, "problems": found},
+        {"file": file, "images": n_all, "problems": found, "lost_folders": lost},
         f"{file}: {counted(n_all, 'image')}, {verdict}{hint}",
         lines=(
             f"{'' if p.image is None else f'{p.image}: '}{p.text}{' (repaired)' * p.repaired}"
             for p in problems
         ),
     )
+    if not as_json:
+        for folder in lost:
+            moved = f"vladkit relocate {file} {folder} NEW"
+            say(f"note: {folder} is not there: if it has moved, {moved}")
     if open_ones:
         raise typer.Exit(1)

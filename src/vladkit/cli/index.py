@@ -8,7 +8,7 @@ import typer
 
 from vladkit.cli.add import check_arguments, emit_report
 from vladkit.cli.app import app, opened
-from vladkit.cli.options import Images, Json, Prune, Sources, Threads, with_recipe
+from vladkit.cli.options import Force, Images, Json, Prune, Sources, Threads, with_recipe
 from vladkit.cli.output import say
 from vladkit.cli.process import leave_cores_to_threads
 from vladkit.collection.recipe import Recipe
@@ -24,6 +24,7 @@ def index(
         str, typer.Option("--output", "-o", metavar="FILE", help="Collection to make or add to.")
     ],
     prune: Prune = False,
+    force: Force = False,
     images: Images = None,
     n_jobs: Threads = None,
     as_json: Json = False,
@@ -45,7 +46,7 @@ def index(
         say(f"note: {note}")
     with opened(output, write=True, recipe=made, fields=given) as (collection, progress):
         report = collection.add(
-            source, prune=prune, images=images, n_jobs=n_jobs, progress=progress
+            source, prune=prune, images=images, force=force, n_jobs=n_jobs, progress=progress
         )
         n_all = len(collection)
     emit_report(output, n_all, report, as_json)

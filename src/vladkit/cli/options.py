@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "File",
+    "Force",
     "Fundamental",
     "Images",
     "Json",
@@ -54,6 +55,12 @@ Images = Annotated[
 ]
 Prune = Annotated[
     bool, typer.Option("--prune", help="Forget images of these folders whose file is gone.")
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Also forget most images of a folder, or index a folder that has moved."
+    ),
 ]
 Top = Annotated[int, typer.Option("--top", "-n", min=0, help="Number of results; 0 ranks all.")]
 Region = Annotated[

@@ -29,6 +29,7 @@ from vladkit.store.ann import AnnReport, ann_path, build_ann
 from vladkit.store.check import Finding, check
 from vladkit.store.export import export
 from vladkit.store.paths import find_image, ids_below
+from vladkit.store.relocate import Relocation, relocate
 from vladkit.store.rows import ImageRow
 
 __all__ = ["AddReport", "Collection", "Hit", "Progress"]
@@ -201,13 +202,18 @@ class Collection:
         """
         return None if self.index.trust else self._store.own_folders()
 
+    def lost_folders(self) -> list[str]:
+        """Folders of images that are not there; see `relocate`."""
+        folders = [each.folder for each in self._store.sources().values()]
+        return [folder for folder in folders if not os.path.exists(folder)]
+
     def strangers(self, *, images: bool = True) -> list[str]:
         """Network, and with `images` folders, that the file names and this user did not give."""
         network = self.index.stranger()
         found = [] if network is None else [network]
         if images:
             sources = self._store.sources().values()
-            found += [each.images or each.root for each in sources if not each.is_own]
+            found += [each.folder for each in sources if not each.is_own]
         return found
 
     def page(
@@ -251,6 +257,7 @@ class Collection:
         *,
         prune: bool = False,
         images: str | os.PathLike[str] | None = None,
+        force: bool = False,
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
@@ -266,16 +273,20 @@ class Collection:
             Forget images below the given folders whose file is gone.
         images : path or None
             Folder of the images whose features are given; searching does not need them.
+        force : bool
+            Do what looks like a mistake: forget most images of a folder, or index images once more
+            whose folder seems to have moved (see `relocate`).
 
         Raises
         ------
         NothingToIndexError
-            If a source does not exist, or there is no image that can be used at all.
+            If a source does not exist, or there is no image that can be used at all; or, without
+            `force`, for what looks like a mistake.
         RecipeMismatchError
             If the features given are not of the kind that the collection holds.
         """
         return Indexer(self.index).add(
-            sources, prune=prune, images=images, n_jobs=n_jobs, progress=progress
+            sources, prune=prune, images=images, force=force, n_jobs=n_jobs, progress=progress
         )
 
     def remove(self, paths: Iterable[str | os.PathLike[str]]) -> int:
@@ -289,6 +300,28 @@ class Collection:
             ids = ids_below(self._store, paths)
             self._store.delete(ids)
         return len(ids)
+
+    def relocate(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Relocation:
+        """Say that images have moved, with their folder, to another place; none is read again.
+
+        Where the images are in the collection a second time, because their new folder was indexed
+        too, each is in it once afterwards.
+
+        Parameters
+        ----------
+        old : path
+            Folder that was indexed, or one above: all that were below it move.
+        new : path
+            Where it is now.
+
+        Raises
+        ------
+        ParameterError
+            If nothing was indexed in `old`.
+        NothingToIndexError
+            If `new` is not a folder, or holds none of the images. Nothing is changed then.
+        """
+        return relocate(self._store, old, new)
 
     # -- searching --------------------------------------------------------------------
 

@@ -108,6 +108,7 @@ class Indexer:
         *,
         prune: bool = False,
         images: str | os.PathLike[str] | None = None,
+        force: bool = False,
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
@@ -120,12 +121,16 @@ class Indexer:
             listed = report.unreadable.append
             found = discover(sources, readers, lambda folder, why: listed((folder, why)))
             self._check_fit(found)
+            if not force:
+                self._check_not_moved(found)
             self._mark_sources(found)
             known = self._known()
             work = self._work(found, known, report)
             if prune:
                 unlisted = [folder for folder, _ in report.unreadable]
-                report.pruned = self._prune(sources, unlisted, known, {e.file for e in found})
+                report.pruned = self._prune(
+                    sources, unlisted, known, {e.file for e in found}, force=force
+                )
             if folder is not None:
                 self._set_images(found, folder)
             left = LeftBehind(self._store.path)
@@ -250,6 +255,8 @@ class Indexer:
         unlisted: Sequence[str],
         known: dict[str, ImageRow],
         found: set[str],
+        *,
+        force: bool,
     ) -> int:
         of_features = {_as_prefix(os.fspath(s).partition(":")[2]) for s in sources if is_source(s)}
         folders = tuple(_as_prefix(s) for s in sources if os.path.isdir(s)) + tuple(of_features)
@@ -262,17 +269,49 @@ class Indexer:
             and not file.startswith(closed)
             and (of_features or _is_gone(file))
         ]
-        for folder in folders:  # a disk that is not mounted leaves an empty folder behind
-            n = sum(file.startswith(folder) for file in gone)
-            if n and not any(file.startswith(folder) for file in found):
-                raise NothingToIndexError(
-                    f"{folder} holds no images any more, {n} of it are indexed: nothing is "
-                    f"forgotten; if they are gone for good, vladkit remove {self._store.path} "
-                    f"{folder}"
-                )
+        for folder in () if force else folders:
+            self._check_prune(folder, list(known), gone)
         with self._store.writing():
             self._store.delete([known[file].image_id for file in gone])
         return len(gone)
+
+    def _check_prune(self, folder: str, known: Sequence[str], gone: Sequence[str]) -> None:
+        """Raise if it looks as if a disk is not mounted, which leaves an empty folder behind."""
+        n, n_gone = (sum(file.startswith(folder) for file in files) for files in (known, gone))
+        above = (f for f in _folders_above(gone) if os.path.join(f, "").startswith(folder))
+        empty = [f for f in above if _is_empty(f)]
+        if 2 * n_gone > n or empty:
+            what = f"{empty[0]} is empty now" if empty else f"of {n} images of {folder}"
+            raise NothingToIndexError(
+                f"{what}, {n_gone} are gone: nothing is forgotten; is a disk not mounted? If they "
+                "are gone for good, give --force, or vladkit remove "
+                f"{self._store.path} {empty[0] if empty else folder}"
+            )
+
+    def _check_not_moved(self, found: Sequence[SourceFile]) -> None:
+        """Raise if images are found that the collection has from a folder that is no more."""
+        held = {source.root: source for source in self._store.sources().values()}
+        new: dict[str, dict[str, tuple[int, int]]] = {}
+        for each in found:
+            if each.reader is None and each.root not in held:
+                new.setdefault(each.root, {})[each.printable] = each.status()
+        lost = {s.source_id: s.root for s in held.values() if not os.path.exists(s.root)}
+        if not new or not lost:
+            return
+        rows: dict[int, list[ImageRow]] = {source_id: [] for source_id in lost}
+        for row in self._store.images():
+            if row.source_id in rows:
+                rows[row.source_id].append(row)
+        for root, files in new.items():
+            for source_id, old in lost.items():
+                known = rows[source_id]
+                n = sum(files.get(row.path, (None,))[0] == row.n_bytes for row in known)
+                if n and 2 * n > len(known):
+                    raise NothingToIndexError(
+                        f"{root} holds {n} of the {len(known)} images that were indexed in {old}, "
+                        "which is gone: if they have moved, vladkit relocate "
+                        f"{self._store.path} {old} {root}; to index them once more, give --force"
+                    )
 
     def _extract_and_commit(
         self,
@@ -434,3 +473,22 @@ def _is_gone(file: str) -> bool:
     except OSError:
         return False
     return False
+
+
+def _folders_above(files: Sequence[str]) -> list[str]:
+    """Folders that files are in, and those that these are in, sorted."""
+    folders: set[str] = set()
+    for file in files:
+        folder = os.path.dirname(file)
+        while folder not in folders and folder != os.path.dirname(folder):
+            folders.add(folder)
+            folder = os.path.dirname(folder)
+    return sorted(folders)
+
+
+def _is_empty(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:  # gone with its images
+        return False

@@ -24,7 +24,7 @@ def find_image(store: Store, name: str | os.PathLike[str]) -> ImageRow | None:
     if not rows:
         files = {os.path.abspath(name), os.path.realpath(name)}
         for source in store.sources().values():
-            folder = os.path.join(source.images or source.root, "")
+            folder = os.path.join(source.folder, "")
             inside = {f.removeprefix(folder) for f in files if f.startswith(folder)}
             for path in map(_with_slashes, inside):
                 rows += store.by_path(path, source.source_id)

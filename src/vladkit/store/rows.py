@@ -25,6 +25,11 @@ class Source:
     images: str | None = None
     is_own: bool = True
 
+    @property
+    def folder(self) -> str:
+        """Folder of the images, where it is found now."""
+        return self.images or self.root
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:

@@ -279,10 +279,54 @@ class Store:
         )
         return Source(int(cursor.lastrowid or 0), root, name)
 
+    def folders(self) -> list[tuple[int, str]]:
+        """Ids of sources, and their folders as they were when indexed.
+
+        The folder of the images, where features were given.
+        """
+        images = self.about().get("images", {})
+        with damaged(self.path, "the folders of images"):
+            rows = self._rows("SELECT source_id, root FROM source ORDER BY source_id")
+            return [(i, images[str(i)][0] if str(i) in images else root) for i, root in rows]
+
+    def move_source(self, source_id: int, folder: str) -> int:
+        """Say where the images of a source are now; within `writing`.
+
+        If that is the folder of another source, the images of both are the other's, and one that
+        both have stays as the other has it. Returns the number of these.
+        """
+        if str(source_id) in self.about().get("images", {}):
+            self.set_images(source_id, folder)
+            return 0
+        other = self._rows("SELECT source_id FROM source WHERE root = ?", folder)
+        if not other:
+            self.connection.execute(
+                "UPDATE source SET root = ?1, relative = ?2, name = ?1, mark = ?3, "
+                "crc = row_crc(?1, ?2, ?1, ?3) WHERE source_id = ?4",
+                (folder, self._relative(folder), trust.mark("folder", folder), source_id),
+            )
+            return 0
+        ((other_id,),) = other
+        both = self._rows(
+            "SELECT old.picture_id FROM picture AS old JOIN picture AS new USING (path) "
+            "WHERE old.source_id = ? AND new.source_id = ?",
+            source_id,
+            other_id,
+        )
+        self.delete(image_id for (image_id,) in both)
+        self.connection.execute(
+            "UPDATE picture SET source_id = ?1, crc = row_crc("
+            "?1, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient) "
+            "WHERE source_id = ?2",
+            (other_id, source_id),
+        )
+        self.connection.execute("DELETE FROM source WHERE source_id = ?", (source_id,))
+        return len(both)
+
     def own_folders(self) -> list[str]:
         """Folders of images that this user gave, links resolved."""
         sources = self.sources().values()
-        return [os.path.realpath(each.images or each.root) for each in sources if each.is_own]
+        return [os.path.realpath(each.folder) for each in sources if each.is_own]
 
     # -- images ---------------------------------------------------------------------
 
@@ -329,7 +373,7 @@ class Store:
             yield from self._as_rows(self.connection.execute(sql, values))
 
     def _as_rows(self, rows: Iterable[Any]) -> Iterator[ImageRow]:
-        folders = {i: source.images or source.root for i, source in self.sources().items()}
+        folders = {i: source.folder for i, source in self.sources().items()}
         return (ImageRow(*(*row, folders.get(row[0], ""))) for row in rows)
 
     def put(self, records: Sequence[Record]) -> None:

@@ -1,0 +1,63 @@
+"""Folders of indexed images that have moved to another place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from vladkit.errors import NothingToIndexError, ParameterError
+from vladkit.store.store import Store
+
+__all__ = ["Relocation", "relocate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Relocation:
+    """Outcome of `relocate`: numbers of images.
+
+    ``moved`` have another folder now; of these ``found`` are there, of the size that they had.
+    ``merged`` were in both folders, and are in the new one only.
+    """
+
+    moved: int
+    found: int
+    merged: int
+
+
+def relocate(store: Store, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Relocation:
+    """Change the folder that images are looked for in; see `vladkit.Collection.relocate`."""
+    before, after = os.path.abspath(old), os.path.abspath(new)
+    if not os.path.isdir(after):
+        raise NothingToIndexError(
+            f"{new} is not a folder: give the one in which the images are now"
+        )
+    moved = found = merged = 0
+    with store.writing():
+        # as they were when indexed, or as they are found now if they moved with the file
+        folders = [*store.folders(), *((s.source_id, s.folder) for s in store.sources().values())]
+        inside = {
+            source_id: after + folder.removeprefix(before)
+            for source_id, folder in folders
+            if os.path.join(folder, "").startswith(os.path.join(before, ""))
+        }
+        if not inside:
+            known = ", ".join(dict.fromkeys(folder for _, folder in folders))
+            raise ParameterError(f"{store.path} has no images of {before}: its folders are {known}")
+        for source_id, folder in inside.items():
+            rows = [row for row in store.images() if row.source_id == source_id]
+            sizes = {row.path: _size(os.path.join(folder, row.path)) for row in rows}
+            here = sum(sizes[row.path] == row.n_bytes for row in rows)
+            if rows and not here:
+                raise NothingToIndexError(
+                    f"none of the {len(rows)} images of {before} is in {after}: nothing was changed"
+                )
+            merged += store.move_source(source_id, folder)
+            moved, found = moved + len(rows), found + here
+    return Relocation(moved, found, merged)
+
+
+def _size(file: str) -> int | None:
+    try:
+        return os.stat(file).st_size
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None

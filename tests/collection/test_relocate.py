@@ -1,0 +1,135 @@
+"""Folders that are gone, empty, or moved: nothing is forgotten or doubled by mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import cv2
+import pytest
+
+from commands import run
+from images import textured
+from stored import everything
+from vladkit import Collection
+from vladkit.errors import NothingToIndexError, ParameterError
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current folder: a/ and a/sub/ of 6 images, and c of them."""
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("a/sub")
+    for i in range(6):
+        cv2.imwrite(f"a/{'sub/' * (i > 3)}{i}.png", textured(120, 90, seed=i))
+    with Collection.create("c", n_clusters=4) as collection:
+        collection.add(["a"])
+    return tmp_path
+
+
+class TestPrune:
+    def test_most_images_are_gone(self, here):
+        for i in range(4):
+            os.unlink(f"a/{i}.png")
+        done = run("index", "a", "-o", "c", "--prune", code=1)
+        assert f"of 6 images of {here}/a/, 4 are gone: nothing is forgotten" in done.stderr
+        assert len(everything("c")) == 6
+        assert "4 forgotten" in run("index", "a", "-o", "c", "--prune", "--force").stderr
+
+    def test_half_of_them_are_forgotten(self, here):
+        for i in range(3):
+            os.unlink(f"a/{i}.png")
+        assert "3 forgotten" in run("index", "a", "-o", "c", "--prune").stderr
+
+    def test_a_folder_below_is_empty(self, here):
+        """A disk that is mounted below the folder is not, this time."""
+        for i in (4, 5):
+            os.unlink(f"a/sub/{i}.png")
+        done = run("index", "a", "-o", "c", "--prune", code=1)
+        assert f"{here}/a/sub is empty now, 2 are gone" in done.stderr
+        os.rmdir("a/sub")
+        assert "2 forgotten" in run("index", "a", "-o", "c", "--prune").stderr
+
+
+class TestRelocate:
+    def test_images_that_moved_are_not_indexed_once_more(self, here):
+        shutil.move("a", "b")
+        done = run("index", "b", "-o", "c", code=1)
+        assert f"vladkit relocate {here}/c {here}/a {here}/b" in done.stderr
+        before = everything("c")
+        done = run("check", "c")
+        assert f"note: {here}/a is not there" in done.stderr
+        assert json.loads(run("check", "c", "--json").stdout)["lost_folders"] == [f"{here}/a"]
+        assert "6 images moved to b" in run("relocate", "c", "a", "b").stderr
+        assert everything("c") == before
+        assert "0 indexed" in run("index", "b", "-o", "c").stderr
+        with Collection.open("c") as collection:
+            assert collection.check() == []
+            assert collection.lost_folders() == []
+            assert collection.find("b/0.png").file == f"{here}/b/0.png"
+            assert collection.strangers() == []
+
+    def test_once_more_if_told(self, here):
+        shutil.move("a", "b")
+        assert "12 images; 6 indexed" in run("index", "b", "-o", "c", "--force").stderr
+
+    def test_other_images_are_indexed(self, here):
+        shutil.move("a", "elsewhere")
+        os.mkdir("b")
+        for i in range(6):
+            cv2.imwrite(f"b/{i}.png", textured(130, 95, seed=10 + i))
+        assert "12 images; 6 indexed" in run("index", "b", "-o", "c").stderr
+
+    def test_a_copy_beside_the_original_is_indexed(self, here):
+        shutil.copytree("a", "b")
+        assert "12 images; 6 indexed" in run("index", "b", "-o", "c").stderr
+
+    def test_makes_one_of_two(self, here):
+        shutil.move("a", "b")
+        os.unlink("b/sub/5.png")
+        run("index", "b", "-o", "c", "--force")
+        with Collection.open("c") as collection:
+            done = collection.relocate("a", "b")
+            assert (done.moved, done.found, done.merged) == (6, 5, 5)
+            assert len(collection) == 6
+            assert collection.check() == []
+            assert [s["root"] for s in collection.info()["sources"]] == [f"{here}/b"]
+
+    def test_all_folders_below(self, here):
+        os.makedirs("disk/x")
+        os.makedirs("disk/y")
+        for i, name in enumerate("xy"):
+            cv2.imwrite(f"disk/{name}/new.png", textured(120, 90, seed=20 + i))
+        run("add", "c", "disk/x", "disk/y")
+        shutil.move("disk", "other")
+        assert "2 images moved" in run("relocate", "c", "disk", "other").stderr
+        with Collection.open("c") as collection:
+            roots = {source["root"] for source in collection.info()["sources"]}
+        assert roots == {f"{here}/a", f"{here}/other/x", f"{here}/other/y"}
+
+    def test_what_makes_no_sense_changes_nothing(self, here):
+        os.mkdir("empty")
+        before = (here / "c").read_bytes()
+        with Collection.open("c") as collection:
+            with pytest.raises(
+                ParameterError, match=rf"no images of .*/b: its folders are {here}/a"
+            ):
+                collection.relocate("b", "a")
+            with pytest.raises(NothingToIndexError, match="none of the 6 images"):
+                collection.relocate("a", "empty")
+            with pytest.raises(NothingToIndexError, match="nowhere is not a folder"):
+                collection.relocate("a", "nowhere")
+        assert (here / "c").read_bytes() == before
+
+    def test_images_of_features(self, here):
+        """Of features that another program found the folder of images moves."""
+        with Collection.open("c") as collection:
+            store = collection.index.store
+            with store.writing():
+                store.set_images(1, f"{here}/a")
+            shutil.move("a", "b")
+            assert collection.lost_folders() == [f"{here}/a"]
+            assert collection.relocate("a", "b").found == 6
+            assert collection.lost_folders() == []
+            assert collection.check() == []
