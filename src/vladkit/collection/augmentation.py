@@ -77,7 +77,7 @@ class Augmentation:
     def read(cls, store: Store) -> Self | None:
         """Read what `write` kept; None if there is none for the state that the vectors are in."""
         about = store.about().get("augmentation")
-        if about is None or about["stamp"] != store.stamp():
+        if about is None or about.get("stamp") != store.stamp():
             return None
         kept = store.arrays("~augment.*")
         try:

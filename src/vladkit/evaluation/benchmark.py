@@ -216,8 +216,8 @@ def read_ground_truth(path: str | os.PathLike[str]) -> Benchmark:
 def read_json(where: Path) -> Any:
     """Content of a JSON file; StorageError or FileFormatError if there is none."""
     try:
-        return json.loads(where.read_text("utf-8"))
+        return json.loads(where.read_text("utf-8-sig"))  # some editors put a mark before it
     except OSError as error:
         raise StorageError(f"cannot read {where}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{where} is not JSON in UTF-8: {error}") from error

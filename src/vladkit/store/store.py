@@ -37,6 +37,10 @@ _COLUMNS: Final = (
 """Columns of an `ImageRow`: the file says picture where all else says image."""
 
 
+_KINDS: Final = {"id": str, "revision": int, "network_mark": str}
+"""Types of the values about a collection that are no objects of JSON."""
+
+
 class Store:
     """An open collection file.
 
@@ -169,6 +173,8 @@ class Store:
             self._check_crc(f"value {name!r}", crc, name, value)
             with damaged(self.path, f"value {name!r}"):
                 found[name] = json.loads(value)
+                if not isinstance(found[name], _KINDS.get(name, dict)):
+                    raise TypeError(f"it is a {type(found[name]).__name__}")
         return found
 
     def _check_crc(self, what: str, crc: int, *values: object) -> None:

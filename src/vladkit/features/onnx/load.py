@@ -84,6 +84,16 @@ def _file(path: str) -> Path:
     raise ModelError(f"model {path} is not there: give the path of an ONNX file")
 
 
+def _text(file: Path) -> str:
+    """Text of a description; some editors put a byte order mark before it."""
+    try:
+        return file.read_text("utf-8-sig")
+    except OSError as error:
+        raise ModelError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{file} is not text in UTF-8: {error}") from error
+
+
 def _described(file: Path, sha256: str, session: Any) -> Network:
     """Description of a model, with the name and size of its own input filled in."""
     inputs = {each.name: each for each in session.get_inputs()}
@@ -91,7 +101,7 @@ def _described(file: Path, sha256: str, session: Any) -> Network:
     beside = file.with_suffix(".toml")
     where = str(beside)
     if beside.is_file():
-        network = Network.parse(beside.read_text("utf-8"), where)
+        network = Network.parse(_text(beside), where)
     else:
         shipped = _shipped(sha256, list(inputs), outputs)
         if shipped is None:

@@ -16,6 +16,7 @@ from typing import BinaryIO, Final
 from vladkit.core.files import replace_file
 from vladkit.errors import ModelError, ParameterError
 from vladkit.features.onnx.spec import KnownFile, known_networks
+from vladkit.features.onnx.weights import weight_files
 
 __all__ = [
     "MODEL",
@@ -26,6 +27,7 @@ __all__ = [
     "known_file",
     "models_folder",
     "sha256_of",
+    "weights_beside",
 ]
 
 MODEL: Final = "VLADKIT_MODEL"
@@ -57,18 +59,47 @@ def models_folder() -> Path:
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits.
+    """SHA-256 of a model, as 64 hexadecimal digits.
+
+    Of the bytes of its file; then of the name and bytes of each file beside it that it keeps its
+    weights in, in the order of their names.
 
     Raises
     ------
     ModelError
-        If it cannot be read.
+        If one cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(Path(path).read_bytes())
+        for name in weights_beside(path):
+            digest.update(name.encode() + b"\0")
+            with open(Path(path).with_name(name), "rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
     except OSError as error:
-        raise ModelError(f"model {path}: {(error.strerror or str(error)).lower()}") from error
+        if isinstance(error, ModelError):
+            raise
+        what = error.filename or path
+        raise ModelError(f"model {what}: {(error.strerror or str(error)).lower()}") from error
+    return digest.hexdigest()
+
+
+def weights_beside(path: str | os.PathLike[str]) -> list[str]:
+    """Names of the files in a model's folder that it keeps its weights in.
+
+    Raises
+    ------
+    ModelError
+        If one is to be in another folder.
+    """
+    try:
+        names = weight_files(Path(path).read_bytes())
+    except ValueError:  # no model: ONNX Runtime says so
+        return []
+    for name in names:
+        if not name or name != os.path.basename(name) or name in (".", ".."):
+            raise ModelError(f"model {path} keeps weights in {name!r}: only its own folder is read")
+    return names
 
 
 def known_file(name: str) -> KnownFile:
@@ -152,6 +183,11 @@ def add_model(path: str | os.PathLike[str]) -> Path:
     """
     source = Path(path)
     sha256 = sha256_of(source)
+    if beside := weights_beside(source):
+        raise ModelError(
+            f"model {path} keeps its weights in {beside[0]}: set {MODEL}=FILE, or save it as one "
+            "file (onnx.save_model)"
+        )
     for kept in kept_models():
         if _is_it(kept, sha256, source.stat().st_size):
             return kept
