@@ -57,16 +57,54 @@ class TestColmap:
         assert (read.size_l == 1).all()
         assert (read.angle_l == 0).all()
 
-    def test_aliked(self, images, tmp_path):
-        sources.write_colmap(tmp_path / "d.db", images, cols=2, typed=1)
+    @pytest.mark.parametrize(
+        ("typed", "name"),
+        [(1, "aliked-n16rot"), (2, "aliked-n32"), (3, "loma-b"), (4, "loma-b128")],
+    )
+    def test_types_of_networks(self, images, tmp_path, typed, name):
+        sources.write_colmap(tmp_path / "d.db", images, cols=2, typed=typed)
         with open_reader(f"colmap:{tmp_path / 'd.db'}") as reader:
-            assert reader.info().features == "colmap:aliked-n16rot"
-            assert reader.info().dimensions == 128
+            held = reader.info()
+            assert (held.features, held.dimensions, held.compare) == (f"colmap:{name}", 128, "unit")
             for name, features in images.items():
                 read = reader.read(name)
                 np.testing.assert_array_equal(
                     read.descriptor_lf, Sift().metric(features.descriptor_lf)
                 )
+
+    def test_every_type_that_the_installed_colmap_writes(self, tmp_path):
+        pycolmap = pytest.importorskip("pycolmap", reason="the test extra has it")
+        for name, kind in pycolmap.FeatureExtractorType.__members__.items():
+            is_sift = name == "SIFT"
+            local_lf = np.arange(12, dtype=np.uint8 if is_sift else np.float32).reshape(3, 4)
+            path = tmp_path / f"{name}.db"
+            database = pycolmap.Database.open(str(path))
+            camera = pycolmap.Camera(model="SIMPLE_PINHOLE", width=9, height=7, params=[9, 4, 3])
+            camera_id = database.write_camera(camera)
+            image_id = database.write_image(pycolmap.Image(name="a.jpg", camera_id=camera_id))
+            database.write_keypoints(image_id, np.ones((3, 4), np.float32))
+            rows = pycolmap.FeatureDescriptors(type=kind, data=local_lf.view(np.uint8))
+            database.write_descriptors(image_id, rows)
+            database.close()
+            if int(kind) < 0:
+                with pytest.raises(FileFormatError, match="type -1, and the known types are 0"):
+                    open_reader(f"colmap:{path}")
+                continue
+            with open_reader(f"colmap:{path}") as reader:
+                assert reader.info().features == f"colmap:{name.lower().replace('_', '-')}"
+                np.testing.assert_array_equal(reader.read("a.jpg").descriptor_lf, local_lf)
+
+    @pytest.mark.parametrize("kind", ["7", "-1", "'SIFT'", "NULL"])
+    def test_an_unknown_type_is_named(self, images, tmp_path, kind):
+        sources.write_colmap(tmp_path / "d.db", images)
+        with closing(sqlite3.connect(tmp_path / "d.db")) as connection, connection:
+            rows = "SELECT image_id, 0 AS type, rows, cols, data FROM descriptors"
+            connection.execute(f"CREATE TABLE other AS {rows}")
+            connection.execute("DROP TABLE descriptors")
+            connection.execute("ALTER TABLE other RENAME TO descriptors")
+            connection.execute(f"UPDATE descriptors SET type = {kind}")
+        with pytest.raises(FileFormatError, match=r"known types are 0 \(sift\), .*newer vladkit"):
+            open_reader(f"colmap:{tmp_path / 'd.db'}")
 
     def test_nothing_is_written(self, images, tmp_path):
         path = tmp_path / "d.db"

@@ -9,7 +9,7 @@ SQLite tables, as COLMAP's documentation and its ``scripts/python/database.py`` 
 
 COLMAP's origin is the top-left corner of the top-left px, ours its centre: 0.5 px less. A scale is
 the sigma of the blur; the diameter of a region, as in OpenCV, is twice that. SIFT is uint8 and
-RootSIFT already (times 512), so it is only brought to unit length. ALIKED is float32.
+RootSIFT already (times 512), so it is only brought to unit length. Types of networks are float32.
 """
 
 from __future__ import annotations
@@ -38,8 +38,14 @@ from vladkit.features.types import Features
 
 __all__ = ["ColmapReader"]
 
-_TYPES: Final[dict[int, str]] = {0: "sift", 1: "aliked-n16rot", 2: "aliked-n32"}
-"""Names of COLMAP's types of features."""
+_TYPES: Final[dict[int, str]] = {
+    0: "sift",
+    1: "aliked-n16rot",
+    2: "aliked-n32",
+    3: "loma-b",
+    4: "loma-b128",
+}
+"""Names of COLMAP's types of features (4.2: ``FeatureExtractorType``); all but SIFT are float32."""
 
 _BUSY_SECONDS: Final = 10.0
 """Longest wait for another process that writes to the file."""
@@ -104,11 +110,12 @@ class ColmapReader(Reader):
             raise FileFormatError(
                 f"{self.path} holds no descriptors: run COLMAP's feature_extractor first"
             )
-        self._main_type = int(types[0][0])
+        self._main_type = types[0][0]
         if self._main_type not in _TYPES:
             raise FileFormatError(
-                f"{self.path} holds descriptors of type {self._main_type}, known are "
+                f"{self.path} holds descriptors of type {self._main_type}, and the known types are "
                 + ", ".join(f"{i} ({name})" for i, name in _TYPES.items())
+                + ": take a newer vladkit, or give the features as hloc: or npz:"
             )
         rows = self._connection.execute("SELECT name, image_id FROM images")
         self._id_of = {str(name): int(i) for name, i in rows}
