@@ -18,13 +18,14 @@ from vladkit.collection.pairs import Pairs, select_pairs
 from vladkit.collection.query import QueryImage, extract_query, features_from, query_of
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.reencode import adapt, whiten
-from vladkit.collection.search_options import RegionLike, SearchOptions, as_region
+from vladkit.collection.search_options import SearchOptions
 from vladkit.collection.searching import Hit
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import ParameterError
 from vladkit.evaluation.benchmark import Benchmark, Outcome
 from vladkit.features import Extractor, Features
 from vladkit.geometry.verification import Model, Verification
+from vladkit.images.region import RegionLike, as_region
 from vladkit.store.ann import AnnReport, ann_path, build_ann
 from vladkit.store.check import Finding, check
 from vladkit.store.export import export
@@ -280,14 +281,14 @@ class Collection:
 
         Parameters
         ----------
-        image : path, bytes, array, Pillow's Image, Features or ImageRow
+        image : path, bytes, open file, array, Pillow's Image, Features or ImageRow
             Any image; it need not be in the collection, and if it is, it is found like any other.
-            An array holds uint8 pixels, gray (y, x) or RGB (y, x, 3); Features are searched by
-            without an image. If there is no file at a path, it may be the path of an image of the
-            collection, as `images` lists it. Such an image, and one that is given as its row, is
-            searched by what the collection keeps of it: no file is opened, and `rerank`, `region`
-            and rotated queries use the kept features. Where features were found by another
-            program, an indexed image is always searched by those.
+            An array holds uint8 pixels, gray (y, x) or RGB (y, x, 3); a file is open with mode
+            "rb"; Features are searched by without an image. If there is no file at a path, it may
+            be the path of an image of the collection, as `images` lists it. Such an image, and one
+            that is given as its row, is searched by what the collection keeps of it: no file is
+            opened, and `rerank`, `region` and rotated queries use the kept features. Where features
+            were found by another program, an indexed image is always searched by those.
         top, rerank, expand, model
             See `SearchOptions`.
         region : Region, (left, top, width, height) or None
@@ -301,8 +302,7 @@ class Collection:
             If an option is out of range, `rerank` needs features and none are kept, the region
             is outside of the image, or the image is of another kind.
         """
-        part = as_region(region)
-        options = SearchOptions(top, rerank=rerank, expand=expand, model=model, region=part)
+        options = SearchOptions(top, rerank=rerank, expand=expand, model=model, region=region)
         return self._searcher.search(*query_of(self.index, image, options), options)
 
     def extract(self, image: QueryImage, *, region: RegionLike = None) -> Features:

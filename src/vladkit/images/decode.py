@@ -29,7 +29,7 @@ from vladkit.images.files import read_bytes
 from vladkit.images.header import Header, read_header
 from vladkit.images.image import Image
 from vladkit.images.opencv import is_out_of_memory, silent_opencv
-from vladkit.images.region import Region
+from vladkit.images.region import Region, RegionLike, as_region
 
 __all__ = ["MAX_PIXELS", "decode_image", "decoder_facts", "read_image"]
 
@@ -46,7 +46,7 @@ def read_image(
     path: str | os.PathLike[str],
     *,
     max_side: int | None = 640,
-    region: Region | None = None,
+    region: RegionLike = None,
     color: bool = False,
 ) -> Image:
     """Read an image file, upright, at most ``max_side`` px a side.
@@ -58,7 +58,7 @@ def read_image(
         of several frames or pages the first counts.
     max_side : int or None, default=640
         Longest side of the result in px; None keeps the original size.
-    region : Region or None
+    region : Region, (left, top, width, height) or None
         Only this part, as if it were an image of its own.
     color : bool, default=False
         RGB pixels instead of gray ones.
@@ -86,7 +86,7 @@ def decode_image(
     data: bytes,
     *,
     max_side: int | None = 640,
-    region: Region | None = None,
+    region: RegionLike = None,
     color: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Image:
@@ -98,7 +98,7 @@ def decode_image(
         The whole file.
     max_side : int or None, default=640
         Longest side of the result in px; None keeps the original size.
-    region : Region or None
+    region : Region, (left, top, width, height) or None
         Only this part, as if it were an image of its own. In a JPEG that is decoded smaller it
         grows to whole blocks: `Image.region` is the part that came out.
     color : bool, default=False
@@ -139,6 +139,7 @@ def decode_image(
     """
     if max_side is not None and max_side < 1:
         raise ParameterError(f"max_side is {max_side}: give at least 1 px, or None for no limit")
+    region = as_region(region)
     header = read_header(data)
     whole_side = max_side
     if region is not None and max_side is not None:
