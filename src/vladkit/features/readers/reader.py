@@ -127,14 +127,23 @@ def features_from(
             f"its descriptors have shape {descriptor_lf.shape} and dtype {descriptor_lf.dtype}, "
             "wanted (features, dimensions) numbers"
         )
-    l = len(descriptor_lf)
-    if not l or not descriptor_lf.shape[1]:
+    l, f = descriptor_lf.shape
+    if not l or not f:
         raise ImageError("no features found: it is listed without any")
+    if xy_l2 is not None and l != f and xy_l2.shape in ((f, 2), (2, f)):
+        raise ImageError(
+            f"its descriptors are transposed: {f} keypoints, and {l} descriptors of {f} dimensions"
+        )
     arrays = {"keypoints": xy_l2, "sizes": size_l, "angles": angle_l, "scores": score_l}
     for what, array in arrays.items():
         wanted = (l, 2) if what == "keypoints" else (l,)
         if array is not None and array.shape != wanted:
-            raise ImageError(f"{l} descriptors, and {what} of shape {array.shape}, not {wanted}")
+            hint = ": transpose them" if array.shape == wanted[::-1] and l != 1 else ""
+            raise ImageError(
+                f"{l} descriptors, and {what} of shape {array.shape}, not {wanted}{hint}"
+            )
+        if array is not None and array.dtype.kind not in "fiu":
+            raise ImageError(f"{what} are {array.dtype}, wanted numbers")
     for what, array in {"descriptors": descriptor_lf, **arrays}.items():
         if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
             bad_l = ~np.isfinite(array.reshape(l, -1)).all(axis=1)
