@@ -192,7 +192,7 @@ class ColmapReader(Reader):
             size_l=size_l,
             angle_l=None if radian_l is None else np.rad2deg(radian_l),
             score_l=size_l,
-            image_size=(int(camera[0]), int(camera[1])) if camera else None,
+            image_size=camera if camera and all(camera) else None,
         )
 
     def _one(self, sql: str, *values: object) -> Any:

@@ -129,7 +129,7 @@ class HlocReader(Reader):
     def _refuse_transposed(self, what: str, group: Any) -> None:
         raise FileFormatError(
             f"{self.path} holds {what} that are transposed ({group.name[1:]} has "
-            f"{_shape(group, what)}): hloc's are (D, N), and keypoints (N, 2): write each array's .T"
+            f"{_shape(group, what)}): wanted (D, N), and keypoints (N, 2): write each array's .T"
         )
 
     def close(self) -> None:
@@ -193,7 +193,7 @@ class HlocReader(Reader):
             size_l=parts.get("scales"),
             angle_l=parts.get("oris"),
             score_l=parts.get("scores"),
-            image_size=_image_size(size),
+            image_size=size,
         )
 
     @contextmanager
@@ -212,14 +212,6 @@ def _shape(group: Any, part: str = "descriptors") -> tuple[int, int]:
     shape: tuple[int, ...] = getattr(data, "shape", None) or ()
     is_matrix = len(shape) == 2 and data.dtype.kind in "fiu"
     return (int(shape[0]), int(shape[1])) if is_matrix else (0, 0)
-
-
-def _image_size(size: Any) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    if size.shape != (2,) or not np.isfinite(size).all() or size.min() < 1:
-        raise ImageError(f"its image_size is {size.tolist()}, wanted width and height in px")
-    return int(size[0]), int(size[1])
 
 
 def _reason(error: BaseException) -> str:
