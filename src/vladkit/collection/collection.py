@@ -14,7 +14,8 @@ from vladkit.collection.duplicates import DuplicateGroup, find_duplicates
 from vladkit.collection.evaluation import Answer, ask
 from vladkit.collection.index import Index
 from vladkit.collection.indexing import AddReport, Indexer, Progress
-from vladkit.collection.pairs import Pairs, select_pairs
+from vladkit.collection.pair_list import Names, Pairs
+from vladkit.collection.pairs import select_pairs
 from vladkit.collection.query import QueryImage, extract_query, features_from, query_of
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.reencode import adapt, whiten
@@ -390,6 +391,8 @@ class Collection:
         sequential: int = 0,
         connected: bool = False,
         rotated: bool = False,
+        queries: Names = None,
+        database: Names = None,
         root: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
         progress: Progress | None = None,
@@ -417,6 +420,11 @@ class Collection:
         rotated : bool
             Compare in all quarter turns: for images that are rotated without an EXIF entry that
             says so. Four times the work; needs kept features.
+        queries, database : str, path, iterable of str or None
+            Images that ask for others, and those that they are paired with; None is all. A string
+            is the beginning of names, such as "query/"; a path (`pathlib.Path`) is a file with a
+            name a line, which hloc's lists are, too. A query is the first of its pairs. Not with
+            `connected`.
         root : path or None
             The folder that names are relative to: where hloc or COLMAP look for images. None is the
             indexed folder, or the deepest that holds all images if several were indexed.
@@ -436,6 +444,8 @@ class Collection:
                 sequential=sequential,
                 connected=connected,
                 rotated=rotated,
+                queries=queries,
+                database=database,
                 root=root,
                 n_jobs=n_jobs,
                 progress=progress,
