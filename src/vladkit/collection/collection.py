@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +22,7 @@ from vladkit.collection.reencode import adapt, whiten
 from vladkit.collection.search_options import SearchOptions
 from vladkit.collection.searching import Hit
 from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.files import as_paths
 from vladkit.errors import ParameterError
 from vladkit.evaluation.benchmark import Benchmark, Outcome
 from vladkit.features import Extractor, Features
@@ -223,7 +224,7 @@ class Collection:
 
     def add(
         self,
-        sources: Sequence[str | os.PathLike[str]],
+        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         prune: bool = False,
         images: str | os.PathLike[str] | None = None,
@@ -234,7 +235,7 @@ class Collection:
 
         Parameters
         ----------
-        sources : sequence of path
+        sources : path or iterable of path
             Folders are searched with their subfolders. Or features that another program found
             (``colmap:database.db``, ...), if the collection was made with the recipe of
             `vladkit.collection.import_recipe.recipe_for`.
@@ -251,18 +252,18 @@ class Collection:
             If the features given are not of the kind that the collection holds.
         """
         return Indexer(self.index).add(
-            sources, prune=prune, images=images, n_jobs=n_jobs, progress=progress
+            as_paths(sources), prune=prune, images=images, n_jobs=n_jobs, progress=progress
         )
 
-    def remove(self, paths: Iterable[str | os.PathLike[str]]) -> int:
+    def remove(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> int:
         """Forget images; the files stay where they are.
 
-        Paths are those that images were indexed by, or files; a folder stands for all that is
-        below it. Returns the number of images that were forgotten: none, with a ParameterError, if
-        one of the paths is not in the collection.
+        One path or several: those that images were indexed by, or files; a folder stands for all
+        that is below it. Returns the number of images that were forgotten: none, with a
+        ParameterError, if one of the paths is not in the collection.
         """
         with self._store.writing():
-            ids = ids_below(self._store, paths)
+            ids = ids_below(self._store, as_paths(paths))
             self._store.delete(ids)
         return len(ids)
 
