@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from compare import ORACLE, tolerance
-from vladkit import VLAD, Ragged, encode, segment_sum
+from vladkit import VLAD, Ragged, Whitening, encode, segment_sum
 from vladkit.errors import InputError, ParameterError, ShapeError
 from vladkit.kernels import METHODS
 
@@ -332,3 +332,20 @@ def test_maps_of_a_network_get_their_reshape(kind):
             encode(list(x), centroids)
         parts = [eval(one, {}, {"x": each, "h": h, "w": w, "f": f}) for each in x]
         np.testing.assert_allclose(encode(parts, centroids), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_estimators_take_tensors_that_require_a_gradient(dtype):
+    torch = pytest.importorskip("torch")
+    images, centroids = problem()
+    array = images[2].astype(np.float32)
+    tensor = torch.tensor(array, dtype=getattr(torch, dtype), requires_grad=True)
+    plain = tensor.detach().float().numpy()
+    vlad = VLAD.from_centroids(torch.nn.Parameter(torch.tensor(centroids)))
+    np.testing.assert_array_equal(vlad.centroids_, centroids)
+    np.testing.assert_array_equal(vlad.words(tensor), vlad.words(plain))
+    whitening = Whitening(3).fit(tensor)
+    assert isinstance(whitening.transform(tensor), np.ndarray)
+    np.testing.assert_allclose(whitening.transform(tensor), whitening.transform(plain), atol=1e-6)
+    views = whitening.transform_views(tensor[:, None])
+    np.testing.assert_allclose(views, whitening.transform_views(plain[:, None]), atol=1e-6)

@@ -14,7 +14,7 @@ from vladkit.aggregation.codebook import Reservoir, train_codebook
 from vladkit.aggregation.encode import METHOD, aggregate, aggregate_unit, check_assign
 from vladkit.aggregation.normalize import PRESETS, Norm, normalize, resolve_steps
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array, as_array
-from vladkit.core.backends import as_sets
+from vladkit.core.backends import as_sets, on_host
 from vladkit.core.linalg import unit_rows
 from vladkit.core.params import Constraints, Interval, StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, as_centroids, float_dtype_for
@@ -234,7 +234,7 @@ class VLAD(Estimator):
         **parameters
             Parameters of the constructor, besides `n_clusters` and `rotation`.
         """
-        centroid = as_array(centroids)
+        centroid = as_array(on_host(centroids))
         if centroid.ndim != 2:
             raise ShapeError(f"centroids have shape {centroid.shape}, wanted (k, f)")
         k, f = centroid.shape
@@ -242,7 +242,7 @@ class VLAD(Estimator):
         centroid_kf = as_centroids(centroid, f, dtype)
         rotated = None
         if rotation is not None:
-            rotated = np.ascontiguousarray(as_array(rotation), dtype=dtype)
+            rotated = np.ascontiguousarray(as_array(on_host(rotation)), dtype=dtype)
         if rotated is not None:
             shape = rotated.shape
             if shape != (k, f, f) and not (rotated.ndim == 2 and shape[0] == f and shape[1] > 0):
@@ -383,7 +383,7 @@ class VLAD(Estimator):
         array([0, 1, 0])
         """
         self._check_fitted()
-        local_lf = as_array(local)
+        local_lf = as_array(on_host(local))
         batch = Ragged(local_lf, [0, *local_lf.shape[:1]])
         label_kf = as_centroids(self._label_centroids(), batch.n_features, batch.float_dtype)
         batch.check_finite()

@@ -9,6 +9,7 @@ import numpy as np
 
 from vladkit.aggregation.base import Estimator
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, as_array
+from vladkit.core.backends import on_host
 from vladkit.core.linalg import EPSILON
 from vladkit.core.params import Constraints, Interval
 from vladkit.errors import FileFormatError, InputError, NonFiniteError, ParameterError, ShapeError
@@ -227,7 +228,7 @@ class Whitening(Estimator):
         >>> np.linalg.norm(short_qvd, axis=2).max(axis=1).round(6).tolist() == [1.0] * 50
         True
         """
-        view_qvD = as_array(view_qvD)
+        view_qvD = as_array(on_host(view_qvD))
         if view_qvD.ndim != 3:
             raise ShapeError(f"got views of shape {view_qvD.shape}, wanted (q, v, D)")
         q, v, D = view_qvD.shape
@@ -439,7 +440,7 @@ def _slices(vector_nD: AnyArray) -> Iterator[AnyArray]:
 
 
 def _checked(vectors: Any) -> AnyArray:
-    vector_nD = as_array(vectors)
+    vector_nD = as_array(on_host(vectors))
     if vector_nD.ndim != 2 or vector_nD.shape[1] == 0:
         raise ShapeError(
             f"got an array of shape {vector_nD.shape}, wanted (n, D): one row per vector"

@@ -19,7 +19,7 @@ from vladkit.store.rows import ImageRow
 
 __all__ = ["QueryImage", "extract_query", "features_from", "query_of"]
 
-QueryImage: TypeAlias = "str | os.PathLike[str] | InMemory"
+QueryImage: TypeAlias = str | os.PathLike[str] | InMemory
 """Path, or an image in memory."""
 
 

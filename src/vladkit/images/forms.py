@@ -13,7 +13,7 @@ from vladkit.errors import ImageError, ParameterError
 
 __all__ = ["FORMS", "InMemory", "file_data"]
 
-InMemory: TypeAlias = "bytes | AnyArray | Any"
+InMemory: TypeAlias = bytes | AnyArray | Any
 """Bytes of an image file, such a file opened for reading, pixels (uint8: gray (y, x) or RGB
 (y, x, 3)), or an Image of Pillow."""
 

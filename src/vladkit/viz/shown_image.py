@@ -16,7 +16,7 @@ from vladkit.images.forms import FORMS, InMemory, file_data
 
 __all__ = ["ShownImage", "Source", "load_image", "printable", "shorten", "try_load_image"]
 
-Source: TypeAlias = "str | os.PathLike[str] | Image | InMemory"
+Source: TypeAlias = str | os.PathLike[str] | Image | InMemory
 """An image to draw: a file, pixels with the size of their original, or an image in memory."""
 
 

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import sources
+from photos import photo
 from sources import same_geometry
+from vladkit import Collection
+from vladkit.collection.import_recipe import recipe_for
 from vladkit.errors import (
     FileFormatError,
     ImageError,
@@ -76,7 +79,7 @@ class TestColmap:
         pycolmap = pytest.importorskip("pycolmap", reason="the test extra has it")
         for name, kind in pycolmap.FeatureExtractorType.__members__.items():
             is_sift = name == "SIFT"
-            local_lf = np.arange(12, dtype=np.uint8 if is_sift else np.float32).reshape(3, 4)
+            local_lf = np.arange(384).reshape(3, 128).astype(np.uint8 if is_sift else "f4")
             path = tmp_path / f"{name}.db"
             database = pycolmap.Database.open(str(path))
             camera = pycolmap.Camera(model="SIMPLE_PINHOLE", width=9, height=7, params=[9, 4, 3])
@@ -93,6 +96,22 @@ class TestColmap:
             with open_reader(f"colmap:{path}") as reader:
                 assert reader.info().features == f"colmap:{name.lower().replace('_', '-')}"
                 np.testing.assert_array_equal(reader.read("a.jpg").descriptor_lf, local_lf)
+
+    @pytest.mark.parametrize("typed", [0, None])
+    def test_other_descriptors_under_the_name_of_sift(self, images, tmp_path, typed):
+        sources.write_colmap(tmp_path / "d.db", images, typed=typed)
+        with closing(sqlite3.connect(tmp_path / "d.db")) as connection, connection:
+            connection.execute(
+                "UPDATE descriptors SET cols = 64, data = substr(data, 1, 64 * rows)"
+            )
+        with open_reader(f"colmap:{tmp_path / 'd.db'}") as reader:
+            assert (reader.info().features, reader.info().dimensions) == ("colmap", 64)
+        recipe, _ = recipe_for(f"colmap:{tmp_path / 'd.db'}", n_clusters=4)
+        with Collection.create(tmp_path / "c", **recipe) as collection:
+            collection.add(f"colmap:{tmp_path / 'd.db'}")
+            assert collection.search(reader.names()[0], 1)[0].path == reader.names()[0]
+            with pytest.raises(ImageError, match="would have to be made by COLMAP"):
+                collection.search(photo("coffee"))
 
     @pytest.mark.parametrize("kind", ["7", "-1", "'SIFT'", "NULL"])
     def test_an_unknown_type_is_named(self, images, tmp_path, kind):

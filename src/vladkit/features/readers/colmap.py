@@ -131,9 +131,12 @@ class ColmapReader(Reader):
             f"WHERE d.rows > 0 AND {self._type} = ? ORDER BY image_id LIMIT 1",
             self._main_type,
         )
+        dimensions = int(cols) // self._dtype.itemsize
+        # what else scripts store as type 0, or without a type, is not the SIFT of our queries
+        is_known = self._main_type != 0 or dimensions == 128
         return SourceInfo(
-            features=f"colmap:{_TYPES[self._main_type]}",
-            dimensions=int(cols) // self._dtype.itemsize,
+            features=f"colmap:{_TYPES[self._main_type]}" if is_known else "colmap",
+            dimensions=dimensions,
             compare="unit",
             directions=keypoint_cols > 2,
             sizes=keypoint_cols > 2,
