@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
-from contextlib import closing
+from contextlib import closing, suppress
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from vladkit.errors import (
     FileFormatError,
     ImageError,
     StorageError,
+    VladkitError,
 )
 from vladkit.features import Sift
 from vladkit.features.readers import open_reader
@@ -201,6 +202,49 @@ class TestColmap:
                 reader.read(next(iter(images)))
             assert reader.status(next(iter(images))) != before
             assert len(reader.read(list(images)[1])) == 300
+
+    @pytest.mark.parametrize("value", ["NULL", "'x'", "-1", "1e300", "x'00'"])
+    def test_values_of_any_type_are_read_or_named(self, images, tmp_path, value):
+        """SQLite holds any value in any column, where a script made the tables."""
+        path = tmp_path / "d.db"
+        sources.write_colmap(path, dict(list(images.items())[:2]))
+        plain = {
+            "images": "image_id INTEGER PRIMARY KEY, name, camera_id",
+            "cameras": "camera_id, model, width, height, params, prior_focal_length",
+            "keypoints": "image_id, rows, cols, data",
+            "descriptors": "image_id, type, rows, cols, data",
+        }
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for table, columns in plain.items():
+                connection.execute(f"CREATE TABLE plain_{table} ({columns})")
+                names = columns.replace("INTEGER PRIMARY KEY", "")
+                connection.execute(f"INSERT INTO plain_{table} SELECT {names} FROM {table}")
+                connection.execute(f"DROP TABLE {table}")
+                connection.execute(f"ALTER TABLE plain_{table} RENAME TO {table}")
+        raw = path.read_bytes()
+        for table, columns in plain.items():
+            for column in columns.replace("image_id INTEGER PRIMARY KEY, ", "").split(", ")[1:]:
+                for where in ("", "WHERE rowid = 1"):
+                    path.write_bytes(raw)
+                    with closing(sqlite3.connect(path)) as connection, connection:
+                        connection.execute(f"UPDATE {table} SET {column} = {value} {where}")
+                    with suppress(VladkitError), open_reader(f"colmap:{path}") as reader:
+                        for name in reader.names():
+                            reader.status(name)
+                            with suppress(VladkitError):
+                                reader.read(name)
+                        assert reader.info().dimensions > 0
+
+    def test_no_keypoints_at_all(self, images, tmp_path):
+        path = tmp_path / "d.db"
+        sources.write_colmap(path, images)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DELETE FROM keypoints")
+        with (
+            open_reader(f"colmap:{path}") as reader,
+            pytest.raises(FileFormatError, match="no image with both"),
+        ):
+            reader.info()
 
     def test_nan(self, images, tmp_path):
         path = tmp_path / "d.db"

@@ -47,6 +47,11 @@ _TYPES: Final[dict[int, str]] = {
 }
 """Names of COLMAP's types of features (4.2: ``FeatureExtractorType``); all but SIFT are float32."""
 
+_MATRIX: Final = (
+    "ifnull(CAST(rows AS INTEGER), 0), ifnull(CAST(cols AS INTEGER), 0), CAST(data AS BLOB)"
+)
+"""Columns of a matrix: SQLite may hold any type of value in any column."""
+
 _BUSY_SECONDS: Final = 10.0
 """Longest wait for another process that writes to the file."""
 
@@ -126,12 +131,17 @@ class ColmapReader(Reader):
 
     def info(self) -> SourceInfo:
         """Kind and contents of the source, told from its first image that has features."""
-        keypoint_cols, cols = self._one(
-            "SELECT k.cols, d.cols FROM descriptors d JOIN keypoints k USING (image_id) "
-            f"WHERE d.rows > 0 AND {self._type} = ? ORDER BY image_id LIMIT 1",
+        row = self._one(
+            "SELECT CAST(k.cols AS INTEGER), CAST(d.cols AS INTEGER) AS c "
+            "FROM descriptors d JOIN keypoints k USING (image_id) "
+            f"WHERE d.rows > 0 AND k.cols > 0 AND c > 0 AND {self._type} = ? "
+            "ORDER BY image_id LIMIT 1",
             self._main_type,
         )
-        dimensions = int(cols) // self._dtype.itemsize
+        if row is None:
+            raise FileFormatError(f"{self.path} has no image with both descriptors and keypoints")
+        keypoint_cols, cols = row
+        dimensions = cols // self._dtype.itemsize
         # what else scripts store as type 0, or without a type, is not the SIFT of our queries
         is_known = self._main_type != 0 or dimensions == 128
         return SourceInfo(
@@ -170,7 +180,7 @@ class ColmapReader(Reader):
         """Read the features of one image; scores are sizes, as COLMAP keeps the largest."""
         image_id = self._id_of[name]
         row = self._one(
-            f"SELECT {self._type}, rows, cols, data FROM descriptors WHERE image_id = ?", image_id
+            f"SELECT {self._type}, {_MATRIX} FROM descriptors WHERE image_id = ?", image_id
         )
         if row is None or not row[1]:
             raise ImageError("no features found: COLMAP has none of it", transient=True)
@@ -180,7 +190,7 @@ class ColmapReader(Reader):
                 f"{_TYPES[self._main_type]}"
             )
         descriptor_lf = _matrix(row[1:], self._dtype, "descriptors", row[2] // self._dtype.itemsize)
-        keypoint = self._one("SELECT rows, cols, data FROM keypoints WHERE image_id = ?", image_id)
+        keypoint = self._one(f"SELECT {_MATRIX} FROM keypoints WHERE image_id = ?", image_id)
         if keypoint is None:
             raise ImageError("COLMAP has descriptors of it, but no keypoints")
         keypoint_lc = _matrix(keypoint, np.dtype("<f4"), "keypoints", keypoint[1])
