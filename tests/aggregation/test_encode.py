@@ -408,6 +408,7 @@ def _bad_input():
         "1-D": (np.ones(4), c, ShapeError, "x[None, None, :]"),
         "2-D": (np.ones((5, 4)), c, ShapeError, "x[None]"),
         "4-D": (np.ones((1, 1, 5, 4)), c, ShapeError, "x.reshape(t, h * w, f)"),
+        "list of maps": ([np.ones((2, 3, 4))], c, ShapeError, "x.reshape(f, h * w).T"),
         "generator": ((x for x in good), c, InputError, "of type generator, wanted"),
         "iterator": (map(np.asarray, good), c, InputError, "give list(x)"),
         "dict": ({"a": good[0]}, c, InputError, "of type dict, wanted a (t, l, f) array"),

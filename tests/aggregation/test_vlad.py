@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
-from vladkit import VLAD, MultiVLAD, Ragged, encode
+from vladkit import VLAD, MultiVLAD, Ragged, Whitening, encode
 from vladkit.aggregation.codebook import Reservoir, train_centroids, train_rotation
 from vladkit.aggregation.encode import aggregate
 from vladkit.errors import (
@@ -56,7 +56,8 @@ class TestContract:
             {"sample_size": 0},
             {"n_iter": 0},
             {"random_state": -1},
-            {"random_state": None},
+            {"random_state": 1.5},
+            {"random_state": np.random.default_rng(0)},
         ):
             vlad = VLAD(**({"n_clusters": 4} | bad))
             with pytest.raises(ParameterError):
@@ -120,6 +121,40 @@ class TestContract:
         assert isinstance(vlad.set_output(transform="default").transform(images), np.ndarray)
         with sklearn.config_context(transform_output="pandas"):
             assert isinstance(VLAD(2).fit(images).transform(images), pandas.DataFrame)
+
+    @pytest.mark.parametrize(
+        "estimator", [VLAD(2, n_jobs=1), MultiVLAD(VLAD(2, n_jobs=1))], ids=["one", "several"]
+    )
+    def test_a_frame_has_the_index_of_its_input(self, images, estimator):
+        pandas = pytest.importorskip("pandas")
+        column = pandas.Series(images, index=list("edcba"))
+        frame = estimator.set_output(transform="pandas").fit_transform(column)
+        assert frame.index.tolist() == list("edcba")
+        assert estimator.transform(images).index.tolist() == [0, 1, 2, 3, 4]
+        short = make_pipeline(estimator, Whitening(2)).set_output(transform="pandas")
+        assert short.fit_transform(column).index.tolist() == list("edcba")
+        only_one = estimator.transform(column["c":"c"])
+        assert only_one.index.tolist() == ["c"]
+
+    @pytest.mark.parametrize("kind", ["fit", "partial_fit"])
+    def test_no_random_state(self, images, kind):
+        """Another codebook each time, but for NumPy's global seed, as in scikit-learn."""
+
+        def trained(estimator, seed):
+            np.random.seed(seed)  # noqa: NPY002
+            return getattr(estimator, kind)(images).transform(images)
+
+        few = VLAD(2, random_state=None, n_iter=1, n_jobs=1)
+        for some in (few, MultiVLAD(few)):
+            first, again, other = (trained(clone(some), seed) for seed in (0, 0, 1))
+            np.testing.assert_array_equal(first, again)
+            assert not np.array_equal(first, other)
+        one, two = clone(some).fit(images).vlads_
+        assert not np.array_equal(one.centroids_, two.centroids_)
+
+    def test_no_random_state_in_a_file(self, images, tmp_path):
+        VLAD(4, random_state=None).fit(images).save(tmp_path / "v.npz")
+        assert VLAD.load(tmp_path / "v.npz").random_state is None
 
     def test_pickle(self, images):
         vlad = VLAD(4).fit(images)

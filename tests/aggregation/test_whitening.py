@@ -264,6 +264,9 @@ class TestContract:
         np.testing.assert_array_equal(back.transform(vector_nD), whitening.transform(vector_nD))
         frame = whitening.set_output(transform="pandas").transform(vector_nD)
         assert isinstance(frame, pandas.DataFrame)
+        named = pandas.DataFrame(vector_nD, index=[f"{i}.jpg" for i in range(len(vector_nD))])
+        assert whitening.transform(named).index.equals(named.index)
+        assert whitening.fit(named).transform(named[3:5]).index.tolist() == ["3.jpg", "4.jpg"]
         assert frame.columns.tolist() == [f"whitening{i}" for i in range(4)]
         assert Whitening(2).fit(frame).n_features_in_ == 4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from paths import SHARED
 from photos import ALTERED, NAMES, photo
 from small import make
 from vladkit import Collection
+from vladkit.collection.import_recipe import recipe_for
 from vladkit.errors import (
     ImageError,
     NothingToIndexError,
     ParameterError,
 )
 from vladkit.features.pool import extract
+from vladkit.features.readers import open_reader
 from vladkit.store import store
 from vladkit.store.blocks import Layout
 from vladkit.store.exact import score_all
@@ -142,3 +145,36 @@ def test_real_buildings_from_another_side(tmp_path):
     right = [f.split("_")[0] == q.name.split("_")[0] for f, q in zip(first, queries, strict=True)]
     assert len(right) >= 10
     assert sum(right) >= len(right) - 1
+
+
+class _Path:
+    """A path of some other library."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return str(self.path)
+
+
+@pytest.mark.parametrize("kind", [str, Path, _Path, os.fsencode])
+def test_a_path_of_any_kind_alone_or_among_others(tmp_path, small, kind):
+    with Collection.create(tmp_path / "c", n_clusters=2) as collection:
+        assert collection.add(kind(small)).indexed == 6
+        assert collection.add([kind(small)]).unchanged == 6
+        assert collection.remove(kind(small / "1.png")) == 1
+        assert collection.remove(iter([kind(small / f"{i}.png") for i in (0, 2, 3, 4)])) == 4
+        assert [row.path for row in collection.images()] == ["5.png"]
+        for wrong in (None, 7, [7], [np.zeros((8, 8), np.uint8)]):
+            for change in (collection.add, collection.remove):
+                with pytest.raises(ParameterError, match="give one path or several"):
+                    change(wrong)
+        assert len(collection) == 1
+
+
+def test_a_source_of_features_as_a_path(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((3, 8), np.float32))
+    source = Path(f"npz:{tmp_path}")
+    with open_reader(source) as reader:
+        assert reader.names() == ["a"]
+    assert recipe_for(source)[0]["dimensions"] == 8

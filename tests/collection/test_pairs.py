@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,8 @@ from photos import cropped, darker, photo, smaller
 from vladkit import Collection
 from vladkit.collection import pairs as pairing
 from vladkit.collection import searching
-from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError
+from vladkit.collection.pair_list import chosen
+from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError, StorageError
 from vladkit.geometry.verification import rescore, verify_all
 from vladkit.store.naming import natural
 from vladkit.store.store import Store
@@ -400,21 +402,152 @@ class TestNames:
         wanted = ["9", "10", "a", "a/2", "a/11", "b.png", "img009.png", "img9.png", "img10.png"]
         assert sorted(names, key=natural) == [*wanted, "٣x"]
 
-    @pytest.mark.parametrize("name", ["a b.png", "a\tb.png", "a\u00a0b.png", "#1.png"])
-    def test_names_that_break_a_list_are_refused_before_it_is_written(self, home, tmp_path, name):
-        (tmp_path / "p").mkdir()
-        for i, new in enumerate(["x.png", "y.png", name]):
-            source = home / "scenes" / SCENES[i] / "1.png"
-            shutil.copy(source, tmp_path / "p" / new)
-        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
-            collection.add([tmp_path / "p"])
-            found = collection.pairs(1)
-        (tmp_path / "pairs.txt").write_text("before")
-        with pytest.raises(ParameterError, match="white space or a #") as raised:
+    @pytest.fixture
+    def named(self, home, tmp_path):
+        """Makes pairs of all of some scenes' images, by name."""
+
+        def make(*names):
+            (tmp_path / "p").mkdir()
+            for scene, name in zip(SCENES, names, strict=False):
+                shutil.copy(home / "scenes" / scene / "1.png", tmp_path / "p" / name)
+            with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+                collection.add([tmp_path / "p"])
+                return collection.pairs(len(names))
+
+        return make
+
+    BREAK = ("a b.png", "a\tb.png", "a\u00a0b.png", "#1.png")
+
+    @pytest.mark.parametrize("name", BREAK)
+    def test_pairs_of_names_that_break_a_list_are_left_out(self, named, tmp_path, name):
+        found = named("x.png", "y.png", name)
+        assert found.unlisted() == [name]
+        assert list(found.lines()) == ["x.png y.png\n"]
+        with pytest.warns(UserWarning, match="pairs of 1 images are left out") as warned:
             found.write(tmp_path / "pairs.txt")
-        assert repr(name) in str(raised.value)
+        assert repr(name) in str(warned[0].message)
+        assert (tmp_path / "pairs.txt").read_text() == "x.png y.png\n"
+        assert len(found) == 3  # JSON has all
+        assert {name, "x.png"} in [{pair.first, pair.second} for pair in found]
+        done = run("pairs", tmp_path / "c", "-o", tmp_path / "pairs.txt")
+        assert "pairs of 1 image are left out, as hloc and COLMAP would misread" in done.stderr
+        assert (tmp_path / "pairs.txt").read_text() == "x.png y.png\n"
+        assert run("pairs", tmp_path / "c").stdout == "x.png y.png\n"
+
+    def test_a_list_that_would_be_empty_is_refused(self, named, tmp_path):
+        found = named("x.png", *self.BREAK)
+        (tmp_path / "pairs.txt").write_text("before")
+        with pytest.raises(ParameterError, match=r"white space or a # .* each pair has one"):
+            found.write(tmp_path / "pairs.txt")
+        run("pairs", tmp_path / "c", "-o", tmp_path / "pairs.txt", code=2)
         assert (tmp_path / "pairs.txt").read_text() == "before"
-        assert len(list(found)) == len(found)  # JSON has no such trouble
+
+    def test_a_name_in_no_pair_is_in_nobodys_way(self, named, tmp_path):
+        found = named("x.png", "y.png", "a b.png")
+        rows = [found.names.index(name) for name in ("x.png", "y.png")]
+        alone = replace(found, row_p2=np.array([sorted(rows)]))
+        assert alone.unlisted() == []
+        alone.write(tmp_path / "pairs.txt")
+        assert (tmp_path / "pairs.txt").read_text() == "x.png y.png\n"
+
+    @pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX")
+    def test_names_are_written_as_their_bytes(self, named, tmp_path):
+        found = replace(named("x.png", "y.png"), names=("x.png", os.fsdecode(b"\xe9.png")))
+        found.write(tmp_path / "pairs.txt")
+        assert (tmp_path / "pairs.txt").read_bytes() == b"x.png \xe9.png\n"
+
+
+class TestQueries:
+    """hloc's query and database: prefixes, lists."""
+
+    @pytest.mark.parametrize("top", [1, 3, 100])
+    @pytest.mark.parametrize(
+        ("queries", "database"),
+        [("coffee/", None), ("coffee/", "b"), ("c", "c"), (None, "rocket/"), ("b", "brick/1")],
+    )
+    def test_what_a_plain_loop_finds(self, scenes, top, queries, database):
+        names, _, similarity_nn = similarities(scenes)
+        asks = [i for i, name in enumerate(names) if name.startswith(queries or "")]
+        answers = [j for j, name in enumerate(names) if name.startswith(database or "")]
+        wanted = set()
+        for i in asks:
+            order = sorted((-similarity_nn[i, j], j) for j in answers if j != i)[:top]
+            for _, j in order:
+                turned = j in asks and (i not in asks or j < i)
+                wanted.add((names[j], names[i]) if turned else (names[i], names[j]))
+        found = scenes.pairs(top, queries=queries, database=database)
+        assert [(p.first, p.second) for p in found] == sorted(
+            wanted, key=lambda pair: tuple(map(natural, pair))
+        )
+        for pair, similarity in zip(found.row_p2, found.similarity_p, strict=True):
+            assert abs(similarity_nn[tuple(pair)] - similarity) < 2e-6
+
+    def test_a_query_is_the_first_of_its_line(self, scenes):
+        found = scenes.pairs(5, queries="rocket/", database="astronaut/", rerank=3, sequential=2)
+        assert len(found) == 16
+        for pair in found:
+            assert (pair.first[:6], pair.second[:9]) == ("rocket", "astronaut")
+        backwards = scenes.pairs(5, queries="astronaut/", database="rocket/", rerank=3)
+        matched = {(p.second, p.first): p.inliers for p in backwards if p.inliers is not None}
+        both = [p for p in found if p.inliers is not None and (p.first, p.second) in matched]
+        assert both
+        assert all(p.inliers == matched[p.first, p.second] for p in both)
+
+    def test_sequences_of_queries(self, scenes):
+        names = ["brick/2.png"]
+        found = scenes.pairs(0, sequential=1, queries=names)
+        assert {(p.first, p.second) for p in found} == {
+            ("brick/2.png", "brick/1.png"),
+            ("brick/2.png", "brick/10.png"),
+        }
+        found = scenes.pairs(0, sequential=1, queries=names, database=["brick/10.png"])
+        assert [p.second for p in found] == ["brick/10.png"]
+
+    def test_lists(self, scenes, home, tmp_path):
+        wanted = [(p.first, p.second) for p in scenes.pairs(2, queries="c", database="b")]
+        names = [name for name in scenes.pairs(1).names if name.startswith("c")]
+        lists = {
+            "plain": "\n".join(names),
+            "windows": "\ufeff" + "\r\n".join([*names, ""]),
+            "hloc": "# cameras\n\n" + "\n".join(f"{n} PINHOLE 9 9 1 1 4 4" for n in names),
+        }
+        for name, text in lists.items():
+            (tmp_path / name).write_text(text, newline="")
+            found = scenes.pairs(2, queries=tmp_path / name, database="b")
+            assert [(p.first, p.second) for p in found] == wanted
+            options = "--queries", tmp_path / name, "--database", "b", "--top", 2
+            done = run("pairs", home / "scenes.vlad", *options)
+            assert done.stdout.splitlines() == [" ".join(pair) for pair in wanted]
+            assert "--connected" not in done.stderr
+        found = scenes.pairs(2, queries=iter(names), database="b")
+        assert [(p.first, p.second) for p in found] == wanted
+
+    def test_a_list_may_hold_names_with_blanks(self):
+        names = ["a b.png", "a.png", "b.png"]
+        assert chosen(names, names[:1], "queries").tolist() == [True, False, False]
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            ({"queries": "query/"}, "queries: no name of the 24 images begins with 'query/'"),
+            ({"database": ["coffee/1.png", "x"]}, "database: 1 of 2 names .* such as 'x'"),
+            ({"queries": []}, "queries: 0 of 0 names"),
+            ({"queries": "c", "connected": True}, "connected joins all images"),
+        ],
+    )
+    def test_refused(self, scenes, options, reason):
+        with pytest.raises(ParameterError, match=reason):
+            scenes.pairs(2, **options)
+
+    def test_a_list_that_cannot_be_read(self, scenes, tmp_path):
+        with pytest.raises(StorageError, match="cannot read"):
+            scenes.pairs(2, queries=tmp_path)
+
+    def test_with_an_approximate_index(self, own):
+        with Collection.open(own) as collection:
+            exact = rows_of(collection.pairs(2, queries="c", database="b"))
+            collection.build_ann()
+            assert rows_of(collection.pairs(2, queries="c", database="b")) == exact
 
 
 class TestCommand:

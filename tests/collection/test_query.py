@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 import PIL.Image
 import pytest
@@ -11,8 +14,11 @@ from photos import photo
 from vladkit import Collection
 from vladkit.collection import searching
 from vladkit.collection.search_options import SearchOptions
-from vladkit.errors import NothingToIndexError, ParameterError
-from vladkit.images.region import Region
+from vladkit.errors import ImageError, InputError, NothingToIndexError, ParameterError
+from vladkit.evaluation.benchmark import Query
+from vladkit.features.pool import extract
+from vladkit.images import Region, read_image
+from vladkit.viz.matches import draw_matches
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +38,47 @@ def test_every_form_of_an_image_finds_the_same(collection, file):
         str(path),
         path.read_bytes(),
         bytearray(path.read_bytes()),
+        io.BytesIO(path.read_bytes()),
         rgb_yx3,
         np.asfortranarray(rgb_yx3),
+        np.ma.masked_array(rgb_yx3),
         PIL.Image.fromarray(np.ascontiguousarray(rgb_yx3)),
         collection.extract(path),
     ]
     for form in forms:
         got = collection.search(form, 5, rerank=3)
         assert [(h.path, h.score) for h in got] == [(h.path, h.score) for h in wanted], type(form)
+
+
+def test_open_files(collection, file, tmp_path):
+    path, _ = file
+    wanted = len(collection.extract(path))
+    with path.open("rb") as raw, path.open("rb", buffering=0) as unbuffered:
+        assert len(collection.extract(raw)) == len(collection.words(unbuffered)[0]) == wanted
+        with pytest.raises(ImageError, match="empty"):
+            collection.search(raw)  # it is at its end
+    with pytest.raises(ImageError, match=r"cannot read: .*closed file"):
+        collection.search(raw)
+    with (
+        (tmp_path / "written").open("wb") as written,
+        pytest.raises(ImageError, match="cannot read"),
+    ):
+        collection.search(written)
+    with path.open(encoding="latin-1") as text, pytest.raises(ParameterError, match="mode 'rb'"):
+        collection.search(text)
+
+
+def test_images_of_pillow_that_cannot_be_used(collection, file, tmp_path):
+    (tmp_path / "cut.png").write_bytes(file[0].read_bytes()[:-2000])
+    with PIL.Image.open(tmp_path / "cut.png") as cut:
+        for image in (cut, PIL.Image.new("L", (0, 5))):
+            with pytest.raises(ImageError, match="cannot read"):
+                collection.search(image)
+
+
+def test_pixels_that_are_masked(collection, file):
+    with pytest.raises(InputError, match="values are masked"):
+        collection.search(np.ma.masked_equal(file[1], 0))
 
 
 def test_gray_pixels_and_a_photo_that_lies_on_its_side(collection, file):
@@ -62,11 +101,36 @@ def test_a_region_by_four_numbers(collection, file):
     path, _ = file
     wanted = collection.search(path, 3, region=Region(10, 20, 200, 210))
     assert collection.search(path, 3, region=(10, 20, 200, 210)) != collection.search(path, 3)
-    got = collection.search(path, 3, region=(10, 20, 200, 210))
-    assert [(h.path, h.score) for h in got] == [(h.path, h.score) for h in wanted]
+    for part in ((10, 20, 200, 210), [10, 20, 200, 210], np.array([10, 20, 200, 210])):
+        got = collection.search(path, 3, region=part)
+        assert [(h.path, h.score) for h in got] == [(h.path, h.score) for h in wanted]
+    assert SearchOptions(region=(10, 20, 200, 210)).region == Region(10, 20, 200, 210)
     assert len(collection.extract(path, region=(10, 20, 200, 210))) == len(
         collection.words(path, region=(10, 20, 200, 210))[0]
     )
+
+
+def test_four_numbers_wherever_a_region_is_taken(collection, file):
+    path, four, part = file[0], (30, 20, 200, 210), Region(30, 20, 200, 210)
+    features = collection.extract(path)
+    np.testing.assert_array_equal(features.within(four).xy_l2, features.within(part).xy_l2)
+    assert features.within(four).region == part
+    assert read_image(path, region=four).region == read_image(path, region=part).region == part
+    assert len(extract(collection.extractor, path, four)) == len(
+        collection.extract(path, region=part)
+    )
+    assert Query("q", {}, four).region == part
+    found = collection.verify(features, collection.find("coffee.jpg").image_id)
+    np.testing.assert_array_equal(found.outline_42(four), found.outline_42(part))
+    for query in (str(path), path.read_bytes(), io.BytesIO(path.read_bytes()), file[1]):
+        figure = draw_matches(query, PIL.Image.fromarray(photo("coffee")), found, region=four)
+        assert len(figure.axes[0].images) == 2
+        plt.close(figure)
+    with pytest.raises(ImageError, match="query: not an image"):
+        draw_matches(b"none", path, found)
+    for take in (features.within, found.outline_42, lambda r: read_image(path, region=r)):
+        with pytest.raises(ParameterError, match="give four whole numbers"):
+            take((1, 2, 3))
 
 
 @pytest.mark.parametrize("region", [(1, 2, 3), "1,2,3,4", (1.5, 2, 30, 40), 7, (0, 0, 0, 5)])
@@ -84,6 +148,7 @@ def test_other_regions_are_refused(collection, file, region):
         np.zeros((8, 8)),
         np.zeros((8, 8, 4), np.uint8),
         np.zeros((0, 8), np.uint8),
+        np.zeros((1, 1_000_001), np.uint8),
         np.zeros(8, np.uint8),
     ],
 )

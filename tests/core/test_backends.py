@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from compare import ORACLE, tolerance
-from vladkit import Ragged, encode, segment_sum
+from vladkit import VLAD, Ragged, Whitening, encode, segment_sum
 from vladkit.errors import InputError, ParameterError, ShapeError
 from vladkit.kernels import METHODS
 
@@ -104,7 +105,9 @@ class TestTorch:
 
     def test_shapes(self):
         zeros = self.torch.zeros
-        with pytest.raises(ShapeError, match=r"got shape \(2, 3\), wanted a \(t, l, f\) tensor"):
+        with pytest.raises(
+            ShapeError, match=r"got an array of shape \(2, 3\), wanted a \(t, l, f\)"
+        ):
             encode(zeros((2, 3)), np.ones((1, 3)))
         with pytest.raises(ShapeError, match=r"centroids have shape \(1, 5\).* f = 3"):
             encode(zeros((1, 2, 3)), np.ones((1, 5)))
@@ -306,3 +309,43 @@ print(sorted({"jax", "torch", "numba", "scipy"} & set(sys.modules)))
     def test_ragged_of_numpy(self):
         batch = Ragged.from_list([np.ones((2, 3))])
         assert type(encode(batch, np.ones((1, 3)))) is np.ndarray
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "jax"])
+def test_maps_of_a_network_get_their_reshape(kind):
+    """The hints of the messages, taken at their word, give the descriptors of each place."""
+    t, h, w, f = 2, 3, 4, 5
+    map_thwf = np.arange(t * h * w * f, dtype=np.float32).reshape(t, h, w, f)
+    centroids = np.random.default_rng(0).normal(20, 9, size=(3, f)).astype(np.float32)
+    wanted = encode(map_thwf.reshape(t, -1, f), centroids)
+    module = np if kind == "numpy" else pytest.importorskip({"jax": "jax.numpy"}.get(kind, kind))
+    for last in (True, False):
+        x = module.asarray(map_thwf if last else np.moveaxis(map_thwf, 3, 1).copy())
+        hint = "x.reshape(t, h * w, f)" if last else "x.reshape(t, f, h * w).swapaxes(1, 2)"
+        for refuse in (lambda x=x: encode(x, centroids), lambda x=x: VLAD(2).fit(x)):
+            with pytest.raises(ShapeError, match=re.escape(hint)):
+                refuse()
+        got = encode(eval(hint, {}, {"x": x, "t": t, "h": h, "w": w, "f": f}), centroids)
+        np.testing.assert_allclose(got, wanted, rtol=1e-5)
+        one = "x.reshape(h * w, f)" if last else "x.reshape(f, h * w).T"
+        with pytest.raises(ShapeError, match=re.escape(one)):
+            encode(list(x), centroids)
+        parts = [eval(one, {}, {"x": each, "h": h, "w": w, "f": f}) for each in x]
+        np.testing.assert_allclose(encode(parts, centroids), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_estimators_take_tensors_that_require_a_gradient(dtype):
+    torch = pytest.importorskip("torch")
+    images, centroids = problem()
+    array = images[2].astype(np.float32)
+    tensor = torch.tensor(array, dtype=getattr(torch, dtype), requires_grad=True)
+    plain = tensor.detach().float().numpy()
+    vlad = VLAD.from_centroids(torch.nn.Parameter(torch.tensor(centroids)))
+    np.testing.assert_array_equal(vlad.centroids_, centroids)
+    np.testing.assert_array_equal(vlad.words(tensor), vlad.words(plain))
+    whitening = Whitening(3).fit(tensor)
+    assert isinstance(whitening.transform(tensor), np.ndarray)
+    np.testing.assert_allclose(whitening.transform(tensor), whitening.transform(plain), atol=1e-6)
+    views = whitening.transform_views(tensor[:, None])
+    np.testing.assert_allclose(views, whitening.transform_views(plain[:, None]), atol=1e-6)

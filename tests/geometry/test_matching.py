@@ -140,3 +140,15 @@ def test_least_cosine():
     assert found.query_m.tolist() == [0]
     with pytest.raises(ParameterError, match="min_cosine=2"):
         match(query_lf, other_lf, min_cosine=2)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f2", ">f4", "f8"])
+def test_any_numbers_without_overflow(dtype):
+    rng = np.random.default_rng(0)
+    query_lf, other_lf = (rng.integers(0, 256, (30, 16)).astype(dtype) for _ in range(2))
+    other_lf[:20] = query_lf[5:25]
+    wanted = match(query_lf.astype(np.float32), other_lf.astype(np.float32))
+    assert len(wanted) >= 20
+    for got in (match(query_lf, other_lf), match(query_lf.tolist(), other_lf.tolist())):
+        np.testing.assert_array_equal(got.query_m, wanted.query_m)
+        np.testing.assert_array_equal(got.other_m, wanted.other_m)

@@ -72,6 +72,11 @@ class Estimator:
         """Raise ParameterError if a parameter is out of range."""
         check_parameters(self, self._constraints)
 
+    def _seed(self) -> int:
+        """Seed of one training: `random_state`, or one of NumPy's global generator for None."""
+        state: int | None = getattr(self, "random_state", None)
+        return int(np.random.randint(2**31) if state is None else state)  # noqa: NPY002
+
     def __repr__(self) -> str:
         default = inspect.signature(type(self).__init__).parameters
         given = self.get_params(deep=False).items()
@@ -119,7 +124,8 @@ class Estimator:
             self._output = transform
         return self
 
-    def _in_container(self, vector_tD: FloatArray) -> Any:
+    def _in_container(self, vector_tD: FloatArray, X: object = None) -> Any:
+        """Vectors in the container of `set_output`; a pandas frame has the index of `X`."""
         kind = self.__dict__.get("_output")
         if kind is None and "sklearn" in sys.modules:
             kind = sys.modules["sklearn"].get_config()["transform_output"]
@@ -128,7 +134,9 @@ class Estimator:
         if kind == "pandas":
             import pandas as pd
 
-            return pd.DataFrame(vector_tD, columns=self.get_feature_names_out(), copy=False)
+            index = X.index if isinstance(X, pd.DataFrame | pd.Series) else None
+            names = self.get_feature_names_out()
+            return pd.DataFrame(vector_tD, index, names, copy=False)
         import polars as pl
 
         return pl.DataFrame(vector_tD, schema=self.get_feature_names_out().tolist())

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit import kernels
-from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array, as_array
 from vladkit.core.backends import kind_of, like, to_numpy
 from vladkit.core.memmap import BLOCK_BYTES
 from vladkit.core.params import Interval, StrOptions, check_parameter
@@ -310,7 +310,7 @@ def segment_sum(
 def _checked_segments(
     values: npt.ArrayLike, segment: npt.ArrayLike, n_segments: int
 ) -> tuple[AnyArray, Int64Array]:
-    value, segment_N = np.asarray(values), np.asarray(segment)
+    value, segment_N = as_array(values), as_array(segment)
     if value.ndim == 0 or value.dtype.kind not in "fiub":
         raise ShapeError(
             f"values have shape {value.shape} and dtype {value.dtype}, wanted (N, ...) real numbers"

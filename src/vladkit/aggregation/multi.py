@@ -27,7 +27,8 @@ class MultiVLAD(Estimator):
     Parameters
     ----------
     vlad : VLAD or None, default None
-        Template; codebook i has its parameters and ``random_state + i``. None is ``VLAD()``.
+        Template; codebook i has its parameters, and ``random_state + i`` or None. No template is
+        ``VLAD()``.
     n_vocabularies : int, default 2
         Number of codebooks.
 
@@ -111,15 +112,15 @@ class MultiVLAD(Estimator):
         if not isinstance(kind, VLAD):
             raise ParameterError(f"vlad={kind!r}: wanted a VLAD or None")
         kind.check_parameters()
-        parameters = kind.get_params()
-        return [
-            VLAD(**(parameters | {"random_state": int(kind.random_state) + i}))
-            for i in range(int(self.n_vocabularies))
-        ]
+        vlads = [VLAD(**kind.get_params()) for _ in range(int(self.n_vocabularies))]
+        for i, each in enumerate(vlads):
+            if kind.random_state is not None:
+                each.random_state = int(kind.random_state) + i
+        return vlads
 
     def transform(self, X: Any) -> Any:
         """Compute one vector for each image, (t, sum of the codebooks' D); see `VLAD.transform`."""
-        return self._in_container(self._encode(X))
+        return self._in_container(self._encode(X), X)
 
     def _encode(self, X: Any, **way: Any) -> FloatArray:
         """Vectors (t, D); `method` and `n_jobs` in `way` replace those of the codebooks."""

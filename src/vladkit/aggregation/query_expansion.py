@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array
+from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array, as_array
 from vladkit.core.linalg import EPSILON, on_grid
 from vladkit.core.params import Interval, check_parameter
 from vladkit.errors import ShapeError
@@ -99,6 +99,7 @@ def alpha_query_expansion(
     2.8333
     """
     check_parameter("alpha", alpha, _ALPHA)
+    query_qD, neighbor_qrD = as_array(query_qD), as_array(neighbor_qrD)
     if query_qD.ndim != 2 or neighbor_qrD.ndim != 3:
         raise ShapeError(
             f"got queries {query_qD.shape} and neighbours {neighbor_qrD.shape}, wanted (q, D), "
@@ -161,7 +162,7 @@ def augment_database(
     >>> augmented.round(3).tolist()[0] == augmented.round(3).tolist()[1]  # each other's nearest
     True
     """
-    return _augmented(blocks, *_checked(n_neighbors, alpha))
+    return _augmented(_plain(blocks), *_checked(n_neighbors, alpha))
 
 
 def neighbor_weights(
@@ -203,7 +204,11 @@ def neighbor_weights(
     >>> np.allclose((weight_nr * (database @ query)[place_nr]).sum(axis=1), augmented @ query)
     True
     """
-    return _weighted(blocks, *_checked(n_neighbors, alpha))
+    return _weighted(_plain(blocks), *_checked(n_neighbors, alpha))
+
+
+def _plain(blocks: Callable[[], Iterable[AnyArray]]) -> Callable[[], Iterable[AnyArray]]:
+    return lambda: map(as_array, blocks())
 
 
 def _checked(n_neighbors: int, alpha: float) -> tuple[int, float]:

@@ -13,8 +13,8 @@ from vladkit.aggregation.base import Estimator
 from vladkit.aggregation.codebook import Reservoir, train_codebook
 from vladkit.aggregation.encode import METHOD, aggregate, aggregate_unit, check_assign
 from vladkit.aggregation.normalize import PRESETS, Norm, normalize, resolve_steps
-from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
-from vladkit.core.backends import as_sets
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array, as_array
+from vladkit.core.backends import as_sets, on_host
 from vladkit.core.linalg import unit_rows
 from vladkit.core.params import Constraints, Interval, StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, as_centroids, float_dtype_for
@@ -65,8 +65,10 @@ class VLAD(Estimator):
         Number of k-means iterations.
     assign, alpha, method, n_jobs
         Parameters of `vladkit.encode`: hard or soft assignment, the method, threads.
-    random_state : int, default 0
-        Random seed of sample and k-means: the same data give the same codebook.
+    random_state : int or None, default 0
+        Random seed of sample and k-means: the same data give the same codebook. With None each
+        training draws a seed from NumPy's global generator (`numpy.random.seed`), as in
+        scikit-learn.
 
     Attributes
     ----------
@@ -123,7 +125,7 @@ class VLAD(Estimator):
         "sample_size": (Interval(int, 1), None),
         "n_iter": Interval(int, 1),
         "method": METHOD,
-        "random_state": Interval(int, 0),
+        "random_state": (Interval(int, 0), None),
     }
     _kind: ClassVar[str] = "vladkit codebook"
     _accepts_3d: ClassVar[bool] = True
@@ -142,7 +144,7 @@ class VLAD(Estimator):
         alpha: float | None = None,
         method: str = "auto",
         n_jobs: int | None = None,
-        random_state: int = 0,
+        random_state: int | None = 0,
     ) -> None:
         self.n_clusters = n_clusters
         self.norm = norm
@@ -232,13 +234,15 @@ class VLAD(Estimator):
         **parameters
             Parameters of the constructor, besides `n_clusters` and `rotation`.
         """
-        centroid = np.asarray(centroids)
+        centroid = as_array(on_host(centroids))
         if centroid.ndim != 2:
             raise ShapeError(f"centroids have shape {centroid.shape}, wanted (k, f)")
         k, f = centroid.shape
         dtype = float_dtype_for(centroid.dtype)
         centroid_kf = as_centroids(centroid, f, dtype)
-        rotated = None if rotation is None else np.ascontiguousarray(rotation, dtype=dtype)
+        rotated = None
+        if rotation is not None:
+            rotated = np.ascontiguousarray(as_array(on_host(rotation)), dtype=dtype)
         if rotated is not None:
             shape = rotated.shape
             if shape != (k, f, f) and not (rotated.ndim == 2 and shape[0] == f and shape[1] > 0):
@@ -258,7 +262,7 @@ class VLAD(Estimator):
         reservoir: Reservoir | None = self.__dict__.get("_reservoir")
         if reservoir is None:
             size = self.sample_size or 256 * int(self.n_clusters)
-            reservoir = Reservoir(size, self.random_state)
+            reservoir = Reservoir(size, self._seed())
             self.n_features_in_ = batch.n_features
         elif batch.n_features != self.n_features_in_:
             raise ShapeError(
@@ -272,7 +276,7 @@ class VLAD(Estimator):
         fitted = train_codebook(
             reservoir.rows(),
             int(self.n_clusters),
-            seed=int(self.random_state),
+            seed=self._seed(),
             n_iter=int(self.n_iter),
             n_jobs=self.n_jobs,
             cosine=self.metric == "cosine",
@@ -336,7 +340,7 @@ class VLAD(Estimator):
         InputError
             As `vladkit.encode`.
         """
-        return self._in_container(self._encode(X))
+        return self._in_container(self._encode(X), X)
 
     def _encode(self, X: Any, **way: Any) -> FloatArray:
         """Vectors (t, D); `method` and `n_jobs` in `way` replace those of the estimator."""
@@ -379,7 +383,7 @@ class VLAD(Estimator):
         array([0, 1, 0])
         """
         self._check_fitted()
-        local_lf = np.asarray(local)
+        local_lf = as_array(on_host(local))
         batch = Ragged(local_lf, [0, *local_lf.shape[:1]])
         label_kf = as_centroids(self._label_centroids(), batch.n_features, batch.float_dtype)
         batch.check_finite()

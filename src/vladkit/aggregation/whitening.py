@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 
 from vladkit.aggregation.base import Estimator
-from vladkit.core.arrays import AnyArray, Float32Array, FloatArray
+from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, as_array
+from vladkit.core.backends import on_host
 from vladkit.core.linalg import EPSILON
 from vladkit.core.params import Constraints, Interval
 from vladkit.errors import FileFormatError, InputError, NonFiniteError, ParameterError, ShapeError
@@ -45,8 +46,8 @@ class Whitening(Estimator):
         Most vectors that training uses, a uniform random sample, where they are longer than
         this; also the size of the largest matrix that is solved. Vectors that are shorter are
         all used.
-    random_state : int, default 0
-        Random seed of that sample.
+    random_state : int or None, default 0
+        Random seed of that sample; None draws one from NumPy's global generator.
 
     Attributes
     ----------
@@ -110,7 +111,7 @@ class Whitening(Estimator):
         exponent: float = 0.0,
         power: float = 0.8,
         sample_size: int = 4096,
-        random_state: int = 0,
+        random_state: int | None = 0,
     ) -> None:
         self.n_components = n_components
         self.exponent = exponent
@@ -123,7 +124,7 @@ class Whitening(Estimator):
         "exponent": Interval(float, 0, 1),
         "power": Interval(float, 0, 1, closed="right"),
         "sample_size": Interval(int, 2),
-        "random_state": Interval(int, 0),
+        "random_state": (Interval(int, 0), None),
     }
 
     # -- training ---------------------------------------------------------------------
@@ -150,7 +151,7 @@ class Whitening(Estimator):
         for block_nD in _blocks(X):
             if training is None:
                 D = block_nD.shape[1]
-                training = _Training(D, block_nD.dtype, int(self.sample_size), self.random_state)
+                training = _Training(D, block_nD.dtype, int(self.sample_size), self._seed())
             training.add(_without_zero_rows(block_nD))
         if training is None or training.n_seen < 2:
             n = 0 if training is None else training.n_seen
@@ -202,7 +203,7 @@ class Whitening(Estimator):
         ShapeError, NonFiniteError
             If X is not (n, D) or holds NaN or infinity.
         """
-        return self._in_container(self._project(_checked(np.asarray(X)))[0])
+        return self._in_container(self._project(_checked(X))[0], X)
 
     def transform_views(self, view_qvD: AnyArray) -> Float32Array:
         """Shorten views (q, v, D) of images, as rotated ones, to (q, v, d) with one scale each.
@@ -227,6 +228,7 @@ class Whitening(Estimator):
         >>> np.linalg.norm(short_qvd, axis=2).max(axis=1).round(6).tolist() == [1.0] * 50
         True
         """
+        view_qvD = as_array(on_host(view_qvD))
         if view_qvD.ndim != 3:
             raise ShapeError(f"got views of shape {view_qvD.shape}, wanted (q, v, D)")
         q, v, D = view_qvD.shape
@@ -415,12 +417,12 @@ def _strongest(matrix_nn: FloatArray, d: int) -> tuple[FloatArray, FloatArray]:
 def _blocks(X: Any) -> Iterator[AnyArray]:
     """Checked blocks of bounded size, of an array or of an iterable of blocks."""
     if hasattr(X, "__array__"):
-        yield from _slices(_checked(np.asarray(X)))
+        yield from _slices(_checked(X))
         return
     if not isinstance(X, Iterable):
         raise InputError(f"got {type(X).__name__}, wanted an (n, D) array or an iterable of them")
     for block in X:
-        yield from _slices(_checked(np.asarray(block)))
+        yield from _slices(_checked(block))
 
 
 def _slices(vector_nD: AnyArray) -> Iterator[AnyArray]:
@@ -437,7 +439,8 @@ def _slices(vector_nD: AnyArray) -> Iterator[AnyArray]:
         yield block_nD
 
 
-def _checked(vector_nD: AnyArray) -> AnyArray:
+def _checked(vectors: Any) -> AnyArray:
+    vector_nD = as_array(on_host(vectors))
     if vector_nD.ndim != 2 or vector_nD.shape[1] == 0:
         raise ShapeError(
             f"got an array of shape {vector_nD.shape}, wanted (n, D): one row per vector"

@@ -6,7 +6,8 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +18,7 @@ from vladkit.errors import NothingToIndexError
 
 if TYPE_CHECKING:
     from vladkit.collection.collection import Collection, Progress
-    from vladkit.collection.pairs import Pairs
+    from vladkit.collection.pair_list import Names, Pairs
 
 __all__: list[str] = []
 
@@ -55,6 +56,23 @@ def pairs(
     rotated: Annotated[
         bool, typer.Option("--rotated", help="Compare images in all quarter turns.")
     ] = False,
+    queries: Annotated[
+        str | None,
+        typer.Option(
+            "--queries",
+            metavar="PREFIX|LIST",
+            help="Query images, which alone ask for others: the beginning of their names, or a "
+            "file with a name a line.",
+        ),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            "--database",
+            metavar="PREFIX|LIST",
+            help="Database images, which alone are paired with a query; given like --queries.",
+        ),
+    ] = None,
     root: Annotated[
         str | None, typer.Option("--root", metavar="DIR", help="Folder that names are relative to.")
     ] = None,
@@ -69,6 +87,7 @@ def pairs(
 
     hloc and COLMAP read the list as it is: two names a line.
     """
+    some: dict[str, Any] = {"queries": _names(queries), "database": _names(database)}
     with opened(file) as (collection, progress):
         found = collection.pairs(
             top,
@@ -78,12 +97,13 @@ def pairs(
             sequential=sequential,
             connected=connected,
             rotated=rotated,
+            **some,
             root=root,
             n_jobs=n_jobs,
             progress=progress,
         )
         if not len(found):
-            raise NothingToIndexError(_no_pairs(collection, min_score, top, progress))
+            raise NothingToIndexError(_no_pairs(collection, min_score, top, some, progress))
     n = len(found.names)
     about = {"file": file, "root": found.root, "images": n, "groups": found.n_components}
     value = about | {"pairs": [asdict(pair) for pair in found]} if as_json else None
@@ -92,17 +112,22 @@ def pairs(
             print_json(value)
             return
         sys.stdout.writelines(found.lines())
-    elif as_json:
+    else:
         from vladkit.core.files import replace_file
 
+        lines = [f"{json.dumps(value, indent=1)}\n"] if as_json else found.lines()
         with replace_file(output) as target:
-            target.write(f"{json.dumps(value, indent=1)}\n".encode())
-    else:
-        found.write(output)
-    _say(found, output)
+            target.writelines(map(os.fsencode, lines))
+    _say(found, output, joins=queries is None and database is None)
+    if (left_out := found.unlisted()) and not as_json:
+        say(
+            f"pairs of {counted(len(left_out), 'image')} are left out, as hloc and COLMAP would "
+            f"misread a name with white space or a # at its beginning: {left_out[0]!r}"
+            f"{', ...' * (len(left_out) > 1)}; rename them and index again"
+        )
 
 
-def _say(found: Pairs, output: str | None) -> None:
+def _say(found: Pairs, output: str | None, *, joins: bool) -> None:
     n = len(found.names)
     written = f"{output}: " if output is not None else ""
     names = "relative to" if os.path.isdir(found.root) else "as in"
@@ -110,7 +135,7 @@ def _say(found: Pairs, output: str | None) -> None:
         f"{written}{len(found)} of {counted(n * (n - 1) // 2, 'pair')} of {counted(n, 'image')}, "
         f"similarity {_range(found)}; names are {names} {found.root}"
     )
-    if found.n_components > 1:
+    if found.n_components > 1 and joins:
         say(f"they leave {found.n_components} groups unconnected; --connected joins them")
 
 
@@ -118,12 +143,22 @@ def _range(found: Pairs) -> str:
     return f"{found.similarity_p.min():.3f} to {found.similarity_p.max():.3f}"
 
 
-def _no_pairs(collection: Collection, min_score: float | None, top: int, progress: Progress) -> str:
+def _names(given: str | None) -> Names:
+    return Path(given) if given is not None and os.path.isfile(given) else given
+
+
+def _no_pairs(
+    collection: Collection,
+    min_score: float | None,
+    top: int,
+    some: dict[str, Any],
+    progress: Progress,
+) -> str:
     """Why there is no pair."""
     n = len(collection)
     if min_score is None or n < 2:
         return f"{counted(n, 'image')} of {collection.path} make no pair: nothing is written"
-    nearest = collection.pairs(top or 1, progress=progress)
+    nearest = collection.pairs(top or 1, **some, progress=progress)
     return (
         f"no pair has a similarity of {min_score} or more: the most similar others have "
         f"{_range(nearest)}: lower --min-score; nothing is written"

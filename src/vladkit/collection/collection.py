@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -14,17 +14,20 @@ from vladkit.collection.duplicates import DuplicateGroup, find_duplicates
 from vladkit.collection.evaluation import Answer, ask
 from vladkit.collection.index import Index
 from vladkit.collection.indexing import AddReport, Indexer, Progress
-from vladkit.collection.pairs import Pairs, select_pairs
+from vladkit.collection.pair_list import Names, Pairs
+from vladkit.collection.pairs import select_pairs
 from vladkit.collection.query import QueryImage, extract_query, features_from, query_of
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.reencode import adapt, whiten
-from vladkit.collection.search_options import RegionLike, SearchOptions, as_region
+from vladkit.collection.search_options import SearchOptions
 from vladkit.collection.searching import Hit
 from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.files import as_paths
 from vladkit.errors import ParameterError
 from vladkit.evaluation.benchmark import Benchmark, Outcome
 from vladkit.features import Extractor, Features
 from vladkit.geometry.verification import Model, Verification
+from vladkit.images.region import RegionLike, as_region
 from vladkit.store.ann import AnnReport, ann_path, build_ann
 from vladkit.store.check import Finding, check
 from vladkit.store.export import export
@@ -253,7 +256,7 @@ class Collection:
 
     def add(
         self,
-        sources: Sequence[str | os.PathLike[str]],
+        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         prune: bool = False,
         images: str | os.PathLike[str] | None = None,
@@ -265,7 +268,7 @@ class Collection:
 
         Parameters
         ----------
-        sources : sequence of path
+        sources : path or iterable of path
             Folders are searched with their subfolders. Or features that another program found
             (``colmap:database.db``, ...), if the collection was made with the recipe of
             `vladkit.collection.import_recipe.recipe_for`.
@@ -286,18 +289,23 @@ class Collection:
             If the features given are not of the kind that the collection holds.
         """
         return Indexer(self.index).add(
-            sources, prune=prune, images=images, force=force, n_jobs=n_jobs, progress=progress
+            as_paths(sources),
+            prune=prune,
+            images=images,
+            force=force,
+            n_jobs=n_jobs,
+            progress=progress,
         )
 
-    def remove(self, paths: Iterable[str | os.PathLike[str]]) -> int:
+    def remove(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> int:
         """Forget images; the files stay where they are.
 
-        Paths are those that images were indexed by, or files; a folder stands for all that is
-        below it. Returns the number of images that were forgotten: none, with a ParameterError, if
-        one of the paths is not in the collection.
+        One path or several: those that images were indexed by, or files; a folder stands for all
+        that is below it. Returns the number of images that were forgotten: none, with a
+        ParameterError, if one of the paths is not in the collection.
         """
         with self._store.writing():
-            ids = ids_below(self._store, paths)
+            ids = ids_below(self._store, as_paths(paths))
             self._store.delete(ids)
         return len(ids)
 
@@ -339,14 +347,14 @@ class Collection:
 
         Parameters
         ----------
-        image : path, bytes, array, Pillow's Image, Features or ImageRow
+        image : path, bytes, open file, array, Pillow's Image, Features or ImageRow
             Any image; it need not be in the collection, and if it is, it is found like any other.
-            An array holds uint8 pixels, gray (y, x) or RGB (y, x, 3); Features are searched by
-            without an image. If there is no file at a path, it may be the path of an image of the
-            collection, as `images` lists it. Such an image, and one that is given as its row, is
-            searched by what the collection keeps of it: no file is opened, and `rerank`, `region`
-            and rotated queries use the kept features. Where features were found by another
-            program, an indexed image is always searched by those.
+            An array holds uint8 pixels, gray (y, x) or RGB (y, x, 3); a file is open with mode
+            "rb"; Features are searched by without an image. If there is no file at a path, it may
+            be the path of an image of the collection, as `images` lists it. Such an image, and one
+            that is given as its row, is searched by what the collection keeps of it: no file is
+            opened, and `rerank`, `region` and rotated queries use the kept features. Where features
+            were found by another program, an indexed image is always searched by those.
         top, rerank, expand, model
             See `SearchOptions`.
         region : Region, (left, top, width, height) or None
@@ -360,8 +368,7 @@ class Collection:
             If an option is out of range, `rerank` needs features and none are kept, the region
             is outside of the image, or the image is of another kind.
         """
-        part = as_region(region)
-        options = SearchOptions(top, rerank=rerank, expand=expand, model=model, region=part)
+        options = SearchOptions(top, rerank=rerank, expand=expand, model=model, region=region)
         return self._searcher.search(*query_of(self.index, image, options), options)
 
     def extract(self, image: QueryImage, *, region: RegionLike = None) -> Features:
@@ -449,6 +456,8 @@ class Collection:
         sequential: int = 0,
         connected: bool = False,
         rotated: bool = False,
+        queries: Names = None,
+        database: Names = None,
         root: str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
         progress: Progress | None = None,
@@ -476,6 +485,11 @@ class Collection:
         rotated : bool
             Compare in all quarter turns: for images that are rotated without an EXIF entry that
             says so. Four times the work; needs kept features.
+        queries, database : str, path, iterable of str or None
+            Images that ask for others, and those that they are paired with; None is all. A string
+            is the beginning of names, such as "query/"; a path (`pathlib.Path`) is a file with a
+            name a line, which hloc's lists are, too. A query is the first of its pairs. Not with
+            `connected`.
         root : path or None
             The folder that names are relative to: where hloc or COLMAP look for images. None is the
             indexed folder, or the deepest that holds all images if several were indexed.
@@ -495,6 +509,8 @@ class Collection:
                 sequential=sequential,
                 connected=connected,
                 rotated=rotated,
+                queries=queries,
+                database=database,
                 root=root,
                 n_jobs=n_jobs,
                 progress=progress,

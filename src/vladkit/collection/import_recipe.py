@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from vladkit.core.files import as_paths
 from vladkit.errors import ParameterError
 from vladkit.features.readers import SourceInfo, is_source, open_reader
 
@@ -13,13 +14,13 @@ __all__ = ["recipe_for"]
 
 
 def recipe_for(
-    sources: str | Iterable[str | os.PathLike[str]], **given: Any
+    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], **given: Any
 ) -> tuple[dict[str, Any], list[str]]:
     """Choose the fields of a recipe that fit the sources, with notes on what is left out.
 
     Parameters
     ----------
-    sources : str or iterable of path
+    sources : path or iterable of path
         Folders and images, or all of one kind of features (``colmap:database.db``, ...).
     **given
         Fields of `vladkit.collection.recipe.Recipe` that differ from its defaults.
@@ -48,7 +49,7 @@ def recipe_for(
     >>> recipe["features"], recipe["dimensions"], recipe["orientation"], len(notes)
     ('npz', 8, 0, 3)
     """
-    listed = [sources] if isinstance(sources, str) else [os.fspath(each) for each in sources]
+    listed = as_paths(sources)
     imported = [each for each in listed if is_source(each)]
     if not imported:
         return given, []

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from vladkit.collection.index import Index
+from vladkit.collection.pair_list import Names, Pair, Pairs, chosen
 from vladkit.core.arrays import Float32Array, Int64Array
-from vladkit.core.files import replace_file
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import FileFormatError, ParameterError
 from vladkit.features import Features
@@ -36,90 +37,11 @@ _MOST_QUERIES: Final = 256
 _VALUES: Final = 2**24
 """Most values in a batch's vectors and in its scores: 64 MB each."""
 
+_Other: TypeAlias = tuple[float, int]
+"""Similarity, negative, and row of another image: sorted, the best comes first, ties by row."""
+
 _MATCHED: Final = 4
 """Images whose features are held at a time, for each thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two images to be matched: ``first`` comes before ``second`` in natural order.
-
-    ``similarity`` is the cosine of their vectors; ``inliers`` the number of matches that fit one
-    geometry, or None where they were not matched.
-    """
-
-    first: str
-    second: str
-    similarity: float
-    inliers: int | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pairs:
-    """Unordered pairs of images, each once, sorted by name; iterate for `Pair`.
-
-    Parameters
-    ----------
-    root : str
-        The folder that names are relative to, absolute: hloc's ``images``, COLMAP's ``image_path``.
-    names : tuple of str
-        Names of all images, in natural order.
-    row_p2 : int64 array (p, 2)
-        Rows of ``names``; the first of each is the smaller.
-    similarity_p : float32 array (p,)
-    inliers_p : int64 array (p,)
-        -1 where a pair was not matched.
-    n_components : int
-        Groups of images that the pairs leave unconnected; an image without a pair is one.
-    """
-
-    root: str
-    names: tuple[str, ...]
-    row_p2: Int64Array
-    similarity_p: Float32Array
-    inliers_p: Int64Array
-    n_components: int
-
-    def __len__(self) -> int:
-        return len(self.row_p2)
-
-    def __iter__(self) -> Iterator[Pair]:
-        columns = self.row_p2.tolist(), self.similarity_p.tolist(), self.inliers_p.tolist()
-        for (a, b), similarity, inliers in zip(*columns, strict=True):
-            found = None if inliers < 0 else inliers
-            yield Pair(self.names[a], self.names[b], round(similarity, 6), found)
-
-    def lines(self) -> Iterator[str]:
-        """``first second`` for each pair, as hloc and COLMAP's matches_importer read them.
-
-        Raises
-        ------
-        ParameterError
-            If an image's name has white space in it, or begins with ``#``, which they would
-            misread; raised before the first line.
-        """
-        for name in self.names:
-            if name.startswith("#") or any(map(str.isspace, name)):
-                raise ParameterError(
-                    f"{name!r}: a list of pairs cannot hold a name with white space or a # at its "
-                    "beginning, as hloc and COLMAP split lines at spaces: rename the image and "
-                    "index it again"
-                )
-        return (f"{self.names[a]} {self.names[b]}\n" for a, b in self.row_p2.tolist())
-
-    def write(self, target: str | os.PathLike[str]) -> None:
-        """Write `lines` to a file, whole or not at all.
-
-        Raises
-        ------
-        ParameterError
-            See `lines`; nothing is written then.
-        StorageError
-            If it cannot be written.
-        """
-        lines = self.lines()
-        with replace_file(target) as file:
-            file.writelines(line.encode() for line in lines)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,6 +76,8 @@ def select_pairs(
     sequential: int,
     connected: bool,
     rotated: bool,
+    queries: Names,
+    database: Names,
     root: str | os.PathLike[str] | None,
     n_jobs: int | None,
     progress: Progress | None,
@@ -167,9 +91,11 @@ def select_pairs(
         raise ParameterError("top=0 leaves no similar images: give top, or sequential alone")
     if min_score is not None and not -1 <= min_score <= 1:
         raise ParameterError(f"min_score={min_score}: give a cosine, -1 to 1")
+    if connected and (queries is not None or database is not None):
+        raise ParameterError("connected joins all images: leave queries and database out")
     if rerank or rotated:
         index.searcher.check_keeps_features()
-    images = _Images(index, root, rotated, progress)
+    images = _Images(index, root, rotated, queries, database, progress)
     matching = _Matching(images, model, resolve_n_jobs(n_jobs))
     found = []
     if top:
@@ -177,21 +103,26 @@ def select_pairs(
         found.append(matching.best(nearest, top, rerank))
     if sequential:
         found.append(images.following(sequential))
-    chosen = _Candidates.join(found)
-    label_n = _labels(chosen, images.n)
+    joined = _Candidates.join(found)
+    label_n = _labels(joined, images.n)
     while connected and label_n.max(initial=0) > 0:
         crossing = images.crossing(label_n, max(top, rerank, 1))
         found.append(matching.best(crossing, max(top, 1), rerank))
-        chosen = _Candidates.join(found)
-        before, label_n = label_n, _labels(chosen, images.n)
+        joined = _Candidates.join(found)
+        before, label_n = label_n, _labels(joined, images.n)
         assert label_n.max() < before.max(), "every group but one was joined to another"
-    key_p, first_p = np.unique(chosen.key_m, return_index=True)
+    key_p, first_p = np.unique(joined.key_m, return_index=True)
+    row_p2 = np.stack(np.divmod(key_p, max(images.n, 1)), axis=1)
+    second_p = images.asks_n[row_p2[:, 1]] & ~images.asks_n[row_p2[:, 0]]
+    row_p2[second_p] = row_p2[second_p, ::-1]
+    order_p = np.lexsort((row_p2[:, 1], row_p2[:, 0]))
+    inliers_p = np.array([matching.inliers.get(key, -1) for key in key_p.tolist()], np.int64)
     return Pairs(
         root=images.root,
         names=tuple(images.names),
-        row_p2=np.stack(np.divmod(key_p, max(images.n, 1)), axis=1),
-        similarity_p=chosen.similarity_m[first_p],
-        inliers_p=np.array([matching.inliers.get(key, -1) for key in key_p.tolist()], np.int64),
+        row_p2=row_p2[order_p],
+        similarity_p=joined.similarity_m[first_p][order_p],
+        inliers_p=inliers_p[order_p],
         n_components=int(label_n.max(initial=-1)) + 1,
     )
 
@@ -214,6 +145,8 @@ class _Images:
         index: Index,
         root: str | os.PathLike[str] | None,
         rotated: bool,
+        queries: Names,
+        database: Names,
         progress: Progress | None,
     ) -> None:
         store = index.store
@@ -226,6 +159,8 @@ class _Images:
         self.names = list(name_of.values())
         self.n = len(self.ids)
         self.row_of = {image_id: row for row, image_id in enumerate(self.ids)}
+        self.asks_n = chosen(self.names, queries, "queries")
+        self.answers_n = chosen(self.names, database, "database")
 
     def _batches(self, rows: Sequence[int], name: str = "") -> Iterator[Sequence[int]]:
         """Batches whose vectors and scores stay small; with a name their progress is reported."""
@@ -274,20 +209,41 @@ class _Images:
         )
 
     def nearest(self, n: int, min_score: float | None) -> _Candidates:
-        """The `n` most similar others of each image."""
+        """The `n` most similar images of the database of each query, but itself."""
         parts = []
-        for rows in self._batches(range(self.n), "pairs"):
-            ranked = self.index.searcher.nearest(self._queries(rows), n + 1 + self._spare)
-            for row, each in zip(rows, ranked, strict=True):
-                others = [
-                    (-r.similarity, self.row_of[r.image_id])
-                    for r in each
-                    if r.image_id in self.row_of
-                    and (min_score is None or r.similarity >= min_score)
-                ]
-                others = sorted(other for other in others if other[1] != row)[:n]  # ties by name
-                parts.append(self._candidates([(row, other, -s) for s, other in others], row))
+        for rows in self._batches(np.flatnonzero(self.asks_n).tolist(), "pairs"):
+            if self.answers_n.all():
+                ranked = self._ranked(rows, n + 1 + self._spare)
+            else:
+                ranked = self._scored(rows, n + 1, lambda row: self.answers_n)
+            for row, some in ranked:
+                others = sorted(  # ties by name
+                    (negative, other)
+                    for negative, other in some
+                    if other != row and (min_score is None or -negative >= min_score)
+                )
+                found = [(row, other, -negative) for negative, other in others[:n]]
+                parts.append(self._candidates(found, row))
         return _Candidates.join(parts)
+
+    def _ranked(self, rows: Sequence[int], n: int) -> Iterator[tuple[int, list[_Other]]]:
+        """Each row with the `n` most similar of all images, itself too."""
+        ranked = self.index.searcher.nearest(self._queries(rows), n)
+        for row, each in zip(rows, ranked, strict=True):
+            known = [r for r in each if r.image_id in self.row_of]
+            yield row, [(-r.similarity, self.row_of[r.image_id]) for r in known]
+
+    def _scored(
+        self, rows: Sequence[int], n: int, allowed: Callable[[int], npt.NDArray[np.bool_]]
+    ) -> Iterator[tuple[int, list[_Other]]]:
+        """Each row with the `n` most similar of the rows that are allowed for it, and ties."""
+        image_id_s, score_qs = self.index.searcher.scores(self._queries(rows))
+        row_s = np.array([self.row_of.get(i, -1) for i in image_id_s.tolist()], np.int64)
+        for row, score_s in zip(rows, score_qs, strict=True):
+            inside_s = np.flatnonzero((row_s >= 0) & allowed(row)[row_s])
+            near_s = inside_s[best(score_s[inside_s], n)]
+            negative, others = (-score_s[near_s]).tolist(), row_s[near_s].tolist()
+            yield row, list(zip(negative, others, strict=True))
 
     def following(self, n: int) -> _Candidates:
         """The `n` images that follow each one in its folder."""
@@ -307,8 +263,12 @@ class _Images:
                     _, score_qn = score_all(vector_of[a][None], [(np.array(others), other_nD)])
                     score_qn = self.index.searcher.last_if_damaged(score_qn)
                     pairs = zip(repeat(a), others, score_qn[0].round(6).tolist(), strict=False)
-                    parts.append(self._candidates(list(pairs), a))
+                    parts.append(self._candidates([p for p in pairs if self._asked(*p[:2])], a))
         return _Candidates.join(parts)
+
+    def _asked(self, a: int, b: int) -> bool:
+        one_way, other_way = ((self.asks_n[x] & self.answers_n[y]) for x, y in ((a, b), (b, a)))
+        return bool(one_way or other_way)
 
     def crossing(self, label_n: Int64Array, n: int) -> _Candidates:
         """The `n` best pairs that leave each component but the largest.
@@ -318,13 +278,8 @@ class _Images:
         largest = int(np.bincount(label_n).argmax())
         found: dict[int, list[tuple[float, int, int]]] = defaultdict(list)
         for rows in self._batches(np.flatnonzero(label_n != largest).tolist(), "join"):
-            image_id_s, score_qs = self.index.searcher.scores(self._queries(rows))
-            row_s = np.array([self.row_of.get(i, -1) for i in image_id_s.tolist()], np.int64)
-            for row, score_s in zip(rows, score_qs, strict=True):
+            for row, some in self._scored(rows, n, lambda row: label_n != label_n[row]):
                 own = int(label_n[row])
-                outside_s = np.flatnonzero((row_s >= 0) & (label_n[row_s] != own))
-                near_s = outside_s[best(score_s[outside_s], n)]
-                some = zip((-score_s[near_s]).tolist(), row_s[near_s].tolist(), strict=True)
                 found[own] = sorted([*found[own], *((s, other, row) for s, other in some)])[:n]
         return _Candidates.join(
             [

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import os
-import sys
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import TypeAlias
 
 from vladkit.collection.index import Index
 from vladkit.collection.search_options import SearchOptions
-from vladkit.core.arrays import AnyArray, Float32Array
+from vladkit.core.arrays import Float32Array
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Extractor, Features
 from vladkit.features.imported import Imported
 from vladkit.features.pool import extract, extract_data
-from vladkit.images.region import Region
+from vladkit.images.forms import FORMS, InMemory, file_data
+from vladkit.images.region import RegionLike
 from vladkit.store.paths import find_image
 from vladkit.store.rows import ImageRow
 
 __all__ = ["QueryImage", "extract_query", "features_from", "query_of"]
 
-QueryImage: TypeAlias = "str | os.PathLike[str] | bytes | AnyArray | Any"
-"""Path, bytes of an image file, pixels (uint8: gray (y, x) or RGB (y, x, 3)), or Pillow's Image."""
+QueryImage: TypeAlias = str | os.PathLike[str] | InMemory
+"""Path, or an image in memory."""
 
 
 def query_of(
@@ -45,7 +42,7 @@ def query_of(
 
 
 def _query_of_row(
-    index: Index, row: ImageRow, region: Region | None
+    index: Index, row: ImageRow, region: RegionLike
 ) -> tuple[Float32Array, Features | None]:
     """A query by what is kept of an image: a part is described by its strongest features."""
     if row.skipped is not None:
@@ -62,7 +59,7 @@ def _query_of_row(
 
 
 def features_from(
-    extractor: Extractor, image: QueryImage | Features, region: Region | None
+    extractor: Extractor, image: QueryImage | Features, region: RegionLike
 ) -> Features:
     """`extract_query`, or the features that are given."""
     if not isinstance(image, Features):
@@ -72,7 +69,7 @@ def features_from(
     return image
 
 
-def extract_query(extractor: Extractor, image: QueryImage, region: Region | None) -> Features:
+def extract_query(extractor: Extractor, image: QueryImage, region: RegionLike) -> Features:
     """Features of an image, or of a part of it.
 
     Pixels give the same features as a PNG file of them; Pillow's EXIF orientation is applied.
@@ -86,40 +83,7 @@ def extract_query(extractor: Extractor, image: QueryImage, region: Region | None
     """
     if isinstance(image, str | os.PathLike):
         return extract(extractor, os.fspath(image), region)
-    if isinstance(image, bytes | bytearray | memoryview):
-        return extract_data(extractor, bytes(image), region)
-    if isinstance(image, np.ndarray):
-        return extract_data(extractor, _png_of_array(image), region)
-    pillow = sys.modules.get("PIL.Image")  # whoever has such an image has imported it
-    if pillow is not None and isinstance(image, pillow.Image):
-        return extract_data(extractor, _png_of_pillow(image), region)
-    raise ParameterError(
-        f"image is a {type(image).__name__}: give a path, the bytes of an image file, an array of "
-        "pixels (uint8: gray (y, x) or RGB (y, x, 3)), an Image of Pillow, or Features"
-    )
-
-
-def _png_of_array(pixels: AnyArray) -> bytes:
-    is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
-    if pixels.dtype != np.uint8 or not is_image or not pixels.size:
-        raise ParameterError(
-            f"image is a {pixels.dtype} array of shape {pixels.shape}: give uint8 pixels, gray "
-            "(y, x) or RGB (y, x, 3)"
-        )
-    import cv2
-
-    bgr = np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[:, :, ::-1])
-    # level 1: it is decoded again at once
-    _, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    return data.tobytes()
-
-
-def _png_of_pillow(image: Any) -> bytes:
-    from PIL import ImageOps
-
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
-        upright = upright.convert("RGB")
-    file = io.BytesIO()
-    upright.save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    data = file_data(image)
+    if data is not None:
+        return extract_data(extractor, data, region)
+    raise ParameterError(f"image is a {type(image).__name__}: give a path, {FORMS}, or Features")

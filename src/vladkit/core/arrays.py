@@ -24,15 +24,52 @@ batch is ``local_Nf[start_T[i]:start_T[i + 1]]``.
 
 from __future__ import annotations
 
+import sys
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AnyArray", "Float32Array", "FloatArray", "Int64Array", "IntArray"]
+from vladkit.errors import InputError
+
+__all__ = ["AnyArray", "Float32Array", "FloatArray", "Int64Array", "IntArray", "as_array"]
 
 AnyArray: TypeAlias = npt.NDArray[Any]
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
 Int64Array: TypeAlias = npt.NDArray[np.int64]
+
+
+def as_array(values: Any) -> AnyArray:
+    """NumPy's plain array of any values; not copied where they are in one.
+
+    Raises
+    ------
+    InputError
+        If values are masked (`numpy.ma`), as ``numpy.asarray`` gives the numbers below the mask;
+        or they are an image of Pillow, whose pixels are no descriptors.
+
+    Examples
+    --------
+    >>> as_array(np.ma.masked_equal([1, 2, 3], 2))
+    Traceback (most recent call last):
+    ...
+    vladkit.errors.InputError: 1 of 3 values are masked: give x.filled(...), or leave their rows out
+    """
+    if type(values) is np.ndarray:
+        return values
+    # whoever has a masked array, or an image of Pillow, has imported what makes them
+    masked: Any = sys.modules.get("numpy.ma")
+    if masked is not None and masked.is_masked(values):
+        raise InputError(
+            f"{masked.count_masked(values)} of {values.size} values are masked: give "
+            "x.filled(...), or leave their rows out"
+        )
+    pillow = sys.modules.get("PIL.Image")
+    if pillow is not None and isinstance(values, pillow.Image):
+        raise InputError(
+            "got an image of Pillow, wanted its descriptors (vladkit.features.Sift); where pixels "
+            "are meant, give numpy.asarray(image)"
+        )
+    return np.asarray(values)

@@ -15,7 +15,7 @@ from vladkit.core.arrays import AnyArray
 from vladkit.core.ragged import Ragged, as_ragged
 from vladkit.errors import InputError, ParameterError
 
-__all__ = ["as_sets", "kind_of", "like", "to_numpy"]
+__all__ = ["as_sets", "kind_of", "like", "on_host", "to_numpy"]
 
 
 def kind_of(local: Any) -> str:
@@ -86,10 +86,17 @@ def as_sets(X: Any) -> Ragged:
         If a tensor is on another device than the host.
     """
     kind_of(X)
-    return as_ragged([_on_host(x) for x in X] if isinstance(X, (list, tuple)) else _on_host(X))
+    return as_ragged([on_host(x) for x in X] if isinstance(X, (list, tuple)) else on_host(X))
 
 
-def _on_host(x: Any) -> Any:
+def on_host(x: Any) -> Any:
+    """NumPy's array of a tensor, without its gradient; other values as they are.
+
+    Raises
+    ------
+    ParameterError
+        If a tensor is on another device than the host.
+    """
     if _kind(x) == "torch":
         if x.device.type != "cpu":
             raise ParameterError(

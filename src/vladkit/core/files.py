@@ -9,11 +9,12 @@ import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from vladkit.errors import ParameterError, StorageError, VladkitError
 
 __all__ = [
+    "as_paths",
     "check_writable",
     "forget_databases",
     "is_open_database",
@@ -25,6 +26,26 @@ __all__ = [
 _DATABASES: Final = weakref.WeakKeyDictionary[object, tuple[int, int]]()
 """Device and inode of each database that a connection of this process has open."""
 _databases_lock = threading.Lock()
+
+
+def as_paths(given: object) -> list[str]:
+    """One path, or several, as a list of text.
+
+    Raises
+    ------
+    ParameterError
+        If it is something else.
+
+    Examples
+    --------
+    >>> as_paths("photos"), as_paths([Path("a"), b"b"])
+    (['photos'], ['a', 'b'])
+    """
+    paths: Any = [given] if isinstance(given, str | bytes | os.PathLike) else given
+    try:
+        return [os.fsdecode(path) for path in paths]
+    except TypeError as error:
+        raise ParameterError(f"give one path or several: {error}") from error
 
 
 def note_database(connection: object, path: str | os.PathLike[str]) -> None:

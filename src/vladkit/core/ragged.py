@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array, as_array
 from vladkit.core.memmap import BLOCK_BYTES, is_mapped, release
 from vladkit.errors import InputError, NonFiniteError, ShapeError
 
-__all__ = ["Ragged", "as_centroids", "as_ragged", "float_dtype_for"]
+__all__ = [
+    "Ragged",
+    "as_centroids",
+    "as_ragged",
+    "checked_shape",
+    "element_error",
+    "float_dtype_for",
+]
 
 _RELEASE = 64
 """Blocks (of 1 MB) of `Ragged.check_finite` after which memory of a mapped file is given back."""
@@ -71,7 +78,7 @@ class Ragged:
     float_dtype: np.dtype[Any]
 
     def __init__(self, local_Nf: npt.ArrayLike, start_T: npt.ArrayLike) -> None:
-        local = np.asarray(local_Nf)
+        local = as_array(local_Nf)
         if local.ndim != 2 or local.shape[1] == 0:
             raise ShapeError(
                 f"local_Nf has shape {local.shape}, wanted (N, f) with f >= 1: "
@@ -308,7 +315,7 @@ def as_ragged(local: Any) -> Ragged:
         return local
     if isinstance(local, (list, tuple)):
         return Ragged.from_list(local)
-    array = np.asarray(local)
+    array = as_array(local)
     if array.dtype == object and array.ndim == 1:
         return Ragged.from_list(list(array))
     if array.dtype == object and array.ndim == 0:
@@ -316,20 +323,37 @@ def as_ragged(local: Any) -> Ragged:
         fix = ": give list(x.values())" if isinstance(local, Mapping) else fix
         got = "None" if local is None else f"an object of type {type(local).__name__}"
         raise InputError(f"got {got}, wanted {_ACCEPTED}{fix}")
-    if array.ndim != 3:
+    t, l, f = checked_shape(array.shape)
+    if array.flags.c_contiguous:
+        return Ragged._uniform(array.reshape(t * l, f), t, l)
+    return Ragged._from_parts(list(array), f, array.dtype)
+
+
+def checked_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Shape (t, l, f) of an array of any library; ShapeError says how to reach it from another."""
+    if len(shape) != 3:
         hint = {
             1: "one descriptor of one image is x[None, None, :]",
             2: "one image is x[None]; images of different sizes are a list of (l_i, f)",
             4: "maps (t, h, w, f) of a network are x.reshape(t, h * w, f), maps (t, f, h, w) are "
             "x.reshape(t, f, h * w).swapaxes(1, 2)",
-        }.get(array.ndim, "the axes are images, descriptors, dimensions")
-        raise ShapeError(f"got an array of shape {array.shape}, wanted {_ACCEPTED}: {hint}")
-    t, l, f = array.shape
+        }.get(len(shape), "the axes are images, descriptors, dimensions")
+        raise ShapeError(f"got an array of shape {tuple(shape)}, wanted {_ACCEPTED}: {hint}")
+    t, l, f = shape
     if f == 0:
-        raise ShapeError(f"got an array of shape {array.shape}: descriptors have 0 dimensions")
-    if array.flags.c_contiguous:
-        return Ragged._uniform(array.reshape(t * l, f), t, l)
-    return Ragged._from_parts(list(array), f, array.dtype)
+        raise ShapeError(f"got an array of shape {tuple(shape)}: descriptors have 0 dimensions")
+    return t, l, f
+
+
+def element_error(i: int, shape: Sequence[int]) -> ShapeError:
+    """Error for element `i` of a list, which is not (l, f)."""
+    hint = "one row per descriptor"
+    if len(shape) == 3:
+        hint = (
+            "a map (h, w, f) of a network is x.reshape(h * w, f), a map (f, h, w) is "
+            "x.reshape(f, h * w).T"
+        )
+    return ShapeError(f"element {i} of the list has shape {tuple(shape)}, wanted (l, f): {hint}")
 
 
 def as_centroids(centroids: npt.ArrayLike, n_features: int, dtype: np.dtype[Any]) -> FloatArray:
@@ -342,7 +366,7 @@ def as_centroids(centroids: npt.ArrayLike, n_features: int, dtype: np.dtype[Any]
     NonFiniteError
         If they hold NaN or infinity (also: a value too large for `dtype`).
     """
-    centroid = np.asarray(centroids)
+    centroid = as_array(centroids)
     if centroid.ndim != 2 or 0 in centroid.shape:
         raise ShapeError(
             f"centroids have shape {centroid.shape}, wanted (k, f) with k >= 1 and f = {n_features}"
@@ -367,7 +391,7 @@ def as_centroids(centroids: npt.ArrayLike, n_features: int, dtype: np.dtype[Any]
 
 
 def _checked_start(start_T: npt.ArrayLike, n: int) -> Int64Array:
-    start = np.asarray(start_T)
+    start = as_array(start_T)
     if start.ndim != 1 or len(start) == 0 or start.dtype.kind not in "iu":
         raise ShapeError(
             f"start_T has shape {start.shape} and dtype {start.dtype}, wanted t + 1 integers: "
@@ -385,7 +409,7 @@ def _checked_start(start_T: npt.ArrayLike, n: int) -> Int64Array:
 def _checked_parts(list_of_lf: Sequence[npt.ArrayLike | None]) -> tuple[list[AnyArray], int]:
     if len(list_of_lf) == 0:
         raise ShapeError(f"got an empty list, wanted {_ACCEPTED} with at least one image")
-    array = [np.empty((0, 0), np.uint8) if p is None else np.asarray(p) for p in list_of_lf]
+    array = [np.empty((0, 0), np.uint8) if p is None else as_array(p) for p in list_of_lf]
     f = 0
     for i, part_lf in enumerate(array):
         if part_lf.ndim == 2 and part_lf.shape[1] > 0:
@@ -397,10 +421,7 @@ def _checked_parts(list_of_lf: Sequence[npt.ArrayLike | None]) -> tuple[list[Any
             f = part_lf.shape[1]
             float_dtype_for(part_lf.dtype)
         elif part_lf.size or part_lf.ndim == 0:
-            raise ShapeError(
-                f"element {i} of the list has shape {part_lf.shape}, wanted (l, f): "
-                "one row per descriptor"
-            )
+            raise element_error(i, part_lf.shape)
     if f == 0:
         raise ShapeError(
             f"none of the {len(array)} images has a descriptor, so their dimension is unknown: "

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.evaluation.metrics import QueryRanks, mean, recall
-from vladkit.images.region import Region
+from vladkit.images.region import Region, as_region
 
 __all__ = [
     "Benchmark",
@@ -51,7 +51,7 @@ class Query:
     file : str
     relevance : mapping
         Level ("" where a benchmark has only one) to `Relevance`.
-    region : Region or None
+    region : Region, (left, top, width, height) or None
         Part of the image that is the query; None is all of it.
     unknown : bool
         Whether the ground truth states that the database has no match.
@@ -61,6 +61,9 @@ class Query:
     relevance: Mapping[str, Relevance]
     region: Region | None = None
     unknown: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "region", as_region(self.region))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from statistics import fmean
 import numpy as np
 import numpy.typing as npt
 
+from vladkit.core.arrays import as_array
 from vladkit.errors import ParameterError
 
 __all__ = [
@@ -188,7 +189,7 @@ def _find_all(
     positives: Sequence[npt.ArrayLike],
     ignored: Sequence[npt.ArrayLike],
 ) -> list[QueryRanks]:
-    order_qn = np.asarray(order_qn)
+    order_qn = as_array(order_qn)
     if not len(order_qn) == len(positives) == len(ignored):
         raise ParameterError(
             f"{len(order_qn)} rankings, {len(positives)} lists of positives, {len(ignored)} of "
@@ -198,7 +199,7 @@ def _find_all(
 
 
 def _indices(name: str, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    array = np.asarray(values)
+    array = as_array(values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ParameterError(
             f"{name} is {array.dtype} of shape {array.shape}: wanted one row of indices from 0, "

@@ -13,8 +13,9 @@ from typing import Any, Final, Self, TypeAlias
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError
 from vladkit.features import Extractor, Features, wants_color
-from vladkit.images import Region, decode_image, one_opencv_thread, read_bytes
+from vladkit.images import decode_image, one_opencv_thread, read_bytes
 from vladkit.images.opencv import within_memory
+from vladkit.images.region import RegionLike
 
 __all__ = ["Extraction", "Result", "extract", "extract_data"]
 
@@ -28,7 +29,7 @@ _AHEAD: Final = 40
 """Number of images extracted in advance, so that no thread waits while a batch is encoded."""
 
 
-def extract(extractor: Extractor, file: str, region: Region | None = None) -> Features:
+def extract(extractor: Extractor, file: str, region: RegionLike = None) -> Features:
     """Extract the features of an image file, or of a region of it.
 
     Raises
@@ -42,7 +43,7 @@ def extract(extractor: Extractor, file: str, region: Region | None = None) -> Fe
         return extract_data(extractor, read_bytes(file), region)
 
 
-def extract_data(extractor: Extractor, data: bytes, region: Region | None = None) -> Features:
+def extract_data(extractor: Extractor, data: bytes, region: RegionLike = None) -> Features:
     """Features of the bytes of an image file, or of a part of the image; see `extract`."""
     color = wants_color(extractor)
     side = extractor.max_side

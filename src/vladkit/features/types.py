@@ -14,6 +14,7 @@ import numpy.typing as npt
 from vladkit.core.params import Constraints, Interval, check_parameter
 from vladkit.errors import ShapeError
 from vladkit.images import Image, Region
+from vladkit.images.region import RegionLike, as_region
 
 __all__ = [
     "IMAGE_PARAMETERS",
@@ -140,7 +141,7 @@ class Features:
             return self
         return self._take(np.sort(rng.choice(len(self), m, replace=False)))
 
-    def within(self, region: Region) -> Features:
+    def within(self, region: RegionLike) -> Features:
         """Keep the features inside a part of the image, as if that part were the image.
 
         Raises
@@ -148,7 +149,8 @@ class Features:
         ParameterError
             The region is outside of the image.
         """
-        region = region.within(self.width, self.height)
+        whole = Region(0, 0, self.width, self.height)
+        region = (as_region(region) or whole).within(self.width, self.height)
         corner_2 = np.array([region.left, region.top], np.float32)
         size_2 = np.array([region.width, region.height], np.float32)
         inside_l2 = (self.xy_l2 >= corner_2 - 0.5) & (self.xy_l2 < corner_2 + size_2 - 0.5)

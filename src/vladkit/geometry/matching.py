@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from vladkit.core.arrays import AnyArray, Float32Array, IntArray
+from vladkit.core.arrays import AnyArray, Float32Array, IntArray, as_array
 from vladkit.errors import ParameterError, ShapeError
 
 __all__ = ["MIN_COSINE", "MUTUAL", "RATIO", "Matcher", "Matches", "match"]
@@ -113,6 +113,7 @@ def match(
     >>> found.query_m, found.other_m
     (array([1, 0]), array([0, 1]))
     """
+    query_lf, other_lf = (_as_floats(each) for each in (query_lf, other_lf))
     if query_lf.ndim != 2 or other_lf.ndim != 2 or query_lf.shape[1] != other_lf.shape[1]:
         raise ShapeError(
             f"query_lf is {query_lf.shape}, other_lf {other_lf.shape}: give two arrays (l, f) "
@@ -175,6 +176,12 @@ def _check(ratio: float, min_cosine: float) -> None:
 
 # Two more columns make the product itself minus half the squared distance. They cost less than
 # another pass over the scores.
+
+
+def _as_floats(local_lf: AnyArray) -> Float32Array:
+    """Descriptors in a type in which their products do not overflow: floats, 32 bits or more."""
+    local_lf = as_array(local_lf)
+    return local_lf.astype(np.result_type(local_lf.dtype, np.float32), copy=False)
 
 
 def _as_query(query_lf: Float32Array) -> Float32Array:

@@ -21,7 +21,7 @@ from vladkit.errors import ParameterError
 from vladkit.features import Features
 from vladkit.geometry.hypotheses import FRAME_SIDE, MAX_SCALE, Frame, consistent_matches
 from vladkit.geometry.matching import MIN_COSINE, MUTUAL, RATIO, Matcher, Matches
-from vladkit.images import Region
+from vladkit.images.region import RegionLike, as_region
 
 __all__ = ["MIN_INLIERS", "Model", "Verification", "rescore", "verify", "verify_all"]
 
@@ -64,12 +64,12 @@ class Verification:
     match_xy_m2: Float32Array
     model: Model
 
-    def outline_42(self, shown: Region) -> npt.NDArray[np.float64] | None:
+    def outline_42(self, shown: RegionLike) -> npt.NDArray[np.float64] | None:
         """Corners of the query, or of a part of it, in the other image.
 
         Parameters
         ----------
-        shown : Region
+        shown : Region or (left, top, width, height)
             The whole query (from 0, 0) or the part of it that was searched by.
 
         Returns
@@ -78,7 +78,8 @@ class Verification:
             px of the other image, from the query's top left clockwise; may lie outside of the
             image. None without a homography, or if a corner is beyond its horizon.
         """
-        if self.transform_33 is None or self.model != "homography":
+        shown = as_region(shown)
+        if self.transform_33 is None or self.model != "homography" or shown is None:
             return None
         left, top = shown.left - 0.5, shown.top - 0.5  # the outer edges of its px
         right, bottom = left + shown.width, top + shown.height

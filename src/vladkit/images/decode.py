@@ -26,10 +26,11 @@ import numpy.typing as npt
 
 from vladkit.errors import ImageError, ParameterError
 from vladkit.images.files import read_bytes
+from vladkit.images.forms import FORMS, InMemory, file_data
 from vladkit.images.header import Header, read_header
 from vladkit.images.image import Image
 from vladkit.images.opencv import is_out_of_memory, silent_opencv
-from vladkit.images.region import Region
+from vladkit.images.region import Region, RegionLike, as_region
 
 __all__ = ["MAX_PIXELS", "decode_image", "decoder_facts", "read_image"]
 
@@ -43,22 +44,22 @@ bytes, but each is a pass over all pixels (.35 ns each at least). Encoders make 
 
 
 def read_image(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | InMemory,
     *,
     max_side: int | None = 640,
-    region: Region | None = None,
+    region: RegionLike = None,
     color: bool = False,
 ) -> Image:
     """Read an image file, upright, at most ``max_side`` px a side.
 
     Parameters
     ----------
-    path : str or path
+    path : str, path or image in memory
         JPEG, PNG, WebP, TIFF, BMP, GIF or binary PBM/PGM/PPM. The content decides, not the suffix;
         of several frames or pages the first counts.
     max_side : int or None, default=640
         Longest side of the result in px; None keeps the original size.
-    region : Region or None
+    region : Region, (left, top, width, height) or None
         Only this part, as if it were an image of its own.
     color : bool, default=False
         RGB pixels instead of gray ones.
@@ -79,14 +80,15 @@ def read_image(
     -----
     A FIFO or a device is refused without waiting for it.
     """
-    return decode_image(read_bytes(path), max_side=max_side, region=region, color=color)
+    data = read_bytes(path) if isinstance(path, str | os.PathLike) else path
+    return decode_image(data, max_side=max_side, region=region, color=color)
 
 
 def decode_image(
-    data: bytes,
+    data: InMemory,
     *,
     max_side: int | None = 640,
-    region: Region | None = None,
+    region: RegionLike = None,
     color: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Image:
@@ -94,11 +96,11 @@ def decode_image(
 
     Parameters
     ----------
-    data : bytes
-        The whole file.
+    data : bytes, open file, array or Pillow's Image
+        The whole file, or pixels (uint8: gray (y, x) or RGB (y, x, 3)).
     max_side : int or None, default=640
         Longest side of the result in px; None keeps the original size.
-    region : Region or None
+    region : Region, (left, top, width, height) or None
         Only this part, as if it were an image of its own. In a JPEG that is decoded smaller it
         grows to whole blocks: `Image.region` is the part that came out.
     color : bool, default=False
@@ -139,7 +141,11 @@ def decode_image(
     """
     if max_side is not None and max_side < 1:
         raise ParameterError(f"max_side is {max_side}: give at least 1 px, or None for no limit")
-    header = read_header(data)
+    region = as_region(region)
+    content = file_data(data)
+    if content is None:
+        raise ParameterError(f"image is a {type(data).__name__}: give {FORMS}")
+    header = read_header(content)
     whole_side = max_side
     if region is not None and max_side is not None:
         longest = max(region.width, region.height)

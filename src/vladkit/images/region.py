@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeAlias
 
 from vladkit.errors import ParameterError
 
-__all__ = ["Region"]
+__all__ = ["Region", "RegionLike", "as_region"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +76,35 @@ class Region:
             raise ParameterError(f"region {self} is outside of the image of {width}x{height} px")
         w, h = min(self.width, width - self.left), min(self.height, height - self.top)
         return type(self)(self.left, self.top, w, h)
+
+
+RegionLike: TypeAlias = Region | tuple[int, int, int, int] | None
+"""Part of an image, in px: a `Region`, or its left, top, width and height; None is all of it."""
+
+
+def as_region(region: RegionLike) -> Region | None:
+    """Region from its four numbers, left, top, width and height in px.
+
+    Raises
+    ------
+    ParameterError
+        If it is something else.
+
+    Examples
+    --------
+    >>> as_region((100, 50, 640, 480))
+    Region(left=100, top=50, width=640, height=480)
+    """
+    if region is None or isinstance(region, Region):
+        return region
+    try:
+        left, top, width, height = (int(number) for number in region)
+        whole = (left, top, width, height) == tuple(region)
+    except (TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise ParameterError(
+            f"region={region!r}: give four whole numbers of px, (left, top, width, height), or a "
+            "vladkit.images.region.Region"
+        )
+    return Region(left, top, width, height)

@@ -22,7 +22,7 @@ from jax import Array
 
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.backends import to_numpy
-from vladkit.core.ragged import Ragged, as_centroids
+from vladkit.core.ragged import Ragged, as_centroids, checked_shape
 from vladkit.errors import ShapeError
 from vladkit.kernels.nearest import check_overflow
 
@@ -188,10 +188,8 @@ def encode(local: Any, centroids: Any, alpha: float | None) -> Array:
         residual_tkf = jnp.asarray(_by_chunks(batch, centroid_kf, alpha)[0])
         first = next(x for x in local if x is not None)
     else:
-        if local.ndim != 3 or local.shape[2] == 0:
-            raise ShapeError(f"got an array of shape {local.shape}, wanted (t, l, f), f >= 1")
+        _, _, f = checked_shape(local.shape)
         centroids = jnp.asarray(centroids)
-        f = local.shape[2]
         if centroids.ndim != 2 or centroids.shape[1] != f or len(centroids) == 0:
             raise ShapeError(
                 f"centroids have shape {centroids.shape}, wanted (k, f) with f = {f}: "

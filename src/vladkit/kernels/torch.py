@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
-from vladkit.core.ragged import Ragged
+from vladkit.core.ragged import Ragged, checked_shape, element_error
 from vladkit.errors import InputError, ParameterError, ShapeError
 from vladkit.kernels.nearest import check_overflow
 
@@ -68,19 +68,20 @@ def encode(local: Any, centroids: Any, alpha: float | None) -> Tensor:
 
 def _stacked(local: Any) -> tuple[Tensor, Int64Array]:
     if isinstance(local, Tensor):
-        if local.ndim != 3 or local.shape[2] == 0:
-            raise ShapeError(f"got shape {tuple(local.shape)}, wanted a (t, l, f) tensor, f >= 1")
-        t, l, f = local.shape
+        t, l, f = checked_shape(local.shape)
         part = [local.reshape(t * l, f)]
         length_t = np.full(t, l)
     else:
+        for i, x in enumerate(local):
+            if x is not None and x.numel() and x.ndim != 2:
+                raise element_error(i, x.shape)
         known = [x for x in local if x is not None and x.ndim == 2 and x.shape[1] > 0]
         if not known:
             raise ShapeError("no tensor of the list is (l, f) with f >= 1")
         empty = known[0].new_empty((0, known[0].shape[1]))
         part = [empty if x is None or x.numel() == 0 else x for x in local]
         for i, x in enumerate(part):
-            if x.ndim != 2 or x.shape[1] != empty.shape[1]:
+            if x.shape[1] != empty.shape[1]:
                 raise ShapeError(
                     f"image {i} has shape {tuple(x.shape)}, wanted (l, f) with f = "
                     f"{empty.shape[1]} as the first"

@@ -14,7 +14,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray
 from vladkit.core.files import replace_file
 from vladkit.core.threads import faiss_threads
-from vladkit.errors import MissingDependencyError, ParameterError
+from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
 from vladkit.store.blocks import Layout
 from vladkit.store.naming import names_below
 from vladkit.store.store import Store
@@ -24,6 +24,7 @@ __all__ = ["FORMATS", "check_target", "export"]
 FORMATS: Final = (".npz", ".fvecs", ".faiss", ".h5")
 
 _NAMES: Final = 4096  # paths turned into an array's rows at a time
+_LONGEST_PATH: Final = 32_767  # letters: of Windows; elsewhere 4,096
 
 
 def check_target(target: str | os.PathLike[str]) -> str:
@@ -149,7 +150,10 @@ def _write_npz(
             _write_header(entry, (n, layout.n_dimensions), layout.dtype.newbyteorder("<"))
             for vector_nD in vectors:
                 entry.write(np.ascontiguousarray(vector_nD).tobytes())
-        name_type = np.dtype(f"<U{max(map(len, paths), default=1) or 1}")
+        longest = max(map(len, paths), default=1) or 1
+        if longest > _LONGEST_PATH:
+            raise FileFormatError(f"a path of {longest} letters is no path: no system has such")
+        name_type = np.dtype(f"<U{longest}")
         with archive.open("paths.npy", "w", force_zip64=True) as entry:
             _write_header(entry, (len(paths),), name_type)
             for begin in range(0, len(paths), _NAMES):
@@ -186,7 +190,14 @@ def _write_h5(file: BinaryIO, vectors: Iterator[AnyArray], paths: Sequence[str])
         with h5py.File(watched, "w") as h5:
             for vector_nD in vectors:
                 for vector_D in vector_nD.astype(np.float32):
-                    h5.create_group(paths[n]).create_dataset("global_descriptor", data=vector_D)
+                    try:
+                        group = h5.create_group(paths[n])
+                    except ValueError as error:
+                        raise ParameterError(
+                            f"{paths[n]!r} cannot be the name of a group in .h5 ({error}): export "
+                            "to another format"
+                        ) from error
+                    group.create_dataset("global_descriptor", data=vector_D)
                     n += 1
                 if watched.error is not None:
                     break

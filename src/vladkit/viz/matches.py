@@ -10,7 +10,7 @@ import numpy.typing as npt
 from vladkit.core.arrays import FloatArray
 from vladkit.errors import ParameterError
 from vladkit.geometry.verification import MIN_INLIERS, Verification
-from vladkit.images import Region
+from vladkit.images.region import Region, RegionLike, as_region
 from vladkit.viz.figure_file import require_matplotlib
 from vladkit.viz.shown_image import ShownImage, Source, load_image
 
@@ -38,7 +38,7 @@ def draw_matches(
     verification: Verification,
     *,
     ax: None = None,
-    region: Region | None = None,
+    region: RegionLike = None,
     outline: bool = True,
     max_lines: int = 200,
 ) -> Figure: ...
@@ -49,7 +49,7 @@ def draw_matches(
     verification: Verification,
     *,
     ax: Axes,
-    region: Region | None = None,
+    region: RegionLike = None,
     outline: bool = True,
     max_lines: int = 200,
 ) -> Axes: ...
@@ -59,7 +59,7 @@ def draw_matches(
     verification: Verification,
     *,
     ax: Axes | None = None,
-    region: Region | None = None,
+    region: RegionLike = None,
     outline: bool = True,
     max_lines: int = 200,
 ) -> Figure | Axes:
@@ -78,7 +78,7 @@ def draw_matches(
         ``hit.verification``.
     ax : matplotlib Axes or None
         Where to draw; None makes a figure.
-    region : Region or None
+    region : Region, (left, top, width, height) or None
         The part of the query that was used for the search: framed, and outlined in the match.
         None is all of it.
     outline : bool, default=True
@@ -128,6 +128,7 @@ def draw_matches(
     left, right = load_image(query, "query", _MAX_SIDE), load_image(match, "match", _MAX_SIDE)
     left.check_inside(verification.query_xy_m2, "query")
     right.check_inside(verification.match_xy_m2, "match")
+    region = as_region(region)
     part = left.part if region is None else left.cut(region)
 
     gap = _GAP * left.part.height

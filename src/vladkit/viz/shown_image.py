@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from vladkit.core.arrays import FloatArray
 from vladkit.errors import ImageError, ParameterError, ShapeError
-from vladkit.images import Image, Region, read_image
+from vladkit.images import Image, Region, decode_image, read_bytes
+from vladkit.images.forms import FORMS, InMemory, file_data
 
 __all__ = ["ShownImage", "Source", "load_image", "printable", "shorten", "try_load_image"]
 
-Source: TypeAlias = str | os.PathLike[str] | Image | npt.NDArray[np.uint8]
-"""An image to draw: a file, pixels with the size of their original, or RGB (or gray) pixels."""
+Source: TypeAlias = str | os.PathLike[str] | Image | InMemory
+"""An image to draw: a file, pixels with the size of their original, or an image in memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,26 +91,30 @@ def load_image(source: Source, what: str, max_side: int) -> ShownImage:
     """
     shown = try_load_image(source, what, max_side)
     if isinstance(shown, ImageError):
-        text = f"{what} {os.fspath(cast(str, source))}: {shown.reason}"
-        raise ImageError(text, transient=shown.transient) from shown
+        name = f" {os.fspath(source)}" if isinstance(source, (str, os.PathLike)) else ""
+        raise ImageError(f"{what}{name}: {shown.reason}", transient=shown.transient) from shown
     return shown
 
 
 def try_load_image(source: Source, what: str, max_side: int) -> ShownImage | ImageError:
     """Read an image like `load_image`, or return the error of a file that cannot be used."""
-    if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        try:
-            image = read_image(path, max_side=max_side, color=True)
-        except ImageError as error:
-            return error
-        return ShownImage(image.rgb_yx3, _part(image), os.path.basename(path))
+    name, data = "", None
+    try:
+        if isinstance(source, (str, os.PathLike)):
+            name, data = os.path.basename(os.fspath(source)), read_bytes(source)
+        elif not isinstance(source, Image | np.ndarray):
+            data = file_data(source)
+        if data is not None:
+            image = decode_image(data, max_side=max_side, color=True)
+            return ShownImage(image.rgb_yx3, _part(image), name)
+    except ImageError as error:
+        return error
     if isinstance(source, Image):
         return ShownImage(_reduced(source.rgb_yx3, max_side), _part(source))
     if not isinstance(source, np.ndarray):
         raise ParameterError(
             f"the {what} is a {type(source).__name__}: give a path, an Image (see "
-            "vladkit.images.read_image) or an array of RGB pixels"
+            f"vladkit.images.read_image), {FORMS}"
         )
     shape = source.shape
     if source.dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
-from contextlib import closing
+from contextlib import closing, suppress
 
 import numpy as np
 import pytest
 
 import sources
+from photos import photo
 from sources import same_geometry
+from vladkit import Collection
+from vladkit.collection.import_recipe import recipe_for
 from vladkit.errors import (
     FileFormatError,
     ImageError,
     StorageError,
+    VladkitError,
 )
 from vladkit.features import Sift
 from vladkit.features.readers import open_reader
@@ -57,16 +61,70 @@ class TestColmap:
         assert (read.size_l == 1).all()
         assert (read.angle_l == 0).all()
 
-    def test_aliked(self, images, tmp_path):
-        sources.write_colmap(tmp_path / "d.db", images, cols=2, typed=1)
+    @pytest.mark.parametrize(
+        ("typed", "name"),
+        [(1, "aliked-n16rot"), (2, "aliked-n32"), (3, "loma-b"), (4, "loma-b128")],
+    )
+    def test_types_of_networks(self, images, tmp_path, typed, name):
+        sources.write_colmap(tmp_path / "d.db", images, cols=2, typed=typed)
         with open_reader(f"colmap:{tmp_path / 'd.db'}") as reader:
-            assert reader.info().features == "colmap:aliked-n16rot"
-            assert reader.info().dimensions == 128
+            held = reader.info()
+            assert (held.features, held.dimensions, held.compare) == (f"colmap:{name}", 128, "unit")
             for name, features in images.items():
                 read = reader.read(name)
                 np.testing.assert_array_equal(
                     read.descriptor_lf, Sift().metric(features.descriptor_lf)
                 )
+
+    def test_every_type_that_the_installed_colmap_writes(self, tmp_path):
+        pycolmap = pytest.importorskip("pycolmap", reason="the test extra has it")
+        for name, kind in pycolmap.FeatureExtractorType.__members__.items():
+            is_sift = name == "SIFT"
+            local_lf = np.arange(384).reshape(3, 128).astype(np.uint8 if is_sift else "f4")
+            path = tmp_path / f"{name}.db"
+            database = pycolmap.Database.open(str(path))
+            camera = pycolmap.Camera(model="SIMPLE_PINHOLE", width=9, height=7, params=[9, 4, 3])
+            camera_id = database.write_camera(camera)
+            image_id = database.write_image(pycolmap.Image(name="a.jpg", camera_id=camera_id))
+            database.write_keypoints(image_id, np.ones((3, 4), np.float32))
+            rows = pycolmap.FeatureDescriptors(type=kind, data=local_lf.view(np.uint8))
+            database.write_descriptors(image_id, rows)
+            database.close()
+            if int(kind) < 0:
+                with pytest.raises(FileFormatError, match="type -1, and the known types are 0"):
+                    open_reader(f"colmap:{path}")
+                continue
+            with open_reader(f"colmap:{path}") as reader:
+                assert reader.info().features == f"colmap:{name.lower().replace('_', '-')}"
+                np.testing.assert_array_equal(reader.read("a.jpg").descriptor_lf, local_lf)
+
+    @pytest.mark.parametrize("typed", [0, None])
+    def test_other_descriptors_under_the_name_of_sift(self, images, tmp_path, typed):
+        sources.write_colmap(tmp_path / "d.db", images, typed=typed)
+        with closing(sqlite3.connect(tmp_path / "d.db")) as connection, connection:
+            connection.execute(
+                "UPDATE descriptors SET cols = 64, data = substr(data, 1, 64 * rows)"
+            )
+        with open_reader(f"colmap:{tmp_path / 'd.db'}") as reader:
+            assert (reader.info().features, reader.info().dimensions) == ("colmap", 64)
+        recipe, _ = recipe_for(f"colmap:{tmp_path / 'd.db'}", n_clusters=4)
+        with Collection.create(tmp_path / "c", **recipe) as collection:
+            collection.add(f"colmap:{tmp_path / 'd.db'}")
+            assert collection.search(reader.names()[0], 1)[0].path == reader.names()[0]
+            with pytest.raises(ImageError, match="would have to be made by COLMAP"):
+                collection.search(photo("coffee"))
+
+    @pytest.mark.parametrize("kind", ["7", "-1", "'SIFT'", "NULL"])
+    def test_an_unknown_type_is_named(self, images, tmp_path, kind):
+        sources.write_colmap(tmp_path / "d.db", images)
+        with closing(sqlite3.connect(tmp_path / "d.db")) as connection, connection:
+            rows = "SELECT image_id, 0 AS type, rows, cols, data FROM descriptors"
+            connection.execute(f"CREATE TABLE other AS {rows}")
+            connection.execute("DROP TABLE descriptors")
+            connection.execute("ALTER TABLE other RENAME TO descriptors")
+            connection.execute(f"UPDATE descriptors SET type = {kind}")
+        with pytest.raises(FileFormatError, match=r"known types are 0 \(sift\), .*newer vladkit"):
+            open_reader(f"colmap:{tmp_path / 'd.db'}")
 
     def test_nothing_is_written(self, images, tmp_path):
         path = tmp_path / "d.db"
@@ -144,6 +202,51 @@ class TestColmap:
                 reader.read(next(iter(images)))
             assert reader.status(next(iter(images))) != before
             assert len(reader.read(list(images)[1])) == 300
+
+    @pytest.mark.parametrize("value", ["NULL", "'x'", "-1"])
+    def test_values_of_any_type_are_read_or_named(self, images, tmp_path, value):
+        """SQLite holds any value in any column, where a script made the tables."""
+        path = tmp_path / "d.db"
+        sources.write_colmap(path, dict(list(images.items())[:2]))
+        plain = {
+            "images": "image_id INTEGER PRIMARY KEY, name, camera_id",
+            "cameras": "camera_id, model, width, height, params, prior_focal_length",
+            "keypoints": "image_id, rows, cols, data",
+            "descriptors": "image_id, type, rows, cols, data",
+        }
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for table, columns in plain.items():
+                connection.execute(f"CREATE TABLE plain_{table} ({columns})")
+                names = columns.replace("INTEGER PRIMARY KEY", "")
+                connection.execute(f"INSERT INTO plain_{table} SELECT {names} FROM {table}")
+                connection.execute(f"DROP TABLE {table}")
+                connection.execute(f"ALTER TABLE plain_{table} RENAME TO {table}")
+        raw = path.read_bytes()
+        for table, columns in plain.items():
+            for column in columns.replace("image_id INTEGER PRIMARY KEY, ", "").split(", ")[1:]:
+                for where in ("", "WHERE rowid = 1"):
+                    path.write_bytes(raw)
+                    with closing(sqlite3.connect(path)) as connection, connection:
+                        connection.execute("PRAGMA journal_mode = OFF")
+                        connection.execute("PRAGMA synchronous = OFF")
+                        connection.execute(f"UPDATE {table} SET {column} = {value} {where}")
+                    with suppress(VladkitError), open_reader(f"colmap:{path}") as reader:
+                        for name in reader.names():
+                            reader.status(name)
+                            with suppress(VladkitError):
+                                reader.read(name)
+                        assert reader.info().dimensions > 0
+
+    def test_no_keypoints_at_all(self, images, tmp_path):
+        path = tmp_path / "d.db"
+        sources.write_colmap(path, images)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DELETE FROM keypoints")
+        with (
+            open_reader(f"colmap:{path}") as reader,
+            pytest.raises(FileFormatError, match="no image with both"),
+        ):
+            reader.info()
 
     def test_nan(self, images, tmp_path):
         path = tmp_path / "d.db"

@@ -104,6 +104,78 @@ class TestHloc:
             assert len(reader.read("a")) == 300
             assert set(reader.names()) == {*reasons, "dimension", "a", "b/c/d.jpg"}
 
+    @pytest.mark.parametrize(
+        ("lengths", "descriptors", "keypoints", "refused"),
+        [
+            ([40, 45, 50], "DN", "N2", None),
+            ([40, 45, 50], "ND", "N2", "descriptors"),
+            ([40, 45, 50], "ND", "2N", "keypoints"),
+            ([40, 45, 50], "DN", "2N", "keypoints"),
+            ([40, 45, 50], "DN", None, None),
+            ([40, 45, 50], "ND", None, "descriptors"),
+            ([40, 40, 40], "ND", "N2", "descriptors"),
+            ([40, 40, 40], "ND", None, None),  # nothing tells
+            ([64, 45, 64], "DN", "N2", None),
+            ([64, 45, 64], "ND", "N2", "descriptors"),  # the second image tells
+            ([0, 64, 45], "ND", "N2", "descriptors"),
+            ([64, 64, 64], "ND", "N2", None),  # nothing tells
+            ([2, 45, 2], "DN", "N2", None),
+            ([2, 45, 2], "ND", "N2", "descriptors"),
+            ([2, 2, 2], "DN", "2N", None),  # nothing tells
+            ([1], "DN", "N2", None),
+            ([1], "ND", "N2", "descriptors"),
+        ],
+    )
+    def test_transposed_files_are_told_by_their_keypoints(
+        self, tmp_path, lengths, descriptors, keypoints, refused
+    ):
+        rng = np.random.default_rng(0)
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            for i, n in enumerate(lengths):
+                local_lf, xy_l2 = rng.random((n, 64), np.float32), rng.random((n, 2), np.float32)
+                group = file.create_group(f"{i}.jpg")
+                group["descriptors"] = local_lf if descriptors == "ND" else local_lf.T
+                if keypoints:
+                    group["keypoints"] = xy_l2 if keypoints == "N2" else xy_l2.T
+        if refused:
+            with pytest.raises(FileFormatError, match=f"{refused} that are transposed .*jpg has"):
+                open_reader(f"hloc:{tmp_path / 'f.h5'}")
+            return
+        with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
+            nothing_tells = descriptors == "ND" and keypoints is None
+            assert reader.info().dimensions == (lengths[0] if nothing_tells else 64)
+            for name in reader.names():
+                reader.read(name)
+
+    def test_one_transposed_image_is_skipped(self, images, tmp_path):
+        sources.write_hloc(tmp_path / "f.h5", images)
+        name = sorted(images)[2]
+        with h5py.File(tmp_path / "f.h5", "a") as file:
+            for part in ("descriptors", "keypoints"):
+                data = file[name][part][()].T
+                del file[name][part]
+                file[name][part] = data
+                with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
+                    with pytest.raises(ImageError, match="transpose"):
+                        reader.read(name)
+                    for other in set(images) - {name}:
+                        reader.read(other)
+
+    def test_parts_that_are_no_matrix(self, images, tmp_path):
+        sources.write_hloc(tmp_path / "f.h5", images)
+        with h5py.File(tmp_path / "f.h5", "a") as file:
+            file["00/descriptors"] = h5py.Empty("f4")
+            file["01/descriptors"] = np.float32(3)
+            file["02/descriptors"] = np.full((4, 3), "x", h5py.string_dtype())
+            file["03/descriptors"] = np.ones((128, 3), np.float32)
+            file["03/keypoints"] = np.full((3, 2), "x", h5py.string_dtype())
+        with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
+            assert reader.info().dimensions == 128
+            for name in ("00", "01", "02", "03"):
+                assert reader.status(name) == reader.status(name)
+                with pytest.raises(ImageError, match=r"wanted|keypoints are object"):
+                    reader.read(name)
+
     def test_other_files(self, images, tmp_path):
         (tmp_path / "empty.h5").touch()
         (tmp_path / "text.h5").write_text("no" * 1000)

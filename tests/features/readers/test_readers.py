@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from vladkit.errors import (
-    ParameterError,
-)
+from vladkit.errors import ImageError, ParameterError
 from vladkit.features.readers import is_source, open_reader
+from vladkit.features.readers.reader import features_from
 
 
 def test_sources_by_name(tmp_path, monkeypatch):
@@ -19,3 +19,36 @@ def test_sources_by_name(tmp_path, monkeypatch):
     assert not is_source("colmap:x")  # a folder of that name
     with pytest.raises(ParameterError, match="colmap:PATH"):
         open_reader("lance:x")
+
+
+LOCAL = np.ones((3, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"xy_l2": np.ones((4, 2))}, "transposed: 4 keypoints, and 3 descriptors of 4 dimensions"),
+        ({"xy_l2": np.ones((2, 4))}, "transposed: 4 keypoints, and 3 descriptors of 4 dimensions"),
+        ({"xy_l2": np.ones((2, 3))}, r"keypoints of shape \(2, 3\), not \(3, 2\): transpose them"),
+        ({"xy_l2": np.ones((3, 4))}, r"keypoints of shape \(3, 4\), not \(3, 2\)$"),
+        ({"score_l": np.ones((3, 1))}, r"scores of shape \(3, 1\), not \(3,\)$"),
+        ({"score_l": np.array(["1", "2", "3"])}, "scores are <U1, wanted numbers"),
+        ({"xy_l2": np.ones((3, 2), bool)}, "keypoints are bool, wanted numbers"),
+        ({"size_l": np.array([1, 1e39, 1])}, "sizes of 1 of 3 features hold NaN .* exceed float32"),
+        ({"image_size": (0, 5)}, r"image_size is \[0, 5\], wanted width and height"),
+        ({"image_size": (2**31, 5)}, "image_size is"),
+        ({"image_size": np.array([np.nan, 5])}, "image_size is"),
+        ({"image_size": (5, 5, 3)}, "image_size is"),
+        ({"image_size": (None, 5)}, "image_size is"),
+        ({"image_size": 5}, "image_size is 5"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(arrays, reason):
+    with pytest.raises(ImageError, match=reason):
+        features_from(LOCAL, **arrays)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_may_be_square_is_taken_as_it_is(n):
+    features = features_from(np.ones((n, n)), np.ones((n, 2)), image_size=np.array([5.0, 6.0]))
+    assert (len(features), features.width, features.height) == (n, 5, 6)

@@ -30,11 +30,11 @@ def session_of(sha256: str, find: Callable[[], Path]) -> Any:
     MissingDependencyError
         If ONNX Runtime is not installed.
     """
-    runtime = onnxruntime_module()
     key = os.getpid(), sha256
     with _Sessions.lock:
         if key not in _Sessions.by_model:
             file = find()
+            runtime = onnxruntime_module()
             options = runtime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             options.log_severity_level = 3  # its warnings are about how a graph was exported

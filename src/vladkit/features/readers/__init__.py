@@ -37,12 +37,12 @@ def is_source(given: str | os.PathLike[str]) -> bool:
     return bool(colon and path) and kind in KINDS and not os.path.lexists(text)
 
 
-def open_reader(source: str) -> Reader:
+def open_reader(source: str | os.PathLike[str]) -> Reader:
     """Open features that another program found.
 
     Parameters
     ----------
-    source : str
+    source : str or path
         ``colmap:database.db``, ``hloc:features.h5``, ``npz:PATH`` (a folder of .npy or .npz, or
         one), ``parquet:table.parquet``, ``fvecs:PATH``, ``bvecs:PATH`` (a folder, or a file with
         lengths beside it), ``siftgeo:FOLDER``. docs/features.md describes the layout of each.
@@ -72,7 +72,7 @@ def open_reader(source: str) -> Reader:
     ...         reader.names(), reader.read("a").descriptor_lf.shape, reader.info().dimensions
     (['a'], (3, 8), 8)
     """
-    kind, _, path = source.partition(":")
+    kind, _, path = os.fspath(source).partition(":")
     if is_open_database(path):
         raise FileFormatError(f"{path} is a collection that is open here, no file of features")
     if kind == "colmap":

@@ -290,14 +290,11 @@ class ArrayFolder(FolderReader):
         arrays = self._arrays(name)
         if "descriptors" not in arrays:
             raise ImageError(f"no array descriptors (l, f), but {', '.join(arrays) or 'none'}")
-        size = arrays.get("image_size")
-        if size is not None and (size.shape != (2,) or size.dtype.kind not in "iuf"):
-            raise ImageError(f"image_size has shape {size.shape}, wanted width and height")
         return features_from(
             arrays["descriptors"],
             arrays.get("keypoints"),
             size_l=arrays.get("sizes"),
             angle_l=arrays.get("angles"),
             score_l=arrays.get("scores"),
-            image_size=None if size is None else (int(size[0]), int(size[1])),
+            image_size=arrays.get("image_size"),
         )

@@ -9,7 +9,7 @@ SQLite tables, as COLMAP's documentation and its ``scripts/python/database.py`` 
 
 COLMAP's origin is the top-left corner of the top-left px, ours its centre: 0.5 px less. A scale is
 the sigma of the blur; the diameter of a region, as in OpenCV, is twice that. SIFT is uint8 and
-RootSIFT already (times 512), so it is only brought to unit length. ALIKED is float32.
+RootSIFT already (times 512), so it is only brought to unit length. Types of networks are float32.
 """
 
 from __future__ import annotations
@@ -38,8 +38,19 @@ from vladkit.features.types import Features
 
 __all__ = ["ColmapReader"]
 
-_TYPES: Final[dict[int, str]] = {0: "sift", 1: "aliked-n16rot", 2: "aliked-n32"}
-"""Names of COLMAP's types of features."""
+_TYPES: Final[dict[int, str]] = {
+    0: "sift",
+    1: "aliked-n16rot",
+    2: "aliked-n32",
+    3: "loma-b",
+    4: "loma-b128",
+}
+"""Names of COLMAP's types of features (4.2: ``FeatureExtractorType``); all but SIFT are float32."""
+
+_MATRIX: Final = (
+    "ifnull(CAST(rows AS INTEGER), 0), ifnull(CAST(cols AS INTEGER), 0), CAST(data AS BLOB)"
+)
+"""Columns of a matrix: SQLite may hold any type of value in any column."""
 
 _BUSY_SECONDS: Final = 10.0
 """Longest wait for another process that writes to the file."""
@@ -104,11 +115,12 @@ class ColmapReader(Reader):
             raise FileFormatError(
                 f"{self.path} holds no descriptors: run COLMAP's feature_extractor first"
             )
-        self._main_type = int(types[0][0])
+        self._main_type = types[0][0]
         if self._main_type not in _TYPES:
             raise FileFormatError(
-                f"{self.path} holds descriptors of type {self._main_type}, known are "
+                f"{self.path} holds descriptors of type {self._main_type}, and the known types are "
                 + ", ".join(f"{i} ({name})" for i, name in _TYPES.items())
+                + ": take a newer vladkit, or give the features as hloc: or npz:"
             )
         rows = self._connection.execute("SELECT name, image_id FROM images")
         self._id_of = {str(name): int(i) for name, i in rows}
@@ -119,14 +131,22 @@ class ColmapReader(Reader):
 
     def info(self) -> SourceInfo:
         """Kind and contents of the source, told from its first image that has features."""
-        keypoint_cols, cols = self._one(
-            "SELECT k.cols, d.cols FROM descriptors d JOIN keypoints k USING (image_id) "
-            f"WHERE d.rows > 0 AND {self._type} = ? ORDER BY image_id LIMIT 1",
+        row = self._one(
+            "SELECT CAST(k.cols AS INTEGER), CAST(d.cols AS INTEGER) AS c "
+            "FROM descriptors d JOIN keypoints k USING (image_id) "
+            f"WHERE d.rows > 0 AND k.cols > 0 AND c > 0 AND {self._type} = ? "
+            "ORDER BY image_id LIMIT 1",
             self._main_type,
         )
+        if row is None:
+            raise FileFormatError(f"{self.path} has no image with both descriptors and keypoints")
+        keypoint_cols, cols = row
+        dimensions = cols // self._dtype.itemsize
+        # what else scripts store as type 0, or without a type, is not the SIFT of our queries
+        is_known = self._main_type != 0 or dimensions == 128
         return SourceInfo(
-            features=f"colmap:{_TYPES[self._main_type]}",
-            dimensions=int(cols) // self._dtype.itemsize,
+            features=f"colmap:{_TYPES[self._main_type]}" if is_known else "colmap",
+            dimensions=dimensions,
             compare="unit",
             directions=keypoint_cols > 2,
             sizes=keypoint_cols > 2,
@@ -160,7 +180,7 @@ class ColmapReader(Reader):
         """Read the features of one image; scores are sizes, as COLMAP keeps the largest."""
         image_id = self._id_of[name]
         row = self._one(
-            f"SELECT {self._type}, rows, cols, data FROM descriptors WHERE image_id = ?", image_id
+            f"SELECT {self._type}, {_MATRIX} FROM descriptors WHERE image_id = ?", image_id
         )
         if row is None or not row[1]:
             raise ImageError("no features found: COLMAP has none of it", transient=True)
@@ -170,7 +190,7 @@ class ColmapReader(Reader):
                 f"{_TYPES[self._main_type]}"
             )
         descriptor_lf = _matrix(row[1:], self._dtype, "descriptors", row[2] // self._dtype.itemsize)
-        keypoint = self._one("SELECT rows, cols, data FROM keypoints WHERE image_id = ?", image_id)
+        keypoint = self._one(f"SELECT {_MATRIX} FROM keypoints WHERE image_id = ?", image_id)
         if keypoint is None:
             raise ImageError("COLMAP has descriptors of it, but no keypoints")
         keypoint_lc = _matrix(keypoint, np.dtype("<f4"), "keypoints", keypoint[1])
@@ -185,7 +205,7 @@ class ColmapReader(Reader):
             size_l=size_l,
             angle_l=None if radian_l is None else np.rad2deg(radian_l),
             score_l=size_l,
-            image_size=(int(camera[0]), int(camera[1])) if camera else None,
+            image_size=camera if camera and all(camera) else None,
         )
 
     def _one(self, sql: str, *values: object) -> Any:

@@ -1,6 +1,6 @@
 """hloc's ``features.h5``: one HDF5 group for each image.
 
-The group's path is the image's, so ``a/b.jpg`` nests. In it ``descriptors`` (D, N): transposed;
+The group's path is the image's, so ``a/b.jpg`` nests. In it ``descriptors`` (D, N);
 ``keypoints`` (N, 2), in px of the original image with the origin at the centre of the top-left
 px, as ours; ``scores`` (N,) and ``image_size`` (width, height), where the extractor gave them;
 ``scales`` and ``oris`` (degrees) from some extractors. float16 is common.
@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from vladkit.features.readers.reader import HEAD_BYTES, Reader, SourceInfo, dige
 from vladkit.features.types import Features
 
 __all__ = ["HlocReader"]
+
+_SAMPLED: Final = 8
+"""Number of images that tell the layout of a file: each group takes a millisecond to open."""
 
 
 class HlocReader(Reader):
@@ -79,21 +83,21 @@ class HlocReader(Reader):
         with self._whole_file():
             if not self._names and any(isinstance(v, self._dataset) for v in self._file.values()):
                 raise FileFormatError(f"{self.path}: no group for each image: not hloc's layout")
-            for name in self._names:
-                group = self._file[name]
-                shape: tuple[int, ...] = getattr(group.get("descriptors"), "shape", ())
-                if len(shape) == 2 and shape[0] and shape[1]:
-                    return SourceInfo(
-                        features="hloc",
-                        dimensions=int(shape[0]),
-                        compare="unit",
-                        places="keypoints" in group,
-                        directions="oris" in group,
-                        sizes="scales" in group,
-                        image_sizes="image_size" in group,
-                    )
-            some = next(iter(self._names), None)
-            found = ", ".join(self._file[some]) if some else "nothing"
+            full = (self._file[n] for n in self._names if all(_shape(self._file[n])))
+            if some := list(islice(full, _SAMPLED)):
+                self._check_layout(some)
+                group = some[0]
+                return SourceInfo(
+                    features="hloc",
+                    dimensions=_shape(group)[0],
+                    compare="unit",
+                    places="keypoints" in group,
+                    directions="oris" in group,
+                    sizes="scales" in group,
+                    image_sizes="image_size" in group,
+                )
+            first = next(iter(self._names), None)
+            found = ", ".join(self._file[first]) if first else "nothing"
         if "global_descriptor" in found:
             raise FileFormatError(
                 f"{self.path} holds global descriptors, one for an image: wanted local features"
@@ -101,6 +105,31 @@ class HlocReader(Reader):
         raise FileFormatError(
             f"{self.path} holds no descriptors (an image has {found}): wanted hloc's local "
             "features, datasets descriptors (D, N) and keypoints (N, 2) for each image"
+        )
+
+    def _check_layout(self, groups: list[Any]) -> None:
+        """Raise FileFormatError if arrays are transposed, by the first group that can tell.
+
+        The number of keypoints tells; without any the axis whose length varies. Where neither does,
+        as with as many features as dimensions, it is hloc's layout.
+        """
+        for group in groups:
+            (a, b), (n, two) = _shape(group), _shape(group, "keypoints")
+            what = "descriptors" if n == a != b and two == 2 else ""
+            what = "keypoints" if n == 2 != two and two in (a, b) else what
+            if what:
+                self._refuse_transposed(what, group)
+            if n == b != a:
+                return
+        shapes = [_shape(group) for group in groups]
+        rows, columns = (len(set(sizes)) for sizes in zip(*shapes, strict=True))
+        if "keypoints" not in groups[0] and columns == 1 < rows:
+            self._refuse_transposed("descriptors", groups[0])
+
+    def _refuse_transposed(self, what: str, group: Any) -> None:
+        raise FileFormatError(
+            f"{self.path} holds {what} that are transposed ({group.name[1:]} has "
+            f"{_shape(group, what)}): wanted (D, N), and keypoints (N, 2): write each array's .T"
         )
 
     def close(self) -> None:
@@ -123,13 +152,14 @@ class HlocReader(Reader):
             for part in ("descriptors", "keypoints"):
                 try:
                     data = self._file[name][part]
-                    rows = max(1, HEAD_BYTES // max(1, data[:1].nbytes)) if data.size else 0
+                    is_full = data.size and data.dtype.kind != "O"
+                    rows = max(1, HEAD_BYTES // max(1, data[:1].nbytes)) if is_full else 0
                     head = np.ascontiguousarray(data[:rows]).tobytes() if rows else b""
                 except (KeyError, OSError, ValueError, TypeError) as error:
                     found.append(type(error).__name__)  # `read` raises it
                     continue
                 found += [str(data.shape), str(data.dtype), head]
-                n_bytes += data.size * data.dtype.itemsize
+                n_bytes += (data.size or 0) * data.dtype.itemsize
         return n_bytes, digest(*found)
 
     def read(self, name: str) -> Features:
@@ -154,8 +184,8 @@ class HlocReader(Reader):
             descriptor_fl.shape[1] == self._info.dimensions
         ):
             raise ImageError(
-                f"its descriptors have shape {descriptor_fl.shape}, those of others are "
-                f"({self._info.dimensions}, N)"
+                f"its descriptors are transposed: shape {descriptor_fl.shape}, those of others "
+                f"have ({self._info.dimensions}, N)"
             )
         return features_from(
             np.ascontiguousarray(descriptor_fl.T),
@@ -163,7 +193,7 @@ class HlocReader(Reader):
             size_l=parts.get("scales"),
             angle_l=parts.get("oris"),
             score_l=parts.get("scores"),
-            image_size=_image_size(size),
+            image_size=size,
         )
 
     @contextmanager
@@ -176,12 +206,12 @@ class HlocReader(Reader):
             raise FileFormatError(f"{self.path}: {_reason(error)}") from error
 
 
-def _image_size(size: Any) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    if size.shape != (2,) or not np.isfinite(size).all() or size.min() < 1:
-        raise ImageError(f"its image_size is {size.tolist()}, wanted width and height in px")
-    return int(size[0]), int(size[1])
+def _shape(group: Any, part: str = "descriptors") -> tuple[int, int]:
+    """Shape of a matrix of numbers in a group; zeros without one."""
+    data = group.get(part)
+    shape: tuple[int, ...] = getattr(data, "shape", None) or ()
+    is_matrix = len(shape) == 2 and data.dtype.kind in "fiu"
+    return (int(shape[0]), int(shape[1])) if is_matrix else (0, 0)
 
 
 def _reason(error: BaseException) -> str:

@@ -24,6 +24,10 @@ __all__ = ["ParquetReader"]
 
 _LISTS: Final = {"sizes": "size_l", "angles": "angle_l", "scores": "score_l"}
 _NUMBERS: Final = {"size": "size_l", "angle": "angle_l", "score": "score_l"}
+_WANTED: Final = frozenset(
+    {"name", "descriptor", "descriptors", "keypoints", "x", "y", "width", "height"}
+    | {*_LISTS, *_NUMBERS}
+)
 
 
 class ParquetReader(Reader):
@@ -43,7 +47,10 @@ class ParquetReader(Reader):
         self._error = pyarrow.ArrowException
         with self._translated():
             self._file = pyarrow.parquet.ParquetFile(self.path)
-        columns = set(self._file.schema_arrow.names)
+        listed = self._file.schema_arrow.names
+        columns = set(listed)
+        if twice := sorted(name for name in _WANTED & columns if listed.count(name) > 1):
+            raise FileFormatError(f"{self.path} has several columns {twice[0]}: rename the others")
         self._by_row = "descriptor" in columns and "descriptors" not in columns
         if "name" not in columns or not columns & {"descriptor", "descriptors"}:
             raise FileFormatError(
@@ -128,24 +135,26 @@ class ParquetReader(Reader):
         row = {each: table[each][0] for each in table.column_names}
         if not row["descriptors"].is_valid:
             raise ImageError("no features found: its row has none")
-        columns = {ours: _vector(row[theirs]) for theirs, ours in _LISTS.items() if theirs in row}
-        size = None
-        if {"width", "height"} <= self._columns:
-            size = row["width"].as_py(), row["height"].as_py()
-            if not all(isinstance(v, (int, float)) and v >= 1 for v in size):
-                raise ImageError(f"width and height are {size}, wanted px")
+        columns = {
+            ours: _numbers(_inside(row[theirs], theirs), theirs)
+            for theirs, ours in _LISTS.items()
+            if theirs in row and row[theirs].is_valid
+        }
+        place_l2 = None
+        if "keypoints" in row:
+            place_l2 = _matrix(_inside(row["keypoints"], "keypoints"), "keypoints")
         return features_from(
-            _matrix(row["descriptors"].values),
-            _matrix(row["keypoints"].values) if "keypoints" in row else None,
-            image_size=(int(size[0]), int(size[1])) if size else None,
+            _matrix(_inside(row["descriptors"], "descriptors"), "descriptors"),
+            place_l2,
+            image_size=self._image_size(table),
             **columns,
         )
 
     def _from_rows(self, tables: list[Any]) -> Features:
         def column(name: str) -> AnyArray:
-            return np.concatenate([t[name].to_numpy() for t in tables])
+            return np.concatenate([_numbers(t[name], name) for t in tables])
 
-        parts = [_matrix(chunk) for t in tables for chunk in t["descriptor"].chunks]
+        parts = [_matrix(chunk, "descriptor") for t in tables for chunk in t["descriptor"].chunks]
         if len({part.shape[1] for part in parts}) > 1:
             raise ImageError("its descriptors differ in dimension")
         columns = {
@@ -154,16 +163,18 @@ class ParquetReader(Reader):
         place = None
         if {"x", "y"} <= self._columns:
             place = np.stack([column("x"), column("y")], axis=1)
-        size = None
-        if {"width", "height"} <= self._columns:
-            size = int(column("width")[0]), int(column("height")[0])
+        size = self._image_size(tables[0])
         return features_from(np.concatenate(parts), place, image_size=size, **columns)
+
+    def _image_size(self, table: Any) -> list[Any] | None:
+        if not {"width", "height"} <= self._columns:
+            return None
+        return [_numbers(table[name][:1], name)[0] for name in ("width", "height")]
 
     def _slice(self, group: int, first: int, last: int) -> Any:
         if self._loaded[0] != group:
             self._loaded = (-1, None)  # the one before goes first
-            wanted = {"name", "descriptor", "descriptors", "keypoints", "x", "y", "width", "height"}
-            columns = sorted(self._columns & (wanted | {*_LISTS, *_NUMBERS}))
+            columns = sorted(self._columns & _WANTED)
             self._loaded = group, self._file.read_row_group(group, columns=columns)
         return self._loaded[1].slice(first, last - first)
 
@@ -171,33 +182,44 @@ class ParquetReader(Reader):
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (self._error, OSError) as error:
+        except (self._error, OSError, UnicodeDecodeError) as error:  # the last of a name
             if isinstance(error, (FileFormatError, ImageError)):
                 raise
             raise FileFormatError(f"{self.path} is not Parquet, or damaged: {error}") from error
 
 
-def _matrix(lists: Any) -> AnyArray:
-    """Matrix (l, f) from a list array of l lists of one length."""
+def _inside(scalar: Any, what: str) -> Any:
+    """Array in a list; ImageError for anything else."""
     import pyarrow.types as kinds
 
-    if lists is None or not (
-        kinds.is_list(lists.type)
-        or kinds.is_large_list(lists.type)
-        or kinds.is_fixed_size_list(lists.type)
+    kind = scalar.type
+    if not scalar.is_valid or not (
+        kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
     ):
-        raise ImageError(f"wanted lists of numbers, got {getattr(lists, 'type', None)}")
+        got = kind if scalar.is_valid else "null"
+        raise ImageError(f"{what}: got {got}, wanted lists of numbers")
+    return scalar.values
+
+
+def _matrix(lists: Any, what: str) -> AnyArray:
+    """Matrix (l, f) from a list array of l lists of one length."""
     if not len(lists):
         return np.empty((0, 1), np.float32)
+    if lists.null_count:
+        raise ImageError(f"{what}: some are null")
+    _inside(lists[0], what)
     flat = lists.flatten()
     length = len(flat) // len(lists)
     sizes = lists.value_lengths().to_numpy(zero_copy_only=False)
-    if lists.null_count or flat.null_count or (sizes != length).any():
-        raise ImageError("its descriptors or keypoints differ in dimension, or some are null")
-    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(lists), length)
+    if flat.null_count or (sizes != length).any():
+        raise ImageError(f"{what} differ in dimension, or some are null")
+    return _numbers(flat, what).reshape(len(lists), length)
 
 
-def _vector(scalar: Any) -> AnyArray | None:
-    if not scalar.is_valid:
-        return None
-    return np.asarray(scalar.values.to_numpy(zero_copy_only=False))
+def _numbers(column: Any, what: str) -> AnyArray:
+    """NumPy's array of numbers, NaN where they are null; ImageError for anything else."""
+    import pyarrow.types as kinds
+
+    if not (kinds.is_integer(column.type) or kinds.is_floating(column.type)):
+        raise ImageError(f"{what}: got {column.type}, wanted numbers")
+    return np.asarray(column.to_numpy(zero_copy_only=False))

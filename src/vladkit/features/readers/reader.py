@@ -111,9 +111,11 @@ def features_from(
     size_l: AnyArray | None = None,
     angle_l: AnyArray | None = None,
     score_l: AnyArray | None = None,
-    image_size: tuple[int, int] | None = None,
+    image_size: Any = None,
 ) -> Features:
     """Make features from the arrays that a source has; missing values are 0, a size 1.
+
+    `image_size` holds width and height in px.
 
     Without a size the image is assumed to end just beyond its last feature.
 
@@ -127,20 +129,41 @@ def features_from(
             f"its descriptors have shape {descriptor_lf.shape} and dtype {descriptor_lf.dtype}, "
             "wanted (features, dimensions) numbers"
         )
-    l = len(descriptor_lf)
-    if not l or not descriptor_lf.shape[1]:
+    l, f = descriptor_lf.shape
+    if not l or not f:
         raise ImageError("no features found: it is listed without any")
+    if xy_l2 is not None and l != f and xy_l2.shape in ((f, 2), (2, f)):
+        raise ImageError(
+            f"its descriptors are transposed: {f} keypoints, and {l} descriptors of {f} dimensions"
+        )
     arrays = {"keypoints": xy_l2, "sizes": size_l, "angles": angle_l, "scores": score_l}
     for what, array in arrays.items():
         wanted = (l, 2) if what == "keypoints" else (l,)
         if array is not None and array.shape != wanted:
-            raise ImageError(f"{l} descriptors, and {what} of shape {array.shape}, not {wanted}")
+            hint = ": transpose them" if array.shape == wanted[::-1] and l != 1 else ""
+            raise ImageError(
+                f"{l} descriptors, and {what} of shape {array.shape}, not {wanted}{hint}"
+            )
+        if array is not None and array.dtype.kind not in "fiu":
+            raise ImageError(f"{what} are {array.dtype}, wanted numbers")
     for what, array in {"descriptors": descriptor_lf, **arrays}.items():
-        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad_l = ~np.isfinite(array.reshape(l, -1)).all(axis=1)
-            raise ImageError(f"{what} of {bad_l.sum()} of {l} features hold NaN or infinity")
+        if array is None or array.dtype.kind != "f":
+            continue
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(_float32(array) if array.dtype.itemsize > 4 else array)
+        if not finite.all():
+            bad_l = ~finite.reshape(l, -1).all(axis=1)
+            raise ImageError(
+                f"{what} of {bad_l.sum()} of {l} features hold NaN or infinity, or exceed float32"
+            )
     place_l2 = np.zeros((l, 2), np.float32) if xy_l2 is None else _float32(xy_l2)
-    width, height = image_size or (int(v) + 1 for v in place_l2.max(axis=0).clip(0, 2**31))
+    size_2 = place_l2.max(axis=0).clip(0, 2**31) + 1
+    if image_size is not None:
+        size_2 = np.asarray(image_size)
+        is_size = size_2.shape == (2,) and size_2.dtype.kind in "fiu" and np.isfinite(size_2).all()
+        if not is_size or not 1 <= size_2.min() <= size_2.max() < 2**31:
+            raise ImageError(f"its image_size is {size_2.tolist()}, wanted width and height in px")
+    width, height = (int(v) for v in size_2)
     return Features(
         descriptor_lf,
         place_l2,
