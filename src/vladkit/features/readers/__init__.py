@@ -72,6 +72,14 @@ def open_reader(source: str | os.PathLike[str]) -> Reader:
     ...         reader.names(), reader.read("a").descriptor_lf.shape, reader.info().dimensions
     (['a'], (3, 8), 8)
     """
+    from vladkit.features.readers.reader import NamedErrors, named_errors
+
+    path = os.fspath(source).partition(":")[2]
+    with named_errors(path):
+        return NamedErrors(_reader(source))
+
+
+def _reader(source: str | os.PathLike[str]) -> Reader:
     kind, _, path = os.fspath(source).partition(":")
     if is_open_database(path):
         raise FileFormatError(f"{path} is a collection that is open here, no file of features")

@@ -9,6 +9,8 @@ import hashlib
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -16,10 +18,19 @@ from typing import Any, Final, Self
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
-from vladkit.errors import ImageError, StorageError
+from vladkit.errors import FileFormatError, ImageError, StorageError, VladkitError
 from vladkit.features.types import Features
 
-__all__ = ["HEAD_BYTES", "Reader", "SourceInfo", "digest", "features_from", "status_of_file"]
+__all__ = [
+    "HEAD_BYTES",
+    "NamedErrors",
+    "Reader",
+    "SourceInfo",
+    "digest",
+    "features_from",
+    "named_errors",
+    "status_of_file",
+]
 
 HEAD_BYTES: Final = 4096
 """Bytes of descriptors and of keypoints that a digest covers: 32 SIFT descriptors."""
@@ -102,6 +113,65 @@ class Reader(ABC):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+class NamedErrors(Reader):
+    """A reader whose errors are all ours.
+
+    The libraries that read other programs' files raise whatever a damaged, or hostile, file leads
+    to: errors of zip, zlib, HDF5, Arrow and SQLite, or of Python's own kinds.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.kind, self.path = reader.kind, reader.path
+        self._reader = reader
+
+    def info(self) -> SourceInfo:
+        """`Reader.info`."""
+        with named_errors(self.path):
+            return self._reader.info()
+
+    def names(self) -> list[str]:
+        """`Reader.names`."""
+        with named_errors(self.path):
+            return self._reader.names()
+
+    def status(self, name: str) -> tuple[int, int]:
+        """`Reader.status`."""
+        with named_errors(self.path):
+            return self._reader.status(name)
+
+    def read(self, name: str) -> Features:
+        """`Reader.read`."""
+        try:
+            return self._reader.read(name)
+        except VladkitError:
+            raise
+        except MemoryError as error:
+            raise ImageError("not enough memory for its features", transient=True) from error
+        except Exception as error:
+            raise ImageError(f"damaged: {_said(error)}") from error
+
+    def close(self) -> None:
+        """`Reader.close`."""
+        self._reader.close()
+
+
+@contextmanager
+def named_errors(path: str) -> Iterator[None]:
+    """Raise whatever a library makes of a file of features as a FileFormatError."""
+    try:
+        yield
+    except VladkitError:
+        raise
+    except Exception as error:
+        raise FileFormatError(
+            f"{path} is damaged, or no file of features: {_said(error)}"
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
 
 
 def features_from(
