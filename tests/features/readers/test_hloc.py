@@ -220,3 +220,34 @@ class TestHloc:
             monkeypatch.setitem(sys.modules, module, None)
             with pytest.raises(MissingDependencyError, match=rf"vladkit\[{kind}\]"):
                 open_reader(f"{kind}:{tmp_path / 'f'}")
+
+
+class TestOtherFilesOnDisk:
+    """Somebody's file does not say what else is read."""
+
+    @pytest.mark.parametrize("way", ["link", "raw", "virtual"])
+    @pytest.mark.parametrize("part", ["descriptors", "keypoints"])
+    def test_are_not_read(self, images, tmp_path, way, part):
+        path = tmp_path / "f.h5"
+        sources.write_hloc(path, images, "f4")
+        name = sorted(images)[0]
+        with h5py.File(path, "a") as file:
+            data = file[name][part][()]
+            with h5py.File(tmp_path / "secret.h5", "w") as secret:
+                secret["d"] = data
+            (tmp_path / "secret.raw").write_bytes(data.tobytes())
+            del file[name][part]
+            if way == "link":
+                file[name][part] = h5py.ExternalLink(tmp_path / "secret.h5", "/d")
+            elif way == "raw":
+                outside = [(str(tmp_path / "secret.raw"), 0, data.nbytes)]
+                file[name].create_dataset(part, data.shape, data.dtype, external=outside)
+            else:
+                layout = h5py.VirtualLayout(data.shape, data.dtype)
+                layout[...] = h5py.VirtualSource(tmp_path / "secret.h5", "d", data.shape)
+                file[name].create_virtual_dataset(part, layout)
+        # the first image tells the layout of all
+        with pytest.raises((FileFormatError, ImageError), match="kept in another file"):
+            with open_reader(f"hloc:{path}") as reader:
+                reader.status(name)
+                reader.read(name)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+import zlib
+
 import numpy as np
 import pytest
 
-from vladkit.errors import ImageError, ParameterError
+from vladkit.errors import FileFormatError, ImageError, ParameterError
 from vladkit.features.readers import is_source, open_reader
-from vladkit.features.readers.reader import features_from
+from vladkit.features.readers.reader import NamedErrors, Reader, features_from
 
 
 def test_sources_by_name(tmp_path, monkeypatch):
@@ -52,3 +56,41 @@ def test_arrays_that_do_not_fit_are_named(arrays, reason):
 def test_what_may_be_square_is_taken_as_it_is(n):
     features = features_from(np.ones((n, n)), np.ones((n, 2)), image_size=np.array([5.0, 6.0]))
     assert (len(features), features.width, features.height) == (n, 5, 6)
+
+
+class TestNamedErrors:
+    """Whatever a library makes of a file has a name."""
+
+    class Broken(Reader):
+        kind, path = "broken", "/nowhere/f"
+
+        def __init__(self, error):
+            self.error = error
+
+        def _fail(self, *_):
+            raise self.error
+
+        info = names = status = read = _fail
+
+    @pytest.mark.parametrize(
+        "error", [zlib.error("x"), zipfile.BadZipFile("x"), struct.error("x"), RuntimeError("x")]
+    )
+    def test_of_other_libraries(self, error):
+        reader = NamedErrors(self.Broken(error))
+        for call in (reader.info, reader.names, lambda: reader.status("a")):
+            with pytest.raises(FileFormatError, match=r"/nowhere/f is damaged, .*rror|File: x"):
+                call()
+        with pytest.raises(ImageError, match=f"damaged: {type(error).__name__}: x") as raised:
+            reader.read("a")
+        assert raised.value.__cause__ is error
+
+    def test_ours_pass(self):
+        reader = NamedErrors(self.Broken(ImageError("no features", transient=True)))
+        for call in (lambda: reader.read("a"), reader.info):
+            with pytest.raises(ImageError, match="no features"):
+                call()
+
+    def test_memory(self):
+        with pytest.raises(ImageError, match="not enough memory") as raised:
+            NamedErrors(self.Broken(MemoryError())).read("a")
+        assert raised.value.transient

@@ -151,7 +151,7 @@ class HlocReader(Reader):
         with self._lock:
             for part in ("descriptors", "keypoints"):
                 try:
-                    data = self._file[name][part]
+                    data = _inside(self._file[name], part)
                     is_full = data.size and data.dtype.kind != "O"
                     rows = max(1, HEAD_BYTES // max(1, data[:1].nbytes)) if is_full else 0
                     head = np.ascontiguousarray(data[:rows]).tobytes() if rows else b""
@@ -168,11 +168,13 @@ class HlocReader(Reader):
             try:
                 group = self._file[name]
                 parts = {
-                    part: np.asarray(group[part][()])
+                    part: np.asarray(_inside(group, part)[()])
                     for part in ("descriptors", "keypoints", "scores", "scales", "oris")
                     if part in group
                 }
-                size = np.asarray(group["image_size"][()]) if "image_size" in group else None
+                size = (
+                    np.asarray(_inside(group, "image_size")[()]) if "image_size" in group else None
+                )
             except (KeyError, OSError, ValueError, TypeError) as error:
                 raise ImageError(f"cannot be read: {_reason(error)}") from error
         if "descriptors" not in parts:
@@ -206,9 +208,19 @@ class HlocReader(Reader):
             raise FileFormatError(f"{self.path}: {_reason(error)}") from error
 
 
+def _inside(group: Any, part: str) -> Any:
+    """Dataset of a group; OSError if its values are in another file, which is not followed."""
+    link = group.get(part, getlink=True)
+    outside = type(link).__name__ == "ExternalLink"
+    data = None if outside else group[part]
+    if outside or getattr(data, "external", None) or getattr(data, "is_virtual", False):
+        raise OSError(f"{part} are kept in another file, which is not read")
+    return data
+
+
 def _shape(group: Any, part: str = "descriptors") -> tuple[int, int]:
     """Shape of a matrix of numbers in a group; zeros without one."""
-    data = group.get(part)
+    data = _inside(group, part) if part in group else None
     shape: tuple[int, ...] = getattr(data, "shape", None) or ()
     is_matrix = len(shape) == 2 and data.dtype.kind in "fiu"
     return (int(shape[0]), int(shape[1])) if is_matrix else (0, 0)
