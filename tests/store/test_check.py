@@ -182,6 +182,28 @@ class TestDamagedVectors:
             collection.search(ready[1] / "00.png")
 
 
+class TestLostRows:
+    """A table that was emptied is damage, whatever is asked."""
+
+    @pytest.mark.parametrize("table", ["source", "picture", "block", "feature"])
+    def test_are_named(self, own, ready, tmp_path, table):
+        sql(own, f"DELETE FROM {table}")
+        wanted = {"source": "belongs to no source", "picture": "vectors of no image"}
+        found = run("check", own, code=0 if table == "feature" else 1).stdout
+        assert wanted.get(table, "has no vector" if table == "block" else "") in found
+        for words in (
+            ("info", own, "--images"),
+            ("search", own, ready[1] / "01.png"),
+            ("pairs", own, "-o", tmp_path / "p.txt"),
+            ("export", own, "-o", tmp_path / "e.npz"),
+            ("add", own, ready[1]),
+        ):
+            assert run(*words, code=None).exit_code in (0, 1)
+        run("check", own, "--repair")
+        run("add", own, ready[1])
+        assert run("check", own).stdout == ""
+
+
 class TestForeignSchemas:
     """A file may be anybody's: only tables as vladkit makes them are read."""
 

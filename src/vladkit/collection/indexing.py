@@ -247,6 +247,7 @@ class Indexer:
         return {
             os.path.normpath(os.path.join(roots[row.source_id], row.path)): row
             for row in self._store.images()
+            if row.source_id in roots  # else the file is damaged, as `check` says
         }
 
     def _prune(

@@ -177,7 +177,9 @@ def _blocks(
         place_n = np.minimum(np.searchsorted(image_id_n, held_n), max(len(image_id_n) - 1, 0))
         mine_n = np.zeros(len(held_n), bool)  # of an image that knows this block, and once
         mine_n[np.unique(held_n, return_index=True)[1]] = True
-        if len(image_id_n):
+        if not len(image_id_n):
+            mine_n[:] = False
+        else:
             mine_n &= (image_id_n[place_n] == held_n) & (block_id_n[place_n] == block_id)
         if not mine_n.all():
 

@@ -67,7 +67,7 @@ def names_below(
 
 def _common(rows: list[ImageRow], sources: Mapping[int, Source], files: list[str]) -> str:
     used = {row.source_id for row in rows}
-    if len(used) == 1:
+    if len(used) == 1 and used <= sources.keys():
         only = sources[used.pop()].root
         if all(os.path.commonpath([only, file]) == only for file in files):
             return only

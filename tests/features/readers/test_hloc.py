@@ -248,6 +248,10 @@ class TestOtherFilesOnDisk:
                 file[name].create_virtual_dataset(part, layout)
         # the first image tells the layout of all
         with pytest.raises((FileFormatError, ImageError), match="kept in another file"):
-            with open_reader(f"hloc:{path}") as reader:
-                reader.status(name)
-                reader.read(name)
+            self.read(path, name)
+
+    @staticmethod
+    def read(path, name):
+        with open_reader(f"hloc:{path}") as reader:
+            reader.status(name)
+            reader.read(name)
