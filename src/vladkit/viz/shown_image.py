@@ -100,7 +100,7 @@ def try_load_image(source: Source, what: str, max_side: int) -> ShownImage | Ima
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         try:
-            image = read_image(path, max_side=max_side, color=True)
+            image = read_image(path, max_side=max_side, color=True, longest=True)
         except ImageError as error:
             return error
         return ShownImage(image.rgb_yx3, _part(image), os.path.basename(path))

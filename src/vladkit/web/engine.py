@@ -127,7 +127,7 @@ class Engine:
         tag = _tag(file, side)
         data = self._thumbnails.get((file, tag))
         if data is None:
-            data = as_jpeg(read_image(file, max_side=side, color=True))
+            data = as_jpeg(read_image(file, max_side=side, color=True, longest=True))
             self._thumbnails.put((file, tag), data, len(data))
         return data, tag
 
@@ -138,7 +138,9 @@ class Engine:
     def _upload_preview(self, _: Collection, key: str, side: int) -> bytes:
         data = self.queries.upload(key).data
         return as_jpeg(
-            decode_image(data, max_side=side, max_pixels=self.limits.upload_pixels, color=True)
+            decode_image(
+                data, max_side=side, max_pixels=self.limits.upload_pixels, color=True, longest=True
+            )
         )
 
 

@@ -87,7 +87,7 @@ def thumbnails(
 def _thumbnail(number: int, file: str, side: int) -> Thumbnail:
     key = f"p{number}"
     try:
-        image = read_image(file, max_side=side, color=True)
+        image = read_image(file, max_side=side, color=True, longest=True)
         jpeg = as_jpeg(image, quality=_QUALITY)
     except ImageError as error:
         return Thumbnail(key, reason=error.reason)
