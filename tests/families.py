@@ -100,7 +100,7 @@ def tiff_file(*pages: Any, order: str = "<", big: bool = False) -> bytes:
             starts.append(n_head + len(body))
             body += piece + bytes(len(piece) % 2)
         code = 16 if big else 4
-        entries = tags | {names[0]: (code, starts), names[1]: (code, [len(p) for p in pieces])}
+        entries = {names[0]: (code, starts), names[1]: (code, [len(p) for p in pieces])} | tags
         directory = struct.pack(order + ("Q" if big else "H"), len(entries))
         for tag, (kind, values) in sorted(entries.items()):
             letter = {3: "H", 4: "I", 7: "B", 16: "Q"}[kind]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from vladkit.errors import ImageError
@@ -73,15 +73,18 @@ class Places:
 
     def orientation(self) -> int:
         """Orientation 1 .. 8 that the first place states; 1 where none does."""
-        first, *more = self._exif or [b""]
-        # EXIF of more than 64 kB goes on in further segments of a JPEG.
-        whole = first + b"".join(block.removeprefix(_EXIF) for block in more)
-        blocks = [first, *([whole] if more else []), *more, *self._profiles]
-        stated: Sequence[int] = [
-            *(exif_orientation(block) for block in blocks),
-            *(xmp_orientation(text) for text in self._xmp),
-        ]
-        return next(filter(None, stated), 1)
+        return next(filter(None, self._stated()), 1)
+
+    def _stated(self) -> Iterator[int]:
+        if self._exif:
+            first, *more = self._exif
+            yield exif_orientation(first)
+            if more:  # EXIF of more than 64 kB goes on in further segments of a JPEG
+                rest = (block.removeprefix(_EXIF) for block in more)
+                yield exif_orientation(b"".join([first, *rest]))
+            yield from map(exif_orientation, more)
+        yield from map(exif_orientation, self._profiles)
+        yield from map(xmp_orientation, self._xmp)
 
 
 def exif_orientation(exif: bytes) -> int:

@@ -259,7 +259,10 @@ def _with_directory(data: bytes, tags: dict[int, Sequence[int]]) -> bytes:
     n_bytes = 2 + 12 * len(tags) + 4
     entries, arrays = b"", b""
     for tag, value in sorted(tags.items()):
-        packed = struct.pack(f"{_NATIVE}{len(value)}I", *value)
+        try:
+            packed = struct.pack(f"{_NATIVE}{len(value)}I", *value).ljust(4, b"\0")
+        except struct.error as error:
+            raise ImageError(f"damaged TIFF: tag {tag} is too large") from error
         if len(value) > 1:
             where = struct.pack(_NATIVE + "I", at + n_bytes + len(arrays))
             arrays, packed = arrays + packed, where
