@@ -62,6 +62,7 @@ class TestRange:
         sample = np.full((90, 120, 1), 30000)
         sample[40, 50] = 33000
         assert np.ptp(levels(png_file(sample, 16, 0))) == 255
+        assert np.ptp(levels(tiff((sample / 1e8).astype("f4")))) == 255
 
     @pytest.mark.parametrize("value", [0, 7, 65535])
     def test_blank_stays_blank(self, value):
@@ -164,6 +165,12 @@ class TestTransparency:
         plain = levels(to_bytes(scene(120, 90), "PNG"))
         for has_mask in (True, False):
             assert error(levels(bmp_file(rgba, has_mask=has_mask)), plain) < 1
+        rgba[:9, :, 3] = 200  # left over, in a header of 40 bytes with masks for three colours
+        data = bmp_file(rgba, has_mask=False)
+        masks = struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)
+        head = data[2:30] + b"\3" + data[31:54] + masks
+        data = b"BM" + head[:8] + struct.pack("<I", 66) + head[12:] + data[54:]
+        assert error(levels(data), plain) < 1
 
 
 def test_samples_are_limited():

@@ -29,6 +29,7 @@ def size(*segments):
 def test_the_first_place_that_says_something():
     assert size(app1(EXIF[6]), app1(EXIF[1])) == (40, 60)
     assert size(app1(EXIF[1]), app1(EXIF[6])) == (60, 40)
+    assert size(app1(b"Exif\0\0" + EXIF[6])) == (40, 60)  # the prefix twice
     xmp = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp_packet(6, element=True))
     assert size(xmp, app1(EXIF[1])) == (60, 40)
     for nothing in (EXIF[0], EXIF[9], b"", b"??", b"II*\0\xff\xff\xff\xff"):

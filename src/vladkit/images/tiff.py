@@ -159,7 +159,7 @@ def read_tiff(data: bytes) -> Tiff:
         try:
             page, end = read_directory(data, order, at, parts, _WANTED, big=big)
             (following,) = struct.unpack_from(order + word, data, end)
-        except (struct.error, OverflowError) as error:  # an offset of 64 bits
+        except struct.error as error:
             raise ImageError("truncated TIFF: a directory lies past the end") from error
         for starts, lengths in ((273, 279), (324, 325)):  # of strips, of tiles
             for begin, length in zip(page.get(starts, ()), page.get(lengths, ()), strict=False):
