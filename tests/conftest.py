@@ -22,6 +22,24 @@ import pytest
 from photos import cropped, photo, write_photos
 from vladkit import Collection
 
+# Files that each test of a family makes; `--fuzz N` makes N times as many.
+N_FUZZ = {
+    "test_orientation": 400,
+    "test_samples": 400,
+    "test_transparency": 200,
+    "test_mutated_headers": 1000,
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fuzz", type=int, default=1, metavar="N", help="N times as many files")
+
+
+def pytest_generate_tests(metafunc):
+    if "number" in metafunc.fixturenames and metafunc.function.__name__ in N_FUZZ:
+        n = N_FUZZ[metafunc.function.__name__] * metafunc.config.getoption("fuzz")
+        metafunc.parametrize("number", range(n))
+
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):

@@ -16,7 +16,7 @@ from images import scene, textured
 from vladkit.errors import ImageError
 from vladkit.features import Sift
 from vladkit.features.pool import Extraction, extract_data
-from vladkit.images import decode_image, header
+from vladkit.images import decode_image, directory
 
 MANY = 25_000
 
@@ -119,7 +119,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_is_refused_from_its_header(name, monkeypatch):
-    monkeypatch.setattr(header, "_MOST_PARTS", 20_000)  # a tenth: tracing memory takes long
+    monkeypatch.setattr(directory, "_MOST_PARTS", 20_000)  # a tenth: tracing memory takes long
     make, reason = BOMBS[name]
     data = make()
     tracemalloc.start()

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
 
-from images import every_format, gray, png_chunk, scene, textured, to_bytes, with_orientation
+from families import tiff_file, tiff_page
+from images import every_format, gray, png_chunk, scene, to_bytes, with_orientation
 from paths import SHARED
 from vladkit.errors import ImageError, ParameterError
 from vladkit.images import Region, decode_image, decoder_facts, is_image_name, read_image
@@ -237,7 +238,36 @@ def test_the_longest_side_is_at_most_max_side(
 
 
 def test_a_thin_image_keeps_a_pixel() -> None:
-    assert decode_image(to_bytes(scene(2000, 2), "PNG"), max_side=100).gray_yx.shape == (1, 100)
+    data = to_bytes(scene(2000, 2), "PNG")
+    assert decode_image(data, max_side=100, longest=True).gray_yx.shape == (1, 100)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "max_side", "shape"),
+    [
+        (1600, 800, 400, (200, 400)),  # up to 2:1 the longest side counts
+        (2000, 800, 400, (200, 500)),  # then the short one is half of it
+        (3200, 800, 400, (200, 800)),
+        (5120, 128, 160, (25, 1012)),  # as long as there are no more px than in a square
+        (128, 5120, 160, (1012, 25)),
+        (3000, 30, 640, (30, 3000)),  # few enough as they are
+    ],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_long_shape_keeps_its_short_side(
+    kind: str, width: int, height: int, max_side: int, shape: tuple[int, int]
+) -> None:
+    data = to_bytes(scene(width, height), kind)
+    image = decode_image(data, max_side=max_side)
+    assert image.gray_yx.shape == shape
+    assert image.gray_yx.size < 1.01 * max_side**2
+    assert (image.width, image.height) == (width, height)
+    h, w = shape
+    assert (w * image.scale_x, h * image.scale_y) == pytest.approx((width, height))
+    part = decode_image(data, max_side=max_side, region=Region(0, 0, width, height))
+    assert mean_difference(part.gray_yx, image.gray_yx) == 0
+    shown = decode_image(data, max_side=max_side, longest=True)
+    assert max(shown.gray_yx.shape) == max_side
 
 
 def test_max_side_below_1_is_refused() -> None:
@@ -250,8 +280,10 @@ def test_max_side_below_1_is_refused() -> None:
     [
         (4032, 3024, 1, 640, 4),
         (8160, 6144, 6, 640, 8),
-        (5120, 10, 1, 640, 8),
-        (5119, 10, 1, 640, 4),
+        (5120, 2560, 1, 640, 8),
+        (5119, 2560, 1, 640, 4),
+        (5120, 10, 1, 640, 1),
+        (20480, 1280, 1, 640, 8),
         (1279, 900, 1, 640, 1),
         (4003, 3001, 1, 640, 4),
         (4003, 3001, 3, 640, 1),
@@ -262,9 +294,9 @@ def test_max_side_below_1_is_refused() -> None:
 def test_how_far_a_jpeg_is_reduced_in_decoding(
     width: int, height: int, orientation: int, max_side: int | None, factor: int
 ) -> None:
-    header = module.Header("JPEG", width, height, b"", orientation)
-    assert module._jpeg_factor(header, max_side) == factor
-    assert module._jpeg_factor(module.Header("PNG", width, height, b""), max_side) == 1
+    by = module._reduction(width, height, max_side, longest=False)
+    assert module._jpeg_factor(module.Header("JPEG", width, height, b"", orientation), by) == factor
+    assert module._jpeg_factor(module.Header("PNG", width, height, b""), by) == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -433,12 +465,15 @@ def test_errors_of_opencv_do_not_escape(
     assert caught.value.transient is transient
 
 
-@pytest.mark.parametrize("name", ["BMP", "GIF", "PGM", "TIFF float", "JPEG", "PNG", "WebP"])
+@pytest.mark.parametrize("name", ["BMP", "GIF", "PGM", "TIFF Lab", "JPEG", "PNG", "WebP"])
 def test_refusing_leaves_stderr_clean_and_opencv_as_it_was(
     name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    if name == "TIFF float":  # OpenCV warns that it cannot read these
-        data = to_bytes(PilImage.fromarray(textured().astype(np.float32)), "TIFF")
+    if name == "TIFF Lab":  # OpenCV warns that it cannot read these
+        page = tiff_page(
+            np.zeros((9, 9, 3), "f4"), np.random.default_rng(0), order="<", photometric=8
+        )
+        data = tiff_file(page)
     else:
         data = SCENE[name][0]
         data = data[: len(data) // 2]

@@ -1,15 +1,17 @@
 """Decoding of image files to pixels: upright, within limits, reduced where asked for.
 
 OpenCV decodes. What OpenCV leaves open is settled before, from the header alone (`header`): how big
-the image is before memory is spent on it, which way up it is, and whether the file ends early.
+the image is before memory is spent on it, which way up it is, and whether the file ends early; and
+after, where samples are not 8 bits or may be transparent (`levels`).
 
-Measured with OpenCV 4.8.1 and 5.0.0 (``tests/images/test_decode.py`` holds the cases):
+Measured with OpenCV 4.8.1, 4.12 and 5.0.0 (``tests/images`` holds the cases):
 
-- Orientation: OpenCV always rotates TIFF, rotates JPEG and PNG unless told not to, and rotates WebP
-  only in 5.0. So JPEG, PNG and WebP are decoded as they lie and set upright here, whatever the
-  version.
+- Orientation: OpenCV rotates JPEG and PNG unless told not to, WebP only in 5.0, and each tile of a
+  TIFF by itself. So all are decoded as they lie and set upright here, whatever the version.
 - Truncated files: 4.8 accepts a JPEG that ends anywhere in its pixels; both accept an animated PNG
   that ends in its second frame and a TIFF without its last four bytes.
+- Samples: gray levels of PNM ignore its largest sample, those of 16 bits are the upper 8, signs and
+  transparency are ignored, and floats are not read. So these come as they are stored.
 - Messages on stderr: OpenCV's own log lines are held back while decoding. libjpeg and libpng write
   theirs ("Corrupt JPEG data: ...", "libpng error: ...") where Python cannot reach them. Checking
   PNG checksums and dropping its optional chunks before decoding avoids nearly all of libpng's;
@@ -18,7 +20,9 @@ Measured with OpenCV 4.8.1 and 5.0.0 (``tests/images/test_decode.py`` holds the 
 
 from __future__ import annotations
 
+import math
 import os
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +33,7 @@ from vladkit.images.files import read_bytes
 from vladkit.images.forms import FORMS, InMemory, file_data
 from vladkit.images.header import Header, read_header
 from vladkit.images.image import Image
+from vladkit.images.levels import form_of, to_levels
 from vladkit.images.opencv import is_out_of_memory, silent_opencv
 from vladkit.images.region import Region, RegionLike, as_region
 
@@ -42,6 +47,10 @@ _MOST_SCANS: Final = 40
 """Most scans of a JPEG of ``max_pixels``; in proportion more of a smaller one. They may take no
 bytes, but each is a pass over all pixels (.35 ns each at least). Encoders make 10."""
 
+_MOST_BYTES: Final = 6
+"""Most bytes of a pixel of ``max_pixels`` with transparency or deep samples, such as red, green and
+blue of 16 bits; in proportion more of smaller images. The decoder holds them twice."""
+
 
 def read_image(
     path: str | os.PathLike[str] | InMemory,
@@ -49,20 +58,24 @@ def read_image(
     max_side: int | None = 640,
     region: RegionLike = None,
     color: bool = False,
+    longest: bool = False,
 ) -> Image:
-    """Read an image file, upright, at most ``max_side`` px a side.
+    """Read an image file, upright, reduced to ``max_side``.
 
     Parameters
     ----------
     path : str, path or image in memory
         JPEG, PNG, WebP, TIFF, BMP, GIF or binary PBM/PGM/PPM. The content decides, not the suffix;
-        of several frames or pages the first counts.
+        of several frames or pages the first counts (of a TIFF the first that is no reduced copy).
     max_side : int or None, default=640
-        Longest side of the result in px; None keeps the original size.
+        Longest side of the result in px, up to 2:1; see `decode_image`. None keeps the original
+        size.
     region : Region, (left, top, width, height) or None
         Only this part, as if it were an image of its own.
     color : bool, default=False
         RGB pixels instead of gray ones.
+    longest : bool, default=False
+        The longest side is at most ``max_side`` in any shape, as for thumbnails.
 
     Returns
     -------
@@ -81,7 +94,7 @@ def read_image(
     A FIFO or a device is refused without waiting for it.
     """
     data = read_bytes(path) if isinstance(path, str | os.PathLike) else path
-    return decode_image(data, max_side=max_side, region=region, color=color)
+    return decode_image(data, max_side=max_side, region=region, color=color, longest=longest)
 
 
 def decode_image(
@@ -90,6 +103,7 @@ def decode_image(
     max_side: int | None = 640,
     region: RegionLike = None,
     color: bool = False,
+    longest: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Image:
     """Decode the bytes of an image file; see `read_image`.
@@ -99,13 +113,17 @@ def decode_image(
     data : bytes, open file, array or Pillow's Image
         The whole file, or pixels (uint8: gray (y, x) or RGB (y, x, 3)).
     max_side : int or None, default=640
-        Longest side of the result in px; None keeps the original size.
+        Longest side of the result in px, up to 2:1; None keeps the original size. Of longer shapes
+        the short side is half of ``max_side``, as long as there are no more than ``max_side`` ** 2
+        px: 20,000 x 500 becomes 4,048 x 101, where 640 x 16 would be no use.
     region : Region, (left, top, width, height) or None
         Only this part, as if it were an image of its own. In a JPEG that is decoded smaller it
         grows to whole blocks: `Image.region` is the part that came out.
     color : bool, default=False
         RGB pixels, for gray files with three equal channels; otherwise gray ones, as the decoder
         makes them.
+    longest : bool, default=False
+        The longest side is at most ``max_side`` in any shape, as for thumbnails.
     max_pixels : int
         Images of more are refused.
 
@@ -117,13 +135,14 @@ def decode_image(
     ------
     ImageError
         The data are empty, no image, truncated, damaged, of a kind that is not read, or have more
-        than ``max_pixels`` pixels.
+        than ``max_pixels`` pixels or, with deep samples or transparency, 6 bytes for each.
     ParameterError
         ``max_side`` is below 1, or the region is outside of the image.
 
     Notes
     -----
-    16-bit samples keep their upper 8 bits. Transparency is ignored. A JPEG of more than twice
+    Samples of more than 8 bits, signed ones and floats become gray levels by the range that they
+    use; transparent pixels are seen over white (docs/collections.md). A JPEG of more than twice
     ``max_side`` is decoded at 1/2, 1/4 or 1/8, straight from its 8x8 blocks (12 MP: 15 ms instead
     of 42), and only what is decoded then counts towards ``max_pixels``. The last step down averages
     areas. Meanwhile OpenCV's log is silent in the whole process.
@@ -146,16 +165,19 @@ def decode_image(
     if content is None:
         raise ParameterError(f"image is a {type(data).__name__}: give {FORMS}")
     header = read_header(content)
-    whole_side = max_side
-    if region is not None and max_side is not None:
-        longest = max(region.width, region.height)
-        whole_side = -(-max_side * max(header.width, header.height) // longest)
-    factor = _jpeg_factor(header, whole_side)
+    part = region or header
+    factor = _jpeg_factor(header, _reduction(part.width, part.height, max_side, longest=longest))
     size = -(-header.width // factor), -(-header.height // factor)
     # A JPEG that is not sequential is held whole in memory, whatever size comes out.
     _check_size(*(size if header.sequential else (header.width, header.height)), max_pixels)
     if header.largest_tile > max_pixels:
         raise ImageError(f"a tile of {header.largest_tile / 1e6:.0f} million pixels, too many")
+    n_bytes = header.n_bytes * max(header.width * header.height, header.largest_tile)
+    if header.form and n_bytes > _MOST_BYTES * max_pixels:
+        raise ImageError(
+            f"its samples take {n_bytes / 1e6:,.0f} MB, "
+            f"at most {_MOST_BYTES * max_pixels / 1e6:,.0f} MB"
+        )
     n_passed = header.n_scans * header.width * header.height
     if not header.sequential and n_passed > _MOST_SCANS * max_pixels:
         raise ImageError(f"{header.n_scans:,} scans of {header.width}x{header.height} px, too many")
@@ -164,7 +186,7 @@ def decode_image(
     if factor > 1 and pixels.shape[:2] != size[::-1]:
         raise ImageError("damaged JPEG: two different sizes in one file")
     width, height, orientation = header.width, header.height, header.orientation
-    if factor == 1:  # what came out is the truth: OpenCV sets a TIFF upright
+    if factor == 1:  # what came out is the truth
         height, width = pixels.shape[:2]
     whole = None
     if region is not None:
@@ -176,7 +198,7 @@ def decode_image(
         orientation = 1
         pixels, region = _cut(pixels, region, factor, width, height)
         width, height = region.width, region.height
-    pixels, across, down = _reduce(pixels, max_side)
+    pixels, across, down = _reduce(pixels, max_side, longest=longest)
     # In a JPEG at 1/factor, px 0 covers px 0 .. factor-1 exactly; the last may be partly filling.
     scale_x, scale_y = factor * across, factor * down
     if orientation >= 5:
@@ -220,41 +242,69 @@ def decoder_facts() -> dict[str, str]:
     }
 
 
-def _jpeg_factor(header: Header, max_side: int | None) -> int:
+def _reduction(width: int, height: int, max_side: int | None, *, longest: bool) -> float:
+    """Factor by which an image is to be smaller; at most 1 where it is small enough.
+
+    Up to 2:1 the longest side is ``max_side``. Of longer shapes the short side stays half of it,
+    as long as there are no more pixels than in a square.
+    """
+    if max_side is None:
+        return 1.0
+    long, short = max(width, height), min(width, height)
+    if longest:
+        return long / max_side
+    return max(min(long / max_side, 2 * short / max_side), math.sqrt(long * short) / max_side)
+
+
+def _jpeg_factor(header: Header, by: float) -> int:
     """Largest of 8, 4, 2, 1 by which a JPEG may be decoded smaller."""
-    if header.kind != "JPEG" or max_side is None:
+    if header.kind != "JPEG":
         return 1
     w, h = header.width, header.height
     for factor in (8, 4, 2):
         # Blocks are counted from the stored top-left corner. Where rotating moves that corner, only
         # a whole number of blocks keeps coordinates exact; cameras' sizes divide by 8 anyway.
         exact = header.orientation == 1 or (w % factor == 0 and h % factor == 0)
-        if max(w, h) >= factor * max_side and exact:
+        if by >= factor and exact:
             return factor
     return 1
 
 
 def _decode(header: Header, factor: int, *, color: bool) -> npt.NDArray[np.uint8]:
-    """Decode to gray or BGR, as stored (TIFF: upright), a JPEG at 1/factor of its size."""
+    """Decode to gray or BGR, as stored, a JPEG at 1/factor of its size."""
     import cv2
 
+    if header.form:
+        decode = partial(_opencv, header.kind, flag=cv2.IMREAD_UNCHANGED)
+        if header.packed:
+            return to_levels(header.packed.unpack(decode), header.form, color=color)
+        sample_yxc = np.atleast_3d(decode(header.data))
+        if header.kind == "BMP" and not sample_yxc[:, :, -1].any():
+            sample_yxc = sample_yxc[:, :, :3]  # nobody wrote an opacity
+        form = form_of(header.form, sample_yxc.shape[2])
+        return to_levels(sample_yxc, form, color=color)
     flag = {
         1: (cv2.IMREAD_GRAYSCALE, cv2.IMREAD_COLOR),
         2: (cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_COLOR_2),
         4: (cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_COLOR_4),
         8: (cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_COLOR_8),
     }[factor][color]
-    data = np.frombuffer(header.data, np.uint8)
+    return _opencv(header.kind, header.data, flag=flag | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def _opencv(kind: str, data: bytes, *, flag: int) -> npt.NDArray[Any]:
+    import cv2
+
     try:
         with silent_opencv():
-            decoded: Any = cv2.imdecode(data, flag | cv2.IMREAD_IGNORE_ORIENTATION)
+            decoded: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except (cv2.error, MemoryError) as error:
         if is_out_of_memory(error):
             raise ImageError("not enough memory to decode it", transient=True) from error
         decoded = None
     if decoded is None:
         raise ImageError(
-            f"{header.kind} cannot be decoded: cut short, damaged, or a variant not supported"
+            f"{kind} cannot be decoded: cut short, damaged, or a variant not supported"
         )
     return np.asarray(decoded)
 
@@ -272,15 +322,15 @@ def _cut(
 
 
 def _reduce(
-    pixels: npt.NDArray[np.uint8], max_side: int | None
+    pixels: npt.NDArray[np.uint8], max_side: int | None, *, longest: bool
 ) -> tuple[npt.NDArray[np.uint8], float, float]:
     """Shrink to ``max_side``; returns the pixels and the factors of width and height."""
     h, w = pixels.shape[:2]
-    if max_side is None or max(w, h) <= max_side:
+    by = _reduction(w, h, max_side, longest=longest)
+    if by <= 1:
         return pixels, 1.0, 1.0
     import cv2
 
-    by = max(w, h) / max_side
     small_w, small_h = max(1, round(w / by)), max(1, round(h / by))
     small = cv2.resize(pixels, (small_w, small_h), interpolation=cv2.INTER_AREA)
     return np.asarray(small), w / small_w, h / small_h

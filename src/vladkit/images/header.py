@@ -1,7 +1,7 @@
 """Headers of image files: kind, size, orientation, and whether the file is complete.
 
 Read from the bytes alone; no decoder is asked. A file says how many parts it has and where they
-are, so every walk over them has a limit (`_Parts`): time and memory grow with the size of the file,
+are, so every walk over them has a limit (`Parts`): time and memory grow with the size of the file,
 and not with what it says.
 """
 
@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from vladkit.errors import ImageError
+from vladkit.images.directory import Parts
+from vladkit.images.levels import SampleForm
+from vladkit.images.orientation import Places
+from vladkit.images.tiff import PackedSamples, read_tiff
 
 __all__ = ["Header", "image_kind", "read_header"]
 
@@ -40,6 +44,13 @@ class Header:
         Number of times that a JPEG's decoder passes over all pixels.
     largest_tile : int
         Number of pixels of a TIFF's tile, which is decoded whole.
+    form : SampleForm or None
+        Meaning of samples that may be transparent or not 8 bits deep; None: the decoder's own gray
+        levels and colours are right.
+    n_bytes : int
+        Bytes of a pixel with such samples.
+    packed : PackedSamples or None
+        Samples of a TIFF that are unpacked by us.
     """
 
     kind: str
@@ -50,29 +61,9 @@ class Header:
     sequential: bool = True
     n_scans: int = 1
     largest_tile: int = 0
-
-
-_MOST_PARTS: Final = 200_000
-"""Most segments, chunks or directory entries of a file: a PNG of 1 GiB in pieces of 8 kB has
-131,072, a TIFF of 10,000 pages some 150,000."""
-
-
-class _Parts:
-    """Limit of a walk over the parts of a file: parts that do not overlap fit in it."""
-
-    def __init__(self, kind: str, n_bytes: int) -> None:
-        self._kind = kind
-        self._n_bytes = n_bytes
-        self._n_parts = 0
-
-    def add(self, n_bytes: int, n_parts: int = 1) -> None:
-        """Add parts before they are read; ImageError if the file cannot hold them."""
-        self._n_bytes -= n_bytes
-        self._n_parts += n_parts
-        if self._n_bytes < 0:
-            raise ImageError(f"damaged {self._kind}: its parts overlap")
-        if self._n_parts > _MOST_PARTS:
-            raise ImageError(f"damaged {self._kind}: more than {_MOST_PARTS:,} parts")
+    form: SampleForm | None = None
+    n_bytes: int = 1
+    packed: PackedSamples | None = None
 
 
 def image_kind(start: bytes) -> str | None:
@@ -97,7 +88,7 @@ def read_header(data: bytes) -> Header:
             raise ImageError(f"{kind} is not supported: convert it to JPEG or PNG")
         try:
             header = parse(data)
-        except (struct.error, IndexError) as error:  # the header itself is truncated
+        except (struct.error, IndexError, OverflowError) as error:  # the header is truncated
             raise ImageError(f"truncated {kind}: ends within its header") from error
         if header.width < 1 or header.height < 1:
             raise ImageError(f"damaged {kind}: size {header.width}x{header.height}")
@@ -106,24 +97,31 @@ def read_header(data: bytes) -> Header:
 
 
 def _jpeg(data: bytes) -> Header:
-    """Walk the segments up to the pixels, then look for the end marker behind them."""
-    at, width, height, orientation, sequential, n_channels = 2, 0, 0, 1, True, 1
-    parts = _Parts("JPEG", len(data))
+    """Walk the segments up to the pixels, then look for the end marker behind them.
+
+    Bytes between segments that are no marker are passed over, as libjpeg does.
+    """
+    at, width, height, sequential, n_channels = 2, 0, 0, True, 1
+    parts, places = Parts("JPEG", len(data)), Places()
     while True:
-        filling = _FILLING.match(data, at)
-        if not filling:
-            if at >= len(data):
-                raise ImageError("truncated JPEG: ends within its header")
-            raise ImageError("damaged JPEG: a segment does not start where the last one ends")
-        at = filling.end() - 1
+        found = _MARKER.search(data, at)
+        if not found:
+            raise ImageError("truncated JPEG: ends within its header")
+        at = found.start()
         marker = data[at + 1]
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # without content
+            parts.add(2)
+            at += 2
+            continue
         (length,) = struct.unpack_from(">H", data, at + 2)
+        if length < 2 or marker in (0xD8, 0xD9):
+            raise ImageError("damaged JPEG: a marker in its header does not belong there")
         parts.add(length)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
             height, width, n_channels = struct.unpack_from(">HHB", data, at + 5)
             sequential = marker in (0xC0, 0xC1)
-        elif marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            orientation = _exif_orientation(data[at + 10 : at + 2 + length])
+        elif marker == 0xE1:
+            places.add_app1(data[at + 4 : at + 2 + length])
         elif marker == 0xDA:  # start of scan
             sequential = sequential and data[at + 4] == n_channels
             break
@@ -134,19 +132,20 @@ def _jpeg(data: bytes) -> Header:
     if data.find(b"\xff\xd9", at) < 0:
         raise ImageError("truncated JPEG: no end-of-image marker")
     n_scans = 1 if sequential else data.count(b"\xff\xda", at)
-    return Header("JPEG", width, height, data, orientation, sequential, n_scans)
+    return Header("JPEG", width, height, data, places.orientation(), sequential, n_scans)
 
 
 def _png(data: bytes) -> Header:
-    """Walk all chunks; keep the critical ones, whose checksums must hold.
+    """Walk all chunks; keep the critical ones, whose checksums must hold, and transparency.
 
-    Optional chunks are left out of what is decoded: a wrong colour profile makes libpng write to
-    stderr, and a gamma chunk must not change the gray of otherwise equal pixels.
+    Other optional chunks are left out of what is decoded: a wrong colour profile makes libpng write
+    to stderr, and a gamma chunk must not change the gray of otherwise equal pixels.
     """
     view = memoryview(data)
-    kept, begin, at, orientation, kind = [], 0, 8, 1, b""  # begin: of what is kept and not in kept
-    width, height = struct.unpack_from(">II", data, 16)
-    parts = _Parts("PNG", len(data))
+    kept, begin, at, kind = [], 0, 8, b""  # begin: of what is kept and not in kept
+    width, height, depth, color_type = struct.unpack_from(">IIBB", data, 16)
+    parts, places = Parts("PNG", len(data)), Places()
+    transparent, lengths = b"", {0: range(2, 3), 2: range(6, 7)}.get(color_type, range(0))
     while kind != b"IEND":
         if at + 12 > len(data):
             raise ImageError("truncated PNG: no IEND chunk")
@@ -155,134 +154,117 @@ def _png(data: bytes) -> Header:
         if end > len(data):
             raise ImageError("truncated PNG: no IEND chunk")
         parts.add(end - at)
-        if kind[:1].isupper():
-            if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+        critical, is_key = kind[:1].isupper(), kind == b"tRNS" and length in lengths
+        if critical or is_key:
+            holds = zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(view[end - 4 : end])
+            if critical and not holds:
                 raise ImageError(f"damaged PNG: checksum of {kind.decode('latin1')} differs")
-        else:
+            is_key = is_key and holds
+        if kind == b"PLTE" and color_type == 3:
+            lengths = range(1, length // 3 + 1)
+        elif kind == b"IDAT" or is_key:  # it comes once, and before the pixels
+            lengths = range(0)
+        if is_key:
+            transparent = data[at + 8 : end - 4]
+        elif not critical:
             kept.append(view[begin:at])
             begin = end
             if kind == b"eXIf":
-                orientation = _exif_orientation(data[at + 8 : end - 4])
+                places.add_exif(data[at + 8 : end - 4])
+            elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+                places.add_text(kind, data[at + 8 : end - 4])
         at = end
-    return Header("PNG", width, height, b"".join([*kept, view[begin:at]]), orientation)
+    form = None
+    if depth == 16 or color_type in (4, 6) or transparent:
+        key = None
+        if color_type == 0 and transparent:  # OpenCV passes over that of gray
+            key = int.from_bytes(transparent) * (1 if depth >= 8 else 255 // (2**depth - 1))
+        form = SampleForm(transparent=key)
+    n_channels = {0: 1, 2: 3 + bool(transparent)}.get(color_type, 4)
+    n_bytes = n_channels * (1 + (depth == 16))
+    whole = b"".join([*kept, view[begin:at]])
+    return Header("PNG", width, height, whole, places.orientation(), form=form, n_bytes=n_bytes)
 
 
 def _webp(data: bytes) -> Header:
-    """Read the canvas from the first chunk, then look for an EXIF chunk."""
+    """Read the canvas from the first chunk, then look for EXIF and XMP."""
     (size,) = struct.unpack_from("<I", data, 4)
     if size + 8 > len(data):
         raise ImageError(f"truncated WebP: {len(data)} of {size + 8} bytes")
     first = data[12:16]
+    transparent = False
     if first == b"VP8X":  # 24 bits each, less one
-        flags_w, w_h, h = struct.unpack_from("<xxxxHHH", data, 20)
-        width, height = (flags_w | (w_h & 0xFF) << 16) + 1, ((w_h >> 8) | h << 8) + 1
+        flags, low_w, w_h, h = struct.unpack_from("<BxxxHHH", data, 20)
+        width, height = (low_w | (w_h & 0xFF) << 16) + 1, ((w_h >> 8) | h << 8) + 1
+        transparent = bool(flags & 0x10)
     elif first == b"VP8L":  # 14 bits each, less one
         (bits,) = struct.unpack_from("<I", data, 21)
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        transparent = bool(bits >> 28 & 1)
     else:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
-    at, orientation = 12, 1
-    parts = _Parts("WebP", len(data))
+    at = 12
+    parts, places = Parts("WebP", len(data)), Places()
     while at + 8 <= size + 8:
         kind, length = struct.unpack_from("<4sI", data, at)
         parts.add(8)
         if kind == b"EXIF":
-            orientation = _exif_orientation(data[at + 8 : at + 8 + length])
+            places.add_exif(data[at + 8 : at + 8 + length])
+        elif kind == b"XMP ":
+            places.add_xmp(data[at + 8 : at + 8 + length])
         at += 8 + length + (length & 1)
-    return Header("WebP", width, height, data, orientation)
+    form = SampleForm() if transparent else None
+    return Header("WebP", width, height, data, places.orientation(), form=form, n_bytes=4)
 
 
 def _tiff(data: bytes) -> Header:
-    """Walk all pages: their directories and pixels must lie within the file."""
-    order = ">" if data[:2] == b"MM" else "<"
-    (at,) = struct.unpack_from(order + "I", data, 4)
-    first: dict[int, tuple[int, ...]] | None = None
-    parts, seen = _Parts("TIFF", len(data)), set[int]()
-    while at and at not in seen:
-        seen.add(at)
-        try:
-            page, end = _directory(data, order, at, parts, _OF_TIFF)
-            (at,) = struct.unpack_from(order + "I", data, end)
-        except struct.error as error:
-            raise ImageError("truncated TIFF: a directory lies past the end") from error
-        for starts, lengths in ((273, 279), (324, 325)):  # of strips, of tiles
-            for start, length in zip(page.get(starts, ()), page.get(lengths, ()), strict=False):
-                if start + length > len(data):
-                    raise ImageError("truncated TIFF: pixels lie past the end")
-        if first is None:
-            first = page
-    if first is None:
-        raise ImageError("damaged TIFF: no image in it")
-    width, height, tile_width, tile_height = (
-        first.get(tag, (0,))[0] for tag in (256, 257, 322, 323)
+    tiff = read_tiff(data)
+    return Header(
+        "TIFF",
+        tiff.width,
+        tiff.height,
+        tiff.data,
+        tiff.orientation,
+        largest_tile=tiff.largest_tile,
+        form=tiff.packed.form if tiff.packed else None,
+        n_bytes=tiff.packed.n_bytes if tiff.packed else 1,
+        packed=tiff.packed,
     )
-    return Header("TIFF", width, height, data, largest_tile=tile_width * tile_height)
 
 
 def _gif(data: bytes) -> Header:
     width, height = struct.unpack_from("<HH", data, 6)
-    return Header("GIF", width, height, data)
+    return Header("GIF", width, height, data, form=SampleForm(), n_bytes=4)
 
 
 def _bmp(data: bytes) -> Header:
     (header_size,) = struct.unpack_from("<I", data, 14)
     width, height = struct.unpack_from("<HH" if header_size == 12 else "<ii", data, 18)
-    return Header("BMP", width, abs(height), data)  # height < 0: rows from top to bottom
+    # Only a mask says that the fourth byte is opacity; most writers leave anything there.
+    has_mask = header_size >= 56 and struct.unpack_from("<HI", data, 28) == (32, 3)
+    form = SampleForm() if has_mask and any(data[66:70]) else None
+    # height < 0: rows from top to bottom
+    return Header("BMP", width, abs(height), data, form=form, n_bytes=4)
 
 
 def _pnm(data: bytes) -> Header:
-    gap = rb"(?:\s|#[^\n]*\n)+"
-    size = re.compile(rb"P[456]" + gap + rb"(\d{1,9})" + gap + rb"(\d{1,9})\s")
-    found = size.match(data, 0, _MOST_PNM_HEADER)
+    found = _PNM_SIZE.match(data, 0, _MOST_PNM_HEADER)
     if not found:
         raise ImageError(f"damaged PNM: no size in its first {_MOST_PNM_HEADER:,} bytes")
-    return Header("PNM", int(found[1]), int(found[2]), data)
+    most = int(found["most"] or 255)
+    if not 1 <= most <= 65535:
+        raise ImageError(f"damaged PNM: its largest sample is {most}, not 1 to 65535")
+    form = None if most == 255 else SampleForm(most=most)
+    return Header("PNM", int(found["w"]), int(found["h"]), data, form=form, n_bytes=6)
 
 
-def _exif_orientation(exif: bytes) -> int:
-    """Orientation 1 .. 8 from an EXIF block; 1 where it states none."""
-    exif = exif.removeprefix(b"Exif\0\0")  # some WebP writers keep JPEG's prefix
-    try:
-        order = {b"II": "<", b"MM": ">"}[exif[:2]]
-        (at,) = struct.unpack_from(order + "I", exif, 4)
-        parts = _Parts("EXIF", len(exif))
-        orientation = _directory(exif, order, at, parts, (274,))[0].get(274, (1,))[0]
-    except (KeyError, struct.error, ImageError):
-        return 1
-    return orientation if 1 <= orientation <= 8 else 1
-
-
-def _directory(
-    data: bytes,
-    order: str,
-    at: int,
-    parts: _Parts,
-    wanted: tuple[int, ...],
-) -> tuple[dict[int, tuple[int, ...]], int]:
-    """Wanted whole-number tags of one TIFF directory, and where it ends.
-
-    A tag that is there twice is refused: decoders differ in which of the two they take.
-    """
-    tags: dict[int, tuple[int, ...]] = {}
-    (n_entries,) = struct.unpack_from(order + "H", data, at)
-    parts.add(2 + 12 * n_entries, 1 + n_entries)
-    for entry in range(at + 2, at + 2 + 12 * n_entries, 12):
-        tag, code, count = struct.unpack_from(order + "HHI", data, entry)
-        letter = {1: "B", 3: "H", 4: "I"}.get(code)
-        if tag in wanted and letter and count:
-            if tag in tags:
-                raise ImageError(f"damaged TIFF: tag {tag} is there twice")
-            values, where = f"{order}{count}{letter}", entry + 8
-            if struct.calcsize(values) > 4:
-                parts.add(struct.calcsize(values))
-                (where,) = struct.unpack_from(order + "I", data, where)
-            tags[tag] = struct.unpack_from(values, data, where)
-    return tags, at + 2 + 12 * n_entries
-
-
-_FILLING: Final = re.compile(rb"\xff++")
+_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
 _MOST_PNM_HEADER: Final = 65536
-_OF_TIFF: Final = (256, 257, 273, 279, 322, 323, 324, 325)
+_GAP: Final = rb"(?:\s|#[^\n]*\n)+"
+_PNM_SIZE: Final = re.compile(
+    rb"P(?:(?P<bits>4)|[56])" + _GAP + rb"(?P<w>\d{1,9})" + _GAP + rb"(?P<h>\d{1,9})"
+    rb"(?(bits)|" + _GAP + rb"(?P<most>\d{1,9}))\s"
+)
 
 # How a file of each kind starts, and what reads its header; None: recognised only to say so.
 # AVIF is left out although OpenCV 5 reads it: OpenCV does not set it upright. Plain-text PNM is
@@ -291,12 +273,11 @@ _KINDS: Final[tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], Header] | No
     (re.compile(rb"\xff\xd8\xff"), "JPEG", _jpeg),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG", _png),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), "WebP", _webp),
-    (re.compile(rb"II\*\0|MM\0\*"), "TIFF", _tiff),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF", _tiff),
     (re.compile(rb"GIF8[79]a"), "GIF", _gif),
     (re.compile(rb"BM.{12}[\x0c(48@l|]\0\0\0", re.DOTALL), "BMP", _bmp),  # sizes of its header
     (re.compile(rb"P[456][\s#]"), "PNM", _pnm),
     (re.compile(rb"P[123][\s#]"), "plain-text PNM", None),
-    (re.compile(rb"II\+\0|MM\0\+"), "BigTIFF", None),
     (re.compile(rb"\0\0\0\x0cjP  "), "JPEG 2000", None),
     (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF", None),
     (re.compile(rb"....ftyp(?:hei[cx]|hevc|mif1|msf1)", re.DOTALL), "HEIC", None),

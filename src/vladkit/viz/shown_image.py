@@ -105,7 +105,7 @@ def try_load_image(source: Source, what: str, max_side: int) -> ShownImage | Ima
         elif not isinstance(source, Image | np.ndarray):
             data = file_data(source)
         if data is not None:
-            image = decode_image(data, max_side=max_side, color=True)
+            image = decode_image(data, max_side=max_side, color=True, longest=True)
             return ShownImage(image.rgb_yx3, _part(image), name)
     except ImageError as error:
         return error

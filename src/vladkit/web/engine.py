@@ -158,7 +158,7 @@ class Engine:
             tag = _tag(opened, side)
             data = self._thumbnails.get((file, tag))
             if data is None:
-                image = self.decoder.decode(opened.read(), max_side=side, color=True)
+                image = self.decoder.decode(opened.read(), max_side=side, color=True, longest=True)
                 data = as_jpeg(image)
                 self._thumbnails.put((file, tag), data, len(data))
         return data, tag
@@ -204,8 +204,8 @@ class Engine:
 
     def _upload_preview(self, _: Collection, key: str, side: int) -> bytes:
         data = self.queries.upload(key).data
-        pixels = self.limits.upload_pixels
-        return as_jpeg(self.decoder.decode(data, max_side=side, max_pixels=pixels, color=True))
+        options = {"max_side": side, "max_pixels": self.limits.upload_pixels}
+        return as_jpeg(self.decoder.decode(data, color=True, longest=True, **options))
 
 
 def _search_noise(collection: Collection) -> None:

@@ -220,7 +220,7 @@ def _inside(group: Any, part: str) -> Any:
 
 def _shape(group: Any, part: str = "descriptors") -> tuple[int, int]:
     """Shape of a matrix of numbers in a group; zeros without one."""
-    data = _inside(group, part) if part in group else None
+    data: Any = _inside(group, part) if part in group else None
     shape: tuple[int, ...] = getattr(data, "shape", None) or ()
     is_matrix = len(shape) == 2 and data.dtype.kind in "fiu"
     return (int(shape[0]), int(shape[1])) if is_matrix else (0, 0)

@@ -98,7 +98,8 @@ def thumbnails(
 def _thumbnail(number: int, file: str, side: int, within: Sequence[str] | None) -> Thumbnail:
     key = f"p{number}"
     try:
-        image = decode_image(read_bytes(file, within=within), max_side=side, color=True)
+        content = read_bytes(file, within=within)
+        image = decode_image(content, max_side=side, color=True, longest=True)
         jpeg = as_jpeg(image, quality=_QUALITY)
     except ImageError as error:
         return Thumbnail(key, reason=error.reason)

@@ -1,0 +1,71 @@
+"""Directories of TIFF files and EXIF blocks, and the limit of a walk over the parts of a file."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from vladkit.errors import ImageError
+
+__all__ = ["Parts", "Tags", "read_directory"]
+
+Tags = dict[int, "tuple[int, ...] | bytes"]
+
+_MOST_PARTS: Final = 200_000
+"""Most segments, chunks or directory entries of a file: a PNG of 1 GiB in pieces of 8 kB has
+131,072, a TIFF of 10,000 pages some 150,000."""
+
+_LETTERS: Final = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q"}
+
+
+class Parts:
+    """Limit of a walk over the parts of a file: parts that do not overlap fit in it."""
+
+    def __init__(self, kind: str, n_bytes: int) -> None:
+        self._kind = kind
+        self._n_bytes = n_bytes
+        self._n_parts = 0
+
+    def add(self, n_bytes: int, n_parts: int = 1) -> None:
+        """Add parts before they are read; ImageError if the file cannot hold them."""
+        self._n_bytes -= n_bytes
+        self._n_parts += n_parts
+        if self._n_bytes < 0:
+            raise ImageError(f"damaged {self._kind}: its parts overlap")
+        if self._n_parts > _MOST_PARTS:
+            raise ImageError(f"damaged {self._kind}: more than {_MOST_PARTS:,} parts")
+
+
+def read_directory(
+    data: bytes,
+    order: str,
+    at: int,
+    parts: Parts,
+    wanted: frozenset[int],
+    *,
+    big: bool = False,
+) -> tuple[Tags, int]:
+    """Wanted whole-number tags of one directory, and where it ends; `big`: of a BigTIFF.
+
+    A tag that is there twice is refused: decoders differ in which of the two they take.
+    """
+    tags: Tags = {}
+    size, head, word = (20, "Q", "Q") if big else (12, "H", "I")
+    (n_entries,) = struct.unpack_from(order + head, data, at)
+    at += struct.calcsize(head)
+    parts.add(2 + size * n_entries, 1 + n_entries)
+    for entry in range(at, at + size * n_entries, size):
+        tag, code, count = struct.unpack_from(order + "HH" + word, data, entry)
+        letter = _LETTERS.get(code)
+        if tag in wanted and letter and count:
+            if tag in tags:
+                raise ImageError(f"damaged TIFF: tag {tag} is there twice")
+            values, where = f"{order}{count}{letter}", entry + size - struct.calcsize(word)
+            if struct.calcsize(values) > struct.calcsize(word):
+                parts.add(struct.calcsize(values))
+                (where,) = struct.unpack_from(order + word, data, where)
+            if letter == "B":  # no million numbers of a long text
+                tags[tag] = struct.unpack_from(f"{count}s", data, where)[0]
+            else:
+                tags[tag] = struct.unpack_from(values, data, where)
+    return tags, at + size * n_entries

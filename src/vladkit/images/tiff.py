@@ -1,0 +1,272 @@
+"""TIFF files: pages and sizes, and samples that OpenCV does not read.
+
+OpenCV reads TIFF of 8 bits, and of some other kinds. All else that is compressed without loss goes
+through OpenCV too, which unpacks it as rows of numbers of 16 bits, by a directory written here;
+what the numbers mean is settled here: depth, byte order, sign, channels, and differences between
+neighbours.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vladkit.errors import ImageError
+from vladkit.images.directory import Parts, Tags, read_directory
+from vladkit.images.levels import SampleForm
+from vladkit.images.orientation import xmp_orientation
+
+__all__ = ["PackedSamples", "Tiff", "read_tiff"]
+
+_WANTED: Final = frozenset(
+    {254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317}
+    | {322, 323, 324, 325, 338, 339, 700}
+)
+_LOSSLESS: Final = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
+"""Compressions of bytes, whatever they mean: none, LZW, deflate, PackBits, LZMA, Zstandard."""
+_KINDS: Final = {1: "u", 2: "i", 3: "f"}
+_NATIVE: Final = "<" if sys.byteorder == "little" else ">"
+
+
+@dataclass(frozen=True, slots=True)
+class PackedSamples:
+    """Samples of a page that OpenCV unpacks but does not read.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    page : dict
+        Directory of the page.
+    order : str
+        Byte order of the file, "<" or ">".
+    form : SampleForm
+        Meaning of the channels.
+    """
+
+    data: bytes
+    page: Tags
+    order: str
+    form: SampleForm
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of a pixel once unpacked."""
+        bits = _one(self.page, 258, 1)
+        return _one(self.page, 277, 1) * (2 if bits % 8 else bits // 8)
+
+    def unpack(self, decode: Callable[[bytes], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Samples (h, w, c); `decode` gives the numbers (h, w) of a gray TIFF."""
+        page = self.page
+        w, h, n_channels = (_one(page, tag, 1) for tag in (256, 257, 277))
+        tile_w, tile_h = max(1, _one(page, 322, w)), max(1, _one(page, 323, h))
+        across = -(-w // tile_w)
+        if _one(page, 284, 1) == 1:
+            planes = [slice(None)]
+        else:  # a channel after the other
+            tall = tile_h if 324 in page else min(h, _one(page, 278, h))
+            n = across * -(-h // max(1, tall))
+            last = max(*self.form.colors, self.form.alpha or 0)
+            planes = [slice(i * n, (i + 1) * n) for i in range(last + 1)]
+            n_channels = 1
+        parts = []
+        for plane in planes:
+            row = -(-tile_w * n_channels * _one(page, 258, 1) // 8)
+            unit = 1 + (row % 2 == 0)
+            tags: dict[int, Sequence[int]] = {
+                256: [row // unit * across],
+                257: [h],
+                258: [8 * unit],
+                262: [1],
+                277: [1],
+            }
+            if 324 in page:
+                tags |= {322: [row // unit], 323: [tile_h]}
+            tags |= {tag: page[tag] for tag in (259, 266, 278) if tag in page}
+            tags |= {tag: page[tag][plane] for tag in (273, 279, 324, 325) if tag in page}
+            number_yx = decode(_with_directory(self.data, tags))
+            if number_yx.shape != (h, row // unit * across):
+                raise ImageError("damaged TIFF: its pixels are not those that it states")
+            byte_yx = np.ascontiguousarray(number_yx).view(np.uint8)
+            sample_yxc = self._samples(byte_yx.reshape(h, across, row), tile_w, n_channels)
+            parts.append(sample_yxc.reshape(h, across * tile_w, n_channels)[:, :w])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    def _samples(
+        self, byte_yxb: npt.NDArray[np.uint8], tile_w: int, n_channels: int
+    ) -> npt.NDArray[Any]:
+        """Samples (h, across, tile_w, c) of rows of bytes."""
+        h, across, _ = byte_yxb.shape
+        bits, predictor = _one(self.page, 258, 1), _one(self.page, 317, 1)
+        shape = h, across, tile_w, n_channels
+        if bits % 8:
+            return _unpack_bits(byte_yxb, bits, tile_w * n_channels).reshape(shape)
+        size, kind = bits // 8, _KINDS[_one(self.page, 339, 1)]
+        if predictor == 3:  # bytes of floats, the highest of all first, as differences
+            step_yxbc = byte_yxb.reshape(h, across, -1, n_channels)
+            np.cumsum(step_yxbc, axis=2, dtype=np.uint8, out=step_yxbc)
+            byte_yxb = step_yxbc.reshape(h, across, size, -1).swapaxes(2, 3)
+            number = np.ascontiguousarray(byte_yxb).view(f">u{size}")
+        else:
+            number = byte_yxb.view(f"{self.order}u{size}")
+        number = number.astype(f"u{size}", copy=False).reshape(shape)
+        if predictor == 2:  # differences to the neighbour
+            np.cumsum(number, axis=2, dtype=number.dtype, out=number)
+        return number.view(f"{kind}{size}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tiff:
+    """Header of a TIFF: its first page of full resolution.
+
+    Parameters
+    ----------
+    width, height : int
+        px as stored.
+    data : bytes
+        A file whose first page is that one.
+    orientation : int
+        EXIF orientation; the data say that there is none.
+    largest_tile : int
+        Number of pixels of a tile, which is decoded whole.
+    packed : PackedSamples or None
+        Samples that OpenCV does not read.
+    """
+
+    width: int
+    height: int
+    data: bytes
+    orientation: int
+    largest_tile: int
+    packed: PackedSamples | None
+
+
+def read_tiff(data: bytes) -> Tiff:
+    """Walk all pages: their directories and pixels must lie within the file."""
+    order, big = ">" if data[:2] == b"MM" else "<", data[2:4] in (b"+\0", b"\0+")
+    word, where = ("Q", 8) if big else ("I", 4)
+    (at,) = struct.unpack_from(order + word, data, where)
+    start, chosen, chosen_at = at, None, 0
+    parts, seen = Parts("TIFF", len(data)), set[int]()
+    while at and at not in seen:
+        seen.add(at)
+        try:
+            page, end = read_directory(data, order, at, parts, _WANTED, big=big)
+            (following,) = struct.unpack_from(order + word, data, end)
+        except struct.error as error:
+            raise ImageError("truncated TIFF: a directory lies past the end") from error
+        for starts, lengths in ((273, 279), (324, 325)):  # of strips, of tiles
+            for begin, length in zip(page.get(starts, ()), page.get(lengths, ()), strict=False):
+                if begin + length > len(data):
+                    raise ImageError("truncated TIFF: pixels lie past the end")
+        if chosen is None or (_is_reduced(chosen) and not _is_reduced(page)):
+            chosen, chosen_at = page, at
+        at = following
+    if chosen is None:
+        raise ImageError("damaged TIFF: no image in it")
+    if chosen_at != start:
+        data = _replaced(data, where, struct.pack(order + word, chosen_at))
+    form = _packed_form(chosen)
+    packed = PackedSamples(data, chosen, order, form) if form else None
+    orientation = _one(chosen, 274, 0)
+    if 1 <= orientation <= 8:
+        data = _set_upright(data, order, chosen_at, big)
+    else:
+        orientation = xmp_orientation(bytes(chosen.get(700, b""))) or 1
+    width, height, tile_w, tile_h = (_one(chosen, tag, 0) for tag in (256, 257, 322, 323))
+    return Tiff(width, height, data, orientation, tile_w * tile_h, packed)
+
+
+def _set_upright(data: bytes, order: str, at: int, big: bool) -> bytes:
+    """The file with orientation 1: OpenCV rotates each tile by itself."""
+    head, size, word = ("Q", 20, 8) if big else ("H", 12, 4)
+    (n_entries,) = struct.unpack_from(order + head, data, at)
+    at += struct.calcsize(head)
+    for entry in range(at, at + size * n_entries, size):
+        tag, code = struct.unpack_from(order + "HH", data, entry)
+        if tag == 274:
+            one = struct.pack(order + {1: "B", 3: "H"}.get(code, "I"), 1)
+            where = entry + size - word
+            return data if data.startswith(one, where) else _replaced(data, where, one)
+    return data
+
+
+def _replaced(data: bytes, at: int, part: bytes) -> bytes:
+    return b"".join([memoryview(data)[:at], part, memoryview(data)[at + len(part) :]])
+
+
+def _one(page: Tags, tag: int, default: int) -> int:
+    """First number of a tag; the default where it is missing."""
+    return page.get(tag, (default,))[0]
+
+
+def _is_reduced(page: Tags) -> bool:
+    """Whether a page is a smaller copy of another, or a mask."""
+    return bool(_one(page, 254, 0) & 5) or _one(page, 255, 1) == 2
+
+
+def _packed_form(page: Tags) -> SampleForm | None:
+    """Meaning of samples that OpenCV does not read, or misreads; None where it does well."""
+    n_channels, photometric = _one(page, 277, 1), _one(page, 262, 1)
+    bits, kind = set(page.get(258, (1,))), set(page.get(339, (1,)))
+    extra = page.get(338, ())
+    n_before = n_channels - len(extra)
+    alpha, kind_of_alpha = next(
+        ((n_before + i, each) for i, each in enumerate(extra) if each in (1, 2)), (None, 0)
+    )
+    if len(bits) > 1 or len(kind) > 1 or not kind <= _KINDS.keys():
+        return None
+    (depth,) = bits
+    usual = depth in (1, 8) and kind == {1} and alpha is None and n_channels in (1, 3, 4)
+    if depth % 8:
+        possible = 1 <= depth <= 15 and kind == {1} and _one(page, 317, 1) == 1
+    else:
+        possible = depth in (16, 32, 64) or (depth == 8 and 3 not in kind)
+    possible = possible and n_channels >= 1 and photometric <= 2
+    if usual or not possible or _one(page, 259, 1) not in _LOSSLESS:
+        return None
+    colored = n_channels >= 3 and (alpha is None or alpha >= 3)
+    return SampleForm(
+        (2, 1, 0) if colored else (0,),
+        alpha if alpha is None or 0 < alpha < n_channels else None,
+        premultiplied=kind_of_alpha == 1,
+        white_is_zero=photometric == 0,
+        most=2**depth - 1 if depth % 8 else 0,
+    )
+
+
+def _unpack_bits(byte_yxb: npt.NDArray[np.uint8], bits: int, n: int) -> npt.NDArray[np.uint16]:
+    """Whole numbers of few bits (h, across, n), the highest bit first."""
+    h, across, row = byte_yxb.shape
+    out = np.zeros((h, across, n), np.uint16)
+    weight_b = (1 << np.arange(bits - 1, -1, -1)).astype(np.uint16)
+    n_rows = max(1, (1 << 18) // (across * row))
+    for top in range(0, h, n_rows):
+        bit = np.unpackbits(byte_yxb[top : top + n_rows], axis=2)[:, :, : n * bits]
+        out[top : top + n_rows] = bit.reshape(*bit.shape[:2], n, bits) @ weight_b
+    return out
+
+
+def _with_directory(data: bytes, tags: dict[int, Sequence[int]]) -> bytes:
+    """A TIFF of the same pixels, with a directory of its own behind them."""
+    at = len(data) + len(data) % 2
+    n_bytes = 2 + 12 * len(tags) + 4
+    entries, arrays = b"", b""
+    for tag, value in sorted(tags.items()):
+        try:
+            packed = struct.pack(f"{_NATIVE}{len(value)}I", *value).ljust(4, b"\0")
+        except struct.error as error:
+            raise ImageError(f"damaged TIFF: tag {tag} is too large") from error
+        if len(value) > 1:
+            where = struct.pack(_NATIVE + "I", at + n_bytes + len(arrays))
+            arrays, packed = arrays + packed, where
+        entries += struct.pack(_NATIVE + "HHI", tag, 4, len(value)) + packed
+    mark = (b"II*\0" if _NATIVE == "<" else b"MM\0*") + struct.pack(_NATIVE + "I", at)
+    head = struct.pack(_NATIVE + "H", len(tags)) + entries + bytes(4)
+    return b"".join([mark, memoryview(data)[8:], bytes(len(data) % 2), head, arrays])

@@ -1,0 +1,81 @@
+"""TIFF: which page is the image, and samples that OpenCV does not read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from families import tiff_file, tiff_page
+from images import scene, textured
+from vladkit.errors import ImageError
+from vladkit.images import decode_image
+
+GRAY = textured(80, 60)[:, :, None]
+SMALL = textured(40, 30, seed=1)[:, :, None]
+
+
+def page(sample_yxc, order="<", seed=0, **tags):
+    return tiff_page(sample_yxc, np.random.default_rng(seed), order=order, **tags)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+class TestPages:
+    def read(self, order, big, *pages):
+        return decode_image(tiff_file(*pages, order=order, big=big), max_side=None).gray_yx
+
+    @pytest.mark.parametrize("subfile", [1, 5, 4])  # reduced, a mask of it, a mask
+    def test_a_copy_before_the_image(self, order, big, dtype, subfile):
+        thumbnail = page(SMALL, order, subfile=subfile)
+        image = page(GRAY.astype(dtype), order, orientation=3)
+        got = self.read(order, big, thumbnail, thumbnail, image)
+        np.testing.assert_array_equal(got, GRAY[::-1, ::-1, 0])
+
+    def test_a_copy_behind_the_image(self, order, big, dtype):
+        image, thumbnail = page(GRAY.astype(dtype), order), page(SMALL, order, subfile=1)
+        np.testing.assert_array_equal(self.read(order, big, image, thumbnail), GRAY[:, :, 0])
+
+    def test_nothing_but_copies(self, order, big, dtype):
+        pages = page(GRAY.astype(dtype), order, subfile=1), page(SMALL, order, subfile=1)
+        np.testing.assert_array_equal(self.read(order, big, *pages), GRAY[:, :, 0])
+
+    def test_pages_of_a_document(self, order, big, dtype):
+        pages = page(GRAY.astype(dtype), order, subfile=2), page(SMALL, order, subfile=2)
+        np.testing.assert_array_equal(self.read(order, big, *pages), GRAY[:, :, 0])
+
+
+def test_bands_that_no_eye_sees():
+    rgb = np.asarray(scene(80, 60))
+    infrared = textured(80, 60)
+    for seed in range(8):  # strips and tiles, packed and not, channels together and apart
+        data = tiff_file(page(np.dstack([rgb, infrared, infrared]), seed=seed, extra=[0, 0]))
+        np.testing.assert_array_equal(decode_image(data, color=True).rgb_yx3, rgb)
+
+
+def test_a_depth_that_nobody_reads():
+    tags, pieces, names = page(np.zeros((60, 80, 1), "u4"))
+    tags[258] = 3, [24]
+    with pytest.raises(ImageError, match="TIFF cannot be decoded"):
+        decode_image(tiff_file((tags, pieces, names)))
+
+
+TAGS = [256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339]
+
+
+@pytest.mark.parametrize("tag", TAGS)
+@pytest.mark.parametrize("value", [0, 1, 3, 250, 65535, 2**31, 2**32 - 1, 2**40, 2**64 - 1])
+def test_a_tag_that_is_wrong(tag, value):
+    """An image or an error, and never more than the file holds."""
+    for seed in (0, 5):
+        tags, pieces, names = page(np.repeat(GRAY, 5, axis=2).astype("u2"), seed=seed, extra=[2, 0])
+        tags[names[0] if tag in (273, 324) else names[1] if tag in (279, 325) else tag] = (
+            16,
+            [value],
+        )
+        try:
+            data = tiff_file((tags, pieces, names), big=True)
+            image = decode_image(data, max_pixels=100_000)
+        except ImageError:
+            continue
+        assert image.gray_yx.size <= 100_000
