@@ -18,7 +18,8 @@ from vladkit.core.memmap import BLOCK_BYTES
 from vladkit.core.params import Interval, StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, as_centroids, as_ragged, float_dtype_for
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import ParameterError, ShapeError
+from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.kernels.nearest import check_overflow
 
 __all__ = [
     "METHOD",
@@ -162,9 +163,10 @@ def aggregate(
         if sharpness is not None:
             return _aggregate_soft(some, centroid_kf, chosen, sharpness, threads)
         kernel = kernels.load(chosen)
-        if not kernel.checks_finite:
-            some.check_finite()
-        return kernel.aggregate(some, centroid_kf, threads)
+        if kernel.checks_finite:
+            return kernel.aggregate(some, centroid_kf, threads)
+        some.check_finite()
+        return _checked(lambda: kernel.aggregate(some, centroid_kf, threads))
 
     # `fused` needs no memory for descriptors; the others that may be chosen need several times
     # the size of their input. A method asked for by name is used as it is.
@@ -191,11 +193,23 @@ def aggregate_unit(
     batch.check_finite()
     label_kf = as_centroids(label_centroids, batch.n_features, batch.float_dtype)
     centroid_kf = as_centroids(centroids, batch.n_features, batch.float_dtype)
+
+    def run(some: Ragged) -> tuple[FloatArray, AnyArray]:
+        return _checked(lambda: buckets.aggregate_unit(some, label_kf, centroid_kf))
+
     if not batch.is_mapped() or not batch.n_local:
-        return buckets.aggregate_unit(batch, label_kf, centroid_kf)
-    return _in_blocks(
-        batch, len(centroid_kf), lambda some: buckets.aggregate_unit(some, label_kf, centroid_kf)
-    )
+        return run(batch)
+    return _in_blocks(batch, len(centroid_kf), run)
+
+
+def _checked(
+    sums: Callable[[], tuple[FloatArray, AnyArray]],
+) -> tuple[FloatArray, AnyArray]:
+    """Sums of finite descriptors; NonFiniteError if they overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        residual_tkf, count_tk = sums()
+    check_overflow(residual_tkf)
+    return residual_tkf, count_tk
 
 
 def _in_blocks(
@@ -222,7 +236,8 @@ def _aggregate_soft(
     kernel = kernels.load(method)
     assert kernel.aggregate_soft is not None, "check_assign has looked"
     batch.check_finite()
-    return kernel.aggregate_soft(batch, centroid_kf, alpha, threads)
+    aggregate_soft = kernel.aggregate_soft
+    return _checked(lambda: aggregate_soft(batch, centroid_kf, alpha, threads))
 
 
 def check_assign(assign: str, alpha: float | None, method: str) -> float | None:
@@ -311,11 +326,12 @@ def _checked_segments(
     values: npt.ArrayLike, segment: npt.ArrayLike, n_segments: int
 ) -> tuple[AnyArray, Int64Array]:
     value, segment_N = np.asarray(values), np.asarray(segment)
-    if value.ndim == 0 or value.dtype.kind not in "fiub":
-        raise ShapeError(
-            f"values have shape {value.shape} and dtype {value.dtype}, wanted (N, ...) real numbers"
-        )
-    if segment_N.shape != value.shape[:1] or (segment_N.size and segment_N.dtype.kind not in "iu"):
+    if value.dtype.kind not in "fiub":
+        raise InputError(f"values are {value.dtype}, wanted real numbers")
+    if value.ndim == 0:
+        raise ShapeError("values have shape (), wanted (N, ...)")
+    is_whole = segment_N.dtype.kind in "iu" or len(value) == 0
+    if segment_N.shape != value.shape[:1] or not is_whole:
         raise ShapeError(
             f"segment has shape {segment_N.shape} and dtype {segment_N.dtype}, wanted one "
             f"integer for each of {len(value)} rows"

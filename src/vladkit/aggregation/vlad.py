@@ -19,7 +19,7 @@ from vladkit.core.linalg import unit_rows
 from vladkit.core.params import Constraints, Interval, StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, as_centroids, float_dtype_for
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import FileFormatError, NonFiniteError, ParameterError, ShapeError
+from vladkit.errors import FileFormatError, InputError, NonFiniteError, ParameterError, ShapeError
 from vladkit.kernels.nearest import nearest
 
 __all__ = ["VLAD"]
@@ -238,8 +238,12 @@ class VLAD(Estimator):
         k, f = centroid.shape
         dtype = float_dtype_for(centroid.dtype)
         centroid_kf = as_centroids(centroid, f, dtype)
-        rotated = None if rotation is None else np.ascontiguousarray(rotation, dtype=dtype)
-        if rotated is not None:
+        rotated = None
+        if rotation is not None:
+            if np.asarray(rotation).dtype.kind not in "fiu":
+                kind = np.asarray(rotation).dtype
+                raise InputError(f"rotation is {kind}, wanted real numbers")
+            rotated = np.ascontiguousarray(rotation, dtype=dtype)
             shape = rotated.shape
             if shape != (k, f, f) and not (rotated.ndim == 2 and shape[0] == f and shape[1] > 0):
                 raise ShapeError(
