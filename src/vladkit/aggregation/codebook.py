@@ -124,7 +124,7 @@ def train_codebook(
         If `rotation` is larger than f; InputError as `train_centroids` and `train_rotation`.
     """
     if cosine:
-        row_sf = unit_rows(row_sf)
+        row_sf = unit_rows(row_sf[row_sf.any(axis=1)])
     centroid_kf, inertia = train_centroids(
         row_sf, n_clusters, seed=seed, n_iter=n_iter, n_jobs=n_jobs, spherical=cosine
     )
