@@ -92,9 +92,11 @@ def encode(
     ShapeError
         If an array has the wrong number of axes, the list is empty, or the dimensions of
         descriptors and centroids differ.
+    InputError
+        If descriptors or centroids are not real numbers: complex, bool, objects, text, dates.
     NonFiniteError
-        If a descriptor or centroid holds NaN or infinity, or products overflow. (Not looked
-        for in tensors and JAX's arrays; NaN then comes out as NaN.)
+        If a descriptor or centroid holds NaN or infinity, or sums overflow. (Not looked for in
+        tensors and JAX's arrays: NaN then comes out as NaN, and a sum that overflows as infinity.)
     ParameterError
         If `method`, `assign`, `alpha` or `n_jobs` is none of those above.
     MemoryLimitError
@@ -105,7 +107,11 @@ def encode(
     Notes
     -----
     Labels are ``argmin_k |v - c_k|^2``, ties to the lowest k, found as an arg-max of inner
-    products; two distances that are equal to rounding may be decided either way. Time is
+    products. Of whole numbers (and halves, and these times a power of 2) a tie is a tie in every
+    way, as long as products of a descriptor and a centroid sum to less than 2^22 in float32, as
+    SIFT's do, or 2^51 in float64. Other distances that are equal to rounding may be decided either
+    way, also by `auto` before and after it changes. Numbers may have any size that the dtype holds,
+    except with JAX, which takes those below 1e-38 as 0 and refuses centroids close to that. Time is
     O(N k f) for the labels and O(N f) for the sums; memory beyond input and output is a few
     MB per thread with `fused`.
 
@@ -288,10 +294,13 @@ def segment_sum(
     -------
     total : (n_segments,) or (n_segments, ...)
         Floats keep their dtype (NumPy's float16 becomes float32), integers become 64 bits wide,
-        as in ``numpy.sum``. NaN and infinity stay in their bucket.
+        as in ``numpy.sum``, and booleans are counted. NaN and infinity stay in their bucket. (The
+        integers are 64 bits wide also where JAX has these off; its own operations then cut them.)
 
     Raises
     ------
+    InputError
+        If the values are not real numbers.
     ShapeError
         If `segment` is not one integer per row.
     ParameterError

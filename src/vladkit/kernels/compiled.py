@@ -428,8 +428,8 @@ def pack(centroid_kf, width, origin_f, panel, bias):  # type: ignore[no-untyped-
     for j in range(f):
         step = _power_of_2(peak_f[j])
         origin_f[j] = np.rint(mean_f[j] / step) * step if peak_f[j] > 0 else centroid_kf[0, j]
-    size = _power_of_2(peak_f.max())
-    root = _power_of_2(np.sqrt(size))
+    size = max(_power_of_2(peak_f.max()), 2.0**-1000)
+    per_size, per_root = 1 / size, 1 / _power_of_2(np.sqrt(size))
     exact = np.empty(width, np.float64)
     for p in range(n_panels):
         exact[:] = 0
@@ -438,7 +438,7 @@ def pack(centroid_kf, width, origin_f, panel, bias):  # type: ignore[no-untyped-
             at = (p * f + j) * width
             for lane in range(n_lanes):
                 direction = centroid_kf[lane * n_panels + p, j] - origin_f[j]
-                scaled = direction / size / root
+                scaled = direction * per_size * per_root
                 panel[at + lane] = scaled
                 exact[lane] -= scaled * (0.5 * direction + origin_f[j])
             panel[at + n_lanes : at + width] = 0

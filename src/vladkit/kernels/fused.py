@@ -226,6 +226,8 @@ def _packed(centroid_kf: FloatArray) -> _Codebook:
     """Pack the codebook for the kernel, in compiled code.
 
     It takes 9 us for 64 x 128, NumPy's steps 27; the labels and sums of 500 descriptors take 77.
+    (Then the origin was the mean. One that keeps whole numbers whole, and the unit, take 1.4 times
+    as long.)
     """
     k, f = centroid_kf.shape
     width = width_for(centroid_kf.dtype)
