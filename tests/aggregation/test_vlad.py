@@ -197,8 +197,8 @@ class TestFit:
         assert VLAD(3).fit_transform(small).dtype == np.float32
 
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    @pytest.mark.parametrize("power", [-115, -75, 62, 110, -700, 700])
-    @pytest.mark.parametrize("rotation", [None, 4, "cell"])
+    @pytest.mark.parametrize("power", [-115, 110, -700, 700])
+    @pytest.mark.parametrize("rotation", [None, "cell"])
     def test_any_size_has_the_same_codebook(self, dtype, power, rotation):
         """A power of 2 changes no digit, though faiss and the rotations square in float32."""
         if dtype == np.float32 and abs(power) > 126:
