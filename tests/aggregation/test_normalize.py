@@ -54,6 +54,39 @@ def test_zero_stays_zero(norm):
     assert (got[1, 1:] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize(
+    "steps", ["l2", "intra", "ssr,l2", "mass,l2", "power:0.3,intra", "intra,l2"]
+)
+def test_sums_of_any_size(dtype, steps):
+    """Squares of float32 vanish below 1e-22 and overflow above 1e19; float16's above 255."""
+    residual_tkf = np.random.default_rng(0).normal(size=(3, 4, 6))
+    residual_tkf[1, 2] = residual_tkf[2] = 0
+    sizes = {"f2": (1e-6, 1e3, 1e4), "f4": (1e-44, 1e-25, 1e17, 1e37), "f8": (1e-200, 1e200)}
+    for size in sizes[dtype]:
+        sized_tkf = (residual_tkf * size).astype(dtype)
+        # in float64, and of size 1
+        peak = np.abs(sized_tkf.astype(float)).max()
+        wanted = normalize(sized_tkf.astype(float) / peak, np.ones((3, 4), int), steps)
+        got = normalize(sized_tkf, np.ones((3, 4), int), steps)
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, wanted, atol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("mass", [1e-30, 1e-13, 3.0])
+def test_any_mass_above_0_is_divided_by(mass):
+    """VLFeat: ``if (clusterMass > 0)``."""
+    got = normalize(*one([[2 * mass, 0], [0, 0]], [mass, 0.0]), "mass")
+    np.testing.assert_allclose(got, [[2, 0, 0, 0]], rtol=1e-12)
+
+
+def test_another_memory_layout():
+    residual_tkf, count_tk = one([[3.0, 4], [0, 5], [1, 0]])
+    wanted = normalize(residual_tkf.copy(), count_tk, "intra,l2")
+    got = normalize(np.asfortranarray(residual_tkf), count_tk, "intra,l2")
+    np.testing.assert_array_equal(got, wanted)
+
+
 def test_golden_vlfeat():
     residual = np.array([0, 0, 0, 0, 0, 0, -0.5, 0.5, 1, 1]).reshape(1, 5, 2)
     got = normalize(residual, np.array([[0, 0, 0, 1, 2]]), "vlfeat")

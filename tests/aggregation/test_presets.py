@@ -16,6 +16,7 @@ from vladkit.aggregation.codebook import train_centroids
 from vladkit.aggregation.encode import aggregate_unit
 from vladkit.core.ragged import Ragged, as_ragged
 from vladkit.errors import ParameterError
+from vladkit.kernels import METHODS
 
 # Six descriptors, four centroids: one descriptor lies on its centroid (a residual of zero length),
 # one is zero, the last centroid is nobody's.
@@ -168,13 +169,12 @@ class TestPresets:
         self.check(vlad, lambda x: vlfeat(x, C, mass, ssr, intra, unnormalized))
 
     def test_vlfeat_epsilon(self):
-        """A block of length 1e-13 is divided by 1e-12, not by its length."""
+        """VLFeat divides a block of length 1e-13 by 1e-12; ours is divided by its length."""
         centroids, image = [[0.0, 0.0], [5.0, 5.0]], [[6e-14, 8e-14], [5.0, 8.0]]
-        for steps, flags in (("intra", {"unnormalized": True}), ("intra,l2", {})):
-            got = VLAD.from_centroids(centroids, norm=steps).transform([np.array(image)])
-            np.testing.assert_allclose(got[0], vlfeat(image, centroids, intra=True, **flags))
-        alone = VLAD.from_centroids(centroids, norm="intra").transform([np.array(image)])
-        np.testing.assert_allclose(alone[0], [0.06, 0.08, 0, 1])
+        got = VLAD.from_centroids(centroids, norm="intra").transform([np.array(image)])
+        np.testing.assert_allclose(got[0], [0.6, 0.8, 0, 1])
+        theirs = vlfeat(image, centroids, intra=True, unnormalized=True)
+        np.testing.assert_allclose(theirs, [0.06, 0.08, 0, 1])
 
     def test_jegou2010(self):
         self.check(made_by("jegou2010", C), lambda x: jegou2010(x, C))
@@ -332,7 +332,75 @@ class TestUnitResiduals:
                 vlad.transform([images[0][:, :2]])
 
 
+class TestZerosByCosine:
+    """A descriptor of zeros has the cosine 0 with every centroid: it belongs to the first."""
+
+    centroids = np.random.default_rng(3).normal(size=(20, 7)).astype(np.float32)
+
+    def images(self):
+        rng = np.random.default_rng(4)
+        images = [rng.normal(size=(n, 7)).astype(np.float32) for n in (9, 0, 5, 30, 1)]
+        images[0][[0, 4, 8]] = images[3][:4] = images[4][:] = 0
+        return images
+
+    @pytest.mark.parametrize("method", [*METHODS, "auto"])
+    @pytest.mark.parametrize("adapted", [False, True])
+    def test_in_every_way(self, method, adapted):
+        if method in ("jax", "torch"):
+            pytest.importorskip(method)
+        vlad = VLAD.from_centroids(self.centroids, metric="cosine", norm="none", method=method)
+        images = self.images()
+        if adapted:
+            vlad = vlad.adapt(vlad.aggregate([images[3][10:]]))
+        full = [image[image.any(axis=1)] for image in images]
+        wanted = vlad.transform(full).reshape(5, 20, 7)
+        wanted[:, 0] -= np.multiply.outer([3, 0, 0, 4, 1], vlad.centroids_[0])
+        got = vlad.transform(images).reshape(5, 20, 7)
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+        count_tk = vlad.aggregate(images).count_tk
+        wanted_tk = vlad.aggregate(full).count_tk
+        wanted_tk[:, 0] += [3, 0, 0, 4, 1]
+        np.testing.assert_array_equal(count_tk, wanted_tk)
+        words = [np.bincount(vlad.words(image), minlength=20) for image in images]
+        np.testing.assert_array_equal(words, count_tk)
+
+    def test_of_unit_residuals(self):
+        vlad = VLAD.from_centroids(self.centroids, metric="cosine", norm="none", residual="unit")
+        got = vlad.transform([np.zeros((3, 7), np.float32)]).reshape(20, 7)
+        first_f = self.centroids[0] / np.linalg.norm(self.centroids[0])
+        np.testing.assert_allclose(got[0], -3 * first_f, atol=1e-6)
+        assert not got[1:].any()
+
+    def test_soft_shares_them(self):
+        soft = {"metric": "cosine", "norm": "none", "assign": "soft", "alpha": 3.0}
+        vlad = VLAD.from_centroids(self.centroids, **soft)
+        count_tk = vlad.aggregate([np.zeros((5, 7), np.float32)]).count_tk
+        np.testing.assert_allclose(count_tk, 5 / 20, rtol=1e-5)
+
+    def test_training_leaves_them_out(self):
+        local_lf = np.random.default_rng(5).normal(size=(60, 7)).astype(np.float32)
+        holed = np.insert(local_lf, [0, 20, 20], 0, axis=0)
+        for parameters in ({}, {"rotation": "cell"}):
+            vlad = VLAD(4, metric="cosine", **parameters)
+            np.testing.assert_array_equal(
+                vlad.fit([holed]).centroids_, vlad.fit([local_lf]).centroids_
+            )
+        with pytest.raises(ValueError, match="got 0 descriptors"):
+            VLAD(2, metric="cosine").fit([np.zeros((5, 7))])
+
+
 class TestCellRotations:
+    @pytest.mark.parametrize("k", [3, 16])
+    def test_an_image_does_not_depend_on_the_others(self, k):
+        """To the bit: power 0.2 would show each of the last."""
+        rng = np.random.default_rng(0)
+        images = [rng.normal(size=(n, 32)).astype(np.float32) for n in (40, 0, 3, 40, 1, 9, 20)]
+        vlad = VLAD.preset("delhumeau2013", n_clusters=k).fit(images)
+        together = vlad.transform(images)
+        for n in (1, 2, 3, 5):
+            some = [vlad.transform(images[i : i + n]) for i in range(0, len(images), n)]
+            np.testing.assert_array_equal(np.concatenate(some), together)
+
     def test_axes_are_those_of_each_cell(self):
         """Two cells, one stretched along (1, 1), the other along (1, -1)."""
         rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import pytest
 
 from vladkit import alpha_query_expansion, augment_database, average_query_expansion
 from vladkit.aggregation.query_expansion import neighbor_weights
-from vladkit.errors import ParameterError, ShapeError
+from vladkit.errors import InputError, ParameterError, ShapeError
 
 
 def unit(rows):
@@ -41,6 +41,16 @@ class TestQueryExpansion:
     def test_large_alpha_is_the_query(self, database):
         got = alpha_query_expansion(database[:4], database[None, 6:9].repeat(4, 0), alpha=500)
         np.testing.assert_allclose(got, database[:4], atol=1e-6)
+
+    @pytest.mark.parametrize("dtype", [complex, bool, object, "U1"])
+    def test_not_real(self, dtype):
+        wrong = np.ones((2, 3)).astype(dtype)
+        with pytest.raises(InputError, match="wanted real numbers"):
+            average_query_expansion(np.ones((2, 3)), wrong[:, None])
+        with pytest.raises(InputError, match="wanted real numbers"):
+            average_query_expansion(wrong, np.ones((2, 1, 3)))
+        with pytest.raises(InputError, match="wanted real numbers"):
+            list(augment_database(lambda: [wrong]))
 
     def test_zero_stays_zero(self, database):
         got = average_query_expansion(database[5:6], database[None, :3])

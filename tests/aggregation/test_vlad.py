@@ -232,11 +232,24 @@ class TestFit:
         assert VLAD(3).fit_transform(small).dtype == np.float32
 
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    @pytest.mark.parametrize("size", [1e19, 1e30])
-    def test_too_large_for_kmeans_is_an_error_not_an_abort(self, dtype, size):
-        local_lf = (np.random.default_rng(0).normal(size=(50, 4)) * size).astype(dtype)
-        with pytest.raises(NonFiniteError, match="scale them"):
-            VLAD(2).fit([local_lf])
+    @pytest.mark.parametrize("power", [-115, 110, -700, 700])
+    @pytest.mark.parametrize("rotation", [None, "cell"])
+    def test_any_size_has_the_same_codebook(self, dtype, power, rotation):
+        """A power of 2 changes no digit, though faiss and the rotations square in float32."""
+        if dtype == np.float32 and abs(power) > 126:
+            return
+        local_lf = np.random.default_rng(0).normal(size=(50, 4)).astype(dtype)
+        sized_lf = np.ldexp(local_lf, power)
+        usual, sized = (VLAD(3, rotation=rotation).fit([x]) for x in (local_lf, sized_lf))
+        np.testing.assert_allclose(np.ldexp(sized.centroids_, -power), usual.centroids_, rtol=1e-6)
+        np.testing.assert_allclose(
+            sized.transform([sized_lf]), usual.transform([local_lf]), atol=1e-3
+        )
+
+    def test_differences_that_overflow_are_an_error_not_an_abort(self):
+        local_lf = np.array([[3e38, 0], [-3e38, 0], [3e38, 1]], np.float32)
+        with pytest.raises(NonFiniteError, match="differences of descriptors overflow float32"):
+            VLAD(2).fit([np.repeat(local_lf, 3, axis=0)])
 
     def test_far_from_zero_is_clustered_as_well(self):
         local_lf = np.random.default_rng(0).normal(size=(400, 4))

@@ -40,6 +40,15 @@ def by_hand(vector_nD, axis_dD, mean_D, variance_d, exponent, power):
 ROUTES = [(40, 300, 4096), (400, 30, 4096), (400, 30, 30)]
 
 
+@pytest.mark.parametrize("size", [1e-22, 1e20, 1e30])
+def test_vectors_of_any_size(size):
+    vector_nD = vectors(40, 30)
+    sized_nD = (vector_nD * size).astype(np.float32)
+    usual, sized = Whitening(6).fit(vector_nD), Whitening(6).fit(sized_nD)
+    for view in (lambda w, x: w.transform(x), lambda w, x: w.transform_views(x.reshape(20, 2, 30))):
+        np.testing.assert_allclose(view(sized, sized_nD), view(usual, vector_nD), atol=1e-4)
+
+
 class TestFit:
     @pytest.mark.parametrize(("n", "D", "sample_size"), ROUTES)
     @pytest.mark.parametrize("exponent", [0, 0.3, 1])
@@ -49,7 +58,7 @@ class TestFit:
         pca = PCA(12, svd_solver="full").fit(vector_nD.astype(float))
         got = Whitening(12, exponent=exponent, power=power, sample_size=sample_size).fit(vector_nD)
         np.testing.assert_allclose(got.mean_, pca.mean_, atol=1e-6)
-        variance_d = pca.explained_variance_ * (n - 1) / n
+        variance_d = pca.explained_variance_
         np.testing.assert_allclose(got.explained_variance_, variance_d, rtol=1e-6)
         cosine_d = np.einsum("dD,dD->d", got.components_, pca.components_)
         np.testing.assert_allclose(np.abs(cosine_d), 1, atol=1e-5)

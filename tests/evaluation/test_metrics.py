@@ -14,9 +14,11 @@ from vladkit.evaluation.metrics import (
     average_precision,
     find_ranks,
     mean_average_precision,
+    precision_at,
     precision_recall,
     recall_at,
     recall_curve,
+    trapezoid_precision,
 )
 
 
@@ -31,6 +33,38 @@ from vladkit.evaluation.metrics import (
 )
 def test_average_precision(ranks, n_relevant, wanted):
     assert average_precision(ranks, n_relevant) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("figure", [average_precision, trapezoid_precision])
+@pytest.mark.parametrize(
+    ("ranks", "n_relevant", "message"),
+    [
+        ([1, 1], 2, "rank 1 follows 1"),
+        ([2, 1], 2, "rank 1 follows 2"),
+        ([0, 1], 2, "rank 0 follows 0"),
+        ([-3], 1, "rank -3 follows 0"),
+        ([1, float("nan")], 2, "rank nan"),
+        ([1, 1], 1, "2 ranks for n_relevant=1"),
+        ([1, 2, 3], 2, "3 ranks for n_relevant=2"),
+        ([], 0, "0 ranks for n_relevant=0"),
+    ],
+)
+def test_ranks_that_cannot_be(figure, ranks, n_relevant, message):
+    """Of these, scripts that count positions make a precision of 2."""
+    with pytest.raises(ParameterError, match=message):
+        figure(iter(ranks), n_relevant)
+    if n_relevant:
+        with pytest.raises(ParameterError, match=message):
+            precision_recall([QueryRanks(tuple(ranks), n_relevant)])
+        with pytest.raises(ParameterError, match=message):
+            _ = QueryRanks(tuple(ranks), n_relevant).average_precision
+
+
+def test_precision_at():
+    assert precision_at(np.array([1, 3, 4]), 10) == 0.75
+    for ranks, k in (([1, 1], 2), ([3, 2], 2), ([0], 1), ([1], 0), ([1], 1.5)):
+        with pytest.raises(ParameterError):
+            precision_at(ranks, k)
 
 
 def codes(letters):

@@ -97,8 +97,8 @@ class TestErrors:
             segment_sum(np.ones((3, 2)), [0, 1], 4)
         with pytest.raises(ShapeError, match="dtype float64, wanted one integer"):
             segment_sum(np.ones((3, 2)), [0.0, 1.0, 1.0], 4)
-        with pytest.raises(ShapeError, match=r"wanted .* real numbers"):
-            segment_sum(np.ones((3, 2), complex), [0, 1, 1], 4)
+        with pytest.raises(ShapeError, match=r"shape \(\), wanted \(N, ...\)"):
+            segment_sum(np.float32(3), [], 4)
 
     def test_number(self):
         with pytest.raises(ParameterError, match="n_segments=-1"):

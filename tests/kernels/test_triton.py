@@ -135,6 +135,20 @@ residual, _ = triton.residual_sums(whole, np.array([0, 6]), centroids)
 wanted = torch.stack([(whole[i::2] - centroids[1 - i]).sum(0) for i in (1, 0)])
 report["whole"] = float((residual[0] - wanted).abs().max())
 
+# ties of whole numbers; and numbers of any size, by a power of 2: no label changes
+changed = []
+for dtype, powers in (("float32", [-70, 0, 70]), ("bfloat16", [-70, 70]), ("float16", [-8, 8])):
+    whole = torch.tensor(rng.integers(0, 4, (40, 12)), dtype=torch.float32)
+    centroids = torch.tensor(rng.integers(0, 4, (13, 12)), dtype=torch.float32)
+    label = ((whole[:, None] - centroids) ** 2).sum(2).argmin(dim=1)
+    wanted = torch.bincount(label, minlength=13)
+    for power in powers:
+        rows = (whole * 2.0**power).to(getattr(torch, dtype))
+        _, count = triton.residual_sums(rows, np.array([0, 40]), centroids * 2.0**power)
+        if (count[0] != wanted).any():
+            changed.append((dtype, power))
+report["changed"] = changed
+
 # NaN: in its dimension of its image, and nowhere else; the row is counted
 for f in (20, 200):
     rows, start, centroids = problem([30, 30, 30], f, 9, "float32")
@@ -190,6 +204,10 @@ def test_ties_go_to_the_lowest(report):
 
 def test_distances_that_differ_by_little(report):
     assert report["near"] == [[1, 2], *[[0, 2, 0]] * 3]
+
+
+def test_ties_and_sizes_change_no_label(report):
+    assert report["changed"] == []
 
 
 def test_sums_hold_every_bit(report):

@@ -124,7 +124,7 @@ def train_codebook(
         If `rotation` is larger than f; InputError as `train_centroids` and `train_rotation`.
     """
     if cosine:
-        row_sf = unit_rows(row_sf)
+        row_sf = unit_rows(row_sf[row_sf.any(axis=1)])
     centroid_kf, inertia = train_centroids(
         row_sf, n_clusters, seed=seed, n_iter=n_iter, n_jobs=n_jobs, spherical=cosine
     )
@@ -177,7 +177,7 @@ def train_centroids(
     Raises
     ------
     InputError
-        If there are fewer rows than clusters; NonFiniteError if float32 overflows.
+        If there are fewer rows than clusters; NonFiniteError if differences of rows overflow.
     """
     import faiss
 
@@ -197,21 +197,30 @@ def train_centroids(
     clustering.spherical = spherical
     # From their mean: faiss has float32 only, in which values far from 0 lose their digits.
     mean_f = local_Nf.mean(axis=0, dtype=np.float64) * (not spherical)
-    row_Nf = np.ascontiguousarray(local_Nf - mean_f.astype(local_Nf.dtype), dtype=np.float32)
-    with np.errstate(over="ignore"):
-        energy = np.einsum("Nf,Nf->", row_Nf, row_Nf, dtype=np.float64, casting="safe")
-    if not energy < float(np.finfo(np.float32).max) / 16:
-        raise NonFiniteError(
-            f"descriptors of size {np.abs(local_Nf).max():.3g} overflow k-means, which is computed "
-            "in float32: scale them"
-        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        centered_Nf = local_Nf - mean_f.astype(local_Nf.dtype)
+    unit = _unit(centered_Nf)
+    row_Nf = np.ascontiguousarray(centered_Nf / centered_Nf.dtype.type(unit), dtype=np.float32)
     with faiss_threads(n_jobs):
         clustering.train(row_Nf, faiss.IndexFlatL2(f))
-    centroid_kf = faiss.vector_to_array(clustering.centroids).reshape(n_clusters, f) + mean_f
+    exact_kf = faiss.vector_to_array(clustering.centroids).reshape(n_clusters, f).astype(np.float64)
+    centroid_kf = exact_kf * unit + mean_f
     # faiss stops early when nothing moves, and at once when every row is a centroid
     stats: Any = clustering.iteration_stats
     inertia = stats.at(stats.size() - 1).obj / n if stats.size() else 0.0
-    return centroid_kf.astype(local_Nf.dtype), float(inertia)
+    return centroid_kf.astype(local_Nf.dtype), float(inertia) * unit * unit
+
+
+def _unit(centered_Nf: FloatArray) -> float:
+    """Power of 2 in which float32 holds the squares of these numbers; 1 for those of usual size."""
+    peak = float(np.abs(centered_Nf).max(initial=0))
+    if not np.isfinite(peak):
+        raise NonFiniteError(
+            f"differences of descriptors overflow {centered_Nf.dtype}: scale the descriptors, or "
+            "pass float64"
+        )
+    usual = peak == 0 or 1e-12 < peak < 1e12
+    return 1.0 if usual else float(np.ldexp(0.5, np.frexp(peak)[1]))
 
 
 def train_rotation(local_Nf: FloatArray, n_components: int) -> FloatArray:
@@ -236,6 +245,7 @@ def train_rotation(local_Nf: FloatArray, n_components: int) -> FloatArray:
     if len(local_Nf) < 2:
         raise InputError(f"got {len(local_Nf)} descriptor, wanted at least 2 to find an axis")
     center_Nf = local_Nf - local_Nf.mean(axis=0)
+    center_Nf /= center_Nf.dtype.type(_unit(center_Nf))
     covariance_ff = (center_Nf.T @ center_Nf).astype(np.float64)
     _, axis_ff = np.linalg.eigh(covariance_ff)
     rotation_fd = axis_ff[:, ::-1][:, :n_components]

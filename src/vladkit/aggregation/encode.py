@@ -18,7 +18,8 @@ from vladkit.core.memmap import BLOCK_BYTES
 from vladkit.core.params import Interval, StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, as_centroids, as_ragged, float_dtype_for
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import ParameterError, ShapeError
+from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.kernels.nearest import check_overflow
 
 __all__ = [
     "METHOD",
@@ -91,9 +92,11 @@ def encode(
     ShapeError
         If an array has the wrong number of axes, the list is empty, or the dimensions of
         descriptors and centroids differ.
+    InputError
+        If descriptors or centroids are not real numbers: complex, bool, objects, text, dates.
     NonFiniteError
-        If a descriptor or centroid holds NaN or infinity, or products overflow. (Not looked
-        for in tensors and JAX's arrays; NaN then comes out as NaN.)
+        If a descriptor or centroid holds NaN or infinity, or sums overflow. (Not looked for in
+        tensors and JAX's arrays: NaN then comes out as NaN, and a sum that overflows as infinity.)
     ParameterError
         If `method`, `assign`, `alpha` or `n_jobs` is none of those above.
     MemoryLimitError
@@ -104,7 +107,11 @@ def encode(
     Notes
     -----
     Labels are ``argmin_k |v - c_k|^2``, ties to the lowest k, found as an arg-max of inner
-    products; two distances that are equal to rounding may be decided either way. Time is
+    products. Of whole numbers (and halves, and these times a power of 2) a tie is a tie in every
+    way, as long as products of a descriptor and a centroid sum to less than 2^22 in float32, as
+    SIFT's do, or 2^51 in float64. Other distances that are equal to rounding may be decided either
+    way, also by `auto` before and after it changes. Numbers may have any size that the dtype holds,
+    except with JAX, which takes those below 1e-38 as 0 and refuses centroids close to that. Time is
     O(N k f) for the labels and O(N f) for the sums; memory beyond input and output is a few
     MB per thread with `fused`.
 
@@ -162,9 +169,10 @@ def aggregate(
         if sharpness is not None:
             return _aggregate_soft(some, centroid_kf, chosen, sharpness, threads)
         kernel = kernels.load(chosen)
-        if not kernel.checks_finite:
-            some.check_finite()
-        return kernel.aggregate(some, centroid_kf, threads)
+        if kernel.checks_finite:
+            return kernel.aggregate(some, centroid_kf, threads)
+        some.check_finite()
+        return _checked(lambda: kernel.aggregate(some, centroid_kf, threads))
 
     # `fused` needs no memory for descriptors; the others that may be chosen need several times
     # the size of their input. A method asked for by name is used as it is.
@@ -191,11 +199,23 @@ def aggregate_unit(
     batch.check_finite()
     label_kf = as_centroids(label_centroids, batch.n_features, batch.float_dtype)
     centroid_kf = as_centroids(centroids, batch.n_features, batch.float_dtype)
+
+    def run(some: Ragged) -> tuple[FloatArray, AnyArray]:
+        return _checked(lambda: buckets.aggregate_unit(some, label_kf, centroid_kf))
+
     if not batch.is_mapped() or not batch.n_local:
-        return buckets.aggregate_unit(batch, label_kf, centroid_kf)
-    return _in_blocks(
-        batch, len(centroid_kf), lambda some: buckets.aggregate_unit(some, label_kf, centroid_kf)
-    )
+        return run(batch)
+    return _in_blocks(batch, len(centroid_kf), run)
+
+
+def _checked(
+    sums: Callable[[], tuple[FloatArray, AnyArray]],
+) -> tuple[FloatArray, AnyArray]:
+    """Sums of finite descriptors; NonFiniteError if they overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        residual_tkf, count_tk = sums()
+    check_overflow(residual_tkf)
+    return residual_tkf, count_tk
 
 
 def _in_blocks(
@@ -222,7 +242,8 @@ def _aggregate_soft(
     kernel = kernels.load(method)
     assert kernel.aggregate_soft is not None, "check_assign has looked"
     batch.check_finite()
-    return kernel.aggregate_soft(batch, centroid_kf, alpha, threads)
+    aggregate_soft = kernel.aggregate_soft
+    return _checked(lambda: aggregate_soft(batch, centroid_kf, alpha, threads))
 
 
 def check_assign(assign: str, alpha: float | None, method: str) -> float | None:
@@ -273,10 +294,13 @@ def segment_sum(
     -------
     total : (n_segments,) or (n_segments, ...)
         Floats keep their dtype (NumPy's float16 becomes float32), integers become 64 bits wide,
-        as in ``numpy.sum``. NaN and infinity stay in their bucket.
+        as in ``numpy.sum``, and booleans are counted. NaN and infinity stay in their bucket. (The
+        integers are 64 bits wide also where JAX has these off; its own operations then cut them.)
 
     Raises
     ------
+    InputError
+        If the values are not real numbers.
     ShapeError
         If `segment` is not one integer per row.
     ParameterError
@@ -311,11 +335,12 @@ def _checked_segments(
     values: npt.ArrayLike, segment: npt.ArrayLike, n_segments: int
 ) -> tuple[AnyArray, Int64Array]:
     value, segment_N = as_array(values), as_array(segment)
-    if value.ndim == 0 or value.dtype.kind not in "fiub":
-        raise ShapeError(
-            f"values have shape {value.shape} and dtype {value.dtype}, wanted (N, ...) real numbers"
-        )
-    if segment_N.shape != value.shape[:1] or (segment_N.size and segment_N.dtype.kind not in "iu"):
+    if value.dtype.kind not in "fiub":
+        raise InputError(f"values are {value.dtype}, wanted real numbers")
+    if value.ndim == 0:
+        raise ShapeError("values have shape (), wanted (N, ...)")
+    is_whole = segment_N.dtype.kind in "iu" or len(value) == 0
+    if segment_N.shape != value.shape[:1] or not is_whole:
         raise ShapeError(
             f"segment has shape {segment_N.shape} and dtype {segment_N.dtype}, wanted one "
             f"integer for each of {len(value)} rows"

@@ -11,7 +11,7 @@ from vladkit.aggregation.base import Estimator
 from vladkit.aggregation.vlad import VLAD
 from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.backends import as_sets
-from vladkit.core.linalg import EPSILON
+from vladkit.core.linalg import to_unit_length
 from vladkit.core.params import Constraints, Interval
 from vladkit.errors import ParameterError
 
@@ -22,7 +22,8 @@ class MultiVLAD(Estimator):
     """Vectors of several codebooks of the same kind, concatenated and brought to unit length.
 
     Codebooks differ by their seed only, so each divides the space of descriptors elsewhere:
-    descriptors that one cell boundary separates, the others keep together.
+    descriptors that one cell boundary separates, the others keep together. (*All about VLAD* means
+    something else by "MultiVLAD": VLADs of tiles of the image, with one codebook.)
 
     Parameters
     ----------
@@ -127,8 +128,7 @@ class MultiVLAD(Estimator):
         self._check_fitted()
         batch = as_sets(X)
         vlad_tD = np.concatenate([each._encode(batch, **way) for each in self.vlads_], axis=1)
-        length_t = np.linalg.norm(vlad_tD, axis=1, keepdims=True)
-        vlad_tD /= np.maximum(length_t, EPSILON)
+        to_unit_length(vlad_tD)
         return vlad_tD
 
     @property

@@ -13,8 +13,8 @@ step           result for the residuals r of one image, (k, f)
 ``l2``         the whole vector to unit length
 =============  =====================================================================
 
-Lengths below 1e-12 are taken as 1e-12 (VLFeat's epsilon), so that an empty block and an image
-without descriptors stay zero and nothing becomes NaN.
+A block or image of zeros stays zero; all others get their length, however small or large they are.
+(VLFeat takes lengths below 1e-12 as 1e-12.) A mass is divided by if it is above 0, as there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TypeAlias
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, FloatArray
-from vladkit.core.linalg import EPSILON
+from vladkit.core.linalg import to_unit_length
 from vladkit.errors import ParameterError
 
 __all__ = ["PRESETS", "Norm", "normalize", "resolve_steps"]
@@ -80,8 +80,8 @@ def normalize(residual_tkf: FloatArray, count_tk: AnyArray, norm: Norm) -> Float
 
     Parameters
     ----------
-    residual_tkf : (t, k, f), float32 or float64, C-contiguous
-        Residual sums, from `vladkit.encode`. Overwritten.
+    residual_tkf : (t, k, f), floating
+        Residual sums, from `vladkit.encode`. Overwritten if C-contiguous.
     count_tk : (t, k), integer; or floating, the masses of soft assignment
         Descriptors per cell; only ``mass`` reads it.
     norm : str or sequence of str
@@ -90,7 +90,7 @@ def normalize(residual_tkf: FloatArray, count_tk: AnyArray, norm: Norm) -> Float
     Returns
     -------
     vlad_tD : (t, k * f)
-        A view of `residual_tkf`.
+        A view of `residual_tkf` then.
 
     Examples
     --------
@@ -99,6 +99,7 @@ def normalize(residual_tkf: FloatArray, count_tk: AnyArray, norm: Norm) -> Float
     >>> normalize(residual, np.array([[2, 0]]), ["intra"]).tolist()
     [[0.6, -0.8, 0.0, 0.0]]
     """
+    residual_tkf = np.ascontiguousarray(residual_tkf)
     for step in resolve_steps(norm):
         _function(step)(residual_tkf, count_tk)
     t, k, f = residual_tkf.shape
@@ -126,7 +127,7 @@ def _function(step: object) -> Callable[[FloatArray, AnyArray], None]:
 
 
 def _mass(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
-    residual_tkf /= np.maximum(count_tk, EPSILON)[:, :, None].astype(residual_tkf.dtype)
+    residual_tkf /= np.where(count_tk > 0, count_tk, 1)[:, :, None].astype(residual_tkf.dtype)
 
 
 def _ssr(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
@@ -143,14 +144,12 @@ def _power(residual_tkf: FloatArray, power: float) -> None:
 
 
 def _intra(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
-    length_tk = np.linalg.norm(residual_tkf, axis=2, keepdims=True)
-    residual_tkf /= np.maximum(length_tk, EPSILON)
+    to_unit_length(residual_tkf.reshape(-1, residual_tkf.shape[2]))
 
 
 def _l2(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
     t, k, f = residual_tkf.shape
-    length_t = np.linalg.norm(residual_tkf.reshape(t, k * f), axis=1)
-    residual_tkf /= np.maximum(length_t, EPSILON).reshape(t, 1, 1)
+    to_unit_length(residual_tkf.reshape(t, k * f))
 
 
 _STEPS: dict[str, Callable[[FloatArray, AnyArray], None]] = {

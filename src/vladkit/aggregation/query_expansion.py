@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array, as_array
-from vladkit.core.linalg import EPSILON, on_grid
+from vladkit.core.linalg import EPSILON, on_grid, to_unit_length
 from vladkit.core.params import Interval, check_parameter
-from vladkit.errors import ShapeError
+from vladkit.errors import InputError, ShapeError
 
 __all__ = [
     "alpha_query_expansion",
@@ -42,7 +42,7 @@ def average_query_expansion(query_qD: FloatArray, neighbor_qrD: AnyArray) -> Flo
     Raises
     ------
     ShapeError
-        If the arrays do not fit together.
+        If the arrays do not fit together; InputError if they are not real numbers.
 
     References
     ----------
@@ -83,7 +83,8 @@ def alpha_query_expansion(
     Raises
     ------
     ShapeError
-        If the arrays do not fit together; ParameterError if `alpha` is negative.
+        If the arrays do not fit together; InputError if they are not real numbers, ParameterError
+        if `alpha` is negative.
 
     References
     ----------
@@ -111,8 +112,7 @@ def alpha_query_expansion(
             f"queries have shape {query_qD.shape}, their neighbours {neighbor_qrD.shape}: wanted "
             "(q, D), (q, r, D)"
         )
-    query = query_qD.astype(np.float32)
-    neighbor = neighbor_qrD.astype(np.float32)
+    query, neighbor = _float32(query_qD), _float32(neighbor_qrD)
     weight_qr = _weights(np.einsum("qD,qrD->qr", query, neighbor), alpha)
     return _joined(query, np.einsum("qr,qrD->qD", weight_qr, neighbor))
 
@@ -141,7 +141,7 @@ def augment_database(
     Raises
     ------
     ParameterError
-        If `n_neighbors` or `alpha` is out of range.
+        If `n_neighbors` or `alpha` is out of range; InputError if vectors are not real numbers.
 
     Notes
     -----
@@ -150,9 +150,10 @@ def augment_database(
 
     References
     ----------
-    Turcot, Lowe, "Better matching with fewer features", ICCV workshops 2009; with weights: Gordo,
-    Almazán, Revaud, Larlus, "End-to-end learning of deep visual representations for image
-    retrieval", IJCV 2017, section 5.3.
+    Turcot, Lowe, "Better matching with fewer features", ICCV workshops 2009. The weights are those
+    that Radenović et al. give queries (`alpha_query_expansion`). Gordo, Almazán, Revaud, Larlus,
+    "End-to-end learning of deep visual representations for image retrieval", IJCV 2017, section
+    5.3, weight by rank instead: ``(k - r) / k`` for the r-th of k.
 
     Examples
     --------
@@ -245,7 +246,7 @@ def _joined_neighbors(
     own_nD: AnyArray, begin: int, blocks: Callable[[], Iterable[AnyArray]], r: int, alpha: float
 ) -> tuple[Float32Array, Int64Array, Float32Array, Float32Array]:
     """Float32 block, places and weights of its vectors' neighbours, and their weighted sums."""
-    own = own_nD.astype(np.float32)
+    own = _float32(own_nD)
     score_nr, place_nr = _nearest(own, begin, blocks(), r)
     weight_nr = _weights(score_nr, alpha)
     total_nD = np.zeros_like(own)
@@ -294,9 +295,15 @@ def _weights(score_nr: Float32Array, alpha: float) -> Float32Array:
     return weight_nr
 
 
+def _float32(vector: AnyArray) -> Float32Array:
+    if vector.dtype.kind not in "fiu":
+        raise InputError(f"vectors are {vector.dtype}, wanted real numbers")
+    return vector.astype(np.float32)
+
+
 def _joined(own_nD: Float32Array, total_nD: Float32Array) -> Float32Array:
     """Sums at unit length; zeros where the own vector is zeros."""
     total_nD += own_nD
     total_nD[~own_nD.any(axis=1)] = 0
-    total_nD /= np.maximum(np.linalg.norm(total_nD, axis=1, keepdims=True), EPSILON)
+    to_unit_length(total_nD)
     return total_nD

@@ -19,7 +19,7 @@ from vladkit.core.linalg import unit_rows
 from vladkit.core.params import Constraints, Interval, StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, as_centroids, float_dtype_for
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import FileFormatError, NonFiniteError, ParameterError, ShapeError
+from vladkit.errors import FileFormatError, InputError, NonFiniteError, ParameterError, ShapeError
 from vladkit.kernels.nearest import nearest
 
 __all__ = ["VLAD"]
@@ -52,9 +52,10 @@ class VLAD(Estimator):
         to before normalisation; f is a rotation without loss. "cell" rotates the residuals of
         each cell to the f principal axes of that cell's residuals (LCS). Labels are found before.
     metric : {"euclidean", "cosine"}, default "euclidean"
-        Cosine: descriptors are brought to unit length first (zero ones stay zero) and belong to
-        the centroid of largest cosine, in training too (spherical k-means); centroids are the
-        means of their cells, so a little shorter than 1.
+        Cosine: descriptors are brought to unit length first and belong to the centroid of largest
+        cosine, in training too (spherical k-means); centroids are the means of their cells, so a
+        little shorter than 1. A descriptor of zeros stays zero, and belongs to the first centroid,
+        as all its cosines are 0; training leaves it out.
     residual : {"plain", "unit"}, default "plain"
         Unit: each descriptor's residual is brought to unit length before it is summed (RN); one
         of zero length stays zero.
@@ -242,8 +243,10 @@ class VLAD(Estimator):
         centroid_kf = as_centroids(centroid, f, dtype)
         rotated = None
         if rotation is not None:
-            rotated = np.ascontiguousarray(as_array(on_host(rotation)), dtype=dtype)
-        if rotated is not None:
+            given = as_array(on_host(rotation))
+            if given.dtype.kind not in "fiu":
+                raise InputError(f"rotation is {given.dtype}, wanted real numbers")
+            rotated = np.ascontiguousarray(given, dtype=dtype)
             shape = rotated.shape
             if shape != (k, f, f) and not (rotated.ndim == 2 and shape[0] == f and shape[1] > 0):
                 raise ShapeError(
@@ -393,7 +396,10 @@ class VLAD(Estimator):
             some_lf = batch.floats(0, 1, begin, begin + step)
             if self.metric == "cosine":
                 some_lf = unit_rows(some_lf)
-            label_l[begin : begin + step] = nearest(some_lf, label_kf)
+            label = nearest(some_lf, label_kf)
+            if self.metric == "cosine":
+                label[~some_lf.any(axis=1)] = 0
+            label_l[begin : begin + step] = label
         return label_l
 
     def aggregate(self, X: Any) -> Aggregate:
@@ -472,41 +478,62 @@ class VLAD(Estimator):
         self, batch: Ragged, label_kf: FloatArray, to_kf: FloatArray, way: dict[str, Any]
     ) -> tuple[FloatArray, AnyArray]:
         """Sums of residuals to the centroids `to_kf`, and counts; labels by `label_kf`."""
-        part = [self._sums_of(some, label_kf, to_kf, way) for some in self._prepared(batch)]
+        part = [self._sums_of(*some, label_kf, to_kf, way) for some in self._prepared(batch)]
         if len(part) == 1:
             return part[0]
         residual, count = zip(*part, strict=True)
         return np.concatenate(residual), np.concatenate(count)
 
     def _sums_of(
-        self, batch: Ragged, label_kf: FloatArray, to_kf: FloatArray, way: dict[str, Any]
+        self,
+        batch: Ragged,
+        n_zero_t: Int64Array,
+        label_kf: FloatArray,
+        to_kf: FloatArray,
+        way: dict[str, Any],
     ) -> tuple[FloatArray, AnyArray]:
         if self.residual == "unit":
-            return aggregate_unit(batch, label_kf, to_kf)
-        way = {"method": self.method, "n_jobs": self.n_jobs} | way
-        residual_tkf, count_tk = aggregate(
-            batch, label_kf, assign=self.assign, alpha=self.alpha, **way
-        )
-        if to_kf is not label_kf:
+            residual_tkf, count_tk = aggregate_unit(batch, label_kf, to_kf)
+            first_f = unit_rows(to_kf[:1])[0]
+        else:
+            way = {"method": self.method, "n_jobs": self.n_jobs} | way
+            residual_tkf, count_tk = aggregate(
+                batch, label_kf, assign=self.assign, alpha=self.alpha, **way
+            )
+            first_f = label_kf[0]
+        if n_zero_t.any():
+            residual_tkf[:, 0] -= n_zero_t[:, None] * first_f
+            count_tk[:, 0] += n_zero_t
+        if to_kf is not label_kf and self.residual != "unit":
             residual_tkf = Aggregate(residual_tkf, count_tk, label_kf).residual(to_kf)
         return residual_tkf, count_tk
 
-    def _prepared(self, batch: Ragged) -> Iterator[Ragged]:
-        """Batch itself; for cosine some images at a time, with descriptors of unit length."""
+    def _prepared(self, batch: Ragged) -> Iterator[tuple[Ragged, Int64Array]]:
+        """Batch itself; for cosine some images at a time, with descriptors of unit length.
+
+        With hard assignment those of zeros are left out, and their number is given: their cosines
+        are all 0, but their distances to centroids of unit length are equal to rounding only.
+        """
         if self.metric != "cosine" or not len(batch):
-            yield batch
+            yield batch, np.zeros(len(batch), np.int64)
             return
         batch.check_finite()
         for _, some in batch.blocks(_BLOCK_VALUES * batch.float_dtype.itemsize):
-            yield Ragged(unit_rows(some.floats(0, len(some))), some.start_T)
+            unit_Nf, start_T = unit_rows(some.floats(0, len(some))), some.start_T
+            filled_N = unit_Nf.any(axis=1)
+            if self.assign == "hard" and not filled_N.all():
+                unit_Nf, start_T = unit_Nf[filled_N], np.append(0, np.cumsum(filled_N))[start_T]
+            yield Ragged(unit_Nf, start_T), np.diff(some.start_T - start_T)
 
     def _finish(self, residual_tkf: FloatArray, count_tk: AnyArray) -> FloatArray:
         """Rotate and normalise residual sums; `residual_tkf` may be overwritten."""
         if self.rotation_ is not None:
             rotation = self.rotation_.astype(residual_tkf.dtype, copy=False)
             if rotation.ndim == 3:
-                rotated_ktf = np.matmul(residual_tkf.transpose(1, 0, 2), rotation)
-                residual_tkf = np.ascontiguousarray(rotated_ktf.transpose(1, 0, 2))
+                # A product for each image and cell, whose bits do not depend on the other images
+                # (power 0.2 would make 0.001 of them). All images of a cell at once take half the
+                # time: 0.05 ms for an image, k = 64 and f = 128.
+                residual_tkf = (residual_tkf[:, :, None] @ rotation)[:, :, 0]
             else:
                 # Residual sums are linear: rotating k sums is rotating every descriptor.
                 residual_tkf = residual_tkf @ rotation

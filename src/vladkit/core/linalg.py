@@ -9,10 +9,13 @@ import numpy.typing as npt
 
 from vladkit.core.arrays import Float32Array
 
-__all__ = ["EPSILON", "on_grid", "root_sift", "unit_rows"]
+__all__ = ["EPSILON", "on_grid", "root_sift", "row_lengths", "to_unit_length", "unit_rows"]
 
 EPSILON: Final = 1e-12
-"""Lengths below this are taken as this (VLFeat's epsilon), so that zeros stay zeros."""
+"""Lengths of rows of unit size below this are taken as this, so that zeros stay zeros."""
+
+_LEAST, _MOST = EPSILON, 1e18
+"""Lengths whose square, and those of components that matter, have all their digits in float32."""
 
 
 _GRID: Final = 2.0**26
@@ -44,12 +47,44 @@ def unit_rows(row_nf: npt.NDArray[_Float]) -> npt.NDArray[_Float]:
 
     Rows are scaled by their largest value first: the square of a float32 below 1e-19 is 0.
     """
-    peak_n = np.abs(row_nf).max(axis=1, keepdims=True, initial=0)
-    peak_n[peak_n == 0] = 1
-    out_nf: npt.NDArray[_Float] = row_nf / peak_n
-    length_n = np.sqrt(np.einsum("nf,nf->n", out_nf, out_nf))
+    out_nf: npt.NDArray[_Float] = row_nf / _peaks(row_nf)
+    wide = np.promote_types(row_nf.dtype, np.float32)
+    length_n = np.sqrt(np.einsum("nf,nf->n", out_nf, out_nf, dtype=wide))
     out_nf /= np.maximum(length_n, EPSILON)[:, None]
     return out_nf
+
+
+def to_unit_length(row_nf: npt.NDArray[Any]) -> None:
+    """Bring each row to unit length, in place; `unit_rows` where most rows are of usual size."""
+    length_n, odd_n = _lengths(row_nf)
+    row_nf[odd_n] = unit_rows(row_nf[odd_n])
+    length_n[odd_n | (length_n == 0)] = 1
+    row_nf /= length_n[:, None]
+
+
+def row_lengths(row_nf: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """L2 norm of each row, (n,), of any size."""
+    length_n, odd_n = _lengths(row_nf)
+    peak_n1 = _peaks(row_nf[odd_n])
+    length_n[odd_n] = peak_n1[:, 0] * np.linalg.norm(row_nf[odd_n] / peak_n1, axis=1)
+    return length_n
+
+
+def _peaks(row_nf: npt.NDArray[_Float]) -> npt.NDArray[_Float]:
+    """Largest size of a value of each row, (n, 1); 1 for rows of zeros."""
+    peak_n1: npt.NDArray[_Float] = np.abs(row_nf).max(axis=1, keepdims=True, initial=0)
+    peak_n1[peak_n1 == 0] = 1
+    return peak_n1
+
+
+def _lengths(row_nf: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Lengths as they come, and which rows, not all zeros, have squares that overflow or vanish."""
+    wide = np.promote_types(row_nf.dtype, np.float32)
+    with np.errstate(over="ignore"):
+        length_n = np.linalg.norm(row_nf.astype(wide, copy=False), axis=1)
+    odd_n = ~((length_n > _LEAST) & (length_n < _MOST))
+    odd_n[odd_n] = row_nf[odd_n].any(axis=1)
+    return length_n, odd_n
 
 
 def root_sift(descriptor_lf: npt.NDArray[Any]) -> Float32Array:

@@ -276,16 +276,18 @@ class Ragged:
         self.release()
 
     def raise_not_finite(self, row_N: int) -> None:
-        """Raise NonFiniteError for the descriptor in row `row_N` of all rows."""
+        """Raise NonFiniteError for the descriptor in row `row_N` of all rows, or its image."""
         i = int(np.searchsorted(self.start_T, row_N, side="right")) - 1
         row = row_N - int(self.start_T[i])
-        where = f"descriptor {row} of image {self._first + i}"
-        local_f = self.image(i)[row]
+        local_lf = self.image(i)
+        local_f = local_lf[row]
         if np.isfinite(local_f).all():
             raise NonFiniteError(
-                f"{where} holds values up to {np.abs(local_f).max():.3g}, whose products "
-                f"overflow {self.float_dtype}: scale the descriptors, or pass float64"
+                f"image {self._first + i} holds values up to {np.abs(local_lf).max():.3g}, whose "
+                f"sums or products overflow {self.float_dtype}: scale the descriptors, or pass "
+                "float64"
             )
+        where = f"descriptor {row} of image {self._first + i}"
         column = int(np.argmin(np.isfinite(local_f)))
         raise NonFiniteError(
             f"{where} holds {local_f[column]} in dimension {column}: "

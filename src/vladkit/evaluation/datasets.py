@@ -19,7 +19,8 @@ __all__ = ["BenchmarkName", "read_benchmark"]
 BenchmarkName: TypeAlias = Literal["vpr", "holidays", "roxford", "rparis", "ukbench"]
 
 RADIUS: Final = 25.0
-"""Metres within which two images show one place, in every place-recognition benchmark."""
+"""Metres within which two images show one place: the rule of Pitts, Tokyo 24/7, MSLS and most sets
+named by UTM coordinates. Other benchmarks have their own, such as a number of frames (Nordland)."""
 
 _PRECISION_AT: Final = (1, 5, 10)
 

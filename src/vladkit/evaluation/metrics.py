@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
 
 from vladkit.core.arrays import as_array
+from vladkit.core.params import Interval, check_parameter
 from vladkit.errors import ParameterError
 
 __all__ = [
@@ -94,8 +95,8 @@ def recall_at(
     Raises
     ------
     ParameterError
-        If the arguments do not have one entry for each query, or are no indices; or an index is
-        twice in one ranking.
+        If the arguments do not have one entry for each query, or are no indices; or a right one
+        is twice in one ranking.
 
     Examples
     --------
@@ -217,9 +218,16 @@ def average_precision(ranks: Iterable[int], n_relevant: int) -> float:
     Parameters
     ----------
     ranks : iterable of int
-        Ranks from 1, ascending, of the relevant images that were ranked.
+        Ranks from 1, rising, of the relevant images that were ranked.
     n_relevant : int
         Number of relevant images; those that were not ranked count as 0. At least 1.
+
+    Raises
+    ------
+    ParameterError
+        If a rank is below 1 or not above the one before, or there are more than `n_relevant`. (The
+        field's scripts do not look: those of the revisited Oxford and Paris count each position,
+        so that an image that was ranked twice gives more than 1.)
 
     Notes
     -----
@@ -231,7 +239,23 @@ def average_precision(ranks: Iterable[int], n_relevant: int) -> float:
     >>> average_precision([1, 3], 2)  # (1/1 + 2/3) / 2
     0.8333333333333333
     """
-    return sum(hits / rank for hits, rank in enumerate(ranks, start=1)) / n_relevant
+    checked = _checked(ranks, n_relevant)
+    return sum(hits / rank for hits, rank in enumerate(checked, start=1)) / n_relevant
+
+
+def _checked(ranks: Iterable[int], n_relevant: int) -> Sequence[int]:
+    ranks = list(ranks)
+    if len(ranks) > n_relevant or n_relevant < 1:
+        raise ParameterError(
+            f"{len(ranks)} ranks for n_relevant={n_relevant}: wanted at most one for each relevant "
+            "image, of which there is at least one"
+        )
+    for before, rank in pairwise([0, *ranks]):
+        if not rank > before:
+            raise ParameterError(
+                f"rank {rank} follows {before}: wanted ranks from 1, rising, one for each image"
+            )
+    return ranks
 
 
 def trapezoid_precision(ranks: Iterable[int], n_relevant: int) -> float:
@@ -240,7 +264,7 @@ def trapezoid_precision(ranks: Iterable[int], n_relevant: int) -> float:
     Parameters
     ----------
     ranks, n_relevant
-        See `average_precision`.
+        See `average_precision`, which has the errors, too.
 
     Notes
     -----
@@ -254,7 +278,7 @@ def trapezoid_precision(ranks: Iterable[int], n_relevant: int) -> float:
     0.41666666666666663
     """
     total = 0.0
-    for found, rank in enumerate(ranks):
+    for found, rank in enumerate(_checked(ranks, n_relevant)):
         before = found / (rank - 1) if rank > 1 else 1.0
         total += (before + (found + 1) / rank) / 2
     return total / n_relevant
@@ -265,13 +289,20 @@ def precision_at(ranks: Sequence[int], k: int) -> float:
 
     Or among those up to the last relevant image, if that comes earlier; 0 if none was ranked.
 
+    Raises
+    ------
+    ParameterError
+        If `k` or a rank is below 1, or a rank not above the one before.
+
     Examples
     --------
     >>> precision_at([1, 3, 4], 2), precision_at([1, 3, 4], 10)
     (0.5, 0.75)
     """
-    if not ranks:
+    check_parameter("k", k, Interval(int, 1))
+    if not len(ranks):
         return 0.0
+    ranks = _checked(ranks, len(ranks))
     k = min(k, ranks[-1])
     return sum(rank <= k for rank in ranks) / k
 
@@ -326,7 +357,7 @@ def precision_recall(found: Sequence[QueryRanks], n: int = 10) -> list[tuple[flo
 
 def _interpolated(found: QueryRanks, n: int) -> list[float]:
     precision = [0.0] * (n + 1)
-    for hits, rank in enumerate(found.ranks, start=1):
+    for hits, rank in enumerate(_checked(found.ranks, found.n_relevant), start=1):
         reached = hits * n // found.n_relevant  # in whole numbers: 3/10 is not 0.3
         precision[reached] = max(precision[reached], hits / rank)
     for i in range(n - 1, -1, -1):

@@ -18,6 +18,7 @@ would outlive an upgrade.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import llvmlite.binding
@@ -408,18 +409,27 @@ def _compile(function: Any) -> Any:
 
 
 @_compile
-def pack(centroid_kf, width, mean_f, panel, bias):  # type: ignore[no-untyped-def]
+def pack(centroid_kf, width, origin_f, panel, bias):  # type: ignore[no-untyped-def]
     """`vladkit.kernels.nearest.centered_codebook`, laid out in panels; spare lanes never win.
 
-    Writes mean_f (f,), float64, panel (panels x f x width,) and bias (panels x width,).
+    Writes origin_f (f,), float64, panel (panels x f x width,) and bias (panels x width,).
     """
     k, f = centroid_kf.shape
     n_panels = bias.shape[0] // width
-    mean_f[:] = 0
+    mean_f = np.zeros(f)
     for i in range(k):
         for j in range(f):
             mean_f[j] += centroid_kf[i, j]
     mean_f /= k
+    peak_f = np.zeros(f)
+    for i in range(k):
+        for j in range(f):
+            peak_f[j] = max(peak_f[j], abs(centroid_kf[i, j] - mean_f[j]))
+    for j in range(f):
+        step = _power_of_2(peak_f[j])
+        origin_f[j] = np.rint(mean_f[j] / step) * step if peak_f[j] > 0 else centroid_kf[0, j]
+    size = max(_power_of_2(peak_f.max()), 2.0**-1000)
+    per_size, per_root = 1 / size, 1 / _power_of_2(np.sqrt(size))
     exact = np.empty(width, np.float64)
     for p in range(n_panels):
         exact[:] = 0
@@ -427,19 +437,28 @@ def pack(centroid_kf, width, mean_f, panel, bias):  # type: ignore[no-untyped-de
         for j in range(f):
             at = (p * f + j) * width
             for lane in range(n_lanes):
-                direction = centroid_kf[lane * n_panels + p, j] - mean_f[j]
-                panel[at + lane] = direction
-                exact[lane] -= direction * (0.5 * direction + mean_f[j])
+                direction = centroid_kf[lane * n_panels + p, j] - origin_f[j]
+                scaled = direction * per_size * per_root
+                panel[at + lane] = scaled
+                exact[lane] -= scaled * (0.5 * direction + origin_f[j])
             panel[at + n_lanes : at + width] = 0
         bias[p * width : (p + 1) * width] = exact
         bias[p * width + n_lanes : (p + 1) * width] = -np.inf
+
+
+@numba.njit
+def _power_of_2(value):  # type: ignore[no-untyped-def]
+    """Largest power of 2 that is not above the value; 1 for 0."""
+    return value / (2 * math.frexp(value)[0]) if value > 0 else 1.0
 
 
 @_compile
 def accumulate(  # type: ignore[no-untyped-def]
     local_Nf, start_T, centroid_kf, panel, bias, width, residual_tkf, count_tk
 ):
-    """Residuals of all rows summed into their image's block; -1, or the first bad row.
+    """Residuals of all rows summed into their image's block; -1, or a bad row.
+
+    That is one without a label, or the first of an image whose sums overflow.
 
     Reads local_Nf, start_T, centroid_kf, panel, bias (float arrays of one dtype, all
     C-contiguous; `width` lanes a panel); writes all of residual_tkf and count_tk.
@@ -467,6 +486,8 @@ def accumulate(  # type: ignore[no-untyped-def]
         i = 0
         while i < rows:
             while begin + i >= end:
+                if image >= 0 and not _all_finite(residual_bf, image * k, (image + 1) * k):
+                    return start_T[image]
                 image += 1
                 end = start_T[image + 1]
                 residual_tkf[image] = 0
@@ -493,6 +514,8 @@ def accumulate(  # type: ignore[no-untyped-def]
             i = stop
     residual_tkf[image + 1 :] = 0  # images without descriptors at the end
     count_tk[image + 1 :] = 0
+    if image >= 0 and not _all_finite(residual_bf, image * k, (image + 1) * k):
+        return start_T[image]
     return -1
 
 
@@ -550,6 +573,16 @@ def _label_block(  # type: ignore[no-untyped-def]
                     local_Nf, begin + i, last, f, panel, p, n_panels, bias, best, label, i, nearest
                 )
             p += 1
+
+
+@numba.njit
+def _all_finite(residual_bf, first, last):  # type: ignore[no-untyped-def]
+    """Whether no sum of some rows is infinite or NaN; they are in cache still."""
+    finite = True
+    for b in range(first, last):
+        for j in range(residual_bf.shape[1]):
+            finite &= abs(residual_bf[b, j]) < np.inf
+    return finite
 
 
 @numba.njit

@@ -5,7 +5,8 @@ from 128 to 8,192; larger images are cut, and their parts added. A chunk always 
 number of rows, so there are at most seven shapes for given f, k and dtype, whatever the data.
 
 NaN is not looked for in arrays of JAX's own. A descriptor that holds one, or infinity, or
-overflows on the way, makes sums of its image NaN.
+overflows on the way, makes sums of its image NaN; so do centroids that differ by less than 1e-35
+(in float32), as JAX takes numbers below 1e-38 as 0.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from jax import Array
 
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.backends import to_numpy
+from vladkit.core.params import Interval, check_parameter
 from vladkit.core.ragged import Ragged, as_centroids, checked_shape
-from vladkit.errors import ShapeError
-from vladkit.kernels.nearest import check_overflow
+from vladkit.errors import InputError, NonFiniteError, ShapeError
+from vladkit.kernels.nearest import centered_codebook, check_overflow
 
 __all__ = [
     "aggregate",
@@ -67,6 +69,13 @@ def residual_sums(
         In float32 (float64 for float64, where JAX has it enabled). The weights are masses with
         `alpha`, else counts.
     """
+    return _sums(local_tlf, centroid_kf, length_t, None if alpha is None else jnp.sqrt(2 * alpha))
+
+
+def _sums(
+    local_tlf: Array, centroid_kf: Array, length_t: Any, root: float | Array | None
+) -> tuple[Array, Array]:
+    """`residual_sums` by the root of ``2 * alpha``, for which float32 is large enough."""
     dtype = jnp.promote_types(local_tlf.dtype, jnp.float32)
     local_tlf = local_tlf.astype(dtype)
     centroid_kf = jnp.asarray(centroid_kf, dtype)
@@ -75,18 +84,26 @@ def residual_sums(
     counts_tl1 = jnp.ones((t, l, 1), dtype)
     if length_t is not None:
         counts_tl1 = (jnp.arange(l) < length_t[:, None])[..., None].astype(dtype)
-    # As in nearest.centered_codebook: with the centroids' mean as origin digits are kept.
-    mean_f = centroid_kf.mean(axis=0)
-    direction_kf = centroid_kf - mean_f
-    bias_k = -(direction_kf * (0.5 * direction_kf + mean_f)).sum(axis=1)
+    held_kf = jax.lax.stop_gradient(centroid_kf)
+    origin_f, direction_kf, _, unit_2 = centered_codebook(jnp, centroid_kf, held_kf)
+    # XLA would divide by the product of the two, which overflows
+    barrier: Any = jax.lax.optimization_barrier
+    scaled_kf = barrier(direction_kf / unit_2[0]) / unit_2[1]
     exact = partial(jnp.einsum, precision="highest")  # the default is bfloat16 on a TPU
-    score_tlk = exact("tlf,kf->tlk", local_tlf, direction_kf) + bias_k
-    if alpha is not None:
-        weight_tlk = jax.nn.softmax(2 * alpha * score_tlk, axis=-1) * counts_tl1
+    shifted_tlf = local_tlf - origin_f
+    if root is not None:  # weights need each digit of a distance, labels do not
+        bias_k = -0.5 * (scaled_kf * direction_kf).sum(axis=1)
+        score_tlk = exact("tlf,kf->tlk", shifted_tlf, scaled_kf) + bias_k
+        score_tlk -= jax.lax.stop_gradient(score_tlk.max(axis=-1, keepdims=True))
+        logit_tlk = (score_tlk * unit_2[1] * root) * (unit_2[0] * root)
+        weight_tlk = jax.nn.softmax(logit_tlk, axis=-1) * counts_tl1
     else:
+        bias_k = -(scaled_kf * (0.5 * direction_kf + origin_f)).sum(axis=1)
+        score_tlk = exact("tlf,kf->tlk", local_tlf, scaled_kf) + bias_k
         label_tl = jnp.argmax(score_tlk, axis=-1)
         # NaN where there is no label, as the sums must not look as if there were one
-        counts_tl1 *= jnp.where(jnp.isfinite(score_tlk.max(axis=-1, keepdims=True)), 1, jnp.nan)
+        is_there = jnp.isfinite(score_tlk.max(axis=-1, keepdims=True)) & (unit_2[0] > _least(dtype))
+        counts_tl1 *= jnp.where(is_there, 1, jnp.nan)
         if jax.default_backend() == "cpu":  # a scatter beats a product there, and only there
             bucket_tl = jnp.arange(t)[:, None] * k + label_tl
             sums = partial(
@@ -97,11 +114,16 @@ def residual_sums(
             return residual_bf.reshape(t, k, f), sums(counts_tl1.reshape(-1)).reshape(t, k)
         weight_tlk = jax.nn.one_hot(label_tl, k, dtype=dtype) * counts_tl1
     weight_tk = weight_tlk.sum(axis=1)
-    residual_tkf = exact("tlk,tlf->tkf", weight_tlk, local_tlf - mean_f)
+    residual_tkf = exact("tlk,tlf->tkf", weight_tlk, shifted_tlf)
     return residual_tkf - weight_tk[..., None] * direction_kf, weight_tk
 
 
-_step = jax.jit(residual_sums)
+def _least(dtype: Any) -> float:
+    """Spread of centroids below which products vanish: JAX has no subnormal numbers."""
+    return float(np.finfo(dtype).tiny) * 2**10
+
+
+_step = jax.jit(_sums)
 
 
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
@@ -124,6 +146,12 @@ def _by_chunks(
     batch: Ragged, centroid_kf: FloatArray, alpha: float | None
 ) -> tuple[FloatArray, FloatArray]:
     k, f = centroid_kf.shape
+    if (np.abs(centroid_kf) < _least(centroid_kf.dtype)).all() and centroid_kf.any():
+        raise NonFiniteError(
+            f"centroids are up to {np.abs(centroid_kf).max():.3g}, too small for JAX, which takes "
+            "numbers close to that as 0: scale the descriptors, or use another method"
+        )
+    root = None if alpha is None else float(np.sqrt(2 * alpha))
     residual_tkf = np.zeros((len(batch), k, f), batch.float_dtype)
     weight_tk = np.zeros((len(batch), k), batch.float_dtype)
     with _wide(batch.float_dtype):
@@ -138,7 +166,7 @@ def _by_chunks(
                 np.add.at(weight_tk, images, np.asarray(weight_gk)[: len(images)])
 
         for images, local_glf, length_g in _chunks(batch):
-            pending.append((images, _step(local_glf, centroid, length_g, alpha)))
+            pending.append((images, _step(local_glf, centroid, length_g, root)))
             collect(2)  # the device computes while the next chunk is padded
         collect(0)
     return residual_tkf, weight_tk
@@ -189,7 +217,12 @@ def encode(local: Any, centroids: Any, alpha: float | None) -> Array:
         first = next(x for x in local if x is not None)
     else:
         _, _, f = checked_shape(local.shape)
-        centroids = jnp.asarray(centroids)
+        _check_real("descriptors", local)
+        if isinstance(centroids, Array):
+            _check_real("centroids", centroids)
+        else:
+            wide = jnp.promote_types(local.dtype, jnp.float32)
+            centroids = as_centroids(centroids, f, np.dtype(wide))
         if centroids.ndim != 2 or centroids.shape[1] != f or len(centroids) == 0:
             raise ShapeError(
                 f"centroids have shape {centroids.shape}, wanted (k, f) with f = {f}: "
@@ -199,6 +232,12 @@ def encode(local: Any, centroids: Any, alpha: float | None) -> Array:
         first = local
     is_float = jnp.issubdtype(first.dtype, jnp.floating)
     return residual_tkf.astype(first.dtype) if is_float else residual_tkf
+
+
+def _check_real(what: str, numbers: Array) -> None:
+    kinds = jnp.floating, jnp.integer
+    if not any(jnp.issubdtype(numbers.dtype, kind) for kind in kinds):
+        raise InputError(f"{what} are {numbers.dtype}, wanted real numbers")
 
 
 @jax.jit
@@ -219,16 +258,29 @@ def _in_groups(local_tlf: Array, centroid_kf: Array, alpha: float | None) -> Arr
 def segment_sum_of(values: Array, segment: Any, n_segments: int) -> Array:
     """Rows (N, ...) summed into segments; those with a segment that does not exist are dropped.
 
-    float16 and bfloat16 are summed in float32.
+    float16 and bfloat16 are summed in float32, integers in 64 bits, also where JAX has them off.
     """
-    segment_N = jnp.asarray(segment)
-    if segment_N.shape != values.shape[:1] or not jnp.issubdtype(segment_N.dtype, jnp.integer):
+    if values.dtype != bool:  # which are counted
+        _check_real("values", values)
+    check_parameter("n_segments", n_segments, Interval(int, 0))
+    segment_N = segment if isinstance(segment, Array) else np.asarray(segment)
+    if values.ndim == 0:
+        raise ShapeError("values have shape (), wanted (N, ...)")
+    is_whole = np.dtype(segment_N.dtype).kind in "iu" or len(values) == 0
+    if segment_N.shape != values.shape[:1] or not is_whole:
         raise ShapeError(
             f"segment has shape {segment_N.shape} and dtype {segment_N.dtype}, wanted one "
             f"integer for each of {len(values)} rows"
         )
+    if not isinstance(segment_N, Array):  # JAX would cut their numbers to 32 bits
+        outside_N = (segment_N < 0) | (segment_N >= n_segments)
+        segment_N = np.where(outside_N, n_segments, segment_N).astype(int)
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        return jax.ops.segment_sum(values.astype(int), segment_N, n_segments)
+        unsigned = jnp.issubdtype(values.dtype, jnp.unsignedinteger)
+        with jax.enable_x64(True):
+            whole = values.astype(np.uint64 if unsigned else np.int64)
+            return jax.ops.segment_sum(whole, jnp.asarray(segment_N), n_segments)
+    segment_N = jnp.asarray(segment_N)
     wide = jnp.promote_types(values.dtype, jnp.float32)
     return jax.ops.segment_sum(values.astype(wide), segment_N, n_segments).astype(values.dtype)
 

@@ -31,7 +31,10 @@ def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[Floa
 
 
 def _nearest(local_f: FloatArray, centroid_kf: FloatArray) -> int:
-    distance_k = np.sum((centroid_kf - local_f) ** 2, axis=1)
+    delta_kf = centroid_kf - local_f
+    _, exponent = np.frexp(np.abs(delta_kf).max())
+    # in a unit, a power of 2, whose squares neither overflow nor vanish
+    distance_k = np.sum(np.ldexp(delta_kf, -exponent) ** 2, axis=1)
     return int(np.argmin(distance_k))  # ties: the lowest index
 
 

@@ -99,13 +99,13 @@ def soft_scores(local_Nf, direction_fk, bias_k, scale, score_Nk):  # type: ignor
 
 @_compile
 def soft_sums(  # type: ignore[no-untyped-def]
-    local_Nf, start_T, weight_Nk, direction_kf, mean_f, residual_tkf, mass_tk
+    shifted_Nf, start_T, weight_Nk, direction_kf, residual_tkf, mass_tk
 ):
     """Write ``sum_l w_lk (x_l - c_k)`` and ``sum_l w_lk``; a row of weights is first made to
-    sum to 1. Computed as ``sum_l w_lk (x_l - m) - mass_k (c_k - m)``, m the centroids' mean.
+    sum to 1. Rows and centroids are given from one origin: x - o, c - o.
     """
     t, k, f = residual_tkf.shape
-    shifted = np.empty((4, f), local_Nf.dtype)
+    row = np.empty((4, f), shifted_Nf.dtype)
     for image in range(t):
         residual_kf, mass_k = residual_tkf[image], mass_tk[image]
         residual_kf[:] = 0
@@ -115,23 +115,23 @@ def soft_sums(  # type: ignore[no-untyped-def]
             rows = min(4, end - begin)
             for i in range(4):
                 if i >= rows:
-                    shifted[i] = 0
+                    row[i] = 0
                     continue
-                total = local_Nf.dtype.type(0)
+                total = shifted_Nf.dtype.type(0)
                 for c in range(k):
                     total += weight_Nk[begin + i, c]
                 for c in range(k):
                     weight_Nk[begin + i, c] /= total
                     mass_k[c] += weight_Nk[begin + i, c]
                 for j in range(f):
-                    shifted[i, j] = local_Nf[begin + i, j] - mean_f[j]
+                    row[i, j] = shifted_Nf[begin + i, j]
             b, d, e = min(begin + 1, end - 1), min(begin + 2, end - 1), min(begin + 3, end - 1)
             for c in range(k):  # rows past the end are 0
                 w0, w1 = weight_Nk[begin, c], weight_Nk[b, c]
                 w2, w3 = weight_Nk[d, c], weight_Nk[e, c]
                 for j in range(f):
-                    residual_kf[c, j] += (w0 * shifted[0, j] + w1 * shifted[1, j]) + (
-                        w2 * shifted[2, j] + w3 * shifted[3, j]
+                    residual_kf[c, j] += (w0 * row[0, j] + w1 * row[1, j]) + (
+                        w2 * row[2, j] + w3 * row[3, j]
                     )
         for c in range(k):
             for j in range(f):

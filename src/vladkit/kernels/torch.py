@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
-from vladkit.core.ragged import Ragged, checked_shape, element_error
+from vladkit.core.params import Interval, check_parameter
+from vladkit.core.ragged import Ragged, as_centroids, checked_shape, element_error
 from vladkit.errors import InputError, ParameterError, ShapeError
-from vladkit.kernels.nearest import check_overflow
+from vladkit.kernels.nearest import centered_codebook, check_overflow
 
 __all__ = [
     "aggregate",
@@ -56,7 +57,11 @@ def encode(local: Any, centroids: Any, alpha: float | None) -> Tensor:
     """
     local_Nf, start_T = _stacked(local)
     f = local_Nf.shape[1]
-    centroid_kf = torch.as_tensor(centroids).to(local_Nf.device)
+    if not isinstance(centroids, Tensor):
+        wide = np.float64 if _sum_dtype(local_Nf) == torch.float64 else np.float32
+        centroids = torch.from_numpy(as_centroids(centroids, f, np.dtype(wide)))
+    _check_real("centroids", centroids)
+    centroid_kf = centroids.to(local_Nf.device)
     if centroid_kf.ndim != 2 or centroid_kf.shape[1] != f or len(centroid_kf) == 0:
         raise ShapeError(
             f"centroids have shape {tuple(centroid_kf.shape)}, wanted (k, f) with f = {f}: "
@@ -89,11 +94,16 @@ def _stacked(local: Any) -> tuple[Tensor, Int64Array]:
             if x.device != empty.device:
                 raise InputError(f"image {i} is on {x.device}, the first on {empty.device}")
         length_t = np.array([len(x) for x in part])
-    if part[0].is_complex() or part[0].dtype == torch.bool:
-        raise InputError(f"descriptors are {part[0].dtype}, wanted real numbers")
+    for x in part:
+        _check_real("descriptors", x)
     start_T = np.zeros(len(length_t) + 1, np.int64)
     np.cumsum(length_t, out=start_T[1:])
     return (part[0] if len(part) == 1 else torch.cat(part)), start_T
+
+
+def _check_real(what: str, numbers: Tensor) -> None:
+    if numbers.is_complex() or numbers.dtype == torch.bool:
+        raise InputError(f"{what} are {numbers.dtype}, wanted real numbers")
 
 
 def segment_sum_of(values: Tensor, segment: Any, n_segments: int) -> Tensor:
@@ -101,12 +111,23 @@ def segment_sum_of(values: Tensor, segment: Any, n_segments: int) -> Tensor:
 
     float16 and bfloat16 are summed in float32.
     """
-    segment_N = torch.as_tensor(segment, device=values.device)
-    if segment_N.shape != values.shape[:1] or segment_N.is_floating_point():
+    if values.dtype != torch.bool:  # which are counted
+        _check_real("values", values)
+    check_parameter("n_segments", n_segments, Interval(int, 0))
+    if not isinstance(segment, Tensor):
+        array = np.asarray(segment)
+        segment = torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "iu" else array
+    if values.ndim == 0:
+        raise ShapeError("values have shape (), wanted (N, ...)")
+    is_whole = isinstance(segment, Tensor) and not (
+        segment.is_floating_point() or segment.is_complex() or segment.dtype == torch.bool
+    )
+    if segment.shape != values.shape[:1] or not (is_whole or len(values) == 0):
         raise ShapeError(
-            f"segment has shape {tuple(segment_N.shape)} and dtype {segment_N.dtype}, wanted one "
+            f"segment has shape {tuple(segment.shape)} and dtype {segment.dtype}, wanted one "
             f"integer for each of {len(values)} rows"
         )
+    segment_N = torch.as_tensor(segment, device=values.device)
     if not values.is_cuda and len(segment_N):
         low, high = int(segment_N.min()), int(segment_N.max())
         if low < 0 or high >= n_segments:
@@ -119,6 +140,8 @@ def segment_sum_of(values: Tensor, segment: Any, n_segments: int) -> Tensor:
         wide = torch.int64
     total = values.new_zeros((n_segments, *values.shape[1:]), dtype=wide)
     total = total.index_add(0, segment_N.long(), values.to(wide))
+    if values.dtype == torch.uint64:  # torch adds no unsigned integers; the bits are the same
+        return total.view(torch.uint64)
     return total.to(values.dtype) if values.is_floating_point() else total
 
 
@@ -153,9 +176,7 @@ def residual_sums(
     residual_tkf, weight_tk
         In float32, or float64 for float64. The weights are counts without `alpha`.
     """
-    wide = local_Nf.dtype in (torch.int32, torch.int64)
-    dtype = torch.float64 if wide else torch.promote_types(local_Nf.dtype, torch.float32)
-    centroid_kf = centroid_kf.to(dtype)
+    centroid_kf = centroid_kf.to(_sum_dtype(local_Nf))
     if alpha is not None:
         return _soft(local_Nf, start_T, centroid_kf, alpha)
     if local_Nf.is_cuda and not (local_Nf.requires_grad or centroid_kf.requires_grad):
@@ -166,10 +187,18 @@ def residual_sums(
     return _hard(local_Nf, start_T, centroid_kf)
 
 
+def _sum_dtype(local_Nf: Tensor) -> torch.dtype:
+    wide = local_Nf.dtype in (torch.int32, torch.int64)
+    return torch.float64 if wide else torch.promote_types(local_Nf.dtype, torch.float32)
+
+
 def _hard(local_Nf: Tensor, start_T: Int64Array, centroid_kf: Tensor) -> tuple[Tensor, Tensor]:
     k, f = centroid_kf.shape
     t = len(start_T) - 1
-    direction_kf, bias_k = _centered(centroid_kf.detach())
+    exact_kf = _exact(centroid_kf.detach())
+    origin_f, direction_kf, scaled_kf, _ = centered_codebook(torch, exact_kf, exact_kf)
+    bias_k = -(scaled_kf * (0.5 * direction_kf + origin_f)).sum(dim=1).to(centroid_kf.dtype)
+    scaled_fk = scaled_kf.T.to(centroid_kf.dtype)
     residual_bf = centroid_kf.new_zeros((t * k, f))
     count_b = centroid_kf.new_zeros(t * k)
     length_t = torch.as_tensor(np.diff(start_T), device=local_Nf.device)
@@ -177,7 +206,7 @@ def _hard(local_Nf: Tensor, start_T: Int64Array, centroid_kf: Tensor) -> tuple[T
     step = max(1024, _BLOCK_SCORES // max(k, f))
     for begin in range(0, len(local_Nf), step):
         local = local_Nf[begin : begin + step].to(centroid_kf.dtype)
-        top, label = torch.addmm(bias_k, local.detach(), direction_kf.T).max(dim=1)
+        top, label = torch.addmm(bias_k, local.detach(), scaled_fk).max(dim=1)
         bucket = first_N[begin : begin + step] + label
         residual_bf = residual_bf.index_add_(0, bucket, local - centroid_kf[label])
         one = torch.where(torch.isfinite(top), 1.0, torch.nan).to(count_b.dtype)
@@ -191,12 +220,18 @@ def _soft(
 ) -> tuple[Tensor, Tensor]:
     """Images of one size go together, the others one by one: each is a product of its own.
 
-    ``sum_l w_lk (x_l - c_k) = W' (X - m) - mass (c_k - m)`` with the centroids' mean as m.
+    ``sum_l w_lk (x_l - c_k) = W' (X - o) - mass (c_k - o)``, and weights are of X - o, too: they
+    need each digit of a distance, labels do not.
     """
     k, f = centroid_kf.shape
     t = len(start_T) - 1
-    mean_f = centroid_kf.mean(dim=0)
-    direction_kf, bias_k = _centered(centroid_kf)
+    dtype = centroid_kf.dtype
+    exact_kf = _exact(centroid_kf)
+    codebook = centered_codebook(torch, exact_kf, exact_kf.detach())
+    origin_f, direction_kf, scaled_kf, unit_2 = codebook
+    bias_k = (-0.5 * scaled_kf * direction_kf).sum(dim=1).to(dtype)
+    origin_f, direction_kf, scaled_fk = (x.to(dtype) for x in (origin_f, direction_kf, scaled_kf.T))
+    scale = (2 * alpha * unit_2[0] * unit_2[1]).clamp(max=torch.finfo(dtype).max).to(dtype)
     length_t = np.diff(start_T)
     same = t > 0 and bool((length_t == length_t[0]).all())
     group = max(1, _BLOCK_SCORES // max(1, int(length_t.max(initial=1)) * k)) if same else 1
@@ -204,25 +239,23 @@ def _soft(
     for i in range(0, t, group):
         end = min(t, i + group)
         rows = local_Nf[int(start_T[i]) : int(start_T[end])].to(centroid_kf.dtype)
+        rows = rows - origin_f
         local_glf = rows.view(end - i, -1, f) if len(rows) else rows.view(end - i, 0, f)
-        score_glk = 2 * alpha * (local_glf @ direction_kf.T + bias_k)
-        weight_glk = torch.softmax(score_glk, dim=2)
+        score_glk = local_glf @ scaled_fk + bias_k
+        score_glk = score_glk - score_glk.detach().amax(dim=2, keepdim=True)
+        weight_glk = torch.softmax(scale * score_glk, dim=2)
         mass_gk = weight_glk.sum(dim=1)
         mass.append(mass_gk)
         moved_gkf = mass_gk[..., None] * direction_kf
-        residual.append(weight_glk.transpose(1, 2) @ (local_glf - mean_f) - moved_gkf)
+        residual.append(weight_glk.transpose(1, 2) @ local_glf - moved_gkf)
     if not residual:
         return centroid_kf.new_zeros((0, k, f)), centroid_kf.new_zeros((0, k))
     return torch.cat(residual), torch.cat(mass)
 
 
-def _centered(centroid_kf: Tensor) -> tuple[Tensor, Tensor]:
-    """`vladkit.kernels.nearest.centered_codebook`, differentiable and on the device."""
-    exact_kf = centroid_kf.double() if centroid_kf.device.type != "mps" else centroid_kf
-    mean_f = exact_kf.mean(dim=0)
-    direction_kf = exact_kf - mean_f
-    bias_k = -(direction_kf * (0.5 * direction_kf + mean_f)).sum(dim=1)
-    return direction_kf.to(centroid_kf.dtype), bias_k.to(centroid_kf.dtype)
+def _exact(centroid_kf: Tensor) -> Tensor:
+    """Centroids in float64, where the device has it."""
+    return centroid_kf if centroid_kf.device.type == "mps" else centroid_kf.double()
 
 
 def _tensors(batch: Ragged, centroid_kf: FloatArray) -> tuple[Tensor, Int64Array, Tensor]:

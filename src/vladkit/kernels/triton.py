@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vladkit.core.arrays import Int64Array
+from vladkit.kernels.nearest import centered_codebook
 
 __all__ = ["fits", "residual_sums"]
 
@@ -172,25 +173,23 @@ def _options(blocks: _Blocks) -> dict[str, Any]:
 def _codebook(
     centroid_kf: Tensor, dtype: torch.dtype, K: int, F: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Padded: the terms of c' = c - m with the mean m, each centroid's bias, what the kernel
+    """Padded: the terms of c' = c - o with the origin o, each centroid's bias, what the kernel
     takes off each row, and what off each sum for each row in it.
 
-    Scores as in `vladkit.kernels.nearest`. From float32 rows m is taken off first, so that their
+    Scores as in `vladkit.kernels.nearest`. From float32 rows o is taken off first, so that their
     terms hold the digits that differ; half-precision rows stay the one term that they are.
     """
     k, f = centroid_kf.shape
-    mean_f = centroid_kf.double().mean(dim=0).float().double()
-    direction_kf = centroid_kf.double() - mean_f
-    origin_f = mean_f if dtype == torch.float32 else torch.zeros_like(mean_f)
-    bias_k = -(direction_kf * (0.5 * direction_kf + mean_f - origin_f)).sum(dim=1)
-    moved_kf = centroid_kf.double() - origin_f
-    if dtype == torch.float16:  # its range is short: a power of 2, which decides no label
-        largest = direction_kf.abs().amax().clamp_min(1e-38)
-        scale = torch.exp2(13 - largest.log2().ceil())
-        direction_kf, bias_k = direction_kf * scale, bias_k * scale
+    exact_kf = centroid_kf.double()
+    middle_f, direction_kf, scaled_kf, unit_2 = centered_codebook(torch, exact_kf, exact_kf)
+    origin_f = middle_f.float().double() if dtype == torch.float32 else torch.zeros_like(middle_f)
+    if dtype == torch.float16:  # its range is short: the largest is below 2^13
+        scaled_kf = scaled_kf * unit_2[1] * 2**11
+    bias_k = -(scaled_kf * (0.5 * direction_kf + middle_f - origin_f)).sum(dim=1)
+    moved_kf = exact_kf - origin_f
     shape = (2 if dtype == torch.float16 else 3, K, F)
     term_sKF = torch.empty(shape, dtype=_HALF[dtype], device=centroid_kf.device)
-    rest_KF = pad(direction_kf, (0, F - f, 0, K - k))
+    rest_KF = pad(scaled_kf, (0, F - f, 0, K - k))
     for term_KF in term_sKF:
         term_KF.copy_(rest_KF)
         rest_KF = rest_KF - term_KF

@@ -34,7 +34,7 @@ __all__ = ["Store"]
 _COLUMNS: Final = (
     "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient, picture_id"
 )
-"""Columns of an `ImageRow`: the file says picture where all else says image."""
+"""Columns of an `ImageRow`, by the names that they had in format 1 of the file."""
 
 
 _KINDS: Final = {"id": str, "revision": int, "network_mark": str}

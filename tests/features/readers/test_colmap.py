@@ -41,7 +41,7 @@ class TestColmap:
                 np.testing.assert_array_equal(read.descriptor_lf, sources.rooted(features))
                 same_geometry(read, features)
 
-    def test_an_affine_shape_has_the_size_of_a_circle_of_its_area(self, images, tmp_path):
+    def test_an_affine_shape_has_the_mean_of_its_scales(self, images, tmp_path):
         name, features = next(iter(images.items()))
         sources.write_colmap(tmp_path / "d.db", {name: features}, cols=6)
         shape = np.array([[10, 20, 0, -2, 8, 0]], "<f4")  # x axis to y, four times as long
@@ -50,7 +50,7 @@ class TestColmap:
             connection.execute("UPDATE keypoints SET data = ?", (data,))
         with open_reader(f"colmap:{tmp_path / 'd.db'}") as reader:
             read = reader.read(name)
-        assert read.size_l[0] == 8
+        assert read.size_l[0] == 2 * (8 + 2) / 2  # a diameter; COLMAP's scale of x is 8, of y 2
         assert read.angle_l[0] == 90
 
     def test_places_alone(self, images, tmp_path):

@@ -8,8 +8,9 @@ SQLite tables, as COLMAP's documentation and its ``scripts/python/database.py`` 
     descriptors(image_id, type, rows, cols, data)   cols bytes a row; no type before 3.14
 
 COLMAP's origin is the top-left corner of the top-left px, ours its centre: 0.5 px less. A scale is
-the sigma of the blur; the diameter of a region, as in OpenCV, is twice that. SIFT is uint8 and
-RootSIFT already (times 512), so it is only brought to unit length. Types of networks are float32.
+the sigma of the blur; the diameter of a region, as in OpenCV, is twice that. The scale of an affine
+shape is the mean length of its columns, as in COLMAP. SIFT is uint8 and RootSIFT already (times
+512), so it is only brought to unit length. Types of networks are float32.
 """
 
 from __future__ import annotations
@@ -270,5 +271,4 @@ def _region(keypoint_lc: AnyArray) -> tuple[AnyArray | None, AnyArray | None]:
     if columns != 6:
         raise ImageError(f"its keypoints have {columns} columns, known are 2, 4 and 6")
     a11_l, a12_l, a21_l, a22_l = keypoint_lc[:, 2:].T
-    area_l = np.abs(a11_l * a22_l - a12_l * a21_l)
-    return 2 * np.sqrt(area_l), np.arctan2(a21_l, a11_l)
+    return np.hypot(a11_l, a21_l) + np.hypot(a12_l, a22_l), np.arctan2(a21_l, a11_l)
