@@ -25,7 +25,7 @@ def quota(process: str = "/proc/self") -> float:
     """CPU quota of the process's cgroups in cores, above 0; infinity without one.
 
     A container with ``--cpus=2`` sees all cores of the machine, and may use two of them at a
-    time. Read once, because it takes 0.8 ms. The least of all levels counts, as far as they can be seen.
+    time. The least of all levels counts, as far as they can be seen. Read once: it takes 0.8 ms.
 
     Parameters
     ----------
@@ -48,10 +48,13 @@ def quota(process: str = "/proc/self") -> float:
         if controllers and "cpu" not in controllers.split(","):  # none: version 2
             continue
         for mount in map(str.split, mounts):
-            kind, options = mount[mount.index("-", 6) + 1], mount[-1].split(",")
-            if kind == ("cgroup" if controllers else "cgroup2"):
-                if kind == "cgroup2" or "cpu" in options:
-                    found += map(_quota_at, _levels(mount[4], os.path.relpath(path, mount[3])))
+            kind = mount[mount.index("-", 6) + 1]
+            if kind == "cgroup" and controllers:
+                fits = "cpu" in mount[-1].split(",")
+            else:
+                fits = kind == "cgroup2" and not controllers
+            if fits:
+                found += map(_quota_at, _levels(mount[4], os.path.relpath(path, mount[3])))
     return min(found)
 
 
