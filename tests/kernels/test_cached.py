@@ -1,4 +1,4 @@
-"""Compiled code on disk: what stands in its way is no error, and no fact of one machine is in it."""
+"""Compiled code on disk: a folder in its way is no error, no fact of one machine is in it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def test_machines_that_share_a_cache_have_one_width():
     said = {
         subprocess.run(
             [sys.executable, "-c", code, *features],
-            env=os.environ | {"NUMBA_CPU_NAME": "generic"}, capture_output=True, text=True, check=True,
+            env=os.environ | {"NUMBA_CPU_NAME": "generic"},
+            capture_output=True, text=True, check=True,
         ).stdout
         for features in (["sse2", "avx", "avx512f"], ["sse2"])
     }  # fmt: skip

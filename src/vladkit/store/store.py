@@ -16,7 +16,13 @@ from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import replace_path
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store.blocks import Blocks, Layout
-from vladkit.store.database import connect, connect_reading, connected, translated
+from vladkit.store.database import (
+    connect,
+    connect_reading,
+    connected,
+    prepare_writing,
+    translated,
+)
 from vladkit.store.rows import ImageRow, KeptFeatures, Record, Source
 from vladkit.store.schema import check_format, create_tables, is_file_with_content
 
@@ -91,9 +97,7 @@ class Store:
                 if not check_format(connection, where):
                     raise FileFormatError(missing)
                 if not read_only:
-                    connection.execute("PRAGMA journal_mode = WAL")
-                    connection.execute("PRAGMA synchronous = NORMAL")
-                    connection.execute("PRAGMA foreign_keys = ON")
+                    prepare_writing(connection, where)
             except BaseException:
                 connection.close()
                 raise
@@ -389,7 +393,7 @@ class Store:
         with (
             replace_path(where) as name,
             translated(where, "write"),
-            closing(sqlite3.connect(name)) as copy,
+            closing(sqlite3.connect(f"{Path(name).as_uri()}?nolock=1", uri=True)) as copy,
         ):
             self.connection.backup(copy)
 
