@@ -14,6 +14,7 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import replace_path
+from vladkit.core.names import composed
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store.blocks import Blocks, Layout
 from vladkit.store.database import (
@@ -260,11 +261,24 @@ class Store:
         return self._images("skipped IS NOT NULL")
 
     def by_path(self, path: str, source_id: int | None = None) -> list[ImageRow]:
-        """Images that have a vector and this path, of one source or of all."""
-        where = "skipped IS NULL AND path = ?"
-        if source_id is None:
-            return list(self._images(where, path))
-        return list(self._images(f"{where} AND source_id = ?", path, source_id))
+        """Images that have a vector and this path, of one source or of all.
+
+        If none has, those whose path is the same but for composed and decomposed letters.
+        """
+        where = "skipped IS NULL"
+        if source_id is not None:
+            where += f" AND source_id = {source_id:d}"
+        rows = list(self._images(f"{where} AND path = ?", path))
+        if rows or path.isascii():
+            return rows
+        self.connection.create_function("composed", 1, composed, deterministic=True)
+        return list(self._images(f"{where} AND composed(path) = composed(?)", path))
+
+    def rename(self, image_id: int, path: str) -> None:
+        """Change the path of an image whose file goes by another name; within `writing`."""
+        self.connection.execute(
+            "UPDATE picture SET path = ? WHERE picture_id = ?", (path, image_id)
+        )
 
     def images_by_id(self, image_ids: Sequence[int]) -> dict[int, ImageRow]:
         """Rows of some images by image id; unknown ones are left out."""
