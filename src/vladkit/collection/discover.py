@@ -110,7 +110,8 @@ def each_once(
 ) -> tuple[list[SourceFile], list[tuple[SourceFile, SourceFile]]]:
     """Split files into one name of each, and (link, name) of its further names.
 
-    A file goes by the name that is known, or one that is no symbolic link, or the first.
+    A file goes by the name that is known, or one that is no symbolic link, or the first. Names
+    that are known are all kept.
     """
     names: dict[object, list[SourceFile]] = {}
     for each in found:
@@ -122,7 +123,7 @@ def each_once(
         if len(some) > 1
         for name in [min(some, key=lambda e: (e.file not in known, os.path.islink(e.file)))]
         for each in some
-        if each is not name
+        if each is not name and each.file not in known
     }
     return [each for each in found if each not in name_of], list(name_of.items())
 
