@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from vladkit.core.names import composed
 from vladkit.errors import ParameterError
@@ -21,16 +21,9 @@ def find_image(store: Store, name: str | os.PathLike[str]) -> ImageRow | None:
     ParameterError
         If several sources have an image of that path.
     """
-    rows = store.by_path(_with_slashes(os.fspath(name)))
-    for spelled in () if rows else (str, composed):  # the latter finds other spellings, too
-        files = {spelled(os.path.abspath(name)), spelled(os.path.realpath(name))}
-        for source in store.sources().values():
-            folder = spelled(os.path.join(source.images or source.root, ""))
-            inside = {f.removeprefix(folder) for f in files if f.startswith(folder)}
-            for path in map(_with_slashes, inside):
-                rows += store.by_path(path, source.source_id)
-        if rows:
-            break
+    rows = _rows_at(store, os.fspath(name))
+    if not rows and not os.fspath(name).isascii():
+        rows = _rows_at(store, os.fspath(name), composed)
     files = {row.file for row in rows}
     if len(files) > 1:
         raise ParameterError(
@@ -38,6 +31,23 @@ def find_image(store: Store, name: str | os.PathLike[str]) -> ImageRow | None:
             + ", ".join(sorted(files)[:3])
         )
     return rows[0] if rows else None
+
+
+def _rows_at(
+    store: Store, name: str, spelled: Callable[[str], str] | None = None
+) -> list[ImageRow]:
+    """Images whose path or file that is, or is when both are `spelled` in one way."""
+    rows = store.by_path(_with_slashes(name), spelled=spelled)
+    if rows:
+        return rows
+    spell = spelled or str
+    files = {spell(os.path.abspath(name)), spell(os.path.realpath(name))}
+    for source in store.sources().values():
+        folder = spell(os.path.join(source.images or source.root, ""))
+        inside = {f.removeprefix(folder) for f in files if f.startswith(folder)}
+        for path in map(_with_slashes, inside):
+            rows += store.by_path(path, source.source_id, spelled=spelled)
+    return rows
 
 
 def ids_below(store: Store, paths: Iterable[str | os.PathLike[str]]) -> set[int]:

@@ -14,7 +14,6 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import replace_path
-from vladkit.core.names import composed
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store.blocks import Blocks, Layout
 from vladkit.store.database import (
@@ -260,19 +259,24 @@ class Store:
         """Images without a vector, each with the reason, by source and path."""
         return self._images("skipped IS NOT NULL")
 
-    def by_path(self, path: str, source_id: int | None = None) -> list[ImageRow]:
+    def by_path(
+        self,
+        path: str,
+        source_id: int | None = None,
+        *,
+        spelled: Callable[[str], str] | None = None,
+    ) -> list[ImageRow]:
         """Images that have a vector and this path, of one source or of all.
 
-        If none has, those whose path is the same but for composed and decomposed letters.
+        With `spelled` those whose path gives the same result of that function.
         """
         where = "skipped IS NULL"
         if source_id is not None:
             where += f" AND source_id = {source_id:d}"
-        rows = list(self._images(f"{where} AND path = ?", path))
-        if rows or path.isascii():
-            return rows
-        self.connection.create_function("composed", 1, composed, deterministic=True)
-        return list(self._images(f"{where} AND composed(path) = composed(?)", path))
+        if spelled is None:
+            return list(self._images(f"{where} AND path = ?", path))
+        self.connection.create_function("spelled", 1, spelled, deterministic=True)
+        return list(self._images(f"{where} AND spelled(path) = ?", spelled(path)))
 
     def rename(self, image_id: int, path: str) -> None:
         """Change the path of an image whose file goes by another name; within `writing`."""
