@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from commands import run
 from images import textured
 from small import make, paths
 from vladkit import Collection
@@ -67,9 +69,38 @@ class TestSources:
     def test_hidden_files_and_other_suffixes_are_left_out(self, tmp_path, small):
         (small / ".hidden").mkdir()
         shutil.copy(small / "0.png", small / ".hidden" / "0.png")
-        shutil.copy(small / "0.png", small / "._0.png")
-        (small / "notes.txt").write_text("x")
-        assert len(discover([small], ExitStack())) == 6
+        (small / "sub").mkdir()
+        names = ["._0.png", "a.HEIC", "sub/b.heic", "notes.txt", "README", "x.tar.gz", "odd.\n"]
+        for name in names:
+            shutil.copy(small / "0.png", small / name)
+        left_out = []
+        assert len(discover([small], ExitStack(), left_out=left_out.append)) == 6
+        assert sorted(left_out) == sorted(str(small / name) for name in names)
+        counts = {".heic": 2, "": 1, ".\n": 1, ".gz": 1, ".txt": 1, "hidden": 1}
+        for _ in range(2):  # also where all is known already; and never the collection itself
+            report = make(small / "c.vlad", small)
+            assert report.left_out == counts
+        assert report.left_out_text() == (
+            "7 files: 2 .heic, 1 without a suffix, 1 .\n, 1 .gz, 1 .txt, 1 hidden"
+        )
+        assert make(tmp_path / "d", small / "a.HEIC").left_out == {}  # given by name: taken
+
+    def test_what_is_left_out_is_said(self, tmp_path, small):
+        words = ("index", small, "-o", tmp_path / "c", "--n-clusters", "8")
+        assert "left out" not in run(*words).stderr
+        for i in range(12):
+            (small / f"{i}.x{i % 10}").touch()
+        assert (
+            "\n  left out 12 files: 2 .x0, 2 .x1, 1 .x2, 1 .x3, 1 .x4, 1 .x5, 1 .x6, 1 .x7, "
+            "2 of other kinds\n"
+        ) in run(*words).stderr
+        said = json.loads(run("add", tmp_path / "c", small, "--json").stdout)
+        assert said["left_out"] == {f".x{i}": 2 if i < 2 else 1 for i in range(10)}
+
+    def test_a_folder_of_other_files(self, tmp_path):
+        (tmp_path / "a.heic").touch()
+        with pytest.raises(NothingToIndexError, match=r"found \(left out 1 file: 1 .heic\): give"):
+            make(tmp_path / "c", tmp_path)
 
     def test_collection_moves_with_its_folder(self, tmp_path, small):
         home = tmp_path / "home"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -206,6 +207,28 @@ class TestEqualFiles:
         (group,) = self.found(tmp_path)
         assert (group.path, group.others[0].path) == ("one.png", "two.png")
         assert group.others[0].kinds == ("identical",)
+
+    def test_files_without_a_vector(self, tmp_path, monkeypatch):
+        """Blank, too small, damaged: copies if their bytes are equal; empty files are not."""
+        monkeypatch.chdir(tmp_path)
+        noise_yx = np.random.default_rng(0).integers(0, 256, (96, 96), dtype=np.uint8)
+        blank_yx = np.full((96, 96), 255, np.uint8)
+        images = {"icon": noise_yx[:12, :12], "blank": blank_yx, "image": noise_yx}
+        for name, image_yx in images.items():
+            cv2.imwrite(f"{name} a.png", image_yx)
+        cv2.imwrite("blank small.png", blank_yx[1:])
+        Path("cut a.png").write_bytes(Path("image a.png").read_bytes()[:500])
+        Path("empty a.png").touch()
+        for name in (*images, "cut", "empty"):
+            shutil.copy(f"{name} a.png", f"{name} b.png")
+        with Collection.create("c", n_clusters=4) as collection:
+            collection.add(["."])
+            groups = collection.duplicates()
+        assert [(group.path, [each.path for each in group.others]) for group in groups] == [
+            (f"{name} a.png", [f"{name} b.png"]) for name in ("blank", "cut", "icon", "image")
+        ]
+        for (other,) in (group.others for group in groups):
+            assert (other.kinds, other.similarity) == (("identical",), pytest.approx(1, abs=1e-5))
 
 
 class TestRetouching:

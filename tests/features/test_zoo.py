@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import sys
 import threading
 from pathlib import Path
 
@@ -171,3 +172,34 @@ class TestKnown:
         blank = gray(np.zeros((64, 64), np.uint8))
         found = make_extractor(f"onnx:{model}", enlarge_to=0).extract(blank)
         assert found.xy_l2.tolist() == [[9, 5], [3, 4]]
+
+
+class TestNoHome:
+    """A user of a container, whom /etc/passwd does not know."""
+
+    @pytest.fixture(autouse=True)
+    def home(self, monkeypatch):
+        def no_home():
+            raise RuntimeError("Could not determine home directory.")
+
+        for name in ("VLADKIT_MODELS", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(Path, "home", no_home)
+
+    def test_a_folder_for_models_is_asked_for(self, tmp_path):
+        done = run("models", code=1)
+        assert "this user has no home: set VLADKIT_MODELS=FOLDER" in done.stderr
+        with pytest.raises(StorageError, match="set VLADKIT_MODELS"):
+            make_extractor("onnx:aliked-n16rot")
+
+    def test_a_missing_network_is_what_is_wrong(self, tmp_path):
+        with pytest.raises(ModelError, match="set VLADKIT_MODEL=FILE"):
+            model_files.find_model(str(tmp_path / "m.onnx"), "0" * 64, 1)
+
+    def test_the_folder_that_is_named_is_used(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+        if sys.platform != "darwin":
+            assert model_files.models_folder() == tmp_path / "vladkit" / "models"
+        monkeypatch.setenv("VLADKIT_MODELS", str(tmp_path / "m"))
+        assert model_files.models_folder() == tmp_path / "m"

@@ -131,6 +131,65 @@ assert train() == wanted
     )
 
 
+@pytest.mark.parametrize("threads", ["numba", "blas", "opencv", "encode"])
+def test_beside_threads_of_other_libraries(path, threads):
+    """What the fork left behind of them is not waited for."""
+    run(
+        """
+from vladkit import encode
+rng = np.random.default_rng(0)
+images = rng.normal(size=(20, 300, 16)).astype("f4")
+
+def work():
+    vlad = VLAD(8, n_iter=2, n_jobs=2, rotation=8).fit(images)
+    sums = encode(images, vlad.centroids_, method="fused", n_jobs=2)
+    return vlad.transform(images).sum(), sums.sum()
+
+def start_numba():
+    import numba
+    numba.njit(parallel=True)(lambda x: x + x)(np.ones(10_000))
+
+def start_blas():
+    np.ones((500, 500)) @ np.ones((500, 500))
+
+def start_opencv():
+    import cv2
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2000, 2000), np.uint8), None, 5)
+
+def start_encode():
+    work()
+
+globals()["start_" + path]()
+got = forked(work)
+assert got == work()
+""",
+        threads,
+        threads,
+    )
+
+
+def test_a_collection_is_not_sent_to_another_process(path):
+    run(
+        """
+import copy, os, pickle
+from vladkit.errors import ParameterError
+with Collection.open(path) as collection, multiprocessing.get_context("fork").Pool(1) as pool:
+    for use in (lambda: pool.map(len, [collection]), lambda: pickle.dumps(collection),
+                lambda: copy.copy(collection), lambda: copy.deepcopy(collection)):
+        try:
+            use()
+        except ParameterError as error:
+            assert path in str(error) and str(error).endswith("send the path, and open it there")
+        else:
+            raise AssertionError
+    assert len(collection) > 0
+""",
+        path,
+        path,
+    )
+
+
 @pytest.mark.parametrize("use", ["build_ann()", "export(path + '.faiss')"])
 def test_faiss_is_used(path, use):
     run(

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from vladkit.core.cores import usable_cores
 from vladkit.core.threads import for_each
 
 __all__ = ["OtherWork", "copy_rate", "machine", "versions"]
@@ -28,13 +29,11 @@ _COPY_BYTES: Final = 256 * 2**20
 
 def machine() -> dict[str, str | int]:
     """Processor, cores that this process may use, and operating system."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    cores = os.cpu_count() or 1
     return {
         "cpu": _processor(),
         "architecture": platform.machine(),
-        "cores": cores,
-        "cores_allowed": allowed or cores,
+        "cores": os.cpu_count() or 1,
+        "cores_allowed": usable_cores(),
         "system": platform.platform(),
     }
 

@@ -59,6 +59,8 @@ def emit_report(file: str, n_all: int, report: AddReport, as_json: bool) -> None
             "unchanged": report.unchanged,
             "pruned": report.pruned,
             "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
+            "linked": [{"path": link, "image": path} for link, path in report.linked],
+            "left_out": dict(report.left_out.most_common()),
             "unreadable": [{"folder": f, "reason": r} for f, r in report.unreadable],
             "seconds": round(report.seconds, 3),
         },
@@ -69,8 +71,16 @@ def emit_report(file: str, n_all: int, report: AddReport, as_json: bool) -> None
     if as_json:
         return
     for reason, n in report.reasons():
-        examples = [path for path, why in report.skipped if why == reason]
-        more = f" and {n - 3} more" if n > 3 else ""
-        say(f"  skipped {n}: {reason}: {', '.join(examples[:3])}{more}")
+        say(f"  skipped {n}: {reason}: {_some([p for p, why in report.skipped if why == reason])}")
+    if report.linked:
+        links = _some([f"{link} ({path})" for link, path in report.linked])
+        say(f"  {counted(len(report.linked), 'link')} to images, not indexed again: {links}")
+    if report.left_out:
+        say(f"  left out {report.left_out_text()}")
     for folder, reason in report.unreadable:
         say(f"  cannot list {folder}: {reason}")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

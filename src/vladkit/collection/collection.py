@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from vladkit.collection.augmentation import augment
 from vladkit.collection.describer import Codebook
@@ -136,6 +136,12 @@ class Collection:
     def __len__(self) -> int:
         """Number of images that have a vector."""
         return self._store.count()[0]
+
+    def __reduce__(self) -> NoReturn:
+        raise ParameterError(
+            f"{self.path} is open in this process, and cannot be pickled or copied as an object: "
+            "send the path, and open it there"
+        )
 
     def __repr__(self) -> str:
         try:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from vladkit.core.names import identity
 from vladkit.errors import NothingToIndexError
 from vladkit.features.readers import Reader, is_source, open_reader
 from vladkit.features.readers.reader import status_of_file
 from vladkit.images import is_image_name
 
-__all__ = ["SourceFile", "check_sources", "discover"]
+__all__ = ["SourceFile", "check_sources", "discover", "each_once"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ def discover(
     sources: Sequence[str | os.PathLike[str]],
     readers: ExitStack,
     unreadable: Callable[[str, str], None] = lambda folder, reason: None,
+    left_out: Callable[[str], None] = lambda file: None,
 ) -> list[SourceFile]:
     """List the files of all sources, each file once, sorted within its source.
 
@@ -72,6 +74,8 @@ def discover(
         Closes the readers of features.
     unreadable : callable (folder, reason)
         Called for each folder that cannot be listed.
+    left_out : callable (file)
+        Called for each file of a folder whose name is hidden or does not look like an image's.
 
     Raises
     ------
@@ -89,7 +93,8 @@ def discover(
             candidates = [SourceFile(reader.path, name, given, reader) for name in reader.names()]
         elif os.path.isdir(given):
             root = os.path.realpath(given)  # the same folder through a link is the same source
-            candidates = [SourceFile(root, p, given) for p in _walk(root, entered, unreadable)]
+            names = _walk(root, entered, unreadable, left_out)
+            candidates = [SourceFile(root, path, given) for path in names]
         else:
             only = SourceFile(os.getcwd(), given.replace(os.sep, "/"), given)
             candidates = [SourceFile(only.root, only.path, only.printable)]
@@ -98,6 +103,29 @@ def discover(
                 seen.add(candidate.file)
                 found.append(candidate)
     return found
+
+
+def each_once(
+    found: Sequence[SourceFile], known: Container[str]
+) -> tuple[list[SourceFile], list[tuple[SourceFile, SourceFile]]]:
+    """Split files into one name of each, and (link, name) of its further names.
+
+    A file goes by the name that is known, or one that is no symbolic link, or the first. Names
+    that are known are all kept.
+    """
+    names: dict[object, list[SourceFile]] = {}
+    for each in found:
+        key = None if each.reader else identity(each.file)
+        names.setdefault(key or each.file, []).append(each)
+    name_of = {
+        each: name
+        for some in names.values()
+        if len(some) > 1
+        for name in [min(some, key=lambda e: (e.file not in known, os.path.islink(e.file)))]
+        for each in some
+        if each is not name and each.file not in known
+    }
+    return [each for each in found if each not in name_of], list(name_of.items())
 
 
 def check_sources(sources: Sequence[str | os.PathLike[str]]) -> None:
@@ -118,7 +146,10 @@ def check_sources(sources: Sequence[str | os.PathLike[str]]) -> None:
 
 
 def _walk(
-    root: str, entered: set[tuple[int, int]], unreadable: Callable[[str, str], None]
+    root: str,
+    entered: set[tuple[int, int]],
+    unreadable: Callable[[str, str], None],
+    left_out: Callable[[str], None],
 ) -> Iterator[str]:
     def failed(error: OSError) -> None:
         unreadable(str(error.filename), error.strerror or str(error))
@@ -135,5 +166,10 @@ def _walk(
             (name for name in subfolders if not name.startswith(".")),
             key=lambda name: (os.path.islink(os.path.join(folder, name)), name),
         )
-        names += [os.path.join(folder, name) for name in files if is_image_name(name)]
+        for name in files:
+            file = os.path.join(folder, name)
+            if is_image_name(name):
+                names.append(file)
+            else:
+                left_out(file)
     return iter(sorted(os.path.relpath(name, root).replace(os.sep, "/") for name in names))

@@ -12,12 +12,20 @@ from typing import Final, TypeAlias
 from vladkit.collection.index import Index
 from vladkit.core.arrays import AnyArray
 from vladkit.core.linalg import on_grid
+from vladkit.core.names import identity
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Features
-from vladkit.geometry.photometric import READ_SIDE, agrees, retouching
+from vladkit.geometry.photometric import (
+    PAGE_SIDE,
+    READ_SIDE,
+    agrees,
+    compare_print,
+    is_page,
+    retouching,
+)
 from vladkit.geometry.same_shot import Difference, mirroring, same_shot
-from vladkit.images import read_bytes, read_image
+from vladkit.images import Image, read_bytes, read_image
 from vladkit.store.rows import ImageRow
 
 __all__ = ["Duplicate", "DuplicateGroup", "find_duplicates"]
@@ -44,7 +52,7 @@ class Duplicate:
         "resized", "cropped", "brightness", "watermarked", "re-compressed" ("altered" where a file
         cannot be read to tell the last three apart).
     similarity : float
-        Cosine of the two vectors.
+        Cosine of the two vectors; 1 for identical files that have none, as they have no features.
     width, height : int or None
         Size in px, upright.
     n_bytes : int
@@ -94,16 +102,22 @@ def find_duplicates(
 ) -> list[DuplicateGroup]:
     """Find the images of a collection that show the same shot; see `Collection.duplicates`.
 
-    Files of the same bytes are joined first, and one of them stands for all. Each image is then
-    compared with its nearest ones, feature by feature.
+    One name of a file stands for all (links are no copies), and then one of the files of the same
+    bytes, those without features among them. Each image is then compared with its nearest ones,
+    feature by feature.
     """
     if candidates < 1:
         raise ParameterError(f"candidates={candidates}: give a number of images from 1")
     index.searcher.check_keeps_features()
-    rows = {row.image_id: row for row in index.store.indexed()}
+    rows = {
+        row.image_id: row
+        for row in index.store.images()
+        if row.skipped is None or row.n_bytes > 0  # empty files are all alike
+    }
     finder = _Finder(index, rows, flips, resolve_n_jobs(n_jobs))
+    finder.leave_out_links()
     finder.join_equal_files()
-    ids = [i for i in rows if i not in finder.first_of]
+    ids = [i for i, row in rows.items() if row.skipped is None and i not in finder.first_of]
     for begin in range(0, len(ids), _BATCH):
         finder.join_copies(ids[begin : begin + _BATCH], candidates)
         if progress:
@@ -155,21 +169,36 @@ class _Finder:
         self._n_threads = n_threads
         self._tried: set[tuple[Pair, bool]] = set()
         self.groups = _Groups()
-        self.first_of: dict[int, int] = {}  # of files with the same bytes; the first has no entry
+        # of files with the same bytes, and of names of one file; the first has no entry
+        self.first_of: dict[int, int] = {}
+
+    def leave_out_links(self) -> None:
+        """Let one name of each file stand for all: nobody may take a file for a copy of itself."""
+        names = defaultdict(list)
+        for i, row in self._rows.items():
+            names[identity(row.file) or i].append(i)
+        for ids in names.values():
+            if len(ids) > 1:
+                first, *links = sorted(ids, key=lambda i: os.path.islink(self._rows[i].file))
+                self.first_of |= dict.fromkeys(links, first)
 
     def join_equal_files(self) -> None:
         """Join images whose files have the same bytes, as they were indexed.
 
-        Only files of equal size and equal vectors are read to tell.
+        Only files of equal size and equal vectors, or without one, are read to tell.
         """
         alike = defaultdict(list)
         for i, row in self._rows.items():
-            alike[row.n_bytes, row.width, row.height].append(i)
+            if i not in self.first_of:
+                alike[row.n_bytes, row.width, row.height].append(i)
         ids = [i for each in alike.values() if len(each) > 1 for i in each]
         same = defaultdict(list)
         for begin in range(0, len(ids), _BATCH):
-            for i, vector_D in self._vectors(ids[begin : begin + _BATCH]).items():
-                same[self._rows[i].n_bytes, hash(vector_D.tobytes())].append(i)
+            some = ids[begin : begin + _BATCH]
+            vectors = self._vectors(some)
+            for i in some:
+                vector = vectors[i].tobytes() if i in vectors else b""
+                same[self._rows[i].n_bytes, hash(vector)].append(i)
         for some in same.values():
             first_with: dict[bytes, int] = {}
             for i in some if len(some) > 1 else ():
@@ -178,6 +207,7 @@ class _Finder:
                 if first != i:
                     self.first_of[i] = first
                     self.groups.join(first, i, _IDENTICAL)
+        self.first_of = {i: self.first_of.get(first, first) for i, first in self.first_of.items()}
 
     def join_copies(self, ids: Sequence[int], candidates: int) -> None:
         """Compare some images with the nearest ones of each, and join the copies."""
@@ -237,12 +267,30 @@ class _Finder:
         """
         if self.groups.are_joined(a, b):
             return True
-        try:
-            first, second = (read_image(self._rows[i].file, max_side=READ_SIDE) for i in (a, b))
-        except ImageError:
+        pair = self._images(a, b, READ_SIDE)
+        if pair is None:
             return True  # the features alone decide
         flipped = "flipped" in difference.kinds
-        return agrees(first, second, difference.affine_23, flipped=flipped)
+        return (
+            agrees(*pair, difference.affine_23, flipped=flipped)
+            and self._print(a, b, pair, difference) != "different"
+        )
+
+    def _print(self, a: int, b: int, pair: tuple[Image, Image], difference: Difference) -> str:
+        """Difference of what is written on two images, as `compare_print`, if both are pages."""
+        if not all(map(is_page, pair)):
+            return "same"
+        pages = self._images(a, b, PAGE_SIDE) or pair
+        flipped = "flipped" in difference.kinds
+        return compare_print(*pages, difference.affine_23, flipped=flipped)
+
+    def _images(self, a: int, b: int, max_side: int) -> tuple[Image, Image] | None:
+        """Two images, gray; None if one cannot be read."""
+        try:
+            first, second = (read_image(self._rows[i].file, max_side=max_side) for i in (a, b))
+        except ImageError:
+            return None
+        return first, second
 
     def described(self, ids: Sequence[int]) -> DuplicateGroup:
         """A group, each member compared with the largest image of it."""
@@ -250,7 +298,9 @@ class _Finder:
         vector_of = {i: on_grid(vector_D) for i, vector_D in self._vectors(ids).items()}
         others = []
         for i in sorted(rest, key=lambda i: (self._rows[i].path, self._rows[i].source_id)):
-            similarity = round(float(vector_of[first] @ vector_of[i]), 6)
+            similarity = 1.0
+            if {first, i} <= vector_of.keys():
+                similarity = round(float(vector_of[first] @ vector_of[i]), 6)
             row, kinds = self._rows[i], self._kinds(first, i)
             size = row.width, row.height, row.n_bytes
             others.append(Duplicate(row.path, row.file, kinds, similarity, *size))
@@ -276,12 +326,13 @@ class _Finder:
             )
         if difference.kinds == _IDENTICAL:
             return _IDENTICAL
-        try:
-            images = [read_image(self._rows[i].file, max_side=READ_SIDE) for i in (a, b)]
-        except ImageError:
+        pair = self._images(a, b, READ_SIDE)
+        if pair is None:
             return difference.kinds
         flipped = "flipped" in difference.kinds
-        seen = retouching(images[0], images[1], difference.affine_23, flipped=flipped)
+        seen = retouching(*pair, difference.affine_23, flipped=flipped)
+        if "watermarked" not in seen and self._print(a, b, pair, difference) != "same":
+            seen += ("watermarked",)
         rest = tuple(kind for kind in difference.kinds if kind != "altered")
         return rest + seen or ("re-compressed",)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
@@ -14,6 +14,7 @@ import numpy as np
 from vladkit.collection.index import Index
 from vladkit.collection.searching import Ranked, Searcher
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
+from vladkit.core.names import identity
 from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
 from vladkit.evaluation.benchmark import Benchmark, Query
 from vladkit.evaluation.metrics import QueryRanks, find_ranks
@@ -147,6 +148,21 @@ def _indexed(store: Store) -> list[tuple[str, str, int]]:
     return sorted((os.path.realpath(row.file), row.path, row.image_id) for row in rows)
 
 
+def _resolver(indexed: Set[str]) -> Callable[[str], str]:
+    """Function that follows a path, by links of either kind, to an indexed file if it is one."""
+
+    @cache
+    def by_identity() -> dict[tuple[int, ...], str]:
+        return {known: file for file in indexed if (known := identity(file))}
+
+    @cache  # the lists of some data sets share most files, and links are slow to resolve
+    def resolve(file: str) -> str:
+        real = os.path.realpath(file)
+        return real if real in indexed else by_identity().get(identity(real) or (), real)
+
+    return resolve
+
+
 def _ids_of_queries(index: Index, benchmark: Benchmark) -> list[int | None]:
     """Ids of queries that are in the collection, where only such images have features."""
     if not isinstance(index.describer.extractor, Imported):
@@ -187,11 +203,10 @@ class _Database:
         self.number_m = np.array([number[file] for file in self.files], np.int64)
         self._is_once = len(number) == len(images)
 
-        @cache  # the lists of some data sets share most files, and links are slow to resolve
-        def number_of(file: str) -> int:
-            return number.setdefault(os.path.realpath(file), len(number))
-
-        self.number_of = number_of
+        resolve = _resolver(frozenset(number))
+        self.number_of: Callable[[str], int] = lambda file: number.setdefault(
+            resolve(file), len(number)
+        )
 
     @classmethod
     def of(cls, store: Store, benchmark: Benchmark) -> tuple[Self, list[str]]:
@@ -201,7 +216,7 @@ class _Database:
         wanted: set[str] = set()
         if benchmark.database is not None:
             indexed = {file for file, *_ in images}
-            wanted = {os.path.realpath(file) for file in benchmark.database}
+            wanted = set(map(_resolver(indexed), benchmark.database))
             images = [each for each in images if each[0] in wanted]
             if missing := len(wanted - indexed):
                 remarks.append(f"{missing} of {len(wanted)} database images are not indexed")

@@ -12,10 +12,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Final, TypeAlias
@@ -24,10 +23,12 @@ import numpy as np
 
 from vladkit.aggregation.codebook import Reservoir
 from vladkit.aggregation.encode import fastest, warm_up
-from vladkit.collection.discover import SourceFile, discover
+from vladkit.collection.add_report import AddReport
+from vladkit.collection.discover import SourceFile, discover, each_once
 from vladkit.collection.index import Index
 from vladkit.collection.journal import Journal, LeftBehind, reason_against
 from vladkit.collection.kept_features import pack_features
+from vladkit.collection.known_images import known_images, respell
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray
 from vladkit.core.ragged import Ragged
 from vladkit.core.threads import resolve_n_jobs
@@ -74,26 +75,6 @@ _Work: TypeAlias = "list[tuple[SourceFile, ImageRow]]"
 """Images to be extracted, each with its row as its file was when it was found."""
 
 
-@dataclass(slots=True)
-class AddReport:
-    """Outcome of `Collection.add`: numbers of images, and those that could not be used.
-
-    ``skipped`` holds (path, reason) of images that could not be used, ``unreadable``
-    (folder, reason) of folders that could not be listed.
-    """
-
-    indexed: int = 0
-    unchanged: int = 0
-    pruned: int = 0
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def reasons(self) -> list[tuple[str, int]]:
-        """Reasons for skipping and how often each, the most frequent first."""
-        return Counter(reason for _, reason in self.skipped).most_common()
-
-
 class Indexer:
     """Adds images to one open collection; trains its codebook if it has none."""
 
@@ -119,18 +100,26 @@ class Indexer:
         self._check_kind(sources, folder)
         with ExitStack() as readers:
             listed = report.unreadable.append
-            found = discover(sources, readers, lambda folder, why: listed((folder, why)))
+            own = os.path.realpath(self._store.path)  # and what lies beside it
+
+            def leave_out(file: str) -> None:
+                if not file.startswith(own):
+                    report.leave_out(file)
+
+            found = discover(sources, readers, lambda folder, why: listed((folder, why)), leave_out)
             self._check_fit(found)
             if not force:
                 self._check_not_moved(found)
             self._mark_sources(found)
-            known = self._known()
+            known = known_images(self._store)
+            files = {each.file for each in found}
+            respell(self._store, known, found, files)
+            found, linked = each_once(found, known)
+            report.linked += [(link.printable, each.printable) for link, each in linked]
             work = self._work(found, known, report)
             if prune:
                 unlisted = [folder for folder, _ in report.unreadable]
-                report.pruned = self._prune(
-                    sources, unlisted, known, {e.file for e in found}, force=force
-                )
+                report.pruned = self._prune(sources, unlisted, known, files, force=force)
             if folder is not None:
                 self._set_images(found, folder)
             left = LeftBehind(self._store.path)
@@ -240,15 +229,6 @@ class Indexer:
             for root, name in {each.root: each.name for each in found}.items():
                 source = self._store.add_source(root, name)
                 self._store.set_images(source.source_id, os.path.realpath(folder))
-
-    def _known(self) -> dict[str, ImageRow]:
-        """Rows by file, or for features of other programs by where in their file they are."""
-        roots = {i: source.root for i, source in self._store.sources().items()}
-        return {
-            os.path.normpath(os.path.join(roots[row.source_id], row.path)): row
-            for row in self._store.images()
-            if row.source_id in roots  # else the file is damaged, as `check` says
-        }
 
     def _prune(
         self,
@@ -456,7 +436,8 @@ def _noted(journal: Journal, read: Callable[[str], Features], file: str) -> Feat
 
 def _refuse_emptiness(report: AddReport) -> None:
     if not report.skipped:
-        raise NothingToIndexError("no images found: give folders or files that hold some")
+        others = f" (left out {report.left_out_text()})" if report.left_out else ""
+        raise NothingToIndexError(f"no images found{others}: give folders or files that hold some")
     some = "; ".join(f"{n} x {reason}" for reason, n in report.reasons()[:3])
     raise NothingToIndexError(f"none of the {len(report.skipped)} images can be used: {some}")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from queue import SimpleQueue
 
+from vladkit.core.cores import usable_cores
 from vladkit.errors import ParameterError
 
 __all__ = ["faiss_threads", "for_each", "resolve_n_jobs"]
@@ -20,11 +22,12 @@ OpenMP library of faiss ends the process."""
 
 
 def resolve_n_jobs(n_jobs: int | None) -> int:
-    """Number of threads to use; None is every core that this process may run on.
+    """Number of threads to use; None is every core that this process may use.
 
     ``OMP_NUM_THREADS`` caps None, so that inside joblib's or dask's worker processes,
-    which set it, the cores are not claimed twice. Negative counts from the end as in
-    scikit-learn: -1 all, -2 all but one.
+    which set it, the cores are not claimed twice; of a list (``4,2``) its first number, and what
+    is no number from 1 counts as not set. Negative counts from the end as in scikit-learn:
+    -1 all, -2 all but one.
 
     Raises
     ------
@@ -37,10 +40,10 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
         raise ParameterError(
             f"n_jobs={n_jobs!r}: wanted an integer other than 0, or None for every core"
         )
-    cores = _cores()
+    cores = usable_cores()
     if n_jobs is None:
-        limit = os.environ.get("OMP_NUM_THREADS", "")
-        return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
+        limit = re.match(r"\s*\+?0*([1-9]\d{,8})\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
+        return min(cores, int(limit[1])) if limit else cores
     if n_jobs < 0:
         return max(1, cores + 1 + n_jobs)
     return min(n_jobs, max(_MOST_THREADS, 4 * cores))
@@ -60,12 +63,6 @@ def faiss_threads(n_jobs: int | None) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def for_each(task: Callable[[int], None], n_tasks: int, n_jobs: int) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from vladkit.core.names import on_disk
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.evaluation.metrics import QueryRanks, mean, recall
 from vladkit.images.region import Region, as_region
@@ -190,7 +191,7 @@ def read_ground_truth(path: str | os.PathLike[str]) -> Benchmark:
     def absolute(path: str) -> str:
         if "\0" in path:
             raise ValueError(f"a path with a NUL character: {path!r}")
-        return os.path.normpath(os.path.join(folder, path))
+        return on_disk(os.path.normpath(os.path.join(folder, path)))
 
     def files(paths: Sequence[str]) -> frozenset[str]:
         if isinstance(paths, str):

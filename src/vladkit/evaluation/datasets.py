@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from vladkit.core.names import on_disk
 from vladkit.errors import FileFormatError, ParameterError, StorageError
 from vladkit.evaluation.benchmark import Benchmark, Query, Relevance, read_json, recall_figures
 from vladkit.evaluation.metrics import QueryRanks, mean, precision_at, trapezoid_precision
@@ -234,7 +235,7 @@ def _file(folder: Path, name: str) -> str:
     """Path of an image; the lists have names without .jpg."""
     if "\0" in name:
         raise ValueError(f"a name with a NUL character: {name!r}")
-    return str(folder / (name if is_image_name(name) else f"{name}.jpg"))
+    return on_disk(str(folder / (name if is_image_name(name) else f"{name}.jpg")))
 
 
 def _revisited_query(file: str, truth: Mapping[str, Any], database: Sequence[str]) -> Query:

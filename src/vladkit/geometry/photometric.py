@@ -1,9 +1,9 @@
-"""Photometric comparison of two copies of one shot: brightness, and places written over."""
+"""Photometric comparison of two copies of one shot: brightness, places written over, print."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from vladkit.core.arrays import AnyArray, Float32Array
 from vladkit.images import Image
 
-__all__ = ["READ_SIDE", "agrees", "retouching"]
+__all__ = ["PAGE_SIDE", "READ_SIDE", "agrees", "compare_print", "is_page", "retouching"]
 
 READ_SIDE: Final = 320
 """Longest side, in px, that images are best read at to be compared."""
@@ -28,6 +28,21 @@ _TIMES_MEDIAN: Final = 3.0  # times the median cell, which is higher in a poor c
 _MIN_CELLS: Final = 3  # written over, to be named "watermarked"; one or two are noise
 _MAX_GAIN: Final = 2.5  # or its inverse: more makes any smooth image like any other
 _MAX_MEDIAN_ERROR: Final = 2.5  # of one shot
+
+PAGE_SIDE: Final = 1280
+"""Longest side, in px, that pages are best read at to compare their print."""
+
+# Print is thin, and most cells of a page are blank: it is sought px by px. Measured on a form of
+# 1240 x 1754 px: copies saved at quality 10, resized by 0.4 to 1.5, rotated, or scanned with noise
+# have at most 50 px (in corners) with print that the other lacks, all of them on one side; one word
+# more has 900, another word in the same place 40 on one side and 12 on the other. A digit that is
+# another one cannot be told.
+_PAPER: Final = 16.0  # gray levels from the lightest tone within which a px is blank
+_LIGHT: Final = 160.0  # gray level of paper, at least
+_PRINT: Final = 20.0  # gray levels by which print is darker than all that is around its place
+_RULE: Final = 100  # px; longer lines are the form's, and may come and go with resampling
+_MIN_PRINT: Final = 8  # px on both sides of two documents
+_MIN_ADDED: Final = 80  # px on one side, to be named "watermarked"
 
 _FITS: Final = 4  # of gain and offset, each without the pixels that the last one is far from
 _BLUR: Final = 1.5  # sigma in px of the coarser image; evens out JPEG's blocks and resampling
@@ -116,10 +131,97 @@ def agrees(
     return 1 / _MAX_GAIN < gain < _MAX_GAIN and float(np.median(error_c)) < _MAX_MEDIAN_ERROR
 
 
+def is_page(image: Image) -> bool:
+    """Whether most of an image is one light tone, as of paper: print is seen at `PAGE_SIDE`."""
+    paper = _paper(image.gray_yx)
+    return paper > _LIGHT and float(np.median(image.gray_yx)) > paper - _PAPER
+
+
+def compare_print(
+    a: Image, b: Image, affine_23: npt.NDArray[np.float64], *, flipped: bool = False
+) -> Literal["same", "added", "different"]:
+    """Compare what is written on two pages.
+
+    Parameters
+    ----------
+    a, b : Image
+        Read at `PAGE_SIDE` px.
+    affine_23, flipped
+        See `retouching`.
+
+    Returns
+    -------
+    str
+        "added": one has print that the other lacks. "different": both have, so that they are two
+        documents, whatever form they have in common.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> blank_yx = np.full((240, 320), 255, np.uint8)
+    >>> one_yx, other_yx = blank_yx.copy(), blank_yx.copy()
+    >>> one_yx[100:108, 50:70] = other_yx[100:108, 150:170] = 0
+    >>> blank, one, other = (Image(yx, 320, 240) for yx in (blank_yx, one_yx, other_yx))
+    >>> same_23 = np.array([[1.0, 0, 0], [0, 1, 0]])
+    >>> compare_print(blank, one, same_23), compare_print(one, other, same_23)
+    ('added', 'different')
+    """
+    import cv2
+
+    laid = _lay(a, b, affine_23, flipped)
+    if laid is None:
+        return "same"
+    first_yx, second_yx, inside_yx = laid
+    # paper on paper, and the darkest print on the darkest
+    (dark, light), (to_dark, to_light) = (
+        np.percentile(page_yx[inside_yx], (1, 90)) for page_yx in (first_yx, second_yx)
+    )
+    gain = (to_light - to_dark) / (light - dark) if light - dark > _PAPER else 1.0
+    first_yx = np.clip((first_yx - light) * gain + to_light, 0, 255)
+    counts = []
+    for page_yx, other_yx in ((first_yx, second_yx), (second_yx, first_yx)):
+        around_yx = cv2.erode(other_yx, np.ones((3, 3), np.uint8))  # its place is a px off
+        extra_yx: Any = (inside_yx & (page_yx < around_yx - _PRINT)).astype(np.uint8)
+        for shape in ((1, _RULE), (_RULE, 1)):
+            rules_yx = cv2.morphologyEx(extra_yx, cv2.MORPH_OPEN, np.ones(shape, np.uint8))
+            extra_yx &= 1 - cv2.dilate(rules_yx, np.ones((3, 3), np.uint8))
+        counts.append(int(extra_yx.sum()))
+    if min(counts) >= _MIN_PRINT:
+        return "different"
+    return "added" if max(counts) >= _MIN_ADDED else "same"
+
+
+def _paper(gray_yx: AnyArray) -> float:
+    """Gray level of paper: few px are lighter."""
+    return float(np.percentile(gray_yx, 90))
+
+
 def _compare(
     a: Image, b: Image, affine_23: npt.NDArray[np.float64], flipped: bool
 ) -> tuple[float, float, AnyArray] | None:
     """Gain, offset and mean errors of the cells where both overlap; None if they hardly do."""
+    import cv2
+
+    laid = _lay(a, b, affine_23, flipped)
+    if laid is None:
+        return None
+    warped_yx, coarse_yx, inside_yx = laid
+    gain, offset = _fit(warped_yx[inside_yx], coarse_yx[inside_yx])
+    wanted_yx = gain * warped_yx + offset
+    # where the gain makes it black or white, no error can be told
+    sound_yx = (wanted_yx > _CLIPPED) & (wanted_yx < 255 - _CLIPPED)
+    # an edge that lies a part of a pixel beside its place is no error
+    slope_yx = np.hypot(*np.gradient(wanted_yx))
+    error_yx = np.maximum(np.abs(coarse_yx - wanted_yx) - _SHIFTED_EDGE * slope_yx, 0)
+    error_yx[cv2.erode(sound_yx.astype(np.uint8), np.ones((7, 7), np.uint8)) == 0] = 0
+    error_c = _of_cells(error_yx, inside_yx)
+    return (gain, offset, error_c) if len(error_c) else None
+
+
+def _lay(
+    a: Image, b: Image, affine_23: npt.NDArray[np.float64], flipped: bool
+) -> tuple[Float32Array, Float32Array, AnyArray] | None:
+    """The finer image on the coarser one, both blurred, and where they overlap; None if hardly."""
     import cv2
 
     a_yx, b_yx = a.gray_yx[:, ::-1] if flipped else a.gray_yx, b.gray_yx
@@ -132,19 +234,9 @@ def _compare(
     warped_yx = cv2.warpAffine(fine_yx, to_b_33[:2], shape, flags=cv2.INTER_LINEAR)
     inside_yx = cv2.warpAffine(np.ones(a_yx.shape, np.uint8), to_b_33[:2], shape)
     inside_yx = cv2.erode(inside_yx, np.ones((9, 9), np.uint8)).astype(bool)  # no blurred border
-    coarse_yx = _smooth(b_yx, _BLUR)
     if inside_yx.sum() < _CELLS**2:
         return None
-    gain, offset = _fit(warped_yx[inside_yx], coarse_yx[inside_yx])
-    wanted_yx = gain * warped_yx + offset
-    # where the gain makes it black or white, no error can be told
-    sound_yx = (wanted_yx > _CLIPPED) & (wanted_yx < 255 - _CLIPPED)
-    # an edge that lies a part of a pixel beside its place is no error
-    slope_yx = np.hypot(*np.gradient(wanted_yx))
-    error_yx = np.maximum(np.abs(coarse_yx - wanted_yx) - _SHIFTED_EDGE * slope_yx, 0)
-    error_yx[cv2.erode(sound_yx.astype(np.uint8), np.ones((7, 7), np.uint8)) == 0] = 0
-    error_c = _of_cells(error_yx, inside_yx)
-    return (gain, offset, error_c) if len(error_c) else None
+    return np.asarray(warped_yx, np.float32), _smooth(b_yx, _BLUR), inside_yx
 
 
 def _to_original(image: Image) -> npt.NDArray[np.float64]:

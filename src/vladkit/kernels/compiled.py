@@ -21,20 +21,25 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from vladkit.kernels.cached import compiled
 
 __all__ = ["accumulate", "accumulate_groups", "pack", "width_for"]
 
-_features = llvmlite.binding.get_host_cpu_features()
-_REGISTER_BITS = 512 if _features.get("avx512f") else 256 if _features.get("avx") else 128
+# Asked of Numba and not of the processor: it may compile for another one (NUMBA_CPU_NAME=generic,
+# so that machines can share a cache), and its cache tells code apart by these three alone.
+_triple, _, _features = cpu_target.target_context.codegen().magic_tuple()
+_has = _features.split(",").__contains__
+_REGISTER_BITS = 512 if _has("+avx512f") else 256 if _has("+avx") else 128
 
-_REGISTERS = 32 if _features.get("avx512f") or not _features.get("sse2") else 16
+_REGISTERS = 32 if _has("+avx512f") or not _triple.startswith(("x86", "i")) else 16
 """Vector registers: 32 with AVX-512 and on ARM, 16 on older x86."""
 
 _PANELS = 4 if _REGISTERS == 32 else 2
@@ -401,14 +406,7 @@ def _take_ticket(typing_context: Any, counter: Any) -> Any:
     return signature, generate
 
 
-def _compile(function: Any) -> Any:
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no place where a cache file may be written: compile each time
-        return numba.njit(nogil=True)(function)
-
-
-@_compile
+@compiled()
 def pack(centroid_kf, width, origin_f, panel, bias):  # type: ignore[no-untyped-def]
     """`vladkit.kernels.nearest.centered_codebook`, laid out in panels; spare lanes never win.
 
@@ -452,7 +450,7 @@ def _power_of_2(value):  # type: ignore[no-untyped-def]
     return value / (2 * math.frexp(value)[0]) if value > 0 else 1.0
 
 
-@_compile
+@compiled()
 def accumulate(  # type: ignore[no-untyped-def]
     local_Nf, start_T, centroid_kf, panel, bias, width, residual_tkf, count_tk
 ):
@@ -519,7 +517,7 @@ def accumulate(  # type: ignore[no-untyped-def]
     return -1
 
 
-@_compile
+@compiled()
 def accumulate_groups(  # type: ignore[no-untyped-def]
     local_Nf, start_T, fence, ticket, centroid_kf, panel, bias, width, residual_tkf, count_tk
 ):

@@ -6,24 +6,20 @@ Each calls nothing outside this file: Numba would not notice a change there (see
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Final
 
-import numba
 import numpy as np
+
+from vladkit.kernels.cached import compiled
 
 __all__ = ["add_rows", "by_segment", "soft_scores", "soft_sums"]
 
 
-def _compile(function: Any) -> Any:
-    # "contract": a product and a sum may become one instruction; nothing is reordered
-    options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no place where a cache file may be written: compile each time
-        return numba.njit(**options)(function)
+# "contract": a product and a sum may become one instruction; nothing is reordered
+_OPTIONS: Final = {"fastmath": {"contract"}, "error_model": "numpy"}
 
 
-@_compile
+@compiled(**_OPTIONS)
 def by_segment(segment_N, n_segments):  # type: ignore[no-untyped-def]
     """``(order_N, start_S)``: rows sorted by segment, stable, and where each segment starts."""
     start_S = np.zeros(n_segments + 1, np.int64)
@@ -40,7 +36,7 @@ def by_segment(segment_N, n_segments):  # type: ignore[no-untyped-def]
     return order_N, start_S
 
 
-@_compile
+@compiled(**_OPTIONS)
 def add_rows(values_Nf, order_N, start_S, first, last, total_sf):  # type: ignore[no-untyped-def]
     """Write the sums of segments `first` to `last` (not included); four rows at a time.
 
@@ -64,7 +60,7 @@ def add_rows(values_Nf, order_N, start_S, first, last, total_sf):  # type: ignor
             i += 1
 
 
-@_compile
+@compiled(**_OPTIONS)
 def soft_scores(local_Nf, direction_fk, bias_k, scale, score_Nk):  # type: ignore[no-untyped-def]
     """Write ``scale * (x . direction + bias)`` less its maximum over k, for each row x."""
     n, f = local_Nf.shape
@@ -97,7 +93,7 @@ def soft_scores(local_Nf, direction_fk, bias_k, scale, score_Nk):  # type: ignor
                 score_Nk[i, c] = scale * (score_Nk[i, c] - top)
 
 
-@_compile
+@compiled(**_OPTIONS)
 def soft_sums(  # type: ignore[no-untyped-def]
     shifted_Nf, start_T, weight_Nk, direction_kf, residual_tkf, mass_tk
 ):

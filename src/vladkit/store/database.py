@@ -6,16 +6,22 @@ it, those of every connection.
 
 from __future__ import annotations
 
+import mmap
 import os
 import sqlite3
+import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from vladkit.core.files import forget_databases, note_database
 from vladkit.errors import FileFormatError, StorageError, VladkitError
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = [
     "BUSY_SECONDS",
@@ -24,6 +30,7 @@ __all__ = [
     "connected",
     "damaged",
     "pragma",
+    "prepare_writing",
     "row_crc",
     "translated",
 ]
@@ -110,17 +117,43 @@ if hasattr(os, "register_at_fork"):
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Connect in SQLite's open mode "ro", "rw" or "rwc"; transactions are the caller's."""
+    """Connect in SQLite's open mode "ro", "rw" or "rwc"; transactions are the caller's.
+
+    Network drives and volumes of containers may lack what SQLite uses. Without memory maps that
+    processes share there is no WAL mode: a file is taken out of it, and readers and a writer wait
+    for each other. Without POSIX locks, too, a folder ``PATH.lock`` is the lock.
+    """
+    try:
+        return _connect(path, mode, seconds=0)
+    except sqlite3.OperationalError:
+        lacking = _lacking(path.parent)
+        if lacking == "locks":
+            mode += "&vfs=unix-dotfile"
+        return _connect(path, mode, seconds=BUSY_SECONDS, out_of_wal=bool(lacking))
+
+
+def _connect(
+    path: Path, mode: str, *, seconds: float, out_of_wal: bool = False
+) -> sqlite3.Connection:
+    """Connect, and read so that all that is wrong comes out; wait `seconds` for a writer."""
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}",
         uri=True,
-        timeout=BUSY_SECONDS,
+        timeout=seconds,
         isolation_level=None,
         factory=_Connection,
     )
     connection.path = path
     try:
         note_database(connection, path)
+        if out_of_wal:  # a process that is alone with the file needs no shared map to do it
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("PRAGMA locking_mode = NORMAL")
+            with suppress(OSError):
+                os.unlink(f"{path}-shm")  # of the first try
+        connection.execute("PRAGMA schema_version").fetchone()
+        connection.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS:.0f}")
         # SQLite may be built to write zeros over what is deleted: removing needs as much disk then.
         connection.execute("PRAGMA secure_delete = OFF")
         # No memory map: a file that is cut while it is read would end the process (SIGBUS).
@@ -132,6 +165,32 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _lacking(folder: Path) -> str:
+    """Name what a folder's file system lacks: POSIX "locks", shared "maps", or "" for nothing.
+
+    Tried with a file of its own: closing a collection file would drop the locks of SQLite.
+    """
+    missing = ""
+    with suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
+        file.truncate(mmap.PAGESIZE)
+        missing = "locks"
+        if sys.platform != "win32":
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        missing = "maps"
+        mmap.mmap(file.fileno(), mmap.PAGESIZE).close()
+        missing = ""
+    return missing
+
+
+def prepare_writing(connection: sqlite3.Connection, path: Path) -> None:
+    """Let readers work beside the writer (WAL mode) where the file system can; see `connect`."""
+    (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
+    if journal == "wal" or not _lacking(path.parent):
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
 
 
 @contextmanager
@@ -190,6 +249,9 @@ def translated(path: Path, verb: str) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         text = str(error)
         hint = next((h for key, h in _HINTS.items() if key in text), text)
+        lock = f"{path}.lock"  # see `connect`
+        if "locked" in text and os.path.isdir(lock):
+            hint += f", or, if no program uses it, remove {lock}: one that was killed has left it"
         raise StorageError(f"cannot {verb} {path}: {hint}") from error
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from vladkit.core.names import composed
 from vladkit.errors import ParameterError
 from vladkit.store.rows import ImageRow
 from vladkit.store.store import Store
@@ -20,14 +21,9 @@ def find_image(store: Store, name: str | os.PathLike[str]) -> ImageRow | None:
     ParameterError
         If several sources have an image of that path.
     """
-    rows = store.by_path(_with_slashes(os.fspath(name)))
-    if not rows:
-        files = {os.path.abspath(name), os.path.realpath(name)}
-        for source in store.sources().values():
-            folder = os.path.join(source.folder, "")
-            inside = {f.removeprefix(folder) for f in files if f.startswith(folder)}
-            for path in map(_with_slashes, inside):
-                rows += store.by_path(path, source.source_id)
+    rows = _rows_at(store, os.fspath(name))
+    if not rows and not os.fspath(name).isascii():
+        rows = _rows_at(store, os.fspath(name), composed)
     files = {row.file for row in rows}
     if len(files) > 1:
         raise ParameterError(
@@ -35,6 +31,23 @@ def find_image(store: Store, name: str | os.PathLike[str]) -> ImageRow | None:
             + ", ".join(sorted(files)[:3])
         )
     return rows[0] if rows else None
+
+
+def _rows_at(
+    store: Store, name: str, spelled: Callable[[str], str] | None = None
+) -> list[ImageRow]:
+    """Images whose path or file that is, or is when both are `spelled` in one way."""
+    rows = store.by_path(_with_slashes(name), spelled=spelled)
+    if rows:
+        return rows
+    spell = spelled or str
+    files = {spell(os.path.abspath(name)), spell(os.path.realpath(name))}
+    for source in store.sources().values():
+        folder = spell(os.path.join(source.folder, ""))
+        inside = {f.removeprefix(folder) for f in files if f.startswith(folder)}
+        for path in map(_with_slashes, inside):
+            rows += store.by_path(path, source.source_id, spelled=spelled)
+    return rows
 
 
 def ids_below(store: Store, paths: Iterable[str | os.PathLike[str]]) -> set[int]:
@@ -45,21 +58,14 @@ def ids_below(store: Store, paths: Iterable[str | os.PathLike[str]]) -> set[int]
     ParameterError
         If no image, skipped ones included, is at one of the paths.
     """
-    rows = [(row, row.file) for row in store.images()]
+    rows = [(row.image_id, row.path, row.file) for row in store.images()]
     ids: set[int] = set()
     unknown: list[str] = []
     for given in dict.fromkeys(os.fspath(path) for path in paths):
-        name = _with_slashes(given).rstrip("/")
-        file = os.path.abspath(given)
-        below = os.path.join(file, ""), os.path.join(os.path.realpath(file), "")
-        found = {
-            row.image_id
-            for row, where in rows
-            if row.path == name
-            or row.path.startswith(name + "/")
-            or where == file
-            or where.startswith(below)
-        }
+        found = _below(given, rows)
+        if not found and not given.isascii():
+            spelled = [(i, composed(path), composed(file)) for i, path, file in rows]
+            found = _below(composed(given), spelled)
         ids |= found
         if not found:
             unknown.append(given)
@@ -70,6 +76,18 @@ def ids_below(store: Store, paths: Iterable[str | os.PathLike[str]]) -> set[int]
             "lists them, or files; nothing was removed"
         )
     return ids
+
+
+def _below(given: str, rows: Iterable[tuple[int, str, str]]) -> set[int]:
+    """Ids of the rows (id, path, file) that are at a path, or below it."""
+    name = _with_slashes(given).rstrip("/")
+    file = os.path.abspath(given)
+    below = os.path.join(file, ""), os.path.join(os.path.realpath(file), "")
+    return {
+        image_id
+        for image_id, path, where in rows
+        if path == name or path.startswith(name + "/") or where == file or where.startswith(below)
+    }
 
 
 def _with_slashes(path: str) -> str:

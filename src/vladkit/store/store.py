@@ -22,6 +22,7 @@ from vladkit.store.database import (
     connect_reading,
     connected,
     damaged,
+    prepare_writing,
     row_crc,
     translated,
 )
@@ -103,9 +104,7 @@ class Store:
                 if not check_format(connection, where):
                     raise FileFormatError(missing)
                 if not read_only:
-                    connection.execute("PRAGMA journal_mode = WAL")
-                    connection.execute("PRAGMA synchronous = NORMAL")
-                    connection.execute("PRAGMA foreign_keys = ON")
+                    prepare_writing(connection, where)
             except BaseException:
                 connection.close()
                 raise
@@ -348,12 +347,32 @@ class Store:
         """Images without a vector, each with the reason, by source and path."""
         return self._images("skipped IS NOT NULL")
 
-    def by_path(self, path: str, source_id: int | None = None) -> list[ImageRow]:
-        """Images that have a vector and this path, of one source or of all."""
-        where = "skipped IS NULL AND path = ?"
-        if source_id is None:
-            return list(self._images(where, path))
-        return list(self._images(f"{where} AND source_id = ?", path, source_id))
+    def by_path(
+        self,
+        path: str,
+        source_id: int | None = None,
+        *,
+        spelled: Callable[[str], str] | None = None,
+    ) -> list[ImageRow]:
+        """Images that have a vector and this path, of one source or of all.
+
+        With `spelled` those whose path gives the same result of that function.
+        """
+        where = "skipped IS NULL"
+        if source_id is not None:
+            where += f" AND source_id = {source_id:d}"
+        if spelled is None:
+            return list(self._images(f"{where} AND path = ?", path))
+        self.connection.create_function("spelled", 1, spelled, deterministic=True)
+        return list(self._images(f"{where} AND spelled(path) = ?", spelled(path)))
+
+    def rename(self, image_id: int, path: str) -> None:
+        """Change the path of an image whose file goes by another name; within `writing`."""
+        self.connection.execute(
+            "UPDATE picture SET path = ?1, crc = row_crc(source_id, ?1, n_bytes, mtime_ns, width, "
+            "height, n_local, skipped, transient) WHERE picture_id = ?2",
+            (path, image_id),
+        )
 
     def images_by_id(self, image_ids: Sequence[int]) -> dict[int, ImageRow]:
         """Rows of some images by image id; unknown ones are left out."""
@@ -484,7 +503,7 @@ class Store:
         with (
             replace_path(where) as name,
             translated(where, "write"),
-            closing(sqlite3.connect(name)) as copy,
+            closing(sqlite3.connect(f"{Path(name).as_uri()}?nolock=1", uri=True)) as copy,
         ):
             self.connection.backup(copy)
 

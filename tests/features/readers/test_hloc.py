@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -213,6 +215,25 @@ class TestHloc:
             with pytest.raises(StorageError, match="another program has it open for writing"):
                 open_reader(f"hloc:{tmp_path / 'f.h5'}")
             writer.communicate(b"\n")
+
+    @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+    def test_a_file_system_without_locks(self, images, tmp_path, monkeypatch, number):
+        """As HDF5 says it, NFS without its lock daemon; its own variable goes before ours."""
+        path = tmp_path / "f.h5"
+        sources.write_hloc(path, images)
+        real = h5py.File
+
+        def refuse(name, mode, locking=None):
+            if locking is False and not os.environ.get("HDF5_USE_FILE_LOCKING"):
+                return real(name, mode)
+            raise OSError(number, f"cannot open (unable to lock file, errno = {number})")
+
+        monkeypatch.setattr(h5py, "File", refuse)
+        with open_reader(f"hloc:{path}") as reader:
+            assert reader.names() == sorted(images)
+        monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "TRUE")
+        with pytest.raises(StorageError, match="has no locks: set HDF5_USE_FILE_LOCKING=FALSE"):
+            open_reader(f"hloc:{path}")
 
     def test_without_the_library(self, tmp_path, monkeypatch):
         (tmp_path / "f").touch()

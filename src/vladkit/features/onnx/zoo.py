@@ -10,11 +10,12 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from vladkit.core.files import replace_file
-from vladkit.errors import ModelError, ParameterError
+from vladkit.errors import ModelError, ParameterError, StorageError
 from vladkit.features.onnx.spec import KnownFile, known_networks
 from vladkit.features.onnx.weights import weight_files
 
@@ -46,15 +47,24 @@ Progress = Callable[[str, int, int], None]
 
 
 def models_folder() -> Path:
-    """Folder in which `vladkit models` keeps files: VLADKIT_MODELS, or in the user's cache."""
+    """Folder in which `vladkit models` keeps files: VLADKIT_MODELS, or in the user's cache.
+
+    Raises
+    ------
+    StorageError
+        If neither is known: a container may run as a user who has no home.
+    """
     if given := os.environ.get(_FOLDER):
         return Path(given)
-    if sys.platform == "win32":
-        cache = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        cache = Path.home() / "Library" / "Caches"
-    else:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    name, below = {
+        "win32": ("LOCALAPPDATA", "AppData/Local"), "darwin": ("", "Library/Caches")
+    }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))  # fmt: skip
+    try:
+        cache = Path(os.environ.get(name) or Path.home() / below)
+    except RuntimeError:
+        raise StorageError(
+            f"no folder keeps models, because this user has no home: set {_FOLDER}=FOLDER"
+        ) from None
     return cache / "vladkit" / "models"
 
 
@@ -117,8 +127,9 @@ def known_file(name: str) -> KnownFile:
 
 
 def kept_models() -> Iterator[Path]:
-    """Paths of the model files in `models_folder`."""
-    yield from sorted(models_folder().glob("*.onnx"))
+    """Paths of the model files in `models_folder`; none where there is no such folder."""
+    with suppress(StorageError):
+        yield from sorted(models_folder().glob("*.onnx"))
 
 
 def find_model(path: str, sha256: str, n_bytes: int, in_place: bool = True) -> Path:
@@ -278,8 +289,6 @@ def _receive(address: str, known: KnownFile, file: BinaryIO, progress: Progress 
 
 
 def _made(folder: Path) -> Path:
-    from vladkit.errors import StorageError
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

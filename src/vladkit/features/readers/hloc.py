@@ -8,6 +8,7 @@ px, as ours; ``scores`` (N,) and ``image_size`` (width, height), where the extra
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ __all__ = ["HlocReader"]
 
 _SAMPLED: Final = 8
 """Number of images that tell the layout of a file: each group takes a millisecond to open."""
+
+_TAKEN: Final = (errno.EAGAIN, errno.EACCES)
+"""Error numbers of a lock that another program has."""
 
 
 class HlocReader(Reader):
@@ -44,7 +48,7 @@ class HlocReader(Reader):
             with open(self.path, "rb") as file:
                 if not file.read(1):
                     raise FileFormatError(f"{self.path} is empty, wanted hloc's features.h5")
-            self._file = h5py.File(self.path, "r")
+            self._file = _opened(h5py, self.path)
         except OSError as error:
             if isinstance(error, FileFormatError):
                 raise
@@ -52,6 +56,9 @@ class HlocReader(Reader):
                 raise StorageError(
                     f"cannot read {self.path}: another program has it open for writing: run again "
                     "when that has ended"
+                    if error.errno in _TAKEN
+                    else f"cannot read {self.path}: its file system has no locks: set "
+                    "HDF5_USE_FILE_LOCKING=FALSE"
                 ) from error
             if error.errno is not None:
                 raise StorageError(f"cannot read {self.path}: {error.strerror}") from error
@@ -206,6 +213,16 @@ class HlocReader(Reader):
             if isinstance(error, FileFormatError):
                 raise
             raise FileFormatError(f"{self.path}: {_reason(error)}") from error
+
+
+def _opened(h5py: Any, path: str) -> Any:
+    """Open a file for reading, without a lock where the file system has none."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if "unable to lock" not in str(error) or error.errno in _TAKEN:
+            raise
+        return h5py.File(path, "r", locking=False)
 
 
 def _inside(group: Any, part: str) -> Any:

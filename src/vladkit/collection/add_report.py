@@ -1,0 +1,52 @@
+"""`AddReport`: what became of the files of some sources."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["AddReport"]
+
+_SHOWN: Final = 8
+"""Kinds of files that a message lists."""
+
+
+@dataclass(slots=True)
+class AddReport:
+    """Outcome of `Collection.add`: numbers of images, and those that could not be used.
+
+    ``skipped`` holds (path, reason) of images that could not be used, ``linked`` (path, path of the
+    image) of links to images, which are not indexed again, and ``unreadable`` (folder, reason) of
+    folders that could not be listed. ``left_out`` counts files that do not look like images, by
+    suffix in lower case, "" without one, and "hidden" for names that begin with a dot.
+    """
+
+    indexed: int = 0
+    unchanged: int = 0
+    pruned: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+    linked: list[tuple[str, str]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def reasons(self) -> list[tuple[str, int]]:
+        """Reasons for skipping and how often each, the most frequent first."""
+        return Counter(reason for _, reason in self.skipped).most_common()
+
+    def leave_out(self, file: str) -> None:
+        """Count a file that does not look like an image."""
+        name = os.path.basename(file)
+        kind = "hidden" if name.startswith(".") else os.path.splitext(name)[1].lower()
+        self.left_out[kind] += 1
+
+    def left_out_text(self) -> str:
+        """Number of files that were left out, and of each kind: ``3 files: 2 .heic, 1 hidden``."""
+        total = self.left_out.total()
+        kinds = sorted(self.left_out.items(), key=lambda each: (-each[1], each[0]))
+        shown = [f"{n} {kind or 'without a suffix'}" for kind, n in kinds[:_SHOWN]]
+        if rest := sum(n for _, n in kinds[_SHOWN:]):
+            shown.append(f"{rest} of other kinds")
+        return f"{total} {'file' if total == 1 else 'files'}: {', '.join(shown)}"

@@ -1,0 +1,48 @@
+"""Images that a collection knows, by the files that they were indexed from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from vladkit.collection.discover import SourceFile
+from vladkit.core.names import composed, identity
+from vladkit.store.rows import ImageRow
+from vladkit.store.store import Store
+
+__all__ = ["known_images", "respell"]
+
+
+def known_images(store: Store) -> dict[str, ImageRow]:
+    """Rows by file, or for features of other programs by where in their file they are."""
+    roots = {i: source.root for i, source in store.sources().items()}
+    return {
+        os.path.normpath(os.path.join(roots[row.source_id], row.path)): row
+        for row in store.images()
+        if row.source_id in roots  # else the file is damaged, as `check` says
+    }
+
+
+def respell(
+    store: Store, known: dict[str, ImageRow], found: Iterable[SourceFile], files: Collection[str]
+) -> None:
+    """Recognise files whose names are spelled otherwise than when they were indexed.
+
+    Letters may be composed or decomposed (NFC, NFD), as a file system or a copy has them. `files`
+    are the paths of those that were `found`; `known` gets the row of each by its present name.
+    """
+    others = {composed(f): f for f in known if not f.isascii() and f not in files}
+    roots = {i: source.root for i, source in store.sources().items()} if others else {}
+    for each in found if others else ():
+        old = others.get(composed(each.file))
+        if old is None or each.file in known:
+            continue
+        row = known[old]
+        if os.path.lexists(old):  # the file system knows both spellings; or it is another file
+            if identity(old) == identity(each.file):
+                known[each.file] = row
+        elif roots[row.source_id] == each.root:
+            with store.writing():
+                store.rename(row.image_id, each.path)
+            known[each.file] = replace(known.pop(old), path=each.path)

@@ -1,0 +1,45 @@
+"""Names of files: several may lead to one file, by links or by how letters are spelled."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+
+__all__ = ["composed", "identity", "on_disk"]
+
+
+def identity(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
+    """Identity of a file, equal for all of its names: device, inode, size and time of change.
+
+    None if there is no file, or its file system gives no numbers. (Where numbers are made up, two
+    files may share one, but not size and time as well.)
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a null byte in the name
+        return None
+    found = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return found if status.st_ino else None
+
+
+def composed(name: str) -> str:
+    r"""A name with composed letters (NFC), by which two spellings of one name are compared.
+
+    File systems of macOS have decomposed ones: two characters for an e with an accent.
+
+    Examples
+    --------
+    >>> len("Cafe\u0301"), len(composed("Cafe\u0301"))
+    (5, 4)
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def on_disk(path: str) -> str:
+    """A path, spelled as on disk where only another spelling of its letters is there."""
+    if path.isascii() or os.path.lexists(path):
+        return path
+    folder, name = os.path.split(path)
+    folder = on_disk(folder) if folder != path else folder
+    spelled = (os.path.join(folder, unicodedata.normalize(form, name)) for form in ("NFC", "NFD"))
+    return next(filter(os.path.lexists, spelled), path)
