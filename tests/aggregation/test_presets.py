@@ -169,10 +169,10 @@ class TestPresets:
         self.check(vlad, lambda x: vlfeat(x, C, mass, ssr, intra, unnormalized))
 
     def test_vlfeat_epsilon(self):
-        """VLFeat divides a block of length 1e-13 by 1e-12; ours is divided by its length."""
+        """VLFeat divides a block of length 1e-13 by 1e-12; ours by 1e-12 of the longest block."""
         centroids, image = [[0.0, 0.0], [5.0, 5.0]], [[6e-14, 8e-14], [5.0, 8.0]]
         got = VLAD.from_centroids(centroids, norm="intra").transform([np.array(image)])
-        np.testing.assert_allclose(got[0], [0.6, 0.8, 0, 1])
+        np.testing.assert_allclose(got[0], [0.02, 0.08 / 3, 0, 1])
         theirs = vlfeat(image, centroids, intra=True, unnormalized=True)
         np.testing.assert_allclose(theirs, [0.06, 0.08, 0, 1])
 

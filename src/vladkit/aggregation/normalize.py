@@ -144,7 +144,8 @@ def _power(residual_tkf: FloatArray, power: float) -> None:
 
 
 def _intra(residual_tkf: FloatArray, count_tk: AnyArray) -> None:
-    to_unit_length(residual_tkf.reshape(-1, residual_tkf.shape[2]))
+    _, k, f = residual_tkf.shape
+    to_unit_length(residual_tkf.reshape(-1, f), per=k)
 
 
 def _l2(residual_tkf: FloatArray, count_tk: AnyArray) -> None:

@@ -54,12 +54,31 @@ def unit_rows(row_nf: npt.NDArray[_Float]) -> npt.NDArray[_Float]:
     return out_nf
 
 
-def to_unit_length(row_nf: npt.NDArray[Any]) -> None:
-    """Bring each row to unit length, in place; `unit_rows` where most rows are of usual size."""
+def to_unit_length(row_nf: npt.NDArray[Any], *, per: int = 1) -> None:
+    """Bring each row to unit length, in place; `unit_rows` where most rows are of usual size.
+
+    Of `per` rows that belong together those stay short that are shorter than `EPSILON` of the
+    longest: in float64 that is what rounding leaves of a sum that should be zero.
+    """
     length_n, odd_n = _lengths(row_nf)
+    share_n = _shares(row_nf, length_n, odd_n, per) if per > 1 else None
     row_nf[odd_n] = unit_rows(row_nf[odd_n])
     length_n[odd_n | (length_n == 0)] = 1
     row_nf /= length_n[:, None]
+    if share_n is not None and (share_n < EPSILON).any():
+        row_nf *= np.minimum(share_n / EPSILON, 1)[:, None].astype(row_nf.dtype)
+
+
+def _shares(
+    row_nf: npt.NDArray[Any], length_n: npt.NDArray[Any], odd_n: npt.NDArray[np.bool_], per: int
+) -> npt.NDArray[np.float64]:
+    """Length of each row as a share of the longest of the `per` rows that belong together."""
+    true_n = length_n.astype(np.float64)
+    true_n[odd_n] = row_lengths(row_nf[odd_n].astype(np.float64))
+    longest_g = true_n.reshape(-1, per).max(axis=1)
+    longest_g[longest_g == 0] = 1
+    share_n: npt.NDArray[np.float64] = true_n / np.repeat(longest_g, per)
+    return share_n
 
 
 def row_lengths(row_nf: npt.NDArray[Any]) -> npt.NDArray[Any]:

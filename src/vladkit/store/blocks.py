@@ -127,7 +127,7 @@ class Blocks:
             changed = bytearray(data)
             for image_id in ids:
                 vector_D = vector_of[image_id]
-                (places,) = np.nonzero(np.frombuffer(kept, "<i8") == image_id)
+                (places,) = np.nonzero(self._as_ids(block_id, kept) == image_id)
                 if len(places) != 1:
                     raise FileFormatError(
                         f"{self._path}: image {image_id} is not in its block {block_id}: "
@@ -149,8 +149,11 @@ class Blocks:
             self._connection.execute("DELETE FROM block WHERE block_id = ?", (block_id,))
         elif not stays_n.all():
             ids, data = self._raw(block_id)
-            row_nb = np.frombuffer(data, np.uint8).reshape(len(stays_n), -1)
-            kept_n = np.frombuffer(ids, "<i8")[stays_n]
+            row_bytes, rest = divmod(len(data), len(stays_n))
+            if rest:
+                raise self._damaged(block_id, len(data), len(stays_n) * row_bytes)
+            row_nb = np.frombuffer(data, np.uint8).reshape(len(stays_n), row_bytes)
+            kept_n = self._as_ids(block_id, ids)[stays_n]
             self._write(block_id, kept_n.tobytes(), row_nb[stays_n].tobytes())
 
     def pack(self, layout: Layout) -> bool:
@@ -213,7 +216,15 @@ class Blocks:
         row = self._connection.execute(
             "SELECT picture_ids FROM block WHERE block_id = ?", (block_id,)
         ).fetchone()
-        return np.frombuffer(row[0] if row else b"", "<i8")
+        return self._as_ids(block_id, row[0] if row else b"")
+
+    def _as_ids(self, block_id: int, ids: bytes) -> Int64Array:
+        if len(ids) % 8:
+            raise FileFormatError(
+                f"{self._path}: the ids of block {block_id} have {len(ids)} bytes, wanted a "
+                f"multiple of 8: run vladkit check {self._path} --repair"
+            )
+        return np.frombuffer(ids, "<i8")
 
     def _arrays(
         self, block_id: int, ids: bytes, data: bytes, layout: Layout
