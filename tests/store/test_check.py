@@ -320,3 +320,57 @@ class TestCheck:
         done = run("check", own, "--repair", "--json")
         assert [p["repaired"] for p in json.loads(done.stdout)["problems"]] == [True, True]
         run("check", own)
+
+
+class TestHostileValues:
+    """What is in the tables may be anything: it has a name, and takes no memory."""
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE array SET dtype = '<U1' WHERE name = 'rotation'",
+            "UPDATE array SET dtype = '<c8' WHERE name = 'centroids'",
+            "UPDATE array SET dtype = 'O'",
+            "UPDATE array SET dtype = '<M8[ns]'",
+            "UPDATE array SET shape = '" + "[" * 100_000 + "'",
+            "UPDATE array SET shape = '[-1, -1]'",
+            "UPDATE about SET value = '" + "[" * 100_000 + "' WHERE name = 'codebook'",
+            "UPDATE about SET value = '[]' WHERE name = 'recipe'",
+            "UPDATE about SET value = '7' WHERE name = 'made_with'",
+            "UPDATE about SET value = replace(value, '\"seed\": 0', '\"seed\": 1e999')",
+        ],
+    )
+    def test_of_what_all_rests_on(self, own, statement):
+        sql(own, statement)
+        with pytest.raises(FileFormatError):
+            Collection.open(own)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "dtype = '<U1'",
+            "dtype = 'u1,u1'",
+            "descriptor = substr(descriptor, 1, n * 64)",
+            "descriptor = x''",
+            "n = -1",
+            "n = 9223372036854775807",
+        ],
+    )
+    def test_of_features(self, own, ready, change):
+        sql(own, f"UPDATE feature SET {change} WHERE picture_id = 2")
+        with Collection.open(own) as collection:
+            assert [p.image for p in collection.check()] == ["01.png"]
+            with pytest.raises(FileFormatError, match="the features of image 2"):
+                collection.search(ready[1] / "01.png", rerank=12)
+            assert collection.check(repair=True)
+            assert collection.search(ready[1] / "01.png", rerank=12)[0].path == "01.png"
+
+    def test_of_names(self, own, tmp_path):
+        digits = "1" * 5000
+        sql(own, ("UPDATE picture SET path = ? WHERE picture_id = 1", (digits,)))
+        done = run("pairs", own, "-o", tmp_path / "pairs.txt", "--sequential", 1)
+        assert "12 images" in done.stderr
+        assert digits in (tmp_path / "pairs.txt").read_text()
+        sql(own, ("UPDATE picture SET path = ? WHERE picture_id = 1", ("x" * 100_000,)))
+        done = run("export", own, "-o", tmp_path / "e.npz", code=1)
+        assert "a path of 100000 letters is no path" in done.stderr

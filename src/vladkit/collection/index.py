@@ -111,6 +111,7 @@ class Index:
         with damaged(self.store.path, "what was learned for it"):
             self.describer.restore(about, arrays)
         self.store.layout = self.describer.layout
+        self.store.local_dimensions = self.describer.extractor.n_dimensions
 
     def stranger(self) -> str | None:
         """Path of the network, if another machine indexed with it; else None."""

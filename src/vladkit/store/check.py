@@ -158,19 +158,23 @@ def _blocks(
     layout = store.layout
     block_ids = [i for (i,) in store.connection.execute("SELECT block_id FROM block")]
     for done, block_id in enumerate(block_ids, start=1):
-        ids, data, crc = store.connection.execute(
-            "SELECT picture_ids, data, crc FROM block WHERE block_id = ?", (block_id,)
+        n_ids, n_data = store.connection.execute(
+            "SELECT length(picture_ids), length(data) FROM block WHERE block_id = ?", (block_id,)
         ).fetchone()
         if progress:
             progress(done, len(block_ids))
-        wanted = len(ids) // 8 * layout.row_bytes
-        is_whole = len(ids) % 8 == 0 and len(data) == wanted
+        wanted = n_ids // 8 * layout.row_bytes
+        is_whole = n_ids % 8 == 0 and n_data == wanted
+        ids, data, crc = store.connection.execute(  # only what may be of any size is read
+            "SELECT picture_ids, data, crc FROM block WHERE block_id = ? AND ?",
+            (block_id, is_whole),
+        ).fetchone() or (b"", b"", 0)
         if not is_whole or crc != row_crc(ids, data):
 
             def drop(block_id: int = block_id) -> None:
                 store.connection.execute("DELETE FROM block WHERE block_id = ?", (block_id,))
 
-            what = _CHANGED if is_whole else f"has {len(data)} bytes, wanted {wanted}"
+            what = _CHANGED if is_whole else f"has {n_data} bytes, wanted {wanted}"
             yield Finding(f"block {block_id} {what}"), drop
             continue  # its images are found to be without a vector
         held_n = np.frombuffer(ids, "<i8")

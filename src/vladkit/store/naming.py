@@ -13,7 +13,7 @@ from vladkit.store.rows import ImageRow, Source
 
 __all__ = ["SortKey", "names_below", "natural"]
 
-SortKey: TypeAlias = tuple[tuple[str | int, ...], str]
+SortKey: TypeAlias = "tuple[tuple[tuple[int, str], ...], str]"
 
 
 def names_below(
@@ -90,4 +90,9 @@ def natural(name: str) -> SortKey:
     # text and numbers alternate, text first, so that like is compared with like; [0-9], as int()
     # of other digits may fail
     parts = re.split(r"([0-9]+)", name.replace("/", "\0"))
-    return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), name
+    # a number by the number of its digits: int() refuses thousands of them
+    bare = (part.lstrip("0") for part in parts)
+    keys = (
+        (len(b), b) if i % 2 else (0, p) for i, (b, p) in enumerate(zip(bare, parts, strict=True))
+    )
+    return tuple(keys), name

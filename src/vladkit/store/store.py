@@ -38,6 +38,14 @@ _COLUMNS: Final = (
 """Columns of an `ImageRow`, by the names that they had in format 1 of the file."""
 
 
+def _numbers(dtype: str) -> np.dtype[Any]:
+    """Dtype of that name; TypeError unless it is of real numbers."""
+    found = np.dtype(dtype)
+    if found.kind not in "fiu":
+        raise TypeError(f"{dtype!r} are no numbers")
+    return found
+
+
 _KINDS: Final = {"id": str, "revision": int, "network_mark": str}
 """Types of the values about a collection that are no objects of JSON."""
 
@@ -49,7 +57,8 @@ class Store:
     one thread; any number of processes may hold stores of the same file, of which one writes
     at a time (others wait up to 30 s for their turn).
 
-    ``layout`` is the form of the vectors: whoever reads the codebook from the file sets it.
+    ``layout`` is the form of the vectors, ``local_dimensions`` the dimension of kept descriptors
+    (0: any): whoever reads the recipe and the codebook from the file sets them.
     ``connection``, ``blocks`` and ``changed`` (whether the open transaction has changed a vector)
     are for the modules of this folder.
     """
@@ -60,6 +69,7 @@ class Store:
         self.connection = connection
         self.blocks = Blocks(connection, path)
         self.layout = Layout(np.dtype(np.float16), 0)
+        self.local_dimensions = 0
         self.changed = False
 
     @classmethod
@@ -207,7 +217,7 @@ class Store:
         for name, dtype, shape, data, crc in rows:
             self._check_crc(f"array {name!r}", crc, name, dtype, shape, data)
             with damaged(self.path, f"array {name!r}"):
-                found[name] = np.frombuffer(data, np.dtype(dtype)).reshape(json.loads(shape))
+                found[name] = np.frombuffer(data, _numbers(dtype)).reshape(json.loads(shape))
         return found
 
     def forget(self, name: str, pattern: str) -> None:
@@ -595,7 +605,9 @@ class Store:
         rows = self._in_chunks(sql, image_ids)
         for image_id, n, dtype, descriptor, geometry, width, height in rows:
             with damaged(self.path, f"the features of image {image_id}", repair=True):
-                descriptor_lf = np.frombuffer(descriptor, np.dtype(dtype)).reshape(n, -1)
+                descriptor_lf = np.frombuffer(descriptor, _numbers(dtype)).reshape(n, -1)
+                if self.local_dimensions not in (0, descriptor_lf.shape[1]):
+                    raise ValueError(f"{descriptor_lf.shape[1]} dimensions")
                 geometry_l5 = np.frombuffer(geometry, "<f4").reshape(n, 5)
             found[int(image_id)] = KeptFeatures(descriptor_lf, geometry_l5, width, height)
         return found
