@@ -46,8 +46,10 @@ def _numbers(dtype: str) -> np.dtype[Any]:
     return found
 
 
-_KINDS: Final = {"id": str, "revision": int, "network_mark": str}
-"""Types of the values about a collection that are no objects of JSON."""
+_KINDS: Final = {"id": str, "revision": int, "network_mark": str} | dict.fromkeys(
+    ("recipe", "made_with", "images", "codebook", "whitening", "augmentation"), dict
+)
+"""Types of the values about a collection."""
 
 
 class Store:
@@ -182,7 +184,7 @@ class Store:
             self._check_crc(f"value {name!r}", crc, name, value)
             with damaged(self.path, f"value {name!r}"):
                 found[name] = json.loads(value)
-                if not isinstance(found[name], _KINDS.get(name, dict)):
+                if not isinstance(found[name], _KINDS.get(name, object)):
                     raise TypeError(f"it is a {type(found[name]).__name__}")
         return found
 
