@@ -62,6 +62,7 @@ def emit_report(file: str, n_all: int, report: AddReport, as_json: bool) -> None
             "linked": [{"path": link, "image": path} for link, path in report.linked],
             "left_out": dict(report.left_out.most_common()),
             "unreadable": [{"folder": f, "reason": r} for f, r in report.unreadable],
+            "outgrown": report.outgrown,
             "seconds": round(report.seconds, 3),
         },
         f"{file}: {counted(n_all, 'image')}; {report.indexed} indexed in "
@@ -77,6 +78,12 @@ def emit_report(file: str, n_all: int, report: AddReport, as_json: bool) -> None
         say(f"  {counted(len(report.linked), 'link')} to images, not indexed again: {links}")
     if report.left_out:
         say(f"  left out {report.left_out_text()}")
+    if report.outgrown:
+        k, now = report.outgrown
+        say(
+            f"  note: the codebook of {k} words was learned from few descriptors; from these "
+            f"images it would have {now}, and rank better: index them again, into another file"
+        )
     for folder, reason in report.unreadable:
         say(f"  cannot list {folder}: {reason}")
 

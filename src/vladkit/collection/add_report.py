@@ -21,6 +21,8 @@ class AddReport:
     image) of links to images, which are not indexed again, and ``unreadable`` (folder, reason) of
     folders that could not be listed. ``left_out`` counts files that do not look like images, by
     suffix in lower case, "" without one, and "hidden" for names that begin with a dot.
+    ``outgrown`` is (clusters of the codebook, clusters that it would have if it were learned now)
+    where that is twice as many or more: it was learned from few images, and others have come since.
     """
 
     indexed: int = 0
@@ -31,6 +33,7 @@ class AddReport:
     seconds: float = 0.0
     linked: list[tuple[str, str]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    outgrown: tuple[int, int] | None = None
 
     def reasons(self) -> list[tuple[str, int]]:
         """Reasons for skipping and how often each, the most frequent first."""

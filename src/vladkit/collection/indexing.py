@@ -134,6 +134,7 @@ class Indexer:
                 ):
                     self._extract_and_commit(work, extraction, spool, report, progress)
             left.remove()
+        report.outgrown = self._outgrown() if report.indexed else None
         report.seconds = time.perf_counter() - begin
         if not self._store.count()[0]:
             _refuse_emptiness(report)
@@ -373,6 +374,14 @@ class Indexer:
                 self._store.set_about(**about)
                 self._store.set_arrays(arrays)
         self._index.restore()
+
+    def _outgrown(self) -> tuple[int, int] | None:
+        """`AddReport.outgrown`, once images have been added."""
+        if self._describer.vlad is None:
+            return None
+        clusters = self._describer.n_clusters
+        now = self._describer.recipe.clusters_for(self._store.count_local())
+        return (clusters, now) if now >= 2 * clusters else None
 
     def _mark_sources(self, found: Sequence[SourceFile]) -> None:
         """Mark the folders that the user gave, where the collection has them from elsewhere."""

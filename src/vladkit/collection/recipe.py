@@ -271,13 +271,17 @@ class Recipe:
         weights = np.float32(self.orientation), np.float32(self.position)
         return np.hstack([metric_lf, weights[0] * direction_l2, weights[1] * place_l2])
 
+    def clusters_for(self, n_local: int) -> int:
+        """Number of clusters of a codebook that is trained on `n_local` descriptors."""
+        return min(self.n_clusters, n_local, max(_FEW_CLUSTERS, n_local // _MIN_PER_CLUSTER))
+
     def vlad(self, n_local: int, n_dimensions: int) -> VLAD | MultiVLAD:
         """Make the estimator that is to be trained on `n_local` descriptors."""
         from vladkit.aggregation.multi import MultiVLAD
         from vladkit.aggregation.vlad import VLAD
 
         vlad = VLAD(
-            min(self.n_clusters, n_local, max(_FEW_CLUSTERS, n_local // _MIN_PER_CLUSTER)),
+            self.clusters_for(n_local),
             norm=self.norm,
             rotation=min(self.rotation, n_dimensions) if self.rotation and n_local > 1 else None,
             sample_size=n_local,

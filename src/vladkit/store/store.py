@@ -540,6 +540,11 @@ class Store:
         )
         return int(indexed), int(skipped)
 
+    def count_local(self) -> int:
+        """Number of local features of all images that have a vector."""
+        ((n_local,),) = self._rows("SELECT total(n_local) FROM picture WHERE skipped IS NULL")
+        return int(n_local)
+
     def count_by_source(self) -> dict[int, tuple[int, int]]:
         """(images with a vector, images skipped) of each source that has any."""
         sql = "SELECT source_id, count(*) - count(skipped), count(skipped) FROM picture GROUP BY 1"
