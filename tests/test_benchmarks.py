@@ -81,7 +81,7 @@ SLOW = {
     f"{name}.py"
     for name in (
         "benchmarks/duplicates", "benchmarks/million", "benchmarks/reconstruct", "benchmarks/serve",
-        "benchmarks/stream", "examples/looking", "examples/report", "examples/screenshots",
+        "benchmarks/encode", "benchmarks/stream", "examples/demo", "examples/looking", "examples/report", "examples/screenshots",
     )
 }  # fmt: skip
 """Scripts that `make check` runs and CI does not: they take a minute of its two cores."""

@@ -67,7 +67,7 @@ class TestByHand:
         assert count.tolist() == [[3, 0]]
 
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    @pytest.mark.parametrize("k", [8, 16, 40])
+    @pytest.mark.parametrize("k", [8, 16, pytest.param(40, marks=pytest.mark.slow)])
     def test_each_pair_of_equal_centroids(self, method, k, dtype):
         """Whichever two are equal and nearest, the first gets it: lanes, panels, halves."""
         if method == ORACLE:
@@ -252,7 +252,10 @@ class TestFused:
                 _, count = aggregate(batch, centroid_kf, method="fused", n_jobs=1)
                 assert count[0, a] == 3, (a, b)
 
-    @pytest.mark.parametrize(("without", "width"), [("avx512", 8), ("avx512 avx fma f16c v", 4)])
+    @pytest.mark.parametrize(
+        ("without", "width"),
+        [("avx512", 8), pytest.param("avx512 avx fma f16c v", 4, marks=pytest.mark.slow)],
+    )
     def test_narrower_registers(self, without, width, tmp_path):
         """The programs of older processors, which this one runs as well."""
         import llvmlite.binding

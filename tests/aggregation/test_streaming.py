@@ -140,7 +140,7 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's peak of resident memory")
-@pytest.mark.parametrize("method", ["auto", "fused"])
+@pytest.mark.parametrize("method", [pytest.param("auto", marks=pytest.mark.slow), "fused"])
 def test_a_large_file_is_not_held_in_memory(tmp_path, method):
     n = 700_000
     target_Nf = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float32, (n, 128))

@@ -80,8 +80,8 @@ class TestKill:
             -1,
             pytest.param(0, marks=pytest.mark.slow),
             1,
-            pytest.param(33, marks=pytest.mark.slow),
-            90,
+            33,
+            pytest.param(90, marks=pytest.mark.slow),
         ],
     )
     def test_running_again_ends_in_the_same(
@@ -115,7 +115,9 @@ class TestKill:
             return 0
         return wait_for_rows(process, path, at_least)
 
-    @pytest.mark.parametrize("at_least", [0, 33])  # while it learns, and compiles; and later
+    @pytest.mark.parametrize(
+        "at_least", [0, pytest.param(33, marks=pytest.mark.slow)]
+    )  # while it learns, and compiles; and later
     def test_interrupt_keeps_what_is_committed(
         self, many, tmp_path, tmp_path_factory, monkeypatch, at_least
     ):

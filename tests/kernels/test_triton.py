@@ -252,7 +252,12 @@ def test_pieces_cover_each_row_once(kernels):
 
 @pytest.mark.parametrize(
     ("dtype", "f", "k"),
-    [("float32", 128, 64), ("float32", 768, 300), ("bfloat16", 200, 64), ("float16", 7, 5)],
+    [
+        ("float32", 128, 64),
+        pytest.param("float32", 768, 300, marks=pytest.mark.slow),
+        pytest.param("bfloat16", 200, 64, marks=pytest.mark.slow),
+        ("float16", 7, 5),
+    ],
 )
 def test_the_compiler_takes_it(kernels, monkeypatch, tmp_path, dtype, f, k):
     """For compute capability 9.0, within the shared memory that it has."""

@@ -66,7 +66,7 @@ def test_nothing_moves_when_images_come(opened):
     assert shift < 0.1
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious(opened, home, scheme):
     page = opened(color_scheme=scheme)
 
