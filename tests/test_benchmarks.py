@@ -80,9 +80,9 @@ def test_every_script_has_a_row():
 SLOW = {
     f"{name}.py"
     for name in (
-        "benchmarks/duplicates", "benchmarks/encode", "benchmarks/million", "benchmarks/reconstruct",
-        "benchmarks/serve", "benchmarks/stream", "examples/demo", "examples/looking",
-        "examples/report", "examples/screenshots",
+        "benchmarks/duplicates", "benchmarks/encode", "benchmarks/million",
+        "benchmarks/reconstruct", "benchmarks/serve", "benchmarks/stream", "examples/demo",
+        "examples/looking", "examples/report", "examples/screenshots",
     )
 }  # fmt: skip
 """Scripts that `make check` runs and CI does not: they take a minute of its two cores."""

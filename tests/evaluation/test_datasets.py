@@ -410,7 +410,8 @@ class TestRevisited:
          {"gnd": [{"easy": [], "hard": [], "junk": [], "bbx": [0, 0, 9]}] * 2},
          {"gnd": [{"easy": [], "hard": [], "junk": [], "bbx": [5, 5, 5, 9]}] * 2},
          {"gnd": [{"easy": [], "hard": [], "junk": [], "bbx": [0, 0, 9, float("inf")]}] * 2},
-         {"gnd": [{"easy": [], "hard": []}] * 2}, {"qimlist": ["q\0", "q1"]}],
+         {"gnd": [{"easy": [], "hard": []}] * 2}, {"qimlist": ["q\0", "q1"]},
+         {"qimlist": ["q\udfff", "q1"]}],
     )  # fmt: skip
     def test_other_files_are_refused_by_name(self, tmp_path, change):
         (tmp_path / "g.json").write_text(json.dumps(self.CONTENT | change))

@@ -60,6 +60,8 @@ class TestErrors:
         ("toml", "message"),
         [
             ("[[output]", "is not TOML"),
+            ("[output]\nstride = " + "9" * 5000, "is not TOML"),
+            ("a = " + "[" * 5000, "is not TOML"),
             ("[outputs]", r"no table is called \[outputs\]"),
             ("output = 3", r"has to be a table, \[output\]"),
             (GOOD + "colour = 1", r"\[input\] has no key 'colour'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 import numpy as np
@@ -63,6 +64,14 @@ class TestWeights:
                 c.search(photos / "coffee.jpg")
         with pytest.raises(ModelError, match=r"keeps its weights in weights\.bin: set"):
             zoo.add_model(model)
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has none")
+    def test_no_file_is_not_waited_for(self, tmp_path):
+        model = split(dots(tmp_path / "m.onnx"))
+        (tmp_path / "weights.bin").unlink()
+        os.mkfifo(tmp_path / "weights.bin")
+        with pytest.raises(ModelError, match=r"weights\.bin, which is no file beside it"):
+            zoo.sha256_of(model)
 
     def test_in_another_folder_are_refused(self, tmp_path):
         model = split(dots(tmp_path / "m.onnx"))

@@ -191,6 +191,7 @@ def read_ground_truth(path: str | os.PathLike[str]) -> Benchmark:
     def absolute(path: str) -> str:
         if "\0" in path:
             raise ValueError(f"a path with a NUL character: {path!r}")
+        os.fsencode(path)  # UnicodeEncodeError for what no file can be called
         return on_disk(os.path.normpath(os.path.join(folder, path)))
 
     def files(paths: Sequence[str]) -> frozenset[str]:

@@ -235,6 +235,7 @@ def _file(folder: Path, name: str) -> str:
     """Path of an image; the lists have names without .jpg."""
     if "\0" in name:
         raise ValueError(f"a name with a NUL character: {name!r}")
+    os.fsencode(name)  # UnicodeEncodeError for what no file can be called
     return on_disk(str(folder / (name if is_image_name(name) else f"{name}.jpg")))
 
 

@@ -370,6 +370,10 @@ class Store:
 
         With `spelled` those whose path gives the same result of that function.
         """
+        try:
+            path.encode()
+        except UnicodeEncodeError:  # of a name that is no text: such are not stored
+            return []
         where = "skipped IS NULL"
         if source_id is not None:
             where += f" AND source_id = {source_id:d}"

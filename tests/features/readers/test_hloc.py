@@ -276,3 +276,9 @@ class TestOtherFilesOnDisk:
         with open_reader(f"hloc:{path}") as reader:
             reader.status(name)
             reader.read(name)
+
+    def test_groups_that_are_nested_too_deep(self, tmp_path):
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            file.create_group("/".join("a" * 300))
+        with pytest.raises(FileFormatError, match="nested more than 100 deep"):
+            open_reader(f"hloc:{tmp_path / 'f.h5'}")

@@ -297,7 +297,7 @@ def known_networks() -> Iterator[KnownFile]:
 def _toml(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits
         raise ModelError(f"{where} is not TOML: {error}") from None
 
 

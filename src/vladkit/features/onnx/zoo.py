@@ -109,6 +109,8 @@ def weights_beside(path: str | os.PathLike[str]) -> list[str]:
     for name in names:
         if not name or name != os.path.basename(name) or name in (".", ".."):
             raise ModelError(f"model {path} keeps weights in {name!r}: only its own folder is read")
+        if not Path(path).with_name(name).is_file():  # a FIFO would be waited for
+            raise ModelError(f"model {path} keeps weights in {name}, which is no file beside it")
     return names
 
 

@@ -26,6 +26,9 @@ __all__ = ["HlocReader"]
 _SAMPLED: Final = 8
 """Number of images that tell the layout of a file: each group takes a millisecond to open."""
 
+_DEEPEST: Final = 100
+"""Most groups within each other, of names with folders: HDF5's time grows with their square."""
+
 _TAKEN: Final = (errno.EAGAIN, errno.EACCES)
 """Error numbers of a lock that another program has."""
 
@@ -78,7 +81,13 @@ class HlocReader(Reader):
         paths 0.6 s.
         """
         paths: list[str] = []
-        self._file.visit(paths.append)
+
+        def note(path: str) -> None:
+            if path.count("/") > _DEEPEST:
+                raise ValueError(f"groups are nested more than {_DEEPEST} deep")
+            paths.append(path)
+
+        self._file.visit(note)
         full = {path.rpartition("/")[0] for path in paths}
         outer = {path.rpartition("/")[0] for path in full if path}
         # what is empty may be a group, of a writer that was killed, or an array
