@@ -42,6 +42,20 @@ def png(*chunks):
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + chunk(b"IEND")
 
 
+def blank_png(width, height, depth, kind):
+    """All of one colour: a thousandth of the size in memory, or less."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", bytes(1000)) + chunk(b"IEND")
+
+
+def blank_webp(width, height):
+    size = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+    frame = b"\x10\0\0\x9d\x01\x2a" + struct.pack("<HH", width, height) + bytes(1000)
+    parts = (b"VP8X", bytes(4) + size), (b"VP8 ", frame)
+    body = b"WEBP" + b"".join(k + struct.pack("<I", len(d)) + d for k, d in parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 def entry(tag, count, value):
     return struct.pack("<HHII", tag, 4, count, value)
 
@@ -111,6 +125,14 @@ BOMBS = {
     "TIFF, a tile": (
         lambda: tiff(*SIZE, entry(322, 1, 40000), entry(323, 1, 40000)),
         "a tile of 1600 million pixels",
+    ),
+    "PNG, deep and blank": (
+        lambda: blank_png(12_000, 12_000, 16, 2),
+        "12000x12000 px take 1,728 MB, too much for a file of 1 kB",
+    ),
+    "WebP, blank": (
+        lambda: blank_webp(14_000, 14_000),
+        "14000x14000 px take 784 MB, too much for a file of 1 kB",
     ),
     "PNM, blanks": (lambda: b"P5" + b" " * (8 << 20), "PNM: no size in its first 65,536 bytes"),
     "PNM, comments": (lambda: b"P5\n" + b"#\n" * (4 << 20), "PNM: no size in its first"),

@@ -36,14 +36,13 @@ CASES = [
     for name, f, k, dtypes in [
         ("ends empty", 1, 1, ["float32", "float16"]),
         ("ends empty", 7, 5, ["float32", "bfloat16", "float16"]),
-        ("ends empty", 64, 16, ["float32"]),
-        ("ends empty", 128, 64, ["float32", "bfloat16", "float16"]),
+        ("ends empty", 128, 64, ["float32", "bfloat16"]),
         ("ends empty", 64, 100, ["float32"]),
         ("ends empty", 200, 100, ["float32", "bfloat16"]),  # labels first, slices of the sums
         ("ends empty", 200, 16, ["float16"]),
         ("ends empty", 20, 300, ["float32"]),  # several blocks of centroids
         ("one row", 128, 64, ["float32"]),
-        ("blocks of rows", 64, 16, ["float32", "float16"]),
+        ("blocks of rows", 64, 16, ["float32"]),
         ("pieces", 16, 5, ["float32", "bfloat16"]),
         ("pieces", 200, 5, ["float32"]),
     ]
@@ -93,7 +92,7 @@ report["far"] = worst(rows + 1000, start, centroids + 1000)
 
 rng = np.random.default_rng(1)
 most = 0.0
-for i in range(10):
+for i in range(5):
     lengths = rng.integers(0, 150, rng.integers(1, 6)).tolist()
     case = problem(lengths, int(rng.integers(1, 40)), int(rng.integers(1, 40)), "float32", i)
     most = max(most, worst(*case)) if sum(lengths) else most

@@ -59,6 +59,8 @@ class TestGuard:
         problem(client.post("/api/search", content=query, headers=JPEG | origin), 403)
         problem(client.get("/api/info", headers={"sec-fetch-site": "cross-site"}), 403)
         assert client.get("/", headers={"sec-fetch-site": "cross-site"}).status_code == 200
+        for odd in ("http://[", "http://[x]", "http://a]b", "null", ""):
+            problem(client.get("/api/info", headers={"origin": odd}), 403)
         own = {"origin": str(client.base_url).rstrip("/"), "sec-fetch-site": "same-origin"}
         assert client.get("/api/info", headers=own).status_code == 200
 
@@ -87,6 +89,7 @@ class TestGuard:
                 {"authorization": "Basic correct horse"},
                 {"cookie": "vladkit_token=correct horse"},
                 {"cookie": "vladkit_token=\xe9"},
+                {"cookie": 'vladkit_token="\xe9"'},
             ):
                 encoded = {name: value.encode("latin-1") for name, value in headers.items()}
                 problem(client.get("/api/info", headers=encoded), 401)

@@ -47,6 +47,11 @@ _MOST_SCANS: Final = 40
 """Most scans of a JPEG of ``max_pixels``; in proportion more of a smaller one. They may take no
 bytes, but each is a pass over all pixels (.35 ns each at least). Encoders make 10."""
 
+_HELD_BYTES: Final = 700_000_000
+_MOST_RATIO: Final = 50
+"""Memory in bytes that any file may take to be decoded, and how many times its own size a larger
+one: lossless photographs are packed to a quarter or more, a blank image to a thousandth."""
+
 _MOST_BYTES: Final = 6
 """Most bytes of a pixel of ``max_pixels`` with transparency or deep samples, such as red, green and
 blue of 16 bits; in proportion more of smaller images. The decoder holds them twice."""
@@ -177,6 +182,15 @@ def decode_image(
         raise ImageError(
             f"its samples take {n_bytes / 1e6:,.0f} MB, "
             f"at most {_MOST_BYTES * max_pixels / 1e6:,.0f} MB"
+        )
+    # What the decoder holds: deep samples twice; WebP in colour, and then in gray.
+    held = (
+        2 * n_bytes if header.form else 4 * header.width * header.height * (header.kind == "WebP")
+    )
+    if held > max(_HELD_BYTES, _MOST_RATIO * len(header.data)):
+        raise ImageError(
+            f"{header.width}x{header.height} px take {held / 1e6:,.0f} MB, too much for a file of "
+            f"{len(header.data) / 1e3:,.0f} kB"
         )
     n_passed = header.n_scans * header.width * header.height
     if not header.sequential and n_passed > _MOST_SCANS * max_pixels:

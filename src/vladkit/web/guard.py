@@ -96,9 +96,9 @@ class Guard:
             )
         if not scope["path"].startswith("/api"):
             return
-        origin = headers.get("origin")
+        origin = _netloc(headers.get("origin"))
         site = headers.get("sec-fetch-site", "same-origin")
-        if (origin is not None and urlsplit(origin).netloc != host) or site == "cross-site":
+        if (origin is not None and origin != host) or site == "cross-site":
             raise Problem(403, "pages of other sites may not use this server")
 
     def _is_ours(self, host: str) -> bool:
@@ -122,7 +122,9 @@ class Guard:
             cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
         except CookieError:
             cookie = None
-        if cookie is not None and hmac.compare_digest(cookie.value, self._cookie()):
+        if cookie is not None and hmac.compare_digest(
+            cookie.value.encode(), self._cookie().encode()
+        ):
             return
         raise Problem(
             401,
@@ -145,6 +147,14 @@ class Guard:
     def _cookie(self) -> str:
         """Value of the cookie; not the token itself, because browsers keep cookies on disk."""
         return hashlib.sha256(f"vladkit cookie {self._token}".encode()).hexdigest()
+
+
+def _netloc(origin: str | None) -> str | None:
+    """Host and port of an Origin header; "" for one that has none, None without a header."""
+    try:
+        return None if origin is None else urlsplit(origin).netloc
+    except ValueError:  # such as http://[x
+        return ""
 
 
 def _query_token(scope: Message) -> str | None:
