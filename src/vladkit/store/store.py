@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import operator
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -214,12 +216,16 @@ class Store:
         Those are large and derived from the vectors; they are read when they are needed.
         """
         found: dict[str, AnyArray] = {}
-        sql = "SELECT name, dtype, shape, data, crc FROM array WHERE name GLOB ?"
-        rows = self._rows(sql, pattern)
-        for name, dtype, shape, data, crc in rows:
-            self._check_crc(f"array {name!r}", crc, name, dtype, shape, data)
-            with damaged(self.path, f"array {name!r}"):
-                found[name] = np.frombuffer(data, _numbers(dtype)).reshape(json.loads(shape))
+        sql = "SELECT name, dtype, shape, length(data), crc FROM array WHERE name GLOB ?"
+        for name, dtype, shape, size, crc in self._rows(sql, pattern):
+            what = f"array {name!r}"
+            with damaged(self.path, what):  # measured before it is read
+                dims = [operator.index(n) for n in json.loads(shape)]
+                if math.prod(dims) * _numbers(dtype).itemsize != size or min(dims, default=0) < 0:
+                    raise ValueError(f"{size} bytes for {shape[:100]} of {dtype[:10]}")
+            ((data,),) = self._rows("SELECT data FROM array WHERE name = ?", name)
+            self._check_crc(what, crc, name, dtype, shape, data)
+            found[name] = np.frombuffer(data, _numbers(dtype)).reshape(dims)
         return found
 
     def forget(self, name: str, pattern: str) -> None:
