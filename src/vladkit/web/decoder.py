@@ -20,7 +20,8 @@ class Decoder:
     """A bounded number of processes that decode; `close` it.
 
     Decoders are compiled code: a file may end the process, or keep it for minutes. Here it ends or
-    keeps a process that has nothing else to do, and another takes its place.
+    keeps a process that has nothing else to do, and another takes its place. A photograph of 72 kB
+    takes 7.2 ms instead of 3.6, to a tenth of its search.
 
     Parameters
     ----------
