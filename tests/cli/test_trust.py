@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from commands import run
 from networks import dots
 from vladkit import Collection
-from vladkit.errors import ModelError
+from vladkit.errors import FileFormatError, ModelError
 from vladkit.features.onnx import session as onnx_session
 
 PIXELS = "data:image/jpeg"
@@ -109,3 +110,21 @@ class TestNetworks:
                 pytest.raises(ModelError, match=r"network of this collection, d\.onnx"),
             ):
                 collection.search(photos / "coffee.jpg")
+
+    @pytest.mark.parametrize(
+        "network",
+        ["x", "[]", "{}", '{"sha256": "a"}', "[" * 100_000, {"f": "x"}, {"f": -1}, {"bytes": "x"},
+         {"sha256": 7}, {"description": []}, {"description": {"output": {"stride": 0}}}],
+    )  # fmt: skip
+    def test_that_is_described_by_anything(self, photos, tmp_path, network):
+        model = dots(tmp_path / "d.onnx")
+        file = tmp_path / "c.vlad"
+        with Collection.create(file, features=f"onnx:{model}", n_clusters=4) as collection:
+            collection.add([photos / "coffee.jpg"])
+            recipe = collection.recipe.as_json()
+            if isinstance(network, dict):
+                network = json.dumps(json.loads(recipe["network"]) | network)
+            with collection.index.store.writing():
+                collection.index.store.set_about(recipe=recipe | {"network": network})
+        with pytest.raises((FileFormatError, ModelError)):
+            Collection.open(file)

@@ -158,9 +158,15 @@ def _stored_recipe(store: Store) -> Recipe:
     about = store.about()
     with damaged(store.path, "it holds no recipe that can be read"):
         try:
-            return Recipe.make(about["recipe"])
+            recipe = Recipe.make(about["recipe"])
         except ParameterError as error:
             raise ValueError(error) from error
+        if recipe.network:  # all that is asked of it must be there
+            network: Any = recipe.extractor()
+            asked = network.description, network.n_dimensions, network.about["bytes"] + 0
+            if asked[1] < 1 or not isinstance(network.about["sha256"], str):
+                raise ValueError("its network has no dimensions, or no sha256")
+        return recipe
 
 
 def _check_same(store: Store, wanted: Recipe, stored: Recipe, given: list[str]) -> None:
