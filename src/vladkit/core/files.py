@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 import threading
 import weakref
@@ -126,15 +127,14 @@ def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
     """Path of an empty file that replaces `path` only when all went well; see `replace_file`."""
     target = Path(os.path.realpath(path))  # through a link, not in place of it
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        os.close(handle)
+        # Not mkstemp, whose files are for one user alone: to ask for the umask is to change it, for
+        # the files of other threads, too.
+        name = str(target.with_name(f".{target.name}.{secrets.token_hex(4)}"))
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
             yield name
             with open(name, "rb+") as file:
                 os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)  # mkstemp's are for one user alone
             os.replace(name, target)
         except BaseException:
             os.unlink(name)
