@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import os
+import re
 import sqlite3
 from contextlib import closing
 
@@ -15,11 +16,12 @@ from commands import run
 from images import textured
 from paths import TESTS
 from photos import write_photos
-from stored import everything
+from stored import everything, sql
 from vladkit import Collection
 from vladkit.errors import FileFormatError
 from vladkit.store import blocks
 from vladkit.store.migrate import migrate
+from vladkit.store.schema import TABLES
 
 
 class TestMigration:
@@ -76,6 +78,32 @@ class TestMigration:
         with pytest.raises(FileNotFoundError):
             migrate(old)
         assert everything_raw(old) == before
+
+    def test_from_format_2(self, own, ready):
+        """It had neither checksums nor marks, and two values for a folder of images."""
+        with Collection.open(own) as collection, collection.index.store.writing():
+            collection.index.store.set_about(images={"1": [str(ready[1]), None]})
+        statements = ["PRAGMA legacy_alter_table = ON"]
+        for table, statement in TABLES.items():
+            plain = re.sub(
+                r",\s*(crc INTEGER|mark TEXT) NOT NULL", "", re.sub("--.*", "", statement)
+            )
+            with closing(sqlite3.connect(own)) as db:
+                columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            kept = ", ".join(c for c in columns if c not in ("crc", "mark"))
+            statements += [f"ALTER TABLE {table} RENAME TO new_{table}", plain]
+            statements += [f"INSERT INTO {table} SELECT {kept} FROM new_{table}"]
+        statements += [f"DROP TABLE new_{table}" for table in reversed(TABLES)]
+        sql(own, *statements, "PRAGMA user_version = 2", sealed=False)
+        with pytest.raises(FileFormatError, match=r"format 2, .* vladkit migrate"):
+            Collection.open(own)
+        assert migrate(own) == 2
+        assert everything(own) == everything(ready[0])
+        with Collection.open(own) as collection:
+            assert collection.check() == []
+            assert collection.strangers() == [str(ready[1])]
+            hits = collection.search(ready[1] / "03.png", rerank=3)
+            assert (hits[0].path, hits[0].file) == ("03.png", str(ready[1] / "03.png"))
 
     def test_other_files(self, tmp_path):
         with pytest.raises(FileFormatError, match="does not exist"):

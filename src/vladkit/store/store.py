@@ -258,7 +258,8 @@ class Store:
             now, folder = self._where_now(root, relative), None
             with damaged(self.path, "the folders of images"):
                 if str(source_id) in images:
-                    moved, moved_relative, own = images[str(source_id)]
+                    # without a mark where it was converted from format 2
+                    moved, moved_relative, own = (*images[str(source_id)], "")[:3]
                     folder = self._where_now(moved, moved_relative)
                 is_own = trust.is_own("folder", folder or now, own)
             found[source_id] = Source(source_id, now, name, folder, is_own)
