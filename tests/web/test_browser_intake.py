@@ -23,6 +23,24 @@ def test_chosen(opened, home):
     expect(page.locator("#query-image")).to_have_js_property("naturalWidth", 450)
 
 
+def test_before_the_page_knows_its_collection(opened, home):
+    page = opened()
+    waiting = []
+    page.route("**/api/info", lambda route: waiting.append(route))
+    page.reload()
+    page.set_input_files("#file", home / "coffee.jpg")
+    dropped = transfer(page, home / "coffee.jpg")
+    page.dispatch_event("body", "dragenter", {"dataTransfer": dropped})
+    expect(page.locator("#drop")).to_be_visible()
+    page.dispatch_event("body", "dragleave", {"dataTransfer": dropped})
+    while not waiting:
+        page.wait_for_timeout(10)
+    expect(page.locator("#activity")).not_to_have_attribute("data-state", "done")
+    waiting[0].continue_()
+    done(page)
+    first(page, "coffee.jpg")
+
+
 def test_dropped(opened, home):
     page = opened("/#/browse")
     dropped = transfer(page, home / "chelsea.jpg")

@@ -38,7 +38,10 @@ function fault(error) {
   trouble.hidden = false;
 }
 
-/** @param {Info} info */
+/**
+ * @param {Info} info
+ * @returns what searches with a file
+ */
 function start(info) {
   byId("collection-name", HTMLElement).textContent = info.name;
   byId("collection-name", HTMLElement).title = info.file;
@@ -128,27 +131,22 @@ function start(info) {
     scrollTo(0, 0);
   });
 
-  takeIn({
-    cover: byId("drop", HTMLElement),
-    input: byId("file", HTMLInputElement),
-    buttons: document.querySelectorAll("[data-choose]"),
-    onFile: (file, note) => {
-      // the address follows when the image has a name: a step back leads to where it was dropped
-      if (shown.view !== "search" || shown.match !== null) display(state(search.settings.chosen));
-      trouble.hidden = true;
-      notice = note;
-      if (note) say(note);
-      scrollTo(0, 0);
-      search.take(file).catch(fault);
-    },
-    onTrouble: say,
-  });
-
   addEventListener("popstate", route); // for links to a hash, too, even the present one
   shown = state({ view: shown.view });
   opened = false;
   route();
   opened = false; // a reload has nothing to step back to
+
+  /** @param {File} file @param {string} note for the person, or "" */
+  return (file, note) => {
+    // the address follows when the image has a name: a step back leads to where it was dropped
+    if (shown.view !== "search" || shown.match !== null) display(state(search.settings.chosen));
+    trouble.hidden = true;
+    notice = note;
+    if (note) say(note);
+    scrollTo(0, 0);
+    search.take(file).catch(fault);
+  };
 }
 
 themeSwitch(byId("theme", HTMLButtonElement), byId("theme-label", HTMLElement));
@@ -156,4 +154,14 @@ byId("skip", HTMLElement).addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-get("/api/info").then(start).catch(fault);
+
+const started = get("/api/info").then(start);
+started.catch(fault);
+takeIn({
+  cover: byId("drop", HTMLElement),
+  input: byId("file", HTMLInputElement),
+  buttons: document.querySelectorAll("[data-choose]"),
+  // an image may come in before the page knows its collection: it waits for it
+  onFile: (file, note) => void started.then((take) => take(file, note), () => {}),
+  onTrouble: say,
+});
