@@ -13,13 +13,14 @@ from vladkit.core.version import __version__
 if TYPE_CHECKING:  # each name once more, so that editors and type checkers see them
     from vladkit.aggregation.aggregate import Aggregate as Aggregate
     from vladkit.aggregation.encode import encode as encode
-    from vladkit.aggregation.encode import segment_sum as segment_sum
     from vladkit.aggregation.multi import MultiVLAD as MultiVLAD
     from vladkit.aggregation.query_expansion import alpha_query_expansion as alpha_query_expansion
     from vladkit.aggregation.query_expansion import augment_database as augment_database
     from vladkit.aggregation.query_expansion import (
         average_query_expansion as average_query_expansion,
     )
+    from vladkit.aggregation.segments import segment_reduce as segment_reduce
+    from vladkit.aggregation.segments import segment_sum as segment_sum
     from vladkit.aggregation.vlad import VLAD as VLAD
     from vladkit.aggregation.whitening import Whitening as Whitening
     from vladkit.collection.collection import Collection as Collection
@@ -50,7 +51,8 @@ _HOME = {
     "encode": "vladkit.aggregation.encode",
     "match": "vladkit.geometry.matching",
     "same_shot": "vladkit.geometry.same_shot",
-    "segment_sum": "vladkit.aggregation.encode",
+    "segment_reduce": "vladkit.aggregation.segments",
+    "segment_sum": "vladkit.aggregation.segments",
     "verify": "vladkit.geometry.verification",
     "verify_all": "vladkit.geometry.verification",
 }

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import os
-import sys
 from collections.abc import Callable
+from functools import lru_cache
+from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from vladkit import kernels
-from vladkit.core.arrays import AnyArray, FloatArray, Int64Array, as_array
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.backends import kind_of, like, to_numpy
 from vladkit.core.memmap import BLOCK_BYTES
 from vladkit.core.params import Interval, StrOptions, check_parameter
-from vladkit.core.ragged import Ragged, as_centroids, as_ragged, float_dtype_for
+from vladkit.core.ragged import Ragged, as_centroids, as_ragged
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.errors import ParameterError
+from vladkit.kernels.loading import Code, is_switched_off
 from vladkit.kernels.nearest import check_overflow
 
 __all__ = [
@@ -28,21 +28,14 @@ __all__ = [
     "check_assign",
     "encode",
     "fastest",
-    "segment_sum",
     "warm_up",
 ]
 
 METHOD: Final = StrOptions("auto", *kernels.METHODS)
 
-_PATIENCE: Final = 2e10
-"""Multiply-adds done without Numba before `auto` imports it: about what NumPy does in the time
-that the import costs (1.2 s, and about 0.3 s to load compiled code)."""
-
 _LARGE_BYTES: Final = 4 * BLOCK_BYTES
 """Size of the descriptors as floats beyond which Numba is loaded at once: NumPy's passes take
 longer (64 MB, k = 64: 1.2 s against 2.9 s with the loading; 256 MB: 7.6 s against 1.9 s)."""
-
-_done_without_numba = 0.0
 
 
 def encode(
@@ -163,7 +156,9 @@ def aggregate(
     n_bytes = batch.n_local * batch.n_features * batch.float_dtype.itemsize
     if method == "auto" and sharpness is None:
         is_large = n_bytes > _LARGE_BYTES
-        chosen = fastest() if is_large else _choose(batch.n_local * centroid_kf.size)
+        is_fused = is_large or _code(batch.float_dtype).is_ready()
+        chosen = fastest() if is_fused else "reduceat"
+    begin = perf_counter()
 
     def run(some: Ragged) -> tuple[FloatArray, AnyArray]:
         if sharpness is not None:
@@ -178,8 +173,14 @@ def aggregate(
     # the size of their input. A method asked for by name is used as it is.
     is_greedy = method == "auto" and chosen != "fused" and sharpness is None
     if n_bytes <= BLOCK_BYTES or not (is_greedy or batch.is_mapped()):
-        return run(batch)
-    return _in_blocks(batch, len(centroid_kf), run)
+        result = run(batch)
+    else:
+        result = _in_blocks(batch, len(centroid_kf), run)
+    if chosen == "fused" and sharpness is None:
+        _code(batch.float_dtype).mark_ready()
+    elif is_greedy:
+        _code(batch.float_dtype).note(perf_counter() - begin)
+    return result
 
 
 def aggregate_unit(
@@ -267,102 +268,9 @@ def check_assign(assign: str, alpha: float | None, method: str) -> float | None:
     return sharpness
 
 
-def segment_sum(
-    values: Any,
-    segment: Any,
-    n_segments: int,
-    *,
-    method: str = "auto",
-    n_jobs: int | None = None,
-) -> Any:
-    """Sum rows into buckets: the scatter-reduce inside VLAD, on its own.
-
-    Parameters
-    ----------
-    values : (N,) or (N, ...) array
-        Real numbers: NumPy's, torch's or JAX's; the result is of the same kind.
-    segment : (N,) integer array
-        Bucket of each row, 0 to ``n_segments - 1``, in any order.
-    n_segments : int
-        Number of buckets; those without rows get 0.
-    method : str
-        Way to compute the sums, see `encode`.
-    n_jobs : int or None
-        Threads for `fused`; the result does not depend on it.
-
-    Returns
-    -------
-    total : (n_segments,) or (n_segments, ...)
-        Floats keep their dtype (NumPy's float16 becomes float32), integers become 64 bits wide,
-        as in ``numpy.sum``, and booleans are counted. NaN and infinity stay in their bucket. (The
-        integers are 64 bits wide also where JAX has these off; its own operations then cut them.)
-
-    Raises
-    ------
-    InputError
-        If the values are not real numbers.
-    ShapeError
-        If `segment` is not one integer per row.
-    ParameterError
-        If a segment is below 0 or not below `n_segments`; not looked for in tensors on a device
-        and JAX's arrays, where JAX drops such rows.
-    MemoryLimitError, MissingDependencyError
-        As in `encode`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> segment_sum(np.array([[1.0, 2], [3, 4], [5, 6]]), [2, 0, 2], 4).tolist()
-    [[3.0, 4.0], [0.0, 0.0], [6.0, 8.0], [0.0, 0.0]]
-    """
-    kind = kind_of(values)
-    if kind != "numpy" and method in ("auto", kind):
-        return kernels.for_own_arrays(kind).segment_sum_of(values, segment, n_segments)
-    values_Nx, segment_N = _checked_segments(
-        to_numpy(values, method), to_numpy(segment, method), n_segments
-    )
-    check_parameter("method", method, METHOD)
-    f = math.prod(values_Nx.shape[1:])
-    values_Nf = values_Nx.reshape(len(values_Nx), f)
-    if method == "auto":
-        method = _choose(values_Nf.size * 16)  # as much work as that many multiply-adds
-    threads = resolve_n_jobs(n_jobs)
-    total_sf = kernels.load(method).segment_sum(values_Nf, segment_N, n_segments, threads)
-    return like(total_sf.reshape(n_segments, *values_Nx.shape[1:]), values, kind)
-
-
-def _checked_segments(
-    values: npt.ArrayLike, segment: npt.ArrayLike, n_segments: int
-) -> tuple[AnyArray, Int64Array]:
-    value, segment_N = as_array(values), as_array(segment)
-    if value.dtype.kind not in "fiub":
-        raise InputError(f"values are {value.dtype}, wanted real numbers")
-    if value.ndim == 0:
-        raise ShapeError("values have shape (), wanted (N, ...)")
-    is_whole = segment_N.dtype.kind in "iu" or len(value) == 0
-    if segment_N.shape != value.shape[:1] or not is_whole:
-        raise ShapeError(
-            f"segment has shape {segment_N.shape} and dtype {segment_N.dtype}, wanted one "
-            f"integer for each of {len(value)} rows"
-        )
-    check_parameter("n_segments", n_segments, Interval(int, 0))
-    if segment_N.size and not 0 <= segment_N.min() <= segment_N.max() < n_segments:
-        outside = (segment_N < 0) | (segment_N >= n_segments)
-        row = int(np.argmax(outside))
-        raise ParameterError(
-            f"segment[{row}] is {segment_N[row]}, wanted 0 to {n_segments - 1}: "
-            "n_segments is the number of buckets"
-        )
-    if value.dtype.kind == "f":
-        dtype = float_dtype_for(value.dtype)
-    else:
-        dtype = np.dtype(np.uint64 if value.dtype.kind == "u" else np.int64)
-    return value.astype(dtype, copy=False), segment_N.astype(np.int64, copy=False)
-
-
 def fastest() -> str:
     """Name of the fastest method: `fused`; `reduceat` where Numba's compiler is switched off."""
-    return "reduceat" if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") else "fused"
+    return "reduceat" if is_switched_off() else "fused"
 
 
 def warm_up() -> None:
@@ -373,13 +281,12 @@ def warm_up() -> None:
     aggregate(Ragged.from_list([np.zeros((1, 1), np.float32)]), [[0.0]], method="fused", n_jobs=1)
 
 
-def _choose(work: int) -> str:
-    """Name of a method: `fused` if it is loaded already or worth loading, else `reduceat`.
+@lru_cache
+def _code(dtype: np.dtype[Any]) -> Code:
+    """Compiled code of `fused` for descriptors of a dtype."""
 
-    Like renting skis: once the rent paid adds up to the price, buy.
-    """
-    global _done_without_numba
-    if "vladkit.kernels.fused" in sys.modules:
-        return fastest()
-    _done_without_numba += work
-    return fastest() if _done_without_numba > _PATIENCE else "reduceat"
+    def load() -> None:
+        batch = as_ragged(np.zeros((1, 1, 1), dtype))
+        aggregate(batch, [[0.0]], method="fused", n_jobs=1)
+
+    return Code(load)

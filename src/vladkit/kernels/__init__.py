@@ -10,7 +10,8 @@ A kernel module has
     sum, and `vladkit.kernels.buckets` does the rest.
 ``aggregate_soft(batch, centroid_kf, alpha, n_jobs)`` -> residual_tkf, mass_tk
     Sums and masses where each descriptor belongs to every centroid by a weight; in some modules.
-``encode(local, centroids, alpha)``, ``segment_sum_of(values, segment, n_segments)``
+``encode(local, centroids, alpha)``,
+``segment_reduce_of(values, segment, n_segments, op, weights, fill_value)``
     Functions for arrays of the library itself, checked there: in `torch` and `jax`.
 ``CHECKS_FINITE``
     True where `aggregate` itself finds NaN and infinity (and raises NonFiniteError), so that the

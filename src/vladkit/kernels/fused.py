@@ -21,7 +21,8 @@ from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.ragged import Ragged
 from vladkit.core.threads import for_each
 from vladkit.errors import ParameterError
-from vladkit.kernels import segment as loops
+from vladkit.kernels import reduce
+from vladkit.kernels import soft as loops
 from vladkit.kernels.compiled import accumulate, accumulate_groups, pack, width_for
 from vladkit.kernels.nearest import centered_codebook, check_overflow
 
@@ -107,24 +108,10 @@ def aggregate_soft(
 def segment_sum(
     values_Nf: AnyArray, segment_N: Int64Array, n_segments: int, n_jobs: int = 1
 ) -> AnyArray:
-    """Sum rows into segments: a counting sort of their numbers, then each segment's rows.
-
-    Threads take ranges of segments with about as many rows each, so nobody adds where another
-    does, and a sum does not depend on their number.
-    """
+    """Sum rows into segments, in the order of the rows, by compiled loops."""
     _check_compiler()
-    total_sf = np.empty((n_segments, values_Nf.shape[1]), values_Nf.dtype)
-    order_N, start_S = loops.by_segment(segment_N, n_segments)
-    parts = min(max(1, n_segments), 4 * n_jobs) if n_jobs > 1 else 1
-    fence = np.searchsorted(start_S, np.arange(parts) * len(segment_N) // parts)
-    fence = np.append(np.minimum(fence, n_segments), n_segments)
-    fence[0] = 0
-
-    def run(i: int) -> None:
-        loops.add_rows(values_Nf, order_N, start_S, fence[i], fence[i + 1], total_sf)
-
-    for_each(run, parts, n_jobs)
-    return total_sf
+    dtype = values_Nf.dtype
+    return reduce.sums(values_Nf, segment_N, n_segments, dtype, compiled=True, n_jobs=n_jobs)
 
 
 def _check_compiler() -> None:

@@ -46,8 +46,10 @@ class OwnArrays(Protocol):
         """Residual sums of a (t, l, f) array or a list of (l_i, f), checked here."""
 
     @staticmethod
-    def segment_sum_of(values: Any, segment: Any, n_segments: int) -> Any:
-        """Rows (N, ...) summed into segments, checked here."""
+    def segment_reduce_of(
+        values: Any, segment: Any, n_segments: int | None, op: str, weights: Any, fill_value: Any
+    ) -> Any:
+        """Rows (N, ...) reduced within segments, checked here."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.ragged import Ragged
 from vladkit.errors import MemoryLimitError
 from vladkit.kernels.nearest import nearest
+from vladkit.kernels.reduce import narrow
 
 __all__ = ["MOST_BYTES", "aggregate", "segment_sum"]
 
@@ -39,8 +40,8 @@ def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[Floa
     label_tl[is_there_tl] = nearest(local_Nf, centroid_kf)
     mask_tlk = label_tl[..., None] == np.arange(k)
     delta_tlkf = local_tlf[:, :, None, :] - centroid_kf
-    residual_tkf = np.where(mask_tlk[..., None], delta_tlkf, 0).sum(axis=1, dtype=local_Nf.dtype)
-    return residual_tkf, mask_tlk.sum(axis=1)
+    residual_tkf = np.where(mask_tlk[..., None], delta_tlkf, 0).sum(axis=1, dtype=np.float64)
+    return narrow(residual_tkf, local_Nf.dtype), mask_tlk.sum(axis=1)
 
 
 def segment_sum(
@@ -51,8 +52,8 @@ def segment_sum(
     _check_memory(n_segments * n * f, values_Nf.dtype)
     mask_sN = segment_N == np.arange(n_segments)[:, None]
     chosen_sNf = np.where(mask_sN[..., None], values_Nf, np.zeros((), values_Nf.dtype))
-    total_sf: AnyArray = chosen_sNf.sum(axis=1, dtype=values_Nf.dtype)
-    return total_sf
+    wide = np.float64 if values_Nf.dtype.kind == "f" else values_Nf.dtype
+    return narrow(chosen_sNf.sum(axis=1, dtype=wide), values_Nf.dtype)
 
 
 def _check_memory(n_values: int, dtype: np.dtype[Any]) -> None:

@@ -1,134 +1,287 @@
-"""Plain loops that Numba compiles: rows into segments, and the two products of soft assignment.
+"""Loops over rows and their segments that Numba compiles.
 
-Each calls nothing outside this file: Numba would not notice a change there (see
+Each takes rows in their order and adds to what its outputs hold, so that rows may come in blocks,
+and a sum has the bits of NumPy's ``add.at`` (`vladkit.kernels.rows`). Each returns -1, or the first
+row whose segment does not exist; rows before that are in the outputs.
+
+None calls anything outside this file: Numba would not notice a change there (see
 `vladkit.kernels.compiled`).
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from vladkit.kernels.cached import compiled
 
-__all__ = ["add_rows", "by_segment", "soft_scores", "soft_sums"]
+__all__ = ["add", "add_sorted", "extreme", "multiply", "sort"]
+
+_OPTIONS: Final = {"error_model": "numpy"}
+
+_AHEAD: Final = 12
+"""Rows from the one in work to the one whose output is being fetched."""
+
+_CACHED: Final = 2**15
+"""Values of an output that is small enough to stay in L2: no fetching."""
+
+_FETCHED: Final = 128
+"""Values of a row that are fetched ahead; the processor notices the rest by itself."""
+
+_BLOCK: Final = 2**12
+"""Rows that are added in one way."""
 
 
-# "contract": a product and a sum may become one instruction; nothing is reordered
-_OPTIONS: Final = {"fastmath": {"contract"}, "error_model": "numpy"}
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch(typing_context: Any, values: Any, i: Any) -> Any:
+    """``prefetch(values, i)``: ask for the cache line of ``values[i]``, harmless past the end."""
+    signature = types.void(values, i)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(function, [address, *(ir.Constant(flag, v) for v in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 @compiled(**_OPTIONS)
-def by_segment(segment_N, n_segments):  # type: ignore[no-untyped-def]
-    """``(order_N, start_S)``: rows sorted by segment, stable, and where each segment starts."""
-    start_S = np.zeros(n_segments + 1, np.int64)
+def add(values_Nf, segment_N, total_sf, count_s):  # type: ignore[no-untyped-def]
+    """Add rows to the sums of their segments, and count them where `count_s` is not empty."""
+    n, f = values_Nf.shape
+    value_M, total_M = values_Nf.reshape(-1), total_sf.reshape(-1)
+    for begin in range(0, n, _BLOCK):
+        end = min(n, begin + _BLOCK)
+        segment_n, value_m = segment_N[begin:end], value_M[begin * f : end * f]
+        if f == 1 and _has_runs(segment_n):
+            bad = _add_runs(value_m, segment_n, total_M)
+        elif f == 1:
+            bad = _add_1(value_m, segment_n, total_M)
+        elif f == 2:
+            bad = _add_2(value_m, segment_n, total_M)
+        elif f == 3:
+            bad = _add_3(value_m, segment_n, total_M)
+        elif f == 4:
+            bad = _add_4(value_m, segment_n, total_M)
+        else:
+            bad = _add_rows(values_Nf[begin:end], segment_n, total_sf)
+        if bad >= 0:
+            return begin + bad
+        if len(count_s):
+            for s in segment_n:
+                count_s[np.uint64(s)] += 1
+    return -1
+
+
+@numba.njit(**_OPTIONS)
+def _has_runs(segment_N):  # type: ignore[no-untyped-def]
+    """Whether most rows, by some of them, have the segment of the row before."""
+    n_same, n = 0, len(segment_N)
+    step = max(1, n // 64)
+    for i in range(1, n, step):
+        n_same += segment_N[i] == segment_N[i - 1]
+    return 8 * step * n_same > 7 * n
+
+
+@numba.njit(**_OPTIONS)
+def _add_runs(value_N, segment_N, total_s):  # type: ignore[no-untyped-def]
+    """`add` for one column, where most rows are of the segment of the row before.
+
+    A sum that has just been stored comes back from memory late; here it stays in a register:
+    3.8 -> 1.0 ms for 1e6 sorted float64 and 1,000 segments. (1.0 -> 2.2 where runs are of 3 rows.)
+    """
+    n, n_segments = len(segment_N), np.uint64(len(total_s))
+    if n == 0:
+        return -1
+    s = np.uint64(segment_N[0])
+    if s >= n_segments:
+        return 0
+    total = total_s[s]
+    for i in range(n):
+        next_s = np.uint64(segment_N[i])
+        if next_s != s:
+            if next_s >= n_segments:
+                return i
+            total_s[s] = total
+            s = next_s
+            total = total_s[s]
+        total += value_N[i]
+    total_s[s] = total
+    return -1
+
+
+def _add_few(f: int) -> Any:
+    """`add` for `f` columns, a number that the compiler knows: half the time of any number."""
+
+    @numba.njit(**_OPTIONS)
+    def add_few(value_M, segment_N, total_M):  # type: ignore[no-untyped-def]
+        n, n_segments = len(segment_N), np.uint64(len(total_M) // f)
+        if len(total_M) <= _CACHED:
+            for i in range(n):
+                s = np.uint64(segment_N[i])
+                if s >= n_segments:
+                    return i
+                for j in range(f):
+                    total_M[s * np.uint64(f) + np.uint64(j)] += value_M[i * f + j]
+            return -1
+        for i in range(n):
+            s = np.uint64(segment_N[i])
+            if s >= n_segments:
+                return i
+            _prefetch(total_M, segment_N[min(n - 1, i + _AHEAD)] * f)
+            for j in range(f):
+                total_M[s * np.uint64(f) + np.uint64(j)] += value_M[i * f + j]
+        return -1
+
+    return add_few
+
+
+_add_1, _add_2, _add_3, _add_4 = _add_few(1), _add_few(2), _add_few(3), _add_few(4)
+
+
+@numba.njit(**_OPTIONS)
+def _add_rows(values_Nf, segment_N, total_sf):  # type: ignore[no-untyped-def]
+    n, f = values_Nf.shape
+    total_M = total_sf.reshape(-1)
+    n_segments = np.uint64(total_sf.shape[0])
+    is_large = len(total_M) > _CACHED
+    for i in range(n):
+        s = np.uint64(segment_N[i])
+        if s >= n_segments:
+            return i
+        if is_large:
+            first = segment_N[min(n - 1, i + _AHEAD)] * f
+            for j in range(first, first + f, 8):
+                _prefetch(total_M, j)
+        for j in range(f):
+            total_sf[s, j] += values_Nf[i, j]
+    return -1
+
+
+@numba.njit(**_OPTIONS)
+def _first_outside(segment_N, n_segments):  # type: ignore[no-untyped-def]
+    """First row whose segment does not exist, or -1."""
+    outside = np.int64(0)
+    for i in range(len(segment_N)):  # the sign bit says; so the loop is one of vectors
+        outside |= segment_N[i] | (n_segments - 1 - segment_N[i])
+    if outside < 0:
+        for i in range(len(segment_N)):
+            if segment_N[i] < 0 or segment_N[i] >= n_segments:
+                return i
+    return -1
+
+
+@compiled(**_OPTIONS)
+def multiply(values_Nf, segment_N, product_sf):  # type: ignore[no-untyped-def]
+    """Multiply the products of segments by their rows."""
+    n, f = values_Nf.shape
+    bad = _first_outside(segment_N, product_sf.shape[0])
+    if bad >= 0:
+        return bad
+    for i in range(n):
+        s = segment_N[i]
+        for j in range(f):
+            product_sf[s, j] *= values_Nf[i, j]
+    return -1
+
+
+@compiled(**_OPTIONS)
+def extreme(  # type: ignore[no-untyped-def]
+    values_Nf, segment_N, best_sf, row_sf, first_row, least
+):
+    """Keep the least rows of segments (else the greatest), and where row_sf is not empty, their
+    numbers, counted from `first_row`; -1 there is a segment without rows so far.
+
+    NaN is less, and greater, than everything. Of equal rows the first one stays.
+    """
+    n, f = values_Nf.shape
+    bad = _first_outside(segment_N, best_sf.shape[0])
+    if bad >= 0:
+        return bad
+    numbered = row_sf.shape[0] > 0
+    for i in range(n):
+        s = segment_N[i]
+        if numbered:
+            for j in range(f):
+                x, best = values_Nf[i, j], best_sf[s, j]
+                better = x < best if least else x > best
+                if better or row_sf[s, j] < 0 or (x != x and best == best):
+                    best_sf[s, j] = x
+                    row_sf[s, j] = first_row + i
+        elif least:
+            for j in range(f):
+                x, best = values_Nf[i, j], best_sf[s, j]
+                best_sf[s, j] = x if x < best or x != x else best
+        else:
+            for j in range(f):
+                x, best = values_Nf[i, j], best_sf[s, j]
+                best_sf[s, j] = x if x > best or x != x else best
+    return -1
+
+
+@compiled(**_OPTIONS)
+def sort(segment_N, start_S, order_N):  # type: ignore[no-untyped-def]
+    """Write rows sorted by segment, stable, and where each segment starts (of zeros)."""
+    n_segments = len(start_S) - 1
+    bad = _first_outside(segment_N, n_segments)
+    if bad >= 0:
+        return bad
     for s in segment_N:
         start_S[s + 1] += 1
     for s in range(n_segments):
         start_S[s + 1] += start_S[s]
     free_s = start_S[:-1].copy()
-    order_N = np.empty(len(segment_N), np.int64)
     for i in range(len(segment_N)):
         s = segment_N[i]
         order_N[free_s[s]] = i
         free_s[s] += 1
-    return order_N, start_S
+    return -1
 
 
 @compiled(**_OPTIONS)
-def add_rows(values_Nf, order_N, start_S, first, last, total_sf):  # type: ignore[no-untyped-def]
+def add_sorted(  # type: ignore[no-untyped-def]
+    values_Nf, order_N, start_S, first, last, row_f, total_sf
+):
     """Write the sums of segments `first` to `last` (not included); four rows at a time.
 
-    Four at a time because a sum then goes through memory once for four rows: 0.75 of the time
-    for 65,536 x 64 float32. The order within a segment is that of the rows.
+    A sum is taken in `row_f`, which stays in cache, and goes through it once for four rows.
     """
-    f = values_Nf.shape[1]
+    n, f = values_Nf.shape
+    value_M = values_Nf.reshape(-1)
+    fetched = min(f, _FETCHED)
     for s in range(first, last):
-        for j in range(f):
-            total_sf[s, j] = 0
         i, end = start_S[s], start_S[s + 1]
+        for ahead in range(i + _AHEAD, min(end + _AHEAD, n)):
+            begin = order_N[ahead] * f
+            for j in range(begin, begin + fetched, 16):
+                _prefetch(value_M, j)
+        if end - i < 2:
+            for j in range(f):
+                total_sf[s, j] = values_Nf[order_N[i], j] if i < end else 0
+            continue
+        a, b = order_N[i], order_N[i + 1]
+        for j in range(f):
+            row_f[j] = row_f.dtype.type(values_Nf[a, j]) + values_Nf[b, j]
+        i += 2
         while i + 4 <= end:
             a, b, c, d = order_N[i], order_N[i + 1], order_N[i + 2], order_N[i + 3]
             for j in range(f):
-                first_two = total_sf[s, j] + values_Nf[a, j] + values_Nf[b, j]
-                total_sf[s, j] = first_two + values_Nf[c, j] + values_Nf[d, j]
+                first_two = row_f[j] + values_Nf[a, j] + values_Nf[b, j]
+                row_f[j] = first_two + values_Nf[c, j] + values_Nf[d, j]
             i += 4
         while i < end:
             for j in range(f):
-                total_sf[s, j] += values_Nf[order_N[i], j]
+                row_f[j] += values_Nf[order_N[i], j]
             i += 1
-
-
-@compiled(**_OPTIONS)
-def soft_scores(local_Nf, direction_fk, bias_k, scale, score_Nk):  # type: ignore[no-untyped-def]
-    """Write ``scale * (x . direction + bias)`` less its maximum over k, for each row x."""
-    n, f = local_Nf.shape
-    k = bias_k.shape[0]
-    for begin in range(0, n, 4):
-        rows = min(4, n - begin)
-        for i in range(rows):
-            for c in range(k):
-                score_Nk[begin + i, c] = bias_k[c]
-        if rows == 4:
-            for j in range(f):
-                x0, x1 = local_Nf[begin, j], local_Nf[begin + 1, j]
-                x2, x3 = local_Nf[begin + 2, j], local_Nf[begin + 3, j]
-                for c in range(k):
-                    direction = direction_fk[j, c]
-                    score_Nk[begin, c] += x0 * direction
-                    score_Nk[begin + 1, c] += x1 * direction
-                    score_Nk[begin + 2, c] += x2 * direction
-                    score_Nk[begin + 3, c] += x3 * direction
-        else:
-            for i in range(rows):
-                for j in range(f):
-                    for c in range(k):
-                        score_Nk[begin + i, c] += local_Nf[begin + i, j] * direction_fk[j, c]
-        for i in range(begin, begin + rows):
-            top = score_Nk[i, 0]
-            for c in range(1, k):
-                top = max(top, score_Nk[i, c])
-            for c in range(k):
-                score_Nk[i, c] = scale * (score_Nk[i, c] - top)
-
-
-@compiled(**_OPTIONS)
-def soft_sums(  # type: ignore[no-untyped-def]
-    shifted_Nf, start_T, weight_Nk, direction_kf, residual_tkf, mass_tk
-):
-    """Write ``sum_l w_lk (x_l - c_k)`` and ``sum_l w_lk``; a row of weights is first made to
-    sum to 1. Rows and centroids are given from one origin: x - o, c - o.
-    """
-    t, k, f = residual_tkf.shape
-    row = np.empty((4, f), shifted_Nf.dtype)
-    for image in range(t):
-        residual_kf, mass_k = residual_tkf[image], mass_tk[image]
-        residual_kf[:] = 0
-        mass_k[:] = 0
-        end = start_T[image + 1]
-        for begin in range(start_T[image], end, 4):
-            rows = min(4, end - begin)
-            for i in range(4):
-                if i >= rows:
-                    row[i] = 0
-                    continue
-                total = shifted_Nf.dtype.type(0)
-                for c in range(k):
-                    total += weight_Nk[begin + i, c]
-                for c in range(k):
-                    weight_Nk[begin + i, c] /= total
-                    mass_k[c] += weight_Nk[begin + i, c]
-                for j in range(f):
-                    row[i, j] = shifted_Nf[begin + i, j]
-            b, d, e = min(begin + 1, end - 1), min(begin + 2, end - 1), min(begin + 3, end - 1)
-            for c in range(k):  # rows past the end are 0
-                w0, w1 = weight_Nk[begin, c], weight_Nk[b, c]
-                w2, w3 = weight_Nk[d, c], weight_Nk[e, c]
-                for j in range(f):
-                    residual_kf[c, j] += (w0 * row[0, j] + w1 * row[1, j]) + (
-                        w2 * row[2, j] + w3 * row[3, j]
-                    )
-        for c in range(k):
-            for j in range(f):
-                residual_kf[c, j] -= mass_k[c] * direction_kf[c, j]
+        for j in range(f):
+            total_sf[s, j] = row_f[j]

@@ -1,0 +1,422 @@
+"""Reductions of rows within segments: the scatter-reduce inside VLAD, on its own."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+
+from vladkit import kernels
+from vladkit.core.arrays import AnyArray, as_array
+from vladkit.core.backends import kind_of, like, to_numpy
+from vladkit.core.params import Interval, StrOptions, check_parameter
+from vladkit.core.ragged import Ragged, float_dtype_for
+from vladkit.core.threads import resolve_n_jobs
+from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.kernels import reduce
+
+__all__ = ["OPERATIONS", "segment_reduce", "segment_sum"]
+
+OPERATIONS: Final = (
+    "sum", "mean", "count", "min", "max", "argmin", "argmax", "prod", "logsumexp", "softmax",
+)  # fmt: skip
+"""Reductions of `segment_reduce`."""
+
+_WEIGHTED: Final = ("sum", "mean", "count", "logsumexp")
+
+_OPERATION: Final = StrOptions(*OPERATIONS)
+
+_METHOD: Final = StrOptions("auto", *kernels.METHODS)
+
+_FEW: Final = 4096
+"""Numbers that ``numpy.bincount`` sums before a compiled loop has been called."""
+
+
+def segment_sum(
+    values: Any,
+    segment: Any = None,
+    n_segments: int | None = None,
+    *,
+    weights: Any = None,
+    out: AnyArray | None = None,
+    method: str = "auto",
+    n_jobs: int | None = None,
+) -> Any:
+    """Sum rows into buckets.
+
+    Parameters
+    ----------
+    values : (N,) or (N, ...) array, or Ragged
+        Real numbers: NumPy's, torch's or JAX's; the result is of the same kind. The segments of a
+        `Ragged` are its images.
+    segment : (N,) integer array
+        Bucket of each row, 0 to ``n_segments - 1``, in any order.
+    n_segments : int, optional
+        Number of buckets; those without rows get 0. None is one more than the highest segment.
+    weights : (N,) array of real numbers, optional
+        What each row is multiplied by.
+    out : array, optional
+        NumPy's array that is written to and returned: of the result's shape and dtype.
+    method : str
+        Way to compute the sums, see `encode`. `auto` sums as the plain loop does, in the order of
+        the rows; it is `torch` for tensors and `jax` for JAX's arrays.
+    n_jobs : int or None
+        Threads for `fused`; the result does not depend on it.
+
+    Returns
+    -------
+    total : (n_segments,) or (n_segments, ...)
+        Floats keep their dtype (NumPy's float16 becomes float32), integers become 64 bits wide,
+        as in ``numpy.sum``, and booleans are counted. NaN and infinity stay in their bucket. (The
+        integers are 64 bits wide also where JAX has these off; its own operations then cut them.)
+
+    Raises
+    ------
+    InputError
+        If values or weights are not real numbers.
+    ShapeError
+        If `segment` is not one integer per row, `weights` not one number, or `out` does not fit.
+    ParameterError
+        If a segment is below 0 or not below `n_segments`; not looked for in tensors on a device
+        and JAX's arrays, where JAX drops such rows.
+    MemoryLimitError, MissingDependencyError
+        As in `encode`.
+
+    Notes
+    -----
+    All ways sum float32 in float64: a sum of m of them is off by ``2^-24`` of itself and by
+    ``m 2^-53`` of the sum of their magnitudes; a sum of m float64 by the latter. `auto` gives the
+    same bits in every process, on any number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> segment_sum(np.array([[1.0, 2], [3, 4], [5, 6]]), [2, 0, 2], 4).tolist()
+    [[3.0, 4.0], [0.0, 0.0], [6.0, 8.0], [0.0, 0.0]]
+    """
+    if method == "auto" and n_jobs is None:
+        return segment_reduce(values, segment, n_segments, "sum", weights=weights, out=out)
+    check_parameter("method", method, _METHOD)
+    kind = kind_of(values)
+    if method in ("auto", kind):
+        return segment_reduce(values, segment, n_segments, "sum", weights=weights, out=out)
+    numpy_values = values if isinstance(values, Ragged) else to_numpy(values, method)
+    labels, weights = to_numpy(segment, method), to_numpy(weights, method)
+    value_Nx, segment_N, n_segments, weight_N = _checked(numpy_values, labels, n_segments, weights)
+    _check_range(segment_N, n_segments)
+    dtype = _sum_dtype(value_Nx, weight_N)
+    value_Nf = _rows(value_Nx).astype(dtype, copy=False)
+    if weight_N is not None:
+        value_Nf = value_Nf * weight_N[:, None].astype(dtype)
+    sums = kernels.load(method).segment_sum
+    segment_N = segment_N.astype(np.int64, copy=False)
+    total_sf = sums(value_Nf, segment_N, n_segments, resolve_n_jobs(n_jobs))
+    return _into(out, like(total_sf.reshape(n_segments, *value_Nx.shape[1:]), values, kind))
+
+
+def segment_reduce(
+    values: Any,
+    segment: Any = None,
+    n_segments: int | None = None,
+    op: str = "sum",
+    *,
+    weights: Any = None,
+    fill_value: float | None = None,
+    out: AnyArray | None = None,
+) -> Any:
+    """Reduce rows within segments: the sum, mean, least row and so on of each.
+
+    Parameters
+    ----------
+    values : (N,) or (N, ...) array, or Ragged
+        Real numbers: NumPy's, torch's or JAX's; the result is of the same kind. The segments of a
+        `Ragged` are its images.
+    segment : (N,) integer array
+        Segment of each row, 0 to ``n_segments - 1``, in any order.
+    n_segments : int, optional
+        Number of segments. None is one more than the highest of `segment`.
+    op : {"sum", "mean", "count", "min", "max", "argmin", "argmax", "prod", "logsumexp", "softmax"}
+        `count` is the number of rows; `argmin` and `argmax` the number of the first row that is
+        the least or greatest; `logsumexp` is ``log(sum(exp(x)))``, without overflow; `softmax` is
+        ``exp(x) / sum(exp(x))`` for each row.
+    weights : (N,) array of real numbers, optional
+        For `sum`, `mean` (weighted), `count` (their sums) and `logsumexp` (``log(sum(w exp(x)))``).
+    fill_value : number, optional
+        Value of segments without rows. None is what an empty reduction gives: 0 for `sum` and
+        `count`, 1 for `prod`, infinity for `min`, minus infinity for `max` and `logsumexp` (of
+        integers and booleans their greatest and least value), -1 for `argmin` and `argmax`, NaN
+        for `mean`.
+    out : array, optional
+        NumPy's array that is written to and returned: of the result's shape and dtype.
+
+    Returns
+    -------
+    result : (n_segments,) or (n_segments, ...)
+        (n_segments,) for `count`, the shape of `values` for `softmax`. `sum` and `prod` of
+        integers have 64 bits, `min` and `max` keep every dtype; the rest, and floats, are float32
+        or float64 (of integers: float64), numbers of rows and counts int64.
+
+    Raises
+    ------
+    InputError, ShapeError, ParameterError
+        As `segment_sum`; ParameterError also if `op` takes no weights, or `fill_value` is not a
+        number that the result can hold.
+
+    Notes
+    -----
+    NaN stays in its segment and makes its result NaN, as in NumPy's reductions; `argmin` and
+    `argmax` then give its row, `count` counts it. Integers that exceed 64 bits wrap. float32 is
+    summed in float64 (the bound is in `segment_sum`). Gradients pass through all operations on
+    tensors and JAX's arrays but those that give whole numbers; `min` and `max` give each of some
+    equal rows a share.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, s = np.array([3.0, 1, 4, 1]), [1, 1, 0, 1]
+    >>> segment_reduce(x, s, op="mean").round(2).tolist()
+    [4.0, 1.67]
+    >>> segment_reduce(x, s, op="argmin").tolist()
+    [2, 1]
+    >>> segment_reduce(x, s, 3, op="max", fill_value=0).tolist()
+    [4.0, 3.0, 0.0]
+    """
+    is_plain = weights is None and out is None and fill_value is None and op == "sum"
+    if is_plain and type(values) is np.ndarray and type(segment) is np.ndarray:
+        total = _sums_of_few(values, segment, n_segments)
+        if total is not None:
+            return total
+    check_parameter("op", op, _OPERATION)
+    if weights is not None and op not in _WEIGHTED:
+        raise ParameterError(f"op={op!r} takes no weights, only {', '.join(_WEIGHTED)} do")
+    kind = kind_of(values)
+    if kind != "numpy":
+        if out is not None:
+            raise ParameterError(f"out is for NumPy's arrays, the values are {kind}'s")
+        own = kernels.for_own_arrays(kind)
+        return own.segment_reduce_of(values, segment, n_segments, op, weights, fill_value)
+    value_Nx, segment_N, n_segments, weight_N = _checked(values, segment, n_segments, weights)
+    arguments = _rows(value_Nx), segment_N, n_segments
+    if op == "softmax":
+        result: AnyArray = _softmax(*arguments).reshape(value_Nx.shape)
+        if fill_value is not None:
+            raise ParameterError("op='softmax' has no segments to fill: leave fill_value out")
+        return _into(out, result)
+    if op == "count":
+        result = _counts(*arguments, weight_N)
+    elif op in ("sum", "prod"):
+        dtype = _sum_dtype(value_Nx, weight_N)
+        if op == "prod":
+            result = reduce.products(*arguments, dtype)
+        else:
+            result = reduce.sums(*arguments, dtype, weight_N=weight_N)
+    elif op == "mean":
+        result = _means(*arguments, weight_N)
+    elif op == "logsumexp":
+        result = _log_sums(*arguments, weight_N)
+    else:
+        result = _extremes(*arguments, op)
+    if op != "count":
+        result = result.reshape(n_segments, *value_Nx.shape[1:])
+    if fill_value is not None:
+        _fill(result, segment_N, fill_value)
+    return _into(out, result)
+
+
+def _sums_of_few(values: AnyArray, segment: AnyArray, n_segments: Any) -> AnyArray | None:
+    """Sums of a few numbers, without what larger arrays need; None if there is more to do."""
+    char = values.dtype.char
+    if values.size >= _FEW or values.ndim != 1 or char not in "df" or segment.dtype.kind != "i":
+        return None
+    try:
+        total = np.bincount(segment, values, n_segments)
+    except (TypeError, ValueError):  # which is named, by its row, elsewhere
+        return None
+    if len(total) != n_segments:
+        return None
+    return total if char == "d" else reduce.narrow(total, np.dtype(np.float32))
+
+
+def _checked(
+    values: Any, segment: Any, n_segments: int | None, weights: Any
+) -> tuple[AnyArray, AnyArray, int, AnyArray | None]:
+    if isinstance(values, Ragged):
+        if segment is not None or n_segments is not None:
+            raise ParameterError(
+                "the segments of a Ragged are its images: leave segment and n_segments out"
+            )
+        t = len(values)
+        image_N = np.repeat(np.arange(t), np.diff(values.start_T))
+        return values.local_Nf, image_N, t, _checked_weights(weights, values.n_local)
+    value = as_array(values)
+    if value.dtype.kind not in "fiub":
+        raise InputError(f"values are {value.dtype}, wanted real numbers")
+    if value.ndim == 0:
+        raise ShapeError("values have shape (), wanted (N, ...)")
+    if segment is None:
+        raise ParameterError("segment=None: wanted the segment of each row")
+    segment_N = as_array(segment)
+    n = len(value)
+    if segment_N.shape != (n,) or (segment_N.dtype.kind not in "iu" and n):
+        raise ShapeError(
+            f"segment has shape {segment_N.shape} and dtype {segment_N.dtype}, wanted one "
+            f"integer for each of {n} rows"
+        )
+    if n_segments is None:
+        n_segments = int(segment_N.max()) + 1 if n else 0
+    elif type(n_segments) is not int or n_segments < 0:
+        check_parameter("n_segments", n_segments, Interval(int, 0))
+    return value, segment_N, n_segments, _checked_weights(weights, n)
+
+
+def _checked_weights(weights: Any, n: int) -> AnyArray | None:
+    if weights is None:
+        return None
+    weight_N = as_array(weights)
+    if weight_N.dtype.kind not in "fiub":
+        raise InputError(f"weights are {weight_N.dtype}, wanted real numbers")
+    if weight_N.shape != (n,):
+        raise ShapeError(f"weights have shape {weight_N.shape}, wanted one for each of {n} rows")
+    return weight_N
+
+
+def _check_range(segment_N: AnyArray, n_segments: int) -> None:
+    if segment_N.size and not 0 <= segment_N.min() <= segment_N.max() < n_segments:
+        row = int(np.argmax((segment_N < 0) | (segment_N >= n_segments)))
+        raise reduce.outside(segment_N, row, n_segments)
+
+
+def _rows(value_Nx: AnyArray) -> AnyArray:
+    if value_Nx.ndim == 2:
+        return value_Nx
+    return value_Nx.reshape(len(value_Nx), math.prod(value_Nx.shape[1:]))
+
+
+def _sum_dtype(value: AnyArray, weight: AnyArray | None) -> np.dtype[Any]:
+    if weight is not None:
+        return np.result_type(_sum_dtype(value, None), _sum_dtype(weight, None))
+    if value.dtype.kind == "f":
+        return float_dtype_for(value.dtype)
+    return np.dtype(np.uint64 if value.dtype.kind == "u" else np.int64)
+
+
+def _float_dtype(value: AnyArray, weight: AnyArray | None = None) -> np.dtype[Any]:
+    """Dtype of results that are no whole numbers."""
+    dtype = float_dtype_for(value.dtype) if value.dtype.kind == "f" else np.dtype(np.float64)
+    return dtype if weight is None else np.result_type(dtype, _float_dtype(weight))
+
+
+def _counts(
+    values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, weight_N: AnyArray | None
+) -> AnyArray:
+    one_N1 = np.broadcast_to(np.int8(1), (len(segment_N), 1))
+    dtype = np.dtype(np.int64) if weight_N is None else _sum_dtype(one_N1, weight_N)
+    return reduce.sums(one_N1, segment_N, n_segments, dtype, weight_N=weight_N)[:, 0]
+
+
+def _means(
+    values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, weight_N: AnyArray | None
+) -> AnyArray:
+    wide = np.dtype(np.float64)
+    count_s: AnyArray = np.zeros(n_segments, np.int64)
+    if weight_N is not None:
+        total_sf = reduce.sums(values_Nf, segment_N, n_segments, wide, weight_N=weight_N)
+        count_s = _counts(values_Nf, segment_N, n_segments, weight_N)
+    else:
+        total_sf = reduce.sums(values_Nf, segment_N, n_segments, wide, count_s=count_s)
+    with np.errstate(divide="ignore", invalid="ignore"):  # NaN where there are no rows
+        total_sf /= count_s[:, None]
+    return reduce.narrow(total_sf, _float_dtype(values_Nf, weight_N))
+
+
+def _extremes(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, op: str) -> AnyArray:
+    least, numbered = op.endswith("min"), op.startswith("arg")
+    dtype = values_Nf.dtype
+    best = _worst(dtype, least)
+    wide = np.dtype(np.float32) if dtype.char == "e" else _sum_dtype(values_Nf, None)
+    best_sf = np.full((n_segments, values_Nf.shape[1]), best, wide)
+    row_sf = reduce.extremes(values_Nf, segment_N, best_sf, least=least, numbered=numbered)
+    if numbered:
+        return row_sf
+    if dtype.kind == "f":
+        best_sf += 0.0  # -0.0 and 0.0 are equal: which one stays is not left to chance
+    return best_sf.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _worst(dtype: np.dtype[Any], least: bool) -> Any:
+    """Extreme of no rows."""
+    if dtype.kind == "f":
+        return np.inf if least else -np.inf
+    if dtype.kind == "b":
+        return least
+    return np.iinfo(dtype).max if least else np.iinfo(dtype).min
+
+
+def _log_sums(
+    values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, weight_N: AnyArray | None
+) -> AnyArray:
+    top_sf = _finite_tops(values_Nf, segment_N, n_segments)
+
+    def exponentials(rows: slice) -> AnyArray:
+        exp_nf = _exponentials(values_Nf[rows], segment_N[rows], top_sf)
+        return exp_nf if weight_N is None else exp_nf * weight_N[rows, None]
+
+    total_sf = reduce.sums(values_Nf, segment_N, n_segments, top_sf.dtype, rows=exponentials)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of no rows, of weights below 0
+        result_sf = np.log(total_sf, out=total_sf)
+    result_sf += top_sf
+    return reduce.narrow(result_sf, _float_dtype(values_Nf, weight_N))
+
+
+def _softmax(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int) -> AnyArray:
+    top_sf = _finite_tops(values_Nf, segment_N, n_segments)
+    share_Nf = np.empty(values_Nf.shape, _float_dtype(values_Nf))
+    for rows in reduce.row_blocks(*values_Nf.shape):
+        share_Nf[rows] = _exponentials(values_Nf[rows], segment_N[rows], top_sf)
+    total_sf = reduce.sums(share_Nf, segment_N, n_segments, top_sf.dtype)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of infinity
+        for rows in reduce.row_blocks(*values_Nf.shape):
+            share_Nf[rows] /= total_sf[segment_N[rows]]
+    return share_Nf
+
+
+def _finite_tops(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int) -> AnyArray:
+    """Greatest rows (s, f) in float64, so that no exponential overflows; 0 for infinity and NaN."""
+    top_sf = _extremes(values_Nf, segment_N, n_segments, "max").astype(np.float64)
+    top_sf[~np.isfinite(top_sf)] = 0
+    return top_sf
+
+
+def _exponentials(values_nf: AnyArray, segment_n: AnyArray, top_sf: AnyArray) -> AnyArray:
+    exp_nf: AnyArray = np.exp(values_nf - top_sf[segment_n])
+    return exp_nf
+
+
+def _fill(result: AnyArray, segment_N: AnyArray, fill_value: Any) -> None:
+    """Write `fill_value` for segments without rows."""
+    fill = as_array(fill_value)
+    if fill.ndim or fill.dtype.kind not in "fiub":
+        raise ParameterError(f"fill_value={fill_value!r}: wanted a number")
+    with np.errstate(over="ignore", invalid="ignore"):
+        fits = np.array_equal(fill.astype(result.dtype), fill, equal_nan=fill.dtype.kind == "f")
+    if not fits and result.dtype.kind != "f":
+        raise ParameterError(f"fill_value={fill_value!r} is no {result.dtype}, as the result is")
+    is_empty_s = np.ones(len(result), bool)
+    is_empty_s[segment_N] = False
+    result[is_empty_s] = fill
+
+
+def _into(out: AnyArray | None, result: Any) -> Any:
+    """Write the result to `out` and give that, if there is one."""
+    if out is None:
+        return result
+    if not isinstance(out, np.ndarray) or not isinstance(result, np.ndarray):
+        raise ParameterError("out is for results that are NumPy's arrays, and has to be one")
+    if out.shape != result.shape or out.dtype != result.dtype:
+        raise ShapeError(
+            f"out has shape {out.shape} and dtype {out.dtype}, the result {result.shape} and "
+            f"{result.dtype}"
+        )
+    out[...] = result
+    return out

@@ -1,0 +1,97 @@
+"""When compiled code is loaded: in a thread, once going without it has taken a while.
+
+Importing Numba and loading code from its cache takes half a second, a call without it some
+milliseconds. So a process begins without, and measures what that costs. Results do not depend on
+it: what is chosen between gives the same bits.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+__all__ = ["Code", "is_switched_off"]
+
+_PRICE: Final = 0.005
+"""Seconds spent without the code before it is loaded: one call that takes milliseconds, or a
+thousand that take microseconds."""
+
+_GAIN: Final = 0.001
+"""Seconds of a call that would gain."""
+
+_PATIENCE: Final = 4
+"""Calls that would gain and do not wait; the next one does, for what is left of the loading."""
+
+_LONGEST: Final = 0.6
+"""Seconds that a call waits. Where the code is not in the cache, compiling it takes longer."""
+
+
+def is_switched_off() -> bool:
+    """Whether Numba's compiler is (``NUMBA_DISABLE_JIT``): its loops would run in Python."""
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+
+
+class Code:
+    """Compiled code of one function for one dtype.
+
+    Parameters
+    ----------
+    load : callable
+        Imports and runs it, on next to nothing.
+    """
+
+    _lock: ClassVar = threading.Lock()
+    _loading: ClassVar[set[threading.Thread]] = set()
+
+    def __init__(self, load: Callable[[], object]) -> None:
+        self._load = load
+        self._thread: threading.Thread | None = None
+        self._spent = 0.0
+        self._n_gaining = 0
+        self._is_ready = False
+
+    def is_ready(self) -> bool:
+        """Whether to use it now. May wait for what is left of its loading."""
+        if self._is_ready:
+            return not is_switched_off()
+        if self._thread is not None and self._n_gaining >= _PATIENCE:
+            self._n_gaining = 0  # the next that waits has as much patience
+            self._thread.join(_LONGEST)
+        return self._is_ready and not is_switched_off()
+
+    def mark_ready(self) -> None:
+        """Note that it has run."""
+        self._is_ready = True
+
+    def note(self, seconds: float) -> None:
+        """Note what a call without it took; begin to load it if that adds up."""
+        self._spent += seconds
+        self._n_gaining += seconds > _GAIN
+        if self._spent < _PRICE or self._thread is not None or is_switched_off():
+            return
+        with self._lock:
+            if self._thread is None:
+                self._n_gaining = int(seconds > _GAIN)
+                self._thread = threading.Thread(target=self._run, name="vladkit", daemon=True)
+                self._loading.add(self._thread)
+                self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._load()
+        finally:  # an error is raised again where the code is used
+            self._is_ready = True
+            self._loading.discard(threading.current_thread())
+
+
+def _wait_for_all() -> None:
+    """Let threads finish before a fork: the child would wait for their imports for ever."""
+    for thread in tuple(Code._loading):
+        if thread is not threading.current_thread():
+            thread.join()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_wait_for_all)

@@ -1,0 +1,266 @@
+"""Reductions of rows within segments, of NumPy's arrays: sums, products, extremes.
+
+Rows are taken in their order, and floats are summed in float64. So a result is that of the plain
+loop, to the bit, whichever loops compute it: compiled ones (`vladkit.kernels.segment`) or NumPy's
+(`vladkit.kernels.rows`), and on any number of threads. Rows that the loops cannot read in place are
+converted in blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+
+from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.threads import for_each, resolve_n_jobs
+from vladkit.errors import ParameterError
+from vladkit.kernels import rows as numpy_loops
+from vladkit.kernels.loading import Code
+
+__all__ = ["extremes", "narrow", "outside", "products", "row_blocks", "sums"]
+
+_BLOCK_VALUES: Final = 2**17
+"""Values that are converted at a time: 1 MB."""
+
+_MANY: Final = 2**20
+"""Values of a result beyond which the rows of a segment are brought together first: sums in float64
+would take more memory than their results, and be written to all over it."""
+
+_NO_ROWS: Final = np.zeros(0, np.int64)
+_NO_NUMBERS: Final = np.zeros((0, 1), np.int64)
+
+
+def sums(
+    values_Nf: AnyArray,
+    segment_N: AnyArray,
+    n_segments: int,
+    dtype: np.dtype[Any],
+    *,
+    weight_N: AnyArray | None = None,
+    rows: Callable[[slice], AnyArray] | None = None,
+    count_s: Int64Array = _NO_ROWS,
+    compiled: bool | None = None,
+    n_jobs: int | None = None,
+) -> AnyArray:
+    """Sums (s, f) of rows, times weights, in `dtype`; rows are counted in `count_s` if it is given.
+
+    Parameters
+    ----------
+    values_Nf : (N, f) array of float, int, uint or bool
+    segment_N : (N,) array of int or uint
+    n_segments : int
+    dtype : float32, float64, int64 or uint64
+    weight_N : (N,) array, optional
+    rows : callable, optional
+        Gives the values (n, f) of some rows that are summed instead of values_Nf, in float64.
+    count_s : (n_segments,) array of int64, optional
+        Zeros that the numbers of rows are added to.
+    compiled : bool, optional
+        Whether to use compiled loops; None is once they are loaded.
+    n_jobs : int, optional
+        Threads of compiled loops.
+
+    Raises
+    ------
+    ParameterError
+        If a segment does not exist.
+    """
+    wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
+    if weight_N is not None:
+
+        def rows(some: slice) -> AnyArray:
+            weighted_nf: AnyArray = values_Nf[some].astype(wide)
+            weighted_nf *= weight_N[some, None].astype(wide)
+            return weighted_nf
+
+    is_ready = rows is None and _is_ready(values_Nf, segment_N)
+    n, f = values_Nf.shape
+    code = _code("add", values_Nf.dtype.char if is_ready else wide.char)
+    if compiled is None:
+        compiled = code.is_ready()
+    if compiled and is_ready and not len(count_s) and _is_scattered(n, f, n_segments):
+        return _sums_of_sorted(values_Nf, segment_N, n_segments, dtype, n_jobs)
+    total_sf = np.zeros((n_segments, f), wide)
+
+    def add(loops: Any, value: AnyArray, segment: Int64Array, _: int) -> int:
+        return int(loops.add(value, segment, total_sf, count_s))
+
+    _run(add, code, compiled, values_Nf, segment_N, n_segments, wide, rows)
+    return narrow(total_sf, dtype)
+
+
+def products(
+    values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, dtype: np.dtype[Any]
+) -> AnyArray:
+    """Products (s, f) of rows in `dtype`; floats are multiplied in float64. See `sums`."""
+    wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
+    product_sf = np.ones((n_segments, values_Nf.shape[1]), wide)
+
+    def multiply(loops: Any, value: AnyArray, segment: Int64Array, _: int) -> int:
+        return int(loops.multiply(value, segment, product_sf))
+
+    code = _code("multiply", wide.char)
+    _run(multiply, code, code.is_ready(), values_Nf, segment_N, n_segments, wide)
+    return narrow(product_sf, dtype)
+
+
+def extremes(
+    values_Nf: AnyArray, segment_N: AnyArray, best_sf: AnyArray, *, least: bool, numbered: bool
+) -> AnyArray:
+    """Least (or greatest) rows into best_sf; their numbers (s, f) if `numbered`, -1 without rows.
+
+    best_sf holds what is not less (or greater) than any row: float32, float64, int64 or uint64.
+    """
+    n_segments = len(best_sf)
+    row_sf = np.full(best_sf.shape, -1) if numbered else _NO_NUMBERS
+
+    def keep(loops: Any, value: AnyArray, segment: Int64Array, first: int) -> int:
+        return int(loops.extreme(value, segment, best_sf, row_sf, first, least))
+
+    code = _code("extreme", best_sf.dtype.char)
+    _run(keep, code, code.is_ready(), values_Nf, segment_N, n_segments, best_sf.dtype)
+    return row_sf
+
+
+def narrow(total_sf: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    """Results in `dtype`; infinity where they exceed it, as NumPy's own in `dtype` would be."""
+    if total_sf.dtype == dtype:
+        return total_sf
+    with np.errstate(over="ignore"):
+        return total_sf.astype(dtype)
+
+
+def row_blocks(n: int, f: int) -> Iterator[slice]:
+    """Rows in blocks of about a million bytes."""
+    step = max(1, _BLOCK_VALUES // max(f, 1))
+    return (slice(begin, begin + step) for begin in range(0, n, step))
+
+
+def outside(segment_N: AnyArray, row: int, n_segments: int) -> ParameterError:
+    """Error for a row whose segment does not exist."""
+    return ParameterError(
+        f"segment[{row}] is {segment_N[row]}, wanted 0 to {n_segments - 1}: "
+        "n_segments is the number of buckets"
+    )
+
+
+def _run(
+    loop: Callable[[Any, AnyArray, Int64Array, int], int],
+    code: Code,
+    compiled: bool,
+    values_Nf: AnyArray,
+    segment_N: AnyArray,
+    n_segments: int,
+    dtype: np.dtype[Any],
+    rows: Callable[[slice], AnyArray] | None = None,
+) -> None:
+    """Give rows to a loop, all at once where it can read them, else converted in blocks."""
+    loops: Any = _compiled_loops() if compiled else numpy_loops
+    begin = 0.0 if compiled else perf_counter()
+    if rows is None and _is_ready(values_Nf, segment_N):
+        bad = loop(loops, _read_only(values_Nf), _read_only(segment_N), 0)
+        if bad >= 0:
+            raise outside(segment_N, bad, n_segments)
+    else:
+        for block in row_blocks(*values_Nf.shape):
+            value = values_Nf[block] if rows is None else rows(block)
+            value = np.ascontiguousarray(value, dtype)
+            segment = np.ascontiguousarray(segment_N[block], np.int64)
+            bad = loop(loops, _read_only(value), _read_only(segment), block.start)
+            if bad >= 0:
+                raise outside(segment_N, block.start + bad, n_segments)
+    if compiled:
+        code.mark_ready()
+    else:
+        code.note(perf_counter() - begin)
+
+
+_READY: Final = {np.dtype(t) for t in (np.float32, np.float64, np.int64, np.uint64)}
+
+
+def _is_ready(values_Nf: AnyArray, segment_N: AnyArray) -> bool:
+    """Whether the loops can read the rows in place."""
+    return (
+        values_Nf.dtype in _READY
+        and values_Nf.flags.c_contiguous
+        and values_Nf.flags.aligned
+        and segment_N.dtype == np.int64
+        and segment_N.flags.c_contiguous
+        and segment_N.flags.aligned
+    )
+
+
+def _read_only(array: AnyArray) -> AnyArray:
+    """View that may not be written: Numba compiles for both kinds, and one is enough."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _is_scattered(n: int, f: int, n_segments: int) -> bool:
+    """Whether to sort rows first: many wide results, of few rows each.
+
+    With 100,000 x 64 float32 and 100,000 segments 8 ms instead of 24; with 10,000 6.5 instead of
+    3.8.
+    """
+    return n_segments * f > _MANY and ((f >= 16 and n <= 4 * n_segments) or f >= 512)
+
+
+def _sums_of_sorted(
+    values_Nf: AnyArray,
+    segment_N: Int64Array,
+    n_segments: int,
+    dtype: np.dtype[Any],
+    n_jobs: int | None,
+) -> AnyArray:
+    """Sums after a counting sort; threads take segments with about as many rows each."""
+    loops = _compiled_loops()
+    n, f = values_Nf.shape
+    start_S, order_N = np.zeros(n_segments + 1, np.int64), np.empty(n, np.int64)
+    bad = loops.sort(_read_only(segment_N), start_S, order_N)
+    if bad >= 0:
+        raise outside(segment_N, bad, n_segments)
+    total_sf = np.empty((n_segments, f), dtype)
+    jobs = resolve_n_jobs(n_jobs)
+    parts = 4 * jobs if jobs > 1 else 1
+    fence = np.searchsorted(start_S, np.arange(parts) * n // parts)
+    fence = np.append(np.minimum(fence, n_segments), n_segments)
+    fence[0] = 0
+    value = _read_only(values_Nf)
+
+    def run(i: int) -> None:
+        row_f = np.empty(f, np.float64 if dtype.kind == "f" else dtype)
+        loops.add_sorted(value, order_N, start_S, fence[i], fence[i + 1], row_f, total_sf)
+
+    for_each(run, parts, jobs)
+    return total_sf
+
+
+def _compiled_loops() -> Any:
+    from vladkit.kernels import segment
+
+    return segment
+
+
+@lru_cache
+def _code(loop: str, char: str) -> Code:
+    """Compiled code of a loop for values of a dtype."""
+
+    def load() -> None:
+        value = np.zeros((1, 1), char)
+        segment = np.zeros(1, np.int64)
+        total = np.zeros(
+            (1, 1), np.float64 if value.dtype.kind == "f" and loop != "extreme" else char
+        )
+        rest: tuple[Any, ...] = {
+            "add": (np.zeros(0, np.int64),),
+            "multiply": (),
+            "extreme": (_NO_NUMBERS.copy(), 0, True),
+        }[loop]
+        getattr(_compiled_loops(), loop)(_read_only(value), _read_only(segment), total, *rest)
+
+    return Code(load)
