@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +29,9 @@ _WEIGHTED: Final = ("sum", "mean", "count", "logsumexp")
 _OPERATION: Final = StrOptions(*OPERATIONS)
 
 _METHOD: Final = StrOptions("auto", *kernels.METHODS)
+
+_INT64: Final = np.dtype(np.int64)
+_UINT64: Final = np.dtype(np.uint64)
 
 _FEW: Final = 4096
 """Numbers that ``numpy.bincount`` sums before a compiled loop has been called."""
@@ -187,10 +191,11 @@ def segment_reduce(
         total = _sums_of_few(values, segment, n_segments)
         if total is not None:
             return total
-    check_parameter("op", op, _OPERATION)
+    if op not in OPERATIONS:
+        check_parameter("op", op, _OPERATION)
     if weights is not None and op not in _WEIGHTED:
         raise ParameterError(f"op={op!r} takes no weights, only {', '.join(_WEIGHTED)} do")
-    kind = kind_of(values)
+    kind = "numpy" if type(values) is np.ndarray else kind_of(values)
     if kind != "numpy":
         if out is not None:
             raise ParameterError(f"out is for NumPy's arrays, the values are {kind}'s")
@@ -198,8 +203,9 @@ def segment_reduce(
         return own.segment_reduce_of(values, segment, n_segments, op, weights, fill_value)
     value_Nx, segment_N, n_segments, weight_N = _checked(values, segment, n_segments, weights)
     arguments = _rows(value_Nx), segment_N, n_segments
+    result: AnyArray
     if op == "softmax":
-        result: AnyArray = _softmax(*arguments).reshape(value_Nx.shape)
+        result = _softmax(*arguments).reshape(value_Nx.shape)
         if fill_value is not None:
             raise ParameterError("op='softmax' has no segments to fill: leave fill_value out")
         return _into(out, result)
@@ -217,7 +223,7 @@ def segment_reduce(
         result = _log_sums(*arguments, weight_N)
     else:
         result = _extremes(*arguments, op)
-    if op != "count":
+    if value_Nx.ndim != 2 and op != "count":
         result = result.reshape(n_segments, *value_Nx.shape[1:])
     if fill_value is not None:
         _fill(result, segment_N, fill_value)
@@ -226,16 +232,22 @@ def segment_reduce(
 
 def _sums_of_few(values: AnyArray, segment: AnyArray, n_segments: Any) -> AnyArray | None:
     """Sums of a few numbers, without what larger arrays need; None if there is more to do."""
-    char = values.dtype.char
-    if values.size >= _FEW or values.ndim != 1 or char not in "df" or segment.dtype.kind != "i":
+    dtype = values.dtype
+    is_whole = dtype == _INT64
+    if values.size >= _FEW or values.ndim != 1 or not (is_whole or dtype.char in "df"):
+        return None
+    if segment.dtype.kind != "i" or segment.shape != values.shape:
         return None
     try:
-        total = np.bincount(segment, values, n_segments)
+        total = np.bincount(segment, None if is_whole else values, n_segments)
     except (TypeError, ValueError):  # which is named, by its row, elsewhere
         return None
     if len(total) != n_segments:
         return None
-    return total if char == "d" else reduce.narrow(total, np.dtype(np.float32))
+    if is_whole:  # all segments exist, as they have been counted
+        total[:] = 0
+        np.add.at(total, segment, values)
+    return reduce.narrow(total, _INT64 if is_whole else float_dtype_for(dtype))
 
 
 def _checked(
@@ -264,7 +276,7 @@ def _checked(
             f"integer for each of {n} rows"
         )
     if n_segments is None:
-        n_segments = int(segment_N.max()) + 1 if n else 0
+        n_segments = max(0, int(segment_N.max()) + 1) if n else 0
     elif type(n_segments) is not int or n_segments < 0:
         check_parameter("n_segments", n_segments, Interval(int, 0))
     return value, segment_N, n_segments, _checked_weights(weights, n)
@@ -298,7 +310,7 @@ def _sum_dtype(value: AnyArray, weight: AnyArray | None) -> np.dtype[Any]:
         return np.result_type(_sum_dtype(value, None), _sum_dtype(weight, None))
     if value.dtype.kind == "f":
         return float_dtype_for(value.dtype)
-    return np.dtype(np.uint64 if value.dtype.kind == "u" else np.int64)
+    return _UINT64 if value.dtype.kind == "u" else _INT64
 
 
 def _float_dtype(value: AnyArray, weight: AnyArray | None = None) -> np.dtype[Any]:
@@ -311,7 +323,7 @@ def _counts(
     values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, weight_N: AnyArray | None
 ) -> AnyArray:
     one_N1 = np.broadcast_to(np.int8(1), (len(segment_N), 1))
-    dtype = np.dtype(np.int64) if weight_N is None else _sum_dtype(one_N1, weight_N)
+    dtype = _INT64 if weight_N is None else _sum_dtype(one_N1, weight_N)
     return reduce.sums(one_N1, segment_N, n_segments, dtype, weight_N=weight_N)[:, 0]
 
 
@@ -341,9 +353,10 @@ def _extremes(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, op: str
         return row_sf
     if dtype.kind == "f":
         best_sf += 0.0  # -0.0 and 0.0 are equal: which one stays is not left to chance
-    return best_sf.astype(dtype.newbyteorder("="), copy=False)
+    return best_sf if dtype == wide else best_sf.astype(dtype.newbyteorder("="))
 
 
+@lru_cache
 def _worst(dtype: np.dtype[Any], least: bool) -> Any:
     """Extreme of no rows."""
     if dtype.kind == "f":

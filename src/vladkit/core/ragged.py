@@ -25,6 +25,7 @@ _RELEASE = 64
 """Blocks (of 1 MB) of `Ragged.check_finite` after which memory of a mapped file is given back."""
 
 _ACCEPTED = "a (t, l, f) array, a list of (l_i, f) arrays, or a Ragged"
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 class Ragged:
@@ -300,7 +301,7 @@ def float_dtype_for(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.kind not in "fiu":
         raise InputError(f"descriptors are {dtype}, wanted real numbers: float, or int as uint8")
     wide = dtype.itemsize >= (8 if dtype.kind == "f" else 4)
-    return np.dtype(np.float64 if wide else np.float32)
+    return _FLOAT64 if wide else _FLOAT32
 
 
 def as_ragged(local: Any) -> Ragged:

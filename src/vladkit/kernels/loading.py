@@ -55,11 +55,11 @@ class Code:
     def is_ready(self) -> bool:
         """Whether to use it now. May wait for what is left of its loading."""
         if self._is_ready:
-            return not is_switched_off()
+            return True
         if self._thread is not None and self._n_gaining >= _PATIENCE:
             self._n_gaining = 0  # the next that waits has as much patience
             self._thread.join(_LONGEST)
-        return self._is_ready and not is_switched_off()
+        return self._is_ready
 
     def mark_ready(self) -> None:
         """Note that it has run."""

@@ -30,6 +30,7 @@ _MANY: Final = 2**20
 """Values of a result beyond which the rows of a segment are brought together first: sums in float64
 would take more memory than their results, and be written to all over it."""
 
+_FLOAT64: Final = np.dtype(np.float64)
 _NO_ROWS: Final = np.zeros(0, np.int64)
 _NO_NUMBERS: Final = np.zeros((0, 1), np.int64)
 
@@ -69,7 +70,7 @@ def sums(
     ParameterError
         If a segment does not exist.
     """
-    wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
+    wide = _FLOAT64 if dtype.kind == "f" else dtype
     if weight_N is not None:
 
         def rows(some: slice) -> AnyArray:
@@ -77,7 +78,7 @@ def sums(
             weighted_nf *= weight_N[some, None].astype(wide)
             return weighted_nf
 
-    is_ready = rows is None and _is_ready(values_Nf, segment_N)
+    is_ready = rows is None and _is_ready(values_Nf, segment_N, wide)
     n, f = values_Nf.shape
     code = _code("add", values_Nf.dtype.char if is_ready else wide.char)
     if compiled is None:
@@ -89,7 +90,7 @@ def sums(
     def add(loops: Any, value: AnyArray, segment: Int64Array, _: int) -> int:
         return int(loops.add(value, segment, total_sf, count_s))
 
-    _run(add, code, compiled, values_Nf, segment_N, n_segments, wide, rows)
+    _run(add, code, compiled, values_Nf, segment_N, n_segments, wide, is_ready, rows)
     return narrow(total_sf, dtype)
 
 
@@ -97,14 +98,15 @@ def products(
     values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, dtype: np.dtype[Any]
 ) -> AnyArray:
     """Products (s, f) of rows in `dtype`; floats are multiplied in float64. See `sums`."""
-    wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
+    wide = _FLOAT64 if dtype.kind == "f" else dtype
     product_sf = np.ones((n_segments, values_Nf.shape[1]), wide)
 
     def multiply(loops: Any, value: AnyArray, segment: Int64Array, _: int) -> int:
         return int(loops.multiply(value, segment, product_sf))
 
     code = _code("multiply", wide.char)
-    _run(multiply, code, code.is_ready(), values_Nf, segment_N, n_segments, wide)
+    is_ready = _is_ready(values_Nf, segment_N, wide)
+    _run(multiply, code, code.is_ready(), values_Nf, segment_N, n_segments, wide, is_ready)
     return narrow(product_sf, dtype)
 
 
@@ -121,8 +123,10 @@ def extremes(
     def keep(loops: Any, value: AnyArray, segment: Int64Array, first: int) -> int:
         return int(loops.extreme(value, segment, best_sf, row_sf, first, least))
 
-    code = _code("extreme", best_sf.dtype.char)
-    _run(keep, code, code.is_ready(), values_Nf, segment_N, n_segments, best_sf.dtype)
+    dtype = best_sf.dtype
+    code = _code("extreme", dtype.char)
+    is_ready = _is_ready(values_Nf, segment_N, dtype)
+    _run(keep, code, code.is_ready(), values_Nf, segment_N, n_segments, dtype, is_ready)
     return row_sf
 
 
@@ -156,21 +160,21 @@ def _run(
     segment_N: AnyArray,
     n_segments: int,
     dtype: np.dtype[Any],
+    is_ready: bool,
     rows: Callable[[slice], AnyArray] | None = None,
 ) -> None:
     """Give rows to a loop, all at once where it can read them, else converted in blocks."""
     loops: Any = _compiled_loops() if compiled else numpy_loops
     begin = 0.0 if compiled else perf_counter()
-    if rows is None and _is_ready(values_Nf, segment_N):
-        bad = loop(loops, _read_only(values_Nf), _read_only(segment_N), 0)
+    if is_ready:
+        bad = loop(loops, values_Nf, segment_N, 0)
         if bad >= 0:
             raise outside(segment_N, bad, n_segments)
     else:
         for block in row_blocks(*values_Nf.shape):
-            value = values_Nf[block] if rows is None else rows(block)
-            value = np.ascontiguousarray(value, dtype)
-            segment = np.ascontiguousarray(segment_N[block], np.int64)
-            bad = loop(loops, _read_only(value), _read_only(segment), block.start)
+            value = np.array(values_Nf[block], dtype, order="C") if rows is None else rows(block)
+            segment = np.array(segment_N[block], np.int64)
+            bad = loop(loops, value, segment, block.start)
             if bad >= 0:
                 raise outside(segment_N, block.start + bad, n_segments)
     if compiled:
@@ -182,23 +186,19 @@ def _run(
 _READY: Final = {np.dtype(t) for t in (np.float32, np.float64, np.int64, np.uint64)}
 
 
-def _is_ready(values_Nf: AnyArray, segment_N: AnyArray) -> bool:
-    """Whether the loops can read the rows in place."""
+def _is_ready(values_Nf: AnyArray, segment_N: AnyArray, dtype: np.dtype[Any]) -> bool:
+    """Whether the loops can read the rows in place, for results in `dtype`.
+
+    `carray` also means writable: Numba compiles for arrays that may and may not be written, and
+    one of them is enough.
+    """
     return (
         values_Nf.dtype in _READY
-        and values_Nf.flags.c_contiguous
-        and values_Nf.flags.aligned
+        and (values_Nf.dtype == dtype or values_Nf.dtype.kind == dtype.kind == "f")
+        and values_Nf.flags.carray
         and segment_N.dtype == np.int64
-        and segment_N.flags.c_contiguous
-        and segment_N.flags.aligned
+        and segment_N.flags.carray
     )
-
-
-def _read_only(array: AnyArray) -> AnyArray:
-    """View that may not be written: Numba compiles for both kinds, and one is enough."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def _is_scattered(n: int, f: int, n_segments: int) -> bool:
@@ -221,7 +221,7 @@ def _sums_of_sorted(
     loops = _compiled_loops()
     n, f = values_Nf.shape
     start_S, order_N = np.zeros(n_segments + 1, np.int64), np.empty(n, np.int64)
-    bad = loops.sort(_read_only(segment_N), start_S, order_N)
+    bad = loops.sort(segment_N, start_S, order_N)
     if bad >= 0:
         raise outside(segment_N, bad, n_segments)
     total_sf = np.empty((n_segments, f), dtype)
@@ -230,16 +230,16 @@ def _sums_of_sorted(
     fence = np.searchsorted(start_S, np.arange(parts) * n // parts)
     fence = np.append(np.minimum(fence, n_segments), n_segments)
     fence[0] = 0
-    value = _read_only(values_Nf)
 
     def run(i: int) -> None:
         row_f = np.empty(f, np.float64 if dtype.kind == "f" else dtype)
-        loops.add_sorted(value, order_N, start_S, fence[i], fence[i + 1], row_f, total_sf)
+        loops.add_sorted(values_Nf, order_N, start_S, fence[i], fence[i + 1], row_f, total_sf)
 
     for_each(run, parts, jobs)
     return total_sf
 
 
+@lru_cache(1)
 def _compiled_loops() -> Any:
     from vladkit.kernels import segment
 
@@ -261,6 +261,6 @@ def _code(loop: str, char: str) -> Code:
             "multiply": (),
             "extreme": (_NO_NUMBERS.copy(), 0, True),
         }[loop]
-        getattr(_compiled_loops(), loop)(_read_only(value), _read_only(segment), total, *rest)
+        getattr(_compiled_loops(), loop)(value, segment, total, *rest)
 
     return Code(load)

@@ -22,5 +22,6 @@ def segment_sum(
     if len(used):
         order_N = np.argsort(segment_N, kind="stable")
         first = np.cumsum(count_s[used]) - count_s[used]
-        total_sf[used] = np.add.reduceat(values_Nf[order_N], first, axis=0)
+        wide = np.float64 if values_Nf.dtype.kind == "f" else values_Nf.dtype
+        total_sf[used] = np.add.reduceat(values_Nf[order_N], first, axis=0, dtype=wide)
     return total_sf

@@ -50,7 +50,8 @@ def extreme(
     if bad >= 0:
         return bad
     before_sf = best_sf.copy() if len(row_sf) else best_sf
-    _at(np.minimum if least else np.maximum, values_Nf, segment_N, best_sf)
+    with np.errstate(invalid="ignore"):  # NumPy warns of NaN here, and nowhere else
+        _at(np.minimum if least else np.maximum, values_Nf, segment_N, best_sf)
     if not len(row_sf):
         return bad
     for j in range(values_Nf.shape[1]):

@@ -60,18 +60,19 @@ def add(values_Nf, segment_N, total_sf, count_s):  # type: ignore[no-untyped-def
     """Add rows to the sums of their segments, and count them where `count_s` is not empty."""
     n, f = values_Nf.shape
     value_M, total_M = values_Nf.reshape(-1), total_sf.reshape(-1)
+    is_cached = len(total_M) <= _CACHED
     for begin in range(0, n, _BLOCK):
         end = min(n, begin + _BLOCK)
         segment_n, value_m = segment_N[begin:end], value_M[begin * f : end * f]
         if f == 1 and _has_runs(segment_n):
             bad = _add_runs(value_m, segment_n, total_M)
         elif f == 1:
-            bad = _add_1(value_m, segment_n, total_M)
-        elif f == 2:
+            bad = _add_numbers(value_m, segment_n, total_M)
+        elif f == 2 and is_cached:
             bad = _add_2(value_m, segment_n, total_M)
-        elif f == 3:
+        elif f == 3 and is_cached:
             bad = _add_3(value_m, segment_n, total_M)
-        elif f == 4:
+        elif f == 4 and is_cached:
             bad = _add_4(value_m, segment_n, total_M)
         else:
             bad = _add_rows(values_Nf[begin:end], segment_n, total_sf)
@@ -120,25 +121,31 @@ def _add_runs(value_N, segment_N, total_s):  # type: ignore[no-untyped-def]
     return -1
 
 
+@numba.njit(**_OPTIONS)
+def _add_numbers(value_N, segment_N, total_s):  # type: ignore[no-untyped-def]
+    """`add` for one column."""
+    n, n_segments = len(segment_N), np.uint64(len(total_s))
+    is_large = len(total_s) > _CACHED
+    for i in range(n):
+        s = np.uint64(segment_N[i])
+        if s >= n_segments:
+            return i
+        if is_large:
+            _prefetch(total_s, segment_N[min(n - 1, i + _AHEAD)])
+        total_s[s] += value_N[i]
+    return -1
+
+
 def _add_few(f: int) -> Any:
     """`add` for `f` columns, a number that the compiler knows: half the time of any number."""
 
     @numba.njit(**_OPTIONS)
     def add_few(value_M, segment_N, total_M):  # type: ignore[no-untyped-def]
-        n, n_segments = len(segment_N), np.uint64(len(total_M) // f)
-        if len(total_M) <= _CACHED:
-            for i in range(n):
-                s = np.uint64(segment_N[i])
-                if s >= n_segments:
-                    return i
-                for j in range(f):
-                    total_M[s * np.uint64(f) + np.uint64(j)] += value_M[i * f + j]
-            return -1
-        for i in range(n):
+        n_segments = np.uint64(len(total_M) // f)
+        for i in range(len(segment_N)):
             s = np.uint64(segment_N[i])
             if s >= n_segments:
                 return i
-            _prefetch(total_M, segment_N[min(n - 1, i + _AHEAD)] * f)
             for j in range(f):
                 total_M[s * np.uint64(f) + np.uint64(j)] += value_M[i * f + j]
         return -1
@@ -146,7 +153,7 @@ def _add_few(f: int) -> Any:
     return add_few
 
 
-_add_1, _add_2, _add_3, _add_4 = _add_few(1), _add_few(2), _add_few(3), _add_few(4)
+_add_2, _add_3, _add_4 = _add_few(2), _add_few(3), _add_few(4)
 
 
 @numba.njit(**_OPTIONS)
