@@ -1,4 +1,4 @@
-"""`encode` and `segment_sum`, by a method chosen by name or by the amount of work."""
+"""`encode`, by a method chosen by name or by what is loaded."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from vladkit.core.params import Interval, StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, as_centroids, as_ragged
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ParameterError
+from vladkit.kernels import twin
 from vladkit.kernels.loading import Code, is_switched_off
 from vladkit.kernels.nearest import check_overflow
 
@@ -60,9 +61,8 @@ def encode(
     method : {"auto", "fused", "reduceat", "scatter", "cumsum", "sparse", "mask", "loop", \
 "jax", "torch"}
         Way to compute the sums; all agree to rounding (docs/scatter-reduce.md compares them).
-        `auto` is `torch` for tensors and `jax` for JAX's arrays; else it starts with `reduceat`
-        (NumPy, nothing to load) and changes to `fused` (Numba, the fastest) for a large batch,
-        or once the small ones of this process add up to the cost of loading Numba.
+        `auto` is `torch` for tensors and `jax` for JAX's arrays; else `fused`, the fastest. Until
+        that is loaded, in the background as soon as it pays, NumPy computes the same, to the bit.
     assign : {"hard", "soft"}
         Hard: to the nearest centroid. Soft: to each by the weight
         ``softmax_k(-alpha |v - c_k|^2)``; methods `fused`, `torch`, `jax` and `loop` have it.
@@ -102,9 +102,9 @@ def encode(
     Labels are ``argmin_k |v - c_k|^2``, ties to the lowest k, found as an arg-max of inner
     products. Of whole numbers (and halves, and these times a power of 2) a tie is a tie in every
     way, as long as products of a descriptor and a centroid sum to less than 2^22 in float32, as
-    SIFT's do, or 2^51 in float64. Other distances that are equal to rounding may be decided either
-    way, also by `auto` before and after it changes. Numbers may have any size that the dtype holds,
-    except with JAX, which takes those below 1e-38 as 0 and refuses centroids close to that. Time is
+    SIFT's do, or 2^51 in float64. Other distances that are equal to rounding may be decided
+    otherwise by another way; by `auto` and `fused` alike, in every process and on any number of
+    threads. Numbers may have any size that the dtype holds, except with JAX, which takes those below 1e-38 as 0 and refuses centroids close to that. Time is
     O(N k f) for the labels and O(N f) for the sums; memory beyond input and output is a few
     MB per thread with `fused`.
 
@@ -156,8 +156,7 @@ def aggregate(
     n_bytes = batch.n_local * batch.n_features * batch.float_dtype.itemsize
     if method == "auto" and sharpness is None:
         is_large = n_bytes > _LARGE_BYTES
-        is_fused = is_large or _code(batch.float_dtype).is_ready()
-        chosen = fastest() if is_fused else "reduceat"
+        chosen = _choose(batch.float_dtype, is_large)
     begin = perf_counter()
 
     def run(some: Ragged) -> tuple[FloatArray, AnyArray]:
@@ -279,6 +278,15 @@ def warm_up() -> None:
         return
     aggregate(as_ragged(np.zeros((1, 1, 1), np.float32)), [[0.0]], method="fused", n_jobs=1)
     aggregate(Ragged.from_list([np.zeros((1, 1), np.float32)]), [[0.0]], method="fused", n_jobs=1)
+
+
+def _choose(dtype: np.dtype[Any], is_large: bool) -> str:
+    """Kernel of `auto`: `fused`, or its twin while that is not loaded."""
+    if is_switched_off():
+        return "twin"
+    if is_large or _code(dtype).is_ready() or twin.is_exact() is None:
+        return "fused"
+    return "twin"
 
 
 @lru_cache

@@ -60,8 +60,8 @@ _AHEAD = 32
 """Descriptors from those in work to those being fetched. (8: 16 % slower for 32,768 x 64 float32
 and k = 16; 64: no faster. Into L1 instead of L2: no faster, and slower at f = 768.)"""
 
-_GROUP = _REGISTERS // 4
-"""Registers of a group's sum, and as many of its centroid: half of what there are."""
+_GROUP = _REGISTERS // 2
+"""Registers of a group's sum: half of what there are."""
 
 _MEMBERS = 16
 _BLOCK_BYTES = 2**18
@@ -106,10 +106,10 @@ class _Program:
         stored = self.builder.store(value, self.builder.bitcast(address, value.type.as_pointer()))
         stored.align = bits // 8
 
-    def splat(self, value: Any, vector: Any) -> Any:
+    def splat(self, value: Any, vector: Any, lanes: int = 0) -> Any:
         empty = ir.Constant(vector, ir.Undefined)
         first = self.builder.insert_element(empty, value, ir.Constant(_LABEL, 0))
-        return self.shuffle(first, empty, [0] * self.width)
+        return self.shuffle(first, empty, [0] * (lanes or self.width))
 
     def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
         chosen = ir.VectorType(_LABEL, len(lanes))
@@ -321,77 +321,105 @@ _label_by_2 = _label_tile(_ROWS_OF_2, 2)
 _label_by_4 = _label_tile(_ROWS_OF_4, 4)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _add_group(
-    typing_context: Any, out: Any, out_row: Any, local: Any, begin: Any, first: Any,
-    following: Any, centroid: Any, label: Any, f: Any,
-) -> Any:  # fmt: skip
-    """``add_group(out, out_row, local, begin, first, following, centroid, label, f)``.
+def _group(is_whole: bool) -> Any:
+    """An intrinsic that sums a group: the descriptors of one image, block and centroid.
 
-    ``out[out_row] += local[begin + i] - centroid[label]`` for i = `first`, ``following[first]``,
-    and so on until -1. The sum stays in registers for the whole group: 1.3 -> 0.9 ms for
-    32,768 x 64 float32 and k = 16, where every row by itself read and wrote it.
-    out, local and centroid are (rows, f), C-contiguous, and do not overlap.
+    ``group(wide, out, row, local, begin, first, following, centroid, label, f, count)``: rows
+    ``begin + i`` of local, for i = `first`, ``following[first]``, and so on until -1, are added up
+    in float64: float32 as they are, float64 less the centroid, which keeps their digits far
+    from 0. The sum stays in registers for the whole group: 1.3 -> 0.9 ms for 32,768 x 64 float32
+    and k = 16, where every row by itself read and wrote it.
+
+    If the group has all of the image's rows with that label, the sum, less `count` centroids for
+    float32, is written to row `row` of out; else it is added to that of wide. All are (rows, f),
+    C-contiguous, and do not overlap.
     """
-    signature = types.void(out, out_row, local, begin, first, following, centroid, label, f)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        program = _Program(context, builder, local.dtype)
-        bits, at, index = program.bits, program.at, program.index
-        _, out_row, _, begin, first, _, _, label, f = arguments
-        out_at, local_at, following_at, centroid_at = (
-            _address(context, builder, signature, arguments, i) for i in (0, 2, 5, 6)
+    @intrinsic  # type: ignore[untyped-decorator]
+    def group(
+        typing_context: Any, wide: Any, out: Any, row: Any, local: Any, begin: Any, first: Any,
+        following: Any, centroid: Any, label: Any, f: Any, count: Any,
+    ) -> Any:  # fmt: skip
+        signature = types.void(
+            wide, out, row, local, begin, first, following, centroid, label, f, count
         )
-        out_at = at(out_at, builder.mul(out_row, f))
-        local_at = at(local_at, builder.mul(begin, f))
-        centroid_at = at(centroid_at, builder.mul(label, f))
 
-        def walk(j: Any, n: int, read: Any, write: Any) -> None:
-            """Sum `n` pieces of each row from dimension j on; read and write know their size."""
-            place = [builder.add(j, index(i * program.width)) for i in range(n)]
-            center = [read(at(centroid_at, x)) for x in place]
-            start = [read(at(out_at, x)) for x in place]
-            before = builder.block
-            loop = builder.append_basic_block("member")
-            after = builder.append_basic_block("done")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            i = builder.phi(_INDEX)
-            total = [builder.phi(value.type) for value in start]
-            row_at = at(local_at, builder.mul(i, f))
-            added = [
-                builder.fadd(t, builder.fsub(read(at(row_at, x)), c))
-                for t, x, c in zip(total, place, center, strict=True)
-            ]
-            after_i = builder.load(at(following_at, i))
-            i.add_incoming(first, before)
-            i.add_incoming(after_i, loop)
-            for t, s, a in zip(total, start, added, strict=True):
-                t.add_incoming(s, before)
-                t.add_incoming(a, loop)
-            builder.cbranch(builder.icmp_signed(">=", after_i, index(0)), loop, after)
-            builder.position_at_end(after)
-            for a, x in zip(added, place, strict=True):
-                write(a, at(out_at, x))
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            program = _Program(context, builder, local.dtype)
+            address = [_address(context, builder, signature, arguments, n) for n in (0, 1, 3, 6, 7)]
+            _generate_group(program, is_whole, address, arguments)
+            return context.get_dummy_value()
 
-        def load(address: Any) -> Any:
-            return program.load(address, program.floats, bits)
+        return signature, generate
 
-        def store(value: Any, address: Any) -> None:
-            program.store(value, address, bits)
+    return group
 
-        done = index(0)
-        for n in (_GROUP, 2, 1):
-            step = n * program.width
-            end = builder.and_(f, index(-step))
-            with cgutils.for_range_slice(builder, done, end, index(step), _INDEX) as (j, _):
-                walk(j, n, load, store)
-            done = end
-        with cgutils.for_range_slice(builder, done, f, index(1), _INDEX) as (j, _):
-            walk(j, 1, builder.load, builder.store)
-        return context.get_dummy_value()
 
-    return signature, generate
+def _generate_group(program: _Program, is_whole: bool, address: list[Any], arguments: Any) -> None:
+    builder, at, index = program.builder, program.at, program.index
+    wide_at, out_at, local_at, following_at, centroid_at = address
+    _, _, row, _, begin, first, _, _, label, f, count = arguments
+    double = ir.DoubleType()
+    narrow = program.bits == 32
+    wide_at, out_at = (at(x, builder.mul(row, f)) for x in (wide_at, out_at))
+    local_at = at(local_at, builder.mul(begin, f))
+    centroid_at = at(centroid_at, builder.mul(label, f))
+    width = _REGISTER_BITS // 64
+    count = builder.sitofp(count, double)
+
+    def walk(j: Any, n: int, lanes: int) -> None:
+        """Sum `n` pieces of `lanes` numbers of each row from dimension j on."""
+        wide = ir.VectorType(double, lanes) if lanes > 1 else double
+        floats = ir.VectorType(program.scalar, lanes) if lanes > 1 else program.scalar
+        place = [builder.add(j, index(i * lanes)) for i in range(n)]
+
+        def read(base: Any, x: Any) -> Any:
+            value = program.load(at(base, x), floats, program.bits)
+            return builder.fpext(value, wide) if narrow else value
+
+        center = [read(centroid_at, x) for x in place] if is_whole or not narrow else []
+        zero = ir.Constant(wide, [0.0] * lanes if lanes > 1 else 0.0)
+        start = [zero if is_whole else program.load(at(wide_at, x), wide, 64) for x in place]
+        before = builder.block
+        loop = builder.append_basic_block("member")
+        after = builder.append_basic_block("done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        i = builder.phi(_INDEX)
+        total = [builder.phi(wide) for _ in place]
+        row_at = at(local_at, builder.mul(i, f))
+        value = [read(row_at, x) for x in place]
+        if not narrow:
+            value = [builder.fsub(x, c) for x, c in zip(value, center, strict=True)]
+        added = [builder.fadd(t, x) for t, x in zip(total, value, strict=True)]
+        after_i = builder.load(at(following_at, i))
+        i.add_incoming(first, before)
+        i.add_incoming(after_i, loop)
+        for t, s, a in zip(total, start, added, strict=True):
+            t.add_incoming(s, before)
+            t.add_incoming(a, loop)
+        builder.cbranch(builder.icmp_signed(">=", after_i, index(0)), loop, after)
+        builder.position_at_end(after)
+        for i, x in enumerate(place):
+            if not is_whole:
+                program.store(added[i], at(wide_at, x), 64)
+                continue
+            result = added[i]
+            if narrow:
+                times = program.splat(count, wide, lanes) if lanes > 1 else count
+                result = builder.fsub(result, builder.fmul(times, center[i]))
+                result = builder.fptrunc(result, floats)
+            program.store(result, at(out_at, x), program.bits)
+
+    done = index(0)
+    for n, lanes in ((_GROUP, width), (_GROUP // 4, width), (1, width), (1, 1)):
+        end = builder.and_(f, index(-n * lanes))
+        with cgutils.for_range_slice(builder, done, end, index(n * lanes), _INDEX) as (j, _):
+            walk(j, n, lanes)
+        done = end
+
+
+_add_group, _sum_group = _group(is_whole=False), _group(is_whole=True)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -467,25 +495,34 @@ def accumulate(  # type: ignore[no-untyped-def]
     residual_bf = residual_tkf.reshape(-1, f)
     block = min(_MOST_ROWS, _MEMBERS * k, _BLOCK_BYTES // (f * local_Nf.itemsize))
     block = max(_LEAST_ROWS, block // _LEAST_ROWS * _LEAST_ROWS)
-    best = np.empty((1 + block) * width, local_Nf.dtype)
-    label = np.empty((1 + block) * width, np.int32)
+    # Blocks end where images do, if that is near; if the centroids do not stay in L2, only near.
+    t, most_rows = len(start_T) - 1, block + block // 4
+    least_rows = block // 2 if panel.size * panel.itemsize < _BLOCK_BYTES // 2 else block * 7 // 8
+    slack = most_rows + _LEAST_ROWS  # tiles of rows go on beyond the end
+    best = np.empty((1 + slack) * width, local_Nf.dtype)
+    label = np.empty((1 + slack) * width, np.int32)
     best[:width] = -np.inf
     label[:width] = -1
-    nearest = np.empty(block, np.int64)
+    nearest = np.empty(slack, np.int64)
     # The rows of a block that one centroid gets, as a chain: first[centroid], following[row], ...
     first = np.full(k, -1, np.int64)
-    following = np.empty(block, np.int64)
-    used = np.empty(block, np.int64)
-    image = -1
-    end = 0  # of the current image: each block is zeroed when its turn comes, and is then in cache
-    for begin in range(0, n, block):
+    following = np.empty(slack, np.int64)
+    used = np.empty(slack, np.int64)
+    wide_kf = np.empty((k, f), np.float64)  # sums of an image in several blocks
+    image, end = -1, 0
+    begin, rows, next_image = 0, 0, 0
+    while begin + rows < n:
+        begin += rows
         rows = min(block, n - begin)
+        while next_image < t and start_T[next_image + 1] <= begin + most_rows:
+            next_image += 1
+        # an image in one block is summed in registers alone: it is better not cut
+        if start_T[next_image] - begin > least_rows:
+            rows = start_T[next_image] - begin
         _label_block(local_Nf, begin, rows, panel, n_panels, bias, best, label, nearest)
         i = 0
         while i < rows:
-            while begin + i >= end:
-                if image >= 0 and not _all_finite(residual_bf, image * k, (image + 1) * k):
-                    return start_T[image]
+            while begin + i >= end:  # outputs are zeroed when their turn comes, and are in cache
                 image += 1
                 end = start_T[image + 1]
                 residual_tkf[image] = 0
@@ -502,18 +539,31 @@ def accumulate(  # type: ignore[no-untyped-def]
                     n_used += 1
                 first[j] = r
                 count_tk[image, j] += 1
+            is_whole = begin <= start_T[image] and end <= begin + rows
+            if not is_whole and begin + i == start_T[image]:
+                wide_kf[:] = 0
             for u in range(n_used):
                 j = used[u]
-                _add_group(
-                    residual_bf, image * k + j, local_Nf, begin, first[j], following,
-                    centroid_kf, j, f,
-                )  # fmt: skip
+                row = image * k + j
+                if is_whole:
+                    _sum_group(
+                        wide_kf, residual_bf, row, local_Nf, begin, first[j], following,
+                        centroid_kf, j, f, count_tk[image, j],
+                    )  # fmt: skip
+                else:
+                    _add_group(
+                        wide_kf, residual_bf, j, local_Nf, begin, first[j], following,
+                        centroid_kf, j, f, 0,
+                    )  # fmt: skip
                 first[j] = -1
             i = stop
+            if begin + i == end:
+                if not is_whole:
+                    _settle(wide_kf, centroid_kf, count_tk[image], residual_tkf[image])
+                if not _all_finite(residual_bf, image * k, (image + 1) * k):
+                    return start_T[image]
     residual_tkf[image + 1 :] = 0  # images without descriptors at the end
     count_tk[image + 1 :] = 0
-    if image >= 0 and not _all_finite(residual_bf, image * k, (image + 1) * k):
-        return start_T[image]
     return -1
 
 
@@ -571,6 +621,18 @@ def _label_block(  # type: ignore[no-untyped-def]
                     local_Nf, begin + i, last, f, panel, p, n_panels, bias, best, label, i, nearest
                 )
             p += 1
+
+
+@numba.njit
+def _settle(wide_kf, centroid_kf, count_k, residual_kf):  # type: ignore[no-untyped-def]
+    """Write the sums of an image, as ``sum_group`` does."""
+    k, f = residual_kf.shape
+    for j in range(k):
+        if residual_kf.itemsize == 8:
+            residual_kf[j] = wide_kf[j]
+        elif count_k[j]:
+            for i in range(f):
+                residual_kf[j, i] = wide_kf[j, i] - np.float64(count_k[j]) * centroid_kf[j, i]
 
 
 @numba.njit

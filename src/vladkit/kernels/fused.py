@@ -12,6 +12,7 @@ its size alone and not on the number of threads, so neither does the result, to 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 from typing import TypeAlias
 
 import numba
@@ -25,20 +26,14 @@ from vladkit.kernels import reduce
 from vladkit.kernels import soft as loops
 from vladkit.kernels.compiled import accumulate, accumulate_groups, pack, width_for
 from vladkit.kernels.nearest import centered_codebook, check_overflow
+from vladkit.kernels.pieces import PIECE_BYTES, most_rows_of, pieces_of, rows_of_long
 
 __all__ = ["CHECKS_FINITE", "aggregate", "aggregate_soft", "segment_sum"]
 
 CHECKS_FINITE = True
 
-_PIECE_BYTES = 2**20
-"""Bytes of descriptors converted at a time, so that the copy is still in cache: 1 MB."""
-
 _GROUPS = 8
 """Least groups of images for each thread; large batches have one for about 4096 rows."""
-
-_LONG = 8
-"""Pieces beyond which an image is cut, and its parts are summed by several threads."""
-
 
 _LITTLE = 10_000_000
 """Multiply-adds below which one thread does all, in 0.2 ms or less: another wakes up 0.05 to
@@ -58,8 +53,8 @@ def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[Floa
     codebook = _packed(centroid_kf)
     if batch.n_local * f * (k + _SUM) < _LITTLE:
         n_jobs = 1
-    most_rows = max(1024, _PIECE_BYTES // (f * batch.float_dtype.itemsize))
-    if batch.is_ready() and not _has_long(batch, _LONG * most_rows):
+    most_rows = most_rows_of(f * batch.float_dtype.itemsize)
+    if batch.is_ready() and not _has_long(batch, rows_of_long(most_rows)):
         _share_views(batch, codebook, n_jobs, residual_tkf, count_tk)
     else:
 
@@ -99,7 +94,7 @@ def aggregate_soft(
 
     residual_tkf = np.empty((len(batch), k, f), dtype)
     mass_tk = np.empty((len(batch), k), dtype)
-    most_rows = max(64, _PIECE_BYTES // (max(k, f) * dtype.itemsize))
+    most_rows = max(64, PIECE_BYTES // (max(k, f) * dtype.itemsize))
     _share_pieces(batch, sums, n_jobs, most_rows, residual_tkf, mass_tk)
     check_overflow(mass_tk)
     return residual_tkf, mass_tk
@@ -182,7 +177,7 @@ def _share_pieces(
     A piece is converted at a time, and still in cache when the kernel reads it:
     ``sums(local_Nf, start_T, out_tkf, out_tk)`` writes its sums, and returns -1 or a bad row.
     """
-    pieces = _pieces(batch, most_rows)
+    pieces = pieces_of(batch.start_T, most_rows)
     # An image in several pieces: each sums into a block of its own, added up in order below.
     extra: dict[int, tuple[FloatArray, AnyArray]] = {}
 
@@ -201,10 +196,12 @@ def _share_pieces(
             batch.raise_not_finite(int(batch.start_T[start]) + row_start + bad)
 
     for_each(run, len(pieces), n_jobs)
-    for i in sorted(extra):
-        start = pieces[i][0]
-        residual_tkf[start] += extra[i][0][0]
-        count_tk[start] += extra[i][1][0]
+    for start, parts in groupby(sorted(extra), lambda i: pieces[i][0]):
+        wide_kf = residual_tkf[start].astype(np.float64)
+        for i in parts:
+            wide_kf += extra[i][0][0]
+            count_tk[start] += extra[i][1][0]
+        residual_tkf[start] = reduce.narrow(wide_kf, residual_tkf.dtype)
     if extra:
         check_overflow(residual_tkf)
 
@@ -223,26 +220,3 @@ def _packed(centroid_kf: FloatArray) -> _Codebook:
     bias = np.empty(n_panels * width, centroid_kf.dtype)
     pack(centroid_kf, width, np.empty(f), panel, bias)
     return centroid_kf, panel, bias, width
-
-
-def _pieces(batch: Ragged, most_rows: int) -> list[tuple[int, int, int, int | None]]:
-    """Cut the batch into (first image, end image, first row, end row) pieces.
-
-    Whole images together (rows: 0, None) up to `most_rows`; a very large image is cut by rows.
-    Only sizes decide where an image is cut, so that an image's sum is the same in a batch,
-    alone, and on any number of threads.
-    """
-    pieces: list[tuple[int, int, int, int | None]] = []
-    start_T = batch.start_T
-    i, t = 0, len(batch)
-    while i < t:
-        length = int(start_T[i + 1] - start_T[i])
-        if length > _LONG * most_rows:
-            rows = range(0, length, _LONG * most_rows)
-            pieces += [(i, i + 1, a, min(a + rows.step, length)) for a in rows]
-            i += 1
-            continue
-        end = int(np.searchsorted(start_T, start_T[i] + most_rows, side="right")) - 1
-        pieces.append((i, max(i + 1, end), 0, None))
-        i = max(i + 1, end)
-    return pieces
