@@ -7,13 +7,16 @@ where all arrays have one axis and one dtype (NumPy 1.25): 0.7 ns for a number, 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 
 __all__ = ["add", "extreme", "multiply"]
+
+_BLOCK_VALUES: Final = 2**16
+"""Values of a block, which stays in L2 while its columns are read: 0.5 MB."""
 
 
 def add(values_Nf: AnyArray, segment_N: Int64Array, total_sf: AnyArray, count_s: Int64Array) -> int:
@@ -64,9 +67,13 @@ def extreme(
 
 
 def _at(ufunc: Any, values_Nf: AnyArray, segment_N: Int64Array, result_sf: AnyArray) -> None:
-    wide_Nf = values_Nf.astype(result_sf.dtype, copy=False)
-    for j in range(values_Nf.shape[1]):
-        ufunc.at(result_sf[:, j], segment_N, wide_Nf[:, j])
+    n, f = values_Nf.shape
+    step = max(256, _BLOCK_VALUES // max(f, 1))
+    for begin in range(0, n, step):
+        wide_nf = values_Nf[begin : begin + step].astype(result_sf.dtype, copy=False)
+        segment_n = segment_N[begin : begin + step]
+        for j in range(f):
+            ufunc.at(result_sf[:, j], segment_n, wide_nf[:, j])
 
 
 def _equal(a: AnyArray, b: AnyArray) -> AnyArray:
