@@ -465,17 +465,20 @@ class TestLoading:
     def test_after_some_calls_it_is_there(self):
         code = loading.Code(lambda: None)
         assert not code.is_ready()
-        code.note(0.004)
+        code.note(0.5)
+        assert code._thread is None, "loaded for the only call"
+        code = loading.Code(lambda: None)
+        code.note(0.002)
+        code.note(0.002)
         assert code._thread is None
-        code.note(0.004)
+        code.note(0.002)
         code._thread.join()
         assert code.is_ready()
 
     def test_a_call_waits_when_patience_ends(self, monkeypatch):
         go = threading.Event()
         code = loading.Code(go.wait)
-        code.note(0.01)
-        for _ in range(3):
+        for _ in range(4):
             assert not code.is_ready()
             code.note(0.01)
         monkeypatch.setattr(loading, "_LONGEST", 0)  # compiling takes longer than one waits
@@ -492,6 +495,7 @@ class TestLoading:
         monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
         code = loading.Code(lambda: None)
         code.note(1.0)
+        code.note(1.0)
         assert code._thread is None
         assert not code.is_ready()
         monkeypatch.setattr(reduce, "_code", lambda loop, char: code)
@@ -503,7 +507,7 @@ class TestLoading:
             "import os, time, numpy as np\n"
             "from vladkit import segment_sum\n"
             "x, s = np.ones((200_000, 8)), np.zeros(200_000, int)\n"
-            "segment_sum(x, s, 1)\n"
+            "segment_sum(x, s, 1), segment_sum(x, s, 1)\n"
             "from vladkit.kernels.loading import Code\n"
             "assert Code._loading or 'numba' in __import__('sys').modules\n"
             "pid = os.fork()\n"

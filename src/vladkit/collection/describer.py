@@ -120,7 +120,8 @@ class Describer:
         self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
     ) -> Float32Array:
         """Vectors (t, D) of images, before they are rounded to the dtype that is stored."""
-        return self._whitened(self._encode(features, method, 0, n_jobs))
+        vector_tD = self.trained()._encode(self._batch(features), method=method, n_jobs=n_jobs)
+        return self._whitened(vector_tD)
 
     def words(self, features: Features, vocabulary: int = 0) -> Int64Array:
         """Visual words (l,) of features, by one of the codebooks.
@@ -142,7 +143,7 @@ class Describer:
         self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
     ) -> Aggregate:
         """Sums and counts of images, from which `vectors_of` makes their vectors."""
-        return self._single()._aggregate(self._local(features, 0), method=method, n_jobs=n_jobs)
+        return self._single()._aggregate(self._batch(features), method=method, n_jobs=n_jobs)
 
     def vectors_of(self, aggregate: Aggregate) -> Float32Array:
         """Vectors (t, D), as `vectors` gives them, of sums and counts."""
@@ -171,16 +172,16 @@ class Describer:
         image and the image rotated have the same vector anyway.
         """
         turns = range(4 if self.recipe.is_directional else 1)
-        views = [self._encode(features, "auto", i, 1) for i in turns]
-        query_qvD: Float32Array = np.stack(views, axis=1)
+        local = Ragged.from_list([self._local(f, i) for i in turns for f in features])
+        vector_tD = self.trained()._encode(local, method="auto", n_jobs=1)
+        view_vqD = vector_tD.reshape(len(turns), len(features), -1)
+        query_qvD: Float32Array = np.ascontiguousarray(view_vqD.swapaxes(0, 1))
         if self.whitening is not None:
             query_qvD = self.whitening.transform_views(query_qvD)
         return query_qvD
 
-    def _encode(
-        self, features: Sequence[Features], method: str, turns: int, n_jobs: int | None
-    ) -> Float32Array:
-        return self.trained()._encode(self._local(features, turns), method=method, n_jobs=n_jobs)
+    def _local(self, features: Features, turns: int = 0) -> FloatArray:
+        return self.recipe.local(self.extractor, features, turns)
 
-    def _local(self, features: Sequence[Features], turns: int) -> Ragged:
-        return Ragged.from_list([self.recipe.local(self.extractor, f, turns) for f in features])
+    def _batch(self, features: Sequence[Features]) -> Ragged:
+        return Ragged.from_list([self._local(f) for f in features])

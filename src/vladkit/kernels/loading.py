@@ -15,8 +15,8 @@ from typing import ClassVar, Final
 __all__ = ["Code", "is_switched_off"]
 
 _PRICE: Final = 0.005
-"""Seconds spent without the code before it is loaded: one call that takes milliseconds, or a
-thousand that take microseconds."""
+"""Seconds spent without the code before it is loaded, in two calls or more: who calls once, as a
+search does, has no use for it."""
 
 _GAIN: Final = 0.001
 """Seconds of a call that would gain."""
@@ -49,6 +49,7 @@ class Code:
         self._load = load
         self._thread: threading.Thread | None = None
         self._spent = 0.0
+        self._n_calls = 0
         self._n_gaining = 0
         self._is_ready = False
 
@@ -68,12 +69,14 @@ class Code:
     def note(self, seconds: float) -> None:
         """Note what a call without it took; begin to load it if that adds up."""
         self._spent += seconds
+        self._n_calls += 1
         self._n_gaining += seconds > _GAIN
-        if self._spent < _PRICE or self._thread is not None or is_switched_off():
+        if self._spent < _PRICE or self._n_calls < 2:
+            return
+        if self._thread is not None or is_switched_off():
             return
         with self._lock:
             if self._thread is None:
-                self._n_gaining = int(seconds > _GAIN)
                 self._thread = threading.Thread(target=self._run, name="vladkit", daemon=True)
                 self._loading.add(self._thread)
                 self._thread.start()

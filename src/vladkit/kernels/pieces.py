@@ -16,7 +16,7 @@ _LONG = 8
 
 
 def most_rows_of(row_bytes: int) -> int:
-    """Rows of a piece, for rows of so many bytes."""
+    """Rows of a piece, if a row has `row_bytes`."""
     return max(1024, PIECE_BYTES // row_bytes)
 
 

@@ -81,6 +81,7 @@ def sums(
     is_ready = rows is None and _is_ready(values_Nf, segment_N, wide)
     n, f = values_Nf.shape
     code = _code("add", values_Nf.dtype.char if is_ready else wide.char)
+    is_chosen_here = compiled is None
     if compiled is None:
         compiled = code.is_ready()
     if compiled and is_ready and not len(count_s) and _is_scattered(n, f, n_segments):
@@ -90,7 +91,8 @@ def sums(
     def add(loops: Any, value: AnyArray, segment: Int64Array, _: int) -> int:
         return int(loops.add(value, segment, total_sf, count_s))
 
-    _run(add, code, compiled, values_Nf, segment_N, n_segments, wide, is_ready, rows)
+    noted = code if is_chosen_here else None
+    _run(add, noted, compiled, values_Nf, segment_N, n_segments, wide, is_ready, rows)
     return narrow(total_sf, dtype)
 
 
@@ -154,7 +156,7 @@ def outside(segment_N: AnyArray, row: int, n_segments: int) -> ParameterError:
 
 def _run(
     loop: Callable[[Any, AnyArray, Int64Array, int], int],
-    code: Code,
+    code: Code | None,
     compiled: bool,
     values_Nf: AnyArray,
     segment_N: AnyArray,
@@ -177,6 +179,8 @@ def _run(
             bad = loop(loops, value, segment, block.start)
             if bad >= 0:
                 raise outside(segment_N, block.start + bad, n_segments)
+    if code is None:
+        return
     if compiled:
         code.mark_ready()
     else:
