@@ -97,6 +97,8 @@ def export(
             path_of = names_below(store.indexed(), store.sources(), root)[1]
         else:
             path_of = {row.image_id: row.path for row in store.indexed()}
+        if (longest := max(map(len, path_of.values()), default=0)) > _LONGEST_PATH:
+            raise FileFormatError(f"a path of {longest} letters is no path: no system has such")
         return _write(store, target, suffix, path_of)
 
 
@@ -151,8 +153,6 @@ def _write_npz(
             for vector_nD in vectors:
                 entry.write(np.ascontiguousarray(vector_nD).tobytes())
         longest = max(map(len, paths), default=1) or 1
-        if longest > _LONGEST_PATH:
-            raise FileFormatError(f"a path of {longest} letters is no path: no system has such")
         name_type = np.dtype(f"<U{longest}")
         with archive.open("paths.npy", "w", force_zip64=True) as entry:
             _write_header(entry, (len(paths),), name_type)
