@@ -9,7 +9,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -148,7 +148,8 @@ def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
             with open(name, "rb+") as file:
                 os.fsync(file.fileno())
             if is_there:
-                shutil.copymode(target, name)
+                with suppress(OSError):  # a file system that has no modes
+                    shutil.copymode(target, name)
             os.replace(name, target)
         except BaseException:
             os.unlink(name)
