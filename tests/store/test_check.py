@@ -384,6 +384,14 @@ class TestHostileValues:
                 with pytest.raises(FileFormatError, match="damaged: the folders of images"):
                     ask()
 
+    def test_of_long_folders(self, own):
+        """A path of 20 MB, before the name of each image, took seconds for an image."""
+        sql(own, ("UPDATE source SET root = ?", ("/" + "x" * 100_000,)))
+        with Collection.open(own) as collection:
+            for ask in (collection.info, collection.check, lambda: list(collection.images())):
+                with pytest.raises(FileFormatError, match="a folder's path has 100001 letters"):
+                    ask()
+
     @pytest.mark.parametrize(
         "change",
         [

@@ -28,7 +28,7 @@ from vladkit.store.database import (
     row_crc,
     translated,
 )
-from vladkit.store.rows import ImageRow, KeptFeatures, Record, Source
+from vladkit.store.rows import LONGEST_PATH, ImageRow, KeptFeatures, Record, Source
 from vladkit.store.schema import check_format, create_tables, is_file_with_content
 
 __all__ = ["Store"]
@@ -278,6 +278,10 @@ class Store:
         return images
 
     def _where_now(self, root: str, relative: str | None) -> str:
+        if len(root) > LONGEST_PATH:
+            raise FileFormatError(
+                f"{self.path} is damaged: a folder's path has {len(root)} letters"
+            )
         if not os.path.exists(root) and relative is not None:
             moved = os.path.normpath(self.path.parent / relative)
             if os.path.exists(moved):
