@@ -8,7 +8,7 @@ import pytest
 from commands import run
 from vladkit import Collection
 from vladkit.aggregation.query_expansion import augment_database
-from vladkit.errors import NothingToIndexError, ParameterError
+from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError
 from vladkit.features.pool import extract
 
 
@@ -53,6 +53,25 @@ class TestAugment:
             assert collection.info()["augmented"] is True
             collection.augment(0)
         assert scores() == (stale, False)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("places", 10**9), ("places", -1), ("places", np.float32(0)), ("weights", np.nan)],
+    )
+    def test_damaged(self, home, own, name, value):
+        with Collection.open(own) as collection:
+            collection.augment(2)
+            store = collection.index.store
+            array_nr = store.arrays("~augment.*")[f"~augment.{name}"]
+            array_nr = array_nr.astype(np.asarray(value).dtype)
+            array_nr[3, 1] = value
+            with store.writing():
+                store.set_arrays({f"~augment.{name}": array_nr})
+        with (
+            Collection.open(own, read_only=True) as collection,
+            pytest.raises(FileFormatError, match="its augmentation is damaged: augment again"),
+        ):
+            collection.search(home / "query.png")
 
     def test_errors(self, own, tmp_path):
         with Collection.open(own) as collection:

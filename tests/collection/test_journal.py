@@ -152,6 +152,13 @@ class TestJournal:
         left.remove()
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_device_of_such_a_name_is_none(self, tmp_path):
+        device = tmp_path / f"c.vlad{journal._MIDDLE}x"
+        device.symlink_to(os.devnull)
+        left = LeftBehind(tmp_path / "c.vlad")
+        left.remove()
+        assert (left.files, device.is_symlink()) == ([], True)
+
     def test_is_removed_after_an_error(self, tmp_path):
         with (
             pytest.raises(ValueError, match="inside"),

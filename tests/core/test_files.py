@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import os
+import stat
 
 import pytest
 
-from vladkit.core.files import replace_file
+from vladkit.core.files import check_writable, is_special_file, replace_file
 from vladkit.errors import StorageError
+
+
+def test_special_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"")
+    for name, target in {"device": os.devnull, "to pipe": "pipe", "to file": "file"}.items():
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "dangling").symlink_to("nothing")
+    special = [path.name for path in tmp_path.iterdir() if is_special_file(path)]
+    assert sorted(special) == ["device", "pipe", "to pipe"]
+    assert not any(map(is_special_file, (tmp_path, tmp_path / "none", "a\0b", "x" * 5000)))
 
 
 class TestReplaceFile:
@@ -19,6 +31,34 @@ class TestReplaceFile:
             file.write(b"new")
         assert (tmp_path / "new").stat().st_mode == (tmp_path / "other").stat().st_mode
         assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "other"]
+
+    def test_a_file_that_is_replaced_keeps_its_rights(self, tmp_path):
+        """A report that its owner had closed to others was open to them when written again."""
+        old = tmp_path / "old"
+        old.write_bytes(b"old")
+        old.chmod(0o640)
+        with replace_file(old) as file:
+            (beside,) = set(tmp_path.iterdir()) - {old}
+            assert stat.S_IMODE(beside.stat().st_mode) == 0o600
+            file.write(b"new")
+        assert (stat.S_IMODE(old.stat().st_mode), old.read_bytes()) == (0o640, b"new")
+
+    @pytest.mark.parametrize("link", [False, True])
+    @pytest.mark.parametrize("kind", ["pipe", "folder"])
+    def test_what_is_no_file_is_never_replaced(self, tmp_path, kind, link):
+        """`vladkit pairs -o /dev/null` of root put a file in the place of the device."""
+        target = tmp_path / "a"
+        os.mkfifo(target) if kind == "pipe" else target.mkdir()
+        if link:
+            target = tmp_path / "b"
+            target.symlink_to("a")
+        before = sorted(tmp_path.iterdir()), (tmp_path / "a").stat()
+        said = f"cannot write {target}: it is"
+        with pytest.raises(StorageError, match=said):
+            check_writable(target)
+        with pytest.raises(StorageError, match=said), replace_file(target) as file:
+            file.write(b"new")
+        assert (sorted(tmp_path.iterdir()), (tmp_path / "a").stat()) == before
 
     def test_an_error_leaves_what_was_there(self, tmp_path):
         (tmp_path / "a").write_bytes(b"old")

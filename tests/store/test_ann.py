@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -202,6 +203,11 @@ class TestFile:
         assert open_ann(path, STAMP + " ") is None
         assert open_ann(tmp_path / "none", STAMP) is None
         assert open_ann(tmp_path, STAMP) is None
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(ann, "_read_about", lambda path: pytest.fail("opened"))
+        os.mkfifo(tmp_path / "pipe")
+        assert open_ann(tmp_path / "pipe", STAMP) is None
 
     def test_stale_is_told_without_faiss(self, built):
         path, *_ = built

@@ -17,6 +17,7 @@ from images import textured
 from stored import everything, sql
 from vladkit import Collection
 from vladkit.errors import DamageWarning, FileFormatError
+from vladkit.store.export import FORMATS
 
 NAN = np.full(8 * 128, np.nan, "<f2").tobytes()
 
@@ -141,6 +142,22 @@ class TestChecksums:
             collection.whiten(4)
             collection.compact()
             assert collection.check() == []
+
+    def test_an_augmentation_is_dropped(self, ready, own):
+        query = ready[1] / "00.png"
+        with Collection.open(own) as collection:
+            plain = collection.search(query)
+            collection.augment(2)
+        zeros = "UPDATE array SET data = zeroblob(length(data)) WHERE name = '~augment.places'"
+        sql(own, zeros, sealed=False)
+        with Collection.open(own) as collection:
+            with pytest.raises(FileFormatError, match=r"array '~augment\.places' has changed"):
+                collection.search(query)
+            for repair in (False, True):
+                (problem,) = collection.check(repair=repair)
+                assert problem.text == "its augmentation is damaged: augment again"
+            assert collection.check() == []
+            assert collection.search(query) == plain
 
 
 class TestDamagedVectors:
@@ -346,6 +363,36 @@ class TestHostileValues:
             Collection.open(own)
 
     @pytest.mark.parametrize(
+        "images",
+        [
+            '{"1": [1, 2]}',  # numbers are open files to the system
+            '{"1": [null, "a"]}',
+            '{"1": ["/a", 2]}',
+            '{"1": ["/a", null, 3]}',
+            '{"1": ["/a", null, "", ""]}',
+            '{"1": ["/a"]}',
+            '{"1": "/a"}',
+            '{"1": {"0": "/a", "1": "/a"}}',
+            '{"1": null}',
+            '{"2": 0}',
+        ],
+    )
+    def test_of_folders_of_images(self, own, images):
+        sql(own, ("INSERT OR REPLACE INTO about VALUES ('images', ?, 0)", (images,)))
+        with Collection.open(own) as collection:
+            for ask in (collection.info, collection.check, lambda: list(collection.images())):
+                with pytest.raises(FileFormatError, match="damaged: the folders of images"):
+                    ask()
+
+    def test_of_long_folders(self, own):
+        """A path of 20 MB, before the name of each image, took seconds for an image."""
+        sql(own, ("UPDATE source SET root = ?", ("/" + "x" * 100_000,)))
+        with Collection.open(own) as collection:
+            for ask in (collection.info, collection.check, lambda: list(collection.images())):
+                with pytest.raises(FileFormatError, match="a folder's path has 100001 letters"):
+                    ask()
+
+    @pytest.mark.parametrize(
         "change",
         [
             "dtype = '<U1'",
@@ -372,5 +419,7 @@ class TestHostileValues:
         assert "12 images" in done.stderr
         assert digits in (tmp_path / "pairs.txt").read_text()
         sql(own, ("UPDATE picture SET path = ? WHERE picture_id = 1", ("x" * 100_000,)))
-        done = run("export", own, "-o", tmp_path / "e.npz", code=1)
-        assert "a path of 100000 letters is no path" in done.stderr
+        with Collection.open(own) as collection:
+            for suffix in FORMATS:
+                with pytest.raises(FileFormatError, match="a path of 100000 letters is no path"):
+                    collection.export(tmp_path / f"e{suffix}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from images import textured
 from vladkit import Collection
 from vladkit.errors import MissingDependencyError, NothingToIndexError, ParameterError, StorageError
 from vladkit.store import export
+from vladkit.store.naming import names_below
+from vladkit.store.rows import ImageRow, Source
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +172,13 @@ class TestGlobalDescriptors:
         done = run("export", ready[0], "-o", tmp_path / "x.h5", "--root", ready[1].parent)
         assert "9 vectors of" in done.stderr
         assert "images/sub/1.png" in read_global(tmp_path / "x.h5")
+
+
+def test_images_on_another_drive_than_their_features():
+    """No folder holds both: to ask for it was an error of Python. A relative path stands for it."""
+    row = ImageRow(1, "sub/a.jpg", 0, 0, image_id=5, folder="photos")
+    sources = {1: Source(1, os.path.abspath("features"), "npz:features")}
+    assert names_below([row], sources) == (os.path.join("photos", "sub"), {5: "a.jpg"})
 
 
 def test_a_list_of_pairs_as_it_is_read(ready, tmp_path):

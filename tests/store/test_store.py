@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,7 +21,7 @@ from images import textured
 from paths import TESTS
 from stored import everything
 from vladkit import Collection
-from vladkit.errors import StorageError
+from vladkit.errors import FileFormatError, StorageError
 from vladkit.features.pool import extract
 from vladkit.store import database
 
@@ -119,6 +121,17 @@ class TestNothingIsLost:
         ):
             CHANGES[change](collection, tmp_path)
         assert own.read_bytes() == before
+
+    @pytest.mark.parametrize("beside", ["-journal", "-wal", "-shm"])
+    def test_what_lies_beside_is_a_file(self, own, tmp_path, beside):
+        """SQLite waited for ever for a FIFO."""
+        for path in (own, tmp_path / "new.vlad"):
+            Path(f"{path}{beside}").symlink_to(os.devnull)
+            with pytest.raises(FileFormatError, match=f"{beside} is no regular file: remove it"):
+                Collection.create(path)
+            with pytest.raises(FileFormatError, match=f"{beside} is no regular file: remove it"):
+                Collection.open(path)
+        assert not path.exists()
 
     @pytest.mark.slow  # a minute
     def test_faults(self):

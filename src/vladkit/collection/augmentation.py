@@ -86,10 +86,21 @@ class Augmentation:
             raise FileFormatError(
                 f"{store.path}: array {error} is missing: augment again"
             ) from None
-        n = len(self.image_id_n)
-        if self.place_nr.shape != self.weight_nr.shape or self.place_nr.shape[:1] != (n,):
+        if not self._fits():
             raise FileFormatError(f"{store.path}: its augmentation is damaged: augment again")
         return self
+
+    def _fits(self) -> bool:
+        place_nr, weight_nr = self.place_nr, self.weight_nr
+        return (
+            self.image_id_n.ndim == 1
+            and place_nr.ndim == 2
+            and place_nr.shape == weight_nr.shape
+            and len(place_nr) == len(self.image_id_n)
+            and place_nr.dtype.kind == "i"
+            and not ((place_nr < 0) | (place_nr >= len(place_nr))).any()
+            and bool(np.isfinite(weight_nr).all())
+        )
 
     def scores(
         self, image_id_n: Int64Array, score_qn: npt.NDArray[np.float64]

@@ -26,6 +26,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO, Final, Self
 
+from vladkit.core.files import is_special_file
 from vladkit.errors import StorageError
 from vladkit.features import Extractor, wants_color
 from vladkit.images import decode_image, read_bytes
@@ -129,6 +130,8 @@ class LeftBehind:
         self._paths: list[str] = []
         self.files: list[str] = []
         for path in sorted(glob.glob(f"{glob.escape(str(collection))}{_MIDDLE}*")):
+            if is_special_file(path):
+                continue
             with suppress(OSError), open(path, "r+b") as file:  # OSError: that run goes on
                 _lock(file, wait=False)
                 data = file.read()

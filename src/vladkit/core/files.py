@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import tempfile
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -19,6 +20,7 @@ __all__ = [
     "check_writable",
     "forget_databases",
     "is_open_database",
+    "is_special_file",
     "note_database",
     "replace_file",
     "replace_path",
@@ -79,6 +81,15 @@ def is_open_database(path: str | os.PathLike[str]) -> bool:
         return (status.st_dev, status.st_ino) in _DATABASES.values()
 
 
+def is_special_file(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a FIFO, a socket or a device is at `path`, or where its links lead.
+
+    To open one may wait for ever, to read it may not end, and to replace it is to lose it. A path
+    that a user names may be one; what lies beside it, or in it, has to be a file.
+    """
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
 def check_writable(
     path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()
 ) -> None:
@@ -95,18 +106,17 @@ def check_writable(
     ParameterError
         If the target is one of `inputs`.
     StorageError
-        If the target is a folder, or nothing can be written in its folder.
+        If the target is a folder or a device, or nothing can be written in its folder.
     """
-    target = Path(path)
-    real = os.path.realpath(target)
+    real = os.path.realpath(path)
     if real in map(os.path.realpath, inputs):
-        raise ParameterError(f"{target} is read here: give another file to write to")
-    if target.is_dir():
-        raise StorageError(f"cannot write {target}: it is a folder")
+        raise ParameterError(f"{path} is read here: give another file to write to")
     try:
-        tempfile.TemporaryFile(dir=os.path.dirname(real)).close()
+        tempfile.TemporaryFile(dir=_target(path).parent).close()
     except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+        if isinstance(error, VladkitError):
+            raise
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -116,7 +126,7 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises
     ------
     StorageError
-        If it cannot be written; a file at `path` is then untouched.
+        If it cannot be written, or there is something other than a file; it is then untouched.
     """
     with replace_path(path) as name, open(name, "w+b") as file:  # others may read it back
         yield file
@@ -125,16 +135,21 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 @contextmanager
 def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
     """Path of an empty file that replaces `path` only when all went well; see `replace_file`."""
-    target = Path(os.path.realpath(path))  # through a link, not in place of it
+    target = _target(path)
+    is_there = os.path.exists(target)
     try:
         # Not mkstemp, whose files are for one user alone: to ask for the umask is to change it, for
         # the files of other threads, too.
         name = str(target.with_name(f".{target.name}.{secrets.token_hex(4)}"))
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        mode = 0o600 if is_there else 0o666
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
         try:
             yield name
             with open(name, "rb+") as file:
                 os.fsync(file.fileno())
+            if is_there:
+                with suppress(OSError):  # a file system that has no modes
+                    shutil.copymode(target, name)
             os.replace(name, target)
         except BaseException:
             os.unlink(name)
@@ -143,3 +158,13 @@ def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
         if isinstance(error, VladkitError):
             raise
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """Path of the file to replace: where links lead, not they."""
+    target = Path(os.path.realpath(path))
+    if os.path.isdir(target):
+        raise StorageError(f"cannot write {path}: it is a folder")
+    if is_special_file(target):
+        raise StorageError(f"cannot write {path}: it is no regular file")
+    return target

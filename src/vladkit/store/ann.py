@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
-from vladkit.core.files import replace_file
+from vladkit.core.files import is_special_file, replace_file
 from vladkit.core.threads import faiss_threads
 from vladkit.errors import FileFormatError, InputError
 from vladkit.store.exact import widen
@@ -186,6 +186,8 @@ def open_ann(path: str | os.PathLike[str], stamp: str) -> AnnIndex | None:
     It cannot if it was made for another `stamp` or by another version of faiss or of this
     module, or is damaged: then make it again.
     """
+    if is_special_file(path):
+        return None
     try:
         about = _read_about(Path(path))
     except OSError:

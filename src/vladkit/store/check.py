@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -47,9 +48,9 @@ def check(
 
     Pages as SQLite checks them; that every row is as it was written, by its CRC-32; references
     between tables; that each image is either skipped or has one vector, of the right size, finite
-    and of unit length, and each vector an image; sizes and finiteness of kept features and sums.
-    (What the collection as a whole rests on, the recipe and the codebook, is checked when it is
-    opened.)
+    and of unit length, and each vector an image; sizes and finiteness of kept features and sums;
+    the arrays of an augmentation. (What the collection as a whole rests on, the recipe and the
+    codebook, is checked when it is opened.)
 
     Parameters
     ----------
@@ -108,6 +109,7 @@ def _findings(store: Store, progress: Callable[[int, int], None] | None) -> Iter
         yield _about_image(store, image_id_n[i], "has no vector")
     yield from _features(store)
     yield from _sums(store)
+    yield from _augmentation(store)
 
 
 def _references(store: Store) -> Iterator[_Fixable]:
@@ -126,6 +128,7 @@ def _references(store: Store) -> Iterator[_Fixable]:
 
 def _changed(store: Store) -> Iterator[_Fixable]:
     """Rows of images and folders that are not as they were written."""
+    sources = store.sources()
     for (image_id,) in _unlike(store, "picture", "picture_id"):
 
         def forget(image_id: int = image_id) -> None:
@@ -138,7 +141,7 @@ def _changed(store: Store) -> Iterator[_Fixable]:
             sql = f"UPDATE source SET crc = row_crc({CHECKED['source']}) WHERE source_id = ?"
             store.connection.execute(sql, (source_id,))
 
-        root = store.sources()[source_id].root
+        root = sources[source_id].root
         yield Finding(f"the row of the folder {root} {_CHANGED}: see if it is right"), accept
 
 
@@ -238,6 +241,14 @@ def _sums(store: Store) -> Iterator[_Fixable]:
         if wrong:
             # not to be had again without its vector
             yield _about_image(store, image_id, f"its sums {wrong}")
+
+
+def _augmentation(store: Store) -> Iterator[_Fixable]:
+    try:
+        store.arrays("~*")
+    except FileFormatError:
+        fix = partial(store.forget, "augmentation", "~augment.*")
+        yield Finding("its augmentation is damaged: augment again"), fix
 
 
 def _about_image(store: Store, image_id: int, what: str) -> _Fixable:

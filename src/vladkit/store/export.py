@@ -17,6 +17,7 @@ from vladkit.core.threads import faiss_threads
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
 from vladkit.store.blocks import Layout
 from vladkit.store.naming import names_below
+from vladkit.store.rows import LONGEST_PATH
 from vladkit.store.store import Store
 
 __all__ = ["FORMATS", "check_target", "export"]
@@ -24,7 +25,6 @@ __all__ = ["FORMATS", "check_target", "export"]
 FORMATS: Final = (".npz", ".fvecs", ".faiss", ".h5")
 
 _NAMES: Final = 4096  # paths turned into an array's rows at a time
-_LONGEST_PATH: Final = 32_767  # letters: of Windows; elsewhere 4,096
 
 
 def check_target(target: str | os.PathLike[str]) -> str:
@@ -97,6 +97,8 @@ def export(
             path_of = names_below(store.indexed(), store.sources(), root)[1]
         else:
             path_of = {row.image_id: row.path for row in store.indexed()}
+        if (longest := max(map(len, path_of.values()), default=0)) > LONGEST_PATH:
+            raise FileFormatError(f"a path of {longest} letters is no path: no system has such")
         return _write(store, target, suffix, path_of)
 
 
@@ -151,8 +153,6 @@ def _write_npz(
             for vector_nD in vectors:
                 entry.write(np.ascontiguousarray(vector_nD).tobytes())
         longest = max(map(len, paths), default=1) or 1
-        if longest > _LONGEST_PATH:
-            raise FileFormatError(f"a path of {longest} letters is no path: no system has such")
         name_type = np.dtype(f"<U{longest}")
         with archive.open("paths.npy", "w", force_zip64=True) as entry:
             _write_header(entry, (len(paths),), name_type)

@@ -69,7 +69,7 @@ def _common(rows: list[ImageRow], sources: Mapping[int, Source], files: list[str
     used = {row.source_id for row in rows}
     if len(used) == 1 and used <= sources.keys():
         only = sources[used.pop()].root
-        if all(os.path.commonpath([only, file]) == only for file in files):
+        if all(file.startswith(os.path.join(only, "")) for file in files):
             return only
     if not files:
         return os.getcwd()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Final
 
 from vladkit.core.arrays import AnyArray
 
-__all__ = ["ImageRow", "KeptFeatures", "Record", "Source"]
+__all__ = ["LONGEST_PATH", "ImageRow", "KeptFeatures", "Record", "Source"]
+
+LONGEST_PATH: Final = 32_767
+"""Most letters of a path: Windows' limit; elsewhere it is 4,096."""
 
 
 @dataclass(frozen=True, slots=True)

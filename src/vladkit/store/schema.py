@@ -19,6 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from vladkit.core.files import is_special_file
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store.database import connect_reading, pragma, translated
 
@@ -134,10 +135,13 @@ def is_file_with_content(path: Path) -> bool:
     Raises
     ------
     FileFormatError
-        If there is a folder, a device, or whatever else is no regular file.
+        If there is a folder, a device, or whatever else is no regular file, or beside it.
     StorageError
         If it cannot be read.
     """
+    for beside in (f"{path}{end}" for end in ("-journal", "-wal", "-shm")):
+        if is_special_file(beside):  # SQLite would open it
+            raise FileFormatError(f"{beside} is no regular file: remove it")
     try:
         status = os.stat(path)
     except FileNotFoundError:

@@ -28,7 +28,7 @@ from vladkit.store.database import (
     row_crc,
     translated,
 )
-from vladkit.store.rows import ImageRow, KeptFeatures, Record, Source
+from vladkit.store.rows import LONGEST_PATH, ImageRow, KeptFeatures, Record, Source
 from vladkit.store.schema import check_format, create_tables, is_file_with_content
 
 __all__ = ["Store"]
@@ -251,21 +251,37 @@ class Store:
         it was moved together with the collection file.
         """
         found = {}
-        images = self.about().get("images", {})
+        images = self._image_folders()
         for source_id, root, relative, name, own in self._rows(
             "SELECT source_id, root, relative, name, mark FROM source ORDER BY source_id"
         ):
             now, folder = self._where_now(root, relative), None
             with damaged(self.path, "the folders of images"):
                 if str(source_id) in images:
-                    # without a mark where it was converted from format 2
-                    moved, moved_relative, own = (*images[str(source_id)], "")[:3]
+                    moved, moved_relative, own = images[str(source_id)]
                     folder = self._where_now(moved, moved_relative)
                 is_own = trust.is_own("folder", folder or now, own)
             found[source_id] = Source(source_id, now, name, folder, is_own)
         return found
 
+    def _image_folders(self) -> dict[str, list[Any]]:
+        """Folder of the images, the same relative to the file's, and mark, by a source's id."""
+        images: dict[str, list[Any]] = self.about().get("images", {})
+        for source_id, given in images.items():
+            match given:
+                case [str(), str() | None]:  # converted from format 2
+                    images[source_id] = [*given, ""]
+                case [str(), str() | None, str()]:
+                    pass
+                case _:
+                    raise FileFormatError(f"{self.path} is damaged: the folders of images")
+        return images
+
     def _where_now(self, root: str, relative: str | None) -> str:
+        if len(root) > LONGEST_PATH:
+            raise FileFormatError(
+                f"{self.path} is damaged: a folder's path has {len(root)} letters"
+            )
         if not os.path.exists(root) and relative is not None:
             moved = os.path.normpath(self.path.parent / relative)
             if os.path.exists(moved):
@@ -280,7 +296,7 @@ class Store:
 
     def set_images(self, source_id: int, folder: str) -> None:
         """Remember the folder of the images of a source of features; within `writing`."""
-        images = self.about().get("images", {})
+        images = self._image_folders()
         images[str(source_id)] = [folder, self._relative(folder), trust.mark("folder", folder)]
         self.set_about(images=images)
 
@@ -308,10 +324,9 @@ class Store:
 
         The folder of the images, where features were given.
         """
-        images = self.about().get("images", {})
-        with damaged(self.path, "the folders of images"):
-            rows = self._rows("SELECT source_id, root FROM source ORDER BY source_id")
-            return [(i, images[str(i)][0] if str(i) in images else root) for i, root in rows]
+        images = self._image_folders()
+        rows = self._rows("SELECT source_id, root FROM source ORDER BY source_id")
+        return [(i, images[str(i)][0] if str(i) in images else root) for i, root in rows]
 
     def move_source(self, source_id: int, folder: str) -> int:
         """Say where the images of a source are now; within `writing`.
@@ -319,7 +334,7 @@ class Store:
         If that is the folder of another source, the images of both are the other's, and one that
         both have stays as the other has it. Returns the number of these.
         """
-        if str(source_id) in self.about().get("images", {}):
+        if str(source_id) in self._image_folders():
             self.set_images(source_id, folder)
             return 0
         other = self._rows("SELECT source_id FROM source WHERE root = ?", folder)

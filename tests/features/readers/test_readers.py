@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import sources
 from vladkit.errors import FileFormatError, ImageError, ParameterError
-from vladkit.features.readers import is_source, open_reader
+from vladkit.features.readers import KINDS, is_source, open_reader
 from vladkit.features.readers.reader import NamedErrors, Reader, features_from
 
 
@@ -26,6 +29,43 @@ def test_sources_by_name(tmp_path, monkeypatch):
 
 
 LOCAL = np.ones((3, 4), np.float32)
+
+
+class TestSpecialFiles:
+    """They are never opened: a FIFO waits for ever, and a device may have no end."""
+
+    @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "siftgeo"])
+    def test_as_a_source(self, kind):
+        with pytest.raises(FileFormatError, match="no regular file, wanted a file of features"):
+            open_reader(f"{kind}:{os.devnull}")
+
+    @pytest.mark.parametrize("end", ["npz", "npy", "fvecs", "bvecs", "siftgeo"])
+    def test_in_a_folder(self, tmp_path, end):
+        (tmp_path / f"a.{end}").symlink_to(os.devnull)
+        with open_reader(f"{'npz' if end == 'npy' else end}:{tmp_path}") as reader:
+            assert reader.names() == ["a"]
+            with pytest.raises(ImageError, match=r"^not a regular file$"):
+                reader.read("a")
+
+    @pytest.mark.parametrize(
+        "beside", ["lengths", "offsets", "lengths.npy", "offsets.npy", "names"]
+    )
+    def test_beside_a_file(self, tmp_path, beside):
+        np.save(tmp_path / "a.npy", LOCAL)
+        (tmp_path / "a.npy.lengths").write_text("3")
+        if beside != "names":
+            (tmp_path / "a.npy.lengths").unlink()
+        (tmp_path / f"a.npy.{beside}").symlink_to(os.devnull)
+        with pytest.raises(FileFormatError, match=f"a.npy.{beside} is no regular file"):
+            open_reader(f"npz:{tmp_path / 'a.npy'}")
+
+    @pytest.mark.parametrize("beside", ["-wal", "-journal"])
+    def test_beside_a_database(self, tmp_path, beside):
+        path = tmp_path / "d.db"
+        sources.write_colmap(path, {})
+        Path(f"{path}{beside}").symlink_to(os.devnull)
+        with pytest.raises(FileFormatError, match=f"d.db{beside} is no regular file"):
+            open_reader(f"colmap:{path}")
 
 
 @pytest.mark.parametrize(

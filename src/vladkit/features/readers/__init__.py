@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from vladkit.core.files import is_open_database
+from vladkit.core.files import is_open_database, is_special_file
 from vladkit.errors import FileFormatError, ParameterError
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def _reader(source: str | os.PathLike[str]) -> Reader:
     kind, _, path = os.fspath(source).partition(":")
     if is_open_database(path):
         raise FileFormatError(f"{path} is a collection that is open here, no file of features")
+    if is_special_file(path):
+        raise FileFormatError(f"{path} is no regular file, wanted a file of features")
     if kind == "colmap":
         from vladkit.features.readers.colmap import ColmapReader
 

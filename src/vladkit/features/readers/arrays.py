@@ -271,7 +271,7 @@ class ArrayFolder(FolderReader):
             return None
 
     def _arrays(self, name: str) -> dict[str, AnyArray]:
-        path = self._files[name]
+        path = self.file(name)
         try:
             with open(path, "rb") as raw:  # np.load leaves a damaged file open
                 loaded = np.load(raw, allow_pickle=False)

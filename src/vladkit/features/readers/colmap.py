@@ -26,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
+from vladkit.core.files import is_special_file
 from vladkit.errors import FileFormatError, ImageError, StorageError
 from vladkit.features.readers.reader import (
     HEAD_BYTES,
@@ -72,10 +73,10 @@ class ColmapReader(Reader):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
         check_readable(self.path)
-        self._unchanging = not any(
-            os.path.exists(p) and os.path.getsize(p)
-            for p in (f"{self.path}-wal", f"{self.path}-journal")
-        )
+        beside = [p for end in ("-wal", "-journal") if os.path.exists(p := self.path + end)]
+        if special := [p for p in beside if is_special_file(p)]:
+            raise FileFormatError(f"{special[0]} is no regular file: remove it")
+        self._unchanging = not any(map(os.path.getsize, beside))
         self._stat = status_of_file(self.path)
         mode = "ro&immutable=1" if self._unchanging else "ro"
         with self._translated():

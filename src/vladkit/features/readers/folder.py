@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from vladkit.core.files import is_special_file
 from vladkit.errors import FileFormatError, ImageError
 from vladkit.features.readers.reader import Reader, SourceInfo, status_of_file
 from vladkit.features.types import Features
@@ -50,6 +51,12 @@ class FolderReader(Reader):
     def names(self) -> list[str]:
         """Names of all images, sorted."""
         return sorted(self._files)
+
+    def file(self, name: str) -> str:
+        """Path of an image's file; ImageError if it is a FIFO or a device."""
+        if is_special_file(self._files[name]):
+            raise ImageError("not a regular file")
+        return self._files[name]
 
     def status(self, name: str) -> tuple[int, int]:
         """Size and time of change of the file."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.files import is_special_file
 from vladkit.errors import FileFormatError
 from vladkit.features.readers.reader import HEAD_BYTES, Reader, SourceInfo, digest, features_from
 from vladkit.features.types import Features
@@ -37,7 +38,7 @@ def rows_beside(path: str, n_rows: int) -> tuple[list[str], Int64Array]:
     """
     for kind in ("lengths", "offsets"):
         for end in (f".{kind}", f".{kind}.npy"):
-            if os.path.exists(path + end):
+            if _is_there(path + end):
                 numbers = _numbers(path + end)
                 if kind == "lengths":
                     numbers = np.concatenate([[0], np.cumsum(numbers)])
@@ -78,6 +79,12 @@ def numbered(t: int) -> list[str]:
     return [f"{i:0{len(str(max(t - 1, 1)))}}" for i in range(t)]
 
 
+def _is_there(path: str) -> bool:
+    if is_special_file(path):
+        raise FileFormatError(f"{path} is no regular file")
+    return os.path.exists(path)
+
+
 def _numbers(path: str) -> AnyArray:
     try:
         if path.endswith(".npy"):
@@ -89,7 +96,7 @@ def _numbers(path: str) -> AnyArray:
 
 
 def _names(path: str, t: int) -> list[str]:
-    if not os.path.exists(path):
+    if not _is_there(path):
         return numbered(t)
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()

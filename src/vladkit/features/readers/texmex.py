@@ -95,8 +95,9 @@ class SiftgeoReader(FolderReader):
 
     def read(self, name: str) -> Features:
         """Read the features of one image; the file has angles in radian."""
+        file = self.file(name)
         try:
-            raw = Path(self._files[name]).read_bytes()
+            raw = Path(file).read_bytes()
         except OSError as error:
             raise ImageError(f"cannot read: {error.strerror}", transient=True) from error
         if len(raw) % _SIFTGEO.itemsize:
@@ -123,12 +124,13 @@ class VectorFolder(FolderReader):
 
     def read(self, name: str) -> Features:
         """Read the features of one image."""
-        if not os.path.getsize(self._files[name]):
+        file = self.file(name)
+        if not os.path.getsize(file):
             raise ImageError("no features found: an empty file")
         try:
-            return features_from(np.array(map_vecs(self._files[name])))
+            return features_from(np.array(map_vecs(file)))
         except (FileFormatError, StorageError) as error:
-            raise ImageError(str(error).replace(self._files[name], "the file")) from error
+            raise ImageError(str(error).replace(file, "the file")) from error
 
 
 class VectorReader(StackedReader):
