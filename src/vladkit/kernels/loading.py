@@ -21,7 +21,7 @@ search does, has no use for it."""
 _GAIN: Final = 0.001
 """Seconds of a call that would gain."""
 
-_PATIENCE: Final = 4
+_PATIENCE: Final = 3
 """Calls that would gain and do not wait; the next one does, for what is left of the loading."""
 
 _LONGEST: Final = 0.6

@@ -23,7 +23,8 @@ from vladkit.kernels.pieces import fence_of_parts
 
 __all__ = ["aggregate", "is_exact", "nearest", "segment_sum"]
 
-_BLOCK_SCORES = 2**20
+_BLOCK_SCORES = 2**17
+"""Scores that exist at a time: 1 MB of float64."""
 
 
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
@@ -37,8 +38,12 @@ def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[Floa
     wide, n_buckets = np.dtype(np.float64), len(image_p) * k
     count_b = np.bincount(bucket_N, minlength=n_buckets)
     if dtype == wide:
-        rows_Nf = local_Nf - centroid_kf[label_N]
-        total_bf = reduce.sums(rows_Nf, bucket_N, n_buckets, wide, compiled=False)
+
+        def residuals(some: slice) -> AnyArray:
+            residual_nf: AnyArray = local_Nf[some] - centroid_kf[label_N[some]]
+            return residual_nf
+
+        total_bf = reduce.sums(local_Nf, bucket_N, n_buckets, wide, rows=residuals, compiled=False)
     else:
         total_bf = reduce.sums(local_Nf, bucket_N, n_buckets, wide, compiled=False)
         total_pkf = total_bf.reshape(-1, k, f)
