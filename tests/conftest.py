@@ -15,6 +15,9 @@ if "VLADKIT_STATE" not in os.environ:
 # As the command has it, and before NumPy is loaded: one thread of BLAS. The last bits of a rotation
 # depend on the number, and several tests at once with two each would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Threads of faiss and torch sleep where they wait: with a process of tests on each core they would
+# only take its time from the other, some 10 % of a k-means.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import cv2
 import pytest
