@@ -15,6 +15,9 @@ if "VLADKIT_STATE" not in os.environ:
 # As the command has it, and before NumPy is loaded: one thread of BLAS. The last bits of a rotation
 # depend on the number, and several tests at once with two each would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Threads of faiss and torch sleep where they wait: with a process of tests on each core they would
+# only take its time from the other, some 10 % of a k-means.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import cv2
 import pytest
@@ -29,16 +32,22 @@ N_FUZZ = {
     "test_transparency": 200,
     "test_mutated_headers": 1000,
 }
+# Files of a test: with one each, pytest took twice as long as what it tests.
+N_BLOCK = 50
 
 
 def pytest_addoption(parser):
     parser.addoption("--fuzz", type=int, default=1, metavar="N", help="N times as many files")
+    parser.addoption("--number", type=int, metavar="I", help="file I of each family alone")
 
 
 def pytest_generate_tests(metafunc):
-    if "number" in metafunc.fixturenames and metafunc.function.__name__ in N_FUZZ:
+    if "number_block" in metafunc.fixturenames:
         n = N_FUZZ[metafunc.function.__name__] * metafunc.config.getoption("fuzz")
-        metafunc.parametrize("number", range(n))
+        blocks = [range(i, min(i + N_BLOCK, n)) for i in range(0, n, N_BLOCK)]
+        if (one := metafunc.config.getoption("number")) is not None:
+            blocks = [range(one, one + 1)]
+        metafunc.parametrize("number_block", blocks, ids=[f"{b[0]}-{b[-1]}" for b in blocks])
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ from vladkit import Collection
 
 
 def make(path, *sources, **recipe):
-    with Collection.create(path, **({"n_clusters": 8} | recipe)) as collection:
+    """Index the sources, small images as small as they are: enlarged, each takes 30 ms."""
+    with Collection.create(path, **({"n_clusters": 8, "enlarge_to": 0} | recipe)) as collection:
         return collection.add([*sources])
 
 

@@ -371,15 +371,16 @@ class TestReadme:
 
 
 @pytest.mark.parametrize("page", DOCS, ids=page_id)
-def test_snippets_run(page, tmp_path, monkeypatch):
+def test_snippets_run(page, home, tmp_path, monkeypatch):
     """All Python blocks of a page, one after the other, as a reader would."""
     monkeypatch.chdir(tmp_path)
     codes = blocks(page.read_text(), "python")
     if re.search(r"photos(/|\.vlad)", "".join(codes)):
-        write_photos(tmp_path / "photos")
+        shutil.copytree(home / "photos", "photos")
     if any("photos.vlad" in code for code in codes):
-        with vladkit.Collection.create("photos.vlad", n_clusters=16) as collection:
-            collection.add(["photos"])
+        shutil.copy(home / "photos.vlad", "photos.vlad")
+        with vladkit.Collection.open("photos.vlad") as collection:
+            collection.relocate(home / "photos", "photos")
     namespace = {"__name__": "page"}
     for code in codes:
         exec(compile(code, page.name, "exec"), namespace)

@@ -19,9 +19,9 @@ from vladkit.features.readers import map_vecs
 
 @pytest.fixture
 def batch():
-    """300 images of 0 to 60 descriptors, of 24 dimensions."""
+    """100 images of 0 to 60 descriptors, of 24 dimensions."""
     rng = np.random.default_rng(0)
-    start_T = np.concatenate([[0], np.cumsum(rng.integers(0, 60, 300))])
+    start_T = np.concatenate([[0], np.cumsum(rng.integers(0, 60, 100))])
     return rng.normal(size=(start_T[-1], 24)).astype(np.float32), start_T
 
 

@@ -432,9 +432,23 @@ class TestPlot:
         assert not (tmp_path / "a.png").exists()
 
 
+# Each way is timed once. How often it is in a real run is `planned`'s business.
+QUICKER = running._START.replace(
+    "from vladkit.bench.worker",
+    "from vladkit.bench import timing; timing.QUICK = timing.Plan(15, 0, 0.001, 0.03, 0.1, 1, 1); "
+    "from vladkit.bench.worker",
+)
+COMMAND = f"""
+from vladkit.bench import run
+from vladkit.cli import main
+run._START = {QUICKER!r}
+main()
+"""
+
+
 def bench(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "vladkit", "bench", *map(str, arguments)],
+        [sys.executable, "-c", COMMAND, "bench", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=os.environ | environment,
@@ -531,7 +545,8 @@ def is_running(pid):
 
 
 class TestRun:
-    def test_progress_and_report(self):
+    def test_progress_and_report(self, monkeypatch):
+        monkeypatch.setattr(running, "_START", QUICKER)
         told = []
         got = running.run(
             [TINY], threads=1, quick=True, only=["fused"], progress=lambda *a: told.append(a)

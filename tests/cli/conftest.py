@@ -27,7 +27,8 @@ def made(tmp_path_factory):
     queries = [{"query": "photos/1.png", "relevant": ["photos/copy.png"]}]
     (home / "truth.json").write_text(json.dumps({"database": images, "queries": queries}))
     dots(home / "d.onnx")
-    run("index", home / "photos", "-o", home / "photos.vlad", "--n-clusters", 4, "--keep-sums")
+    options = ["--n-clusters", 4, "--enlarge-to", 0, "--keep-sums"]
+    run("index", home / "photos", "-o", home / "photos.vlad", *options)
     return home.rename(home.with_name("moved"))  # a copy of it then finds the photos beside it
 
 

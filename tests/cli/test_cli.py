@@ -246,10 +246,11 @@ class TestUsage:
 def test_progress_on_a_terminal_and_silence_elsewhere(tmp_path):
     (tmp_path / "many").mkdir()
     for i in range(50):
-        cv2.imwrite(str(tmp_path / "many" / f"{i}.png"), textured(320, 240, seed=i))
+        cv2.imwrite(str(tmp_path / "many" / f"{i}.png"), textured(120, 90, seed=i))
+    words = ["index", "many", "--n-clusters", "16", "--enlarge-to", "0", "-o"]
     main, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "vladkit", "index", "many", "-o", "c", "--n-clusters", "16"],
+        [sys.executable, "-m", "vladkit", *words, "c"],
         cwd=tmp_path,
         stderr=terminal,
         stdout=subprocess.PIPE,
@@ -273,7 +274,7 @@ def test_progress_on_a_terminal_and_silence_elsewhere(tmp_path):
     assert "/50" in text
     assert "/s" in text
     assert "0:00:" in text
-    silent = run("index", "many", "-o", "d", "--n-clusters", "16", cwd=tmp_path)
+    silent = run(*words, "d", cwd=tmp_path)
     lines = silent.stderr.splitlines()  # a slow machine says after a minute how far it is
     assert [line for line in lines if not line.startswith(("learning: ", "indexing: "))] == lines[
         -1:

@@ -148,6 +148,20 @@ def test_files_that_are_gone_are_shown_as_indexed(here):
     assert run("search", "photos.vlad", "q.png", "-n", 1).stdout.split()[2] == "2.png"
 
 
+IN_ONE_PROCESS = """
+import json, sys
+from vladkit.cli import main
+for i, command in enumerate(json.loads(sys.argv[1])):
+    for stream in (sys.stdout, sys.stderr) if i else ():
+        print(end="\\f", file=stream, flush=True)
+    sys.argv = ["vladkit", *command]
+    try:
+        main()
+    except SystemExit:
+        pass
+"""
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-8"])
 def test_names_that_the_output_cannot_encode(tmp_path, encoding):
     """Each command prints all of its lines, whatever is in them."""
@@ -161,16 +175,18 @@ def test_names_that_the_output_cannot_encode(tmp_path, encoding):
         ("search", "c", "p/nichts日.png"),
         ("duplicates", "c"),
     ]
-    said = {}
-    for command in commands:
-        done = subprocess.run(
-            [sys.executable, "-m", "vladkit", *command],
-            capture_output=True,
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONIOENCODING": encoding},
-        )
-        assert b"Traceback" not in done.stderr, done.stderr.decode(encoding)
-        said[command[-1]] = (done.stdout + done.stderr).decode(encoding)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ONE_PROCESS, json.dumps(commands)],
+        capture_output=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    assert b"Traceback" not in done.stderr, done.stderr.decode(encoding)
+    parts = zip(done.stdout.split(b"\f"), done.stderr.split(b"\f"), strict=True)
+    said = {
+        command[-1]: (out + err).decode(encoding)
+        for command, (out, err) in zip(commands, parts, strict=True)
+    }
     wanted = "日本語.png".encode(encoding, "backslashreplace").decode(encoding)
     assert wanted in said["--images"]
     assert wanted in said["p/日本語.png"]

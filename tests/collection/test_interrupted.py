@@ -25,8 +25,8 @@ import time
 import cv2
 decode = cv2.imdecode
 def slow(*a):
-    time.sleep(0.015)  # so that nobody comes too late
-    with open(os.environ["DECODED"], "a") as file:
+    time.sleep(0.03)  # so that nobody comes too late
+    with open(os.environ.get("DECODED", os.devnull), "a") as file:
         file.write(".")
     return decode(*a)
 cv2.imdecode = slow
@@ -39,17 +39,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is 
 main()
 """
 
-KILLED = """
+RECIPE = {"n_clusters": 16, "enlarge_to": 0}  # small images stay small, and fast
+
+KILLED = f"""
 import sys
 from vladkit import Collection
-with Collection.create(sys.argv[1], n_clusters=16) as collection:
+with Collection.create(sys.argv[1], **{RECIPE}) as collection:
     collection.add([sys.argv[2]])
 """
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """A folder of 150 small images, a few hundred features each: five batches."""
+    """A folder of 150 small images, some dozens of features each: five batches."""
     folder = tmp_path_factory.mktemp("kill") / "many"
     folder.mkdir()
     for i in range(150):
@@ -60,7 +62,7 @@ def many(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(many):
     """What a run over them ends in that nothing interrupts."""
-    make(many.parent / "undisturbed", many, n_clusters=16)
+    make(many.parent / "undisturbed", many, **RECIPE)
     return everything(many.parent / "undisturbed", many)
 
 
@@ -84,11 +86,8 @@ class TestKill:
             pytest.param(90, marks=pytest.mark.slow),
         ],
     )
-    def test_running_again_ends_in_the_same(
-        self, many, undisturbed, tmp_path, monkeypatch, at_least
-    ):
+    def test_running_again_ends_in_the_same(self, many, undisturbed, tmp_path, at_least):
         path = tmp_path / "c"
-        monkeypatch.setenv("DECODED", os.devnull)
         process = subprocess.Popen([sys.executable, "-c", SLOW + KILLED, path, many])
         seen = self.wait(process, path, at_least)
         process.send_signal(signal.SIGKILL)
@@ -101,7 +100,7 @@ class TestKill:
         else:  # at the very beginning: nothing, or an empty collection
             with suppress(FileFormatError), Collection.open(path) as collection:
                 assert len(collection) == 0
-        report = make(path, many, n_clusters=16)
+        report = make(path, many, **RECIPE)
         assert report.indexed < 150 or seen <= 0
         assert everything(path, many) == undisturbed
 
@@ -124,10 +123,9 @@ class TestKill:
         path = tmp_path / "c"
         decoded = tmp_path_factory.mktemp("decoded") / "dots"
         monkeypatch.setenv("DECODED", str(decoded))
+        words = ["index", many, "-o", path, "--n-clusters", "16", "--enlarge-to", "0"]
         process = subprocess.Popen(
-            [sys.executable, "-c", SLOW + RUN, "index", many, "-o", path, "--n-clusters", "16"],
-            stderr=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-c", SLOW + RUN, *words], stderr=subprocess.PIPE, text=True
         )
         self.wait(process, path, at_least)
         wait_until(lambda: decoded.exists() and decoded.stat().st_size >= 20, 60)
@@ -139,11 +137,11 @@ class TestKill:
         assert "Traceback" not in stderr
         assert "FATAL" not in stderr
         assert sorted(p.name for p in tmp_path.iterdir()) == ["c"]
-        assert make(path, many, n_clusters=16).indexed > 0
+        assert make(path, many, **RECIPE).indexed > 0
 
     def test_two_at_once(self, many, undisturbed, tmp_path):
         path = tmp_path / "c"
-        command = [sys.executable, "-c", KILLED, path, many]
+        command = [sys.executable, "-c", SLOW + KILLED, path, many]
         processes = [subprocess.Popen(command) for _ in range(2)]
         assert [process.wait(120) for process in processes] == [0, 0]
         rankings, images = everything(path, many)
@@ -155,7 +153,7 @@ class TestKill:
 def test_memory_does_not_grow_with_the_images(tmp_path):
     pytest.importorskip("resource", reason="needs Linux's peak of resident memory")
     source = tmp_path / "one.png"
-    cv2.imwrite(str(source), textured(200, 150))
+    cv2.imwrite(str(source), textured(320, 240))
     few_kept = (  # or the sample that the codebook is learned from grows, until it is full
         "from vladkit.collection import indexing\n"
         "indexing._SPOOL_BYTES, indexing._SAMPLE_IMAGES, indexing._FEW_IMAGES = 1 << 20, 20, 20\n"

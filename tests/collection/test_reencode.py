@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -90,13 +91,19 @@ class TestWhiten:
         assert "is there already" in done.stderr
 
 
+@pytest.fixture(scope="module")
+def made(home, tmp_path_factory):
+    path = tmp_path_factory.mktemp("summed") / "c"
+    with Collection.create(path, n_clusters=16, keep_sums=True) as collection:
+        collection.add([home / "photos" / "brick.jpg", home / "photos" / "grass.jpg"])
+        collection.add([home / "photos"])
+    return path
+
+
 class TestAdapt:
     @pytest.fixture
-    def summed(self, home, tmp_path):
-        with Collection.create(tmp_path / "c", n_clusters=16, keep_sums=True) as collection:
-            collection.add([home / "photos" / "brick.jpg", home / "photos" / "grass.jpg"])
-            collection.add([home / "photos"])
-        return tmp_path / "c"
+    def summed(self, made, tmp_path):
+        return Path(shutil.copy(made, tmp_path / "c"))
 
     def test_vectors_are_those_of_the_adapted_codebook(self, home, summed):
         query = home / "photos" / "coffee.jpg"

@@ -23,7 +23,7 @@ def here(tmp_path, monkeypatch):
     os.makedirs("a/sub")
     for i in range(6):
         cv2.imwrite(f"a/{'sub/' * (i > 3)}{i}.png", textured(120, 90, seed=i))
-    with Collection.create("c", n_clusters=4) as collection:
+    with Collection.create("c", n_clusters=4, enlarge_to=0) as collection:
         collection.add(["a"])
     return tmp_path
 

@@ -82,7 +82,9 @@ class Set:
         self.folder = folder
 
     def index(self, *sources):
-        self.collection = Collection.create(self.folder.parent / "c.vlad", n_clusters=4)
+        self.collection = Collection.create(
+            self.folder.parent / "c.vlad", n_clusters=4, enlarge_to=0
+        )
         self.collection.add([self.folder / source for source in sources])
         return self.collection
 
@@ -454,7 +456,9 @@ def test_wrong_use(plain, tmp_path):
         read_benchmark("oxford", plain)
     shutil.copy(plain / "00.png", tmp_path / "100000.png")
     benchmark = read_benchmark("holidays", tmp_path)
-    with Collection.create(tmp_path / "c", n_clusters=4, keep_features=0) as collection:
+    with Collection.create(
+        tmp_path / "c", n_clusters=4, keep_features=0, enlarge_to=0
+    ) as collection:
         collection.add([tmp_path])
         for rerank, message in ((-1, "give a number"), (3, "keeps no features")):
             with pytest.raises(ParameterError, match=message):

@@ -1,8 +1,8 @@
 """Families of generated image files, with Pillow and OpenCV as oracles.
 
-Each file is made by its number. `pytest --fuzz 100 tests/images/test_families.py` makes a hundred
-times as many. A file that fails is a test of its own, by its number: `--fuzz 100
-"tests/images/test_families.py::test_orientation[31017]"`.
+Each file is made by its number, and a test makes a block of them. `pytest --fuzz 100
+tests/images/test_families.py` makes a hundred times as many. The files that fail are named by their
+numbers: `--number 31017 tests/images/test_families.py::test_orientation` makes that one again.
 """
 
 from __future__ import annotations
@@ -37,6 +37,25 @@ def opencv(data):
 OPENCV_LOOKS = ("JPEG, first", "JPEG, second", "PNG, before", "PNG, after")  # also 4.12
 
 
+def each(check):
+    """The test of all files of a block: those that fail are named, and the others made as well."""
+
+    def test(number_block):
+        failed = {}
+        for number in number_block:
+            try:
+                check(number)
+            except Exception as error:
+                error.add_note(f"--number {number}")
+                failed[number] = error
+        if failed:
+            raise ExceptionGroup(f"{check.__name__}: numbers {list(failed)}", [*failed.values()])
+
+    test.__name__ = check.__name__
+    return test
+
+
+@each
 def test_orientation(number):
     name, data, stored = orientation_file(np.random.default_rng(number))
     exif = stored.getexif()
@@ -51,6 +70,7 @@ def test_orientation(number):
         assert difference(image.gray_yx, opencv(data)) < 3, name
 
 
+@each
 def test_samples(number):
     name, data, level_yxc, step = sample_file(np.random.default_rng(number))
     rgb_yx3 = decode_image(data, max_side=None, color=True).rgb_yx3
@@ -61,6 +81,7 @@ def test_samples(number):
     assert np.abs(gray_yx - expected_yx3 @ weight).mean() < 1.5 + step / 3, name
 
 
+@each
 def test_transparency(number):
     name, data = transparent_file(np.random.default_rng(number))
     seen = pillow(data).convert("RGBA")
@@ -74,6 +95,7 @@ def test_transparency(number):
 FORMATS = every_format(scene(40, 30))
 
 
+@each
 def test_mutated_headers(number):
     rng = np.random.default_rng(number)
     make = int(rng.integers(4))

@@ -29,6 +29,7 @@ LENGTHS = {
     "one row": [1],
     "blocks of rows": [64, 65, 63, 128],
     "pieces": [1, 2500, 0, 1024, 1025],
+    "pieces of 80": [1, 200, 0, 80, 81],
 }
 
 CASES = [
@@ -44,7 +45,7 @@ CASES = [
         ("one row", 128, 64, ["float32"]),
         ("blocks of rows", 64, 16, ["float32"]),
         ("pieces", 16, 5, ["float32", "bfloat16"]),
-        ("pieces", 200, 5, ["float32"]),
+        ("pieces of 80", 200, 5, ["float32"]),
     ]
     for dtype in dtypes
 ]
@@ -82,6 +83,7 @@ def worst(rows, start, centroids):
 
 for case in CASES:
     name, f, k, dtype = case
+    triton._PIECE = 80 if name == "pieces of 80" else 1024
     rows, start, centroids = problem(LENGTHS[name], f, k, dtype)
     assert triton.fits(rows, torch.tensor(centroids))
     report["/".join(map(str, case))] = worst(rows, start, centroids)
@@ -98,15 +100,17 @@ for i in range(5):
     most = max(most, worst(*case)) if sum(lengths) else most
 report["random"] = most
 
-# ties: every pair of equal centroids, the first of them gets it
+# ties: of each pair of equal centroids, all of another value, the first gets the rows
 wrong = []
 for k, f in ((20, 1), (20, 200), (300, 3)):
-    for a, b in ((0, 1), (3, 17), (15, 16), (0, 19), (18, 19), (5, k - 1), (k - 2, k - 1)):
+    first = [(0, 1), (3, 17), (15, 16), (18, 19)]
+    for pairs in (first, [(0, 19)], [(5, k - 1)], [(k - 2, k - 1)]):
         centroids = torch.full((k, f), 8.0)
-        centroids[[a, b]] = 1.0
-        _, count = triton.residual_sums(torch.ones(3, f), np.array([0, 3]), centroids)
-        if count[0, a] != 3:
-            wrong.append((k, f, a, b))
+        for value, pair in enumerate(pairs, 1):
+            centroids[list(pair)] = value
+        rows = torch.arange(1.0, len(pairs) + 1).repeat(3)[:, None].repeat(1, f)
+        _, count = triton.residual_sums(rows, np.array([0, len(rows)]), centroids)
+        wrong += [(k, f, *pair) for pair in pairs if count[0, pair[0]] != 3]
 report["ties"] = wrong
 
 # distances that differ by 2^-20: by the last term of the row, by that of the centroid

@@ -33,7 +33,7 @@ def ready(tmp_path_factory):
     for i in range(9):
         name = ("", "sub/", "sub/deep/")[i % 3] + f"{i}.png"
         cv2.imwrite(str(home / "images" / name), textured(120, 90, seed=i))
-    with Collection.create(home / "c", n_clusters=4) as collection:
+    with Collection.create(home / "c", n_clusters=4, enlarge_to=0) as collection:
         collection.add([home / "images"])
     return home / "c", home / "images"
 
@@ -60,7 +60,9 @@ def vectors(collection):
 class TestGlobalDescriptors:
     @pytest.mark.parametrize("dtype", ["float16", "float32"])
     def test_names_shapes_and_values(self, ready, tmp_path, dtype):
-        with Collection.create(tmp_path / "c", n_clusters=4, dtype=dtype) as collection:
+        with Collection.create(
+            tmp_path / "c", n_clusters=4, dtype=dtype, enlarge_to=0
+        ) as collection:
             collection.add([ready[1]])
             collection.remove(["sub/1.png"])
             written = collection.export(tmp_path / "out.h5")
@@ -90,7 +92,7 @@ class TestGlobalDescriptors:
     def test_several_sources_and_a_root(self, ready, tmp_path):
         for folder in ("a", "b"):
             shutil.copytree(ready[1] / "sub", tmp_path / folder)
-        with Collection.create(tmp_path / "c", n_clusters=4) as collection:
+        with Collection.create(tmp_path / "c", n_clusters=4, enlarge_to=0) as collection:
             collection.add([tmp_path / "a"])
             collection.add([tmp_path / "b"])
             collection.export(tmp_path / "out.h5")

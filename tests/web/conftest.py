@@ -47,8 +47,7 @@ def own(home, tmp_path):
     shutil.copytree(home / "photos", tmp_path / "photos")
     shutil.copy(home / "photos.vlad", tmp_path / "photos.vlad")
     with Collection.open(tmp_path / "photos.vlad") as collection:
-        collection.add([tmp_path / "photos"])
-        collection.remove([home / "photos"])
+        collection.relocate(home / "photos", tmp_path / "photos")
     return tmp_path
 
 
