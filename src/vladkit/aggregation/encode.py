@@ -21,6 +21,7 @@ from vladkit.errors import ParameterError
 from vladkit.kernels import twin
 from vladkit.kernels.loading import Code, is_switched_off
 from vladkit.kernels.nearest import check_overflow
+from vladkit.kernels.pieces import is_for_one_thread
 
 __all__ = [
     "METHOD",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 METHOD: Final = StrOptions("auto", *kernels.METHODS)
+
+_ASSIGN: Final = StrOptions("hard", "soft")
 
 _LARGE_BYTES: Final = 4 * BLOCK_BYTES
 """Size of the descriptors as floats beyond which Numba is loaded at once: NumPy's passes take
@@ -152,7 +155,8 @@ def aggregate(
     check_parameter("method", method, METHOD)
     sharpness = check_assign(assign, alpha, method)
     centroid_kf = as_centroids(centroids, batch.n_features, batch.float_dtype)
-    threads = resolve_n_jobs(n_jobs)
+    is_little = is_for_one_thread(batch.n_local, *centroid_kf.shape)
+    threads = 1 if n_jobs is None and is_little else resolve_n_jobs(n_jobs)
     chosen = method
     n_bytes = batch.n_local * batch.n_features * batch.float_dtype.itemsize
     if method == "auto" and sharpness is None:
@@ -177,9 +181,9 @@ def aggregate(
     else:
         result = _in_blocks(batch, len(centroid_kf), run)
     if chosen == "fused" and sharpness is None:
-        _code(batch.float_dtype).mark_ready()
+        _code(batch.float_dtype.char).mark_ready()
     elif is_greedy:
-        _code(batch.float_dtype).note(perf_counter() - begin)
+        _code(batch.float_dtype.char).note(perf_counter() - begin)
     return result
 
 
@@ -249,11 +253,11 @@ def _aggregate_soft(
 
 def check_assign(assign: str, alpha: float | None, method: str) -> float | None:
     """Sharpness `alpha` of soft assignment, None for hard; ParameterError if they do not fit."""
-    check_parameter("assign", assign, StrOptions("hard", "soft"))
-    if assign == "hard":
-        if alpha is not None:
-            raise ParameterError(f"alpha={alpha!r} is for soft assignment only: set assign='soft'")
+    if assign == "hard" and alpha is None:
         return None
+    check_parameter("assign", assign, _ASSIGN)
+    if assign == "hard":
+        raise ParameterError(f"alpha={alpha!r} is for soft assignment only: set assign='soft'")
     if alpha is None:
         raise ParameterError(
             "assign='soft' needs alpha, in one over squared distance: 1 over the mean squared "
@@ -283,15 +287,14 @@ def warm_up() -> None:
 
 def _choose(dtype: np.dtype[Any], is_large: bool) -> str:
     """Kernel of `auto`: `fused`, or its twin while that is not loaded."""
-    if is_switched_off():
-        return "twin"
-    if is_large or _code(dtype).is_ready() or twin.is_exact() is None:
+    if _code(dtype.char).is_ready():
         return "fused"
-    return "twin"
+    is_fused = (is_large or twin.is_exact() is None) and not is_switched_off()
+    return "fused" if is_fused else "twin"
 
 
 @lru_cache
-def _code(dtype: np.dtype[Any]) -> Code:
+def _code(dtype: str) -> Code:
     """Compiled code of `fused` for descriptors of a dtype."""
 
     def load() -> None:

@@ -381,8 +381,11 @@ def as_centroids(centroids: npt.ArrayLike, n_features: int, dtype: np.dtype[Any]
             f"centroids have {centroid.shape[1]} dimensions, descriptors {n_features}: "
             "use one extractor for both"
         )
-    with np.errstate(over="ignore"):
-        centroid_kf: FloatArray = np.ascontiguousarray(centroid, dtype=dtype)
+    if centroid.dtype == dtype:
+        centroid_kf: FloatArray = np.ascontiguousarray(centroid)
+    else:
+        with np.errstate(over="ignore"):
+            centroid_kf = np.ascontiguousarray(centroid, dtype=dtype)
     finite_kf = np.isfinite(centroid_kf)
     if not finite_kf.all():
         bad = int(np.argmin(finite_kf.all(axis=1)))

@@ -26,7 +26,13 @@ from vladkit.kernels import reduce
 from vladkit.kernels import soft as loops
 from vladkit.kernels.compiled import accumulate, accumulate_groups, pack, width_for
 from vladkit.kernels.nearest import centered_codebook, check_overflow
-from vladkit.kernels.pieces import PIECE_BYTES, most_rows_of, pieces_of, rows_of_long
+from vladkit.kernels.pieces import (
+    PIECE_BYTES,
+    is_for_one_thread,
+    most_rows_of,
+    pieces_of,
+    rows_of_long,
+)
 
 __all__ = ["CHECKS_FINITE", "aggregate", "aggregate_soft", "segment_sum"]
 
@@ -34,14 +40,6 @@ CHECKS_FINITE = True
 
 _GROUPS = 8
 """Least groups of images for each thread; large batches have one for about 4096 rows."""
-
-_LITTLE = 10_000_000
-"""Multiply-adds below which one thread does all, in 0.2 ms or less: another wakes up 0.05 to
-0.2 ms later. (8 images of 100 x 128, k = 64: 0.19 ms on one thread, 0.21 to 0.34 on two, on a busy
-machine. 4 of 500: 0.37, and 0.28 to 0.44.)"""
-
-_SUM = 16
-"""Centroids whose scores take as long as the sum of a descriptor: 6 to 22 were measured."""
 
 
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
@@ -51,7 +49,7 @@ def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[Floa
     residual_tkf = np.empty((len(batch), k, f), batch.float_dtype)
     count_tk = np.empty((len(batch), k), np.int64)
     codebook = _packed(centroid_kf)
-    if batch.n_local * f * (k + _SUM) < _LITTLE:
+    if is_for_one_thread(batch.n_local, k, f):
         n_jobs = 1
     most_rows = most_rows_of(f * batch.float_dtype.itemsize)
     if batch.is_ready() and not _has_long(batch, rows_of_long(most_rows)):
