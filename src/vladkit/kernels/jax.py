@@ -23,21 +23,25 @@ from jax import Array
 
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.backends import to_numpy
-from vladkit.core.params import Interval, check_parameter
 from vladkit.core.ragged import Ragged, as_centroids, checked_shape
 from vladkit.errors import InputError, NonFiniteError, ShapeError
+from vladkit.kernels.jax_segments import segment_reduce_of, segment_sum, sum_residuals, sum_rows
 from vladkit.kernels.nearest import centered_codebook, check_overflow
+from vladkit.kernels.reduce import narrow
 
 __all__ = [
     "aggregate",
     "aggregate_soft",
     "encode",
     "residual_sums",
+    "segment_reduce_of",
     "segment_sum",
-    "segment_sum_of",
 ]
 
 _SHORTEST, _LONGEST = 128, 8192
+
+_PIECE = 1024
+"""Most rows of an image in one product, whose sums are float32; those of pieces are float64."""
 
 _MOST_SCORES = 2**27
 """Scores, or residuals, that exist at a time in one step: half a GB in float32."""
@@ -54,7 +58,7 @@ def residual_sums(
     Parameters
     ----------
     local_tlf : (t, l, f), float
-        float16 and bfloat16 are summed in float32.
+        Sums over an image are float64 inside, also where JAX has that off.
     centroid_kf : (k, f)
     length_t : (t,), integer, optional
         How many of each image's l rows count; the others may hold anything finite.
@@ -105,17 +109,30 @@ def _sums(
         is_there = jnp.isfinite(score_tlk.max(axis=-1, keepdims=True)) & (unit_2[0] > _least(dtype))
         counts_tl1 *= jnp.where(is_there, 1, jnp.nan)
         if jax.default_backend() == "cpu":  # a scatter beats a product there, and only there
-            bucket_tl = jnp.arange(t)[:, None] * k + label_tl
-            sums = partial(
-                jax.ops.segment_sum, segment_ids=bucket_tl.reshape(-1), num_segments=t * k
-            )
-            residual_tlf = (local_tlf - centroid_kf[label_tl]) * counts_tl1
-            residual_bf = sums(residual_tlf.reshape(-1, f))
-            return residual_bf.reshape(t, k, f), sums(counts_tl1.reshape(-1)).reshape(t, k)
+            bucket_N = (jnp.arange(t)[:, None] * k + label_tl).reshape(-1)
+            count_N1 = counts_tl1.reshape(-1, 1)
+            arguments = count_N1, centroid_kf, label_tl.reshape(-1), bucket_N, t * k
+            residual_bf = sum_residuals(local_tlf.reshape(t * l, f), *arguments)
+            count_b1 = jax.ops.segment_sum(count_N1, bucket_N, t * k)
+            return residual_bf.reshape(t, k, f), count_b1.reshape(t, k)
         weight_tlk = jax.nn.one_hot(label_tl, k, dtype=dtype) * counts_tl1
-    weight_tk = weight_tlk.sum(axis=1)
-    residual_tkf = exact("tlk,tlf->tkf", weight_tlk, shifted_tlf)
-    return residual_tkf - weight_tk[..., None] * direction_kf, weight_tk
+    weight_plk, shifted_plf = _pieces(weight_tlk), _pieces(shifted_tlf)
+    weight_pk = weight_plk.sum(axis=1)
+    residual_pkf = exact("plk,plf->pkf", weight_plk, shifted_plf)
+    residual_pkf -= weight_pk[..., None] * direction_kf
+    if len(weight_pk) == t:
+        return residual_pkf, weight_pk
+    image_p = jnp.repeat(jnp.arange(t), len(weight_pk) // t)
+    residual_tD = sum_rows(residual_pkf.reshape(-1, k * f), image_p, t)
+    return residual_tD.reshape(t, k, f), sum_rows(weight_pk, image_p, t)
+
+
+def _pieces(x_tlf: Array) -> Array:
+    """Rows of images in pieces (p, l, f) of one size, filled up with zeros."""
+    t, l, f = x_tlf.shape
+    n = max(1, -(-l // _PIECE))
+    piece = min(l, _PIECE)
+    return jnp.pad(x_tlf, ((0, 0), (0, n * piece - l), (0, 0))).reshape(t * n, piece, f)
 
 
 def _least(dtype: Any) -> float:
@@ -139,7 +156,7 @@ def aggregate_soft(
     """Weighted residual sums and masses of NumPy arrays, on JAX's default device."""
     residual_tkf, mass_tk = _by_chunks(batch, centroid_kf, alpha)
     check_overflow(mass_tk)
-    return residual_tkf, mass_tk
+    return residual_tkf, mass_tk.astype(batch.float_dtype)
 
 
 def _by_chunks(
@@ -152,8 +169,9 @@ def _by_chunks(
             "numbers close to that as 0: scale the descriptors, or use another method"
         )
     root = None if alpha is None else float(np.sqrt(2 * alpha))
-    residual_tkf = np.zeros((len(batch), k, f), batch.float_dtype)
-    weight_tk = np.zeros((len(batch), k), batch.float_dtype)
+    is_cut = np.diff(batch.start_T).max(initial=0) > _LONGEST
+    residual_tkf = np.zeros((len(batch), k, f), np.float64 if is_cut else batch.float_dtype)
+    weight_tk = np.zeros((len(batch), k))
     with _wide(batch.float_dtype):
         centroid = jnp.asarray(centroid_kf)
         pending: list[tuple[list[int], tuple[Array, Array]]] = []
@@ -169,7 +187,7 @@ def _by_chunks(
             pending.append((images, _step(local_glf, centroid, length_g, root)))
             collect(2)  # the device computes while the next chunk is padded
         collect(0)
-    return residual_tkf, weight_tk
+    return narrow(residual_tkf, batch.float_dtype), weight_tk
 
 
 def _chunks(batch: Ragged) -> Iterator[tuple[list[int], FloatArray, AnyArray]]:
@@ -253,61 +271,6 @@ def _in_groups(local_tlf: Array, centroid_kf: Array, alpha: float | None) -> Arr
 
     residual_tkf: Array = jax.lax.map(one, local_tlf, batch_size=group)
     return residual_tkf
-
-
-def segment_sum_of(values: Array, segment: Any, n_segments: int) -> Array:
-    """Rows (N, ...) summed into segments; those with a segment that does not exist are dropped.
-
-    float16 and bfloat16 are summed in float32, integers in 64 bits, also where JAX has them off.
-    """
-    if values.dtype != bool:  # which are counted
-        _check_real("values", values)
-    check_parameter("n_segments", n_segments, Interval(int, 0))
-    segment_N = segment if isinstance(segment, Array) else np.asarray(segment)
-    if values.ndim == 0:
-        raise ShapeError("values have shape (), wanted (N, ...)")
-    is_whole = np.dtype(segment_N.dtype).kind in "iu" or len(values) == 0
-    if segment_N.shape != values.shape[:1] or not is_whole:
-        raise ShapeError(
-            f"segment has shape {segment_N.shape} and dtype {segment_N.dtype}, wanted one "
-            f"integer for each of {len(values)} rows"
-        )
-    if not isinstance(segment_N, Array):  # JAX would cut their numbers to 32 bits
-        outside_N = (segment_N < 0) | (segment_N >= n_segments)
-        segment_N = np.where(outside_N, n_segments, segment_N).astype(int)
-    if not jnp.issubdtype(values.dtype, jnp.floating):
-        unsigned = jnp.issubdtype(values.dtype, jnp.unsignedinteger)
-        with jax.enable_x64(True):
-            whole = values.astype(np.uint64 if unsigned else np.int64)
-            return jax.ops.segment_sum(whole, jnp.asarray(segment_N), n_segments)
-    segment_N = jnp.asarray(segment_N)
-    wide = jnp.promote_types(values.dtype, jnp.float32)
-    return jax.ops.segment_sum(values.astype(wide), segment_N, n_segments).astype(values.dtype)
-
-
-def segment_sum(
-    values_Nf: AnyArray, segment_N: Int64Array, n_segments: int, n_jobs: int = 1
-) -> AnyArray:
-    """Sum rows of a NumPy array into segments.
-
-    Sizes are padded to powers of 4, so that they share compiled code: with rows whose segment
-    does not exist, which JAX drops.
-    """
-    n, f = values_Nf.shape
-    n_rows, n_out = _power_of_4(n), _power_of_4(n_segments)
-    padded_Nf = np.zeros((n_rows, f), values_Nf.dtype)
-    padded_Nf[:n] = values_Nf
-    padded_N = np.full(n_rows, n_out, np.int64)
-    padded_N[:n] = segment_N
-    with _wide(values_Nf.dtype):
-        return np.array(_segment_sum(padded_Nf, padded_N, n_out)[:n_segments])
-
-
-_segment_sum = jax.jit(jax.ops.segment_sum, static_argnums=2)
-
-
-def _power_of_4(n: int) -> int:
-    return int(4 ** np.ceil(np.log(max(n, 64)) / np.log(4)))
 
 
 def _wide(dtype: np.dtype[Any]) -> AbstractContextManager[Any]:

@@ -15,23 +15,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
-from vladkit.core.params import Interval, check_parameter
+from vladkit.core.arrays import FloatArray, Int64Array
 from vladkit.core.ragged import Ragged, as_centroids, checked_shape, element_error
-from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.errors import InputError, ShapeError
 from vladkit.kernels.nearest import centered_codebook, check_overflow
+from vladkit.kernels.torch_segments import (
+    as_tensor,
+    row_blocks,
+    segment_reduce_of,
+    segment_sum,
+    wide_float,
+)
 
 __all__ = [
     "aggregate",
     "aggregate_soft",
     "encode",
     "residual_sums",
+    "segment_reduce_of",
     "segment_sum",
-    "segment_sum_of",
 ]
 
 _BLOCK_SCORES = 2**24
 """Scores that exist at a time: 64 MB in float32, large enough to fill any device."""
+
+_PIECE = 1024
+"""Most rows of an image in one product, whose sums are float32; those of pieces are float64."""
 
 
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
@@ -106,56 +115,6 @@ def _check_real(what: str, numbers: Tensor) -> None:
         raise InputError(f"{what} are {numbers.dtype}, wanted real numbers")
 
 
-def segment_sum_of(values: Tensor, segment: Any, n_segments: int) -> Tensor:
-    """Rows (N, ...) of any dtype summed into segments; integers become int64, as in torch.sum.
-
-    float16 and bfloat16 are summed in float32.
-    """
-    if values.dtype != torch.bool:  # which are counted
-        _check_real("values", values)
-    check_parameter("n_segments", n_segments, Interval(int, 0))
-    if not isinstance(segment, Tensor):
-        array = np.asarray(segment)
-        segment = torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "iu" else array
-    if values.ndim == 0:
-        raise ShapeError("values have shape (), wanted (N, ...)")
-    is_whole = isinstance(segment, Tensor) and not (
-        segment.is_floating_point() or segment.is_complex() or segment.dtype == torch.bool
-    )
-    if segment.shape != values.shape[:1] or not (is_whole or len(values) == 0):
-        raise ShapeError(
-            f"segment has shape {tuple(segment.shape)} and dtype {segment.dtype}, wanted one "
-            f"integer for each of {len(values)} rows"
-        )
-    segment_N = torch.as_tensor(segment, device=values.device)
-    if not values.is_cuda and len(segment_N):
-        low, high = int(segment_N.min()), int(segment_N.max())
-        if low < 0 or high >= n_segments:
-            raise ParameterError(
-                f"segments run from {low} to {high}, wanted 0 to {n_segments - 1}: "
-                "n_segments is the number of buckets"
-            )
-    wide = torch.promote_types(values.dtype, torch.float32)
-    if not values.is_floating_point():
-        wide = torch.int64
-    total = values.new_zeros((n_segments, *values.shape[1:]), dtype=wide)
-    total = total.index_add(0, segment_N.long(), values.to(wide))
-    if values.dtype == torch.uint64:  # torch adds no unsigned integers; the bits are the same
-        return total.view(torch.uint64)
-    return total.to(values.dtype) if values.is_floating_point() else total
-
-
-def segment_sum(
-    values_Nf: AnyArray, segment_N: Int64Array, n_segments: int, n_jobs: int = 1
-) -> AnyArray:
-    """Sum rows of a NumPy array into segments by ``index_add``."""
-    dtype = values_Nf.dtype
-    if dtype.kind == "u":  # torch adds no unsigned integers; the bits are the same
-        values_Nf = values_Nf.view(np.int64)
-    total_sf: AnyArray = segment_sum_of(_tensor(values_Nf), _tensor(segment_N), n_segments).numpy()
-    return total_sf.view(dtype)
-
-
 def residual_sums(
     local_Nf: Tensor, start_T: Int64Array, centroid_kf: Tensor, *, alpha: float | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -164,7 +123,7 @@ def residual_sums(
     Parameters
     ----------
     local_Nf : (N, f), float tensor
-        float16 and bfloat16 are summed in float32.
+        Sums over an image are float64 where the device has it.
     start_T : (t + 1,), int64, on the host
         Where each image starts in `local_Nf`.
     centroid_kf : (k, f), on the same device
@@ -174,7 +133,8 @@ def residual_sums(
     Returns
     -------
     residual_tkf, weight_tk
-        In float32, or float64 for float64. The weights are counts without `alpha`.
+        In float32, or float64 for float64. The weights are counts without `alpha`, which may
+        be float64.
     """
     centroid_kf = centroid_kf.to(_sum_dtype(local_Nf))
     if alpha is not None:
@@ -199,20 +159,21 @@ def _hard(local_Nf: Tensor, start_T: Int64Array, centroid_kf: Tensor) -> tuple[T
     origin_f, direction_kf, scaled_kf, _ = centered_codebook(torch, exact_kf, exact_kf)
     bias_k = -(scaled_kf * (0.5 * direction_kf + origin_f)).sum(dim=1).to(centroid_kf.dtype)
     scaled_fk = scaled_kf.T.to(centroid_kf.dtype)
-    residual_bf = centroid_kf.new_zeros((t * k, f))
-    count_b = centroid_kf.new_zeros(t * k)
+    residual_bf = centroid_kf.new_zeros((t * k, f), dtype=wide_float(local_Nf.device))
+    count_b = residual_bf.new_zeros(t * k)
     length_t = torch.as_tensor(np.diff(start_T), device=local_Nf.device)
     first_N = torch.repeat_interleave(torch.arange(t, device=local_Nf.device) * k, length_t)
-    step = max(1024, _BLOCK_SCORES // max(k, f))
-    for begin in range(0, len(local_Nf), step):
-        local = local_Nf[begin : begin + step].to(centroid_kf.dtype)
+    for some in row_blocks(len(local_Nf), max(k, f), local_Nf.device, _BLOCK_SCORES):
+        local = local_Nf[some].to(centroid_kf.dtype)
         top, label = torch.addmm(bias_k, local.detach(), scaled_fk).max(dim=1)
-        bucket = first_N[begin : begin + step] + label
-        residual_bf = residual_bf.index_add_(0, bucket, local - centroid_kf[label])
+        bucket = first_N[some] + label
+        residual = (local - centroid_kf[label]).to(residual_bf.dtype)
+        residual_bf = residual_bf.index_add_(0, bucket, residual)
         one = torch.where(torch.isfinite(top), 1.0, torch.nan).to(count_b.dtype)
         count_b.index_add_(0, bucket, one)
     # NaN, infinity or an overflow: there is no label, and the sums must not look as if
-    return (residual_bf + 0 * count_b[:, None]).view(t, k, f), count_b.view(t, k)
+    residual_bf = residual_bf + 0 * count_b[:, None]
+    return residual_bf.view(t, k, f).to(centroid_kf.dtype), count_b.view(t, k)
 
 
 def _soft(
@@ -232,38 +193,41 @@ def _soft(
     bias_k = (-0.5 * scaled_kf * direction_kf).sum(dim=1).to(dtype)
     origin_f, direction_kf, scaled_fk = (x.to(dtype) for x in (origin_f, direction_kf, scaled_kf.T))
     scale = (2 * alpha * unit_2[0] * unit_2[1]).clamp(max=torch.finfo(dtype).max).to(dtype)
-    length_t = np.diff(start_T)
-    same = t > 0 and bool((length_t == length_t[0]).all())
-    group = max(1, _BLOCK_SCORES // max(1, int(length_t.max(initial=1)) * k)) if same else 1
+    length_t = np.diff(start_T).tolist()
+    group = max(1, _BLOCK_SCORES // max(1, length_t[0] * k)) if len(set(length_t)) == 1 else 1
     residual, mass = [], []
     for i in range(0, t, group):
         end = min(t, i + group)
-        rows = local_Nf[int(start_T[i]) : int(start_T[end])].to(centroid_kf.dtype)
-        rows = rows - origin_f
-        local_glf = rows.view(end - i, -1, f) if len(rows) else rows.view(end - i, 0, f)
-        score_glk = local_glf @ scaled_fk + bias_k
-        score_glk = score_glk - score_glk.detach().amax(dim=2, keepdim=True)
-        weight_glk = torch.softmax(scale * score_glk, dim=2)
-        mass_gk = weight_glk.sum(dim=1)
-        mass.append(mass_gk)
-        moved_gkf = mass_gk[..., None] * direction_kf
-        residual.append(weight_glk.transpose(1, 2) @ local_glf - moved_gkf)
+        rows = local_Nf[int(start_T[i]) : int(start_T[end])]
+        rows_glf = rows.reshape(end - i, length_t[i], f)
+        parts, masses = [], []
+        for begin in range(0, max(1, length_t[i]), _PIECE):
+            part_glf = rows_glf[:, begin : begin + _PIECE].to(dtype) - origin_f
+            score_glk = part_glf @ scaled_fk + bias_k
+            score_glk = score_glk - score_glk.detach().amax(dim=2, keepdim=True)
+            weight_glk = torch.softmax(scale * score_glk, dim=2)
+            mass_gk = weight_glk.sum(dim=1)
+            moved_gkf = mass_gk[..., None] * direction_kf
+            parts.append(weight_glk.transpose(1, 2) @ part_glf - moved_gkf)
+            masses.append(mass_gk)
+        residual.append(_total(parts))
+        mass.append(_total(masses))
     if not residual:
         return centroid_kf.new_zeros((0, k, f)), centroid_kf.new_zeros((0, k))
     return torch.cat(residual), torch.cat(mass)
 
 
+def _total(parts: list[Tensor]) -> Tensor:
+    """Sum of parts of an image, in float64 where the device has it."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.stack(parts).sum(0, dtype=wide_float(parts[0].device)).to(parts[0].dtype)
+
+
 def _exact(centroid_kf: Tensor) -> Tensor:
     """Centroids in float64, where the device has it."""
-    return centroid_kf if centroid_kf.device.type == "mps" else centroid_kf.double()
+    return centroid_kf.to(wide_float(centroid_kf.device))
 
 
 def _tensors(batch: Ragged, centroid_kf: FloatArray) -> tuple[Tensor, Int64Array, Tensor]:
-    return _tensor(batch.floats(0, len(batch))), batch.start_T, _tensor(centroid_kf)
-
-
-def _tensor(array: AnyArray) -> Tensor:
-    """A tensor over the array's own memory; it is only read."""
-    if not array.flags.writeable:  # torch warns, and would write to it
-        array = array.copy()
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return as_tensor(batch.floats(0, len(batch))), batch.start_T, as_tensor(centroid_kf)

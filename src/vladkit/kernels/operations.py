@@ -1,0 +1,87 @@
+"""Reductions within segments, whichever library computes them: checks, dtypes, empty segments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vladkit.core.arrays import AnyArray, as_array
+from vladkit.core.params import Interval, check_parameter
+from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.kernels.reduce import outside
+
+__all__ = ["check_fill", "check_range", "check_rows", "result_dtype", "worst"]
+
+
+def check_rows(
+    values: Any,
+    segment: Any,
+    n_segments: int | None,
+    weights: Any,
+    *,
+    is_real: Callable[[Any], bool],
+    is_whole: Callable[[Any], bool],
+) -> None:
+    """Raise if a library's arrays are no values, segments and weights of the same rows."""
+    if not is_real(values):
+        raise InputError(f"values are {values.dtype}, wanted real numbers")
+    if values.ndim == 0:
+        raise ShapeError("values have shape (), wanted (N, ...)")
+    if segment is None:
+        raise ParameterError("segment=None: wanted the segment of each row")
+    n = len(values)
+    if tuple(segment.shape) != (n,) or not (is_whole(segment) or n == 0):
+        raise ShapeError(
+            f"segment has shape {tuple(segment.shape)} and dtype {segment.dtype}, wanted one "
+            f"integer for each of {n} rows"
+        )
+    if n_segments is not None:
+        check_parameter("n_segments", n_segments, Interval(int, 0))
+    if weights is None:
+        return
+    if not is_real(weights):
+        raise InputError(f"weights are {weights.dtype}, wanted real numbers")
+    if tuple(weights.shape) != (n,):
+        shape = tuple(weights.shape)
+        raise ShapeError(f"weights have shape {shape}, wanted one for each of {n} rows")
+
+
+def check_range(segment_N: AnyArray, n_segments: int) -> None:
+    """Raise ParameterError, with the row, if a segment does not exist."""
+    if segment_N.size and not 0 <= segment_N.min() <= segment_N.max() < n_segments:
+        row = int(np.argmax((segment_N < 0) | (segment_N >= n_segments)))
+        raise outside(segment_N, row, n_segments)
+
+
+def check_fill(op: str, fill_value: Any, dtype: np.dtype[Any]) -> AnyArray:
+    """Value of segments without rows, for results of a dtype; ParameterError if it does not fit."""
+    if op == "softmax":
+        raise ParameterError("op='softmax' has no segments to fill: leave fill_value out")
+    fill = as_array(fill_value)
+    if fill.ndim or fill.dtype.kind not in "fiub":
+        raise ParameterError(f"fill_value={fill_value!r}: wanted a number")
+    with np.errstate(over="ignore", invalid="ignore"):
+        fits = np.array_equal(fill.astype(dtype), fill, equal_nan=fill.dtype.kind == "f")
+    if not fits and dtype.kind != "f":
+        raise ParameterError(f"fill_value={fill_value!r} is no {dtype}, as the result is")
+    return fill
+
+
+def result_dtype(op: str, value: np.dtype[Any], weight: np.dtype[Any] | None) -> np.dtype[Any]:
+    """Dtype of the results of whole numbers, int64 or uint64, and of `count`; not of extremes."""
+    if op == "count":
+        value = np.dtype(np.int64)
+    elif op not in ("sum", "prod"):
+        return np.dtype(np.float64)
+    return value if weight is None else np.result_type(value, weight)
+
+
+def worst(dtype: np.dtype[Any], least: bool) -> Any:
+    """Extreme of no rows."""
+    if dtype.kind == "f":
+        return np.inf if least else -np.inf
+    if dtype.kind == "b":
+        return least
+    return np.iinfo(dtype).max if least else np.iinfo(dtype).min
