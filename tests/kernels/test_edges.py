@@ -194,6 +194,15 @@ class TestNotReal:
             with pytest.raises(ShapeError, match="wanted one integer for each of 3 rows"):
                 segment_sum(values, wrong if _same(values, wrong) else np.asarray(wrong), 2)
 
+    def test_weights(self, name):
+        wrong = made(_not_real()[name])[0, :, 0]
+        if "bool" in str(wrong.dtype):  # 0 or 1
+            return
+        for values in (np.ones((3, 2)), *(x[0, :, :2] for x in _own(3))):
+            weights = wrong if _same(values, wrong) else np.asarray(wrong)
+            with pytest.raises(InputError, match="weights are .*, wanted real numbers"):
+                segment_sum(values, [0, 1, 1], 2, weights=weights)
+
 
 def _same(a, b):
     return type(a) is type(b)

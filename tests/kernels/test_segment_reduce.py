@@ -266,6 +266,7 @@ def test_weights_in_every_way(method):
 def test_weights_keep_dtypes():
     half = np.ones(3, np.float32)
     assert segment_sum(np.ones(3, np.float32), [0, 0, 0], weights=half).dtype == np.float32
+    assert segment_sum(np.ones(3, np.float32), [0, 0, 0], weights=np.arange(3)).dtype == np.float32
     assert segment_sum(np.ones(3, int), [0, 0, 0], weights=np.arange(3)).tolist() == [3]
     count = segment_reduce(np.ones(3), [0, 0, 1], op="count", weights=np.array([2, 3, 4]))
     assert count.dtype == np.int64

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +15,7 @@ from vladkit.core.ragged import Ragged, float_dtype_for
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import InputError, ParameterError, ShapeError
 from vladkit.kernels import reduce
+from vladkit.kernels.operations import check_fill, check_range, worst
 
 __all__ = ["OPERATIONS", "segment_reduce", "segment_sum"]
 
@@ -108,7 +108,7 @@ def segment_sum(
     numpy_values = values if isinstance(values, Ragged) else to_numpy(values, method)
     labels, weights = to_numpy(segment, method), to_numpy(weights, method)
     value_Nx, segment_N, n_segments, weight_N = _checked(numpy_values, labels, n_segments, weights)
-    _check_range(segment_N, n_segments)
+    check_range(segment_N, n_segments)
     dtype = _sum_dtype(value_Nx, weight_N)
     value_Nf = _rows(value_Nx).astype(dtype, copy=False)
     if weight_N is not None:
@@ -159,7 +159,8 @@ def segment_reduce(
     result : (n_segments,) or (n_segments, ...)
         (n_segments,) for `count`, the shape of `values` for `softmax`. `sum` and `prod` of
         integers have 64 bits, `min` and `max` keep every dtype; the rest, and floats, are float32
-        or float64 (of integers: float64), numbers of rows and counts int64.
+        or float64 (of integers: float64; float32 where JAX has 64 bits off), numbers of rows and
+        counts int64. Weights that are whole numbers change no dtype of floats.
 
     Raises
     ------
@@ -205,10 +206,9 @@ def segment_reduce(
     arguments = _rows(value_Nx), segment_N, n_segments
     result: AnyArray
     if op == "softmax":
-        result = _softmax(*arguments).reshape(value_Nx.shape)
         if fill_value is not None:
-            raise ParameterError("op='softmax' has no segments to fill: leave fill_value out")
-        return _into(out, result)
+            check_fill(op, fill_value, value_Nx.dtype)
+        return _into(out, _softmax(*arguments).reshape(value_Nx.shape))
     if op == "count":
         result = _counts(*arguments, weight_N)
     elif op in ("sum", "prod"):
@@ -226,7 +226,7 @@ def segment_reduce(
     if value_Nx.ndim != 2 and op != "count":
         result = result.reshape(n_segments, *value_Nx.shape[1:])
     if fill_value is not None:
-        _fill(result, segment_N, fill_value)
+        _fill(result, segment_N, op, fill_value)
     return _into(out, result)
 
 
@@ -293,12 +293,6 @@ def _checked_weights(weights: Any, n: int) -> AnyArray | None:
     return weight_N
 
 
-def _check_range(segment_N: AnyArray, n_segments: int) -> None:
-    if segment_N.size and not 0 <= segment_N.min() <= segment_N.max() < n_segments:
-        row = int(np.argmax((segment_N < 0) | (segment_N >= n_segments)))
-        raise reduce.outside(segment_N, row, n_segments)
-
-
 def _rows(value_Nx: AnyArray) -> AnyArray:
     if value_Nx.ndim == 2:
         return value_Nx
@@ -306,7 +300,7 @@ def _rows(value_Nx: AnyArray) -> AnyArray:
 
 
 def _sum_dtype(value: AnyArray, weight: AnyArray | None) -> np.dtype[Any]:
-    if weight is not None:
+    if weight is not None and (value.dtype.kind != "f" or weight.dtype.kind == "f"):
         return np.result_type(_sum_dtype(value, None), _sum_dtype(weight, None))
     if value.dtype.kind == "f":
         return float_dtype_for(value.dtype)
@@ -316,7 +310,9 @@ def _sum_dtype(value: AnyArray, weight: AnyArray | None) -> np.dtype[Any]:
 def _float_dtype(value: AnyArray, weight: AnyArray | None = None) -> np.dtype[Any]:
     """Dtype of results that are no whole numbers."""
     dtype = float_dtype_for(value.dtype) if value.dtype.kind == "f" else np.dtype(np.float64)
-    return dtype if weight is None else np.result_type(dtype, _float_dtype(weight))
+    if weight is None or weight.dtype.kind != "f":
+        return dtype
+    return np.result_type(dtype, _float_dtype(weight))
 
 
 def _counts(
@@ -345,7 +341,7 @@ def _means(
 def _extremes(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, op: str) -> AnyArray:
     least, numbered = op.endswith("min"), op.startswith("arg")
     dtype = values_Nf.dtype
-    best = _worst(dtype, least)
+    best = worst(dtype, least)
     wide = np.dtype(np.float32) if dtype.char == "e" else _sum_dtype(values_Nf, None)
     best_sf = np.full((n_segments, values_Nf.shape[1]), best, wide)
     row_sf = reduce.extremes(values_Nf, segment_N, best_sf, least=least, numbered=numbered)
@@ -354,16 +350,6 @@ def _extremes(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, op: str
     if dtype.kind == "f":
         best_sf += 0.0  # -0.0 and 0.0 are equal: which one stays is not left to chance
     return best_sf if dtype == wide else best_sf.astype(dtype.newbyteorder("="))
-
-
-@lru_cache
-def _worst(dtype: np.dtype[Any], least: bool) -> Any:
-    """Extreme of no rows."""
-    if dtype.kind == "f":
-        return np.inf if least else -np.inf
-    if dtype.kind == "b":
-        return least
-    return np.iinfo(dtype).max if least else np.iinfo(dtype).min
 
 
 def _log_sums(
@@ -406,15 +392,9 @@ def _exponentials(values_nf: AnyArray, segment_n: AnyArray, top_sf: AnyArray) ->
     return exp_nf
 
 
-def _fill(result: AnyArray, segment_N: AnyArray, fill_value: Any) -> None:
+def _fill(result: AnyArray, segment_N: AnyArray, op: str, fill_value: Any) -> None:
     """Write `fill_value` for segments without rows."""
-    fill = as_array(fill_value)
-    if fill.ndim or fill.dtype.kind not in "fiub":
-        raise ParameterError(f"fill_value={fill_value!r}: wanted a number")
-    with np.errstate(over="ignore", invalid="ignore"):
-        fits = np.array_equal(fill.astype(result.dtype), fill, equal_nan=fill.dtype.kind == "f")
-    if not fits and result.dtype.kind != "f":
-        raise ParameterError(f"fill_value={fill_value!r} is no {result.dtype}, as the result is")
+    fill = check_fill(op, fill_value, result.dtype)
     is_empty_s = np.ones(len(result), bool)
     is_empty_s[segment_N] = False
     result[is_empty_s] = fill

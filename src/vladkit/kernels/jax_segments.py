@@ -135,11 +135,12 @@ def _all_bits() -> AbstractContextManager[Any]:
 
 def _is_real(x: Any) -> bool:
     kinds = jnp.floating, jnp.integer, jnp.bool_
-    return any(jnp.issubdtype(x.dtype, kind) for kind in kinds)
+    is_duration = np.dtype(x.dtype).kind == "m"  # to NumPy they are integers
+    return not is_duration and any(jnp.issubdtype(x.dtype, kind) for kind in kinds)
 
 
 def _is_whole(x: Any) -> bool:
-    return bool(jnp.issubdtype(x.dtype, jnp.integer))
+    return np.dtype(x.dtype).kind in "iu"
 
 
 def _highest(segment: Any) -> int:

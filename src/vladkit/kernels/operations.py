@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,7 @@ def result_dtype(op: str, value: np.dtype[Any], weight: np.dtype[Any] | None) ->
     return value if weight is None else np.result_type(value, weight)
 
 
+@lru_cache
 def worst(dtype: np.dtype[Any], least: bool) -> Any:
     """Extreme of no rows."""
     if dtype.kind == "f":
