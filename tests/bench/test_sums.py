@@ -14,6 +14,7 @@ from vladkit.bench import run as running
 from vladkit.bench import sum_ways, sums
 from vladkit.bench.article import print_article, sum_verdicts
 from vladkit.bench.cases import Case
+from vladkit.bench.plot_sums import write_sums_plot
 from vladkit.bench.results import LeftOut, Report, SumRow, SumsMeasured
 from vladkit.bench.sum_cases import ARTICLE_SUMS, OTHER_OPERATIONS, SUMS, SumCase
 from vladkit.bench.sum_ways import READ, SUM_WAYS, SumWay, sum_ways_for
@@ -148,3 +149,11 @@ class TestArticle:
             f"At most it takes 1.50 times as long as pandas: {slow.case.name}.",
         ]
         assert len(list(sum_verdicts([fast]))) == 1
+
+
+def test_plot(tmp_path):
+    found = [made_up(case, vladkit=1.0, pandas=2.0, read=0.5) for case in SUMS]
+    write_sums_plot(found, "A processor", tmp_path / "a.svg")
+    text = (tmp_path / "a.svg").read_text()
+    for wanted in ("A processor", "pandas", SUMS[0].name, "nanoseconds"):
+        assert wanted in text

@@ -6,7 +6,6 @@ Results of tables (pandas, polars) have only the segments in use.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from vladkit.aggregation.segments import segment_reduce
 from vladkit.bench.results import LeftOut
 from vladkit.bench.sum_cases import SumCase
 from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.kernels import loading
 
 __all__ = ["READ", "SUM_WAYS", "SumWay", "as_array_of", "sum_ways_for"]
 
@@ -95,9 +95,7 @@ def _vladkit(values: AnyArray, segment: Int64Array, case: SumCase) -> Call:
     until = time.perf_counter() + _WARM
     while time.perf_counter() < until:
         call()
-    for thread in threading.enumerate():
-        if thread.name == "vladkit":  # loads compiled code
-            thread.join()
+    loading._wait_for_all()
     return call
 
 
@@ -143,7 +141,7 @@ def _sorted_runs(
     """Rows sorted by segment, which those who have sorted ones leave out."""
     if case.order == "sorted":
         return values, segment
-    order = np.argsort(segment, kind="stable")
+    order = np.argsort(segment)  # not stable, and faster: vectorised since NumPy 1.25
     return values[order], segment[order]
 
 
