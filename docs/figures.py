@@ -11,9 +11,10 @@ A page marks two kinds of places, which GitHub shows without the marks:
   as "0.918 (0.913 to 0.927)" the value is its first word.
 
 NAME is a file of docs/results. Most hold ``tables``, with columns and rows as a page shows them;
-``encode.json`` is what `benchmarks/encode.py --json` writes and ``bench.json`` what
-`vladkit bench --json` writes, and their tables are made here. ``provenance`` states which script
-measured a file, at which commit, on which machine; add it by hand where the script does not.
+``encode.json`` and ``segments.json`` are what benchmarks/encode.py and segments.py write with
+`--json` and ``bench.json`` what `vladkit bench --json` writes, and their tables are made here.
+``provenance`` states which script measured a file, at which commit, on which machine; add it by
+hand where the script does not.
 """
 
 from __future__ import annotations
@@ -97,11 +98,74 @@ def bench_tables(run: dict[str, Any]) -> dict[str, Any]:
     return {"article": {"columns": columns, "rows": table}}
 
 
+SUM_WAYS = (
+    "vladkit", "add.at", "bincount", "reduceat", "scipy.sparse", "Numba loop", "numpy-groupies",
+    "numbagg", "pandas", "polars", "torch", "JAX", "awkward", "read",
+)  # fmt: skip
+
+
+def segments_tables(run: dict[str, Any]) -> dict[str, Any]:
+    """Tables of benchmarks/segments.py: `sums`, `others`, `accuracy`, `fresh` and `summary`."""
+
+    def times(rows: list[dict[str, Any]], named: Any) -> dict[str, Any]:
+        cells = []
+        timed = {way["way"] for row in rows for way in row["rows"]}
+        ways = [way for way in SUM_WAYS if way in timed]
+        for row in rows:
+            ms = {way["way"]: way["median_ms"] for way in row["rows"]}
+            least = min(t for way, t in ms.items() if way != "read" and t is not None)
+            shown = [
+                "" if ms.get(way) is None
+                else f"**{number(ms[way])}**" if ms[way] == least else number(ms[way])
+                for way in ways
+            ]  # fmt: skip
+            cells.append([named(row), *shown, f"{row['over_fastest']:.2f}"])
+        return {"columns": ["ms", *ways, "vladkit / fastest other"], "rows": cells}
+
+    ratios = [row["over_fastest"] for row in run["sums"]]
+    kinds = run["accuracy"]
+    errors = [
+        [
+            way,
+            *(
+                "" if way not in of else f"{of[way]:.0e}" if of[way] else "0"
+                for of in kinds.values()
+            ),
+        ]
+        for way in dict.fromkeys(way for of in kinds.values() for way in of)
+    ]
+    fresh = [
+        [row["case"], *(number(row[key]) for key in ("first_ms", "timeit_ms", "final_ms")),
+         str(round(row["calls"])), number(row["until_final_s"]), "yes" if row["numba"] else "no"]
+        for row in run["fresh"]
+    ]  # fmt: skip
+    return {
+        "sums": times(run["sums"], lambda row: row["name"]),
+        "others": times(run["others"], lambda row: f"{row['case']['op']}, {row['name']}"),
+        "accuracy": {"columns": ["way", *kinds], "rows": errors},
+        "fresh": {
+            "columns": ["a fresh process", "first call, ms", "best of 5, ms", "final, ms",
+                        "calls until then", "seconds until then", "Numba is loaded after one"],
+            "rows": fresh,
+        },
+        "summary": {
+            "columns": ["", "value"],
+            "rows": [
+                ["run", "short" if run["quick"] else "quiet"],
+                ["cases", str(len(ratios))],
+                ["fastest", str(sum(ratio <= 1 for ratio in ratios))],
+                ["greatest ratio", f"{max(ratios):.2f}"],
+            ],
+        },
+    }  # fmt: skip
+
+
 @cache
 def tables(name: str) -> dict[str, Any]:
     """The tables of docs/results/NAME.json."""
     run = json.loads((RESULTS / f"{name}.json").read_text())
-    made = {"encode": encode_tables, "bench": bench_tables}.get(name)
+    makers = {"encode": encode_tables, "bench": bench_tables, "segments": segments_tables}
+    made = makers.get(name)
     return made(run) if made else run["tables"]
 
 
@@ -111,7 +175,7 @@ def markdown(path: str) -> str:
     table = tables(name)[key]
     head, *rows = ("| " + " | ".join(line) + " |\n" for line in (table["columns"], *table["rows"]))
     rule = "|---" * len(table["columns"]) + "|\n"
-    return "".join((head, rule, *rows)).replace("|  |", "| |")
+    return "".join((head, rule, *rows)).replace("|  ", "| ")
 
 
 def value(where: str) -> str:

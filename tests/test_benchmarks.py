@@ -30,6 +30,11 @@ SCRIPTS = {
     ),
     "benchmarks/rerank.py": ("photos --top 2 --rounds 1", "sketch ", None),
     "benchmarks/search.py": ("photos.vlad photos/coins.jpg --rounds 1", "rest ", None),
+    "benchmarks/segments.py": (
+        "--quick --rows 2000 --parts sums --json sums.json",
+        "vladkit is the fastest in ",
+        None,
+    ),
     "benchmarks/serve.py": (
         "photos.vlad photos/coins.jpg --requests 1 --seconds 1 --clients 1",
         '"healthy": true',
@@ -81,8 +86,8 @@ SLOW = {
     f"{name}.py"
     for name in (
         "benchmarks/duplicates", "benchmarks/encode", "benchmarks/million",
-        "benchmarks/reconstruct", "benchmarks/serve", "benchmarks/stream", "examples/demo",
-        "examples/looking", "examples/report", "examples/screenshots",
+        "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
+        "examples/demo", "examples/looking", "examples/report", "examples/screenshots",
     )
 }  # fmt: skip
 """Scripts that `make check` runs and CI does not: they take a minute of its two cores."""
@@ -104,7 +109,7 @@ def test_runs_to_its_end(script, home):
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert printed in done.stdout + done.stderr
-    if "--json" in command:
+    if script == "benchmarks/encode.py":
         figures = load_figures()
         (row,) = figures.encode_tables(json.loads(done.stdout))["cases"]["rows"]
         assert row[0] == "256 x 128 x 64, 16, float64"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["check_target", "draw", "write_plot"]
+__all__ = ["RC", "check_target", "draw", "write_plot"]
 
 _FORMATS: Final = (".png", ".svg", ".pdf")
 
@@ -40,7 +40,7 @@ _STYLES: Final = {
     "article mask": (_ARTICLE, "s"),
 }
 
-_RC: Final = {
+RC: Final = {
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -79,7 +79,7 @@ def write_plot(report: Report, path: str | os.PathLike[str]) -> None:
     check_target(path)
     import matplotlib
 
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(RC):
         write_figure(draw(report), path)
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from vladkit.bench.cases import AXIS_TITLES, SWEEP_AXES
 from vladkit.bench.results import Measured, Report, Row
 
-__all__ = ["milliseconds", "print_report", "verdicts"]
+__all__ = ["console_of_report", "head", "left_out", "milliseconds", "print_report", "verdicts"]
 
 _BUSY: Final = 0.1
 """Number of cores used by other processes above which the report says so."""
@@ -21,12 +21,8 @@ _BUSY: Final = 0.1
 
 def print_report(report: Report, *, details: bool = False, console: Console | None = None) -> None:
     """Print tables: all figures of single cases, medians of sweeps (with `details` all figures)."""
-    if console is None:
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = 100
-    for line in _head(report):
-        console.print(line, markup=False)
+    console = console or console_of_report()
+    console.print(*head(report), *left_out(report), "", sep="\n", markup=False)
     for m in report.measured:
         if details or not m.case.sweeps:
             floor = f"floor {milliseconds(m.floor_ms)} ms"
@@ -52,20 +48,34 @@ def print_report(report: Report, *, details: bool = False, console: Console | No
     console.print(*_legend(report), *verdicts(report), sep="\n", markup=False)
 
 
-def _head(report: Report) -> Iterator[str]:
+def console_of_report() -> Console:
+    """Console on stdout: as wide as the terminal, 100 letters if it is none."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 100
+    return console
+
+
+def head(report: Report) -> Iterator[str]:
+    """Lines about the machine and the run."""
     known, machine = report.versions, report.machine
     cores = f"{machine['cores_allowed']} of {machine['cores']} cores"
     yield f"{machine['cpu']}, {machine['architecture']}, {cores}; {machine['system']}"
     yield f"{report.threads} threads; copies {report.copy_bytes_per_s / 1e9:.1f} GB/s"
     yield ", ".join(f"{name} {v}" for name, v in known.items() if v is not None)
-    for out in report.left_out:
-        yield f"left out: {out.way}: {out.reason}"
     if report.other_cores is not None and report.other_cores > _BUSY:
         yield (
             f"busy: other processes used {report.other_cores:.1f} cores meanwhile; "
             "times are longer, and ratios different, than on an idle machine"
         )
-    yield ""
+
+
+def left_out(report: Report) -> Iterator[str]:
+    """A line for each reason why ways are left out."""
+    by_reason: dict[str, list[str]] = {}
+    for out in report.left_out:
+        by_reason.setdefault(out.reason, []).append(out.way)
+    return (f"left out: {', '.join(ways)}: {reason}" for reason, ways in by_reason.items())
 
 
 def _whole(m: Measured) -> Table:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from vladkit.bench.cases import Case
+from vladkit.bench.sum_cases import SumCase
 
-__all__ = ["LeftOut", "Measured", "Report", "Row"]
+__all__ = ["LeftOut", "Measured", "Report", "Row", "SumRow", "SumsMeasured"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,48 @@ class Measured:
         return cls(case, value["product_ms"], value["bytes_ms"], rows)
 
 
+_NO_OTHERS: Final = ("vladkit", "read")
+"""Names that are not of peers: ours, and the floor."""
+
+
+@dataclass(frozen=True)
+class SumRow:
+    """Times of one way on one case of sums: median and least; none if it failed (`skipped`)."""
+
+    way: str
+    calls: int
+    median_ms: float | None = None
+    least_ms: float | None = None
+    skipped: str | None = None
+
+
+@dataclass(frozen=True)
+class SumsMeasured:
+    """A case of sums with a row for each way that does its job."""
+
+    case: SumCase
+    rows: tuple[SumRow, ...]
+
+    def ms(self, way: str) -> float | None:
+        """Median of a way; None if it was not timed."""
+        return next((r.median_ms for r in self.rows if r.way == way), None)
+
+    def over_fastest(self) -> tuple[float, str]:
+        """Time of vladkit over that of the fastest other way, and its name."""
+        others = {r.way: r.median_ms for r in self.rows if r.median_ms and r.way not in _NO_OTHERS}
+        fastest = min(others, key=lambda way: others[way], default="")
+        return (self.ms("vladkit") or 0.0) / others.get(fastest, math.inf), fastest
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, which `SumsMeasured.from_json` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> SumsMeasured:
+        """Read the values of `as_json`, after a round trip through JSON."""
+        return cls(SumCase(**value["case"]), tuple(SumRow(**row) for row in value["rows"]))
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """A way that could not take part, and the reason."""
@@ -122,6 +166,7 @@ class Report:
         Name of the way that is the loop of `Row.loop_over_way`.
     left_out : tuple of LeftOut
     measured : tuple of Measured
+    sums : tuple of SumsMeasured
     """
 
     machine: Mapping[str, str | int]
@@ -134,6 +179,7 @@ class Report:
     baseline: str
     left_out: tuple[LeftOut, ...]
     measured: tuple[Measured, ...]
+    sums: tuple[SumsMeasured, ...] = ()
 
     def sweep(self, axis: str) -> list[Measured]:
         """The cases that differ only in one axis, in its order."""
@@ -158,7 +204,8 @@ class Report:
             "baseline": self.baseline,
             "left_out": [asdict(x) for x in self.left_out],
         }
-        return about | {"cases": cases, "rows": rows}
+        sums = {"sums": [m.as_json() for m in self.sums]} if self.sums else {}
+        return about | {"cases": cases, "rows": rows} | sums
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Report:
@@ -173,6 +220,7 @@ class Report:
             ]
             case = Case(**sizes, sweeps=tuple(facts["sweeps"]))
             measured.append(Measured(case, facts["product_ms"], facts["bytes_ms"], tuple(rows)))
-        rest = {n: v for n, v in value.items() if n not in ("cases", "rows", "left_out")}
+        rest = {n: v for n, v in value.items() if n not in ("cases", "rows", "left_out", "sums")}
         left_out = tuple(LeftOut(**x) for x in value["left_out"])
-        return cls(**rest, left_out=left_out, measured=tuple(measured))
+        sums = tuple(map(SumsMeasured.from_json, value.get("sums", ())))
+        return cls(**rest, left_out=left_out, measured=tuple(measured), sums=sums)

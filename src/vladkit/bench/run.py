@@ -15,7 +15,8 @@ from typing import Any, Final
 from vladkit.bench.cases import CASES, QUICK_CASES, Case
 from vladkit.bench.machine import machine, versions
 from vladkit.bench.measure import baseline
-from vladkit.bench.results import LeftOut, Measured, Report
+from vladkit.bench.results import LeftOut, Measured, Report, SumsMeasured
+from vladkit.bench.sum_cases import SumCase
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import VladkitError
 
@@ -27,6 +28,8 @@ _THREAD_VARIABLES: Final = (
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
     "NPROC",  # number of cores for XLA on a CPU
+    "NUMBA_NUM_THREADS",  # numbagg
+    "POLARS_MAX_THREADS",
 )
 
 _SPIN: Final = "22"
@@ -49,6 +52,7 @@ def environment_for(threads: int) -> dict[str, str]:
 def run(
     cases: Sequence[Case] | None = None,
     *,
+    sums: Sequence[SumCase] = (),
     threads: int | None = None,
     quick: bool = False,
     only: Sequence[str] | None = None,
@@ -60,6 +64,8 @@ def run(
     ----------
     cases : sequence of Case, optional
         By default `cases.CASES`, or `cases.QUICK_CASES` with `quick`.
+    sums : sequence of SumCase
+        Sums by themselves, to measure first; then all of it takes about a minute.
     threads : int, optional
         Number of threads of every way; by default one for each core. Negative numbers as in
         `encode`.
@@ -68,7 +74,7 @@ def run(
     only : sequence of str, optional
         Names of ways to measure; the bare product and the loop are always measured.
     progress : callable, optional
-        Called with ("measuring", cases done, cases).
+        Called with ("measuring", cases done, cases), sums included.
 
     Raises
     ------
@@ -82,12 +88,15 @@ def run(
     n_threads = resolve_n_jobs(threads)
     order = {
         "cases": [asdict(case) for case in cases],
+        "sums": [asdict(case) for case in sums],
         "threads": n_threads,
         "quick": quick,
         "only": list(only) if only is not None else None,
     }
     known: dict[str, Any] = {}
     measured: list[Measured] = []
+    measured_sums: list[SumsMeasured] = []
+    total = len(sums) + len(cases)
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         process = subprocess.Popen(
             [sys.executable, "-c", _START.format(path=sys.path), json.dumps(order)],
@@ -100,24 +109,29 @@ def run(
         assert process.stdout is not None
         try:
             if progress is not None:
-                progress("measuring", 0, len(cases))
+                progress("measuring", 0, total)
             with process.stdout as answers:
                 for line in answers:
                     known |= json.loads(line)
-                    if "measured" in known:
+                    if "sums" in known:
+                        measured_sums.append(SumsMeasured.from_json(known.pop("sums")))
+                    elif "measured" in known:
                         measured.append(Measured.from_json(known.pop("measured")))
-                        if progress is not None:
-                            progress("measuring", len(measured), len(cases))
+                    else:
+                        continue
+                    if progress is not None:
+                        progress("measuring", len(measured_sums) + len(measured), total)
             code = process.wait()
         finally:
             process.kill()
             process.wait()
         if code != 0 or len(measured) < len(cases):
             said.seek(0)
+            names = [case.name for case in sums] + [case.name for case in cases]
             last = said.read().strip().splitlines()[-1:] or ["it wrote no message"]
             raise VladkitError(
                 f"the process that measures ended with {code} at case "
-                f"{cases[len(measured)].name}: {last[0]}"
+                f"{names[len(measured_sums) + len(measured)]}: {last[0]}"
             )
     return Report(
         machine=machine(),
@@ -130,4 +144,5 @@ def run(
         baseline=baseline(row.way for row in measured[0].rows),
         left_out=tuple(LeftOut(*pair) for pair in known["left_out"]),
         measured=tuple(measured),
+        sums=tuple(measured_sums),
     )

@@ -28,16 +28,25 @@ def _measure_all(order: dict[str, Any], answers: TextIO) -> None:
     from vladkit.bench.cases import Case
     from vladkit.bench.machine import OtherWork, copy_rate
     from vladkit.bench.measure import measure, warm_up
-    from vladkit.bench.timing import FULL, QUICK
+    from vladkit.bench.sum_cases import SumCase
+    from vladkit.bench.sum_ways import sum_ways_for
+    from vladkit.bench.sums import measure_sums
+    from vladkit.bench.timing import ARTICLE_PLAN, FULL, QUICK
 
     def tell(kind: str, value: object) -> None:
         print(json.dumps({kind: value}), file=answers, flush=True)
 
-    plan = QUICK if order["quick"] else FULL
+    sums = [SumCase(**case) for case in order["sums"]]
+    plan = QUICK if order["quick"] else ARTICLE_PLAN if sums else FULL
     threads, only = order["threads"], order["only"]
     cases = [Case(**case | {"sweeps": tuple(case["sweeps"])}) for case in order["cases"]]
-    tell("left_out", [[x.way, x.reason] for x in warm_up(threads, only)])
-    others, begin = OtherWork(), time.perf_counter()
+    others = OtherWork()
+    sum_ways, left_out = sum_ways_for(only) if sums else ([], [])
+    for each in sums:  # first: a reader of the article looks for them first
+        tell("sums", measure_sums(each, plan, sum_ways, plan.total / len(sums)).as_json())
+    left_out = left_out + warm_up(threads, only)
+    tell("left_out", [[x.way, x.reason] for x in left_out])
+    begin = time.perf_counter()
     rate = copy_rate(threads)
     tell("copy_bytes_per_s", rate)
     for i, case in enumerate(cases):
