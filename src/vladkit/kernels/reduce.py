@@ -23,8 +23,8 @@ from vladkit.kernels.loading import Code
 
 __all__ = ["extremes", "narrow", "outside", "products", "row_blocks", "sums"]
 
-_BLOCK_VALUES: Final = 2**17
-"""Values that are converted at a time: 1 MB."""
+_BLOCK_VALUES: Final = 2**15
+"""Values that are converted at a time, and stay in L2: 256 KB."""
 
 _MANY: Final = 2**20
 """Values of a result beyond which the rows of a segment are brought together first: sums in float64
@@ -141,7 +141,7 @@ def narrow(total_sf: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
 
 
 def row_blocks(n: int, f: int) -> Iterator[slice]:
-    """Rows in blocks of about a million bytes."""
+    """Rows in blocks of some 100,000 bytes."""
     step = max(1, _BLOCK_VALUES // max(f, 1))
     return (slice(begin, begin + step) for begin in range(0, n, step))
 
@@ -175,7 +175,7 @@ def _run(
     else:
         for block in row_blocks(*values_Nf.shape):
             value = np.array(values_Nf[block], dtype, order="C") if rows is None else rows(block)
-            segment = np.array(segment_N[block], np.int64)
+            segment = np.require(segment_N[block], np.int64, "CAW")
             bad = loop(loops, value, segment, block.start)
             if bad >= 0:
                 raise outside(segment_N, block.start + bad, n_segments)

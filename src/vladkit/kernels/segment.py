@@ -86,12 +86,14 @@ def add(values_Nf, segment_N, total_sf, count_s):  # type: ignore[no-untyped-def
 
 @numba.njit(**_OPTIONS)
 def _has_runs(segment_N):  # type: ignore[no-untyped-def]
-    """Whether most rows, by some of them, have the segment of the row before."""
-    n_same, n = 0, len(segment_N)
-    step = max(1, n // 64)
-    for i in range(1, n, step):
+    """Whether most of the first rows have the segment of the row before.
+
+    The first, which are read next: some from all over the block took 0.3 of the time of the sums.
+    """
+    n_same, n = 0, min(len(segment_N), 128)
+    for i in range(1, n):
         n_same += segment_N[i] == segment_N[i - 1]
-    return 8 * step * n_same > 7 * n
+    return 8 * n_same > 7 * n
 
 
 @numba.njit(**_OPTIONS)
@@ -212,28 +214,82 @@ def extreme(  # type: ignore[no-untyped-def]
     NaN is less, and greater, than everything. Of equal rows the first one stays.
     """
     n, f = values_Nf.shape
-    bad = _first_outside(segment_N, best_sf.shape[0])
-    if bad >= 0:
-        return bad
-    numbered = row_sf.shape[0] > 0
-    for i in range(n):
-        s = segment_N[i]
-        if numbered:
+    if f != 1 or row_sf.shape[0] > 0:
+        bad = _first_outside(segment_N, best_sf.shape[0])
+        if bad >= 0:
+            return bad
+    if row_sf.shape[0] > 0:
+        for i in range(n):
+            s = np.uint64(segment_N[i])
             for j in range(f):
                 x, best = values_Nf[i, j], best_sf[s, j]
                 better = x < best if least else x > best
                 if better or row_sf[s, j] < 0 or (x != x and best == best):
                     best_sf[s, j] = x
                     row_sf[s, j] = first_row + i
-        elif least:
+        return -1
+    for begin in range(0, n, _BLOCK):
+        some_nf, segment_n = values_Nf[begin : begin + _BLOCK], segment_N[begin : begin + _BLOCK]
+        if f == 1:
+            bad = _keep_numbers(some_nf.reshape(-1), segment_n, best_sf.reshape(-1), least)
+            if bad >= 0:
+                return begin + bad
+        else:
+            _keep_rows(some_nf, segment_n, best_sf, least)
+        _keep_nan(some_nf, segment_n, best_sf)
+    return -1
+
+
+@numba.njit(**_OPTIONS)
+def _keep_numbers(value_N, segment_N, best_s, least):  # type: ignore[no-untyped-def]
+    """`extreme` for one column without NaN: a store that is left out is not waited for."""
+    n_segments = np.uint64(len(best_s))
+    if least:
+        for i in range(len(segment_N)):
+            s = np.uint64(segment_N[i])
+            if s >= n_segments:
+                return i
+            if value_N[i] < best_s[s]:
+                best_s[s] = value_N[i]
+    else:
+        for i in range(len(segment_N)):
+            s = np.uint64(segment_N[i])
+            if s >= n_segments:
+                return i
+            if value_N[i] > best_s[s]:
+                best_s[s] = value_N[i]
+    return -1
+
+
+@numba.njit(**_OPTIONS)
+def _keep_rows(values_Nf, segment_N, best_sf, least):  # type: ignore[no-untyped-def]
+    """`extreme` for several columns without NaN."""
+    n, f = values_Nf.shape
+    for i in range(n):
+        s = np.uint64(segment_N[i])
+        if least:
             for j in range(f):
                 x, best = values_Nf[i, j], best_sf[s, j]
-                best_sf[s, j] = x if x < best or x != x else best
+                best_sf[s, j] = x if x < best else best
         else:
             for j in range(f):
                 x, best = values_Nf[i, j], best_sf[s, j]
-                best_sf[s, j] = x if x > best or x != x else best
-    return -1
+                best_sf[s, j] = x if x > best else best
+
+
+@numba.njit(**_OPTIONS)
+def _keep_nan(values_Nf, segment_N, best_sf):  # type: ignore[no-untyped-def]
+    """Write NaN where rows hold it; nothing is less or greater, so it stays."""
+    n, f = values_Nf.shape
+    value_M = values_Nf.reshape(-1)
+    n_nan = 0
+    for i in range(len(value_M)):
+        n_nan += value_M[i] != value_M[i]
+    if n_nan:
+        for i in range(n):
+            for j in range(f):
+                if values_Nf[i, j] != values_Nf[i, j]:
+                    best_sf[segment_N[i], j] = values_Nf[i, j]
 
 
 @compiled(**_OPTIONS)
