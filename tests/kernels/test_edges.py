@@ -200,7 +200,7 @@ class TestNotReal:
             return
         for values in (np.ones((3, 2)), *(x[0, :, :2] for x in _own(3))):
             weights = wrong if _same(values, wrong) else np.asarray(wrong)
-            with pytest.raises(InputError, match="weights are .*, wanted real numbers"):
+            with pytest.raises(InputError, match=r"weights are .*, wanted real numbers"):
                 segment_sum(values, [0, 1, 1], 2, weights=weights)
 
 

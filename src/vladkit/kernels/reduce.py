@@ -175,7 +175,7 @@ def _run(
     else:
         for block in row_blocks(*values_Nf.shape):
             value = np.array(values_Nf[block], dtype, order="C") if rows is None else rows(block)
-            segment = np.require(segment_N[block], np.int64, "CAW")
+            segment = np.require(segment_N[block], np.int64, ["C", "A", "W"])
             bad = loop(loops, value, segment, block.start)
             if bad >= 0:
                 raise outside(segment_N, block.start + bad, n_segments)
