@@ -228,7 +228,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two minutes instead of twenty")
     parser.add_argument("--rows", type=int, help="most values of a case")
-    parser.add_argument("--parts", nargs="+", default=["fresh", "sums", "others", "accuracy"])
+    parts = ["fresh", "sums", "others", "accuracy"]
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--json", metavar="FILE", help="write all figures")
     parser.add_argument("--read", metavar="FILE", help="figures of an earlier run")
     parser.add_argument("--plot", metavar="FILE", help="draw the sums: PNG, SVG or PDF")
