@@ -289,7 +289,7 @@ def _choose(dtype: np.dtype[Any], is_large: bool) -> str:
     """Kernel of `auto`: `fused`, or its twin while that is not loaded."""
     if _code(dtype.char).is_ready():
         return "fused"
-    is_fused = (is_large or twin.is_exact() is None) and not is_switched_off()
+    is_fused = (is_large or twin.rounds_once() is None) and not is_switched_off()
     return "fused" if is_fused else "twin"
 
 

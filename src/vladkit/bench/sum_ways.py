@@ -45,21 +45,21 @@ class SumWay:
     bind : callable
         Takes values, segments and the case; returns the call to time, or None if the program does
         another job than the case.
-    library, package : str
+    module, package : str
         Module that it needs, and what pip calls it.
     """
 
     name: str
     text: str
     bind: Callable[[AnyArray, Int64Array, SumCase], Call | None]
-    library: str = "numpy"
+    module: str = "numpy"
     package: str = "numpy"
 
 
 def sum_ways_for(only: Sequence[str] | None = None) -> tuple[list[SumWay], list[LeftOut]]:
-    """All ways whose library is installed, or those of `only`, and the others with the reason."""
+    """All ways whose module is installed, or those of `only`, and the others with the reason."""
     wanted = [way for way in SUM_WAYS if only is None or way.name in (*only, "vladkit", READ)]
-    is_there = {way.name: find_spec(way.library) is not None for way in wanted}
+    is_there = {way.name: find_spec(way.module) is not None for way in wanted}
     missing = [
         LeftOut(way.name, f"needs {way.package}, which is not installed: pip install {way.package}")
         for way in wanted
@@ -95,7 +95,7 @@ def _vladkit(values: AnyArray, segment: Int64Array, case: SumCase) -> Call:
     until = time.perf_counter() + _WARM
     while time.perf_counter() < until:
         call()
-    loading._wait_for_all()
+    loading.wait_for_all()
     return call
 
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-__all__ = ["Code", "is_switched_off"]
+__all__ = ["Code", "is_switched_off", "wait_for_all"]
 
 _PRICE: Final = 0.005
 """Seconds spent without the code before it is loaded, in two calls or more: who calls once, as a
@@ -89,7 +89,7 @@ class Code:
             self._loading.discard(threading.current_thread())
 
 
-def _wait_for_all() -> None:
+def wait_for_all() -> None:
     """Let threads finish before a fork: the child would wait for their imports for ever."""
     for thread in tuple(Code._loading):
         if thread is not threading.current_thread():
@@ -97,4 +97,4 @@ def _wait_for_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_wait_for_all)
+    os.register_at_fork(before=wait_for_all)

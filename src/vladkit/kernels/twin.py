@@ -21,7 +21,7 @@ from vladkit.kernels import reduce
 from vladkit.kernels.nearest import check_overflow
 from vladkit.kernels.pieces import fence_of_parts
 
-__all__ = ["aggregate", "is_exact", "nearest", "segment_sum"]
+__all__ = ["aggregate", "rounds_once", "nearest", "segment_sum"]
 
 _BLOCK_SCORES = 2**17
 """Scores that exist at a time: 1 MB of float64."""
@@ -98,7 +98,7 @@ def _decide(
 ) -> Int64Array:
     """Labels among the centroids that are near, by the scores of `fused`."""
     row, label = np.nonzero(is_near_nk)
-    multiply_add = _fused_multiply_add if is_exact() else _multiply_add
+    multiply_add = _fused_multiply_add if rounds_once() else _multiply_add
     score = bias_k[label]
     with np.errstate(over="ignore", invalid="ignore"):
         for j in range(local_nf.shape[1]):
@@ -132,7 +132,7 @@ def _power_of_2(value: Any) -> Any:
 
 
 @lru_cache
-def is_exact() -> bool | None:
+def rounds_once() -> bool | None:
     """Whether compiled multiply-adds round once; None where that cannot be known without Numba."""
     if os.environ.get("NUMBA_CPU_NAME") or os.environ.get("NUMBA_CPU_FEATURES"):
         return None
