@@ -424,6 +424,20 @@ class TestAccuracy:
             assert abs(got[0] / (1 + 2**-20) ** 1_000_000 - 1) < 1e-6
 
 
+def test_threads_are_those_asked_for(monkeypatch):
+    values, segment = rows_of("float32", 500, 20), np.arange(500) % 300
+    monkeypatch.setattr(loading.Code, "is_ready", lambda self: True)
+    monkeypatch.setattr(reduce, "_MANY", 0)
+    seen = []
+    monkeypatch.setattr(reduce, "for_each", lambda task, n, n_jobs: seen.append(n_jobs))
+    for n_jobs in (1, 2):
+        segment_sum(values, segment, 300, n_jobs=n_jobs)
+    assert seen == [1, 2]
+    for few in (values, values[:3, 0].copy()):
+        with pytest.raises(ParameterError, match="n_jobs=0"):
+            segment_sum(few, segment[: len(few)], 300, n_jobs=0)
+
+
 class TestErrors:
     def test_of_operations(self):
         with pytest.raises(ParameterError, match="op='median': wanted 'sum', 'mean'"):

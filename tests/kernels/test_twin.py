@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from compare import CASES
 from vladkit import encode
-from vladkit.aggregation.encode import aggregate
+from vladkit.aggregation.encode import aggregate, aggregate_unit
 from vladkit.core.ragged import as_ragged
 from vladkit.kernels import load, pieces, twin
 from vladkit.kernels.compiled import pack, width_for
@@ -172,6 +172,20 @@ class TestAccuracyOfSums:
         exact = local.astype(np.float64).sum(axis=1)
         got = encode(local, np.zeros((1, 2)), method=method)[:, 0]
         assert np.abs(got / exact - 1).max() < 1e-6
+
+    def test_of_soft_assignment(self):
+        n = 400_000
+        local = np.full((1, n, 2), 1.1, np.float32)
+        soft = {"method": "fused", "assign": "soft", "alpha": 1.0}
+        got, mass = aggregate(as_ragged(local), np.zeros((2, 2)), **soft)
+        assert np.abs(got / (n / 2 * float(np.float32(1.1))) - 1).max() < 1e-6
+        assert np.abs(mass / (n / 2) - 1).max() < 1e-6
+
+    def test_of_units(self):
+        n = 3_000_000  # in several blocks
+        local = np.ones((1, n, 2), np.float32)
+        got, _ = aggregate_unit(as_ragged(local), np.zeros((1, 2)), np.zeros((1, 2)))
+        assert np.abs(got / (n * np.sqrt(0.5)) - 1).max() < 1e-6
 
 
 def test_one_large_image_in_any_block(monkeypatch):

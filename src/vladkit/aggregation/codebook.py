@@ -244,7 +244,7 @@ def train_rotation(local_Nf: FloatArray, n_components: int) -> FloatArray:
     """
     if len(local_Nf) < 2:
         raise InputError(f"got {len(local_Nf)} descriptor, wanted at least 2 to find an axis")
-    center_Nf = local_Nf - local_Nf.mean(axis=0)
+    center_Nf = local_Nf - local_Nf.mean(axis=0, dtype=np.float64).astype(local_Nf.dtype)
     center_Nf /= center_Nf.dtype.type(_unit(center_Nf))
     covariance_ff = (center_Nf.T @ center_Nf).astype(np.float64)
     _, axis_ff = np.linalg.eigh(covariance_ff)
@@ -265,7 +265,8 @@ def mean_of_cells(local_Nf: FloatArray, centroid_kf: FloatArray) -> tuple[FloatA
     for i in np.unique(label_N):
         mean_kf[i] = local_Nf[label_N == i].mean(axis=0, dtype=np.float64)
     residual_Nf = local_Nf - mean_kf[label_N]
-    return mean_kf, float(np.einsum("Nf,Nf->", residual_Nf, residual_Nf)) / len(local_Nf)
+    square = np.einsum("Nf,Nf->", residual_Nf, residual_Nf, dtype=np.float64)
+    return mean_kf, float(square) / len(local_Nf)
 
 
 def train_cell_rotations(

@@ -10,12 +10,12 @@ import numpy as np
 from vladkit import kernels
 from vladkit.core.arrays import AnyArray, as_array
 from vladkit.core.backends import kind_of, like, to_numpy
-from vladkit.core.params import Interval, StrOptions, check_parameter
+from vladkit.core.params import StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, float_dtype_for
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.errors import ParameterError, ShapeError
 from vladkit.kernels import reduce
-from vladkit.kernels.operations import check_fill, check_range, worst
+from vladkit.kernels.operations import check_fill, check_range, check_rows, worst
 
 __all__ = ["OPERATIONS", "segment_reduce", "segment_sum"]
 
@@ -99,12 +99,12 @@ def segment_sum(
     >>> segment_sum(np.array([[1.0, 2], [3, 4], [5, 6]]), [2, 0, 2], 4).tolist()
     [[3.0, 4.0], [0.0, 0.0], [6.0, 8.0], [0.0, 0.0]]
     """
-    if method == "auto" and n_jobs is None:
-        return segment_reduce(values, segment, n_segments, "sum", weights=weights, out=out)
+    if method == "auto":
+        return _reduce(values, segment, n_segments, "sum", weights, None, out, n_jobs)
     check_parameter("method", method, _METHOD)
     kind = kind_of(values)
-    if method in ("auto", kind):
-        return segment_reduce(values, segment, n_segments, "sum", weights=weights, out=out)
+    if method == kind:
+        return _reduce(values, segment, n_segments, "sum", weights, None, out, n_jobs)
     numpy_values = values if isinstance(values, Ragged) else to_numpy(values, method)
     labels, weights = to_numpy(segment, method), to_numpy(weights, method)
     value_Nx, segment_N, n_segments, weight_N = _checked(numpy_values, labels, n_segments, weights)
@@ -187,6 +187,21 @@ def segment_reduce(
     >>> segment_reduce(x, s, 3, op="max", fill_value=0).tolist()
     [4.0, 3.0, 0.0]
     """
+    return _reduce(values, segment, n_segments, op, weights, fill_value, out, None)
+
+
+def _reduce(
+    values: Any,
+    segment: Any,
+    n_segments: int | None,
+    op: str,
+    weights: Any,
+    fill_value: float | None,
+    out: AnyArray | None,
+    n_jobs: int | None,
+) -> Any:
+    if n_jobs is not None:
+        resolve_n_jobs(n_jobs)  # an error, whether threads are used or not
     is_plain = weights is None and out is None and fill_value is None and op == "sum"
     if is_plain and type(values) is np.ndarray and type(segment) is np.ndarray:
         total = _sums_of_few(values, segment, n_segments)
@@ -216,7 +231,7 @@ def segment_reduce(
         if op == "prod":
             result = reduce.products(*arguments, dtype)
         else:
-            result = reduce.sums(*arguments, dtype, weight_N=weight_N)
+            result = reduce.sums(*arguments, dtype, weight_N=weight_N, n_jobs=n_jobs)
     elif op == "mean":
         result = _means(*arguments, weight_N)
     elif op == "logsumexp":
@@ -258,39 +273,24 @@ def _checked(
             raise ParameterError(
                 "the segments of a Ragged are its images: leave segment and n_segments out"
             )
-        t = len(values)
-        image_N = np.repeat(np.arange(t), np.diff(values.start_T))
-        return values.local_Nf, image_N, t, _checked_weights(weights, values.n_local)
-    value = as_array(values)
-    if value.dtype.kind not in "fiub":
-        raise InputError(f"values are {value.dtype}, wanted real numbers")
-    if value.ndim == 0:
-        raise ShapeError("values have shape (), wanted (N, ...)")
+        segment = np.repeat(np.arange(len(values)), np.diff(values.start_T))
+        values, n_segments = values.local_Nf, len(values)
     if segment is None:
         raise ParameterError("segment=None: wanted the segment of each row")
-    segment_N = as_array(segment)
-    n = len(value)
-    if segment_N.shape != (n,) or (segment_N.dtype.kind not in "iu" and n):
-        raise ShapeError(
-            f"segment has shape {segment_N.shape} and dtype {segment_N.dtype}, wanted one "
-            f"integer for each of {n} rows"
-        )
+    value, segment_N = as_array(values), as_array(segment)
+    weight_N = None if weights is None else as_array(weights)
+    check_rows(value, segment_N, n_segments, weight_N, is_real=_is_real, is_whole=_is_whole)
     if n_segments is None:
-        n_segments = max(0, int(segment_N.max()) + 1) if n else 0
-    elif type(n_segments) is not int or n_segments < 0:
-        check_parameter("n_segments", n_segments, Interval(int, 0))
-    return value, segment_N, n_segments, _checked_weights(weights, n)
+        n_segments = max(0, int(segment_N.max()) + 1) if len(value) else 0
+    return value, segment_N, n_segments, weight_N
 
 
-def _checked_weights(weights: Any, n: int) -> AnyArray | None:
-    if weights is None:
-        return None
-    weight_N = as_array(weights)
-    if weight_N.dtype.kind not in "fiub":
-        raise InputError(f"weights are {weight_N.dtype}, wanted real numbers")
-    if weight_N.shape != (n,):
-        raise ShapeError(f"weights have shape {weight_N.shape}, wanted one for each of {n} rows")
-    return weight_N
+def _is_real(array: AnyArray) -> bool:
+    return array.dtype.kind in "fiub"
+
+
+def _is_whole(array: AnyArray) -> bool:
+    return array.dtype.kind in "iu"
 
 
 def _rows(value_Nx: AnyArray) -> AnyArray:

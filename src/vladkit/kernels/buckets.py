@@ -62,6 +62,7 @@ def aggregate_unit(
         n = int(batch.start_T[end] - batch.start_T[begin])
         size_t = np.diff(batch.start_T[begin : end + 1])
         image_N = np.repeat(np.arange(end - begin) * k, size_t)
+        wide_bf = np.zeros(((end - begin) * k, f))
         for row in range(0, n, most_rows):  # more than one only for a long image
             stop = min(n, row + most_rows)
             one = end == begin + 1
@@ -69,9 +70,9 @@ def aggregate_unit(
             label_N = nearest(local_Nf, label_kf)
             bucket_N = image_N[row:stop] + label_N
             unit_Nf = unit_rows(local_Nf - centroid_kf[label_N])
-            some_tkf = residual_tkf[begin:end].reshape(-1, f)
-            some_tkf += sum_runs(unit_Nf, bucket_N, len(some_tkf), 1)
-            count_b = np.bincount(bucket_N, minlength=len(some_tkf))
+            wide_bf += sum_runs(unit_Nf, bucket_N, len(wide_bf), 1)
+            count_b = np.bincount(bucket_N, minlength=len(wide_bf))
             count_tk[begin:end] += count_b.reshape(-1, k)
+        residual_tkf[begin:end] = wide_bf.reshape(-1, k, f)
         begin = end
     return residual_tkf, count_tk

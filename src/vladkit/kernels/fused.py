@@ -195,11 +195,12 @@ def _share_pieces(
 
     for_each(run, len(pieces), n_jobs)
     for start, parts in groupby(sorted(extra), lambda i: pieces[i][0]):
-        wide_kf = residual_tkf[start].astype(np.float64)
+        wide_kf, wide_k = residual_tkf[start].astype(np.float64), count_tk[start].astype(np.float64)
         for i in parts:
             wide_kf += extra[i][0][0]
-            count_tk[start] += extra[i][1][0]
+            wide_k += extra[i][1][0]
         residual_tkf[start] = reduce.narrow(wide_kf, residual_tkf.dtype)
+        count_tk[start] = wide_k
     if extra:
         check_overflow(residual_tkf)
 

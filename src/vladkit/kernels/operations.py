@@ -38,7 +38,7 @@ def check_rows(
             f"segment has shape {tuple(segment.shape)} and dtype {segment.dtype}, wanted one "
             f"integer for each of {n} rows"
         )
-    if n_segments is not None:
+    if n_segments is not None and (type(n_segments) is not int or n_segments < 0):
         check_parameter("n_segments", n_segments, Interval(int, 0))
     if weights is None:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import numba
 import numpy as np
 
 from vladkit.kernels.cached import compiled
@@ -16,6 +17,9 @@ __all__ = ["soft_scores", "soft_sums"]
 
 # "contract": a product and a sum may become one instruction; nothing is reordered
 _OPTIONS: Final = {"fastmath": {"contract"}, "error_model": "numpy"}
+
+_SUMMED: Final = 256
+"""Rows that are summed in their own dtype, a multiple of 4; their sums are added in float64."""
 
 
 @compiled(**_OPTIONS)
@@ -60,33 +64,49 @@ def soft_sums(  # type: ignore[no-untyped-def]
     """
     t, k, f = residual_tkf.shape
     row = np.empty((4, f), shifted_Nf.dtype)
+    wide_kf, wide_k = np.empty((k, f), np.float64), np.empty(k, np.float64)
     for image in range(t):
         residual_kf, mass_k = residual_tkf[image], mass_tk[image]
-        residual_kf[:] = 0
-        mass_k[:] = 0
+        wide_kf[:] = 0
+        wide_k[:] = 0
         end = start_T[image + 1]
-        for begin in range(start_T[image], end, 4):
-            rows = min(4, end - begin)
-            for i in range(4):
-                if i >= rows:
-                    row[i] = 0
-                    continue
-                total = shifted_Nf.dtype.type(0)
-                for c in range(k):
-                    total += weight_Nk[begin + i, c]
-                for c in range(k):
-                    weight_Nk[begin + i, c] /= total
-                    mass_k[c] += weight_Nk[begin + i, c]
-                for j in range(f):
-                    row[i, j] = shifted_Nf[begin + i, j]
-            b, d, e = min(begin + 1, end - 1), min(begin + 2, end - 1), min(begin + 3, end - 1)
-            for c in range(k):  # rows past the end are 0
-                w0, w1 = weight_Nk[begin, c], weight_Nk[b, c]
-                w2, w3 = weight_Nk[d, c], weight_Nk[e, c]
-                for j in range(f):
-                    residual_kf[c, j] += (w0 * row[0, j] + w1 * row[1, j]) + (
-                        w2 * row[2, j] + w3 * row[3, j]
-                    )
+        for first in range(start_T[image], end, _SUMMED):
+            residual_kf[:] = 0
+            mass_k[:] = 0
+            for begin in range(first, min(first + _SUMMED, end), 4):
+                _add_four(shifted_Nf, begin, end, weight_Nk, row, residual_kf, mass_k)
+            wide_kf += residual_kf
+            wide_k += mass_k
         for c in range(k):
+            mass_k[c] = wide_k[c]
             for j in range(f):
-                residual_kf[c, j] -= mass_k[c] * direction_kf[c, j]
+                residual_kf[c, j] = wide_kf[c, j] - wide_k[c] * direction_kf[c, j]
+
+
+@numba.njit(**_OPTIONS)
+def _add_four(  # type: ignore[no-untyped-def]
+    shifted_Nf, begin, end, weight_Nk, row, residual_kf, mass_k
+):
+    """Add four rows, or those before `end`, to the sums of all centroids, in registers."""
+    k, f = residual_kf.shape
+    rows = min(4, end - begin)
+    for i in range(4):
+        if i >= rows:
+            row[i] = 0
+            continue
+        total = shifted_Nf.dtype.type(0)
+        for c in range(k):
+            total += weight_Nk[begin + i, c]
+        for c in range(k):
+            weight_Nk[begin + i, c] /= total
+            mass_k[c] += weight_Nk[begin + i, c]
+        for j in range(f):
+            row[i, j] = shifted_Nf[begin + i, j]
+    b, d, e = min(begin + 1, end - 1), min(begin + 2, end - 1), min(begin + 3, end - 1)
+    for c in range(k):  # rows past the end are 0
+        w0, w1 = weight_Nk[begin, c], weight_Nk[b, c]
+        w2, w3 = weight_Nk[d, c], weight_Nk[e, c]
+        for j in range(f):
+            residual_kf[c, j] += (w0 * row[0, j] + w1 * row[1, j]) + (
+                w2 * row[2, j] + w3 * row[3, j]
+            )

@@ -21,7 +21,7 @@ from vladkit.kernels import reduce
 from vladkit.kernels.nearest import check_overflow
 from vladkit.kernels.pieces import fence_of_parts
 
-__all__ = ["aggregate", "rounds_once", "nearest", "segment_sum"]
+__all__ = ["aggregate", "nearest", "rounds_once", "segment_sum"]
 
 _BLOCK_SCORES = 2**17
 """Scores that exist at a time: 1 MB of float64."""
