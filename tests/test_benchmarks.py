@@ -19,6 +19,7 @@ BROWSER = "a Chromium"
 
 # Script -> (arguments, something that it prints, what it needs). Paths are in `home`, below.
 SCRIPTS = {
+    "benchmarks/accelerator.py": ("--device cpu --quick", "1e4 x 1.1 | 2.2e-08", "torch"),
     "benchmarks/duplicates.py": ("photos --images 2", "2 images x 9: 2 groups", None),
     "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
     "benchmarks/index.py": ("photos --rounds 1 --threads 2", "ratio ", None),

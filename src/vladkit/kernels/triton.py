@@ -28,10 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from vladkit.core.arrays import Int64Array
-from vladkit.kernels.nearest import centered_codebook
 
 __all__ = ["fits", "residual_sums"]
 
@@ -53,11 +51,8 @@ _MOST_DIMS = 16384
 """Offsets into the codebook's terms are 32-bit."""
 
 _PIECE = 1024
-"""Least rows of a piece: an image of 100,000 then fills a device; and sums that start again so
-often lose no digits."""
-
-_MOST_PIECES = 256
-"""Most pieces of an image: two for each multiprocessor, and few to add up."""
+"""Most rows of a piece, whose sums are float32; those of pieces are float64. An image of 100,000
+then fills a device."""
 
 
 class _Blocks(NamedTuple):
@@ -105,23 +100,24 @@ def residual_sums(
     Returns
     -------
     residual_tkf, count_tk
-        In float32.
+        In float32 and float64.
     """
     k, f = centroid_kf.shape
     t = len(start_T) - 1
     device, dtype = local_Nf.device, local_Nf.dtype
     if len(local_Nf) == 0:
-        return centroid_kf.new_zeros((t, k, f)), centroid_kf.new_zeros((t, k))
+        return centroid_kf.new_zeros((t, k, f)), centroid_kf.new_zeros((t, k)).double()
     local_Nf = local_Nf.contiguous()
     plan = _plan(f, k, dtype)
+    piece_p3, joint_p3 = _pieces(start_T, max(_PIECE, 16 * k))
+    pieces, joint = (_on_device(x, device) for x in (piece_p3, joint_p3))
     n_words, n_dims = -(-k // plan.sums.words), -(-f // plan.sums.dims)
     K, F = n_words * plan.sums.words, n_dims * plan.sums.dims
     term_sKF, bias_K, origin_F, moved_KF = _codebook(centroid_kf, dtype, K, F)
     size = {"f": f, "K": K, "F": F, "TERMS": len(term_sKF), "SPLIT": dtype == torch.float32}
     size["EMULATED"] = _EMULATED
-    piece_p3, joint_p3 = _pieces(start_T, max(_PIECE, 16 * k))
     residual_pkf = centroid_kf.new_empty((len(piece_p3), k, f))
-    count_pk = centroid_kf.new_empty((len(piece_p3), k))
+    count_pk = centroid_kf.new_empty((len(piece_p3), k), dtype=torch.float64)
     with torch.cuda.device(local_Nf.get_device()):  # -1, which is no device, on the CPU
         label_N = local_Nf  # unused where it is found on the way
         if plan.labels is not None:
@@ -131,23 +127,28 @@ def residual_sums(
                 **size, **_options(plan.labels),
             )  # fmt: skip
         _sums[(len(piece_p3) * n_dims * n_words,)](
-            local_Nf, label_N, torch.from_numpy(piece_p3).to(device), term_sKF, bias_K, origin_F,
-            moved_KF, residual_pkf, count_pk, k=k, FUSED=plan.labels is None,
+            local_Nf, label_N, pieces, term_sKF, bias_K, origin_F, moved_KF, residual_pkf,
+            count_pk, k=k, FUSED=plan.labels is None,
             **size, **_options(plan.sums),
         )  # fmt: skip
         if len(joint_p3) == 0:
             return residual_pkf, count_pk
-        joint = torch.from_numpy(joint_p3).to(device)
         for total_pw, w in ((residual_pkf, k * f), (count_pk, k)):
             _join[(len(joint) * -(-w // 128),)](total_pw, joint, w=w, PIECES=32, WIDTH=128)
     return residual_pkf[:t].clone(), count_pk[:t].clone()
 
 
+def _on_device(array: Int64Array, device: torch.device) -> Tensor:
+    """A copy on the device, which the host does not wait for."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
 def _plan(f: int, k: int, dtype: torch.dtype) -> _Plan:
     """Blocks whose loops spill hardly a register, with 8 warps on a multiprocessor.
 
-    By what the compiler says for sm_90; the speed of none has been measured. A table, not a
-    search at run time: other blocks round otherwise, and the same input shall give the same bits.
+    By measurement on an H200 (benchmarks/accelerator.py --blocks). A table, not a search at run
+    time: other blocks round otherwise, and the same input shall give the same bits.
     """
     wide = dtype == torch.float32
     words, dims = (max(16, 1 << (n - 1).bit_length()) for n in (k, f))
@@ -159,7 +160,8 @@ def _plan(f: int, k: int, dtype: torch.dtype) -> _Plan:
         stages = 1 if wide and (words, dims) == (64, 128) else 2
         return _Plan(None, _Blocks(64, words, dims, warps, stages))
     words = min(words, 128)
-    labels = _Blocks(128, words, 32 if wide and words < 128 else 64, warps, 2)
+    rows = 64 if words == 128 else 128
+    labels = _Blocks(rows, words, 32, 4, 3) if wide else _Blocks(rows, words, 64, 4, 2)
     return _Plan(labels, _Blocks(64, words, 128, warps, 2))
 
 
@@ -176,26 +178,25 @@ def _codebook(
     """Padded: the terms of c' = c - o with the origin o, each centroid's bias, what the kernel
     takes off each row, and what off each sum for each row in it.
 
-    Scores as in `vladkit.kernels.nearest`. From float32 rows o is taken off first, so that their
-    terms hold the digits that differ; half-precision rows stay the one term that they are.
+    Scores as in `vladkit.kernels.nearest`, in two kernels: of torch's own operations there would
+    be forty, and to start these takes longer than the sums of a thousand images. From float32 rows
+    o is taken off first, so that their terms hold the digits that differ; half-precision rows stay
+    the one term that they are.
     """
     k, f = centroid_kf.shape
-    exact_kf = centroid_kf.double()
-    middle_f, direction_kf, scaled_kf, unit_2 = centered_codebook(torch, exact_kf, exact_kf)
-    origin_f = middle_f.float().double() if dtype == torch.float32 else torch.zeros_like(middle_f)
-    if dtype == torch.float16:  # its range is short: the largest is below 2^13
-        scaled_kf = scaled_kf * unit_2[1] * 2**11
-    bias_k = -(scaled_kf * (0.5 * direction_kf + middle_f - origin_f)).sum(dim=1)
-    moved_kf = exact_kf - origin_f
-    shape = (2 if dtype == torch.float16 else 3, K, F)
-    term_sKF = torch.empty(shape, dtype=_HALF[dtype], device=centroid_kf.device)
-    rest_KF = pad(scaled_kf, (0, F - f, 0, K - k))
-    for term_KF in term_sKF:
-        term_KF.copy_(rest_KF)
-        rest_KF = rest_KF - term_KF
-    bias_K = pad(bias_k, (0, K - k), value=-torch.inf)  # spare centroids never win
-    moved_KF = pad(moved_kf, (0, F - f, 0, K - k))
-    return term_sKF, bias_K.float(), pad(origin_f, (0, F - f)).float(), moved_KF.float()
+    centroid_kf = centroid_kf.contiguous()
+    n_terms = 2 if dtype == torch.float16 else 3
+    exact = centroid_kf.new_empty(2, F, dtype=torch.float64)
+    moved_KF, bias_K, origin_F = (centroid_kf.new_empty(n) for n in (K * F, K, F))
+    term_sKF = centroid_kf.new_empty((n_terms, K, F), dtype=_HALF[dtype])
+    dims = min(F, 64)
+    split = dtype == torch.float32
+    _center[(F // dims,)](centroid_kf, exact, origin_F, k, f=f, F=F, DIMS=dims, SPLIT=split)
+    _write_terms[(K // 16,)](
+        centroid_kf, exact, origin_F, term_sKF, bias_K, moved_KF, k, f=f, K=K, F=F, DIMS=dims,
+        TERMS=n_terms, SPLIT=split,
+    )  # fmt: skip
+    return term_sKF, bias_K, origin_F, moved_KF
 
 
 def _pieces(start_T: Int64Array, most_rows: int) -> tuple[Int64Array, Int64Array]:
@@ -211,7 +212,9 @@ def _pieces(start_T: Int64Array, most_rows: int) -> tuple[Int64Array, Int64Array
     """
     t = len(start_T) - 1
     length_t = np.diff(start_T)
-    n_pieces_t = np.clip(-(-length_t // most_rows), 1, _MOST_PIECES)
+    if length_t.max(initial=0) <= most_rows:
+        return np.stack([start_T[:-1], start_T[1:], np.arange(t)], axis=1), np.empty((0, 3), int)
+    n_pieces_t = np.maximum(-(-length_t // most_rows), 1)
     rows_t = -(-length_t // n_pieces_t)
     image_p = np.repeat(np.arange(t), n_pieces_t)
     number_p = np.arange(len(image_p)) - np.repeat(np.cumsum(n_pieces_t) - n_pieces_t, n_pieces_t)
@@ -226,6 +229,80 @@ def _pieces(start_T: Int64Array, most_rows: int) -> tuple[Int64Array, Int64Array
 
 def _jit(kernel: Any) -> Any:
     return kernel if triton is None else triton.jit(kernel)
+
+
+@_jit
+def _power_of_2(x: tl.tensor) -> tl.tensor:
+    """Largest power of 2 that is not above each float64; 1 for 0."""
+    power = (x.to(tl.int64, bitcast=True) & 0x7FF0000000000000).to(tl.float64, bitcast=True)
+    return tl.where(x > 0, power, 1.0)
+
+
+@_jit
+def _center(
+    centroid_kf: tl.tensor, exact_2F: tl.tensor, origin_F: tl.tensor, k: tl.tensor,
+    f: tl.constexpr, F: tl.constexpr, DIMS: tl.constexpr, SPLIT: tl.constexpr,
+) -> None:  # fmt: skip
+    """Write the origin of some dimensions, as in `centered_codebook`, and their spread."""
+    dim_f = tl.program_id(0) * DIMS + tl.arange(0, DIMS)
+    first_f = tl.load(centroid_kf + dim_f, mask=dim_f < f, other=0.0).to(tl.float64)
+    total_f = tl.zeros([DIMS], tl.float64)
+    for first in range(0, k, 16):
+        word_k = first + tl.arange(0, 16)
+        inside_kf = (word_k < k)[:, None] & (dim_f < f)[None, :]
+        at_kf = centroid_kf + word_k[:, None] * f + dim_f[None, :]
+        total_f += tl.sum(tl.load(at_kf, mask=inside_kf, other=0.0).to(tl.float64), axis=0)
+    mean_f = total_f / k
+    peak_f = tl.zeros([DIMS], tl.float64)
+    for first in range(0, k, 16):
+        word_k = first + tl.arange(0, 16)
+        inside_kf = (word_k < k)[:, None] & (dim_f < f)[None, :]
+        at_kf = centroid_kf + word_k[:, None] * f + dim_f[None, :]
+        off_kf = tl.abs(tl.load(at_kf, mask=inside_kf, other=0.0).to(tl.float64) - mean_f[None, :])
+        peak_f = tl.maximum(peak_f, tl.max(tl.where(inside_kf, off_kf, 0.0), axis=0))
+    step_f = _power_of_2(peak_f)
+    steps_f = mean_f / step_f
+    whole_f = steps_f + 6755399441055744.0 - 6755399441055744.0  # 1.5 * 2^52: rounds to even
+    steps_f = tl.where(tl.abs(steps_f) < 2251799813685248.0, whole_f, steps_f)
+    middle_f = tl.where(peak_f > 0, steps_f * step_f, first_f)
+    tl.store(exact_2F + dim_f, middle_f)
+    tl.store(exact_2F + F + dim_f, peak_f)
+    tl.store(origin_F + dim_f, middle_f.to(tl.float32) if SPLIT else tl.zeros([DIMS], tl.float32))
+
+
+@_jit
+def _write_terms(
+    centroid_kf: tl.tensor, exact_2F: tl.tensor, origin_F: tl.tensor, term_sKF: tl.tensor,
+    bias_K: tl.tensor, moved_KF: tl.tensor, k: tl.tensor, f: tl.constexpr, K: tl.constexpr,
+    F: tl.constexpr, DIMS: tl.constexpr, TERMS: tl.constexpr, SPLIT: tl.constexpr,
+) -> None:  # fmt: skip
+    """Write what `_codebook` returns of 16 centroids."""
+    word_k = tl.program_id(0) * 16 + tl.arange(0, 16)
+    peak = tl.max(tl.zeros([DIMS], tl.float64), axis=0)
+    for first in range(0, F, DIMS):
+        peak = tl.maximum(peak, tl.max(tl.load(exact_2F + F + first + tl.arange(0, DIMS)), axis=0))
+    size = _power_of_2(peak)
+    root = _power_of_2(tl.sqrt(size))
+    if TERMS == 2:  # float16: its range is short, the largest is below 2^13
+        root = root * 0.0 + 0.00048828125
+    bias_k = tl.zeros([16], tl.float64)
+    for first in range(0, F, DIMS):
+        dim_f = first + tl.arange(0, DIMS)
+        inside_kf = (word_k < k)[:, None] & (dim_f < f)[None, :]
+        at_kf = centroid_kf + word_k[:, None] * f + dim_f[None, :]
+        centroid = tl.load(at_kf, mask=inside_kf, other=0.0).to(tl.float64)
+        middle_f = tl.load(exact_2F + dim_f)
+        origin_f = tl.load(origin_F + dim_f).to(tl.float64)
+        direction = tl.where(inside_kf, centroid - middle_f[None, :], 0.0)
+        scaled = direction / size / root
+        bias_k -= tl.sum(scaled * (0.5 * direction + (middle_f - origin_f)[None, :]), axis=1)
+        at_kf = word_k[:, None] * F + dim_f[None, :]
+        tl.store(moved_KF + at_kf, tl.where(inside_kf, centroid - origin_f[None, :], 0.0))
+        for s in tl.static_range(TERMS):
+            term = scaled.to(tl.float32).to(term_sKF.dtype.element_ty)
+            tl.store(term_sKF + s * K * F + at_kf, term)
+            scaled -= term.to(tl.float32).to(tl.float64)
+    tl.store(bias_K + word_k, tl.where(word_k < k, bias_k, float("-inf")).to(tl.float32))
 
 
 @_jit
@@ -384,13 +461,13 @@ def _join(
     joint = joint_p3 + pid // tl.cdiv(w, WIDTH) * 3
     at_w = pid % tl.cdiv(w, WIDTH) * WIDTH + tl.arange(0, WIDTH)
     image_w = total_pw + tl.load(joint) * w + at_w
-    total_w = tl.load(image_w, mask=at_w < w, other=0.0)
+    total_w = tl.load(image_w, mask=at_w < w, other=0.0).to(tl.float64)
     stop = tl.load(joint + 2)
     for first in range(tl.load(joint + 1), stop, PIECES):
         piece_p = first + tl.arange(0, PIECES)
         inside_pw = (piece_p < stop)[:, None] & (at_w < w)[None, :]
         at_pw = total_pw + piece_p[:, None] * w + at_w[None, :]
-        total_w += tl.sum(tl.load(at_pw, mask=inside_pw, other=0.0), axis=0)
+        total_w += tl.sum(tl.load(at_pw, mask=inside_pw, other=0.0).to(tl.float64), axis=0)
     tl.store(image_w, total_w, mask=at_w < w)
 
 
