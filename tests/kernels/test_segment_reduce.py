@@ -148,6 +148,40 @@ def test_both_loops_give_the_same_bits(monkeypatch, shape, dtype):
         assert results[0] == results[1]
 
 
+@pytest.mark.parametrize("n", [0, 90, 5000])
+@pytest.mark.parametrize("op", ["sum", "mean", "min", "max"])
+def test_numbers_are_a_column(loops, op, n):
+    """The short way that numbers on one axis take gives the bits of the long one."""
+    labels = np.random.default_rng(4).integers(0, 9, n)
+    labels[labels == 4] = 8
+    for dtype in ("float32", "float64", ">f4", ">f8", "int64", ">i8"):
+        column = rows_of(dtype, n, 1)
+        if dtype in ("float32", "float64") and n:
+            column[3:9, 0] = np.nan, -np.inf, np.inf, -0.0, 0.0, np.nan
+        numbers, fixed = column[:, 0].copy(), column[:, 0].copy()
+        fixed.flags.writeable = False
+        for values in (numbers, fixed, np.repeat(numbers, 2)[::2]):
+            for segment in (labels, labels.astype(np.int32), labels.astype(">i8")):
+                with np.errstate(invalid="ignore"):
+                    want = segment_reduce(column, segment, 10, op)
+                    got = segment_reduce(values, segment, 10, op)
+                assert (got.dtype, got.shape) == (want.dtype, (10,))
+                assert got.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("op", ["sum", "mean", "min"])
+def test_refused_segments_of_numbers(loops, op):
+    for n in (10, 5000):
+        for row, bad in ((0, -1), (n // 2, 5), (n - 1, 2**62)):
+            segment = np.zeros(n, np.int64)
+            segment[row] = bad
+            with pytest.raises(ParameterError, match=rf"segment\[{row}\] is {bad}, wanted 0 to 4"):
+                segment_reduce(np.ones(n), segment, 5, op)
+    for n_segments in (-1, 2.0, "5"):
+        with pytest.raises(ParameterError, match="n_segments"):
+            segment_reduce(np.ones(9000), np.zeros(9000, int), n_segments, op)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
 def test_sorted_first_or_not(monkeypatch, dtype):
     values, segment = rows_of(dtype, 500, 20), np.random.default_rng(3).integers(0, 300, 500)

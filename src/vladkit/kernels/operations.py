@@ -11,9 +11,8 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, as_array
 from vladkit.core.params import Interval, check_parameter
 from vladkit.errors import InputError, ParameterError, ShapeError
-from vladkit.kernels.reduce import outside
 
-__all__ = ["check_fill", "check_range", "check_rows", "result_dtype", "worst"]
+__all__ = ["check_fill", "check_range", "check_rows", "outside", "result_dtype", "worst"]
 
 
 def check_rows(
@@ -87,3 +86,11 @@ def worst(dtype: np.dtype[Any], least: bool) -> Any:
     if dtype.kind == "b":
         return least
     return np.iinfo(dtype).max if least else np.iinfo(dtype).min
+
+
+def outside(segment_N: AnyArray, row: int, n_segments: int) -> ParameterError:
+    """Error for a row whose segment does not exist."""
+    return ParameterError(
+        f"segment[{row}] is {segment_N[row]}, wanted 0 to {n_segments - 1}: "
+        "n_segments is the number of buckets"
+    )

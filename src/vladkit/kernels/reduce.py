@@ -17,11 +17,11 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.threads import for_each, resolve_n_jobs
-from vladkit.errors import ParameterError
 from vladkit.kernels import rows as numpy_loops
 from vladkit.kernels.loading import Code
+from vladkit.kernels.operations import outside, worst
 
-__all__ = ["extremes", "narrow", "outside", "products", "row_blocks", "sums"]
+__all__ = ["extremes", "narrow", "of_numbers", "products", "row_blocks", "sums"]
 
 _BLOCK_VALUES: Final = 2**15
 """Values that are converted at a time, and stay in L2: 256 KB."""
@@ -78,13 +78,17 @@ def sums(
             weighted_nf *= weight_N[some, None].astype(wide)
             return weighted_nf
 
-    is_ready = rows is None and _is_ready(values_Nf, segment_N, wide)
+    if values_Nf.dtype == np.bool_:
+        values_Nf = values_Nf.view(np.uint8)
+    is_bytes = values_Nf.dtype == np.uint8 and wide.kind != "f"
+    is_ready = rows is None and _is_ready(values_Nf, segment_N, np.dtype("B") if is_bytes else wide)
     n, f = values_Nf.shape
-    code = _code("add", values_Nf.dtype.char if is_ready else wide.char)
+    code = _code("add", values_Nf.dtype.char if is_ready else wide.char, wide.char)
     is_chosen_here = compiled is None
     if compiled is None:
         compiled = code.is_ready()
-    if compiled and is_ready and not len(count_s) and _is_scattered(n, f, n_segments):
+    is_plain = is_ready and not is_bytes and not len(count_s)
+    if compiled and is_plain and _is_scattered(n, f, n_segments):
         return _sums_of_sorted(values_Nf, segment_N, n_segments, dtype, n_jobs)
     total_sf = np.zeros((n_segments, f), wide)
 
@@ -106,7 +110,7 @@ def products(
     def multiply(loops: Any, value: AnyArray, segment: Int64Array, _: int) -> int:
         return int(loops.multiply(value, segment, product_sf))
 
-    code = _code("multiply", wide.char)
+    code = _code("multiply", wide.char, wide.char)
     is_ready = _is_ready(values_Nf, segment_N, wide)
     _run(multiply, code, code.is_ready(), values_Nf, segment_N, n_segments, wide, is_ready)
     return narrow(product_sf, dtype)
@@ -126,10 +130,48 @@ def extremes(
         return int(loops.extreme(value, segment, best_sf, row_sf, first, least))
 
     dtype = best_sf.dtype
-    code = _code("extreme", dtype.char)
+    code = _code("extreme", dtype.char, dtype.char)
     is_ready = _is_ready(values_Nf, segment_N, dtype)
     _run(keep, code, code.is_ready(), values_Nf, segment_N, n_segments, dtype, is_ready)
     return row_sf
+
+
+def of_numbers(
+    value_N: AnyArray, segment_N: Int64Array, n_segments: int, op: str
+) -> AnyArray | None:
+    """Sums, means or extremes (s,) of float32, float64 or int64, with little around the loop.
+
+    None where the compiled loop is not loaded, cannot read the arrays, or does not know `op`.
+    """
+    if op not in ("sum", "mean", "min", "max"):
+        return None
+    dtype = value_N.dtype
+    is_extreme = op in ("min", "max")
+    if op == "mean" and dtype.kind != "f":
+        return None
+    wide = _FLOAT64 if dtype.kind == "f" and not is_extreme else dtype
+    code = _code("extreme" if is_extreme else "add", dtype.char, wide.char)
+    can_read = dtype.isnative and value_N.flags.carray and segment_N.flags.carray
+    if not (can_read and code.is_ready()):
+        return None
+    loops, value_N1 = _compiled_loops(), value_N.reshape(-1, 1)
+    if is_extreme:
+        result_s1 = np.empty((n_segments, 1), wide)
+        result_s1.fill(worst(dtype, op == "min"))
+        bad = loops.extreme(value_N1, segment_N, result_s1, _NO_NUMBERS, 0, op == "min")
+        if dtype.kind == "f":
+            result_s1 += 0.0  # -0.0 and 0.0 are equal: which one stays is not left to chance
+    else:
+        count_s = np.zeros(n_segments, np.int64) if op == "mean" else _NO_ROWS
+        result_s1 = np.zeros((n_segments, 1), wide)
+        bad = loops.add(value_N1, segment_N, result_s1, count_s)
+    if bad >= 0:
+        raise outside(segment_N, bad, n_segments)
+    result_s = result_s1.reshape(-1)
+    if op == "mean":
+        with np.errstate(divide="ignore", invalid="ignore"):  # NaN where there are no rows
+            result_s /= count_s
+    return narrow(result_s, dtype)
 
 
 def narrow(total_sf: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
@@ -144,14 +186,6 @@ def row_blocks(n: int, f: int) -> Iterator[slice]:
     """Rows in blocks of some 100,000 bytes."""
     step = max(1, _BLOCK_VALUES // max(f, 1))
     return (slice(begin, begin + step) for begin in range(0, n, step))
-
-
-def outside(segment_N: AnyArray, row: int, n_segments: int) -> ParameterError:
-    """Error for a row whose segment does not exist."""
-    return ParameterError(
-        f"segment[{row}] is {segment_N[row]}, wanted 0 to {n_segments - 1}: "
-        "n_segments is the number of buckets"
-    )
 
 
 def _run(
@@ -187,7 +221,7 @@ def _run(
         code.note(perf_counter() - begin)
 
 
-_READY: Final = {np.dtype(t) for t in (np.float32, np.float64, np.int64, np.uint64)}
+_READY: Final = {np.dtype(t) for t in (np.uint8, np.float32, np.float64, np.int64, np.uint64)}
 
 
 def _is_ready(values_Nf: AnyArray, segment_N: AnyArray, dtype: np.dtype[Any]) -> bool:
@@ -251,15 +285,13 @@ def _compiled_loops() -> Any:
 
 
 @lru_cache
-def _code(loop: str, char: str) -> Code:
-    """Compiled code of a loop for values of a dtype."""
+def _code(loop: str, char: str, wide: str) -> Code:
+    """Compiled code of a loop for values of a dtype, and results of another."""
 
     def load() -> None:
         value = np.zeros((1, 1), char)
         segment = np.zeros(1, np.int64)
-        total = np.zeros(
-            (1, 1), np.float64 if value.dtype.kind == "f" and loop != "extreme" else char
-        )
+        total = np.zeros((1, 1), wide)
         rest: tuple[Any, ...] = {
             "add": (np.zeros(0, np.int64),),
             "multiply": (),
