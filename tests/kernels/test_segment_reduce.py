@@ -547,7 +547,7 @@ class TestLoading:
         code.note(1.0)
         assert code._thread is None
         assert not code.is_ready()
-        monkeypatch.setattr(reduce, "_code", lambda loop, char: code)
+        monkeypatch.setattr(reduce, "_code", lambda *_: code)
         assert segment_sum(np.ones((9000, 2)), np.zeros(9000, int), 1).tolist() == [[9000, 9000]]
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
