@@ -43,7 +43,7 @@ n = 0
 while True:
     try:
         with Collection.open(file, read_only=True) as collection:
-            hits = collection.search(query, top=0)
+            hits = collection.search(query, top=0, rerank=0)
             assert len({hit.path for hit in hits}) == len(hits)
             assert len(hits) == 0 or -1.001 < hits[-1].score <= hits[0].score < 1.001
             n += 1

@@ -3,7 +3,7 @@
     python examples/demo.py FOLDER
 
 The photographs are those that scikit-image ships. The queries are what happens to images:
-cropped, rotated, darkened, shrunk, stretched, and compressed hard.
+cropped, rotated, darkened, shrunk, stretched, and compressed hard; and one that is not there.
 Everything is done by the command, as you would; at the end FOLDER/result.png shows it.
 """
 
@@ -31,8 +31,8 @@ def read(name: str) -> np.ndarray:
     return image
 
 
-def queries() -> dict[str, tuple[np.ndarray, str]]:
-    """Name of a query -> its pixels, and the photograph that should come first."""
+def queries() -> dict[str, tuple[np.ndarray, str | None]]:
+    """Name of a query -> its pixels, and the photograph that should come first, if one should."""
     astronaut, coffee, rocket, cat = map(read, ("astronaut", "coffee", "rocket", "chelsea"))
     turn = cv2.getRotationMatrix2D((256, 256), 20, 1.0)
     return {
@@ -52,6 +52,7 @@ def queries() -> dict[str, tuple[np.ndarray, str]]:
             cv2.resize(cat[20:220, 90:300], (400, 300), interpolation=cv2.INTER_CUBIC),
             "chelsea.jpg",
         ),
+        "retina of an eye, which was not indexed": (read("retina"), None),
     }
 
 
@@ -93,16 +94,18 @@ def main(folder: Path) -> int:
         cv2.imwrite(str(query), image, [cv2.IMWRITE_JPEG_QUALITY, 40])
         answer = json.loads(vladkit("search", collection, query, "--top", 3, "--json"))
         hits = answer["results"]
-        found = hits[0]["path"] == wanted
-        right += found
+        first = hits[0]["path"] if answer["verified"] else None
+        right += first == wanted
         print(f"  {title}:")
         for hit in hits:
-            print(f"    {hit['score']:6.3f}  {hit['path']}")
-        print(f"  {'the right one comes first' if found else f'WRONG: wanted {wanted}'}\n")
+            verified = "verified" if hit["verified"] else ""
+            print(f"    {hit['inliers']:4} matches  {verified:8}  {hit['path']}")
+        verdict = "the right one comes first" if wanted else "probably not in there"
+        print(f"  {verdict if first == wanted else f'WRONG: wanted {wanted}'}\n")
         row = [panel(image, f"query {i}", (160, 160, 160))]
         for hit in hits:
             good = hit["path"] == wanted
-            text = f"{hit['score']:.2f} {hit['path'].removesuffix('.jpg')}"
+            text = f"{hit['inliers']} {hit['path'].removesuffix('.jpg')}"
             colour = (70, 160, 60) if good else (200, 200, 200)
             row.append(panel(cv2.imread(hit["file"]), text, colour))
         rows.append(np.hstack(row))

@@ -42,7 +42,7 @@ SCRIPTS = {
         "fastapi",
     ),
     "benchmarks/stream.py": ("--rows 3000 --ways partial_fit", "a.bvecs", None),
-    "examples/demo.py": ("demo", "4 of 4 right", None),
+    "examples/demo.py": ("demo", "5 of 5 right", None),
     "examples/looking.py": (".", "words.jpg", "matplotlib"),
     "examples/report.py": ("report", "35 queries", "jinja2"),
     "examples/screenshots.py": (".", "page-compare.jpg", BROWSER),

@@ -42,9 +42,13 @@ class TestSearch:
         assert done.stderr == ""
         lines = done.stdout.splitlines()
         assert len(lines) == 3
-        rank, similarity, path = lines[0].split()
-        assert (rank, path) == ("1", "images/coffee.jpg")
+        rank, similarity, inliers, *words, path = lines[0].split()
+        assert (rank, words, path) == ("1", ["matches", "verified"], "images/coffee.jpg")
         assert 0.1 < float(similarity) < 1
+        assert int(inliers) > 8
+        assert "verified" not in lines[1]
+        done = run("search", "photos.vlad", "query.jpg", "--top", "3", "--rerank", 0, cwd=home)
+        assert [len(line.split()) for line in done.stdout.splitlines()] == [3] * 3
 
     def test_json(self, home):
         done = run("search", "photos.vlad", "query.jpg", "images/moon.jpg", "--json", cwd=home)
@@ -53,9 +57,22 @@ class TestSearch:
         assert [len(a["results"]) for a in answers] == [10, 10]
         assert answers[0]["results"][0]["path"] == "coffee.jpg"
         assert answers[1]["results"][0]["path"] == "moon.jpg"
-        assert answers[1]["results"][0]["score"] > 0.99
+        assert answers[1]["results"][0]["similarity"] > 0.99
+        assert [a["verified"] for a in answers] == [True, True]
+        assert [hit["verified"] for hit in answers[0]["results"]] == [True, *[False] * 9]
         scores = [hit["score"] for hit in answers[0]["results"]]
         assert scores == sorted(scores, reverse=True)
+
+    def test_what_is_not_in_there(self, home, tmp_path):
+        cv2.imwrite(str(tmp_path / "other.png"), textured(400, 300, seed=9))
+        words = "search", "photos.vlad", tmp_path / "other.png"
+        done = run(*words, cwd=home)
+        assert len(done.stdout.splitlines()) == 10
+        assert "probably not in photos.vlad: the images only look alike" in done.stderr
+        answer = json.loads(run(*words, "--json", cwd=home).stdout)
+        assert answer["verified"] is False
+        done = run(*words, "--rerank", 0, "--json", cwd=home)
+        assert (done.stderr, json.loads(done.stdout)["verified"]) == ("", None)
 
     def test_all(self, home):
         done = run("search", "photos.vlad", "query.jpg", "--top", "0", "--json", cwd=home)
@@ -293,5 +310,5 @@ def test_names_with_any_bytes_are_printed(tmp_path):
     assert b"not valid UTF-8" in done.stderr
     command = [sys.executable, "-m", "vladkit", "search", "c", b"\xff.png"]
     done = subprocess.run(command, capture_output=True, cwd=tmp_path)
-    assert done.stdout.split()[2] == b"a.png"
+    assert done.stdout.splitlines()[0].split()[-1] == b"a.png"
     assert np.isclose(float(done.stdout.split()[1]), 1, atol=1e-3)

@@ -12,6 +12,7 @@ from commands import run
 from images import textured
 from photos import NAMES, cropped, photo
 from vladkit import Collection
+from vladkit.collection.search_options import RERANK
 from vladkit.errors import ImageError, ParameterError, StorageError
 from vladkit.features.pool import extract
 from vladkit.geometry.verification import MIN_INLIERS, rescore
@@ -48,7 +49,7 @@ class TestRerank:
 
     def test_only_the_first_are_matched_and_scores_fall(self, home):
         with Collection.open(home / "photos.vlad") as collection:
-            plain = collection.search(home / "query.png", 0)
+            plain = collection.search(home / "query.png", 0, rerank=0)
             hits = collection.search(home / "query.png", 0, rerank=4)
         assert [hit.inliers is not None for hit in hits] == [True] * 4 + [False] * 11
         assert {h.path for h in hits[:4]} == {h.path for h in plain[:4]}
@@ -59,6 +60,21 @@ class TestRerank:
         for hit in hits[:4]:
             wanted = rescore(np.array([hit.similarity]), np.array([hit.inliers]))[0]
             assert hit.score == pytest.approx(wanted, abs=1e-6)
+
+    def test_by_default_where_features_are_kept(self, home, tmp_path):
+        with Collection.open(home / "photos.vlad", read_only=True) as collection:
+            hits = collection.search(home / "query.png", 3)
+            assert [hit.verified for hit in hits] == [True, False, False]
+            asked = collection.search(home / "query.png", 3, rerank=RERANK)
+            assert [(h.path, h.score) for h in hits] == [(h.path, h.score) for h in asked]
+            plain = collection.search(home / "query.png", 3, rerank=0)
+            assert [hit.verified for hit in plain] == [None] * 3
+        with Collection.create(tmp_path / "c", n_clusters=4, keep_features=0) as collection:
+            collection.add([home / "photos"])
+            hits = collection.search(home / "query.png", 3)
+            assert [hit.verified for hit in hits] == [None] * 3
+            with pytest.raises(ParameterError, match="keeps no features to match with"):
+                collection.search(home / "query.png", 3, rerank=1)
 
     def test_a_wrong_order_is_put_right(self, home, own):
         """Vectors that say nothing: only the geometry can tell."""
@@ -132,7 +148,8 @@ class TestRerank:
         done = run("search", "photos.vlad", "query.png", "-n", 2, "--rerank", 5, cwd=home)
         first = done.stdout.splitlines()[0].split()
         assert first[0] == "1"
-        assert first[3:] == ["matches", "photos/coffee.jpg"]
+        assert first[3:] == ["matches", "verified", "photos/coffee.jpg"]
+        assert done.stderr == ""
         assert int(first[2]) > 100
         done = run("search", "photos.vlad", "query.png", "-r", 5, "-n", 7, "--json", cwd=home)
         results = json.loads(done.stdout)["results"]
@@ -265,6 +282,6 @@ class TestVocabularies:
             assert collection.n_dimensions == 2 * 16 * 128
         with Collection.open(tmp_path / "c") as collection:
             hits = collection.search(home / "photos" / "moon.jpg", 1)
-            assert (hits[0].path, round(hits[0].score, 2)) == ("moon.jpg", 1)
+            assert (hits[0].path, round(hits[0].similarity, 2)) == ("moon.jpg", 1)
             assert collection.info()["clusters"] == 16
             assert collection.check() == []

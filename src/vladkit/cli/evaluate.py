@@ -35,7 +35,7 @@ def evaluate(
             help="Evaluate as the field does: vpr, holidays, roxford, rparis, ukbench.",
         ),
     ] = None,
-    rerank: Rerank = 0,
+    rerank: Rerank = None,
     fundamental: Fundamental = False,
     n_jobs: Threads = None,
     trust: Trust = False,

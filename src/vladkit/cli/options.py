@@ -68,8 +68,14 @@ Region = Annotated[
     typer.Option("--region", metavar="X,Y,W,H", help="Only this part of the image, in px."),
 ]
 Rerank = Annotated[
-    int,
-    typer.Option("--rerank", "-r", min=0, help="Re-rank the top N by local feature matching."),
+    int | None,
+    typer.Option(
+        "--rerank",
+        "-r",
+        min=0,
+        help="Re-rank the top N by local feature matching; 0 does not.",
+        show_default="50 where features are kept",
+    ),
 ]
 Fundamental = Annotated[
     bool,

@@ -37,7 +37,7 @@ def report(
             "--queries", min=0, help="Queries shown with images, the worst first; all count."
         ),
     ] = 50,
-    rerank: Rerank = 0,
+    rerank: Rerank = None,
     fundamental: Fundamental = False,
     seed: Annotated[
         int, typer.Option("--seed", help="Random seed for drawing queries without a ground truth.")

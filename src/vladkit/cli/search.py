@@ -33,7 +33,7 @@ def search(
     ],
     top: Top = 10,
     region: Region = None,
-    rerank: Rerank = 0,
+    rerank: Rerank = None,
     fundamental: Fundamental = False,
     expand: Annotated[
         int, typer.Option("--expand", min=0, help="Query expansion with the top N results.")
@@ -46,8 +46,9 @@ def search(
 ) -> None:
     """Find the images most similar to an image, the best first.
 
-    Prints rank, similarity, with --rerank the number of matches, and the path of each. Exits with 1
-    if an image cannot be used; the others are searched all the same.
+    Prints rank, similarity, the number of matches that fit one geometry where features were
+    matched, "verified" where these are enough to show the same thing, and the path of each. Exits
+    with 1 if an image cannot be used; the others are searched all the same.
     """
     failed = False
     with opened(file, others=image, trust=trust, shows=html is not None) as (collection, progress):
@@ -73,7 +74,9 @@ def search(
             if as_json:
                 print_json(_as_json(query, hits, reason), indent=None)
             elif hits is not None:
-                _show(query if len(image) > 1 else "", hits, bool(rerank))
+                _show(query if len(image) > 1 else "", hits)
+                if _verified(hits) is False:
+                    say(f"{query}: probably not in {file}: the images only look alike")
             if page is not None:
                 page.add(query, part, hits, reason)
         if page is not None:
@@ -96,20 +99,29 @@ def _as_json(query: str, hits: list[Hit] | None, reason: str) -> dict[str, Any]:
                 "file": hit.file,
                 "similarity": cosine(hit.similarity),
                 "inliers": hit.inliers,
+                "verified": hit.verified,
                 "transform": None if transform_33 is None else transform_33.tolist(),
             }
         )
-    return {"query": query, "results": results}
+    return {"query": query, "verified": _verified(hits), "results": results}
 
 
-def _show(query: str, hits: list[Hit], matched: bool) -> None:
+def _verified(hits: list[Hit]) -> bool | None:
+    """Whether some image shows the same thing; None if none was matched."""
+    known = [hit.verified for hit in hits if hit.verified is not None]
+    return any(known) if known else None
+
+
+def _show(query: str, hits: list[Hit]) -> None:
     """A line for each image, in columns; the score is an order and nothing to read."""
     if query:
         show(query)
+    matched = _verified(hits) is not None
     for rank, hit in enumerate(hits, start=1):
-        inliers = f"{hit.inliers:6} matches" if hit.inliers is not None else " " * 14
-        matches = inliers if matched else ""
-        show(f"{rank:4}  {cosine(hit.similarity):6.3f}{matches}  {shown(hit.path, hit.file)}")
+        matches = f"{hit.inliers:6} matches" if hit.inliers is not None else ""
+        verified = "verified" if hit.verified else ""
+        columns = f"{matches:14}  {verified:8}" if matched else ""
+        show(f"{rank:4}  {cosine(hit.similarity):6.3f}{columns}  {shown(hit.path, hit.file)}")
 
 
 class _Page:

@@ -345,7 +345,7 @@ class Collection:
         top: int = 10,
         *,
         region: RegionLike = None,
-        rerank: int = 0,
+        rerank: int | None = None,
         model: Model = "homography",
         expand: int = 0,
     ) -> list[Hit]:
@@ -526,7 +526,7 @@ class Collection:
         self,
         benchmark: Benchmark,
         *,
-        rerank: int = 0,
+        rerank: int | None = None,
         model: Model = "homography",
         n_jobs: int | None = None,
         progress: Progress | None = None,
@@ -536,7 +536,8 @@ class Collection:
         Only images of the benchmark's database are ranked, whatever else is indexed; images of
         equal score come in the order of their files. Every query is extracted from its file, or
         from the part of it that the benchmark asks with; where features were found by another
-        program, an indexed query is taken as it is in the collection.
+        program, an indexed query is taken as it is in the collection. `rerank` and `model` are
+        those of `SearchOptions`.
 
         A benchmark is had from `read_ground_truth` or `ground_truth` of
         `vladkit.evaluation.benchmark`, or `vladkit.evaluation.datasets.read_benchmark`.
@@ -551,7 +552,7 @@ class Collection:
         benchmark: Benchmark,
         *,
         top: int = 10,
-        rerank: int = 0,
+        rerank: int | None = None,
         model: Model = "homography",
         n_jobs: int | None = None,
         progress: Progress | None = None,

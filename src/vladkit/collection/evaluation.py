@@ -12,6 +12,7 @@ from typing import Final, Literal, Self, TypeAlias
 import numpy as np
 
 from vladkit.collection.index import Index
+from vladkit.collection.search_options import check_rerank
 from vladkit.collection.searching import Ranked, Searcher
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
 from vladkit.core.names import identity
@@ -103,17 +104,16 @@ def ask(
     benchmark: Benchmark,
     *,
     top: int,
-    rerank: int,
+    rerank: int | None,
     model: Model,
     n_jobs: int | None,
     progress: Callable[[str, int, int], None] | None,
 ) -> tuple[list[Answer], list[str]]:
     """Answers to all queries, and remarks; see `vladkit.Collection.assess`."""
-    for name, value in (("top", top), ("rerank", rerank)):
-        if value < 0:
-            raise ParameterError(f"{name}={value}: give a number of images, 0 or more")
-    if rerank:
-        index.searcher.check_keeps_features()
+    if top < 0:
+        raise ParameterError(f"top={top}: give a number of images, 0 or more")
+    check_rerank(rerank)
+    depth = index.searcher.depth(rerank)
     database, remarks = _Database.of(index.store, benchmark)
     id_q = _ids_of_queries(index, benchmark)
     extractor = index.describer.extractor
@@ -129,7 +129,7 @@ def ask(
         found = ((query, next(extracted) if known is None else known) for query, known in asked)
         while batch := list(islice(found, _BATCH)):
             usable = [each for _, each in batch if not isinstance(each, ImageError)]
-            rankings = _rankings(index, usable, database, rerank, model)
+            rankings = _rankings(index, usable, database, depth, model)
             for query, each in batch:
                 if isinstance(each, ImageError):
                     remarks.append(f"query {query.file}: {each.reason}")

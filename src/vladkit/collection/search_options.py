@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vladkit.errors import ParameterError
 from vladkit.images.region import RegionLike, as_region
@@ -11,7 +11,10 @@ from vladkit.images.region import RegionLike, as_region
 if TYPE_CHECKING:
     from vladkit.geometry.verification import Model
 
-__all__ = ["SearchOptions"]
+__all__ = ["RERANK", "SearchOptions", "check_rerank"]
+
+RERANK: Final = 50
+"""First results that are matched with the query where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +25,11 @@ class SearchOptions:
     ----------
     top : int, default 10
         Number of results; 0 ranks all images.
-    rerank : int, default 0
+    rerank : int or None, default None
         Number of first results that are matched with the query feature by feature, and ordered
         by how many matches fit one geometry (`vladkit.geometry.verification`). No image file is
-        opened for it, but the collection has to keep features.
+        opened for it, but the collection has to keep features. None is 50 where it does, and 0
+        where it does not.
     expand : int, default 0
         Number of first results whose vectors are averaged with the query's for a second search;
         with `rerank` only the verified ones among them are.
@@ -42,16 +46,23 @@ class SearchOptions:
     """
 
     top: int = 10
-    rerank: int = 0
+    rerank: int | None = None
     expand: int = 0
     model: Model = "homography"
     region: RegionLike = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "region", as_region(self.region))
-        for name in ("top", "rerank", "expand"):
+        check_rerank(self.rerank)
+        for name in ("top", "expand"):
             value = getattr(self, name)
             if value < 0:
                 raise ParameterError(f"{name}={value}: give a number of images, 0 or more")
         if self.model not in ("homography", "fundamental"):
             raise ParameterError(f"model={self.model!r}: use 'homography' or 'fundamental'")
+
+
+def check_rerank(rerank: int | None) -> None:
+    """Raise ParameterError unless it is None or a number of images."""
+    if rerank is not None and rerank < 0:
+        raise ParameterError(f"rerank={rerank}: give a number of images, 0 or more")

@@ -14,7 +14,7 @@ from vladkit.aggregation.query_expansion import alpha_query_expansion
 from vladkit.collection.augmentation import Augmentation
 from vladkit.collection.describer import Describer
 from vladkit.collection.kept_features import unpack_features
-from vladkit.collection.search_options import SearchOptions
+from vladkit.collection.search_options import RERANK, SearchOptions
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
 from vladkit.errors import DamageWarning, FileFormatError, ParameterError
 from vladkit.features import Features, match_rule
@@ -78,6 +78,11 @@ class Ranked:
         """Number of matches that fit one geometry; None if this image was not matched."""
         return None if self.verification is None else self.verification.n_inliers
 
+    @property
+    def verified(self) -> bool | None:
+        """Whether enough matches fit one geometry to show the same thing; None if not matched."""
+        return None if self.inliers is None else self.inliers >= MIN_INLIERS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit(Ranked):
@@ -119,15 +124,15 @@ class Searcher:
         """
         if options.rerank and features is None:
             raise ParameterError("rerank: no features are kept of the query")
-        top = options.top
-        n = max(top, options.rerank, options.expand) if top else 0
+        top, rerank = options.top, 0 if features is None else self.depth(options.rerank)
+        n = max(top, rerank, options.expand) if top else 0
         matched: dict[int, Verification] = {}
 
         def rank(query_vD: Float32Array) -> list[Ranked]:
             (ranked,) = self.nearest(query_vD[None], n)
-            if features is None or not options.rerank:
+            if features is None or not rerank:
                 return ranked
-            return self.reordered(features, ranked, options.rerank, options.model, matched)
+            return self.reordered(features, ranked, rerank, options.model, matched)
 
         with self._store.reading():
             ranked = rank(query_vD)
@@ -242,7 +247,7 @@ class Searcher:
 
     def neighbors(self, ranked: Sequence[Ranked], n: int) -> list[Ranked]:
         """The first `n`; of those that were matched only the verified."""
-        return [each for each in ranked[:n] if each.inliers is None or each.inliers >= MIN_INLIERS]
+        return [each for each in ranked[:n] if each.verified is not False]
 
     def expanded(self, query_vD: Float32Array, neighbors: Sequence[Ranked]) -> Float32Array:
         """The query (1, D) joined with its nearest images, rotated as it matches them best."""
@@ -340,6 +345,20 @@ class Searcher:
             min_cosine=rule.min_cosine,
             n_jobs=n_jobs,
         )
+
+    def depth(self, rerank: int | None) -> int:
+        """Number of first results to match; None is the usual, where features are kept.
+
+        Raises
+        ------
+        ParameterError
+            If there are none to match with, and a number is given.
+        """
+        if rerank is None:
+            return RERANK if self._describer.recipe.keep_features else 0
+        if rerank:
+            self.check_keeps_features()
+        return rerank
 
     def check_keeps_features(self) -> None:
         """Raise ParameterError if there are no features to match with."""

@@ -61,9 +61,13 @@ def query_source(
 def ranking_parameters(
     top: Annotated[int, Query(ge=1, le=MAX_TOP, description="Number of results")] = 24,
     rerank: Annotated[
-        int,
-        Query(ge=0, le=MAX_RERANK, description="Re-rank the top N by local feature matching"),
-    ] = 0,
+        int | None,
+        Query(
+            ge=0,
+            le=MAX_RERANK,
+            description="Re-rank the top N by local feature matching; 50 where features are kept",
+        ),
+    ] = None,
     expand: Annotated[
         int, Query(ge=0, le=MAX_EXPAND, description="Query expansion with the top N results")
     ] = 0,

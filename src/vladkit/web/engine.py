@@ -53,6 +53,7 @@ class SearchAnswer:
     query: SearchQuery
     hits: list[tuple[Hit, ImageRow]]
     n_images: int
+    n_matched: int
     seconds: dict[str, float]
 
 
@@ -122,7 +123,10 @@ class Engine:
         )
         seconds = {"features": ready - begin, "search": time.perf_counter() - ready}
         rows = [(hit, collection.image(hit.image_id)) for hit in hits]
-        return SearchAnswer(query, rows, len(collection), seconds)
+        n = len(collection)
+        is_matched = any(hit.verification is not None for hit in hits)
+        depth = collection.index.searcher.depth(options.rerank) if is_matched else 0
+        return SearchAnswer(query, rows, n, min(depth, n), seconds)
 
     async def match(
         self, source: QuerySource, other: int, model: Model

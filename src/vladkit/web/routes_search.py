@@ -38,7 +38,7 @@ async def search_again(
     engine: EngineOfApp, source: Source, ranking: Ranking
 ) -> schemas.SearchResponse:
     """Search with an image of the collection, or with one that was sent before."""
-    return _response(await engine.search(source, ranking), ranking.rerank)
+    return _response(await engine.search(source, ranking))
 
 
 @router.post("/api/search", openapi_extra=_IMAGE_BODY)
@@ -49,7 +49,7 @@ async def search_with(
     engine.pool.check_free()  # before the image is sent for nothing
     async with engine.uploads.receive(request) as data:
         answer = await engine.search(QuerySource(data, region), ranking)
-    return _response(answer, ranking.rerank)
+    return _response(answer)
 
 
 @router.get("/api/match")
@@ -75,7 +75,7 @@ async def query_preview(request: Request, engine: EngineOfApp, key: str) -> Resp
     return jpeg_response(request, await engine.upload_preview(key, PREVIEW_SIDE), f'"{key}"')
 
 
-def _response(answer: SearchAnswer, rerank: int) -> schemas.SearchResponse:
+def _response(answer: SearchAnswer) -> schemas.SearchResponse:
     results = []
     for rank, (hit, row) in enumerate(answer.hits, start=1):
         matched: dict[str, Any] = dict.fromkeys(("inliers", "verified", "points", "outline"))
@@ -88,7 +88,7 @@ def _response(answer: SearchAnswer, rerank: int) -> schemas.SearchResponse:
         query=_query_info(answer.query),
         results=results,
         images=answer.n_images,
-        reranked=min(rerank, answer.n_images),
+        reranked=answer.n_matched,
         min_inliers=MIN_INLIERS,
         seconds=schemas.Seconds(**answer.seconds),
     )

@@ -326,7 +326,7 @@ function searchAddress(wanted, top, rerank) {
     id: wanted.query === null ? wanted.id : null,
     region: wanted.region?.join(),
     top,
-    rerank: rerank || null,
+    rerank,
   });
 }
 
