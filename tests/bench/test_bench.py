@@ -394,9 +394,9 @@ class TestPlot:
     @pytest.mark.parametrize(
         ("kind", "magic"), [("PNG", b"\x89PNG\r\n"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
     )
-    def test_formats(self, full, tmp_path, kind, magic):
+    def test_formats(self, tmp_path, kind, magic):
         target = tmp_path / f"bench.{kind}"
-        plot.write_plot(full, target)
+        plot.write_plot(report(*map(made_up, ARTICLE)), target)
         assert target.read_bytes().startswith(magic)
         assert target.stat().st_size > 10_000
         assert [p.name for p in tmp_path.iterdir()] == [target.name]
