@@ -1,4 +1,4 @@
-"""Processes of `vladkit bench` that are done soon: each way once, and only the libraries asked for."""
+"""Processes of `vladkit bench` that end soon: each way once, without libraries not asked for."""
 
 from __future__ import annotations
 
