@@ -93,8 +93,8 @@ CASES = [
     dense(1, 40, 1536, 7),
     dense(4, 20, 1, 5),  # f = 1
     dense(3, 20, 6, 1),  # k = 1
-    dense(1, 1, 9, 4),  # one descriptor
-    dense(7, 1, 5, 3),
+    dense(1, 1, 17, 5),  # one descriptor; f and k as below: JAX compiles for each pair
+    dense(7, 1, 17, 5),
     dense(2, 5000, 12, 10),  # several blocks of rows for one image
     dense(3, 50, 128, 20, "uint8", 40),
     dense(3, 50, 10, 6, "int16", 40),
@@ -104,10 +104,10 @@ CASES = [
     dense(2, 40, 17, 5, ">f4"),
     dense(2, 40, 17, 5, ">f8"),
     dense(2, 40, 17, 5, ">i2", 40),
-    ragged([5, 0, 3, 130, 1], 7, 4),
-    ragged([0, 0, 20], 8, 3),
-    ragged([20, 0, 0], 8, 3, "float64"),
-    ragged([0, 0], 8, 3),
+    ragged([5, 0, 3, 130, 1], 17, 5),
+    ragged([0, 0, 20], 17, 5),
+    ragged([20, 0, 0], 17, 5, "float64"),
+    ragged([0, 0], 17, 5),
     ragged([1] * 60, 33, 17),
     far_away("float32"),
     far_away("float64"),

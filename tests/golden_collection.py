@@ -51,17 +51,20 @@ def figures() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_photos(folder / "photos")
-        queries = [file for _, file in altered_files(folder, NAMES[::4])]
+        files = [file for _, file in altered_files(folder, NAMES[::4])]
+        queries = {}
         for setting, recipe in SETTINGS.items():
             with vladkit.Collection.create(folder / setting, **recipe) as collection:
                 collection.add([folder / "photos"])
                 collection.export(folder / f"{setting}.npz")
+                # all settings have one extractor: a query's features are found once
+                queries = queries or {file.name: collection.extract(file) for file in files}
                 ranked = {
-                    f"{query.name}, rerank {rerank}": [
+                    f"{name}, rerank {rerank}": [
                         [hit.path, round(hit.similarity, 4), hit.inliers]
-                        for hit in collection.search(query, top=4, rerank=rerank)
+                        for hit in collection.search(features, top=4, rerank=rerank)
                     ]
-                    for query in queries
+                    for name, features in queries.items()
                     for rerank in (0, 5)
                 }
             arrays = np.load(folder / f"{setting}.npz")

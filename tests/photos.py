@@ -35,11 +35,11 @@ def smaller(image: np.ndarray) -> np.ndarray:
 ALTERED = {"cropped": cropped, "darker": darker, "smaller": smaller}
 
 
-def write_photos(folder: Path) -> dict[str, Path]:
-    """All of them as JPEG files in `folder`, by name."""
+def write_photos(folder: Path, names: list[str] = NAMES) -> dict[str, Path]:
+    """Those photographs as JPEG files in `folder`, by name."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
-    for name in NAMES:
+    for name in names:
         files[name] = folder / f"{name}.jpg"
         files[name].write_bytes(_jpeg(name))
     return files

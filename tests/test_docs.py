@@ -343,7 +343,7 @@ class TestReadme:
 
     def test_commands_run(self, tmp_path):
         """All of them, one after the other, as a reader would."""
-        write_photos(tmp_path / "photos")
+        write_photos(tmp_path / "photos", ["chelsea", "coffee", "coins", "moon"])
         shutil.copy(tmp_path / "photos" / "coffee.jpg", tmp_path / "query.jpg")
         query = {"query": "query.jpg", "relevant": ["photos/coffee.jpg"]}
         (tmp_path / "ground_truth.json").write_text(json.dumps({"queries": [query]}))

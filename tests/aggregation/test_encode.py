@@ -140,10 +140,14 @@ class TestInvariance:
         np.testing.assert_array_equal(centroid_kf, before[1])
 
 
+JAX_SIZES = [(3, 5), (20, 40)]
+"""f and k of the batches that JAX takes part in: it compiles for each pair, a second each time."""
+
+
 @st.composite
 def ragged_batches(draw):
-    f = draw(st.integers(1, 20))
-    k = draw(st.integers(1, 40))
+    any_size = st.tuples(st.integers(1, 20), st.integers(1, 40))
+    f, k = draw(st.sampled_from(JAX_SIZES) | any_size)
     lengths = draw(st.lists(st.integers(0, 30), min_size=1, max_size=8))
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     # Whole numbers: distances and sums are exact, so ties are ties and results must be equal; and
@@ -163,6 +167,8 @@ def test_any_ragged_batch(batch):
     local, centroid_kf = batch
     wanted, wanted_count = aggregate(local, centroid_kf, method=ORACLE)
     for method in (m for m in METHODS if m not in ("jax", "torch") or find_spec(m)):
+        if method == "jax" and centroid_kf.shape[::-1] not in JAX_SIZES:
+            continue
         residual, count = aggregate(local, centroid_kf, method=method)
         np.testing.assert_array_equal(count, wanted_count, err_msg=method)
         np.testing.assert_array_equal(residual, wanted, err_msg=method)
@@ -382,9 +388,9 @@ class TestAuto:
         code = (
             "import sys, numpy as np\n"
             "from vladkit import encode\n"
-            "x = np.ones((8, 2000, 128), 'f4')\n"
+            "x = np.random.default_rng(0).normal(size=(8, 2000, 64)).astype('f4')\n"
             "for _ in range(40):\n"
-            "    encode(x, np.eye(512, 128))\n"
+            "    encode(x, np.eye(64))\n"
             "print('numba' in sys.modules)\n"
         )
         assert _python(code).strip() == "True"

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from benching import QUICKER, WITHOUT_PEERS
+from commands import run
 from vladkit import encode, kernels
 from vladkit.bench import measure as measuring
 from vladkit.bench import memory, peers, plot, ways
@@ -392,9 +394,9 @@ class TestPlot:
     @pytest.mark.parametrize(
         ("kind", "magic"), [("PNG", b"\x89PNG\r\n"), ("svg", b"<?xml"), ("pdf", b"%PDF")]
     )
-    def test_formats(self, full, tmp_path, kind, magic):
+    def test_formats(self, tmp_path, kind, magic):
         target = tmp_path / f"bench.{kind}"
-        plot.write_plot(full, target)
+        plot.write_plot(report(*map(made_up, ARTICLE)), target)
         assert target.read_bytes().startswith(magic)
         assert target.stat().st_size > 10_000
         assert [p.name for p in tmp_path.iterdir()] == [target.name]
@@ -432,12 +434,6 @@ class TestPlot:
         assert not (tmp_path / "a.png").exists()
 
 
-# Each way is timed once. How often it is in a real run is `planned`'s business.
-QUICKER = running._START.replace(
-    "from vladkit.bench.worker",
-    "from vladkit.bench import timing; timing.QUICK = timing.Plan(15, 0, 0.001, 0.03, 0.1, 1, 1); "
-    "from vladkit.bench.worker",
-)
 COMMAND = f"""
 from vladkit.bench import run
 from vladkit.cli import main
@@ -501,9 +497,9 @@ class TestCommand:
             (["--n-jobs", "x"], 2, "integer"),
         ],
     )
-    def test_refused_before_anything_is_measured(self, arguments, code, said):
-        done = bench(*arguments)  # not --quick: it would not return in time
-        assert done.returncode == code, done.stderr
+    def test_refused_before_anything_is_measured(self, arguments, code, said, monkeypatch):
+        monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("it is measured"))
+        done = run("bench", *arguments, code=code)
         assert said in done.stderr
         assert done.stdout == ""
 
@@ -546,15 +542,13 @@ def is_running(pid):
 
 class TestRun:
     def test_progress_and_report(self, monkeypatch):
-        monkeypatch.setattr(running, "_START", QUICKER)
+        monkeypatch.setattr(running, "_START", WITHOUT_PEERS)
         told = []
         got = running.run(
             [TINY], threads=1, quick=True, only=["fused"], progress=lambda *a: told.append(a)
         )
         assert told == [("measuring", 0, 1), ("measuring", 1, 1)]
-        assert [r.way for r in got.measured[0].rows] == [
-            "article loop", ways.PRODUCT, "fused", "loop",
-        ]  # fmt: skip
+        assert [r.way for r in got.measured[0].rows] == [ways.PRODUCT, "fused", "loop"]
         assert got.quick
         assert got.threads == 1
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from benching import WITHOUT_PEERS
 from vladkit.bench import run as running
 from vladkit.bench import sum_ways, sums
 from vladkit.bench.article import print_article, sum_verdicts
@@ -119,7 +120,8 @@ def made_up(case, **ms):
 
 
 class TestArticle:
-    def test_a_run_and_its_tables(self):
+    def test_a_run_and_its_tables(self, monkeypatch):
+        monkeypatch.setattr(running, "_START", WITHOUT_PEERS)
         told = []
         case = small(ARTICLE_SUMS[0])
         report = running.run(

@@ -15,6 +15,7 @@ from functools import partial
 
 import pytest
 
+from benching import WITHOUT_PEERS
 from commands import run
 from paths import TESTS
 from vladkit import cli
@@ -99,6 +100,7 @@ def small(monkeypatch):
 def few_ways(monkeypatch):
     """Others take a minute to load and to compile, in the process that `bench` starts."""
     monkeypatch.setattr(running, "run", partial(running.run, only=["reduceat"]))
+    monkeypatch.setattr(running, "_START", WITHOUT_PEERS)
 
 
 @pytest.fixture

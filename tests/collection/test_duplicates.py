@@ -47,6 +47,30 @@ def home(tmp_path_factory):
     return home
 
 
+@pytest.fixture(scope="module")
+def found(home):
+    """Groups of all photographs, and the steps that were reported."""
+    steps = []
+    before = (home / "photos.vlad").read_bytes()
+    with Collection.open(home / "photos.vlad", read_only=True) as collection:
+        groups = collection.duplicates(progress=lambda *step: steps.append(step))
+    assert (home / "photos.vlad").read_bytes() == before
+    return groups, steps
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Two photographs, the half of one and the mirror image of the other."""
+    few = tmp_path_factory.mktemp("few")
+    write_photos(few / "photos", ["chelsea", "coffee"])
+    half = cv2.resize(photo("coffee"), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(few / "photos" / "coffee half.jpg"), half)
+    cv2.imwrite(str(few / "photos" / "chelsea flipped.jpg"), photo("chelsea")[:, ::-1])
+    with Collection.create(few / "photos.vlad", n_clusters=16) as collection:
+        collection.add([few / "photos"])
+    return few
+
+
 COFFEE = {
     "coffee bad.jpg": ("re-compressed",),
     "coffee half.jpg": ("resized",),
@@ -56,12 +80,8 @@ COFFEE = {
 
 
 class TestDuplicates:
-    def test_groups_with_what_differs(self, home):
-        steps = []
-        with Collection.open(home / "photos.vlad", read_only=True) as collection:
-            before = (home / "photos.vlad").read_bytes()
-            groups = collection.duplicates(progress=lambda *step: steps.append(step))
-        assert (home / "photos.vlad").read_bytes() == before
+    def test_groups_with_what_differs(self, home, found):
+        groups, steps = found
         assert [each.path for each in groups] == ["astronaut.jpg", "coffee.jpg", "rocket.jpg"]
         astronaut, coffee, rocket = groups
         assert [other.kinds for other in astronaut.others] == [("resized", "watermarked")]
@@ -73,9 +93,9 @@ class TestDuplicates:
         assert all(0.05 < other.similarity < 1 for other in coffee.others)
         assert steps[-1] == ("duplicates", 23, 23)
 
-    def test_sizes_to_decide_by(self, home):
+    def test_sizes_to_decide_by(self, home, found):
+        (_, coffee, _), _ = found
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
-            _, coffee, _ = collection.duplicates()
             row_of = {row.path: row for row in collection.images()}
         for each in (coffee, *coffee.others):
             row = row_of[each.path]
@@ -117,15 +137,15 @@ class TestDuplicates:
             with pytest.raises(ParameterError, match="keeps no features"):
                 collection.duplicates()
 
-    def test_command(self, home):
-        done = run("duplicates", "photos.vlad", cwd=home)
+    def test_command(self, few):
+        done = run("duplicates", "photos.vlad", cwd=few)
         lines = done.stdout.splitlines()
         assert "photos/coffee.jpg" in lines
         assert "  photos/coffee half.jpg  (resized)" in lines
-        assert "23 images, 3 shots with 6 copies" in done.stderr
-        found = json.loads(run("duplicates", "photos.vlad", "--flips", "--json", cwd=home).stdout)
-        assert len(found["groups"]) == 4
-        assert found["groups"][1]["others"][0]["kinds"] == ["flipped"]
+        assert "4 images, 1 shot with 1 copy" in done.stderr
+        found = json.loads(run("duplicates", "photos.vlad", "--flips", "--json", cwd=few).stdout)
+        assert len(found["groups"]) == 2
+        assert found["groups"][0]["others"][0]["kinds"] == ["flipped"]
 
     def test_where_the_files_are_gone(self, home, tmp_path):
         with Collection.open(home / "photos.vlad", read_only=True) as collection:

@@ -176,12 +176,15 @@ class TestJax:
         """On a CPU a scatter, elsewhere a product: the product is tried here too."""
         from vladkit.kernels import jax as kernel
 
+        def sums(*arguments):
+            return self.jax.jit(lambda *a: kernel.residual_sums(*a))(*arguments)
+
         images, centroids = problem()
         local = images[2].reshape(10, 30, 24)
         length = np.array([30, 0, 7, 30, 1, 30, 30, 30, 29, 30])
-        scatter = kernel.residual_sums(local, centroids, length)
+        scatter = sums(local, centroids, length)
         monkeypatch.setattr(kernel.jax, "default_backend", lambda: "tpu")
-        product = kernel.residual_sums(self.jax.numpy.asarray(local), centroids, length)
+        product = sums(local, centroids, length)
         wanted = encode([x[:n] for x, n in zip(local, length, strict=True)], centroids)
         for residual, count in (scatter, product):
             np.testing.assert_allclose(residual, wanted, atol=1e-4)
@@ -193,26 +196,21 @@ class TestJax:
         images, centroids = problem()
         local = images[2].reshape(10, 30, 24)
         monkeypatch.setattr(kernel, "_MOST_SCORES", 3 * 30 * 24)
-        got = kernel._in_groups.__wrapped__(self.jax.numpy.asarray(local), centroids, None)
+        got = self.jax.jit(lambda *a: kernel._in_groups.__wrapped__(*a, None))(local, centroids)
         np.testing.assert_allclose(got, encode(local, centroids, method=ORACLE), atol=1e-4)
 
     def test_few_compilations(self):
-        """100 random ragged batches, from one tiny image to images of 20,000."""
-        code = """
-import numpy as np
-from vladkit import encode
-from vladkit.kernels.jax import _step
-rng = np.random.default_rng(0)
-centroids = rng.normal(size=(8, 16)).astype(np.float32)
-for _ in range(100):
-    length = rng.integers(0, 10 ** rng.integers(1, 5), rng.integers(1, 40))
-    images = [rng.normal(size=(n, 16)).astype(np.float32) for n in length]
-    encode(images, centroids, method="jax")
-print(_step._cache_size())
-"""
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert 1 <= int(done.stdout) <= 8
+        """40 random ragged batches, from one tiny image to images of 10,000."""
+        from vladkit.kernels.jax import _step
+
+        rng = np.random.default_rng(0)
+        centroids = rng.normal(size=(8, 14)).astype(np.float32)  # a size of this test alone
+        before = _step._cache_size()
+        for _ in range(40):
+            length = rng.integers(0, 10 ** rng.integers(1, 5), rng.integers(1, 20))
+            images = [rng.normal(size=(n, 14)).astype(np.float32) for n in length]
+            encode(images, centroids, method="jax")
+        assert 1 <= _step._cache_size() - before <= 8
 
     def test_image_longer_than_a_chunk(self):
         rng = np.random.default_rng(3)

@@ -200,6 +200,6 @@ class TestGradients:
 
                 return residual_sums(local, centroids, alpha=alpha)
 
-            check_grads(way, (local, centroids, 0.4), order=1, modes=["rev"])
+            check_grads(jax.jit(way), (local, centroids, 0.4), order=1, modes=["rev"])
             got = jax.jit(lambda x, c: encode(x, c, assign="soft", alpha=0.4))(local, centroids)
             np.testing.assert_allclose(got, way(local, centroids, 0.4)[0], atol=1e-12)

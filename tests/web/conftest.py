@@ -81,29 +81,42 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def window(browser):
+    """A page for one test after the other: a page of its own takes each a second and more."""
+    context = browser.new_context(reduced_motion="reduce")
+    yield context.new_page()
+    context.close()
+
+
 @pytest.fixture
-def opened(browser, address):
+def opened(browser, window, address):
     """Opens pages; in the end none may have complained of anything that was not expected."""
     from browsing import PATIENCE
 
-    contexts, complaints = [], []
+    free, contexts, complaints, listeners = [window], [], [], []
 
     def open_page(path="/", *, expected="", size=(1200, 800), base=address, **options):
-        width, height = size
-        options["viewport"] = {"width": width, "height": height}
-        context = browser.new_context(reduced_motion="reduce", **options)
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE)
+        if free and base == address and not options:
+            page = free.pop()
+        else:
+            contexts.append(browser.new_context(reduced_motion="reduce", **options))
+            page = contexts[-1].new_page()
+        page.context.set_default_timeout(PATIENCE)
+        page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
 
         def complain(text):
             if not (expected and re.search(expected, text)):
                 complaints.append(text)
 
-        page = context.new_page()
-        page.on("console", lambda said: said.type in ("error", "warning") and complain(
-            f"{said.text} {said.location['url']}"))  # fmt: skip
-        page.on("pageerror", lambda error: complain(f"uncaught: {error}"))
-        page.on("dialog", lambda dialog: (complain(f"dialog: {dialog.message}"), dialog.dismiss()))
+        for event, listener in {
+            "console": lambda said: said.type in ("error", "warning") and complain(
+                f"{said.text} {said.location['url']}"),
+            "pageerror": lambda error: complain(f"uncaught: {error}"),
+            "dialog": lambda dialog: (complain(f"dialog: {dialog.message}"), dialog.dismiss()),
+        }.items():  # fmt: skip
+            page.on(event, listener)
+            listeners.append((page, event, listener))
         page.goto(base + path)
         page.wait_for_function(
             "() => document.title !== 'vladkit' || document.querySelector('#trouble').innerText"
@@ -111,6 +124,14 @@ def opened(browser, address):
         return page
 
     yield open_page
+    for page, event, listener in listeners:
+        page.remove_listener(event, listener)
     for context in contexts:
         context.close()
+    if not free:  # as new, for the next test
+        window.unroute_all(behavior="ignoreErrors")
+        window.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+        window.goto("about:blank")
+        window.context.clear_cookies()
+        window.context.new_cdp_session(window).send("Network.clearBrowserCache")
     assert not complaints

@@ -446,15 +446,18 @@ def pack(centroid_kf, width, origin_f, panel, bias):  # type: ignore[no-untyped-
     for i in range(k):
         for j in range(f):
             mean_f[j] += centroid_kf[i, j]
-    mean_f /= k
+    for j in range(f):  # here and below, loops: they compile in seconds less than array expressions
+        mean_f[j] /= k
     peak_f = np.zeros(f)
     for i in range(k):
         for j in range(f):
             peak_f[j] = max(peak_f[j], abs(centroid_kf[i, j] - mean_f[j]))
+    peak = 0.0
     for j in range(f):
         step = _power_of_2(peak_f[j])
         origin_f[j] = np.rint(mean_f[j] / step) * step if peak_f[j] > 0 else centroid_kf[0, j]
-    size = max(_power_of_2(peak_f.max()), 2.0**-1000)
+        peak = max(peak, peak_f[j])
+    size = max(_power_of_2(peak), 2.0**-1000)
     per_size, per_root = 1 / size, 1 / _power_of_2(np.sqrt(size))
     exact = np.empty(width, np.float64)
     for p in range(n_panels):
@@ -468,8 +471,8 @@ def pack(centroid_kf, width, origin_f, panel, bias):  # type: ignore[no-untyped-
                 panel[at + lane] = scaled
                 exact[lane] -= scaled * (0.5 * direction + origin_f[j])
             panel[at + n_lanes : at + width] = 0
-        bias[p * width : (p + 1) * width] = exact
-        bias[p * width + n_lanes : (p + 1) * width] = -np.inf
+        for lane in range(width):
+            bias[p * width + lane] = exact[lane] if lane < n_lanes else -np.inf
 
 
 @numba.njit
@@ -628,10 +631,10 @@ def _settle(wide_kf, centroid_kf, count_k, residual_kf):  # type: ignore[no-unty
     """Write the sums of an image, as ``sum_group`` does."""
     k, f = residual_kf.shape
     for j in range(k):
-        if residual_kf.itemsize == 8:
-            residual_kf[j] = wide_kf[j]
-        elif count_k[j]:
-            for i in range(f):
+        for i in range(f):
+            if residual_kf.itemsize == 8:
+                residual_kf[j, i] = wide_kf[j, i]
+            elif count_k[j]:
                 residual_kf[j, i] = wide_kf[j, i] - np.float64(count_k[j]) * centroid_kf[j, i]
 
 
