@@ -60,6 +60,19 @@ def test_near_ties_do_occur():
     assert (label_N != twin.nearest(local_Nf, centroid_kf)).sum() > 10
 
 
+def test_equal_rows_that_tie_are_decided_once(monkeypatch):
+    """Padding, or a blank part of an image: each row ties with every centroid."""
+    decided = []
+    decide = twin._decide
+    monkeypatch.setattr(
+        twin, "_decide", lambda x, *rest: decided.append(len(x)) or decide(x, *rest)
+    )
+    local_Nf = np.repeat([[1.0], [0], [-0.0], [2]], 1000, axis=0).repeat(64, axis=1)
+    np.random.default_rng(0).shuffle(local_Nf)
+    assert_same_bits(local_Nf.astype(np.float32).reshape(4, 1000, 64), np.eye(64))
+    assert max(decided) == 3
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1, 1e6, 1e18])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sizes(scale, dtype):
