@@ -24,6 +24,7 @@ SCRIPTS = {
     "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
     "benchmarks/index.py": ("photos --rounds 1 --threads 2", "ratio ", None),
     "benchmarks/million.py": ("--sizes 1000 --kinds scenes", "| recall@10 | 1.000 |", None),
+    "benchmarks/mixed.py": ("stereo --distractors photos", "vectors alone | 1.000, 1.00", None),
     "benchmarks/reconstruct.py": (
         "stereo --top 1 --max-side 320",
         "exhaustive        1",
@@ -62,6 +63,9 @@ def home(tmp_path_factory):
             scale = 320 / max(image.shape[:2])
             small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             cv2.imwrite(str(home / folder / f"{name}.jpg"), small)
+    query = {"query": "motorcycle_right.jpg", "relevant": ["motorcycle_left.jpg"]}
+    truth = {"database": ["motorcycle_left.jpg"], "queries": [query]}
+    (home / "stereo" / "ground_truth.json").write_text(json.dumps(truth))
     index = [sys.executable, "-m", "vladkit", "index", "photos", "-o", "photos.vlad"]
     subprocess.run(index, cwd=home, check=True, capture_output=True)
     return home

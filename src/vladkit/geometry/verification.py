@@ -241,7 +241,9 @@ def verify_all(
 
 
 def rescore(score_n: FloatArray, n_inliers_n: IntArray) -> npt.NDArray[np.float64]:
-    """Combine the vectors' similarity with the inliers: ``score * (1 + max(inliers - 4, 0))``.
+    """Combine the vectors' similarity with the inliers: ``score * (1 + log(1 + b))``.
+
+    b are the inliers beyond 4.
 
     Parameters
     ----------
@@ -260,17 +262,19 @@ def rescore(score_n: FloatArray, n_inliers_n: IntArray) -> npt.NDArray[np.float6
     A homography goes through any four points, so that only those beyond are evidence. The product,
     and not the inliers alone, because images of places that repeat themselves (corridors,
     facades) have many inliers with the wrong ones too; and because it asks for no unit of its own,
-    while the level of the scores differs from collection to collection.
+    while the level of the scores differs from collection to collection. The logarithm, because the
+    tenth inlier says more than the hundredth: with ``score * (1 + b)`` mAP is 0.01 less among
+    distractors (docs/quality.md).
 
     Examples
     --------
     >>> import numpy as np
     >>> rescore(np.array([0.2, 0.1, 0.3]), np.array([4, 30, 0])).round(3)
-    array([0.2, 2.7, 0.3])
+    array([0.2 , 0.43, 0.3 ])
     """
     beyond_n = np.maximum(np.asarray(n_inliers_n) - 4, 0)
     floored_n = np.maximum(np.asarray(score_n, np.float64), 0.001)
-    return np.asarray(floored_n * (1 + beyond_n), np.float64)
+    return np.asarray(floored_n * (1 + np.log1p(beyond_n)), np.float64)
 
 
 def _nothing(model: Model) -> Verification:
