@@ -154,12 +154,12 @@ def tables(by_set: dict[str, dict[str, list[float]]]) -> dict:
 
     return {
         "rankings": {
-            "columns": ["mAP, recall@1", *names, "mean"],
-            "rows": [row(key, "{:.3f}, {:.2f}") for key in rules],
+            "columns": ["mAP (recall@1)", *names, "mean"],
+            "rows": [row(key, "{:.3f} ({:.2f})") for key in rules],
         },
         "verified": {
-            "columns": ["wrong, right ones verified from", *names, "mean"],
-            "rows": [row(f"{n} inliers", "{:.2f}, {:.2f}") for n in INLIERS],
+            "columns": ["verified: wrong (right)", *names, "mean"],
+            "rows": [row(f"{n} inliers", "{:.2f} ({:.2f})") for n in INLIERS],
         },
     }
 

@@ -24,7 +24,7 @@ SCRIPTS = {
     "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
     "benchmarks/index.py": ("photos --rounds 1 --threads 2", "ratio ", None),
     "benchmarks/million.py": ("--sizes 1000 --kinds scenes", "| recall@10 | 1.000 |", None),
-    "benchmarks/mixed.py": ("stereo --distractors photos", "vectors alone | 1.000, 1.00", None),
+    "benchmarks/mixed.py": ("stereo --distractors photos", "vectors alone | 1.000 (1.00)", None),
     "benchmarks/reconstruct.py": (
         "stereo --top 1 --max-side 320",
         "exhaustive        1",
