@@ -33,8 +33,10 @@ def info(
                 {"path": row.path, "reason": row.skipped} for row in collection.skipped()
             ]
         if images:
+            lifted = collection.index.store.lifted()
             about["indexed_images"] = [
                 {"path": row.path, "width": row.width, "height": row.height}
+                | {"lifted": row.image_id in lifted}
                 for row in collection.images()
             ]
     if as_json:
@@ -71,6 +73,11 @@ def _lines(file: str, about: dict[str, Any]) -> list[str]:
     extractor = made_with.get("extractor", {})
     named = "" if recipe["features"] == "sift" else f"; {pairs(_readable(extractor))}"
     lines.append(f"  features  {recipe['features']}: {kept}{named}")
+    if about["lifted"]:
+        lines.append(
+            f"  lifted    {counted(about['lifted'], 'image')}, with fewer than "
+            f"{recipe['lift_below']} features before"
+        )
     shown = ("features", "keep_features", "dimensions", "network")
     usual = {f.name: f.default for f in fields(Recipe)}
     chosen = {

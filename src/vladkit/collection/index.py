@@ -133,6 +133,7 @@ class Index:
             "bytes": self.store.path.stat().st_size,
             "images": indexed,
             "skipped": skipped,
+            "lifted": len(self.store.lifted()),
             "sources": [
                 {"name": s.name, "root": s.root}
                 | ({"images": s.images} if s.images else {})
@@ -158,7 +159,7 @@ def _stored_recipe(store: Store) -> Recipe:
     about = store.about()
     with damaged(store.path, "it holds no recipe that can be read"):
         try:
-            recipe = Recipe.make(about["recipe"])
+            recipe = Recipe.stored(about["recipe"])
         except ParameterError as error:
             raise ValueError(error) from error
         if recipe.network:  # all that is asked of it must be there

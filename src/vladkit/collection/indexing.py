@@ -415,7 +415,7 @@ class Indexer:
             if recipe.keep_features:
                 kept = pack_features(features.strongest(recipe.keep_features))
             vector_D, sums = next(described)
-            records.append(Record(row, vector_D.astype(recipe.dtype), kept, sums))
+            records.append(Record(row, vector_D.astype(recipe.dtype), kept, sums, features.lifted))
             report.indexed += 1
         with self._store.writing():
             self._store.put(records)

@@ -45,6 +45,9 @@ def _with_network(given: dict[str, Any]) -> dict[str, Any]:
 _NETWORK_DEFAULTS: Final = {"orientation": 0.0}
 """Defaults that differ from SIFT's: a network's features have no direction."""
 
+_OLDER: Final = {"lift_below": 0}
+"""Values of fields that files made before the field lack: they stay as they were made."""
+
 _WEIGHT: Final = Interval(float, 0, 10)
 """Weight of four more dimensions beside a descriptor of length 1; at 10 nothing else counts."""
 
@@ -62,8 +65,9 @@ class Recipe:
         Name of the extractor; "onnx:" and the path of a network, see docs/networks.md; or the
         name of features that another program found, see
         `vladkit.collection.import_recipe.recipe_for`.
-    max_features, max_side, enlarge_to, contrast_threshold
-        Parameters of the extractor, see `vladkit.features.Sift`.
+    max_features, max_side, enlarge_to, contrast_threshold, lift_below
+        Parameters of the extractor, see `vladkit.features.Sift`; `lift_below` is SIFT's alone,
+        0 for others, and 0 in files that were made before it.
     orientation, position : float
         Weights of a feature's direction and place: ``w cos(angle), w sin(angle)`` and
         ``p x, p y`` (from the centre, in halves of the longest side) become four more
@@ -111,6 +115,11 @@ class Recipe:
     )
     contrast_threshold: float = option(
         0.02, "Drop SIFT features with lower contrast.", flag="--contrast-threshold"
+    )
+    lift_below: int = option(
+        20,
+        "Images with fewer SIFT features: a second try with lifted contrast; 0: none.",
+        flag="--lift-below",
     )
     orientation: float = option(
         0.25,
@@ -205,6 +214,10 @@ class Recipe:
         extractor = recipe.extractor()  # checks the parameters that are its own
         limits = {f.name: f.metadata["constraint"] for f in fields(cls)}
         theirs = {name: value for name, value in vars(extractor).items() if name in limits}
+        if "lift_below" not in theirs:
+            if given.get("lift_below"):
+                raise ParameterError(f"lift_below is SIFT's: {recipe.features} has no second try")
+            theirs["lift_below"] = 0
         recipe = replace(recipe, **(check_parameters(recipe, limits) | theirs))
         if recipe.norm[-1:] != ("l2",):
             raise ParameterError(
@@ -223,7 +236,12 @@ class Recipe:
 
     def is_stored_as(self, value: object) -> bool:
         """Whether JSON that was read from a file is that of this recipe."""
-        return value == self.as_json()
+        return isinstance(value, dict) and _OLDER | value == self.as_json()
+
+    @classmethod
+    def stored(cls, value: dict[str, Any]) -> Self:
+        """Make the recipe whose `as_json` was read from a file, also an older one."""
+        return cls.make(_OLDER | value)
 
     def extractor(self) -> Extractor:
         """Make the extractor that the recipe names."""
@@ -238,6 +256,8 @@ class Recipe:
             chosen["network"] = self.network
         else:
             chosen["contrast_threshold"] = self.contrast_threshold
+        if self.features == "sift":
+            chosen["lift_below"] = self.lift_below
         if self.dimensions:
             chosen |= {"dimensions": self.dimensions, "compare": self.compare}
         return make_extractor(self.features, **chosen)

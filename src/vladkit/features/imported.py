@@ -136,7 +136,8 @@ class Imported:
         return local_lf
 
     def _sift(self) -> Sift:
-        return Sift(**{name: getattr(self, name) for name in _OF_SIFT})
+        # the program that made the collection's features has no second try
+        return Sift(**{name: getattr(self, name) for name in _OF_SIFT}, lift_below=0)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ class Features:
     region : Region or None
         Part of an image to which the features are limited; it then is "the original image"
         above.
+    lifted : bool
+        Whether they were found by a second try, with lifted contrast; see `Sift`.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class Features:
     width: int
     height: int
     region: Region | None = None
+    lifted: bool = False
 
     def __post_init__(self) -> None:
         shapes = {

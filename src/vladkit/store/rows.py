@@ -86,3 +86,4 @@ class Record:
     vector_D: AnyArray | None = None
     features: KeptFeatures | None = None
     sums: tuple[AnyArray, AnyArray] | None = None  # residual_kf float32, count_k int32
+    lifted: bool = False  # see `vladkit.features.Features`

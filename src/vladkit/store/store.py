@@ -7,7 +7,7 @@ import math
 import operator
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -48,7 +48,7 @@ def _numbers(dtype: str) -> np.dtype[Any]:
     return found
 
 
-_KINDS: Final = {"id": str, "revision": int, "network_mark": str} | dict.fromkeys(
+_KINDS: Final = {"id": str, "revision": int, "network_mark": str, "lifted": list} | dict.fromkeys(
     ("recipe", "made_with", "images", "codebook", "whitening", "augmentation"), dict
 )
 """Types of the values about a collection."""
@@ -444,6 +444,7 @@ class Store:
         new: list[tuple[int, AnyArray]] = []
         changed: dict[int, tuple[int, AnyArray]] = {}
         gone: dict[int, int] = {}
+        lifted: dict[int, bool] = {}
         for record in records:
             row, vector_D = record.row, record.vector_D
             image_id, block_id = self.connection.execute(
@@ -453,6 +454,7 @@ class Store:
                     row.n_local, row.skipped, row.transient,
                 ),
             ).fetchone()  # fmt: skip
+            lifted[image_id] = record.lifted
             if vector_D is None:
                 if block_id is not None:
                     gone[image_id] = block_id
@@ -471,7 +473,19 @@ class Store:
         self.blocks.replace(blocks, {i: vector_D for i, (_, vector_D) in changed.items()})
         self.blocks.remove(gone)
         self._set_blocks((None, i) for i in gone)
+        self._set_lifted(lifted)
         self.changed |= bool(new or changed or gone)
+
+    def lifted(self) -> set[int]:
+        """Images whose features are those of a second try, see `vladkit.features.Sift`."""
+        with damaged(self.path, "value 'lifted'"):
+            return {operator.index(i) for i in self.about().get("lifted", ())}
+
+    def _set_lifted(self, image_ids: Mapping[int, bool]) -> None:
+        before = self.lifted()
+        now = before - image_ids.keys() | {i for i, is_lifted in image_ids.items() if is_lifted}
+        if now != before:
+            self.set_about(lifted=sorted(now))
 
     def _set_blocks(self, pairs: Iterable[tuple[int | None, int]]) -> None:
         self.connection.executemany(
@@ -483,6 +497,7 @@ class Store:
         ids = [int(i) for i in image_ids]
         self.blocks.remove(self._blocks_of(ids))
         self.connection.executemany("DELETE FROM picture WHERE picture_id = ?", [(i,) for i in ids])
+        self._set_lifted(dict.fromkeys(ids, False))
         self.changed |= bool(ids)
 
     def drop_vector(self, image_id: int, reason: str) -> None:
@@ -496,6 +511,7 @@ class Store:
         )
         self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (image_id,))
         self.connection.execute("DELETE FROM aggregate WHERE picture_id = ?", (image_id,))
+        self._set_lifted({image_id: False})
         self.changed = True
 
     def rewrite(
