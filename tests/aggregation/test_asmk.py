@@ -406,6 +406,7 @@ class TestWords:
     def test_more_words_than_there_are(self, images):
         asmk = ASMK(3, n_assign=9).fit(images)
         assert np.diff(asmk.transform_queries(images).start_T).tolist() == [3, 0, 3, 3, 3]
+        assert len(asmk.transform(images[4:]).word_N) == 1  # images that are searched have one
 
     def test_an_image_alone_has_the_words_that_it_has_among_others(self):
         images = np.random.default_rng(0).normal(size=(4, 300, 16)).astype(np.float32)

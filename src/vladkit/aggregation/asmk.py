@@ -60,8 +60,8 @@ class ASMK(Trained):
     tau : float, default 0
         Least similarity of codes that counts.
     n_assign : int, default 1
-        Number of words that a query's descriptor is assigned to: 5 find more, in 2.5 times the
-        time. Images that are searched have one.
+        Number of words that a query's descriptor is assigned to; 5 find more, in twice the time.
+        Images that are searched have one.
     idf : bool, default False
         Weigh a word by ``log(images / images that have it) ^ 2``; `fit` counts.
     rotated : bool, default False

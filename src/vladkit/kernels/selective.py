@@ -146,12 +146,13 @@ def best_turn(total_MB: FloatArray, *, rotated: bool) -> FloatArray:
 
 
 def fence_of_blocks(
-    start_T: Int64Array, image_M: Int64Array, most_rows: int = _SHARED_ROWS
+    start_T: Int64Array, image_M: Int64Array, most_rows: int | None = None
 ) -> Int64Array:
     """Where blocks of images begin that have about `most_rows` rows each; last the end."""
     end_M = np.cumsum(start_T[image_M + 1] - start_T[image_M])
     n_rows = int(end_M[-1]) if len(end_M) else 0
-    fence = np.searchsorted(end_M, np.arange(0, n_rows, most_rows), side="right")
+    step = most_rows or _SHARED_ROWS
+    fence = np.searchsorted(end_M, np.arange(0, n_rows, step), side="right")
     return np.unique(np.append(fence, [0, len(image_M)]))
 
 
