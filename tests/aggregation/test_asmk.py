@@ -123,6 +123,39 @@ class TestSimilarity:
         for numpy_qn, compiled_qn in zip(got[:3], got[3:], strict=True):
             np.testing.assert_array_equal(numpy_qn, compiled_qn)
 
+    @pytest.mark.parametrize("with_angles", [True, False])
+    @pytest.mark.parametrize("n_bits", [24, 100])
+    def test_lists_of_words_have_the_same_bits(
+        self, images, angles, monkeypatch, with_angles, n_bits
+    ):
+        """After many queries of the same images their rows are listed by word."""
+        asmk = ASMK.from_centroids(codebook(), n_assign=4, n_bits=n_bits, rotated=with_angles)
+        code = selective._code(True)
+        code._load()
+        monkeypatch.setattr(code, "_is_ready", True)
+        codes = asmk.transform(images * 3, angles * 3 if with_angles else None)
+        query = asmk.transform_queries(images, angles if with_angles else None)
+        foreign = Codes([0, 1], [19], query.code_Nb[:1], None if not with_angles else [np.uint8(3)])
+        few = codes[[0, 1]]
+        got = []
+        for most in (10**9, 0):
+            monkeypatch.setattr(selective, "_MANY_QUERIES", most)
+            got.append([asmk.similarity(query, codes), asmk.similarity(foreign, few)])
+        assert codes._lists is not None
+        for scanned_qn, listed_qn in zip(*got, strict=True):
+            np.testing.assert_array_equal(scanned_qn, listed_qn)
+        assert pickle.loads(pickle.dumps(codes))._lists is None
+
+    def test_lists_are_made_for_many_queries(self, images, monkeypatch):
+        monkeypatch.setattr(selective._code(True), "_is_ready", True)
+        asmk = ASMK.from_centroids(codebook())
+        codes = asmk.transform(images)
+        for n, is_listed in ((15, False), (0, False), (1, True)):
+            asmk.similarity(codes[[0] * n], codes)
+            assert (codes._lists is not None) == is_listed
+        empty = asmk.transform([np.zeros((0, F))])
+        assert asmk.similarity(empty[[0] * 20], empty).shape == (20, 1)
+
     def test_by_hand(self, way):
         """Two words, two bits: (+, +) at the first, (+, -) at the second."""
         asmk = ASMK.from_centroids([[0.0, 0], [10, 0]], rotation=None, alpha=1)

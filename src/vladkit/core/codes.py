@@ -59,13 +59,17 @@ class Codes:
     (Codes(3 images, 3 words, 128 bits), [4, 7], [0, 0, 2])
     """
 
-    __slots__ = ("angle_N", "code_Nb", "n_words", "start_T", "word_N")
+    __slots__ = (
+        "_lists", "_n_queries", "angle_N", "code_Nb", "n_words", "start_T", "word_N",
+    )  # fmt: skip
 
     start_T: Int64Array
     word_N: npt.NDArray[np.int32]
     code_Nb: AnyArray
     angle_N: npt.NDArray[np.uint8] | None
     n_words: int
+    _lists: Any
+    _n_queries: int
 
     def __init__(
         self,
@@ -99,6 +103,11 @@ class Codes:
             raise InputError(f"angles are {angle.dtype}, wanted uint8: 256ths of a turn")
         self.angle_N = None if angle is None else _read_only(angle, angle.dtype)
         self.n_words = int(self.word_N.max(initial=-1)) + 1
+        self._lists = None  # rows by word, which vladkit.kernels.selective makes for many queries
+        self._n_queries = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Codes, (self.start_T, self.word_N, self.code_Nb, self.angle_N)
 
     @classmethod
     def concatenate(cls, several: Sequence[Codes]) -> Codes:

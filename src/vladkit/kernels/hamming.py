@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 from vladkit.kernels.cached import compiled
 
-__all__ = ["add_binary", "common_rows", "dot_products"]
+__all__ = ["add_binary", "add_listed", "common_rows", "dot_products"]
 
 _OPTIONS: Final = {"error_model": "numpy"}
 
@@ -131,6 +131,49 @@ def add_binary(  # type: ignore[no-untyped-def]
             _add_pairs_2(n, row_l, slot_l, arrays, total_MB[m])
         else:
             _add_pairs(n, row_l, slot_l, arrays, total_MB[m])
+
+
+def _add_list_of(b: int) -> Any:
+    """Values of one code and those of a list, of `b` times 64 bits, added to totals of images."""
+
+    @numba.njit(**_OPTIONS)
+    def add_list(begin, end, s, image_N, arrays, total_MB):  # type: ignore[no-untyped-def]
+        code_Nb, angle_N, query_Sb, angle_S, weight_S, value_H = arrays
+        width = b if b else code_Nb.shape[1]
+        has_angles = total_MB.shape[1] > 1
+        s = np.uint64(s)
+        for row in range(begin, end):
+            i = np.uint64(row)
+            distance = np.uint64(0)
+            for c in range(width):
+                distance += _popcount(code_Nb[i, np.uint64(c)] ^ query_Sb[s, np.uint64(c)])
+            turn = np.uint64(0)
+            if has_angles:
+                turn = np.uint64(angle_N[i]) - np.uint64(angle_S[s]) + np.uint64(8)
+            turn = (turn & np.uint64(255)) >> np.uint64(4)
+            total_MB[np.uint64(image_N[i]), turn] += value_H[distance] * weight_S[s]
+
+    return add_list
+
+
+_add_list, _add_list_2 = _add_list_of(0), _add_list_of(2)
+
+
+@compiled(**_OPTIONS)
+def add_listed(  # type: ignore[no-untyped-def]
+    start_K, image_N, code_Nb, angle_N, word_S, query_Sb, angle_S, weight_S, value_H, total_MB
+):
+    """`add_binary` for all images, from lists of the rows of each word."""
+    arrays = code_Nb, angle_N, query_Sb, angle_S, weight_S, value_H
+    for s in range(len(word_S)):
+        word = np.int64(word_S[s])
+        if word + 1 >= len(start_K):
+            continue
+        begin, end = start_K[word], start_K[word + 1]
+        if code_Nb.shape[1] == 2:
+            _add_list_2(begin, end, s, image_N, arrays, total_MB)
+        else:
+            _add_list(begin, end, s, image_N, arrays, total_MB)
 
 
 @compiled(**_OPTIONS)

@@ -21,7 +21,15 @@ from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.codes import Codes, rows_of
 from vladkit.kernels.loading import Code
 
-__all__ = ["N_BINS", "Selectivity", "best_turn", "fence_of_blocks", "sums_of_common"]
+__all__ = [
+    "N_BINS",
+    "Lists",
+    "Selectivity",
+    "best_turn",
+    "fence_of_blocks",
+    "lists_for",
+    "sums_of_common",
+]
 
 N_BINS: Final = 16
 """Bins of the difference of two angles: those of a quarter turn are 4 further on."""
@@ -31,6 +39,10 @@ _BLOCK_ROWS: Final = 2**16
 
 _SHARED_ROWS: Final = 2**18
 """Rows for a thread: 1 ms."""
+
+_MANY_QUERIES: Final = 16
+"""Queries of the same images after which their rows are listed by word. For 2,000 images that takes
+as long as some 5 of them, and another 50 MB."""
 
 _NO_ANGLES: Final = np.zeros(0, np.uint8)
 _NO_ANGLES.flags.writeable = False
@@ -65,12 +77,58 @@ class Selectivity:
         return self.values(1 - 2 * np.arange(8 * n_bytes + 1) / self.n_bits)
 
 
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Rows of binary codes, word after word.
+
+    Parameters
+    ----------
+    start_K : (k + 1,) int64
+        Where each word's rows start.
+    image_N : (N,) int32
+        Image of each row, rising within a word.
+    code_Nb : (N, b) uint64
+    angle_N : (N,) uint8, or none of them
+    """
+
+    start_K: Int64Array
+    image_N: npt.NDArray[np.int32]
+    code_Nb: AnyArray
+    angle_N: npt.NDArray[np.uint8]
+
+
+def lists_for(codes: Codes, n_queries: int) -> Lists | None:
+    """Lists of binary codes that so far, with these, have been compared with many queries."""
+    if codes.code_Nb.dtype != np.uint8 or not _code(True).is_ready():
+        return None
+    if codes._lists is None:
+        codes._n_queries += n_queries
+        if codes._n_queries >= _MANY_QUERIES:
+            codes._lists = _listed(codes)
+    lists: Lists | None = codes._lists
+    return lists
+
+
+def _listed(codes: Codes) -> Lists:
+    from vladkit.kernels.segment import sort
+
+    start_K, order_N = np.zeros(codes.n_words + 1, np.int64), np.empty(len(codes.word_N), np.int64)
+    sort(codes.word_N.astype(np.int64), start_K, order_N)
+    image_N = np.repeat(np.arange(len(codes), dtype=np.int32), np.diff(codes.start_T))[order_N]
+    angle_N = _NO_ANGLES if codes.angle_N is None else codes.angle_N[order_N]
+    lists = Lists(start_K, image_N, _as_words(codes.code_Nb)[order_N], angle_N)
+    for array in (lists.code_Nb, lists.angle_N):
+        array.flags.writeable = False
+    return lists
+
+
 def sums_of_common(
     query: Codes,
     codes: Codes,
     image_M: Int64Array,
     weight_k: FloatArray,
     selectivity: Selectivity,
+    lists: Lists | None = None,
 ) -> FloatArray:
     """Sum the worth of the words that one query shares with each of some images.
 
@@ -83,6 +141,8 @@ def sums_of_common(
     weight_k : (k,) float64
         Factor of each word; k is above all words of both.
     selectivity : Selectivity
+    lists : Lists or None
+        Lists of `codes`, if all images are scored: 10 times as fast where few words are shared.
 
     Returns
     -------
@@ -97,6 +157,14 @@ def sums_of_common(
     code = _code(is_binary)
     begin = perf_counter()
     is_compiled = code.is_ready()
+    if lists is not None:
+        angle_S = _NO_ANGLES if query.angle_N is None else query.angle_N
+        _loops().add_listed(
+            lists.start_K, lists.image_N, lists.code_Nb, lists.angle_N, query.word_N,
+            _as_words(query.code_Nb), angle_S, weight_S,
+            selectivity.table(codes.code_Nb.shape[1]), total_MB,
+        )  # fmt: skip
+        return total_MB
     if is_binary and is_compiled:
         angle_N, angle_S = (_NO_ANGLES if c.angle_N is None else c.angle_N for c in (codes, query))
         _loops().add_binary(
@@ -242,6 +310,11 @@ def _code(is_binary: bool) -> Code:
             words = _as_words(one.code_Nb)
             _loops().add_binary(
                 image_M, one.start_T, one.word_N, words, _NO_ANGLES, slot_k, words, _NO_ANGLES,
+                number_H, np.zeros(65), np.zeros((1, 1)),
+            )  # fmt: skip
+            lists = _listed(one)
+            _loops().add_listed(
+                lists.start_K, lists.image_N, words, lists.angle_N, one.word_N, words, _NO_ANGLES,
                 number_H, np.zeros(65), np.zeros((1, 1)),
             )  # fmt: skip
         else:
