@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -556,6 +558,23 @@ class TestContract:
     def test_equal_descriptors(self):
         local_lf = np.full((60, 3), 7.0)
         assert ASMK(20, n_cells=4).fit([local_lf]).similarity([local_lf]) == 1
+
+
+def test_one_query_loads_neither_numba_nor_faiss():
+    code = (
+        "import sys, numpy as np\n"
+        "from vladkit import ASMK, Codes\n"
+        "rng = np.random.default_rng(0)\n"
+        "asmk = ASMK.from_centroids(rng.normal(size=(900, 128)), n_assign=5)\n"
+        "word = np.tile(np.arange(900), 200)\n"
+        "code, angle = np.zeros((180_000, 16), np.uint8), np.zeros(180_000, np.uint8)\n"
+        "codes = Codes(np.arange(201) * 900, word, code, angle)\n"
+        "query = rng.normal(size=(1, 6000, 128)).astype(np.float32)\n"
+        "asmk.similarity(query, codes, angle_X=np.zeros(6000))\n"
+        "print([name for name in ('numba', 'faiss', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 class TestIdf:
