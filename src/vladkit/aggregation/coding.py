@@ -54,8 +54,8 @@ def sums_of_words(
     if angle_l is None:
         return word_s, residual_sf, None
     radian_N = np.deg2rad(angle_l.astype(np.float64))[row_N]
-    # not segment_sum, whose second call may load Numba, for which one query has no use
-    x_s, y_s = (np.bincount(segment_N, f(radian_N), len(word_s)) for f in (np.cos, np.sin))
+    unit_N2 = np.stack([np.cos(radian_N), np.sin(radian_N)], axis=1)
+    x_s, y_s = segment_sum(unit_N2, segment_N, len(word_s)).T
     turn_s = np.rint(np.arctan2(y_s, x_s) * (128 / np.pi)).astype(np.int64)
     return word_s, residual_sf, (turn_s % 256).astype(np.uint8)
 
