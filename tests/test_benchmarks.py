@@ -23,6 +23,11 @@ SCRIPTS = {
     "benchmarks/duplicates.py": ("photos --images 2", "2 images x 9: 2 groups", None),
     "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
     "benchmarks/index.py": ("photos --rounds 1 --threads 2", "ratio ", None),
+    "benchmarks/match_kernel.py": (
+        "photos --images 4 --words 64 --rounds 1 --queries 2",
+        "the same word",
+        None,
+    ),
     "benchmarks/million.py": ("--sizes 1000 --kinds scenes", "| recall@10 | 1.000 |", None),
     "benchmarks/mixed.py": ("stereo --distractors photos", "vectors alone | 1.000 (1.00)", None),
     "benchmarks/reconstruct.py": (

@@ -12,6 +12,7 @@ from vladkit.core.version import __version__
 
 if TYPE_CHECKING:  # each name once more, so that editors and type checkers see them
     from vladkit.aggregation.aggregate import Aggregate as Aggregate
+    from vladkit.aggregation.asmk import ASMK as ASMK
     from vladkit.aggregation.encode import encode as encode
     from vladkit.aggregation.multi import MultiVLAD as MultiVLAD
     from vladkit.aggregation.query_expansion import alpha_query_expansion as alpha_query_expansion
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # each name once more, so that editors and type checkers see 
     from vladkit.aggregation.whitening import Whitening as Whitening
     from vladkit.collection.collection import Collection as Collection
     from vladkit.collection.collection import Hit as Hit
+    from vladkit.core.codes import Codes as Codes
     from vladkit.core.ragged import Ragged as Ragged
     from vladkit.geometry.matching import Matches as Matches
     from vladkit.geometry.matching import match as match
@@ -35,7 +37,9 @@ if TYPE_CHECKING:  # each name once more, so that editors and type checkers see 
     from vladkit.geometry.verification import verify_all as verify_all
 
 _HOME = {
+    "ASMK": "vladkit.aggregation.asmk",
     "Aggregate": "vladkit.aggregation.aggregate",
+    "Codes": "vladkit.core.codes",
     "Collection": "vladkit.collection.collection",
     "Difference": "vladkit.geometry.same_shot",
     "Hit": "vladkit.collection.collection",

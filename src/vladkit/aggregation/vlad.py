@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.aggregation.aggregate import Aggregate, adapted_centroids
-from vladkit.aggregation.base import Estimator
 from vladkit.aggregation.codebook import Reservoir, train_codebook
 from vladkit.aggregation.encode import METHOD, aggregate, aggregate_unit, check_assign
 from vladkit.aggregation.normalize import PRESETS, Norm, normalize, resolve_steps
+from vladkit.aggregation.trained import Trained
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array, as_array
 from vladkit.core.backends import as_sets, on_host
 from vladkit.core.linalg import unit_rows
@@ -37,7 +37,7 @@ _PRESETS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-class VLAD(Estimator):
+class VLAD(Trained):
     """One vector for each set of local descriptors, by a codebook learned from them.
 
     Parameters
@@ -129,7 +129,9 @@ class VLAD(Estimator):
         "random_state": (Interval(int, 0), None),
     }
     _kind: ClassVar[str] = "vladkit codebook"
-    _accepts_3d: ClassVar[bool] = True
+    _learned: ClassVar[tuple[str, ...]] = (
+        "centroids_", "label_centroids_", "rotation_", "inertia_",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -195,33 +197,6 @@ class VLAD(Estimator):
 
     # -- training ---------------------------------------------------------------------
 
-    def fit(self, X: Any, y: object = None) -> Self:
-        """Learn the codebook from all images of `X`.
-
-        Raises
-        ------
-        InputError
-            If `X` cannot be read as sets of descriptors (`vladkit.encode` lists the cases),
-            or has fewer descriptors than clusters.
-        ParameterError
-            If a parameter of the constructor is out of range.
-        """
-        self._forget()
-        return self._train(self._add(X))
-
-    def partial_fit(self, X: Any, y: object = None) -> Self:
-        """Add the images of `X` to the sample of descriptors; call it batch after batch.
-
-        After ``partial_fit`` on the batches of a collection the codebook is the same as after
-        ``fit`` on all of it. Raises as `fit`; too few descriptors for a codebook are an error
-        only once it is needed. After `fit` or `load`, which keep no sample, it starts over.
-        """
-        reservoir = self._add(X)
-        for name in _LEARNED:
-            self.__dict__.pop(name, None)
-        self._reservoir = reservoir
-        return self
-
     @classmethod
     def from_centroids(
         cls, centroids: npt.ArrayLike, *, rotation: npt.ArrayLike | None = None, **parameters: Any
@@ -259,22 +234,6 @@ class VLAD(Estimator):
         self._set_fitted(centroid_kf, rotated, float("nan"))
         return self
 
-    def _add(self, X: Any) -> Reservoir:
-        self.check_parameters()
-        batch = as_sets(X)
-        reservoir: Reservoir | None = self.__dict__.get("_reservoir")
-        if reservoir is None:
-            size = self.sample_size or 256 * int(self.n_clusters)
-            reservoir = Reservoir(size, self._seed())
-            self.n_features_in_ = batch.n_features
-        elif batch.n_features != self.n_features_in_:
-            raise ShapeError(
-                f"X has {batch.n_features} dimensions, the batches before it "
-                f"{self.n_features_in_}: use one extractor for all"
-            )
-        reservoir.add(batch)
-        return reservoir
-
     def _train(self, reservoir: Reservoir) -> Self:
         fitted = train_codebook(
             reservoir.rows(),
@@ -302,10 +261,6 @@ class VLAD(Estimator):
         self.inertia_ = inertia
         self.n_features_in_ = centroid_kf.shape[1]
 
-    def _forget(self) -> None:
-        for name in (*_LEARNED, "n_features_in_", "_reservoir"):
-            self.__dict__.pop(name, None)
-
     def check_parameters(self) -> None:
         """Raise ParameterError if a parameter is out of range, or does not fit the others."""
         super().check_parameters()
@@ -317,13 +272,6 @@ class VLAD(Estimator):
                 "residual='unit' is computed in one way and for hard assignment: use "
                 f"method='auto', assign='hard', not {self.method!r}, {self.assign!r}"
             )
-
-    def __getattr__(self, name: str) -> Any:
-        # Reached only for what is not there: the codebook after partial_fit is made on demand.
-        if name in _LEARNED and "_reservoir" in self.__dict__:
-            self._train(self._reservoir)
-            return self.__dict__[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # -- encoding ---------------------------------------------------------------------
 
@@ -563,9 +511,6 @@ class VLAD(Estimator):
         d = self.n_features_in_ if rotation is None else rotation.shape[-1]
         return len(self.centroids_) * d
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return "centroids_" in self.__dict__ or "_reservoir" in self.__dict__
-
     # -- keeping ----------------------------------------------------------------------
 
     def _state(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
@@ -604,9 +549,6 @@ class VLAD(Estimator):
             )
         self.inertia_ = float("nan") if inertia is None else inertia
         return self
-
-
-_LEARNED: Final = ("centroids_", "label_centroids_", "rotation_", "inertia_")
 
 
 def _kind_of_rotation(rotation: FloatArray | None) -> int | str | None:

@@ -17,6 +17,7 @@ __all__ = [
     "as_centroids",
     "as_ragged",
     "checked_shape",
+    "checked_start",
     "element_error",
     "float_dtype_for",
 ]
@@ -87,7 +88,7 @@ class Ragged:
             )
         self._part: list[AnyArray] | None = None
         self._local_Nf: AnyArray | None = local
-        self.start_T = _checked_start(start_T, len(local))
+        self.start_T = checked_start(start_T, len(local))
         self._set_dtype(local.dtype, local.shape[1])
 
     @classmethod
@@ -396,7 +397,8 @@ def as_centroids(centroids: npt.ArrayLike, n_features: int, dtype: np.dtype[Any]
     return centroid_kf
 
 
-def _checked_start(start_T: npt.ArrayLike, n: int) -> Int64Array:
+def checked_start(start_T: npt.ArrayLike, n: int) -> Int64Array:
+    """Check fence posts against the number of rows; ShapeError if they do not rise from 0 to n."""
     start = as_array(start_T)
     if start.ndim != 1 or len(start) == 0 or start.dtype.kind not in "iu":
         raise ShapeError(
