@@ -78,7 +78,7 @@ class TestSearch:
 
     def test_itself_is_found_with_score_one(self, defaults, photos):
         with Collection.open(defaults) as collection:
-            hits = collection.search(photos / "coffee.jpg", top=0)
+            hits = collection.search(photos / "coffee.jpg", top=0, rerank=0)
         assert len(hits) == len(NAMES)
         assert (hits[0].path, hits[0].file) == ("coffee.jpg", str(photos / "coffee.jpg"))
         assert hits[0].score == pytest.approx(1, abs=1e-3)
@@ -87,9 +87,12 @@ class TestSearch:
 
     def test_top(self, defaults, photos):
         with Collection.open(defaults) as collection:
-            everything = collection.search(photos / "moon.jpg", top=0)
-            assert collection.search(photos / "moon.jpg", top=3) == everything[:3]
-            assert collection.search(photos / "moon.jpg", top=999) == everything
+            everything = collection.search(photos / "moon.jpg", top=0, rerank=0)
+            assert collection.search(photos / "moon.jpg", top=3, rerank=0) == everything[:3]
+            assert collection.search(photos / "moon.jpg", top=999, rerank=0) == everything
+            order = [hit.path for hit in collection.search(photos / "moon.jpg", top=0)]
+            found = collection.search(photos / "moon.jpg", top=3)
+            assert [hit.path for hit in found] == order[:3]
             with pytest.raises(ParameterError):
                 collection.search(photos / "moon.jpg", top=-1)
 

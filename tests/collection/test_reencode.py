@@ -28,9 +28,9 @@ class TestWhiten:
             assert collection.check() == []
             for name in ("coffee", "rocket", "chelsea"):
                 cv2.imwrite(str(tmp_path / "q.png"), cropped(photo(name)))
-                assert collection.search(tmp_path / "q.png", 1)[0].path == f"{name}.jpg"
+                assert collection.search(tmp_path / "q.png", 1, rerank=0)[0].path == f"{name}.jpg"
         with Collection.open(own) as collection:  # again from the file
-            hits = collection.search(home / "photos" / "moon.jpg", 0)
+            hits = collection.search(home / "photos" / "moon.jpg", 0, rerank=0)
             assert hits[0].path == "moon.jpg"
             assert hits[0].score == pytest.approx(1, abs=2e-3)
             assert collection.info()["whitened"] is True
@@ -41,7 +41,7 @@ class TestWhiten:
         with Collection.open(own) as collection:
             collection.whiten(8, exponent=0.5, power=1.0)
             collection.add([tmp_path / "again.jpg"])
-            hits = collection.search(home / "photos" / "coffee.jpg", 2)
+            hits = collection.search(home / "photos" / "coffee.jpg", 2, rerank=0)
             assert sorted(hit.path.split("/")[-1] for hit in hits) == ["again.jpg", "coffee.jpg"]
             assert hits[1].score == pytest.approx(1, abs=2e-3)
             assert collection.check() == []
@@ -109,7 +109,7 @@ class TestAdapt:
         query = home / "photos" / "coffee.jpg"
         with Collection.open(summed) as collection:
             old = collection.vlad
-            before = collection.search(home / "query.png", 0)
+            before = collection.search(home / "query.png", 0, rerank=0)
             features = {
                 row.path: extract(collection.extractor, row.file) for row in collection.images()
             }
@@ -127,18 +127,22 @@ class TestAdapt:
             ids, vector_nD = collection.vectors()
             own = wanted.transform([local[names[i]] for i in ids.tolist()])
             np.testing.assert_allclose(vector_nD, own, atol=2e-3)
-            hits = collection.search(query, 2)
+            hits = collection.search(query, 2, rerank=0)
             assert hits[0].path.endswith("coffee.jpg")
             assert hits[0].score == pytest.approx(1, abs=2e-3)
-            assert collection.search(home / "query.png", 0) != before
+            assert collection.search(home / "query.png", 0, rerank=0) != before
 
     def test_more_can_be_added_and_it_can_be_done_again(self, home, summed):
         with Collection.open(summed) as collection:
             collection.adapt()
             collection.add([home / "query.png"])
-            assert collection.search(home / "query.png", 1)[0].score == pytest.approx(1, abs=2e-3)
+            assert collection.search(home / "query.png", 1, rerank=0)[0].score == pytest.approx(
+                1, abs=2e-3
+            )
             collection.adapt()
-            assert collection.search(home / "query.png", 1)[0].score == pytest.approx(1, abs=2e-3)
+            assert collection.search(home / "query.png", 1, rerank=0)[0].score == pytest.approx(
+                1, abs=2e-3
+            )
             assert collection.check() == []
 
     def test_a_failure_changes_nothing(self, summed):

@@ -146,7 +146,7 @@ class TestChecksums:
     def test_an_augmentation_is_dropped(self, ready, own):
         query = ready[1] / "00.png"
         with Collection.open(own) as collection:
-            plain = collection.search(query)
+            plain = collection.search(query, rerank=0)
             collection.augment(2)
         zeros = "UPDATE array SET data = zeroblob(length(data)) WHERE name = '~augment.places'"
         sql(own, zeros, sealed=False)
@@ -157,7 +157,7 @@ class TestChecksums:
                 (problem,) = collection.check(repair=repair)
                 assert problem.text == "its augmentation is damaged: augment again"
             assert collection.check() == []
-            assert collection.search(query) == plain
+            assert collection.search(query, rerank=0) == plain
 
 
 class TestDamagedVectors:

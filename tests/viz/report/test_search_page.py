@@ -25,7 +25,7 @@ def asked(home):
         part = Region(20, 30, 200, 200)
         return [
             Asked.found(query, part, collection.search(query, 5, rerank=5, region=part)),
-            Asked.found(plain, None, collection.search(plain, 3)),
+            Asked.found(plain, None, collection.search(plain, 3, rerank=0)),
             Asked("nothing.jpg", failed="no such file"),
         ]
 

@@ -191,14 +191,15 @@ export class SearchView {
    * @returns {Promise<Answer>}
    */
   async plain(wanted, top, file, asking) {
-    if (file) return upload(address("/api/search", { top }), file, asking);
+    if (file) return upload(address("/api/search", { top, rerank: 0 }), file, asking);
     try {
       return await get(searchAddress(wanted, top, 0), asking);
     } catch (error) {
       const again = wanted.query && this.files.get(wanted.query);
       if (!(error instanceof Problem) || error.status !== 404 || !again) throw error;
       // forgotten by the server, but not by this page
-      return upload(address("/api/search", { top, region: wanted.region?.join() }), again, asking);
+      const region = wanted.region?.join();
+      return upload(address("/api/search", { top, rerank: 0, region }), again, asking);
     }
   }
 
