@@ -47,6 +47,10 @@ def blanks():
     for name, ramp_yx in ramps.items():
         for low, high in ((0, 10), (0, 40), (0, 255)):
             found[f"{name} {low} to {high}"] = (low + (high - low) * ramp_yx).astype(np.uint8)
+    rng = np.random.default_rng(0)
+    for levels in (1, 2, 3):  # a lens cap, or a camera that looks at a wall
+        noisy_yx = 20 + levels * rng.normal(size=(240, 320))
+        found[f"noise of {levels}"] = np.rint(noisy_yx).astype(np.uint8)
     return found
 
 

@@ -263,7 +263,7 @@ class TestCollection:
             assert collection.recipe.orientation == 0
             best = collection.search(photos / "coffee.jpg", top=1)[0]
             assert best.path == "coffee.jpg"
-            assert best.score == pytest.approx(1, abs=1e-3)
+            assert best.similarity == pytest.approx(1, abs=1e-3)
         sha256 = model_files.sha256_of(model)
         with Collection.open(file) as collection:
             assert json.loads(collection.recipe.network)["sha256"] == sha256

@@ -65,7 +65,7 @@ class Collection:
     >>> with Collection.create(f"{folder}/all.vlad", n_clusters=8) as collection:
     ...     report = collection.add([folder])
     ...     hits = collection.search(f"{folder}/1.png", top=2)
-    >>> report.indexed, hits[0].path, round(hits[0].score, 2)
+    >>> report.indexed, hits[0].path, round(hits[0].similarity, 2)
     (3, '1.png', 1.0)
     """
 

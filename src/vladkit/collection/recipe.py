@@ -118,7 +118,7 @@ class Recipe:
     )
     lift_below: int = option(
         20,
-        "Images with fewer SIFT features: a second try with lifted contrast; 0: none.",
+        "Images with fewer SIFT features get another try, with more contrast.",
         flag="--lift-below",
     )
     orientation: float = option(
