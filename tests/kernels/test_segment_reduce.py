@@ -169,6 +169,21 @@ def test_numbers_are_a_column(loops, op, n):
                 assert got.tobytes() == want.tobytes()
 
 
+@pytest.mark.parametrize("op", ["min", "max"])
+def test_zeros_of_either_sign_are_0(loops, op):
+    for values in ([0.0, -0.0], [-0.0, 0.0], [-0.0, -0.0]):
+        for shape in ((2,), (2, 1)):
+            got = segment_reduce(np.reshape(values, shape), np.zeros(2, int), 1, op)
+            assert not np.signbit(got).any()
+
+
+def test_few_numbers_are_refused_too():
+    """Those that numpy.bincount sums."""
+    for bad in (-1, 5, 2**62):
+        with pytest.raises(ParameterError, match=rf"segment\[1\] is {bad}, wanted 0 to 4"):
+            segment_sum(np.ones(3), np.array([0, bad, 1]), 5)
+
+
 @pytest.mark.parametrize("op", ["sum", "mean", "min"])
 def test_refused_segments_of_numbers(loops, op):
     for n in (10, 5000):

@@ -30,6 +30,7 @@ LENGTHS = {
     "blocks of rows": [64, 65, 63, 128],
     "pieces": [1, 2500, 0, 1024, 1025],
     "pieces of 80": [1, 200, 0, 80, 81],
+    "70 pieces of 80": [5600],
 }
 
 CASES = [
@@ -46,6 +47,7 @@ CASES = [
         ("blocks of rows", 64, 16, ["float32"]),
         ("pieces", 16, 5, ["float32", "bfloat16"]),
         ("pieces of 80", 200, 5, ["float32"]),
+        ("70 pieces of 80", 7, 5, ["float32"]),
     ]
     for dtype in dtypes
 ]
@@ -85,7 +87,7 @@ def worst(rows, start, centroids):
 
 for case in CASES:
     name, f, k, dtype = case
-    triton._PIECE = 80 if name == "pieces of 80" else 1024
+    triton._PIECE = 80 if name.endswith("pieces of 80") else 1024
     rows, start, centroids = problem(LENGTHS[name], f, k, dtype)
     assert triton.fits(rows, torch.tensor(centroids))
     report["/".join(map(str, case))] = worst(rows, start, centroids)
