@@ -16,10 +16,8 @@ import argparse
 import itertools
 import json
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +25,7 @@ import torch
 
 from vladkit import encode, segment_sum
 from vladkit.bench.cases import Case
-from vladkit.bench.machine import machine, versions
+from vladkit.bench.machine import provenance
 from vladkit.bench.sum_cases import SumCase
 
 ENCODINGS = [
@@ -262,20 +260,6 @@ def blocks(clock: Clock, cases: list[Case]) -> None:
     triton._plan = chosen
 
 
-def provenance(device: str) -> dict:
-    """Where, when and with which commit the figures were measured."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    gpu = {"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}
-    return {
-        "script": "benchmarks/accelerator.py --json",
-        "machine": machine() | gpu,
-        "versions": versions() | {"torch": torch.__version__},
-        "commit": done.stdout.strip() or None,
-        "date": date.today().isoformat(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
@@ -299,7 +283,11 @@ def main() -> None:
         "accuracy": accuracy(clock.flush.device, 10**5 if args.quick else 10**8),
     }
     if args.json:
-        run = {"provenance": provenance(args.device), "tables": tables}
+        about = provenance("benchmarks/accelerator.py --json")
+        about["versions"]["torch"] = torch.__version__  # with that of CUDA
+        if args.device == "cuda":
+            about["machine"]["gpu"] = torch.cuda.get_device_name()
+        run = {"provenance": about, "tables": tables}
         Path(args.json).write_text(json.dumps(run, indent=1) + "\n")
 
 

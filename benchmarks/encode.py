@@ -23,14 +23,12 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import date
-from pathlib import Path
 
 import numpy as np
 
 from vladkit import encode
 from vladkit.bench.cases import ARTICLE, Case
-from vladkit.bench.machine import machine, versions
+from vladkit.bench.machine import provenance
 from vladkit.bench.memory import reset_peak, status_bytes
 from vladkit.bench.peers import article_loop, fitted_kmeans
 from vladkit.bench.run import environment_for
@@ -149,19 +147,6 @@ def _memory_of(case: Case, threads: int) -> float:
     return (status_bytes("VmHWM") - before) / (local_tlf.nbytes + out.nbytes)
 
 
-def provenance() -> dict:
-    """Where and when the figures were measured, and with which commit."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return {
-        "script": "benchmarks/encode.py --json",
-        "machine": machine(),
-        "versions": versions(),
-        "commit": done.stdout.strip() or None,
-        "date": date.today().isoformat(),
-    }
-
-
 def table(rows: list[dict]) -> None:
     print(f"{'case':32} {'threads':>7} {'encode ms':>9} {'X@C.T ms':>9} {'ratio':>6} "
           f"{'loop ms':>8} {'x loop':>6} {'error':>8} {'memory':>7}")  # fmt: skip
@@ -202,7 +187,7 @@ def main() -> None:
         done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
         tables = json.loads(done.stdout)
         if args.json:
-            about = provenance() | {"script": "benchmarks/encode.py --small --json"}
+            about = provenance("benchmarks/encode.py --small --json")
             json.dump({"provenance": about, "tables": tables}, sys.stdout, indent=1)
             print()
         else:
@@ -218,7 +203,11 @@ def main() -> None:
         )  # fmt: skip
         rows += json.loads(done.stdout)
     if args.json:
-        json.dump({"provenance": provenance(), "rows": rows}, sys.stdout, indent=1)
+        json.dump(
+            {"provenance": provenance("benchmarks/encode.py --json"), "rows": rows},
+            sys.stdout,
+            indent=1,
+        )
         print()
     else:
         table(rows)

@@ -24,14 +24,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vladkit import ASMK, Codes, Ragged
-from vladkit.bench.machine import machine, versions
+from vladkit.bench.machine import provenance
 from vladkit.bench.run import environment_for
 from vladkit.features import Sift
 from vladkit.images import is_image_name
@@ -246,18 +245,6 @@ def tables(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def provenance() -> dict[str, Any]:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return {
-        "script": "benchmarks/match_kernel.py --json",
-        "machine": machine(),
-        "versions": versions(),
-        "commit": done.stdout.strip() or None,
-        "date": date.today().isoformat(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+")
@@ -274,7 +261,8 @@ def main() -> None:
     run = measure(args)
     made = tables(run)
     if args.json:
-        json.dump({"provenance": provenance(), "run": run, "tables": made}, sys.stdout, indent=1)
+        about = provenance("benchmarks/match_kernel.py --json")
+        json.dump({"provenance": about, "run": run, "tables": made}, sys.stdout, indent=1)
         print()
         return
     for table in made.values():

@@ -15,18 +15,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 from vladkit import Collection
-from vladkit.bench.machine import machine, versions
+from vladkit.bench.machine import provenance
 from vladkit.bench.run import environment_for
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError
@@ -164,18 +162,6 @@ def tables(by_set: dict[str, dict[str, list[float]]]) -> dict:
     }
 
 
-def provenance() -> dict:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return {
-        "script": "benchmarks/mixed.py --json",
-        "machine": machine(),
-        "versions": versions(),
-        "commit": done.stdout.strip() or None,
-        "date": date.today().isoformat(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sets", nargs="+", type=Path, help="folders with ground_truth.json")
@@ -193,7 +179,7 @@ def main() -> None:
     for table in made.values():
         print(*(" | ".join(row) for row in (table["columns"], *table["rows"])), "", sep="\n")
     if args.json:
-        run = {"provenance": provenance(), "tables": made}
+        run = {"provenance": provenance("benchmarks/mixed.py --json"), "tables": made}
         Path(args.json).write_text(json.dumps(run, indent=1) + "\n")
 
 

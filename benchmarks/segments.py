@@ -24,7 +24,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +31,7 @@ import numpy as np
 
 from vladkit import segment_sum
 from vladkit.bench.article import sum_verdicts
-from vladkit.bench.machine import OtherWork, machine, versions
+from vladkit.bench.machine import OtherWork, provenance
 from vladkit.bench.results import SumsMeasured
 from vladkit.bench.run import environment_for
 from vladkit.bench.sum_cases import OTHER_OPERATIONS, SUMS, SumCase
@@ -163,22 +162,6 @@ def fresh_figures(quick: bool) -> list[dict]:
     return rows
 
 
-def provenance(quick: bool, other_cores: float | None) -> dict:
-    """Where, when and with which commit the figures were measured."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    names = {"numpy_groupies", "numbagg", "pandas", "polars", "awkward"}
-    peers = {n: getattr(sys.modules[n], "__version__", None) for n in names & sys.modules.keys()}
-    return {
-        "script": "benchmarks/segments.py" + " --quick" * quick,
-        "machine": machine(),
-        "versions": versions() | dict(sorted(peers.items())),
-        "commit": done.stdout.strip() or None,
-        "date": date.today().isoformat(),
-        "other_cores": other_cores,
-    }
-
-
 def measured_rows(cases: tuple[SumCase, ...], ways: list[SumWay], plan: Plan) -> list[SumsMeasured]:
     found = []
     for case in cases:
@@ -221,7 +204,10 @@ def measure(quick: bool, rows: int, parts: list[str]) -> dict:
         run["accuracy"] = dict(accuracy(ways, quick, rows))
         for name, errors in run["accuracy"].items():
             print(f"{name}:", ", ".join(f"{way} {error:.1e}" for way, error in errors.items()))
-    return {"provenance": provenance(quick, others.cores())} | run
+    about = provenance("benchmarks/segments.py" + " --quick" * quick)
+    names = {"numpy_groupies", "numbagg", "pandas", "polars", "awkward"} & sys.modules.keys()
+    about["versions"] |= {n: getattr(sys.modules[n], "__version__", None) for n in sorted(names)}
+    return {"provenance": about | {"other_cores": others.cores()}} | run
 
 
 def main() -> None:

@@ -74,6 +74,17 @@ class TestSearch:
         done = run(*words, "--rerank", 0, "--json", cwd=home)
         assert (done.stderr, json.loads(done.stdout)["verified"]) == ("", None)
 
+    def test_a_verified_image_that_is_not_shown_counts(self, home, monkeypatch):
+        """It may come second: where much repeats itself, similarity says more."""
+        rule = "vladkit.collection.searching.rescore"
+        monkeypatch.setattr(rule, lambda score_n, n_inliers_n: -n_inliers_n.astype(float))
+        words = "search", "photos.vlad", "query.jpg", "--top", 1
+        done = run(*words, cwd=home)
+        assert ("verified" in done.stdout, done.stderr) == (False, "")
+        answer = json.loads(run(*words, "--json", cwd=home).stdout)
+        assert answer["verified"] is True
+        assert [hit["verified"] for hit in answer["results"]] == [False]
+
     def test_all(self, home):
         done = run("search", "photos.vlad", "query.jpg", "--top", "0", "--json", cwd=home)
         results = json.loads(done.stdout)["results"]

@@ -23,9 +23,10 @@ class TestSearch:
         assert [r["rank"] for r in found["results"]] == [1, 2, 3, 4, 5]
         assert found["images"] == 16
         assert found["results"][0]["inliers"] == hits[0].inliers
-        assert found["reranked"] == 16
+        assert (found["reranked"], found["verified"]) == (16, 1)
         plain = search(client, query, top=5, rerank=0)
-        assert (plain["reranked"], plain["results"][0]["inliers"]) == (0, None)
+        assert (plain["reranked"], plain["verified"]) == (0, None)
+        assert plain["results"][0]["inliers"] is None
         about = found["query"]
         h, w = cropped(photo("coffee")).shape[:2]
         assert (about["width"], about["height"], about["region"]) == (w, h, None)

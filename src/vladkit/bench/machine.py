@@ -8,16 +8,17 @@ import statistics
 import subprocess
 import sys
 import time
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from vladkit.core.cores import usable_cores
 from vladkit.core.threads import for_each
 
-__all__ = ["OtherWork", "copy_rate", "machine", "versions"]
+__all__ = ["OtherWork", "copy_rate", "machine", "provenance", "versions"]
 
 _LIBRARIES: Final = (
     "numpy", "scipy", "numba", "faiss-cpu", "scikit-learn", "jax", "torch", "matplotlib",
@@ -65,6 +66,22 @@ def versions() -> dict[str, str | None]:
     blas = config["Build Dependencies"]["blas"] if isinstance(config, dict) else {}
     known["blas"] = f"{blas['name']} {blas['version']}" if "name" in blas else None
     return known
+
+
+def provenance(script: str) -> dict[str, Any]:
+    """Where, when and with which commit (None if this is no checkout) a script measures figures."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git
+        commit = ""
+    return {
+        "script": script,
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit or None,
+        "date": date.today().isoformat(),
+    }
 
 
 def copy_rate(threads: int) -> float:

@@ -53,7 +53,7 @@ def draw_matches(
     leave_cores_to_threads()
     import numpy as np
 
-    from vladkit.geometry.verification import MIN_INLIERS, verify_all
+    from vladkit.geometry.verification import verify_all
     from vladkit.images import Region as Part
     from vladkit.viz.figure_file import check_figure_file
     from vladkit.viz.matches import verdict
@@ -84,7 +84,7 @@ def draw_matches(
             "region": None if shown is None else list(astuple(shown)),
             "model": model,
             "inliers": found.n_inliers,
-            "verified": found.n_inliers >= MIN_INLIERS,
+            "verified": found.verified,
             "transform": None if found.transform_33 is None else found.transform_33.tolist(),
             "outline": None if outline_42 is None else outline_42.round(2).tolist(),
             "points": points_m4.tolist(),

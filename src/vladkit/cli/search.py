@@ -58,24 +58,27 @@ def search(
         page = None if html is None else _Page(html, file, image)
         for query in image:
             hits: list[Hit] | None = None
+            verified: bool | None = None
             reason = ""
             try:
                 hits = collection.search(
                     query,
-                    top,
+                    top and max(top, collection.index.searcher.depth(rerank)),
                     region=part,
                     rerank=rerank,
                     model=model_of(fundamental),
                     expand=expand,
                 )
+                verified = _verified(hits)  # all that were matched, shown or not
+                hits = hits[: top or None]
             except ImageError as error:
                 failed, reason = True, str(error)
                 say(f"vladkit: {query}: {reason}")
             if as_json:
-                print_json(_as_json(query, hits, reason), indent=None)
+                print_json(_as_json(query, hits, verified, reason), indent=None)
             elif hits is not None:
                 _show(query if len(image) > 1 else "", hits)
-                if _verified(hits) is False:
+                if verified is False:
                     say(f"{query}: probably not in {file}: the images only look alike")
             if page is not None:
                 page.add(query, part, hits, reason)
@@ -85,7 +88,9 @@ def search(
         raise typer.Exit(1)
 
 
-def _as_json(query: str, hits: list[Hit] | None, reason: str) -> dict[str, Any]:
+def _as_json(
+    query: str, hits: list[Hit] | None, verified: bool | None, reason: str
+) -> dict[str, Any]:
     if hits is None:
         return {"query": query, "error": reason}
     results = []
@@ -103,7 +108,7 @@ def _as_json(query: str, hits: list[Hit] | None, reason: str) -> dict[str, Any]:
                 "transform": None if transform_33 is None else transform_33.tolist(),
             }
         )
-    return {"query": query, "verified": _verified(hits), "results": results}
+    return {"query": query, "verified": verified, "results": results}
 
 
 def _verified(hits: list[Hit]) -> bool | None:

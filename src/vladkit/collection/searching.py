@@ -18,7 +18,7 @@ from vladkit.collection.search_options import RERANK, SearchOptions
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
 from vladkit.errors import DamageWarning, FileFormatError, ParameterError
 from vladkit.features import Features, match_rule
-from vladkit.geometry.verification import MIN_INLIERS, Model, Verification, rescore, verify_all
+from vladkit.geometry.verification import Model, Verification, rescore, verify_all
 from vladkit.store.ann import AnnIndex, ann_path, open_ann
 from vladkit.store.exact import best, error_bound, estimate_all, score_all
 from vladkit.store.store import Store
@@ -81,7 +81,7 @@ class Ranked:
     @property
     def verified(self) -> bool | None:
         """Whether enough matches fit one geometry to show the same thing; None if not matched."""
-        return None if self.inliers is None else self.inliers >= MIN_INLIERS
+        return None if self.verification is None else self.verification.verified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,6 +64,11 @@ class Verification:
     match_xy_m2: Float32Array
     model: Model
 
+    @property
+    def verified(self) -> bool:
+        """Whether enough matches fit to show the same thing, most likely: 8 or more."""
+        return self.n_inliers >= MIN_INLIERS
+
     def outline_42(self, shown: RegionLike) -> npt.NDArray[np.float64] | None:
         """Corners of the query, or of a part of it, in the other image.
 

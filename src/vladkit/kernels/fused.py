@@ -144,9 +144,7 @@ def _share_views(
         arrays = batch.local_Nf, batch.start_T, fence, ticket
         return int(accumulate_groups(*arrays, *codebook, residual_tkf, count_tk))
 
-    if (
-        n_jobs == 1
-    ):  # not `accumulate` itself: little work would leave this one to be compiled later
+    if n_jobs == 1:  # not `accumulate` itself: this one would be left to be compiled later
         bad = [sums(np.array([0, t], np.int64))]
     else:
         groups = min(t, max(_GROUPS * n_jobs, batch.n_local // 4096))

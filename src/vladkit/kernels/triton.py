@@ -22,6 +22,7 @@ k and f padded to whole blocks of WORDS and DIMS.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from torch import Tensor
 
 from vladkit.core.arrays import Int64Array
 
-__all__ = ["fits", "residual_sums"]
+__all__ = ["fits", "jit", "on_device_of", "residual_sums", "tl", "triton"]
 
 triton: Any
 tl: Any
@@ -102,12 +103,24 @@ def residual_sums(
     residual_tkf, count_tk
         In float32 and float64.
     """
-    k, f = centroid_kf.shape
-    t = len(start_T) - 1
-    device, dtype = local_Nf.device, local_Nf.dtype
+    t, (k, f) = len(start_T) - 1, centroid_kf.shape
     if len(local_Nf) == 0:
         return centroid_kf.new_zeros((t, k, f)), centroid_kf.new_zeros((t, k)).double()
-    local_Nf = local_Nf.contiguous()
+    with on_device_of(local_Nf):
+        return _residual_sums(local_Nf.contiguous(), start_T, centroid_kf)
+
+
+def on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Context in which kernels start on the device of a tensor: Triton takes the current one."""
+    context: AbstractContextManager[Any] = torch.cuda.device(tensor.get_device())
+    return context  # of -1, which is no device, on the CPU
+
+
+def _residual_sums(
+    local_Nf: Tensor, start_T: Int64Array, centroid_kf: Tensor
+) -> tuple[Tensor, Tensor]:
+    t, (k, f) = len(start_T) - 1, centroid_kf.shape
+    device, dtype = local_Nf.device, local_Nf.dtype
     plan = _plan(f, k, dtype)
     piece_p3, joint_p3 = _pieces(start_T, max(_PIECE, 16 * k))
     pieces, joint = (_on_device(x, device) for x in (piece_p3, joint_p3))
@@ -118,23 +131,22 @@ def residual_sums(
     size["EMULATED"] = _EMULATED
     residual_pkf = centroid_kf.new_empty((len(piece_p3), k, f))
     count_pk = centroid_kf.new_empty((len(piece_p3), k), dtype=torch.float64)
-    with torch.cuda.device(local_Nf.get_device()):  # -1, which is no device, on the CPU
-        label_N = local_Nf  # unused where it is found on the way
-        if plan.labels is not None:
-            label_N = torch.empty(len(local_Nf), dtype=torch.int32, device=device)
-            _labels[(-(-len(local_Nf) // plan.labels.rows),)](
-                local_Nf, label_N, term_sKF, bias_K, origin_F, len(local_Nf),
-                **size, **_options(plan.labels),
-            )  # fmt: skip
-        _sums[(len(piece_p3) * n_dims * n_words,)](
-            local_Nf, label_N, pieces, term_sKF, bias_K, origin_F, moved_KF, residual_pkf,
-            count_pk, k=k, FUSED=plan.labels is None,
-            **size, **_options(plan.sums),
+    label_N = local_Nf  # unused where it is found on the way
+    if plan.labels is not None:
+        label_N = torch.empty(len(local_Nf), dtype=torch.int32, device=device)
+        _labels[(-(-len(local_Nf) // plan.labels.rows),)](
+            local_Nf, label_N, term_sKF, bias_K, origin_F, len(local_Nf),
+            **size, **_options(plan.labels),
         )  # fmt: skip
-        if len(joint_p3) == 0:
-            return residual_pkf, count_pk
-        for total_pw, w in ((residual_pkf, k * f), (count_pk, k)):
-            _join[(len(joint) * -(-w // 128),)](total_pw, joint, w=w, PIECES=32, WIDTH=128)
+    _sums[(len(piece_p3) * n_dims * n_words,)](
+        local_Nf, label_N, pieces, term_sKF, bias_K, origin_F, moved_KF, residual_pkf,
+        count_pk, k=k, FUSED=plan.labels is None,
+        **size, **_options(plan.sums),
+    )  # fmt: skip
+    if len(joint_p3) == 0:
+        return residual_pkf, count_pk
+    for total_pw, w in ((residual_pkf, k * f), (count_pk, k)):
+        _join[(len(joint) * -(-w // 128),)](total_pw, joint, w=w, PIECES=32, WIDTH=128)
     return residual_pkf[:t].clone(), count_pk[:t].clone()
 
 
@@ -227,18 +239,19 @@ def _pieces(start_T: Int64Array, most_rows: int) -> tuple[Int64Array, Int64Array
     return piece_p3, joint_p3
 
 
-def _jit(kernel: Any) -> Any:
+def jit(kernel: Any) -> Any:
+    """Decorator for a kernel; where Triton is not installed it stays a function."""
     return kernel if triton is None else triton.jit(kernel)
 
 
-@_jit
+@jit
 def _power_of_2(x: tl.tensor) -> tl.tensor:
     """Largest power of 2 that is not above each float64; 1 for 0."""
     power = (x.to(tl.int64, bitcast=True) & 0x7FF0000000000000).to(tl.float64, bitcast=True)
     return tl.where(x > 0, power, 1.0)
 
 
-@_jit
+@jit
 def _center(
     centroid_kf: tl.tensor, exact_2F: tl.tensor, origin_F: tl.tensor, k: tl.tensor,
     f: tl.constexpr, F: tl.constexpr, DIMS: tl.constexpr, SPLIT: tl.constexpr,
@@ -270,7 +283,7 @@ def _center(
     tl.store(origin_F + dim_f, middle_f.to(tl.float32) if SPLIT else tl.zeros([DIMS], tl.float32))
 
 
-@_jit
+@jit
 def _write_terms(
     centroid_kf: tl.tensor, exact_2F: tl.tensor, origin_F: tl.tensor, term_sKF: tl.tensor,
     bias_K: tl.tensor, moved_KF: tl.tensor, k: tl.tensor, f: tl.constexpr, K: tl.constexpr,
@@ -305,7 +318,7 @@ def _write_terms(
     tl.store(bias_K + word_k, tl.where(word_k < k, bias_k, float("-inf")).to(tl.float32))
 
 
-@_jit
+@jit
 def _dot(a: tl.tensor, b: tl.tensor, c: tl.tensor, EMULATED: tl.constexpr) -> tl.tensor:
     """``a @ b + c``; the interpreter would multiply the bits of bfloat16."""
     if EMULATED:
@@ -314,13 +327,13 @@ def _dot(a: tl.tensor, b: tl.tensor, c: tl.tensor, EMULATED: tl.constexpr) -> tl
     return tl.dot(a, b, c)
 
 
-@_jit
+@jit
 def _head(x: tl.tensor) -> tl.tensor:
     """The 8 leading bits. Cut off: a conversion that rounds takes eight times as long."""
     return (x.to(tl.uint32, bitcast=True) & 0xFFFF0000).to(tl.float32, bitcast=True)
 
 
-@_jit
+@jit
 def _row_terms(local_bf: tl.tensor, origin_f: tl.tensor, SPLIT: tl.constexpr) -> tl.tensor:
     """``local - origin`` as three terms, or the rows as they are."""
     hi_bf, mid_bf, lo_bf = local_bf, local_bf, local_bf
@@ -334,7 +347,7 @@ def _row_terms(local_bf: tl.tensor, origin_f: tl.tensor, SPLIT: tl.constexpr) ->
     return hi_bf, mid_bf, lo_bf
 
 
-@_jit
+@jit
 def _word_terms(
     term_sKF: tl.tensor, word_k: tl.tensor, dim_f: tl.tensor,
     K: tl.constexpr, F: tl.constexpr, TERMS: tl.constexpr,
@@ -344,7 +357,7 @@ def _word_terms(
     return tl.load(at_kf), tl.load(at_kf + K * F), tl.load(at_kf + (TERMS - 1) * K * F)
 
 
-@_jit
+@jit
 def _scores(
     hi_bf: tl.tensor, mid_bf: tl.tensor, lo_bf: tl.tensor, hi_kf: tl.tensor, mid_kf: tl.tensor,
     lo_kf: tl.tensor, TERMS: tl.constexpr, SPLIT: tl.constexpr, EMULATED: tl.constexpr,
@@ -361,14 +374,14 @@ def _scores(
     return _dot(hi_kf, tl.trans(hi_bf), score_kb, EMULATED)
 
 
-@_jit
+@jit
 def _first_best(score_kb: tl.tensor, word_k: tl.tensor, NONE: tl.constexpr) -> tl.tensor:
     """The best score of each row and the lowest centroid that has it; NONE where it is NaN."""
     best_b = tl.max(score_kb, axis=0)
     return best_b, tl.min(tl.where(score_kb == best_b[None, :], word_k[:, None], NONE), axis=0)
 
 
-@_jit
+@jit
 def _labels(
     local_Nf: tl.tensor, label_N: tl.tensor, term_sKF: tl.tensor, bias_K: tl.tensor,
     origin_F: tl.tensor, n: tl.tensor, f: tl.constexpr, K: tl.constexpr, F: tl.constexpr,
@@ -396,7 +409,7 @@ def _labels(
     tl.store(label_N + row_b, label_b, mask=row_b < n)
 
 
-@_jit
+@jit
 def _sums(
     local_Nf: tl.tensor, label_N: tl.tensor, piece_p3: tl.tensor, term_sKF: tl.tensor,
     bias_K: tl.tensor, origin_F: tl.tensor, moved_KF: tl.tensor, residual_pkf: tl.tensor,
@@ -451,7 +464,7 @@ def _sums(
     tl.store(count_pk + at_k, count_k, mask=word_k < k)
 
 
-@_jit
+@jit
 def _join(
     total_pw: tl.tensor, joint_p3: tl.tensor, w: tl.constexpr,
     PIECES: tl.constexpr, WIDTH: tl.constexpr,

@@ -9,21 +9,12 @@ last bit from one call to the next, those of float32 rows hardly ever after roun
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
-
 import torch
 from torch import Tensor
 
-__all__ = ["fits", "sums"]
+from vladkit.kernels.triton import jit, on_device_of, tl, triton
 
-triton: Any
-tl: Any
-try:
-    triton = import_module("triton")
-    tl = import_module("triton.language")
-except ImportError:  # there are wheels for Linux only
-    triton = tl = None
+__all__ = ["fits", "sums"]
 
 _BLOCK_VALUES = 4096
 """Values of a program: 32 of each thread."""
@@ -66,7 +57,7 @@ def sums(value_Nf: Tensor, segment_N: Tensor, n_segments: int, wide: torch.dtype
     dims = min(128, triton.next_power_of_2(f))
     rows = max(_GROUP, _BLOCK_VALUES // dims)
     grid = (triton.cdiv(n, rows) * triton.cdiv(f, dims),)
-    with torch.cuda.device(value_Nf.get_device()):  # -1, which is no device, on the CPU
+    with on_device_of(value_Nf):
         _add[grid](
             value_Nf.contiguous(), segment_N.contiguous(), total_csf, n, n_segments, copies,
             f=f, ROWS=rows, DIMS=dims, GROUP=_GROUP, debug=True, sanitize_overflow=False,
@@ -74,11 +65,7 @@ def sums(value_Nf: Tensor, segment_N: Tensor, n_segments: int, wide: torch.dtype
     return total_csf[0] if copies == 1 else total_csf.sum(dim=0)
 
 
-def _jit(kernel: Any) -> Any:
-    return kernel if triton is None else triton.jit(kernel)
-
-
-@_jit
+@jit
 def _add(
     value_Nf: tl.tensor, segment_N: tl.tensor, total_csf: tl.tensor, n: tl.tensor,
     n_segments: tl.tensor, copies: tl.tensor, f: tl.constexpr,

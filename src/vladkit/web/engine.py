@@ -54,6 +54,7 @@ class SearchAnswer:
     hits: list[tuple[Hit, ImageRow]]
     n_images: int
     n_matched: int
+    n_verified: int | None
     seconds: dict[str, float]
 
 
@@ -113,20 +114,20 @@ class Engine:
         if query.row is not None and (query.is_kept or image is None):
             image, options = query.row, replace(options, region=query.region)
         assert image is not None
+        depth = collection.index.searcher.depth(options.rerank)
         hits = collection.search(
             image,
-            options.top,
+            max(options.top, depth),
             region=options.region,
             rerank=options.rerank,
             model=options.model,
             expand=options.expand,
         )
         seconds = {"features": ready - begin, "search": time.perf_counter() - ready}
-        rows = [(hit, collection.image(hit.image_id)) for hit in hits]
-        n = len(collection)
-        is_matched = any(hit.verification is not None for hit in hits)
-        depth = collection.index.searcher.depth(options.rerank) if is_matched else 0
-        return SearchAnswer(query, rows, n, min(depth, n), seconds)
+        rows = [(hit, collection.image(hit.image_id)) for hit in hits[: options.top]]
+        known = [hit.verified for hit in hits if hit.verified is not None]
+        n_verified = sum(known) if known else None
+        return SearchAnswer(query, rows, len(collection), len(known), n_verified, seconds)
 
     async def match(
         self, source: QuerySource, other: int, model: Model

@@ -89,6 +89,7 @@ def _response(answer: SearchAnswer) -> schemas.SearchResponse:
         results=results,
         images=answer.n_images,
         reranked=answer.n_matched,
+        verified=answer.n_verified,
         min_inliers=MIN_INLIERS,
         seconds=schemas.Seconds(**answer.seconds),
     )
@@ -114,7 +115,7 @@ def _match_fields(verification: Verification, query: SearchQuery) -> dict[str, A
     ends = verification.query_xy_m2.tolist(), verification.match_xy_m2.tolist()
     return {
         "inliers": verification.n_inliers,
-        "verified": verification.n_inliers >= MIN_INLIERS,
+        "verified": verification.verified,
         "points": [tuple(round(x, 1) for x in (*a, *b)) for a, b in zip(*ends, strict=True)],
         "outline": None if outline_42 is None else outline_42.round(1).tolist(),
     }

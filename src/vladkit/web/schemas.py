@@ -174,6 +174,7 @@ class SearchResponse(BaseModel):
     query: QueryInfo
     results: list[ResultInfo]
     images: int = Field(description="Number of ranked images")
-    reranked: int
+    reranked: int = Field(description="Number of first images that were matched")
+    verified: int | None = Field(description="How many of those are verified; null: none matched")
     min_inliers: int
     seconds: Seconds

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 from vladkit.collection.indexing import Progress
 from vladkit.core.files import check_writable, replace_file
 from vladkit.errors import MissingDependencyError
-from vladkit.geometry.verification import MIN_INLIERS
 from vladkit.viz.report.matched import Side, alone, matched
 from vladkit.viz.report.rankings import Asked, ReportData, firsts, thresholds
 from vladkit.viz.report.thumbnails import LARGE, SMALL, Thumbnail, thumbnails
@@ -184,7 +183,6 @@ def write_search(
         .render(
             title=f"Search in {os.path.basename(collection)}",
             searches=[_Search.of(each, made) for each in asked],
-            min_inliers=MIN_INLIERS,
             **_common(datetime.now(UTC), made),
         )
     )
@@ -225,7 +223,7 @@ class _Search:
 
 
 def _to_draw(hits: Sequence[Hit]) -> list[Hit]:
-    return [hit for hit in hits if (hit.inliers or 0) >= MIN_INLIERS][:_MOST_MATCHED]
+    return [hit for hit in hits if hit.verified][:_MOST_MATCHED]
 
 
 def _files(answers: Iterable[Answer]) -> Iterator[str]:

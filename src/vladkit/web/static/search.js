@@ -239,10 +239,10 @@ export class SearchView {
     this.nothing.textContent = answer.images ? "Nothing was found." : "The collection is empty.";
     this.after.replaceChildren(...(results.length ? this.summary(answer) : []));
     if (!more) {
-      const verified = results.filter((result) => result.verified).length;
+      const { verified } = answer;
       let found = plural(results.length, "result");
       if (verified) found = `${plural(verified, "image")} verified`;
-      else if (answer.reranked) found = "Nothing here shows the same thing; these only look alike";
+      else if (verified === 0) found = "Nothing here shows the same thing; these only look alike";
       this.activity.done(results.length ? found : "");
     }
     this.onAnswer(answer);
