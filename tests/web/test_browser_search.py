@@ -59,7 +59,7 @@ class TestWaiting:
 
         page.route("**/api/search*", unverified)
         page.evaluate("location.hash = '#/search?id=1'")
-        expect(page.locator("#activity")).to_contain_text("Nothing here shows the same thing")
+        expect(page.locator("#activity")).to_contain_text("Probably not in here")
 
     def test_without_matching(self, opened, home):
         page = opened()

@@ -69,7 +69,7 @@ def _lines(file: str, about: dict[str, Any]) -> list[str]:
         )
     if extras := [name for name in ("whitened", "augmented", "approximate") if about[name]]:
         lines.append(f"  search    {', '.join(extras)}")
-    kept = f"{recipe['keep_features']} of an image kept for --rerank"
+    kept = f"{recipe['keep_features']} of an image kept for matching"
     extractor = made_with.get("extractor", {})
     named = "" if recipe["features"] == "sift" else f"; {pairs(_readable(extractor))}"
     lines.append(f"  features  {recipe['features']}: {kept}{named}")

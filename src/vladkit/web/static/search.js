@@ -242,7 +242,7 @@ export class SearchView {
       const { verified } = answer;
       let found = plural(results.length, "result");
       if (verified) found = `${plural(verified, "image")} verified`;
-      else if (verified === 0) found = "Nothing here shows the same thing; these only look alike";
+      else if (verified === 0) found = "Probably not in here: these only look alike";
       this.activity.done(results.length ? found : "");
     }
     this.onAnswer(answer);
