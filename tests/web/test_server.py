@@ -84,6 +84,36 @@ def test_beyond_this_machine_it_says_what_is_open(home):
     assert "warning" not in process.communicate(timeout=20)[1]
 
 
+LOST = """
+import os, signal, sys, weakref
+from vladkit.web.server import serve
+
+class Thing: ...
+
+def ready(url):
+    thing = Thing()
+    told = weakref.ref(thing, lambda _: signal.raise_signal(getattr(signal, sys.argv[1])))
+    del thing  # what a callback raises is printed, and nothing ends
+    print("told", flush=True)
+
+try:
+    serve("photos.vlad", port=0, ready=ready)
+except KeyboardInterrupt:
+    print("interrupted", not os.path.exists("photos.vlad-wal"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [("SIGINT", 0, "told\ninterrupted True\n"), ("SIGTERM", -signal.SIGTERM, "told\n")],
+)
+def test_a_signal_before_the_server_runs_is_not_lost(home, name, code, said):
+    command = [sys.executable, "-c", LOST, name]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, said, "")
+    assert not (home / "photos.vlad-wal").exists()
+
+
 def test_what_cannot_be_served(home):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from vladkit.errors import MissingDependencyError, ParameterError, StorageError
@@ -96,12 +100,40 @@ def serve(
     if not is_loopback(host):
         names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
     server = make_server(engine, hosts=names, token=token)
-    ready(_address(host, listening.getsockname()[1], token))
+    with _ended_by_signals(server):
+        try:
+            ready(_address(host, listening.getsockname()[1], token))
+            server.run(sockets=[listening])
+        finally:
+            listening.close()
+            engine.close()
+
+
+@contextmanager
+def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Signals end the server from here on, not only once it runs.
+
+    Until then Python would raise KeyboardInterrupt wherever it is just then. In a destructor or a
+    callback, of an import for one, it prints that and goes on: the server would never end.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no other receives signals
+        yield
+        return
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        server.handle_exit(number, frame)
+
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = {number: signal.signal(number, receive) for number in numbers}
     try:
-        server.run(sockets=[listening])
+        yield
     finally:
-        listening.close()
-        engine.close()
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+    if received:  # uvicorn raises those again that it has handled
+        signal.raise_signal(received[0])
 
 
 def make_server(
