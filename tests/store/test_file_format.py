@@ -49,4 +49,4 @@ class TestFormat:
                 assert f"`{name}`" in self.text
         header = own.read_bytes()[:100]
         assert header[68:72] == b"VLAD"
-        assert int.from_bytes(header[60:64], "big") == 3
+        assert int.from_bytes(header[60:64], "big") == 4

@@ -68,7 +68,7 @@ class TestMigration:
     def test_again_does_nothing(self, old):
         migrate(old)
         before = old.read_bytes()
-        assert migrate(old) == 3
+        assert migrate(old) == 4
         assert old.read_bytes() == before
 
     def test_fails_whole(self, old, monkeypatch):
@@ -84,7 +84,8 @@ class TestMigration:
         with Collection.open(own) as collection, collection.index.store.writing():
             collection.index.store.set_about(images={"1": [str(ready[1]), None]})
         statements = ["PRAGMA legacy_alter_table = ON"]
-        for table, statement in TABLES.items():
+        tables = {table: each for table, each in TABLES.items() if table != "code"}
+        for table, statement in tables.items():
             plain = re.sub(
                 r",\s*(crc INTEGER|mark TEXT) NOT NULL", "", re.sub("--.*", "", statement)
             )
@@ -93,7 +94,8 @@ class TestMigration:
             kept = ", ".join(c for c in columns if c not in ("crc", "mark"))
             statements += [f"ALTER TABLE {table} RENAME TO new_{table}", plain]
             statements += [f"INSERT INTO {table} SELECT {kept} FROM new_{table}"]
-        statements += [f"DROP TABLE new_{table}" for table in reversed(TABLES)]
+        statements += [f"DROP TABLE new_{table}" for table in reversed(tables)]
+        statements += ["DROP TABLE code"]
         sql(own, *statements, "PRAGMA user_version = 2", sealed=False)
         with pytest.raises(FileFormatError, match=r"format 2, .* vladkit migrate"):
             Collection.open(own)
@@ -105,6 +107,16 @@ class TestMigration:
             hits = collection.search(ready[1] / "03.png", rerank=3)
             assert (hits[0].path, hits[0].file) == ("03.png", str(ready[1] / "03.png"))
 
+    def test_from_format_3(self, own, ready):
+        """It had no codes."""
+        sql(own, "DROP TABLE code", "PRAGMA user_version = 3", sealed=False)
+        with pytest.raises(FileFormatError, match=r"format 3, .* vladkit migrate"):
+            Collection.open(own)
+        assert migrate(own) == 3
+        assert everything(own) == everything(ready[0])
+        with Collection.open(own) as collection:
+            assert collection.check() == []
+
     def test_other_files(self, tmp_path):
         with pytest.raises(FileFormatError, match="does not exist"):
             migrate(tmp_path / "nothing")
@@ -115,8 +127,8 @@ class TestMigration:
     def test_command(self, old):
         done = run("migrate", old)
         assert done.stdout == ""
-        assert "converted from format 1 to 3" in done.stderr
-        assert json.loads(run("migrate", old, "--json").stdout)["from"] == 3
+        assert "converted from format 1 to 4" in done.stderr
+        assert json.loads(run("migrate", old, "--json").stdout)["from"] == 4
 
 
 def everything_raw(path):

@@ -108,6 +108,7 @@ def _findings(store: Store, progress: Callable[[int, int], None] | None) -> Iter
     for i in np.flatnonzero((skipped_n == 0) & ~seen_n).tolist():
         yield _about_image(store, image_id_n[i], "has no vector")
     yield from _features(store)
+    yield from _codes(store)
     yield from _sums(store)
     yield from _augmentation(store)
 
@@ -225,6 +226,20 @@ def _features(store: Store) -> Iterator[_Fixable]:
                 store.connection.execute(sql, (image_id,))
 
             yield Finding(f"its features {wrong}", _path(store, image_id)), drop
+
+
+def _codes(store: Store) -> Iterator[_Fixable]:
+    changed = _unlike(store, "code", "picture_id")
+    cursor = store.connection.execute("SELECT picture_id FROM code ORDER BY picture_id")
+    for (image_id,) in cursor.fetchall():
+        wrong = "have changed since they were written" if (image_id,) in changed else None
+        try:
+            store.codes([image_id])
+        except FileFormatError:
+            wrong = "have the wrong size"
+        if wrong:
+            # not to be had again without its vector
+            yield _about_image(store, image_id, f"its codes {wrong}")
 
 
 def _sums(store: Store) -> Iterator[_Fixable]:

@@ -68,6 +68,10 @@ def migrate(path: str | os.PathLike[str]) -> int:
 
 def _convert(connection: sqlite3.Connection, path: Path, found: int) -> None:
     """Copy all rows into new tables, and the vectors of format 1, one to a row, into blocks."""
+    if found == 3:  # has all but one
+        if "code" not in tables_of(connection, path):
+            connection.execute(TABLES["code"])
+        return
     old = tables_of(connection, path, (*TABLES, "vector"))
     copied = ("about", "array", "source", "picture") + ("block", "feature", "aggregate") * (
         found > 1

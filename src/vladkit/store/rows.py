@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vladkit.core.arrays import AnyArray
+from vladkit.core.codes import Codes
 
 __all__ = ["LONGEST_PATH", "ImageRow", "KeptFeatures", "Record", "Source"]
 
@@ -87,3 +88,4 @@ class Record:
     features: KeptFeatures | None = None
     sums: tuple[AnyArray, AnyArray] | None = None  # residual_kf float32, count_k int32
     lifted: bool = False  # see `vladkit.features.Features`
+    codes: Codes | None = None  # of one image

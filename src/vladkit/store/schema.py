@@ -34,7 +34,7 @@ __all__ = [
     "tables_of",
 ]
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 _APPLICATION_ID: Final = int.from_bytes(b"VLAD", "big")
 
 # 64 MB of vectors took 38 ms to read with pages of 16 KB, 66 ms with 4 KB.
@@ -90,6 +90,13 @@ TABLES: Final = {
     geometry BLOB NOT NULL,     -- (n, 5) little-endian float32: x, y, size (px), angle, score
     crc INTEGER NOT NULL
 ) STRICT""",
+    "code": """CREATE TABLE code (  -- an image's words, with a code each: see vladkit.Codes
+    picture_id INTEGER PRIMARY KEY REFERENCES picture ON DELETE CASCADE,
+    word BLOB NOT NULL,         -- n uint16, little-endian, rising
+    code BLOB NOT NULL,         -- (n, b) bytes of bits
+    angle BLOB NOT NULL,        -- n uint8, 256ths of a turn; empty: features have no direction
+    crc INTEGER NOT NULL
+) STRICT""",
     "aggregate": """CREATE TABLE aggregate (  -- an image's sums, for adapting the codebook
     picture_id INTEGER PRIMARY KEY REFERENCES picture ON DELETE CASCADE,
     residual BLOB NOT NULL,     -- (k, f) little-endian float32
@@ -106,6 +113,7 @@ CHECKED: Final = {
     "picture": "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient",
     "block": "picture_ids, data",
     "feature": "n, dtype, descriptor, geometry",
+    "code": "word, code, angle",
     "aggregate": "residual, count",
 }
 """Columns that the ``crc`` of a row is of: all but ids, which other rows have to agree with."""

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.codes import Codes
 from vladkit.core.files import replace_path
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store import trust
@@ -465,6 +466,7 @@ class Store:
             if vector_D is not None or block_id is not None:  # else nothing is kept, nor was
                 self._put_features(image_id, record.features)
                 self._put_sums(image_id, record.sums)
+                self.put_codes(image_id, record.codes)
         if new:
             ids = [i for i, _ in new]
             block_ids = self.blocks.append(ids, np.stack([v for _, v in new]))
@@ -511,6 +513,7 @@ class Store:
         )
         self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (image_id,))
         self.connection.execute("DELETE FROM aggregate WHERE picture_id = ?", (image_id,))
+        self.connection.execute("DELETE FROM code WHERE picture_id = ?", (image_id,))
         self._set_lifted({image_id: False})
         self.changed = True
 
@@ -660,6 +663,47 @@ class Store:
                 geometry_l5 = np.frombuffer(geometry, "<f4").reshape(n, 5)
             found[int(image_id)] = KeptFeatures(descriptor_lf, geometry_l5, width, height)
         return found
+
+    # -- codes ------------------------------------------------------------------------
+
+    def put_codes(self, image_id: int, codes: Codes | None) -> None:
+        """Keep the codes of one image in the place of those it has; within `writing`."""
+        if codes is None:
+            self.connection.execute("DELETE FROM code WHERE picture_id = ?", (image_id,))
+            return
+        angle = b"" if codes.angle_N is None else codes.angle_N.tobytes()
+        row = image_id, codes.word_N.astype("<u2").tobytes(), codes.code_Nb.tobytes(), angle
+        self.connection.execute(
+            "INSERT OR REPLACE INTO code VALUES (?1, ?2, ?3, ?4, row_crc(?2, ?3, ?4))", row
+        )
+
+    def codes(self, image_ids: Sequence[int]) -> tuple[list[int], Codes | None]:
+        """Codes of some images, and the ids of these in order; None if none have any.
+
+        Raises
+        ------
+        FileFormatError
+            If their sizes do not fit, or words do not rise.
+        """
+        sql = "SELECT picture_id, word, code, angle FROM code WHERE picture_id IN ({})"
+        rows = list(self._in_chunks(sql, image_ids))
+        if not rows:
+            return [], None
+        ids, word, code, angle = zip(*rows, strict=True)
+        with damaged(self.path, "the codes of some images", repair=True):
+            length_n = np.array([len(each) // 2 for each in word])
+            word_N = np.frombuffer(b"".join(word), "<u2")
+            angle_N = np.frombuffer(b"".join(angle), np.uint8)
+            n_bytes, rest = divmod(sum(map(len, code)), max(1, len(word_N)))
+            if rest or any(len(c) != n_bytes * n for c, n in zip(code, length_n, strict=True)):
+                raise ValueError("the codes are not of one size")
+            if len(angle_N) and any(len(a) != n for a, n in zip(angle, length_n, strict=True)):
+                raise ValueError("there is not an angle for each code")
+            code_Nb = np.frombuffer(b"".join(code), np.uint8).reshape(len(word_N), n_bytes or 8)
+            start_T = np.append(0, np.cumsum(length_n))
+            has_angles = len(angle_N) or not len(word_N)
+            codes = Codes(start_T, word_N, code_Nb, angle_N if has_angles else None)
+        return [int(i) for i in ids], codes
 
     # -- sums -------------------------------------------------------------------------
 
