@@ -63,7 +63,7 @@ class TestApproximate:
             collection.search(home / "query.png", 10)
             assert len(used) == 1
             collection.search(home / "query.png", 0)  # a full ranking is exact
-            collection.search(home / "query.png", 101)
+            collection.search(home / "query.png", 1001)
             assert len(used) == 1
             with Collection.open(big) as other:
                 other.remove(["coffee.jpg"])

@@ -145,7 +145,8 @@ class TestKill:
         processes = [subprocess.Popen(command) for _ in range(2)]
         assert [process.wait(120) for process in processes] == [0, 0]
         rankings, images = everything(path, many)
-        assert rankings == undisturbed[0]
+        # the one that ends first makes vectors short, by those that are there then
+        assert [hits[0][0] for hits in rankings] == [hits[0][0] for hits in undisturbed[0]]
         assert len(images) == 150
 
 

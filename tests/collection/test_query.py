@@ -209,8 +209,9 @@ def test_a_pair_is_matched_once_for_rerank_and_expand(collection, file, monkeypa
 
 
 def test_a_search_leaves_the_estimator_as_it_is(collection, file, monkeypatch):
-    monkeypatch.setattr(collection.vlad, "method", "loop")
-    monkeypatch.setattr(collection.vlad, "n_jobs", 3)
-    before = vars(collection.vlad).copy()
+    vlad = collection.vlad.vlads_[0]
+    monkeypatch.setattr(vlad, "method", "loop")
+    monkeypatch.setattr(vlad, "n_jobs", 3)
+    before = vars(vlad).copy()
     collection.search(file[0], rerank=2, expand=2)
-    assert vars(collection.vlad) == before
+    assert vars(vlad) == before

@@ -56,10 +56,15 @@ class TestRerank:
         assert [h.path for h in hits[4:]] == [h.path for h in plain[4:]]
         scores = [hit.score for hit in hits]
         assert scores == sorted(scores, reverse=True)
-        assert {h.path: h.similarity for h in hits} == {h.path: h.score for h in plain}
+        assert {h.path: h.similarity for h in hits} == {h.path: h.similarity for h in plain}
+        base_of = {h.path: h.score for h in plain}
+        for hit in plain:
+            assert hit.score == pytest.approx(hit.similarity * (hit.agreement + 0.002) / 1.002)
         for hit in hits[:4]:
-            wanted = rescore(np.array([hit.similarity]), np.array([hit.inliers]))[0]
-            assert hit.score == pytest.approx(wanted, abs=1e-6)
+            base, inliers = np.array([base_of[hit.path]]), np.array([hit.inliers])
+            assert hit.score == pytest.approx(
+                rescore(base, inliers, least=2e-6 / 1.002)[0], abs=1e-9
+            )
 
     def test_by_default_where_features_are_kept(self, home, tmp_path):
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
@@ -279,7 +284,7 @@ class TestVocabularies:
     def test_two(self, home, tmp_path):
         with Collection.create(tmp_path / "c", n_clusters=16, n_vocabularies=2) as collection:
             collection.add([home / "photos"])
-            assert collection.n_dimensions == 2 * 16 * 128
+            assert collection.n_dimensions == 2 * 16 * 64
         with Collection.open(tmp_path / "c") as collection:
             hits = collection.search(home / "photos" / "moon.jpg", 1)
             assert (hits[0].path, round(hits[0].similarity, 2)) == ("moon.jpg", 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -16,9 +19,11 @@ from vladkit import (
     match,
     segment_sum,
 )
+from vladkit.collection.query import extract_query
 from vladkit.core.arrays import as_array
-from vladkit.errors import InputError
+from vladkit.errors import InputError, ParameterError
 from vladkit.evaluation.metrics import find_ranks
+from vladkit.features import Sift
 
 X = np.random.default_rng(0).normal(size=(6, 5, 4))
 C = X[0, :3].copy()
@@ -70,3 +75,12 @@ def test_images_are_no_descriptors(mode):
         with pytest.raises(InputError, match="wanted its descriptors"):
             VLAD(2).fit(given)
     assert as_array(np.asarray(image)).shape[:2] == (8, 8)
+
+
+@pytest.mark.parametrize("module", ["numpy.ma", "PIL.Image", "torch", "jax"])
+def test_while_another_thread_imports_what_makes_them(monkeypatch, module):
+    """The module is known then, and lacks names."""
+    monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+    assert encode(X.tolist(), C).tolist() == encode(X, C).tolist()
+    with pytest.raises(ParameterError, match="give a path"):
+        extract_query(Sift(), 3, None)

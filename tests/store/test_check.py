@@ -115,7 +115,7 @@ class TestChecksums:
         "statement",
         [
             "UPDATE array SET data = CAST(substr(data, 1, 99) || x'01' || substr(data, 101) "
-            "AS BLOB) WHERE name = 'centroids'",
+            "AS BLOB) WHERE name = '0.centroids'",
             "UPDATE about SET value = replace(value, 'power:0.3', 'power:0.8')",
             "UPDATE about SET value = 7 WHERE name = 'revision'",
         ],
@@ -345,8 +345,8 @@ class TestHostileValues:
     @pytest.mark.parametrize(
         "statement",
         [
-            "UPDATE array SET dtype = '<U1' WHERE name = 'rotation'",
-            "UPDATE array SET dtype = '<c8' WHERE name = 'centroids'",
+            "UPDATE array SET dtype = '<U1' WHERE name = '0.rotation'",
+            "UPDATE array SET dtype = '<c8' WHERE name = '0.centroids'",
             "UPDATE array SET dtype = 'O'",
             "UPDATE array SET dtype = '<M8[ns]'",
             "UPDATE array SET shape = '" + "[" * 100_000 + "'",

@@ -360,11 +360,9 @@ class ASMK(Trained):
                 row = int(batch.start_T[begin + i])
                 angle_l = None if angle_N is None else angle_N[row : row + len(local_lf)]
                 word_la = self._word_search.nearest(local_lf, n_assign, self.n_probes)
-                word_s, residual_sf, angle_s = sums_of_words(
-                    local_lf, angle_l, word_la, centroid_kf
-                )
+                word_s, code_sb, angle_s = self._rows(local_lf, angle_l, word_la, centroid_kf)
                 words.append(word_s)
-                codes.append(self._code(residual_sf))
+                codes.append(code_sb)
                 length_t[begin + i] = len(word_s)
                 if angle_s is not None:
                     angles.append(angle_s)
@@ -374,6 +372,30 @@ class ASMK(Trained):
             np.concatenate(codes),
             None if angle_N is None else np.concatenate(angles),
         )
+
+    def _query(self, local_lf: FloatArray, angle_l: AnyArray | None) -> tuple[Codes, Codes]:
+        """Codes of one image by `transform_queries` and by `transform`, from one search of words.
+
+        Descriptors and angles are checked by the caller: floating, finite, of the right size.
+        """
+        n_assign = min(int(self.n_assign), len(self.centroids_))
+        word_la = self._word_search.nearest(local_lf, n_assign, self.n_probes)
+        centroid_kf = self.centroids_.astype(local_lf.dtype, copy=False)
+        many, one = (
+            self._rows(local_lf, angle_l, word_la[:, :n], centroid_kf) for n in (n_assign, 1)
+        )
+        return Codes([0, len(many[0])], *many), Codes([0, len(one[0])], *one)
+
+    def _rows(
+        self,
+        local_lf: FloatArray,
+        angle_l: AnyArray | None,
+        word_la: Int64Array,
+        centroid_kf: FloatArray,
+    ) -> tuple[Int64Array, AnyArray, AnyArray | None]:
+        """Words of an image, with the code and the direction of each."""
+        word_s, residual_sf, angle_s = sums_of_words(local_lf, angle_l, word_la, centroid_kf)
+        return word_s, self._code(residual_sf), angle_s
 
     def _code(self, residual_sf: FloatArray) -> AnyArray:
         if self.binary:
@@ -466,8 +488,11 @@ class ASMK(Trained):
         return self._similarity(x, y, images)
 
     def _similarity(self, x: Codes, y: Codes, images: Any = None, **way: Any) -> FloatArray:
-        """Similarity of checked codes; `rotated` and `n_jobs` in `way` replace the estimator's."""
-        way = {"rotated": self.rotated, "n_jobs": self.n_jobs} | way
+        """Similarity of checked codes; `rotated` and `n_jobs` in `way` replace the estimator's.
+
+        `weight` in it is that of the similarity of a rotated query, 1 if it is not given.
+        """
+        way = {"rotated": self.rotated, "n_jobs": self.n_jobs, "weight": 1.0} | way
         x.check_kind(y)
         if way["rotated"] and x.angle_N is None:
             raise ParameterError("rotated=True needs codes with angles: give angles with X and Y")
@@ -487,7 +512,7 @@ class ASMK(Trained):
         def run(i: int) -> None:
             q, block = i // n_blocks, slice(*fence[i % n_blocks : i % n_blocks + 2])
             total_MB = sums_of_common(queries[q], y, image_M[block], weight_k, selectivity, lists)
-            total_M = best_turn(total_MB, rotated=way["rotated"])
+            total_M = best_turn(total_MB, rotated=way["rotated"], weight=way["weight"])
             size = np.sqrt(size_q[q] * size_M[block])
             np.divide(total_M, size, out=similarity_qM[q, block], where=size > 0)
 

@@ -67,6 +67,11 @@ def _lines(file: str, about: dict[str, Any]) -> list[str]:
             f"  vectors   {about['dimensions']} dimensions, {n_bytes / 1e3:.1f} KB an image; "
             f"codebook of {about['clusters']} clusters"
         )
+        if about["words"]:
+            lines.append(f"  codes     {about['words']:,} words")
+        if about["learned_from"]:
+            stale = "; others came since: index them into another file" if about["stale"] else ""
+            lines.append(f"  learned   from {counted(about['learned_from'], 'image')}{stale}")
     if extras := [name for name in ("whitened", "augmented", "approximate") if about[name]]:
         lines.append(f"  search    {', '.join(extras)}")
     kept = f"{recipe['keep_features']} of an image kept for matching"

@@ -20,7 +20,7 @@ from vladkit.collection.query import QueryImage, extract_query, features_from, q
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.reencode import adapt, whiten
 from vladkit.collection.search_options import SearchOptions
-from vladkit.collection.searching import Hit
+from vladkit.collection.searching import Hit, StaleQueryError
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import as_paths
 from vladkit.errors import ParameterError
@@ -294,6 +294,7 @@ class Collection:
         RecipeMismatchError
             If the features given are not of the kind that the collection holds.
         """
+        self.index.refresh()
         return Indexer(self.index).add(
             as_paths(sources),
             prune=prune,
@@ -375,7 +376,12 @@ class Collection:
             is outside of the image, or the image is of another kind.
         """
         options = SearchOptions(top, rerank=rerank, expand=expand, model=model, region=region)
-        return self._searcher.search(*query_of(self.index, image, options), options)
+        while True:
+            self.index.refresh()
+            try:
+                return self._searcher.search(query_of(self.index, image, options), options)
+            except StaleQueryError:  # another process made it learn again just now
+                continue
 
     def extract(self, image: QueryImage, *, region: RegionLike = None) -> Features:
         """Extract the features of an image, or of a part of it, as those of the collection were.
@@ -445,6 +451,7 @@ class Collection:
         Needs kept features; only copies are opened, to tell how they differ. Takes O(n^2 D) for the
         candidates, and some 5 ms for each of ``n * candidates / 2`` comparisons.
         """
+        self.index.refresh()
         self._describer.trained()
         with self._store.reading():
             step = _step(progress, "duplicates")
@@ -505,6 +512,7 @@ class Collection:
         O(n^2 D), in batches whose vectors and scores take 64 MB each, whatever n; an index made by
         `build_ann` is used instead if it is there. Matching takes some 5 ms a pair.
         """
+        self.index.refresh()
         with self._store.reading():
             return select_pairs(
                 self.index,
@@ -542,6 +550,7 @@ class Collection:
         A benchmark is had from `read_ground_truth` or `ground_truth` of
         `vladkit.evaluation.benchmark`, or `vladkit.evaluation.datasets.read_benchmark`.
         """
+        self.index.refresh()
         answers, remarks = self.assess(
             benchmark, top=0, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
         )
@@ -558,6 +567,7 @@ class Collection:
         progress: Progress | None = None,
     ) -> tuple[list[Answer], list[str]]:
         """`evaluate` query by query: the first `top` images that count of each ranking; remarks."""
+        self.index.refresh()
         asked = self.index, benchmark
         return ask(*asked, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress)
 

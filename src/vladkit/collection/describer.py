@@ -3,26 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from vladkit.aggregation.aggregate import Aggregate
+from vladkit.aggregation.asmk import ASMK
 from vladkit.aggregation.multi import MultiVLAD
 from vladkit.aggregation.vlad import VLAD
 from vladkit.aggregation.whitening import Whitening
 from vladkit.collection.recipe import Recipe
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array
+from vladkit.core.codes import Codes
 from vladkit.core.ragged import Ragged
+from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.features import Extractor, Features
 from vladkit.store.blocks import Layout
 
-__all__ = ["Codebook", "Describer"]
+__all__ = ["Codebook", "Describer", "Query"]
 
 Codebook: TypeAlias = VLAD | MultiVLAD
 
 _WHITENING: Final = "whitening."  # before the names of its arrays
+_WORDS: Final = "words."
+
+_FLOATS: Final = ("centroids", "cells")
+_UNIT: Final = 2.0
+"""Arrays that are stored in float16 where no number is larger: of descriptors of length 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """Image to search by.
+
+    Parameters
+    ----------
+    vector_vD : (v, D)
+        Vectors: upright and, where that matters, rotated.
+    features : Features or None
+        None if they are not known.
+    codes : Codes or None
+        Match codes of the image, with several words for a descriptor; None without features, or
+        in a collection that has none.
+    own : float
+        Similarity of the codes to those that the same image has in a collection.
+    """
+
+    vector_vD: Float32Array
+    features: Features | None = None
+    codes: Codes | None = None
+    own: float = 1.0
 
 
 class Describer:
@@ -38,8 +70,12 @@ class Describer:
 
     Attributes
     ----------
+    learned : dict
+        State that codebook, words and whitening are in, see `vladkit.store.store.Store.learned`.
     vlad : VLAD, MultiVLAD or None
         The fitted codebook; None before there is one.
+    asmk : ASMK or None
+        Makes match codes; None where the recipe has no words, or before there are any.
     whitening : Whitening or None
         Brings vectors to fewer dimensions, where that was asked for.
     """
@@ -48,7 +84,9 @@ class Describer:
         self.recipe = recipe
         self.extractor = extractor or recipe.extractor()
         self.name = name
+        self.learned: dict[str, Any] = {}
         self.vlad: Codebook | None = None
+        self.asmk: ASMK | None = None
         self.whitening: Whitening | None = None
 
     # -- keeping ----------------------------------------------------------------------
@@ -61,14 +99,18 @@ class Describer:
         FileFormatError
             If it does not fit together.
         """
-        own = {n: a for n, a in arrays.items() if n.startswith(_WHITENING)}
-        rest = {n: a for n, a in arrays.items() if n not in own}
+        words = _below(_WORDS, arrays)
+        rest = {n: a for n, a in arrays.items() if not n.startswith((_WHITENING, _WORDS))}
+        self.learned = about.get("learned", {})
+        self.vlad = self.asmk = self.whitening = None
+        if "words" in about:
+            words |= {n: words[n].astype(np.float32) for n in _FLOATS}
+            self.asmk = ASMK.from_state(about["words"], words)
         if "codebook" in about:
             kind = MultiVLAD if "vlads" in about["codebook"] else VLAD
             self.vlad = kind.from_state(about["codebook"], rest)
         if "whitening" in about:
-            own = {n.removeprefix(_WHITENING): a for n, a in own.items()}
-            self.whitening = Whitening.from_state(about["whitening"], own)
+            self.whitening = self.whitening_of(about, arrays)
 
     @staticmethod
     def codebook_state(codebook: Codebook) -> tuple[dict[str, Any], dict[str, AnyArray]]:
@@ -77,10 +119,26 @@ class Describer:
         return {"codebook": about}, arrays
 
     @staticmethod
+    def words_state(asmk: ASMK) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+        """Words as values for `Store.set_about` and arrays by name: float16 if that is enough."""
+        about, arrays = asmk.to_state()
+        if np.abs(arrays["centroids"]).max() <= _UNIT:
+            arrays |= {n: arrays[n].astype(np.float16) for n in _FLOATS}
+        return {"words": about}, {_WORDS + n: a for n, a in arrays.items()}
+
+    @staticmethod
     def whitening_state(whitening: Whitening) -> tuple[dict[str, Any], dict[str, AnyArray]]:
-        """A whitening as values for `Store.set_about` and arrays by name."""
+        """A whitening as values for `Store.set_about` and arrays by name, its axes in float16."""
         about, arrays = whitening.to_state()
+        arrays |= {"components": arrays["components"].astype(np.float16)}
         return {"whitening": about}, {_WHITENING + n: a for n, a in arrays.items()}
+
+    @staticmethod
+    def whitening_of(about: dict[str, Any], arrays: dict[str, AnyArray]) -> Whitening:
+        """Make the whitening of `whitening_state`."""
+        own = _below(_WHITENING, arrays)
+        own |= {"components": own["components"].astype(np.float32)}
+        return Whitening.from_state(about["whitening"], own)
 
     # -- use --------------------------------------------------------------------------
 
@@ -139,6 +197,36 @@ class Describer:
             )
         return vlads[vocabulary].words(self.recipe.local(self.extractor, features))
 
+    def query(self, features: Features) -> Query:
+        """Query by an image's features."""
+        query_vD = self.query_vectors([features])[0]
+        if self.asmk is None:
+            return Query(query_vD, features)
+        many, one = self.asmk._query(*self._local_and_angle(features))
+        (own,) = self.asmk._similarity(many, one, n_jobs=1)[0].tolist()
+        return Query(query_vD, features, many, own)
+
+    def codes(
+        self, features: Sequence[Features], *, n_jobs: int | None = 1
+    ) -> list[Codes] | list[None]:
+        """Match codes of each image; None each where the recipe has none."""
+        asmk = self.asmk
+        if asmk is None:
+            return [None] * len(features)
+        codes: dict[int, Codes] = {}
+
+        def run(i: int) -> None:
+            local_lf, angle_l = self._local_and_angle(features[i])
+            codes[i] = asmk.transform([local_lf], None if angle_l is None else [angle_l])
+
+        for_each(run, len(features), resolve_n_jobs(n_jobs))
+        return [codes[i] for i in range(len(features))]
+
+    def _local_and_angle(self, features: Features) -> tuple[FloatArray, AnyArray | None]:
+        """Descriptors without place and direction, which a code has beside it."""
+        local_lf = self.extractor.metric(features.descriptor_lf)
+        return local_lf, features.angle_l if self.recipe.orientation else None
+
     def aggregates(
         self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
     ) -> Aggregate:
@@ -185,3 +273,8 @@ class Describer:
 
     def _batch(self, features: Sequence[Features]) -> Ragged:
         return Ragged.from_list([self._local(f) for f in features])
+
+
+def _below(prefix: str, arrays: dict[str, AnyArray]) -> dict[str, AnyArray]:
+    """Arrays whose name begins with a prefix, without it."""
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}

@@ -13,7 +13,7 @@ import numpy as np
 
 from vladkit.collection.index import Index
 from vladkit.collection.search_options import check_rerank
-from vladkit.collection.searching import Ranked, Searcher
+from vladkit.collection.searching import SHORTLIST, Ranked, Searcher, by_vectors
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
 from vladkit.core.names import identity
 from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
@@ -308,28 +308,29 @@ def _rankings(
     """Rankings of the whole database; a query is its features, or the id of an indexed image."""
     if not queries:
         return
-    views = [
-        index.searcher.of_image(query)
-        if isinstance(query, int)
-        else (index.describer.query_vectors([query])[0], query)
+    asked = [
+        index.searcher.of_image(query) if isinstance(query, int) else index.describer.query(query)
         for query in queries
     ]
-    image_id_s, score_qs = _scores(index.searcher, [query_vD for query_vD, _ in views])
+    image_id_s, score_qs = _scores(index.searcher, [each.vector_vD for each in asked])
     ids_m = database.image_id_m
     if not np.isin(ids_m, image_id_s).all():
         raise StorageError(f"{index.store.path} lost images while it was evaluated: run again")
     sorted_s = np.argsort(image_id_s)
     place_m = sorted_s[np.searchsorted(image_id_s, ids_m, sorter=sorted_s)]
-    for (_, features), similarity_m in zip(views, score_qs[:, place_m], strict=True):
+    for query, similarity_m in zip(asked, score_qs[:, place_m], strict=True):
         row_m = np.argsort(-similarity_m, kind="stable")  # equal scores stay in order of files
-        score_m = similarity_m.copy()
+        score_m = similarity_m.copy() if query.codes is None else by_vectors(similarity_m)
         inliers = {}
-        if rerank and features is not None:
-            row_of = {int(ids_m[row]): row for row in row_m[:rerank].tolist()}
+        has_features = query.features is not None
+        n = max(rerank if has_features else 0, 0 if query.codes is None else SHORTLIST)
+        if n:
+            row_of = {int(ids_m[row]): row for row in row_m[:n].tolist()}
             scored = [(i, float(similarity_m[row])) for i, row in row_of.items()]
-            head = [Ranked(i, score, score) for i, score in scored]
-            head = index.searcher.reordered(features, head, rerank, model)
-            row_m[:rerank] = [row_of[each.image_id] for each in head]
+            head = index.searcher.by_codes(query, [Ranked(i, s, s) for i, s in scored])
+            if rerank and query.features is not None:
+                head = index.searcher.reordered(query.features, head, rerank, model)
+            row_m[: len(head)] = [row_of[each.image_id] for each in head]
             for each in head:
                 row = row_of[each.image_id]
                 score_m[row] = each.score

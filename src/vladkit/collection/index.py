@@ -6,7 +6,7 @@ import json
 import os
 import time
 from dataclasses import asdict, replace
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 
 import numpy as np
 
@@ -19,7 +19,10 @@ from vladkit.store.database import damaged
 from vladkit.store.store import Store
 from vladkit.store.trust import is_own, mark
 
-__all__ = ["Index"]
+__all__ = ["ENOUGH_IMAGES", "Index"]
+
+ENOUGH_IMAGES: Final = 1000
+"""A collection that has learned from a sample of so many does not learn again by itself."""
 
 
 class Index:
@@ -113,6 +116,11 @@ class Index:
         self.store.layout = self.describer.layout
         self.store.local_dimensions = self.describer.extractor.n_dimensions
 
+    def refresh(self) -> None:
+        """Take over what another process has learned since."""
+        if self.store.learned() != self.describer.learned:
+            self.restore()
+
     def stranger(self) -> str | None:
         """Path of the network, if another machine indexed with it; else None."""
         recipe = self.describer.recipe
@@ -121,6 +129,17 @@ class Index:
         given = self.store.about().get("network_mark")
         path = recipe.features.removeprefix("onnx:")
         return None if is_own("network", _sha256(recipe), given) else path
+
+    def is_stale(self) -> bool:
+        """Whether it has learned from few images, and has twice as many by now or more."""
+        if self.describer.vlad is None:
+            return False
+        clusters, learned_from = self.describer.n_clusters, self.describer.learned.get("images")
+        if self.describer.recipe.clusters_for(self.store.count_local()) >= 2 * clusters:
+            return True
+        if learned_from is None or learned_from >= ENOUGH_IMAGES:
+            return False
+        return bool(self.store.count()[0] >= 2 * learned_from)
 
     def info(self) -> dict[str, Any]:
         """Size, sources, recipe and versions, JSON-able."""
@@ -143,6 +162,9 @@ class Index:
             ],
             "dimensions": describer.n_dimensions if trained else None,
             "clusters": describer.n_clusters if trained else None,
+            "words": 0 if describer.asmk is None else len(describer.asmk.centroids_),
+            "learned_from": describer.learned.get("images"),
+            "stale": self.is_stale(),
             "whitened": describer.whitening is not None,
             "augmented": self.searcher.augmentation() is not None,
             "approximate": self.searcher.ann() is not None,

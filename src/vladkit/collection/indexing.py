@@ -19,9 +19,6 @@ from functools import partial
 from itertools import islice
 from typing import Final, TypeAlias
 
-import numpy as np
-
-from vladkit.aggregation.codebook import Reservoir
 from vladkit.aggregation.encode import fastest, warm_up
 from vladkit.collection.add_report import AddReport
 from vladkit.collection.discover import SourceFile, discover, each_once
@@ -29,8 +26,8 @@ from vladkit.collection.index import Index
 from vladkit.collection.journal import Journal, LeftBehind, reason_against
 from vladkit.collection.kept_features import pack_features
 from vladkit.collection.known_images import known_images, respell
-from vladkit.core.arrays import AnyArray, Float32Array, FloatArray
-from vladkit.core.ragged import Ragged
+from vladkit.collection.learner import Learner
+from vladkit.core.arrays import AnyArray, Float32Array
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import (
     ImageError,
@@ -57,20 +54,6 @@ name.
 _BATCH: Final = 32
 """Images encoded and committed together: 32 MB of float32 descriptors at 2,000 each."""
 
-_SAMPLE_IMAGES: Final = 500
-_FEW_IMAGES: Final = 100
-"""The codebook is learned from half of the images, from 100 (if there are) to 500."""
-
-_SPOOL_BYTES: Final = 2**27
-"""Most bytes of sampled images' features that are kept until they are indexed; those that do not
-fit are extracted again. (500 images of 2,000 SIFT features: 128 MB.)"""
-
-_MIN_SHARE: Final = 200
-"""Fewest descriptors that are drawn from an image of the sample."""
-
-_PER_CLUSTER: Final = 256
-"""Descriptors that k-means sees for each cluster."""
-
 _Work: TypeAlias = "list[tuple[SourceFile, ImageRow]]"
 """Images to be extracted, each with its row as its file was when it was found."""
 
@@ -82,6 +65,7 @@ class Indexer:
         self._index = index
         self._store = index.store
         self._describer = index.describer
+        self._learner = Learner(index)
 
     def add(
         self,
@@ -134,7 +118,7 @@ class Indexer:
                 ):
                     self._extract_and_commit(work, extraction, spool, report, progress)
             left.remove()
-        report.outgrown = self._outgrown() if report.indexed else None
+        report.outgrown = self._learner.outgrown() if report.indexed else None
         report.seconds = time.perf_counter() - begin
         if not self._store.count()[0]:
             _refuse_emptiness(report)
@@ -306,82 +290,27 @@ class Indexer:
         unnamed = ImageError("its name is not valid UTF-8: rename it")
         spool |= {f.file: unnamed for f, _ in work if not f.is_text}
         sample = None
-        if self._describer.vlad is None:
+        if self._learner.is_due(len(work)):
             # numba's second of import passes while images are extracted
             warming = threading.Thread(target=warm_up, daemon=True)
             warming.start()
             files = [file.file for file, _ in work if file.file not in spool]
-            sample = self._sample(files, extraction, spool, progress)
+            sample = self._learner.sample(files, extraction, spool, progress)
             warming.join()
         source_ids = self._add_sources(work)
         rows = (replace(r, source_id=r.source_id or source_ids[f.root]) for f, r in work)
         # From here on threads extract, while the sample is learned from and batches are encoded.
         results = zip(rows, extraction.run((f.file for f, _ in work), spool), strict=True)
         if sample is not None:
-            self._learn(sample)
+            self._learner.learn(sample, progress)
         done = 0
         while batch := list(islice(results, _BATCH)):
             self._commit(batch, report)
+            self._learner.shorten(is_last=False)
             done += len(batch)
             if progress:
                 progress("index", done, len(work))
-
-    def _sample(
-        self,
-        files: list[str],
-        extraction: Extraction,
-        spool: dict[str, Result],
-        progress: Progress | None,
-    ) -> FloatArray | None:
-        """Descriptors (N, f) of some images to learn from; None if no image has any.
-
-        Features that were extracted are left in `spool`, as far as there is room.
-        """
-        recipe = self._describer.recipe
-        rng = np.random.default_rng(recipe.seed)
-        chosen = [files[i] for i in rng.permutation(len(files))]
-        n_wanted = max(_FEW_IMAGES, min(len(files) // 2, _SAMPLE_IMAGES))
-        reservoir = Reservoir(_PER_CLUSTER * recipe.n_clusters, recipe.seed)
-        share = max(_MIN_SHARE, 5 * reservoir.size // (4 * min(len(files) or 1, n_wanted)))
-        room, n_sampled = _SPOOL_BYTES, 0
-        while chosen and n_sampled < n_wanted:
-            # just as many as are missing: what runs ahead of the last would be extracted twice
-            some, chosen = chosen[: n_wanted - n_sampled], chosen[n_wanted - n_sampled :]
-            for file, features in zip(some, extraction.run(some), strict=True):
-                if isinstance(features, Features):
-                    local_lf = recipe.local(self._describer.extractor, features.some(share, rng))
-                    reservoir.add(Ragged.from_list([local_lf]))
-                    room -= features.descriptor_lf.nbytes
-                    n_sampled += 1
-                if room >= 0:
-                    spool[file] = features
-                if progress:
-                    progress("sample", n_sampled, min(n_wanted, len(files)))
-        return reservoir.rows() if n_sampled else None
-
-    def _learn(self, local_Nf: FloatArray) -> None:
-        """Train the codebook, unless another process was first."""
-        recipe = self._describer.recipe
-        vlad = recipe.vlad(*local_Nf.shape).fit(Ragged(local_Nf, [0, len(local_Nf)]))
-        with self._store.writing():
-            kept = self._store.about()
-            if not recipe.is_stored_as(kept["recipe"]):
-                raise RecipeMismatchError(
-                    f"another process has changed the recipe of {self._store.path}: run again"
-                )
-            if "codebook" not in kept:
-                about, arrays = self._describer.codebook_state(vlad)
-                self._store.set_about(**about)
-                self._store.set_arrays(arrays)
-        self._index.restore()
-
-    def _outgrown(self) -> tuple[int, int] | None:
-        """`AddReport.outgrown`, once images have been added."""
-        if self._describer.vlad is None:
-            return None
-        clusters = self._describer.n_clusters
-        now = self._describer.recipe.clusters_for(self._store.count_local())
-        return (clusters, now) if now >= 2 * clusters else None
+        self._learner.shorten(is_last=True)
 
     def _mark_sources(self, found: Sequence[SourceFile]) -> None:
         """Mark the folders that the user gave, where the collection has them from elsewhere."""
@@ -400,25 +329,40 @@ class Indexer:
             }
 
     def _commit(self, batch: list[tuple[ImageRow, Result]], report: AddReport) -> None:
+        for row, features in batch:
+            if isinstance(features, ImageError):
+                report.skipped.append((row.path, features.reason))
+            else:
+                report.indexed += 1
+        is_kept = False
+        while not is_kept:
+            records = self._records(batch)
+            with self._store.writing():
+                is_kept = self._store.learned() == self._describer.learned
+                if is_kept:
+                    self._store.put(records)
+            if not is_kept:  # another process has learned meanwhile
+                self._index.restore()
+
+    def _records(self, batch: list[tuple[ImageRow, Result]]) -> list[Record]:
         recipe = self._describer.recipe
         usable = [f for _, f in batch if isinstance(f, Features)]
-        described = iter(self._described(usable))
+        coded = self._describer.codes(usable, n_jobs=None) if usable else []
+        described = zip(self._described(usable), coded, strict=True)
         records = []
         for row, features in batch:
             if isinstance(features, ImageError):
-                reason = features.reason
-                report.skipped.append((row.path, reason))
-                records.append(Record(replace(row, skipped=reason, transient=features.transient)))
+                row = replace(row, skipped=features.reason, transient=features.transient)
+                records.append(Record(row))
                 continue
             row = replace(row, width=features.width, height=features.height, n_local=len(features))
             kept = None
             if recipe.keep_features:
                 kept = pack_features(features.strongest(recipe.keep_features))
-            vector_D, sums = next(described)
-            records.append(Record(row, vector_D.astype(recipe.dtype), kept, sums, features.lifted))
-            report.indexed += 1
-        with self._store.writing():
-            self._store.put(records)
+            (vector_D, sums), codes = next(described)
+            vector_D = vector_D.astype(recipe.dtype)
+            records.append(Record(row, vector_D, kept, sums, features.lifted, codes))
+        return records
 
     def _described(
         self, features: list[Features]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TypeAlias
 
+from vladkit.collection.describer import Query
 from vladkit.collection.index import Index
 from vladkit.collection.search_options import SearchOptions
-from vladkit.core.arrays import Float32Array
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Extractor, Features
 from vladkit.features.imported import Imported
@@ -25,8 +25,8 @@ QueryImage: TypeAlias = str | os.PathLike[str] | InMemory
 
 def query_of(
     index: Index, image: QueryImage | Features | ImageRow, options: SearchOptions
-) -> tuple[Float32Array, Features | None]:
-    """Vectors (v, D) of a query and its features; parameters and errors of `Collection.search`."""
+) -> Query:
+    """Query of an image; parameters and errors of `Collection.search`."""
     index.describer.trained()
     if options.rerank:
         index.searcher.check_keeps_features()
@@ -38,24 +38,22 @@ def query_of(
     if row is not None:
         return _query_of_row(index, row, options.region)
     features = features_from(index.describer.extractor, image, options.region)
-    return index.describer.query_vectors([features])[0], features
+    return index.describer.query(features)
 
 
-def _query_of_row(
-    index: Index, row: ImageRow, region: RegionLike
-) -> tuple[Float32Array, Features | None]:
+def _query_of_row(index: Index, row: ImageRow, region: RegionLike) -> Query:
     """A query by what is kept of an image: a part is described by its strongest features."""
     if row.skipped is not None:
         raise ParameterError(f"{row.path} has no vector: {row.skipped}")
     if region is not None:
         index.searcher.check_keeps_features()
-    query_vD, features = index.searcher.of_image(row.image_id)
-    if features is not None and region is not None:
-        features = features.within(region)
-        if not len(features):
-            raise ImageError(f"no feature that is kept of {row.path} is in {region}")
-        query_vD = index.describer.query_vectors([features])[0]
-    return query_vD, features
+    query = index.searcher.of_image(row.image_id)
+    if query.features is None or region is None:
+        return query
+    features = query.features.within(region)
+    if not len(features):
+        raise ImageError(f"no feature that is kept of {row.path} is in {region}")
+    return index.describer.query(features)
 
 
 def features_from(

@@ -9,12 +9,13 @@ from vladkit.core.params import Interval, StrOptions, check_parameters, option
 from vladkit.errors import ParameterError
 
 if TYPE_CHECKING:
+    from vladkit.aggregation.asmk import ASMK
     from vladkit.aggregation.multi import MultiVLAD
     from vladkit.aggregation.vlad import VLAD
     from vladkit.core.arrays import FloatArray
     from vladkit.features import Extractor, Features
 
-__all__ = ["Recipe"]
+__all__ = ["ROWS_PER_WORD", "Recipe"]
 
 _N_ITER: Final = 8
 """Iterations of k-means; from 8 to 25 the inertia falls by 1 %, and mAP does not move."""
@@ -24,6 +25,14 @@ _FEW_CLUSTERS: Final = 16
 """With fewer than 50 descriptors for each cluster a smaller codebook is trained, down to 16
 clusters: 6 images with 9.9k descriptors ranked perfectly with k = 16 (mAP 1.00), not with
 k = 256 (0.78); 20 images with 40k descriptors were best at k = 256."""
+
+
+ROWS_PER_WORD: Final = 10
+"""Descriptors that words of match codes are learned from, for each of them."""
+
+_BITS: Final = 128
+_N_ASSIGN: Final = 5
+"""Size of a match code, and words of a query's descriptor; docs/quality.md has the figures."""
 
 
 def _with_network(given: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +54,10 @@ def _with_network(given: dict[str, Any]) -> dict[str, Any]:
 _NETWORK_DEFAULTS: Final = {"orientation": 0.0}
 """Defaults that differ from SIFT's: a network's features have no direction."""
 
-_OLDER: Final = {"lift_below": 0}
+_WITH_SUMS: Final = {"n_vocabularies": 1, "n_components": 0}
+"""Defaults where sums are kept: the codebook that they belong to can be adapted."""
+
+_OLDER: Final = {"lift_below": 0, "n_words": 0, "n_components": 0}
 """Values of fields that files made before the field lack: they stay as they were made."""
 
 _WEIGHT: Final = Interval(float, 0, 10)
@@ -87,6 +99,13 @@ class Recipe:
         Random seed of the sample and of k-means.
     dtype : {"float16", "float32"}
         Type of the stored vectors.
+    n_components : int
+        Dimensions of stored vectors, by PCA, once a collection has 64 images: at most half as many
+        as those. 0 stores whole vectors, as files do that were made before it.
+    n_words : int
+        Most words of match codes (`vladkit.ASMK`), by which the images that vectors find are
+        ranked; a collection with few descriptors gets fewer. 0 ranks by vectors alone, as do
+        files that were made before it.
     keep_features : int
         Strongest features of each image that are kept in the file for re-ranking; 0 keeps none.
     keep_sums : bool
@@ -140,13 +159,13 @@ class Recipe:
         constraint=Interval(int, 1),
     )
     n_vocabularies: int = option(
-        1,
+        2,
         "Number of codebooks; their vectors are concatenated.",
         flag="--n-vocabularies",
         constraint=Interval(int, 1),
     )
     rotation: int = option(
-        128,
+        64,
         "Most principal axes to which residuals are rotated; 0: no rotation.",
         flag="--rotation",
         constraint=Interval(int, 0),
@@ -167,6 +186,18 @@ class Recipe:
         "Type of the stored vectors: float16 or float32.",
         flag="--dtype",
         constraint=StrOptions("float16", "float32"),
+    )
+    n_components: int = option(
+        256,
+        "Dimensions of stored vectors (PCA); 0: whole vectors.",
+        flag="--n-components",
+        constraint=Interval(int, 0),
+    )
+    n_words: int = option(
+        16_384,
+        "Words of match codes, which rank what vectors find; 0: none.",
+        flag="--n-words",
+        constraint=Interval(int, 0, 65_536),
     )
     keep_features: int = option(
         1000,
@@ -210,6 +241,8 @@ class Recipe:
             given = _with_network(given)
         if "norm" in given:
             given = given | {"norm": resolve_steps(given["norm"])}
+        if given.get("keep_sums"):
+            given = _WITH_SUMS | given
         recipe = cls(**given)
         extractor = recipe.extractor()  # checks the parameters that are its own
         limits = {f.name: f.metadata["constraint"] for f in fields(cls)}
@@ -224,8 +257,11 @@ class Recipe:
                 f"norm={','.join(recipe.norm)!r}: images are compared by cosine, so the last "
                 "step has to be l2"
             )
-        if recipe.keep_sums and recipe.n_vocabularies > 1:
-            raise ParameterError("keep_sums goes with one vocabulary: n_vocabularies=1")
+        if recipe.keep_sums and (recipe.n_vocabularies > 1 or recipe.n_components):
+            raise ParameterError(
+                "keep_sums goes with one vocabulary and whole vectors: n_vocabularies=1, "
+                "n_components=0"
+            )
         return recipe
 
     def as_json(self) -> dict[str, Any]:
@@ -294,6 +330,24 @@ class Recipe:
     def clusters_for(self, n_local: int) -> int:
         """Number of clusters of a codebook that is trained on `n_local` descriptors."""
         return min(self.n_clusters, n_local, max(_FEW_CLUSTERS, n_local // _MIN_PER_CLUSTER))
+
+    def words_for(self, n_local: int) -> int:
+        """Number of words of match codes that are trained on `n_local` descriptors."""
+        return min(self.n_words, n_local, max(_FEW_CLUSTERS, n_local // ROWS_PER_WORD))
+
+    def asmk(self, n_local: int) -> ASMK:
+        """Make the estimator of match codes that is to be trained on `n_local` descriptors."""
+        from vladkit.aggregation.asmk import ASMK
+
+        return ASMK(
+            self.words_for(n_local),
+            n_bits=_BITS,
+            n_assign=_N_ASSIGN,
+            sample_size=n_local,
+            random_state=self.seed,
+            n_iter=_N_ITER,
+            n_jobs=1,
+        )
 
     def vlad(self, n_local: int, n_dimensions: int) -> VLAD | MultiVLAD:
         """Make the estimator that is to be trained on `n_local` descriptors."""

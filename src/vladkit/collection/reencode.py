@@ -13,6 +13,7 @@ from vladkit.aggregation.whitening import Whitening
 from vladkit.collection.index import Index
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import FileFormatError, ParameterError
+from vladkit.store.store import new_state
 
 __all__ = ["adapt", "check_whitening", "whiten"]
 
@@ -45,8 +46,8 @@ def whiten(
     index: Index,
     n_components: int | None,
     *,
-    exponent: float | None,
-    power: float | None,
+    exponent: float | None = None,
+    power: float | None = None,
     progress: _Step | None,
 ) -> None:
     """Whiten all vectors in one transaction; see `vladkit.Collection.whiten`."""
@@ -57,17 +58,17 @@ def whiten(
     whitening.set_params(**{name: v for name, v in given.items() if v is not None})
     with store.writing():
         whitening.fit(vector_nD for _, vector_nD in store.vector_blocks())
+        about, arrays = describer.whitening_state(whitening)
+        whitening = describer.whitening_of(about, arrays)  # as it will be read
 
         def change(_: Int64Array, vector_nD: AnyArray) -> AnyArray:
             short_nd: AnyArray = whitening.transform(vector_nD)
             return short_nd.astype(store.layout.dtype)
 
         store.rewrite(change, progress)
-        about, arrays = describer.whitening_state(whitening)
-        store.set_about(**about)
+        store.set_about(**about, learned=new_state(**store.learned()))
         store.set_arrays(arrays)
-    describer.whitening = whitening
-    store.layout = describer.layout
+    index.restore()
 
 
 def adapt(index: Index, *, progress: _Step | None) -> None:
@@ -102,6 +103,6 @@ def adapt(index: Index, *, progress: _Step | None) -> None:
 
         store.rewrite(change, progress)
         about, arrays = describer.codebook_state(adapted)
-        store.set_about(**about)
+        store.set_about(**about, learned=new_state(**store.learned()))
         store.set_arrays(arrays)
-    describer.vlad = adapted
+    index.restore()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vladkit.aggregation.query_expansion import alpha_query_expansion
 from vladkit.collection.augmentation import Augmentation
-from vladkit.collection.describer import Describer
+from vladkit.collection.describer import Describer, Query
 from vladkit.collection.kept_features import unpack_features
 from vladkit.collection.search_options import RERANK, SearchOptions
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
@@ -23,13 +23,14 @@ from vladkit.store.ann import AnnIndex, ann_path, open_ann
 from vladkit.store.exact import best, error_bound, estimate_all, score_all
 from vladkit.store.store import Store
 
-__all__ = ["Hit", "Ranked", "Searcher"]
+__all__ = ["SHORTLIST", "Hit", "Ranked", "Searcher", "StaleQueryError", "by_vectors"]
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 
+_Number = TypeVar("_Number", float, Float64Array)
 _Float = TypeVar("_Float", np.float32, np.float64)
 
-_ANN_TOP: Final = 100
+_ANN_TOP: Final = 1000
 """Longest ranking that an approximate index is asked for; longer ones are exact."""
 
 _CANDIDATES: Final = 50
@@ -41,6 +42,16 @@ _POSSIBLE: Final = 1000
 _ROTATED: Final = 0.8
 """Weight of a rotated query's score. At 1 mixed-up directions cost upright queries 0.025 mAP, at 0
 queries on their side lose 0.2; at 0.8 they lose 0.05, and upright ones 0.003."""
+
+SHORTLIST: Final = 500
+"""Images that vectors find and codes rank."""
+
+_BY_VECTORS: Final = 0.002
+"""Agreement that is added to that of the codes: where no word is shared, vectors decide. Wrong
+images have .001 to .003, three of four right ones more."""
+
+_LEAST: Final = 0.001
+"""Similarity that a lower one counts as, when it is multiplied by the evidence of inliers."""
 
 _MOST: Final = 1.1
 """Cosine that no two vectors have whose lengths are 1, within what float16 rounds."""
@@ -59,19 +70,24 @@ class Ranked:
     image_id : int
         Its key in the collection, as in `Collection.image`.
     score : float
-        The number that the ranking goes by: the similarity, or after re-ranking what
-        `vladkit.geometry.verification.rescore` makes of it and the inliers.
+        The number that the ranking goes by. Without match codes that is the similarity; with them
+        ``similarity (agreement + 0.002) / 1.002``, less where agreement is not known. After re-ranking it
+        is what `vladkit.geometry.verification.rescore` makes of it and the inliers.
     similarity : float
         Cosine of the vectors, -1 to 1.
     verification : Verification or None
         For images that were matched in re-ranking: inliers, the transform from query to image,
         and the points that matched, in px of the original images.
+    agreement : float or None
+        Similarity of the match codes (`vladkit.ASMK`), 1 for the query image itself; None for
+        images whose codes were not compared.
     """
 
     image_id: int
     score: float
     similarity: float
     verification: Verification | None = None
+    agreement: float | None = None
 
     @property
     def inliers(self) -> int | None:
@@ -90,7 +106,7 @@ class Hit(Ranked):
 
     Parameters
     ----------
-    image_id, score, similarity, verification
+    image_id, score, similarity, verification, agreement
         See `Ranked`.
     path : str
         Its path when it was indexed, relative to the source where that is a folder.
@@ -100,6 +116,10 @@ class Hit(Ranked):
 
     path: str
     file: str
+
+
+class StaleQueryError(Exception):
+    """A query was made with what the collection had learned before it learned again."""
 
 
 class Searcher:
@@ -112,32 +132,36 @@ class Searcher:
         self._ann: tuple[str, AnnIndex | None] = ("", None)
         self._augmentation: tuple[str, Augmentation | None] = ("", None)
 
-    def search(
-        self, query_vD: Float32Array, features: Features | None, options: SearchOptions
-    ) -> list[Hit]:
-        """Search by a query's vectors (v, D) and, for re-ranking, its features.
+    def search(self, query: Query, options: SearchOptions) -> list[Hit]:
+        """Search by a query's vectors, its match codes and, for re-ranking, its features.
 
         Raises
         ------
         ParameterError
             If features are needed, and the query or the collection has none.
         """
+        features = query.features
         if options.rerank and features is None:
             raise ParameterError("rerank: no features are kept of the query")
         top, rerank = options.top, 0 if features is None else self.depth(options.rerank)
-        n = max(top, rerank, options.expand) if top else 0
+        shortlist = 0 if query.codes is None else SHORTLIST
+        n = max(top, rerank, options.expand, shortlist) if top else 0
         matched: dict[int, Verification] = {}
 
         def rank(query_vD: Float32Array) -> list[Ranked]:
             (ranked,) = self.nearest(query_vD[None], n)
+            ranked = self.by_codes(query, ranked)
             if features is None or not rerank:
                 return ranked
             return self.reordered(features, ranked, rerank, options.model, matched)
 
         with self._store.reading():
-            ranked = rank(query_vD)
+            if self._store.learned() != self._describer.learned:
+                raise StaleQueryError
+            ranked = rank(query.vector_vD)
             if options.expand:
-                ranked = rank(self.expanded(query_vD, self.neighbors(ranked, options.expand)))
+                neighbors = self.neighbors(ranked, options.expand)
+                ranked = rank(self.expanded(query.vector_vD, neighbors))
             hits = self.hits(ranked)
         return hits[:top] if top else hits
 
@@ -261,8 +285,8 @@ class Searcher:
         query_D = query_vD[similarity_vr.max(axis=1).argmax()]
         return alpha_query_expansion(query_D[None], neighbor_rD[None], alpha=_ALPHA)
 
-    def of_image(self, image_id: int) -> tuple[Float32Array, Features | None]:
-        """An indexed image as a query: vectors (v, D), and its kept features.
+    def of_image(self, image_id: int) -> Query:
+        """An indexed image as a query, with its kept features.
 
         Upright it is the stored vector; rotated, where that matters, what the kept features give,
         or nothing if none are kept.
@@ -283,10 +307,40 @@ class Searcher:
             )
         features = self.features([image_id]).get(image_id)
         if features is None:
-            return stored_D[None].astype(np.float32), None
-        query_vD = self._describer.query_vectors([features])[0]
-        query_vD[0] = stored_D
-        return query_vD, features
+            _, codes = self._store.codes([image_id])
+            return Query(stored_D[None].astype(np.float32), None, codes)
+        query = self._describer.query(features)
+        query.vector_vD[0] = stored_D
+        return query
+
+    # -- by words ---------------------------------------------------------------------
+
+    def by_codes(self, query: Query, ranked: Sequence[Ranked]) -> list[Ranked]:
+        """The first `SHORTLIST` ordered by similarity and match codes together; then the rest.
+
+        Scores fall from the first to the last.
+        """
+        if query.codes is None:
+            return list(ranked)
+        head = list(ranked[:SHORTLIST])
+        agreement_of = self._agreements(query, [each.image_id for each in head])
+        scored = []
+        for each in ranked:
+            agreement = agreement_of.get(each.image_id)
+            score = each.similarity * ((agreement or 0) + _BY_VECTORS) / (1 + _BY_VECTORS)
+            scored.append(replace(each, score=round(score, 9), agreement=agreement))
+        head = sorted(scored[:SHORTLIST], key=lambda each: -each.score)
+        return head + scored[SHORTLIST:]
+
+    def _agreements(self, query: Query, image_ids: Sequence[int]) -> dict[int, float]:
+        """Similarity of a query's codes to those of some images, 1 for the same image."""
+        ids, codes = self._store.codes(image_ids)
+        asmk = self._describer.asmk
+        if codes is None or asmk is None or query.codes is None or not query.own:
+            return {}
+        way = {"rotated": codes.angle_N is not None, "weight": _ROTATED, "n_jobs": 1}
+        similarity_n = asmk._similarity(query.codes, codes, **way)[0] / query.own
+        return dict(zip(ids, similarity_n.tolist(), strict=True))
 
     # -- by geometry ------------------------------------------------------------------
 
@@ -318,7 +372,8 @@ class Searcher:
         matched.update(zip(others, verified, strict=True))
         verification = [matched.get(each.image_id) for each in head]
         inliers_n = np.array([v.n_inliers if v else 0 for v in verification], np.int64)
-        score_n = rescore(np.array([each.similarity for each in head]), inliers_n).round(6)
+        least = _LEAST if self._describer.asmk is None else by_vectors(_LEAST)
+        score_n = rescore(np.array([e.score for e in head]), inliers_n, least=least).round(9)
         reranked = [
             replace(each, score=score, verification=v)
             for each, score, v in zip(head, score_n.tolist(), verification, strict=True)
@@ -383,14 +438,19 @@ class Searcher:
             row = rows.get(each.image_id)
             if row is None:
                 raise self._of_no_image()
-            found = each.image_id, each.score, each.similarity, each.verification
+            found = each.image_id, each.score, each.similarity, each.verification, each.agreement
             hits.append(Hit(*found, path=row.path, file=row.file))
         return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.file))
 
 
+def by_vectors(similarity: _Number) -> _Number:
+    """Score of images whose match codes have nothing in common with the query's."""
+    return similarity * (_BY_VECTORS / (1 + _BY_VECTORS))
+
+
 def _likely(query_vD: Float32Array, top: int, ann: AnnIndex) -> list[int]:
     """Candidates of an approximate index for one query, the likeliest first."""
-    n = max(_CANDIDATES, 3 * top)
+    n = max(_CANDIDATES, min(3 * top, top + 200))
     candidate_vn, score_vn = ann.search(query_vD, n)
     score_vn[1:] *= _ROTATED
     likeliest = np.argsort(-score_vn, axis=None)

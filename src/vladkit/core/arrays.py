@@ -32,7 +32,15 @@ import numpy.typing as npt
 
 from vladkit.errors import InputError
 
-__all__ = ["AnyArray", "Float32Array", "FloatArray", "Int64Array", "IntArray", "as_array"]
+__all__ = [
+    "AnyArray",
+    "Float32Array",
+    "FloatArray",
+    "Int64Array",
+    "IntArray",
+    "as_array",
+    "is_made_by",
+]
 
 AnyArray: TypeAlias = npt.NDArray[Any]
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -59,17 +67,25 @@ def as_array(values: Any) -> AnyArray:
     """
     if type(values) is np.ndarray:
         return values
-    # whoever has a masked array, or an image of Pillow, has imported what makes them
-    masked: Any = sys.modules.get("numpy.ma")
+    masked: Any = np.ma if is_made_by("numpy.ma", "MaskedArray", values) else None
     if masked is not None and masked.is_masked(values):
         raise InputError(
             f"{masked.count_masked(values)} of {values.size} values are masked: give "
             "x.filled(...), or leave their rows out"
         )
-    pillow = sys.modules.get("PIL.Image")
-    if pillow is not None and isinstance(values, pillow.Image):
+    if is_made_by("PIL.Image", "Image", values):
         raise InputError(
             "got an image of Pillow, wanted its descriptors (vladkit.features.Sift); where pixels "
             "are meant, give numpy.asarray(image)"
         )
     return np.asarray(values)
+
+
+def is_made_by(module: str, name: str, value: object) -> bool:
+    """Whether a value is of a class of another library, without importing that.
+
+    Whoever has such a value has imported what makes it. Another thread may be importing the module
+    just now, as Numba does with ``numpy.ma``: then it lacks names, and no value is of its classes.
+    """
+    found = getattr(sys.modules.get(module), name, None)
+    return found is not None and isinstance(value, found)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vladkit.core.arrays import AnyArray
+from vladkit.core.arrays import AnyArray, is_made_by
 from vladkit.core.ragged import Ragged, as_ragged
 from vladkit.errors import InputError, ParameterError
 
@@ -35,10 +35,9 @@ def kind_of(local: Any) -> str:
 
 
 def _kind(x: Any) -> str:
-    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
-    if torch is not None and isinstance(x, torch.Tensor):
+    if is_made_by("torch", "Tensor", x):
         return "torch"
-    if jax is not None and isinstance(x, jax.Array):
+    if is_made_by("jax", "Array", x):
         return "jax"
     return "numpy"
 

@@ -245,17 +245,21 @@ def verify_all(
     return [each for each in found if each is not None]
 
 
-def rescore(score_n: FloatArray, n_inliers_n: IntArray) -> npt.NDArray[np.float64]:
-    """Combine the vectors' similarity with the inliers: ``score * (1 + log(1 + b))``.
+def rescore(
+    score_n: FloatArray, n_inliers_n: IntArray, *, least: float = 0.001
+) -> npt.NDArray[np.float64]:
+    """Combine similarity with the inliers: ``score * (1 + log(1 + b))``.
 
     b are the inliers beyond 4.
 
     Parameters
     ----------
     score_n : array (n,)
-        Cosine similarity of the vectors; below 0.001 it counts as 0.001.
+        Similarity, as cosines of vectors.
     n_inliers_n : int array (n,)
         `Verification.n_inliers` of each.
+    least : float, above 0
+        Lower scores, also negative ones, count as this.
 
     Returns
     -------
@@ -278,7 +282,7 @@ def rescore(score_n: FloatArray, n_inliers_n: IntArray) -> npt.NDArray[np.float6
     array([0.2 , 0.43, 0.3 ])
     """
     beyond_n = np.maximum(np.asarray(n_inliers_n) - 4, 0)
-    floored_n = np.maximum(np.asarray(score_n, np.float64), 0.001)
+    floored_n = np.maximum(np.asarray(score_n, np.float64), least)
     return np.asarray(floored_n * (1 + np.log1p(beyond_n)), np.float64)
 
 

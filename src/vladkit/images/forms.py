@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import sys
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from vladkit.core.arrays import AnyArray, as_array
+from vladkit.core.arrays import AnyArray, as_array, is_made_by
 from vladkit.errors import ImageError, ParameterError
 
 __all__ = ["FORMS", "InMemory", "file_data"]
@@ -42,9 +41,8 @@ def file_data(image: InMemory) -> bytes | None:
         return bytes(image)
     if isinstance(image, np.ndarray):
         return _png_of_array(as_array(image))
-    pillow = sys.modules.get("PIL.Image")  # whoever has such an image has imported it
     try:
-        if pillow is not None and isinstance(image, pillow.Image):
+        if is_made_by("PIL.Image", "Image", image):
             return _png_of_pillow(image)
         data = image.read() if hasattr(image, "read") else None
     except (OSError, ValueError, SyntaxError, SystemError) as error:  # Pillow raises many kinds

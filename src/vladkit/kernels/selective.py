@@ -195,10 +195,11 @@ def sums_of_common(
     return total_MB
 
 
-def best_turn(total_MB: FloatArray, *, rotated: bool) -> FloatArray:
+def best_turn(total_MB: FloatArray, *, rotated: bool, weight: float = 1.0) -> FloatArray:
     """Sum the bins of each image, weighed by their angle: exp(cos(angle) - 1).
 
-    With `rotated` the best sum of the four quarter turns of the query.
+    With `rotated` the best sum of the four quarter turns of the query, of which all but the upright
+    one count `weight` times.
     """
     m, n_bins = total_MB.shape
     if n_bins == 1:
@@ -209,7 +210,7 @@ def best_turn(total_MB: FloatArray, *, rotated: bool) -> FloatArray:
         total_M = np.zeros(m)
         for i in range(n_bins):  # not a product: its bits depend on how many images there are
             total_M += weight_B[i] * total_MB[:, (i + 4 * quarter) % n_bins]
-        best_M = np.maximum(best_M, total_M)
+        best_M = np.maximum(best_M, total_M * weight if quarter else total_M)
     return best_M
 
 

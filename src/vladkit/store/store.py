@@ -7,6 +7,7 @@ import math
 import operator
 import os
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -32,7 +33,7 @@ from vladkit.store.database import (
 from vladkit.store.rows import LONGEST_PATH, ImageRow, KeptFeatures, Record, Source
 from vladkit.store.schema import check_format, create_tables, is_file_with_content
 
-__all__ = ["Store"]
+__all__ = ["Store", "new_state"]
 
 
 _COLUMNS: Final = (
@@ -50,7 +51,8 @@ def _numbers(dtype: str) -> np.dtype[Any]:
 
 
 _KINDS: Final = {"id": str, "revision": int, "network_mark": str, "lifted": list} | dict.fromkeys(
-    ("recipe", "made_with", "images", "codebook", "whitening", "augmentation"), dict
+    ("recipe", "made_with", "images", "learned", "codebook", "words", "whitening", "augmentation"),
+    dict,
 )
 """Types of the values about a collection."""
 
@@ -210,6 +212,15 @@ class Store:
         """Name of the state that the vectors are in: caches with another stamp are stale."""
         rows = dict(self._rows("SELECT name, value FROM about WHERE name IN ('id', 'revision')"))
         return f"{json.loads(rows['id'])}:{rows['revision']}"
+
+    def learned(self) -> dict[str, Any]:
+        """State that what was learned is in: ``id``, another one after each change, and ``images``.
+
+        ``images`` is how many there were when the codebook was learned. Empty in older files, and
+        before anything is learned.
+        """
+        found: dict[str, Any] = self.about().get("learned", {})
+        return found
 
     def arrays(self, pattern: str = "[^~]*") -> dict[str, AnyArray]:
         """Arrays whose name fits a pattern (SQLite's GLOB); by default without those in ``~``.
@@ -741,6 +752,11 @@ class Store:
             residual_kf = np.frombuffer(residual, "<f4").reshape(len(count_k), -1)
             found[int(image_id)] = residual_kf, count_k
         return found
+
+
+def new_state(**state: Any) -> dict[str, Any]:
+    """Value for `Store.set_about` of ``learned``: as before, with another id."""
+    return state | {"id": uuid.uuid4().hex}
 
 
 _PUT: Final = """

@@ -1,0 +1,259 @@
+"""A collection learns from its images, again as it grows, and ends as good as one made at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from commands import run
+from images import textured
+from stored import sql
+from vladkit import Collection
+from vladkit.collection import indexing, learner
+from vladkit.collection.learner import Learner
+from waiting import wait_until
+
+RECIPE = {"n_clusters": 8, "enlarge_to": 0, "max_features": 300}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """80 images, the first one small."""
+    folder = tmp_path_factory.mktemp("images")
+    for i in range(80):
+        size = (60, 60) if i == 0 else (120, 90)
+        cv2.imwrite(str(folder / f"{i:02}.png"), textured(*size, seed=i))
+    return folder
+
+
+def files(folder, *numbers):
+    return [folder / f"{i:02}.png" for i in numbers]
+
+
+def name(hit):
+    return os.path.basename(hit.file)
+
+
+def scores(collection, query):
+    return [(hit.file, hit.score) for hit in collection.search(query)]
+
+
+def first_of_all(collection, folder):
+    """First result for each image, cut at one side."""
+    found = []
+    for file in sorted(folder.iterdir())[::7]:
+        pixels = cv2.cvtColor(cv2.imread(str(file))[:, 6:], cv2.COLOR_BGR2RGB)
+        found.append(name(collection.search(pixels, 1, rerank=0)[0]) == file.name)
+    return np.mean(found)
+
+
+@pytest.mark.parametrize("begin", [[0], range(3), range(20)], ids=len)
+def test_begun_small_it_ends_as_one_made_at_once(folder, tmp_path, begin):
+    with Collection.create(tmp_path / "c", **RECIPE) as collection:
+        collection.add(files(folder, *begin))
+        assert collection.info()["learned_from"] == len(begin)
+        assert collection.index.describer.whitening is None
+        for n in (40, 80):
+            collection.add(files(folder, *range(n)))
+            info = collection.info()
+            assert (info["learned_from"], info["stale"]) == (n, False)
+        assert collection.check() == []
+        assert (info["clusters"], info["dimensions"]) == (8, 40)
+        words = info["words"]
+        assert first_of_all(collection, folder) == 1
+    with Collection.create(tmp_path / "once", **RECIPE) as once:
+        once.add([folder])
+        assert once.info()["words"] == pytest.approx(words, rel=0.05)
+        assert first_of_all(once, folder) == 1
+
+
+def test_image_by_image(folder, tmp_path):
+    learned = []
+    with Collection.create(tmp_path / "c", **RECIPE) as collection:
+        for i in range(9):
+            collection.add(files(folder, i))
+            learned.append(collection.info()["learned_from"])
+            assert name(collection.search(files(folder, 0)[0], 1)[0]) == "00.png"
+        assert collection.check() == []
+    assert learned == [1, 2, 2, 4, 4, 4, 4, 8, 8]
+
+
+def test_without_kept_features_it_only_says_so(folder, tmp_path):
+    path = tmp_path / "c"
+    with Collection.create(path, keep_features=0, **RECIPE) as collection:
+        collection.add(files(folder, 1))
+        collection.add(files(folder, 2, 3, 4))
+        info = collection.info()
+        assert (info["learned_from"], info["stale"]) == (1, True)
+    assert "from 1 image; others came since" in run("info", path).stdout
+
+
+def test_an_image_that_has_lost_its_features_is_indexed_again(folder, tmp_path):
+    path = tmp_path / "c"
+    with Collection.create(path, **RECIPE) as collection:
+        collection.add(files(folder, 0, 1, 2))
+    sql(path, "DELETE FROM feature WHERE picture_id = 2")
+    with Collection.open(path) as collection:
+        collection.add(files(folder, 3, 4, 5))
+        ((row),) = collection.skipped()
+        assert row.skipped == "no features are kept of it: index again"
+        assert collection.check() == []
+        assert collection.add(files(folder, 0, 1, 2)).indexed == 1
+        assert len(collection) == 6
+
+
+def test_a_failure_leaves_what_was_there(folder, tmp_path, monkeypatch):
+    with Collection.create(tmp_path / "c", **RECIPE) as collection:
+        collection.add(files(folder, 0, 1, 2))
+        before = scores(collection, files(folder, 1)[0])
+
+        def fail(*_):
+            raise MemoryError
+
+        monkeypatch.setattr(Learner, "_describe_again", fail)
+        with pytest.raises(MemoryError):
+            collection.add(files(folder, 3, 4, 5))
+        assert scores(collection, files(folder, 1)[0]) == before
+        assert collection.check() == []
+        monkeypatch.undo()
+        collection.add(files(folder, 3, 4, 5))
+        assert collection.info()["learned_from"] == 6
+
+
+KILLED = """
+import os, signal, sys
+from vladkit import Collection
+from vladkit.store.store import Store
+
+put, n = Store.put_codes, 0
+
+def put_then_kill(self, *args):
+    global n
+    put(self, *args)
+    n += 1
+    if n == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Store.put_codes = put_then_kill
+with Collection.open(sys.argv[1]) as collection:
+    collection.add(sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_kill_while_it_describes_again_loses_nothing(folder, tmp_path):
+    path = tmp_path / "c"
+    with Collection.create(path, **RECIPE) as collection:
+        collection.add(files(folder, *range(10)))
+        before = scores(collection, files(folder, 1)[0])
+    more = files(folder, *range(10, 30))
+    done = subprocess.run([sys.executable, "-c", KILLED, path, *more], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with Collection.open(path) as collection:
+        assert collection.check() == []
+        assert collection.info()["learned_from"] == 10
+        assert scores(collection, files(folder, 1)[0]) == before
+        collection.add(more)
+        assert (collection.info()["learned_from"], len(collection)) == (30, 30)
+
+
+def test_who_searches_meanwhile_finds_what_is_there(folder, tmp_path, monkeypatch):
+    """Before the change, during it, and after it, with a collection that was open all the time."""
+    path = tmp_path / "c"
+    with Collection.create(path, **RECIPE) as collection:
+        collection.add(files(folder, *range(10)))
+    in_it, go_on = threading.Event(), threading.Event()
+    real = Learner._describe_again
+
+    def wait(self, *args):
+        real(self, *args)
+        in_it.set()
+        go_on.wait(60)
+
+    monkeypatch.setattr(Learner, "_describe_again", wait)
+
+    def grow():
+        with Collection.open(path) as collection:
+            collection.add(files(folder, *range(10, 70)))
+
+    thread = threading.Thread(target=grow)
+    with Collection.open(path, read_only=True) as reader:
+        thread.start()
+        try:
+            wait_until(in_it.is_set, 60)
+            hits = reader.search(files(folder, 1)[0])
+            assert (name(hits[0]), round(hits[0].similarity, 3)) == ("01.png", 1)
+            assert len(hits) == 10
+        finally:
+            go_on.set()
+            thread.join()
+        hits = reader.search(files(folder, 65)[0])
+        assert (name(hits[0]), round(hits[0].similarity, 3)) == ("65.png", 1)
+
+
+def test_another_process_learns_while_this_one_extracts(folder, tmp_path, monkeypatch):
+    """What is described by then is described again, by what has been learned."""
+    path = tmp_path / "c"
+    with Collection.create(path, **RECIPE) as collection:
+        collection.add(files(folder, *range(10)))
+    real = indexing.Indexer._records
+    others = []
+
+    def records(self, batch):
+        made = real(self, batch)
+        if not others:
+            others.append(True)
+            with Collection.open(path) as other:
+                other.add(files(folder, *range(10, 30)))
+        return made
+
+    monkeypatch.setattr(indexing.Indexer, "_records", records)
+    with Collection.open(path) as collection:
+        collection.add(files(folder, 40, 41))
+        assert collection.check() == []
+        assert (collection.info()["learned_from"], len(collection)) == (30, 32)
+        hits = collection.search(files(folder, 40)[0], 1)
+        assert (name(hits[0]), round(hits[0].similarity, 3)) == ("40.png", 1)
+
+
+def test_vectors_become_short_while_many_are_added(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(learner, "_SHORT_AT", 64)
+    dimensions = []
+    with Collection.create(tmp_path / "c", **RECIPE) as collection:
+        index = collection.index
+
+        def note(step, done, total):
+            if step == "index":
+                dimensions.append(index.describer.n_dimensions)
+
+        collection.add([folder], progress=note)
+        assert dimensions == [1024, 32, 32]
+        assert collection.check() == []
+        assert first_of_all(collection, folder) == 1
+        assert collection.path.stat().st_size / 80 < 70_000
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dimensions"),
+    [({"n_components": 0}, 1024), ({"n_components": 8}, 8), ({"keep_sums": True}, 512)],
+)
+def test_length_of_vectors(folder, tmp_path, recipe, dimensions):
+    with Collection.create(tmp_path / "c", **RECIPE, **recipe) as collection:
+        collection.add([folder])
+        assert collection.n_dimensions == dimensions
+
+
+def test_without_words_vectors_rank_alone(folder, tmp_path):
+    with Collection.create(tmp_path / "c", n_words=0, **RECIPE) as collection:
+        collection.add(files(folder, *range(10)))
+        hits = collection.search(files(folder, 1)[0], rerank=0)
+        assert [hit.agreement for hit in hits] == [None] * 10
+        assert [hit.score for hit in hits] == [hit.similarity for hit in hits]
+        assert collection.info()["words"] == 0
