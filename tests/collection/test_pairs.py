@@ -36,7 +36,10 @@ def home(tmp_path_factory):
         (home / "scenes" / scene).mkdir(parents=True, exist_ok=True)
         small = cv2.resize(photo(scene), (420, 320), interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(home / "scenes" / scene / f"{number}.png"), view(small))
-    with Collection.create(home / "scenes.vlad", n_clusters=16, keep_features=300) as collection:
+    recipe = {"n_clusters": 16, "keep_features": 300}
+    with Collection.create(home / "scenes.vlad", n_words=0, **recipe) as collection:
+        collection.add([home / "scenes"])
+    with Collection.create(home / "words.vlad", **recipe) as collection:
         collection.add([home / "scenes"])
     return home
 
@@ -154,7 +157,7 @@ class TestSimilar:
             small = cv2.resize(photo(name), (420, 320), interpolation=cv2.INTER_AREA)
             cv2.imwrite(str(tmp_path / "p" / f"{name}.png"), small)
             cv2.imwrite(str(tmp_path / "p" / f"{name}-turned.png"), cv2.rotate(small, 0))
-        with Collection.create(tmp_path / "c", n_clusters=16, orientation=0.6) as collection:
+        with Collection.create(tmp_path / "c", n_clusters=16, orientation=0.6, n_words=0) as collection:
             collection.add([tmp_path / "p"])
             plain, turned = collection.pairs(1), collection.pairs(1, rotated=True)
         assert {(f"{name}-turned.png", f"{name}.png") for name in SCENES} == {
@@ -223,6 +226,46 @@ class TestSequential:
             ("1.png", "c.png"),
             ("b/1.png", "b/2.png"),
         ]
+
+
+class TestWords:
+    """With match codes the first ones by vectors are ordered by both."""
+
+    def order(self, collection):
+        names, ids, similarity_nn = similarities(collection)
+        found, codes = collection.index.store.codes(ids)
+        place = [found.index(i) for i in ids]
+        agreement_nn = collection.index.describer.asmk._similarity(
+            codes, codes, rotated=True, weight=0.8
+        )[np.ix_(place, place)]
+        score_nn = similarity_nn * (agreement_nn + 0.002) / 1.002
+        np.fill_diagonal(score_nn, -1)
+        return names, similarity_nn, score_nn
+
+    def test_what_a_plain_loop_finds(self, home):
+        with Collection.open(home / "words.vlad", read_only=True) as collection:
+            names, similarity_nn, score_nn = self.order(collection)
+            found = {(p.first, p.second): p.similarity for p in collection.pairs(2)}
+        wanted = {}
+        for a, score_n in enumerate(score_nn):
+            for b in np.argsort(-score_n, kind="stable")[:2].tolist():
+                first, second = sorted((a, b))
+                wanted[names[first], names[second]] = similarity_nn[a, b]
+        assert found == pytest.approx(wanted, abs=1e-6)
+
+    def test_of_one_query_among_some(self, home):
+        with Collection.open(home / "words.vlad", read_only=True) as collection:
+            names, _, score_nn = self.order(collection)
+            allowed = [n for n in names if not n.startswith("brick/1")]
+            found = collection.pairs(1, queries=["brick/1.png"], database=allowed)
+        row = score_nn[names.index("brick/1.png")].copy()
+        row[[i for i, n in enumerate(names) if n not in allowed]] = -1
+        assert [(p.first, p.second) for p in found] == [("brick/1.png", names[row.argmax()])]
+
+    def test_one_group_in_the_end(self, home):
+        with Collection.open(home / "words.vlad", read_only=True) as collection:
+            assert collection.pairs(1).n_components > 1
+            assert collection.pairs(1, connected=True, rerank=3).n_components == 1
 
 
 class TestRerank:

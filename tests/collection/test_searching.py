@@ -59,7 +59,9 @@ class TestRerank:
         assert {h.path: h.similarity for h in hits} == {h.path: h.similarity for h in plain}
         base_of = {h.path: h.score for h in plain}
         for hit in plain:
-            assert hit.score == pytest.approx(hit.similarity * (hit.agreement + 0.002) / 1.002)
+            assert hit.score == pytest.approx(
+                hit.similarity * (hit.agreement + 0.002) / 1.002, abs=1e-9
+            )
         for hit in hits[:4]:
             base, inliers = np.array([base_of[hit.path]]), np.array([hit.inliers])
             assert hit.score == pytest.approx(

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vladkit.collection.describer import Query
 from vladkit.collection.index import Index
 from vladkit.collection.pair_list import Names, Pair, Pairs, chosen
+from vladkit.collection.searching import SHORTLIST, Ranked
 from vladkit.core.arrays import Float32Array, Int64Array
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import FileFormatError, ParameterError
@@ -29,6 +31,8 @@ from vladkit.store.naming import names_below
 if TYPE_CHECKING:
     from vladkit.collection.indexing import Progress
 
+Float64Array: TypeAlias = npt.NDArray[np.float64]
+
 __all__ = ["Pair", "Pairs", "select_pairs"]
 
 _MOST_QUERIES: Final = 256
@@ -37,8 +41,9 @@ _MOST_QUERIES: Final = 256
 _VALUES: Final = 2**24
 """Most values in a batch's vectors and in its scores: 64 MB each."""
 
-_Other: TypeAlias = tuple[float, int]
-"""Similarity, negative, and row of another image: sorted, the best comes first, ties by row."""
+_Other: TypeAlias = tuple[float, int, float]
+"""Score, negative, row of another image, and similarity: sorted, the best comes first, ties by row.
+"""
 
 _MATCHED: Final = 4
 """Images whose features are held at a time, for each thread."""
@@ -50,20 +55,29 @@ class _Candidates:
 
     key_m: Int64Array
     similarity_m: Float32Array
+    score_m: Float64Array
     asker_m: Int64Array
 
     @classmethod
     def join(cls, parts: Sequence[_Candidates]) -> _Candidates:
         if not parts:
-            return cls(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
+            none = np.empty(0)
+            none_i = none.astype(np.int64)
+            return cls(none_i, none.astype(np.float32), none, none_i)
         return cls(
             np.concatenate([part.key_m for part in parts]),
             np.concatenate([part.similarity_m for part in parts]),
+            np.concatenate([part.score_m for part in parts]),
             np.concatenate([part.asker_m for part in parts]),
         )
 
     def __getitem__(self, chosen: Int64Array) -> _Candidates:
-        return _Candidates(self.key_m[chosen], self.similarity_m[chosen], self.asker_m[chosen])
+        return _Candidates(
+            self.key_m[chosen],
+            self.similarity_m[chosen],
+            self.score_m[chosen],
+            self.asker_m[chosen],
+        )
 
 
 def select_pairs(
@@ -153,6 +167,7 @@ class _Images:
         self.index = index
         self.progress = progress
         self._rotated = rotated
+        self._shortlist = 0 if index.describer.asmk is None else SHORTLIST
         self.root, name_of = names_below(store.indexed(), store.sources(), root)
         self._spare = store.count()[0] - len(name_of)  # files that are indexed twice
         self.ids = list(name_of)
@@ -199,12 +214,15 @@ class _Images:
             query_qvD[known_q, 1:] = made_qvD[:, 1:]
         return query_qvD
 
-    def _candidates(self, found: Sequence[tuple[int, int, float]], asker: int) -> _Candidates:
-        """Candidates of one asker from (row, row, similarity)."""
+    def _candidates(
+        self, found: Sequence[tuple[int, int, float, float]], asker: int
+    ) -> _Candidates:
+        """Candidates of one asker from (row, row, similarity, score)."""
         row_m2 = np.array([each[:2] for each in found], np.int64).reshape(-1, 2)
         return _Candidates(
             row_m2.min(axis=1, initial=self.n) * self.n + row_m2.max(axis=1, initial=0),
             np.array([each[2] for each in found], np.float32),
+            np.array([each[3] for each in found], np.float64),
             np.full(len(found), asker, np.int64),
         )
 
@@ -218,20 +236,26 @@ class _Images:
                 ranked = self._scored(rows, n + 1, lambda row: self.answers_n)
             for row, some in ranked:
                 others = sorted(  # ties by name
-                    (negative, other)
-                    for negative, other in some
-                    if other != row and (min_score is None or -negative >= min_score)
+                    each
+                    for each in some
+                    if each[1] != row and (min_score is None or each[2] >= min_score)
                 )
-                found = [(row, other, -negative) for negative, other in others[:n]]
+                found = [(row, other, similar, -s) for s, other, similar in others[:n]]
                 parts.append(self._candidates(found, row))
         return _Candidates.join(parts)
 
     def _ranked(self, rows: Sequence[int], n: int) -> Iterator[tuple[int, list[_Other]]]:
         """Each row with the `n` most similar of all images, itself too."""
-        ranked = self.index.searcher.nearest(self._queries(rows), n)
+        ranked = self.index.searcher.nearest(self._queries(rows), max(n, self._shortlist))
         for row, each in zip(rows, ranked, strict=True):
-            known = [r for r in each if r.image_id in self.row_of]
-            yield row, [(-r.similarity, self.row_of[r.image_id]) for r in known]
+            yield row, self._ordered(row, [r for r in each if r.image_id in self.row_of], n)
+
+    def _ordered(self, row: int, ranked: Sequence[Ranked], n: int) -> list[_Other]:
+        """The first `n` for an image, by vectors and by the codes that are kept of it."""
+        _, codes = self.index.store.codes([self.ids[row]])
+        query = Query(np.empty((0, 0), np.float32), codes=codes)
+        some = self.index.searcher.by_codes(query, ranked)[:n]
+        return [(-r.score, self.row_of[r.image_id], r.similarity) for r in some]
 
     def _scored(
         self, rows: Sequence[int], n: int, allowed: Callable[[int], npt.NDArray[np.bool_]]
@@ -241,9 +265,9 @@ class _Images:
         row_s = np.array([self.row_of.get(i, -1) for i in image_id_s.tolist()], np.int64)
         for row, score_s in zip(rows, score_qs, strict=True):
             inside_s = np.flatnonzero((row_s >= 0) & allowed(row)[row_s])
-            near_s = inside_s[best(score_s[inside_s], n)]
-            negative, others = (-score_s[near_s]).tolist(), row_s[near_s].tolist()
-            yield row, list(zip(negative, others, strict=True))
+            near_s = inside_s[best(score_s[inside_s], max(n, self._shortlist))]
+            pairs = zip(image_id_s[near_s].tolist(), score_s[near_s].tolist(), strict=True)
+            yield row, self._ordered(row, [Ranked(i, s, s) for i, s in pairs], n)
 
     def following(self, n: int) -> _Candidates:
         """The `n` images that follow each one in its folder."""
@@ -262,7 +286,8 @@ class _Images:
                     other_nD = np.stack([vector_of[b] for b in others])
                     _, score_qn = score_all(vector_of[a][None], [(np.array(others), other_nD)])
                     score_qn = self.index.searcher.last_if_damaged(score_qn)
-                    pairs = zip(repeat(a), others, score_qn[0].round(6).tolist(), strict=False)
+                    score_n = score_qn[0].round(6).tolist()
+                    pairs = zip(repeat(a), others, score_n, score_n, strict=False)
                     parts.append(self._candidates([p for p in pairs if self._asked(*p[:2])], a))
         return _Candidates.join(parts)
 
@@ -276,14 +301,15 @@ class _Images:
         The largest need not be asked: whatever leaves it enters one that is.
         """
         largest = int(np.bincount(label_n).argmax())
-        found: dict[int, list[tuple[float, int, int]]] = defaultdict(list)
+        found: dict[int, list[tuple[float, int, int, float]]] = defaultdict(list)
         for rows in self._batches(np.flatnonzero(label_n != largest).tolist(), "join"):
             for row, some in self._scored(rows, n, lambda row: label_n != label_n[row]):
                 own = int(label_n[row])
-                found[own] = sorted([*found[own], *((s, other, row) for s, other in some)])[:n]
+                some_of_row = [(s, other, row, similar) for s, other, similar in some]
+                found[own] = sorted([*found[own], *some_of_row])[:n]
         return _Candidates.join(
             [
-                self._candidates([(row, other, -s) for s, other, row in found[own]], own)
+                self._candidates([(r, o, similar, -s) for s, o, r, similar in found[own]], own)
                 for own in sorted(found)
             ]
         )
@@ -306,7 +332,8 @@ class _Matching:
             matched_m = rank_m < rerank
             self._match(np.unique(candidates.key_m[matched_m]).tolist())
             inliers_m = np.array([self.inliers.get(k, 0) for k in candidates.key_m.tolist()], int)
-            score_m = rescore(candidates.similarity_m, inliers_m)
+            least = self._images.index.searcher.least
+            score_m = rescore(candidates.score_m, inliers_m, least=least)
             # the rest stays behind in its order, as in a search
             order_m = np.lexsort((rank_m, -np.where(matched_m, score_m, -1), candidates.asker_m))
             candidates = candidates[order_m]

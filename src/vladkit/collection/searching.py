@@ -71,8 +71,8 @@ class Ranked:
         Its key in the collection, as in `Collection.image`.
     score : float
         The number that the ranking goes by. Without match codes that is the similarity; with them
-        ``similarity (agreement + 0.002) / 1.002``, less where agreement is not known. After re-ranking it
-        is what `vladkit.geometry.verification.rescore` makes of it and the inliers.
+        ``similarity (agreement + 0.002) / 1.002``, less where agreement is not known. After
+        re-ranking it is what `vladkit.geometry.verification.rescore` makes of it and the inliers.
     similarity : float
         Cosine of the vectors, -1 to 1.
     verification : Verification or None
@@ -372,8 +372,8 @@ class Searcher:
         matched.update(zip(others, verified, strict=True))
         verification = [matched.get(each.image_id) for each in head]
         inliers_n = np.array([v.n_inliers if v else 0 for v in verification], np.int64)
-        least = _LEAST if self._describer.asmk is None else by_vectors(_LEAST)
-        score_n = rescore(np.array([e.score for e in head]), inliers_n, least=least).round(9)
+        base_n = np.array([each.score for each in head])
+        score_n = rescore(base_n, inliers_n, least=self.least).round(9)
         reranked = [
             replace(each, score=score, verification=v)
             for each, score, v in zip(head, score_n.tolist(), verification, strict=True)
@@ -414,6 +414,11 @@ class Searcher:
         if rerank:
             self.check_keeps_features()
         return rerank
+
+    @property
+    def least(self) -> float:
+        """Score that a lower one counts as, when inliers speak for an image."""
+        return _LEAST if self._describer.asmk is None else by_vectors(_LEAST)
 
     def check_keeps_features(self) -> None:
         """Raise ParameterError if there are no features to match with."""
