@@ -4,9 +4,10 @@
     python benchmarks/mixed.py ... --seeds 0 1 2 --json docs/results/mixed.json
 
 A set is a folder with ground_truth.json (docs/evaluation.md); the databases of all sets and the
-distractors are indexed together, by the command's defaults. Of each query the first images by
-vectors are matched, and the ranking computed by several rules from similarity s and inliers n, of
-which b = max(n - 4, 0) are evidence. Then how often an image that is not right is verified, and a
+distractors are indexed together, by the command's defaults. Each query is ranked by vectors; the
+first ones of these by vectors and match codes, score s; the first ones of these are matched, and
+the ranking computed by several rules from s and inliers n, of which b = max(n - 4, 0) are evidence.
+Then how often an image that is not right is verified, and a
 right one is: what "probably not in there" is worth. Figures are means over the seeds.
 """
 
@@ -44,16 +45,20 @@ INLIERS = (6, 8, 10, 15, 20, 30)
 
 @dataclass(frozen=True)
 class Ranked:
-    """Images in the order of one query: similarity, inliers (-1: not matched), right or not."""
+    """Images in the order of one query: score, inliers (-1: not matched), right or not.
 
-    similarity_n: np.ndarray
+    ``by_vectors`` are the ranks, from 1, that right images have by vectors alone.
+    """
+
+    score_n: np.ndarray
     inliers_n: np.ndarray
     right_n: np.ndarray
     n_relevant: int
+    by_vectors: list[int]
 
     def ranks(self, rule: Rule, depth: int) -> list[int]:
         """Ranks, from 1, of the right images after the first `depth` were sorted by a rule."""
-        s_n = np.maximum(self.similarity_n[:depth], 0.001)
+        s_n = np.maximum(self.score_n[:depth], 1e-6)
         b_n = np.maximum(self.inliers_n[:depth] - 4, 0)
         order_n = np.arange(len(self.right_n))
         order_n[:depth] = np.argsort(-rule(s_n, b_n), kind="stable")
@@ -66,19 +71,23 @@ def rank(
     """Rank all images by vectors, and match the first ones."""
     searcher = collection.index.searcher
     features = collection.extract(query.file, region=query.region)
-    (ranked,) = searcher.nearest(collection.index.describer.query_vectors([features]), 0)
+    asked = collection.index.describer.query(features)
+    (ranked,) = searcher.nearest(asked.vector_vD[None], 0)
     ((_, relevance),) = query.relevance.items()
     relevant, ignored = ({os.path.realpath(f) for f in files} for files in
                          (relevance.relevant, {*relevance.ignored, query.file}))  # fmt: skip
     ranked = [each for each in ranked if file_of[each.image_id] not in ignored]
+    by_vectors = [i for i, e in enumerate(ranked, 1) if file_of[e.image_id] in relevant]
+    ranked = searcher.by_codes(asked, ranked)
     kept = searcher.features([each.image_id for each in ranked[:depth]])
     found = searcher.verify(features, list(kept.values()), "homography", n_jobs=n_jobs)
     inliers = {i: each.n_inliers for i, each in zip(kept, found, strict=True)}
     return Ranked(
-        np.array([each.similarity for each in ranked]),
+        np.array([each.score for each in ranked]),
         np.array([inliers.get(each.image_id, -1) for each in ranked]),
         np.array([file_of[each.image_id] in relevant for each in ranked], bool),
         len(relevant),
+        by_vectors,
     )
 
 
@@ -100,13 +109,17 @@ def figures(found: list[Ranked], depths: list[int]) -> dict[str, list[float]]:
     """
     asked = [each for each in found if each.n_relevant]
     result = {}
-    for depth, (name, rule) in ((d, r) for d in depths for r in RULES.items()):
-        ranks = [(each.ranks(rule, depth), each.n_relevant) for each in asked]
-        key = "vectors alone" if name == "s" else f"{name}, first {depth}"
+
+    def add(key: str, ranks: list[tuple[list[int], int]]) -> None:
         result[key] = [
             float(np.mean([average_precision(r, n) for r, n in ranks])),
             float(np.mean([bool(r) and r[0] == 1 for r, _ in ranks])),
         ]
+
+    add("vectors alone", [(each.by_vectors, each.n_relevant) for each in asked])
+    for depth, (name, rule) in ((d, r) for d in depths for r in RULES.items()):
+        ranks = [(each.ranks(rule, depth), each.n_relevant) for each in asked]
+        add("vectors and codes, s" if name == "s" else f"{name}, first {depth}", ranks)
     for least in INLIERS:
         verified = [(each, each.inliers_n[: depths[0]] >= least) for each in found]
         right = [(v & each.right_n[: len(v)]).any() for each, v in verified if each.n_relevant]

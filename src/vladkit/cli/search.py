@@ -103,6 +103,7 @@ def _as_json(
                 "score": hit.score,
                 "file": hit.file,
                 "similarity": cosine(hit.similarity),
+                "agreement": hit.agreement,
                 "inliers": hit.inliers,
                 "verified": hit.verified,
                 "transform": None if transform_33 is None else transform_33.tolist(),

@@ -26,7 +26,9 @@ _BINS: Final = 24
 """Bars of a histogram of scores: a figure is some 300 px wide."""
 
 _LEAST_SCORE: Final = 0.001
-"""Score from which the logarithmic axis starts: `rescore` counts lower ones as this."""
+_LEAST_PRODUCT: Final = 1e-5
+"""Scores from which the logarithmic axis starts, by similarity and by match codes, too: lower ones
+are drawn as this."""
 
 # Stand-ins, which no figure has by accident; the report's style says what they are.
 _INK, _LINE, _RIGHT, _WRONG, _ACCENT = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
@@ -132,7 +134,8 @@ def _average_precision(data: ReportData) -> Curve:
 
 
 def _scores(data: ReportData) -> list[Curve]:
-    score = _Axis("score", _LEAST_SCORE if data.rerank else None)
+    by_vectors = _LEAST_SCORE if data.rerank else None
+    score = _Axis("score", _LEAST_PRODUCT if data.info["words"] else by_vectors)
     answers = data.judged + data.unknown
     if not answers:
         found = [f for a in data.open for f in a.first if f.verdict == "open"]

@@ -85,8 +85,9 @@ export function count(n) {
   return COUNT.format(n);
 }
 
-/** @param {number} score a similarity up to 1, or what matching made of it */
+/** @param {number} score a similarity up to 1, or what codes and matching made of it */
 export function decimals(score) {
+  if (score < 0.1 && score > 0) return String(Number(score.toPrecision(2)));
   return score.toFixed(score < 10 ? 3 : 1);
 }
 
