@@ -11,6 +11,7 @@ from vladkit.aggregation.aggregate import Aggregate
 from vladkit.aggregation.multi import MultiVLAD
 from vladkit.aggregation.vlad import VLAD
 from vladkit.aggregation.whitening import Whitening
+from vladkit.collection.descriptor_quantizer import DescriptorQuantizer
 from vladkit.collection.recipe import Recipe
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array
 from vladkit.core.ragged import Ragged
@@ -23,6 +24,7 @@ __all__ = ["Codebook", "Describer"]
 Codebook: TypeAlias = VLAD | MultiVLAD
 
 _WHITENING: Final = "whitening."  # before the names of its arrays
+_KEPT: Final = "kept.pieces"
 
 
 class Describer:
@@ -42,6 +44,8 @@ class Describer:
         The fitted codebook; None before there is one.
     whitening : Whitening or None
         Brings vectors to fewer dimensions, where that was asked for.
+    quantizer : DescriptorQuantizer or None
+        Makes and reads codes of kept descriptors, where it was learned.
     """
 
     def __init__(self, recipe: Recipe, name: str, extractor: Extractor | None = None) -> None:
@@ -50,11 +54,12 @@ class Describer:
         self.name = name
         self.vlad: Codebook | None = None
         self.whitening: Whitening | None = None
+        self.quantizer: DescriptorQuantizer | None = None
 
     # -- keeping ----------------------------------------------------------------------
 
     def restore(self, about: dict[str, Any], arrays: dict[str, AnyArray]) -> None:
-        """Take over the values and arrays of `codebook_state` and `whitening_state`.
+        """Take over the values and arrays that the three methods below give.
 
         Raises
         ------
@@ -62,7 +67,9 @@ class Describer:
             If it does not fit together.
         """
         own = {n: a for n, a in arrays.items() if n.startswith(_WHITENING)}
-        rest = {n: a for n, a in arrays.items() if n not in own}
+        rest = {n: a for n, a in arrays.items() if n not in own and n != _KEPT}
+        if _KEPT in arrays:
+            self.quantizer = DescriptorQuantizer(arrays[_KEPT], self.extractor)
         if "codebook" in about:
             kind = MultiVLAD if "vlads" in about["codebook"] else VLAD
             self.vlad = kind.from_state(about["codebook"], rest)
@@ -81,6 +88,19 @@ class Describer:
         """A whitening as values for `Store.set_about` and arrays by name."""
         about, arrays = whitening.to_state()
         return {"whitening": about}, {_WHITENING + n: a for n, a in arrays.items()}
+
+    def quantizer_arrays(self, local_Nf: FloatArray) -> dict[str, AnyArray]:
+        """Learn a quantizer of kept descriptors from a sample, and give its arrays by name.
+
+        None where the recipe wants none, the sample is too small, or there is one: what it has
+        encoded is read with it for ever.
+        """
+        recipe, extractor = self.recipe, self.extractor
+        if self.quantizer is not None or not (recipe.keep_bytes and recipe.keep_features):
+            return {}
+        metric_Nf = local_Nf[:, : extractor.n_dimensions]  # without direction and place
+        found = DescriptorQuantizer.fit(metric_Nf, recipe.keep_bytes, extractor, seed=recipe.seed)
+        return {} if found is None else {_KEPT: found.piece_bkp}
 
     # -- use --------------------------------------------------------------------------
 

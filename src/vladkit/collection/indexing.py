@@ -363,6 +363,7 @@ class Indexer:
         """Train the codebook, unless another process was first."""
         recipe = self._describer.recipe
         vlad = recipe.vlad(*local_Nf.shape).fit(Ragged(local_Nf, [0, len(local_Nf)]))
+        kept_arrays = self._describer.quantizer_arrays(local_Nf)
         with self._store.writing():
             kept = self._store.about()
             if not recipe.is_stored_as(kept["recipe"]):
@@ -372,7 +373,7 @@ class Indexer:
             if "codebook" not in kept:
                 about, arrays = self._describer.codebook_state(vlad)
                 self._store.set_about(**about)
-                self._store.set_arrays(arrays)
+                self._store.set_arrays(arrays | kept_arrays)
         self._index.restore()
 
     def _outgrown(self) -> tuple[int, int] | None:
@@ -413,7 +414,8 @@ class Indexer:
             row = replace(row, width=features.width, height=features.height, n_local=len(features))
             kept = None
             if recipe.keep_features:
-                kept = pack_features(features.strongest(recipe.keep_features))
+                strongest = features.strongest(recipe.keep_features)
+                kept = pack_features(strongest, self._describer.quantizer)
             vector_D, sums = next(described)
             records.append(Record(row, vector_D.astype(recipe.dtype), kept, sums, features.lifted))
             report.indexed += 1
