@@ -23,6 +23,7 @@ SCRIPTS = {
     "benchmarks/duplicates.py": ("photos --images 2", "2 images x 9: 2 groups", None),
     "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
     "benchmarks/index.py": ("photos --rounds 1 --threads 2", "ratio ", None),
+    "benchmarks/kept.py": ("stereo", "| stereo | 32 | 38 | 1.000 |", None),
     "benchmarks/match_kernel.py": (
         "photos --images 4 --words 64 --rounds 1 --queries 2",
         "the same word",

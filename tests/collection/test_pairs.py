@@ -157,7 +157,8 @@ class TestSimilar:
             small = cv2.resize(photo(name), (420, 320), interpolation=cv2.INTER_AREA)
             cv2.imwrite(str(tmp_path / "p" / f"{name}.png"), small)
             cv2.imwrite(str(tmp_path / "p" / f"{name}-turned.png"), cv2.rotate(small, 0))
-        with Collection.create(tmp_path / "c", n_clusters=16, orientation=0.6, n_words=0) as collection:
+        recipe = {"n_clusters": 16, "orientation": 0.6, "n_words": 0}
+        with Collection.create(tmp_path / "c", **recipe) as collection:
             collection.add([tmp_path / "p"])
             plain, turned = collection.pairs(1), collection.pairs(1, rotated=True)
         assert {(f"{name}-turned.png", f"{name}.png") for name in SCENES} == {

@@ -19,9 +19,12 @@ class TestFormat:
 
     text = (TESTS.parent / "docs" / "file-format.md").read_text()
 
-    def test_says_how_to_read_vectors_and_how_they_are_made(self, photos, tmp_path, monkeypatch):
+    @pytest.mark.parametrize(("n", "kind", "off"), [(400, "|u1", 2e-4), (700, "code", 0.1)])
+    def test_says_how_to_read_vectors_and_how_they_are_made(
+        self, photos, tmp_path, monkeypatch, n, kind, off
+    ):
         shutil.copytree(photos, tmp_path / "photos")
-        with Collection.create(tmp_path / "photos.vlad", max_features=400) as collection:
+        with Collection.create(tmp_path / "photos.vlad", max_features=n) as collection:
             collection.add([tmp_path / "photos"])
         monkeypatch.chdir(tmp_path)
         found: dict = {}
@@ -32,7 +35,9 @@ class TestFormat:
         assert sorted(found["ranking"]) == sorted(p.name for p in (tmp_path / "photos").iterdir())
         assert found["score_n"][0] == pytest.approx(1, abs=1e-3)
         place = [found["path_of"][i] for i in found["ids"]].index("moon.jpg")
-        np.testing.assert_allclose(found["vector_D"], found["vector_nD"][place], atol=2e-4)
+        np.testing.assert_allclose(found["vector_D"], found["vector_nD"][place], atol=off)
+        assert found["dtype"] == kind
+        assert found["vector_D"] @ found["vector_nD"][place] > (0.9999 if kind == "|u1" else 0.7)
         found["db"].close()
 
     def test_names_every_table_and_column(self, own):

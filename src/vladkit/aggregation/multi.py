@@ -14,6 +14,7 @@ from vladkit.core.backends import as_sets
 from vladkit.core.linalg import to_unit_length
 from vladkit.core.params import Constraints, Interval
 from vladkit.errors import ParameterError
+from vladkit.kernels.loading import as_one_call
 
 __all__ = ["MultiVLAD"]
 
@@ -127,7 +128,8 @@ class MultiVLAD(Estimator):
         """Vectors (t, D); `method` and `n_jobs` in `way` replace those of the codebooks."""
         self._check_fitted()
         batch = as_sets(X)
-        vlad_tD = np.concatenate([each._encode(batch, **way) for each in self.vlads_], axis=1)
+        with as_one_call():
+            vlad_tD = np.concatenate([each._encode(batch, **way) for each in self.vlads_], axis=1)
         to_unit_length(vlad_tD)
         return vlad_tD
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -28,6 +29,7 @@ from vladkit.evaluation.benchmark import Benchmark, Outcome
 from vladkit.features import Extractor, Features
 from vladkit.geometry.verification import Model, Verification
 from vladkit.images.region import RegionLike, as_region
+from vladkit.kernels.loading import as_one_call
 from vladkit.store.ann import AnnReport, ann_path, build_ann
 from vladkit.store.check import Finding, check
 from vladkit.store.export import export
@@ -378,10 +380,8 @@ class Collection:
         options = SearchOptions(top, rerank=rerank, expand=expand, model=model, region=region)
         while True:
             self.index.refresh()
-            try:
+            with suppress(StaleQueryError), as_one_call():  # stale: it has learned just now
                 return self._searcher.search(query_of(self.index, image, options), options)
-            except StaleQueryError:  # another process made it learn again just now
-                continue
 
     def extract(self, image: QueryImage, *, region: RegionLike = None) -> Features:
         """Extract the features of an image, or of a part of it, as those of the collection were.

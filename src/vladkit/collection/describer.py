@@ -13,6 +13,7 @@ from vladkit.aggregation.asmk import ASMK
 from vladkit.aggregation.multi import MultiVLAD
 from vladkit.aggregation.vlad import VLAD
 from vladkit.aggregation.whitening import Whitening
+from vladkit.collection.descriptor_quantizer import DescriptorQuantizer
 from vladkit.collection.recipe import Recipe
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array
 from vladkit.core.codes import Codes
@@ -20,6 +21,7 @@ from vladkit.core.ragged import Ragged
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.features import Extractor, Features
+from vladkit.kernels.loading import as_one_call
 from vladkit.store.blocks import Layout
 
 __all__ = ["Codebook", "Describer", "Query"]
@@ -28,6 +30,8 @@ Codebook: TypeAlias = VLAD | MultiVLAD
 
 _WHITENING: Final = "whitening."  # before the names of its arrays
 _WORDS: Final = "words."
+_KEPT: Final = "kept.pieces"
+_OTHERS: Final = (_WHITENING, _WORDS, _KEPT)
 
 _FLOATS: Final = ("centroids", "cells")
 _UNIT: Final = 2.0
@@ -78,6 +82,8 @@ class Describer:
         Makes match codes; None where the recipe has no words, or before there are any.
     whitening : Whitening or None
         Brings vectors to fewer dimensions, where that was asked for.
+    quantizer : DescriptorQuantizer or None
+        Makes and reads codes of kept descriptors, where it was learned.
     """
 
     def __init__(self, recipe: Recipe, name: str, extractor: Extractor | None = None) -> None:
@@ -88,11 +94,12 @@ class Describer:
         self.vlad: Codebook | None = None
         self.asmk: ASMK | None = None
         self.whitening: Whitening | None = None
+        self.quantizer: DescriptorQuantizer | None = None
 
     # -- keeping ----------------------------------------------------------------------
 
     def restore(self, about: dict[str, Any], arrays: dict[str, AnyArray]) -> None:
-        """Take over the values and arrays of `codebook_state` and `whitening_state`.
+        """Take over the values and arrays that the three methods below give.
 
         Raises
         ------
@@ -100,12 +107,14 @@ class Describer:
             If it does not fit together.
         """
         words = _below(_WORDS, arrays)
-        rest = {n: a for n, a in arrays.items() if not n.startswith((_WHITENING, _WORDS))}
+        rest = {n: a for n, a in arrays.items() if not n.startswith(_OTHERS)}
         self.learned = about.get("learned", {})
         self.vlad = self.asmk = self.whitening = None
         if "words" in about:
             words |= {n: words[n].astype(np.float32) for n in _FLOATS}
             self.asmk = ASMK.from_state(about["words"], words)
+        if _KEPT in arrays:
+            self.quantizer = DescriptorQuantizer(arrays[_KEPT], self.extractor)
         if "codebook" in about:
             kind = MultiVLAD if "vlads" in about["codebook"] else VLAD
             self.vlad = kind.from_state(about["codebook"], rest)
@@ -139,6 +148,19 @@ class Describer:
         own = _below(_WHITENING, arrays)
         own |= {"components": own["components"].astype(np.float32)}
         return Whitening.from_state(about["whitening"], own)
+
+    def quantizer_arrays(self, local_Nf: FloatArray) -> dict[str, AnyArray]:
+        """Learn a quantizer of kept descriptors from a sample, and give its arrays by name.
+
+        None where the recipe wants none, the sample is too small, or there is one: what it has
+        encoded is read with it for ever.
+        """
+        recipe, extractor = self.recipe, self.extractor
+        if self.quantizer is not None or not (recipe.keep_bytes and recipe.keep_features):
+            return {}
+        metric_Nf = local_Nf[:, : extractor.n_dimensions]  # without direction and place
+        found = DescriptorQuantizer.fit(metric_Nf, recipe.keep_bytes, extractor, seed=recipe.seed)
+        return {} if found is None else {_KEPT: found.piece_bkp}
 
     # -- use --------------------------------------------------------------------------
 
@@ -199,11 +221,12 @@ class Describer:
 
     def query(self, features: Features) -> Query:
         """Query by an image's features."""
-        query_vD = self.query_vectors([features])[0]
-        if self.asmk is None:
-            return Query(query_vD, features)
-        many, one = self.asmk._query(*self._local_and_angle(features))
-        (own,) = self.asmk._similarity(many, one, n_jobs=1)[0].tolist()
+        with as_one_call():
+            query_vD = self.query_vectors([features])[0]
+            if self.asmk is None:
+                return Query(query_vD, features)
+            many, one = self.asmk._query(*self._local_and_angle(features))
+            (own,) = self.asmk._similarity(many, one, n_jobs=1)[0].tolist()
         return Query(query_vD, features, many, own)
 
     def codes(

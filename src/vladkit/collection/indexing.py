@@ -358,7 +358,8 @@ class Indexer:
             row = replace(row, width=features.width, height=features.height, n_local=len(features))
             kept = None
             if recipe.keep_features:
-                kept = pack_features(features.strongest(recipe.keep_features))
+                strongest = features.strongest(recipe.keep_features)
+                kept = pack_features(strongest, self._describer.quantizer)
             (vector_D, sums), codes = next(described)
             vector_D = vector_D.astype(recipe.dtype)
             records.append(Record(row, vector_D, kept, sums, features.lifted, codes))

@@ -143,6 +143,7 @@ class Learner:
             about, arrays = new.words_state(asmk)
             learned |= about
             del plain_Nf
+        arrays |= self._describer.quantizer_arrays(local_Nf)
         local_Nf = _some(local_Nf, _PER_CLUSTER * recipe.n_clusters, recipe.seed)
         vlad = recipe.vlad(*local_Nf.shape).fit(Ragged(local_Nf, [0, len(local_Nf)]))
         about, more = new.codebook_state(vlad)

@@ -57,7 +57,7 @@ _NETWORK_DEFAULTS: Final = {"orientation": 0.0}
 _WITH_SUMS: Final = {"n_vocabularies": 1, "n_components": 0}
 """Defaults where sums are kept: the codebook that they belong to can be adapted."""
 
-_OLDER: Final = {"lift_below": 0, "n_words": 0, "n_components": 0}
+_OLDER: Final = {"lift_below": 0, "keep_bytes": 0, "n_words": 0, "n_components": 0}
 """Values of fields that files made before the field lack: they stay as they were made."""
 
 _WEIGHT: Final = Interval(float, 0, 10)
@@ -108,6 +108,11 @@ class Recipe:
         files that were made before it.
     keep_features : int
         Strongest features of each image that are kept in the file for re-ranking; 0 keeps none.
+    keep_bytes : int
+        Bytes of a kept descriptor, see `vladkit.collection.descriptor_quantizer`; positions and
+        the rest take 8 more. 0 keeps features exactly as they were extracted, as do files that
+        were made before this field, and collections with fewer than 8,192 descriptors to learn
+        from.
     keep_sums : bool
         Keep each image's sums and counts (k, f), so that the codebook can be adapted to the
         images later.
@@ -203,6 +208,12 @@ class Recipe:
         1000,
         "Features of each image to keep for re-ranking; 0: none.",
         flag="--keep-features",
+        constraint=Interval(int, 0),
+    )
+    keep_bytes: int = option(
+        32,
+        "Bytes of a kept feature's descriptor; 0: exactly as it was extracted.",
+        flag="--keep-bytes",
         constraint=Interval(int, 0),
     )
     keep_sums: bool = option(

@@ -431,7 +431,10 @@ class Searcher:
     def features(self, image_ids: Sequence[int]) -> dict[int, Features]:
         """Kept features of some images by id; those that have none are left out."""
         kept = self._store.features(image_ids)
-        return {i: unpack_features(each) for i, each in kept.items()}
+        if self._describer.quantizer is None and any(each.is_coded for each in kept.values()):
+            # another process has learned it since
+            self._describer.restore({}, self._store.arrays("kept.*"))
+        return {i: unpack_features(each, self._describer.quantizer) for i, each in kept.items()}
 
     # -- for people -------------------------------------------------------------------
 

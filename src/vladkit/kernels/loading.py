@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Final
 
-__all__ = ["Code", "is_switched_off", "wait_for_all"]
+__all__ = ["Code", "as_one_call", "is_switched_off", "wait_for_all"]
 
 _PRICE: Final = 0.005
 """Seconds spent without the code before it is loaded, in two calls or more: who calls once, as a
@@ -44,6 +45,7 @@ class Code:
 
     _lock: ClassVar = threading.Lock()
     _loading: ClassVar[set[threading.Thread]] = set()
+    _parts: ClassVar = threading.local()
 
     def __init__(self, load: Callable[[], object]) -> None:
         self._load = load
@@ -69,7 +71,10 @@ class Code:
     def note(self, seconds: float) -> None:
         """Note what a call without it took; begin to load it if that adds up."""
         self._spent += seconds
-        self._n_calls += 1
+        seen: set[Code] | None = getattr(self._parts, "seen", None)
+        self._n_calls += seen is None or self not in seen
+        if seen is not None:
+            seen.add(self)
         self._n_gaining += seconds > _GAIN
         if self._spent < _PRICE or self._n_calls < 2:
             return
@@ -87,6 +92,17 @@ class Code:
         finally:  # an error is raised again where the code is used
             self._is_ready = True
             self._loading.discard(threading.current_thread())
+
+
+@contextmanager
+def as_one_call() -> Iterator[None]:
+    """Count the calls within as one, as those of several codebooks for one query are."""
+    before: set[Code] | None = getattr(Code._parts, "seen", None)
+    Code._parts.seen = set() if before is None else before
+    try:
+        yield
+    finally:
+        Code._parts.seen = before
 
 
 def wait_for_all() -> None:

@@ -68,15 +68,17 @@ class ImageRow:
 class KeptFeatures:
     """Local features of one image, strongest first.
 
-    ``descriptor_lf`` as the extractor gave them; ``geometry_l5`` float32: x, y and size in px of
-    the original image, angle in degrees, score (see `vladkit.features.Features`). ``width`` and
-    ``height`` are those of the image's row.
+    ``descriptor_lf`` as the extractor gave them, or codes (l, b) uint8 if ``is_coded``: the
+    geometry is then rounded, see `vladkit.store.geometry`. ``geometry_l5`` float32: x, y and size
+    in px of the original image, angle in degrees, score (see `vladkit.features.Features`).
+    ``width`` and ``height`` are those of the image's row.
     """
 
     descriptor_lf: AnyArray
     geometry_l5: AnyArray
     width: int
     height: int
+    is_coded: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -30,6 +30,7 @@ from vladkit.store.database import (
     row_crc,
     translated,
 )
+from vladkit.store.geometry import pack_geometry, unpack_geometry
 from vladkit.store.rows import LONGEST_PATH, ImageRow, KeptFeatures, Record, Source
 from vladkit.store.schema import check_format, create_tables, is_file_with_content
 
@@ -40,6 +41,9 @@ _COLUMNS: Final = (
     "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient, picture_id"
 )
 """Columns of an `ImageRow`, by the names that they had in format 1 of the file."""
+
+_CODED: Final = "code"
+"""In the place of a dtype: kept descriptors are codes."""
 
 
 def _numbers(dtype: str) -> np.dtype[Any]:
@@ -642,10 +646,11 @@ class Store:
             return
         descriptor_lf = features.descriptor_lf
         little_lf = np.ascontiguousarray(descriptor_lf, descriptor_lf.dtype.newbyteorder("<"))
-        row = (
-            image_id, len(little_lf), little_lf.dtype.str, little_lf.tobytes(),
-            np.ascontiguousarray(features.geometry_l5, "<f4").tobytes(),
-        )  # fmt: skip
+        dtype = _CODED if features.is_coded else little_lf.dtype.str
+        geometry = pack_geometry(
+            features.geometry_l5, features.width, features.height, short=features.is_coded
+        )
+        row = image_id, len(little_lf), dtype, little_lf.tobytes(), geometry
         self.connection.execute(
             "INSERT OR REPLACE INTO feature VALUES (?1, ?2, ?3, ?4, ?5, row_crc(?2, ?3, ?4, ?5))",
             row,
@@ -666,14 +671,22 @@ class Store:
             "FROM feature LEFT JOIN picture USING (picture_id) WHERE feature.picture_id IN ({})"
         )
         rows = self._in_chunks(sql, image_ids)
+        wanted = self.local_dimensions, self._code_bytes()
         for image_id, n, dtype, descriptor, geometry, width, height in rows:
             with damaged(self.path, f"the features of image {image_id}", repair=True):
-                descriptor_lf = np.frombuffer(descriptor, _numbers(dtype)).reshape(n, -1)
-                if self.local_dimensions not in (0, descriptor_lf.shape[1]):
+                is_coded = dtype == _CODED
+                numbers = np.dtype(np.uint8) if is_coded else _numbers(dtype)
+                descriptor_lf = np.frombuffer(descriptor, numbers).reshape(n, -1)
+                if wanted[is_coded] not in (0, descriptor_lf.shape[1]):
                     raise ValueError(f"{descriptor_lf.shape[1]} dimensions")
-                geometry_l5 = np.frombuffer(geometry, "<f4").reshape(n, 5)
-            found[int(image_id)] = KeptFeatures(descriptor_lf, geometry_l5, width, height)
+                geometry_l5 = unpack_geometry(geometry, n, width, height)
+            found[int(image_id)] = KeptFeatures(descriptor_lf, geometry_l5, width, height, is_coded)
         return found
+
+    def _code_bytes(self) -> int:
+        """Bytes of the code of a kept descriptor; -1 if there is nothing to read codes with."""
+        rows = self._rows("SELECT shape FROM array WHERE name = 'kept.pieces'")
+        return int(json.loads(rows[0][0])[0]) if rows else -1
 
     # -- codes ------------------------------------------------------------------------
 

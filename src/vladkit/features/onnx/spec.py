@@ -23,7 +23,7 @@ _OUTPUTS: Final = ("descriptors", "logits", "heatmap", "reliability", "keypoints
 
 _RECIPE_KEYS: Final = (
     *("max_features", "max_side", "enlarge_to", "position", "n_clusters", "n_vocabularies"),
-    *("rotation", "norm", "keep_features"),
+    *("rotation", "norm", "keep_features", "keep_bytes"),
 )
 
 
