@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -48,6 +49,18 @@ def pytest_generate_tests(metafunc):
         if (one := metafunc.config.getoption("number")) is not None:
             blocks = [range(one, one + 1)]
         metafunc.parametrize("number_block", blocks, ids=[f"{b[0]}-{b[-1]}" for b in blocks])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Thousands of tests and their modules stay: the garbage collector is not to look at them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        atexit.register(gc.unfreeze)
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

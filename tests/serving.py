@@ -22,7 +22,11 @@ JPEG = {"content-type": "image/jpeg"}
 
 @contextmanager
 def serving(path, limits=None, n_jobs=2, trust=False, **options):
-    """(client, engine) of a server on a free port, in a thread of this process."""
+    """(client, engine) of a server on a free port, in a thread of this process.
+
+    Each of `n_jobs` starts a process that decodes, for a second: one is enough for questions that
+    come one after the other.
+    """
     engine = Engine(path, limits or Limits(), n_jobs=n_jobs, trust=trust)
     server = make_server(engine, **options)
     listening = socket.create_server(("127.0.0.1", 0))

@@ -20,6 +20,7 @@ import pytest
 import typer
 
 import vladkit
+from commands import run
 from paths import ROOT
 from photos import write_photos
 
@@ -352,16 +353,15 @@ class TestReadme:
         assert len(commands) >= 7
         for command in commands:
             words = shlex.split(command.replace("--open", "--port 0"), comments=True)
-            run = {"cwd": tmp_path, "env": environment, "text": True, "stdout": subprocess.PIPE}
             if words[1] == "serve":  # runs until it is stopped
-                with subprocess.Popen(words, **run) as server:
+                process = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE}
+                with subprocess.Popen(words, text=True, **process) as server:
                     assert server.stdout.readline().startswith("http://127.0.0.1:"), command
                     server.send_signal(signal.SIGINT)
                     assert server.communicate(timeout=60) == ("", None)
                 assert server.returncode == 0
-                continue
-            done = subprocess.run(words, stderr=subprocess.PIPE, **run)
-            assert done.returncode == 0, (command, done.stderr)
+            else:
+                run(*words[1:], cwd=tmp_path)
         assert (tmp_path / "pairs.txt").stat().st_size
         assert (tmp_path / "report.html").stat().st_size
 

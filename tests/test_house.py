@@ -37,8 +37,9 @@ def is_typing_only(node):
 
 def imported_names(tree):
     """Dotted names that a file imports when it runs: at its top, inside functions, by name."""
-    typing_only = {c for n in ast.walk(tree) if is_typing_only(n) for c in ast.walk(n)}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    typing_only = {c for n in nodes if is_typing_only(n) for c in ast.walk(n)}
+    for node in nodes:
         if node in typing_only:
             continue
         if isinstance(node, ast.ImportFrom):
@@ -93,12 +94,14 @@ def circle(graph):
     return next(filter(None, map(visit, sorted(graph))), [])
 
 
-GRAPH = import_graph(SOURCE, "vladkit")
+@pytest.fixture(scope="module")
+def graph():
+    return import_graph(SOURCE, "vladkit")
 
 
-def test_no_circle_among_files():
-    assert len(GRAPH) > 100
-    assert circle(GRAPH) == []
+def test_no_circle_among_files(graph):
+    assert len(graph) > 100
+    assert circle(graph) == []
 
 
 @pytest.mark.parametrize(
@@ -126,12 +129,12 @@ def test_a_circle_is_found_in_a_room_and_by_a_lazy_import(tmp_path, back):
     assert circle(import_graph(tmp_path, "house")) == []
 
 
-def test_arrows_point_down():
+def test_arrows_point_down(graph):
     level = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
     rooms = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert rooms - {"__init__", "__pycache__", "py"} == set(level)
     assert len(level) <= 20
-    for module, targets in GRAPH.items():
+    for module, targets in graph.items():
         if module == "vladkit":
             continue  # it names the public ones
         room = module.split(".")[1]
@@ -140,9 +143,9 @@ def test_arrows_point_down():
             assert other == room or level[other] < level[room], f"{module} imports {target}"
 
 
-def test_no_file_imports_the_top():
+def test_no_file_imports_the_top(graph):
     """`from vladkit import encode` is for users: inside, names are had from where they are."""
-    assert [module for module, targets in GRAPH.items() if "vladkit" in targets] == []
+    assert [module for module, targets in graph.items() if "vladkit" in targets] == []
 
 
 HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "jinja2", "sklearn"]

@@ -8,12 +8,12 @@ import subprocess
 import sys
 import threading
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from compare import CASES, ORACLE, WAYS, tolerance
 from vladkit import Ragged, encode
@@ -151,19 +151,25 @@ def ragged_batches(draw):
     lengths = draw(st.lists(st.integers(0, 30), min_size=1, max_size=8))
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     # Whole numbers: distances and sums are exact, so ties are ties and results must be equal; and
-    # they stay so far from 0, and in any unit.
-    values = st.integers(-20, 20).map(float)
+    # they stay so far from 0, and in any unit. Of 256, 13 are not 0 or all: rows are equal or not.
+    few = draw(st.sampled_from([13, 256]))
+
+    def numbers(n):  # from one draw: to draw each takes longer than all ways of encoding together
+        drawn_Nf = np.frombuffer(draw(st.binary(min_size=n * f, max_size=n * f)), np.uint8)
+        drawn_Nf = drawn_Nf.reshape(n, f).astype(dtype)
+        return np.where(drawn_Nf < few, drawn_Nf % 41 - 20, 0)
+
     far = draw(st.sampled_from([0, 1000]))
     unit = 2.0 ** draw(st.sampled_from([0, -100, 90]))
-    local_Nf = (draw(hnp.arrays(dtype, (sum(lengths), f), elements=values)) + far) * dtype(unit)
-    centroid_kf = (draw(hnp.arrays(dtype, (k, f), elements=values)) + far) * dtype(unit)
+    local_Nf = (numbers(sum(lengths)) + far) * dtype(unit)
+    centroid_kf = (numbers(k) + far) * dtype(unit)
     return Ragged(local_Nf, np.concatenate([[0], np.cumsum(lengths)])), centroid_kf
 
 
 @settings(max_examples=60, deadline=None)
 @given(batch=ragged_batches())
 def test_any_ragged_batch(batch):
-    """Every way on one batch: drawing a batch takes longer than all ways together."""
+    """Every way on one batch."""
     local, centroid_kf = batch
     wanted, wanted_count = aggregate(local, centroid_kf, method=ORACLE)
     for method in (m for m in METHODS if m not in ("jax", "torch") or find_spec(m)):
@@ -336,7 +342,7 @@ class TestFused:
         assert not any(thread.is_alive() for thread in threads)
 
     @pytest.mark.parametrize("how", ["fork", "spawn"])
-    def test_in_another_process(self, how):
+    def test_in_another_process(self, how, tmp_path):
         if how not in multiprocessing.get_all_start_methods():
             pytest.skip(f"this system cannot {how}")
         local_tlf, centroid_kf = self.batch()
@@ -354,7 +360,9 @@ class TestFused:
             "        there = pool.map_async(work, [x, x, x]).get(timeout=90)\n"
             "    print(all(there == here))\n"
         )
-        assert _python(code, script=True).strip() == "True"
+        script = tmp_path / "script.py"  # which the child process imports
+        script.write_text(code)
+        assert _python(script).strip() == "True"
         assert wanted.shape == (60, 20, 32)
 
     def test_disabled_compiler_is_refused_by_name(self):
@@ -488,17 +496,10 @@ def _object_array(items):
     return array
 
 
-def _python(code: str, *, script: bool = False, **environment: str) -> str:
-    """What a fresh interpreter prints; as a script where a child process must import it."""
+def _python(code: str | Path, **environment: str) -> str:
+    """What a fresh interpreter prints, of code or of a script."""
+    command = [sys.executable, code] if isinstance(code, Path) else [sys.executable, "-c", code]
     env = os.environ | environment
-    if script:
-        import tempfile
-
-        with tempfile.NamedTemporaryFile("w", suffix=".py", delete=False) as file:
-            file.write(code)
-        command = [sys.executable, file.name]
-    else:
-        command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=180)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -45,7 +45,7 @@ CASES = {
     "check": ("photos.vlad", "photos.vlad: 5 images, no problems"),
     "compact": ("photos.vlad", "MB freed"),
     "relocate": ("photos.vlad photos photos", "5 images moved to photos"),
-    "migrate": ("photos.vlad", "has format 3 already"),
+    "migrate": ("photos.vlad", "has format 4 already"),
     "export": ("photos.vlad -o v.npz", "5 vectors of"),
     "models": ("", "can be fetched"),
     "models fetch": ("small", "small.onnx"),

@@ -200,6 +200,7 @@ class TestGradients:
 
                 return residual_sums(local, centroids, alpha=alpha)
 
-            check_grads(jax.jit(way), (local, centroids, 0.4), order=1, modes=["rev"])
+            step = jax.jit(way)
+            check_grads(step, (local, centroids, 0.4), order=1, modes=["rev"])
             got = jax.jit(lambda x, c: encode(x, c, assign="soft", alpha=0.4))(local, centroids)
-            np.testing.assert_allclose(got, way(local, centroids, 0.4)[0], atol=1e-12)
+            np.testing.assert_allclose(got, step(local, centroids, 0.4)[0], atol=1e-12)

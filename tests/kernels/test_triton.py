@@ -53,9 +53,11 @@ CASES = [
 ]
 
 SCRIPT = """
-import json, sys
+import json, os, sys
 import numpy as np
 import torch
+if os.environ["TRITON_INTERPRET"] == "1":
+    import interpreting
 from compare import tolerance
 from vladkit import encode
 from vladkit.kernels import triton
@@ -106,9 +108,13 @@ report["random"] = most
 
 # ties: of each pair of equal centroids, all of another value, the first gets the rows
 wrong = []
-for k, f in ((20, 1), (20, 200), (300, 3)):
-    first = [(0, 1), (3, 17), (15, 16), (18, 19)]
-    for pairs in (first, [(0, 19)], [(5, k - 1)], [(k - 2, k - 1)]):
+first = [(0, 1), (3, 17), (15, 16), (18, 19)]
+for k, f, codebooks in (
+    (20, 1, (first, [(0, 19)], [(5, 19)])),
+    (20, 200, (first, [(0, 19)], [(5, 19)])),
+    (300, 3, ([*first, (298, 299)], [(0, 19), (5, 299)])),
+):
+    for pairs in codebooks:
         centroids = torch.full((k, f), 8.0)
         for value, pair in enumerate(pairs, 1):
             centroids[list(pair)] = value

@@ -11,14 +11,18 @@ from shutil import which
 
 import pytest
 
+from paths import TESTS
+
 pytestmark = [
     pytest.mark.skipif(not find_spec("torch"), reason="torch is not installed"),
     pytest.mark.skipif(not find_spec("triton"), reason="triton is not installed: Linux only"),
 ]
 
 SCRIPT = """
-import json, sys
+import json, os, sys
 import torch
+if os.environ["TRITON_INTERPRET"] == "1":
+    import interpreting
 from vladkit import segment_reduce, segment_sum
 from vladkit.kernels import triton_segments
 
@@ -81,7 +85,7 @@ def report(request):
     device = request.param
     environment = os.environ | {
         "TRITON_INTERPRET": "1" if device == "cpu" else "0",
-        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
     }
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, device], env=environment, capture_output=True, text=True

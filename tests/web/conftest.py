@@ -51,7 +51,7 @@ def own(home, tmp_path):
     return tmp_path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(home):
     """A client of a server that only reads."""
     with serving(home / "photos.vlad") as (client, _):
@@ -71,8 +71,9 @@ def address(home):
         yield found.rstrip("/")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
+    """One browser: to start it takes 2 s. Until the end an event loop runs in this thread."""
     from browsing import CHROMIUM, QUIET, sync_api
 
     with sync_api.sync_playwright() as playwright:
@@ -81,7 +82,7 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def window(browser):
     """A page for one test after the other: a page of its own takes each a second and more."""
     context = browser.new_context(reduced_motion="reduce")

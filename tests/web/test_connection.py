@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -125,4 +126,5 @@ def test_small_answers_are_sent_at_once():
         server.close()
         return option
 
-    assert asyncio.run(find_out())
+    with ThreadPoolExecutor(1) as pool:  # this thread has the browser's event loop
+        assert pool.submit(asyncio.run, find_out()).result()

@@ -60,7 +60,8 @@ class Collection:
     Examples
     --------
     >>> import tempfile, cv2, numpy as np
-    >>> folder = tempfile.mkdtemp()
+    >>> temporary = tempfile.TemporaryDirectory()
+    >>> folder = temporary.name
     >>> rng = np.random.default_rng(0)
     >>> for i in range(3):
     ...     _ = cv2.imwrite(f"{folder}/{i}.png", rng.integers(0, 256, (96, 96), dtype=np.uint8))
@@ -69,6 +70,7 @@ class Collection:
     ...     hits = collection.search(f"{folder}/1.png", top=2)
     >>> report.indexed, hits[0].path, round(hits[0].similarity, 2)
     (3, '1.png', 1.0)
+    >>> temporary.cleanup()
     """
 
     def __init__(self, index: Index) -> None:
