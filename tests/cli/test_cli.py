@@ -77,7 +77,7 @@ class TestSearch:
     def test_a_verified_image_that_is_not_shown_counts(self, home, monkeypatch):
         """It may come second: where much repeats itself, similarity says more."""
         rule = "vladkit.collection.searching.rescore"
-        monkeypatch.setattr(rule, lambda score_n, n_inliers_n: -n_inliers_n.astype(float))
+        monkeypatch.setattr(rule, lambda score_n, n_inliers_n, **_: -n_inliers_n.astype(float))
         words = "search", "photos.vlad", "query.jpg", "--top", 1
         done = run(*words, cwd=home)
         assert ("verified" in done.stdout, done.stderr) == (False, "")
@@ -132,15 +132,16 @@ class TestIndex:
         options = ["--n-clusters", "5", "--norm", "intra,l2", "--dtype", "float32", "--seed", "3",
                    "--max-features", "300", "--max-side", "400", "--contrast-threshold", "0.03",
                    "--rotation", "16", "--orientation", "0.1", "--position", "0",
-                   "--enlarge-to", "100"]  # fmt: skip
+                   "--enlarge-to", "100", "--n-vocabularies", "3", "--n-words", "9",
+                   "--n-components", "7", "--keep-bytes", "16"]  # fmt: skip
         run("index", home / "images", "-o", "c", *options, cwd=tmp_path)
         about = json.loads(run("info", "c", "--json", cwd=tmp_path).stdout)
         assert Recipe.make(about["recipe"]) == Recipe(
             n_clusters=5, norm=("intra", "l2"), dtype="float32", seed=3, max_features=300,
             max_side=400, contrast_threshold=0.03, rotation=16, orientation=0.1, position=0,
-            enlarge_to=100,
+            enlarge_to=100, n_vocabularies=3, n_words=9, n_components=7, keep_bytes=16,
         )  # fmt: skip
-        assert about["dimensions"] == 5 * 16
+        assert about["dimensions"] == 3 * 5 * 16
         again = run("index", home / "images", "-o", "c", "--seed", "4", cwd=tmp_path, code=1)
         assert "was made with seed=3, asked for is 4" in again.stderr
 

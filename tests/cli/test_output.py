@@ -45,7 +45,8 @@ def test_a_line_for_each_query_with_all_keys(here):
     done = run(*words, code=1)
     failed, found = map(json.loads, done.stdout.splitlines())
     assert failed == {"query": "none.png", "error": "no such file or directory"}
-    keys = {"path", "score", "file", "similarity", "inliers", "verified", "transform"}
+    keys = {"path", "score", "file", "similarity", "agreement", "inliers", "verified"}
+    keys.add("transform")
     assert [set(hit) for hit in found["results"]] == [keys] * 5
     assert found["results"][0]["inliers"] > 8
     assert found["results"][1]["inliers"] is found["results"][1]["transform"] is None

@@ -83,7 +83,7 @@ class Set:
 
     def index(self, *sources):
         self.collection = Collection.create(
-            self.folder.parent / "c.vlad", n_clusters=4, enlarge_to=0
+            self.folder.parent / "c.vlad", n_clusters=4, enlarge_to=0, n_words=0
         )
         self.collection.add([self.folder / source for source in sources])
         return self.collection
@@ -263,7 +263,9 @@ class TestHolidays:
             views = (small, cropped(small), smaller(smaller(small)), np.rot90(cropped(small)))
             for j, view in enumerate(views):
                 cv2.imwrite(str(tmp_path / "p" / f"{1000 + i}{j:02}.png"), view)
-        with Collection.create(tmp_path / "c", n_clusters=4, max_features=60) as collection:
+        with Collection.create(
+            tmp_path / "c", n_clusters=4, max_features=60, n_words=0
+        ) as collection:
             collection.add([tmp_path / "p"])
             benchmark = read_benchmark("holidays", tmp_path / "p")
             truth = ground_truth({q.file: q.relevance[""].relevant for q in benchmark.queries})

@@ -22,7 +22,7 @@ from vladkit.store.trust import is_own, mark
 __all__ = ["ENOUGH_IMAGES", "Index"]
 
 ENOUGH_IMAGES: Final = 1000
-"""A collection that has learned from a sample of so many does not learn again by itself."""
+"""Images from which on a collection does not learn again by itself."""
 
 
 class Index:

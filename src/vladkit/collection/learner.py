@@ -66,7 +66,7 @@ class Learner:
         self._before: dict[str, Any] = {}
 
     def is_due(self, n_new: int) -> bool:
-        """Whether something has to be learned before so many images are added."""
+        """Whether something has to be learned before `n_new` images are added."""
         if self._describer.vlad is None:
             return True
         learned, recipe = self._store.learned(), self._describer.recipe
@@ -217,7 +217,7 @@ class Learner:
 
 
 def _some(row_Nf: FloatArray, most: int, seed: int) -> FloatArray:
-    """At most so many of the rows, drawn at random."""
+    """At most `most` of the rows, drawn at random."""
     if len(row_Nf) <= most:
         return row_Nf
     chosen = np.random.default_rng(seed).choice(len(row_Nf), most, replace=False)

@@ -124,7 +124,8 @@ def draw_ranking(
             cell.frame(_WRONG, (0, (3, 1.2)), 2.6)
             cell.badge(_WRONG, _CROSS)
         inliers = "" if hit.inliers is None else f", {_counted(hit.inliers)}"
-        cell.text(f"{i + 1}:  {hit.score:.3g}{inliers}", os.path.basename(hit.path))
+        score = f"{hit.score:{'.3f' if hit.score > 0.1 else '.2g'}}"
+        cell.text(f"{i + 1}:  {score}{inliers}", os.path.basename(hit.path))
     return figure
 
 
