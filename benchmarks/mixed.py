@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("sets", nargs="+", type=Path, help="folders with ground_truth.json")
     parser.add_argument("--distractors", type=Path, help="folder of other photos")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--depths", type=int, nargs="+", default=[50, 20, 100],
+    parser.add_argument("--depths", type=int, nargs="+", default=[100, 50, 20],
                         help="images that are matched; verified ones are of the first")  # fmt: skip
     parser.add_argument("-j", "--n-jobs", type=int, default=resolve_n_jobs(None))
     parser.add_argument("--json", metavar="FILE")

@@ -29,9 +29,9 @@ def once(file: str, image: str) -> dict[str, float]:
         opened = time.perf_counter()
         features = extract(collection.extractor, image)
         extracted = time.perf_counter()
-        query_qvD = collection.index.describer.query_vectors([features])
+        query = collection.index.describer.query(features)
         encoded = time.perf_counter()
-        collection.index.searcher.search(query_qvD[0], features, SearchOptions(10, rerank=0))
+        collection.index.searcher.search(query, SearchOptions(10, rerank=0))
         n_images = len(collection)
     end = time.perf_counter()
     return {

@@ -59,10 +59,10 @@ class TestCollection:
         np.testing.assert_array_equal(same_l, label_l)
         np.testing.assert_array_equal(collection.words(file.read_bytes())[1], label_l)
         local_lf = collection.recipe.local(collection.extractor, features)
-        (count_k,) = collection.vlad.aggregate([local_lf]).count_tk
+        (count_k,) = collection.vlad.vlads_[0].aggregate([local_lf]).count_tk
         np.testing.assert_array_equal(np.bincount(label_l, minlength=32), count_k)
-        with pytest.raises(ParameterError, match=r"vocabulary=1, but .* has 1"):
-            collection.words(file, vocabulary=1)
+        with pytest.raises(ParameterError, match=r"vocabulary=2, but .* has 2"):
+            collection.words(file, vocabulary=2)
         with pytest.raises(ParameterError, match="features are given"):
             collection.words(features, region=Region(0, 0, 9, 9))
 

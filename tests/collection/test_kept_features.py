@@ -89,7 +89,7 @@ class TestCollection:
     def test_a_search_by_an_indexed_image_knows_its_rotations(self, coded):
         with Collection.open(coded, read_only=True) as collection:
             (row,) = (r for r in collection.images() if r.path == "camera.jpg")
-            _, features = collection.index.searcher.of_image(row.image_id)
+            features = collection.index.searcher.of_image(row.image_id).features
             again_vD = collection.index.describer.query_vectors([features])[0]
             wanted = collection.extract(row.file).strongest(1000)
             exact_vD = collection.index.describer.query_vectors([wanted])[0]

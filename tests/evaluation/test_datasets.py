@@ -263,9 +263,9 @@ class TestHolidays:
             views = (small, cropped(small), smaller(smaller(small)), np.rot90(cropped(small)))
             for j, view in enumerate(views):
                 cv2.imwrite(str(tmp_path / "p" / f"{1000 + i}{j:02}.png"), view)
-        with Collection.create(
-            tmp_path / "c", n_clusters=4, max_features=60, n_words=0
-        ) as collection:
+        recipe = {"n_clusters": 4, "max_features": 60, "n_words": 0}
+        recipe |= {"n_vocabularies": 1, "rotation": 128}
+        with Collection.create(tmp_path / "c", **recipe) as collection:
             collection.add([tmp_path / "p"])
             benchmark = read_benchmark("holidays", tmp_path / "p")
             truth = ground_truth({q.file: q.relevance[""].relevant for q in benchmark.queries})

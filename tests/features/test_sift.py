@@ -19,7 +19,7 @@ from images import textured, to_bytes, with_orientation
 from paths import SHARED
 from vladkit.errors import ImageError, ParameterError, ShapeError
 from vladkit.features import Features, Sift, extractor_names, make_extractor
-from vladkit.images import Image, decode_image, is_image_name, one_opencv_thread, read_image
+from vladkit.images import Image, decode_image, is_image_name, one_opencv_thread, opencv, read_image
 
 
 def image_of(gray_yx: npt.NDArray[np.uint8]) -> Image:
@@ -349,7 +349,12 @@ def test_extracting_leaves_the_threads_of_opencv_alone() -> None:
         cv2.setNumThreads(before)
 
 
-def test_overlapping_blocks_of_one_thread_end_with_the_last() -> None:
+def test_overlapping_blocks_of_one_thread_end_with_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # that of the process may be held by a server that all tests share
+    setting = opencv._Setting(1, opencv._exchange_threads)
+    monkeypatch.setattr(opencv, "_one_thread", setting)
     before = cv2.getNumThreads()
     cv2.setNumThreads(3)
     try:

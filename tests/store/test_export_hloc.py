@@ -33,7 +33,7 @@ def ready(tmp_path_factory):
     for i in range(9):
         name = ("", "sub/", "sub/deep/")[i % 3] + f"{i}.png"
         cv2.imwrite(str(home / "images" / name), textured(120, 90, seed=i))
-    with Collection.create(home / "c", n_clusters=4, enlarge_to=0) as collection:
+    with Collection.create(home / "c", n_clusters=4, enlarge_to=0, n_words=0) as collection:
         collection.add([home / "images"])
     return home / "c", home / "images"
 

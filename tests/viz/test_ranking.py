@@ -33,7 +33,8 @@ def test_what_a_search_found(collection, home):
     assert len(cells) == 7
     for i, (cell, hit) in enumerate(zip(cells, hits, strict=True)):
         inliers = f", {hit.inliers} inliers" if i < 4 else ""
-        assert texts(cell) == [f"{i + 1}:  {hit.score:.3f}{inliers}", hit.path]
+        score = f"{hit.score:.3f}" if hit.score > 0.1 else f"{hit.score:.2g}"
+        assert texts(cell) == [f"{i + 1}:  {score}{inliers}", hit.path]
         shown, real = (
             cell.images[0].get_array(),
             read_image(hit.file, max_side=400, color=True).rgb_yx3,

@@ -29,7 +29,7 @@ class TestWaiting:
     def test_first_plain_then_matched(self, opened, home):
         page = opened()
         held = []
-        page.route(re.compile("rerank=50"), lambda route: held.append(route))
+        page.route(re.compile("rerank=100"), lambda route: held.append(route))
         page.set_input_files("#file", home / "coffee.jpg")
         expect(page.locator("#activity")).to_contain_text("Matching 16 images")
         expect(page.locator("#results .score")).to_have_count(16)

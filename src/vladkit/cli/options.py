@@ -74,7 +74,7 @@ Rerank = Annotated[
         "-r",
         min=0,
         help="Re-rank the top N by local feature matching; 0 does not.",
-        show_default="50 where features are kept",
+        show_default="100 where features are kept",
     ),
 ]
 Fundamental = Annotated[

@@ -193,6 +193,7 @@ class Learner:
 
     def shorten(self, *, is_last: bool) -> None:
         """Make vectors short by PCA, if they are whole and there are enough images."""
+        self._index.refresh()
         recipe, n = self._describer.recipe, self._store.count()[0]
         if (
             not recipe.n_components
@@ -203,8 +204,9 @@ class Learner:
             return
         most = min(n // 2, self._describer.n_dimensions)
         if recipe.n_components < self._describer.n_dimensions:
-            whiten(self._index, min(recipe.n_components, most), progress=None)
-            with suppress(StorageError):  # no room for a copy: it is right, if not smaller
+            # another process may be first; without room for a copy the file is only not smaller
+            with suppress(StorageError):
+                whiten(self._index, min(recipe.n_components, most), progress=None)
                 self._store.compact()
 
     def outgrown(self) -> tuple[int, int] | None:

@@ -12,10 +12,10 @@ from vladkit.aggregation.vlad import VLAD
 from vladkit.aggregation.whitening import Whitening
 from vladkit.collection.index import Index
 from vladkit.core.arrays import AnyArray, Int64Array
-from vladkit.errors import FileFormatError, ParameterError
+from vladkit.errors import FileFormatError, ParameterError, StorageError
 from vladkit.store.store import new_state
 
-__all__ = ["adapt", "check_whitening", "whiten"]
+__all__ = ["adapt", "check_learned", "check_whitening", "whiten"]
 
 _WHITENED: Final = 128
 """Default of `n_components`; docs/quality.md has the figures."""
@@ -57,6 +57,7 @@ def whiten(
     given = {"exponent": exponent, "power": power}
     whitening.set_params(**{name: v for name, v in given.items() if v is not None})
     with store.writing():
+        check_learned(index)
         whitening.fit(vector_nD for _, vector_nD in store.vector_blocks())
         about, arrays = describer.whitening_state(whitening)
         whitening = describer.whitening_of(about, arrays)  # as it will be read
@@ -69,6 +70,12 @@ def whiten(
         store.set_about(**about, learned=new_state(**store.learned()))
         store.set_arrays(arrays)
     index.restore()
+
+
+def check_learned(index: Index) -> None:
+    """Raise StorageError if another process has learned since; within `Store.writing`."""
+    if index.store.learned() != index.describer.learned:
+        raise StorageError(f"another process has changed {index.store.path}: run again")
 
 
 def adapt(index: Index, *, progress: _Step | None) -> None:
@@ -94,6 +101,7 @@ def adapt(index: Index, *, progress: _Step | None) -> None:
         return Aggregate(residual_tkf, np.stack([sums[i][1] for i in ids.tolist()]), sums_to_kf)
 
     with store.writing():
+        check_learned(index)
         ids = [i for i, _ in store.vector_blocks()]
         adapted = vlad.adapt(aggregate(each) for each in ids)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RERANK", "SearchOptions", "check_rerank"]
 
-RERANK: Final = 50
+RERANK: Final = 100
 """First results that are matched with the query where nothing else is said."""
 
 
@@ -28,7 +28,7 @@ class SearchOptions:
     rerank : int or None, default None
         Number of first results that are matched with the query feature by feature, and ordered
         by how many matches fit one geometry (`vladkit.geometry.verification`). No image file is
-        opened for it, but the collection has to keep features. None is 50 where it does, and 0
+        opened for it, but the collection has to keep features. None is 100 where it does, and 0
         where it does not.
     expand : int, default 0
         Number of first results whose vectors are averaged with the query's for a second search;

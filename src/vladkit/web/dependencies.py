@@ -65,7 +65,7 @@ def ranking_parameters(
         Query(
             ge=0,
             le=MAX_RERANK,
-            description="Re-rank the top N by local feature matching; 50 where features are kept",
+            description="Re-rank the top N by local feature matching; 100 where features are kept",
         ),
     ] = None,
     expand: Annotated[

@@ -82,7 +82,7 @@ def _response(answer: SearchAnswer) -> schemas.SearchResponse:
         if hit.verification is not None:
             matched = _match_fields(hit.verification, answer.query)
         fields = image_fields(row) | matched
-        score, similarity = round(hit.score, 6), round(hit.similarity, 6)
+        score, similarity = round(hit.score, 9), round(hit.similarity, 6)
         results.append(schemas.ResultInfo(rank=rank, score=score, similarity=similarity, **fields))
     return schemas.SearchResponse(
         query=_query_info(answer.query),

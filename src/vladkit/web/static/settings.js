@@ -9,7 +9,7 @@ import { byId, count, el } from "./dom.js";
 const TOPS = [12, 24, 48, 96, 200, 500];
 const RERANKS = [20, 50, 100, 200, 500];
 const TOP = 24;
-const RERANK = 50;
+const RERANK = 100;
 
 export class Settings {
   /**
