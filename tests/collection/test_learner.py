@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -125,6 +126,16 @@ def test_a_failure_leaves_what_was_there(folder, tmp_path, monkeypatch):
         monkeypatch.undo()
         collection.add(files(folder, 3, 4, 5))
         assert collection.info()["learned_from"] == 6
+
+
+def test_by_the_command(folder, tmp_path):
+    path = tmp_path / "c"
+    run("index", *files(folder, 0, 1), "-o", path, "--enlarge-to", 0)
+    assert "learned   from 2 images\n" in run("info", path).stdout
+    done = run("add", path, *files(folder, 2, 3, 4))
+    assert "5 images; 3 indexed" in done.stderr
+    about = json.loads(run("info", path, "--json").stdout)
+    assert (about["learned_from"], about["stale"], about["images"]) == (5, False, 5)
 
 
 KILLED = """

@@ -19,6 +19,7 @@ __all__ = ["progress_bar"]
 _TITLES: Final = {
     "try apart": "trying again",
     "sample": "learning",
+    "learn": "learning again",
     "index": "indexing",
     "queries": "queries",
     "check": "checking",
