@@ -1,10 +1,11 @@
 """`Indexer`: images of folders into a collection, whatever happens on the way.
 
 A seeded sample of the images is extracted and the codebook trained on it, once or, as long as the
-collection is small, again (`vladkit.collection.learner`). Then every image, in the order of its path, is extracted by a pool of threads, one
-image to a core; the calling thread encodes them in batches and commits each batch. A kill loses at
-most the batch in hand, and because neither the sample, nor the order, nor an image's vector depends
-on what was committed before, running again ends in the same file.
+collection is small, again (`vladkit.collection.learner`). Then every image, in the order of its
+path, is extracted by a pool of threads, one image to a core; the calling thread encodes them in
+batches and commits each batch. A kill loses at most the batch in hand, and because neither the
+sample, nor the order, nor an image's vector depends on what was committed before, running again
+ends in the same file.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ __all__ = ["AddReport", "Indexer", "Progress"]
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as ``progress(step, done, total)``.
 
-Steps of the methods of `Collection`: "try apart", "sample", "learn" and "index" of `add`; "queries" of
-`evaluate` and `assess`; "pairs", "match" and "join" of `pairs`; others have one step of their own
-name.
+Steps of the methods of `Collection`: "try apart", "sample", "learn" and "index" of `add`; "queries"
+of `evaluate` and `assess`; "pairs", "match" and "join" of `pairs`; others have one step of their
+own name.
 """
 
 _BATCH: Final = 32
