@@ -289,7 +289,11 @@ class ASMK(Trained):
         return None
 
     def _train(self, reservoir: Reservoir) -> Self:
-        row_sf, k = reservoir.rows(), int(self.n_clusters)
+        return self._train_on(reservoir.rows())
+
+    def _train_on(self, row_sf: FloatArray) -> Self:
+        """Learn from these rows, all of them, without the copy that a sample is."""
+        k = int(self.n_clusters)
         rotation = self._rotation(row_sf.shape[1])
         words = train_words(row_sf, k, self._n_cells_wanted(k), **self._k_means_options())
         self._set_fitted(*words[:3], rotation, words[3])

@@ -139,7 +139,7 @@ class Learner:
         arrays: dict[str, AnyArray] = {}
         if recipe.n_words:
             plain_Nf = np.ascontiguousarray(local_Nf[:, : extractor.n_dimensions or None])
-            asmk = recipe.asmk(len(plain_Nf)).fit(Ragged(plain_Nf, [0, len(plain_Nf)]))
+            asmk = recipe.asmk(len(plain_Nf))._train_on(plain_Nf)
             about, arrays = new.words_state(asmk)
             learned |= about
             del plain_Nf
