@@ -162,6 +162,8 @@ class Searcher:
             if options.expand:
                 neighbors = self.neighbors(ranked, options.expand)
                 ranked = rank(self.expanded(query.vector_vD, neighbors))
+            if 0 < top < len(ranked):  # with those of equal score, which are ordered by paths
+                ranked = [each for each in ranked if each.score >= ranked[top - 1].score]
             hits = self.hits(ranked)
         return hits[:top] if top else hits
 
