@@ -19,6 +19,7 @@ from stored import sql
 from vladkit import Collection
 from vladkit.collection import indexing, learner
 from vladkit.collection.learner import Learner
+from vladkit.errors import FileFormatError
 from waiting import wait_until
 
 RECIPE = {"n_clusters": 8, "enlarge_to": 0, "max_features": 300}
@@ -232,6 +233,55 @@ def test_another_process_learns_while_this_one_extracts(folder, tmp_path, monkey
         assert (collection.info()["learned_from"], len(collection)) == (30, 32)
         hits = collection.search(files(folder, 40)[0], 1)
         assert (name(hits[0]), round(hits[0].similarity, 3)) == ("40.png", 1)
+
+
+def test_another_process_learns_just_before(folder, tmp_path, monkeypatch):
+    """It learns once: codes of features that the other has kept stay readable."""
+    path = tmp_path / "c"
+    recipe = {"n_clusters": 64, "max_features": 900}
+    with Collection.create(path, **recipe):
+        pass
+    real = Learner.is_due
+    others = []
+
+    def is_due(self, n_new):
+        if not others:
+            others.append(True)
+            with Collection.open(path) as other:
+                other.add(files(folder, *range(20, 60)))
+        return real(self, n_new)
+
+    monkeypatch.setattr(Learner, "is_due", is_due)
+    with Collection.open(path) as late:
+        late.add(files(folder, *range(5)))
+        assert late.info()["learned_from"] == 40
+        assert late.check() == []
+        hits = late.search(files(folder, 30)[0], 1)
+        assert (name(hits[0]), hits[0].verified) == ("30.png", True)
+        dtypes = {d for (d,) in late.index.store.connection.execute("SELECT dtype FROM feature")}
+        assert "code" in dtypes
+        features = late.features_of(hits[0].image_id)
+        near = late.extract(files(folder, 30)[0]).strongest(len(features))
+        metric = late.extractor.metric
+        cosine_l = (metric(features.descriptor_lf) * metric(near.descriptor_lf)).sum(axis=1)
+        assert cosine_l.mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "word = CAST(substr(word, 1, length(word) - 2) || x'ffff' AS BLOB)",
+        "code = CAST(code || code AS BLOB), angle = angle",
+        "angle = x''",
+    ],
+)
+def test_codes_that_are_not_of_its_words(folder, tmp_path, change):
+    path = tmp_path / "c"
+    with Collection.create(path, **RECIPE) as collection:
+        collection.add(files(folder, 1, 2, 3))
+    sql(path, f"UPDATE code SET {change}")
+    with Collection.open(path) as collection, pytest.raises(FileFormatError, match="damaged"):
+        collection.search(files(folder, 1)[0])
 
 
 def test_vectors_become_short_while_many_are_added(folder, tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ class Learner:
         """Whether something has to be learned before `n_new` images are added."""
         if self._describer.vlad is None:
             return True
-        learned, recipe = self._store.learned(), self._describer.recipe
+        learned, recipe = self._describer.learned, self._describer.recipe
         n = learned.get("images", ENOUGH_IMAGES)
         can = recipe.keep_features and not recipe.keep_sums
         return bool(can and n < ENOUGH_IMAGES and self._store.count()[0] + n_new >= 2 * n)
@@ -86,7 +86,7 @@ class Learner:
         Features that were extracted are left in `spool`, as far as there is room.
         """
         recipe = self._describer.recipe
-        self._before = self._store.learned()
+        self._before = self._describer.learned
         rng = np.random.default_rng(recipe.seed)
         chosen = [files[i] for i in rng.permutation(len(files))]
         old = [row.image_id for row in self._store.indexed()]
@@ -194,13 +194,11 @@ class Learner:
     def shorten(self, *, is_last: bool) -> None:
         """Make vectors short by PCA, if they are whole and there are enough images."""
         self._index.refresh()
-        recipe, n = self._describer.recipe, self._store.count()[0]
-        if (
-            not recipe.n_components
-            or self._describer.vlad is None
-            or self._describer.whitening is not None
-            or n < (_SHORT_FROM if is_last else _SHORT_AT)
-        ):
+        recipe, describer = self._describer.recipe, self._describer
+        if not recipe.n_components or describer.vlad is None or describer.whitening is not None:
+            return
+        n = self._store.count()[0]
+        if n < (_SHORT_FROM if is_last else _SHORT_AT):
             return
         most = min(n // 2, self._describer.n_dimensions)
         if recipe.n_components < self._describer.n_dimensions:

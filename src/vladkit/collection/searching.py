@@ -340,6 +340,13 @@ class Searcher:
         asmk = self._describer.asmk
         if codes is None or asmk is None or query.codes is None or not query.own:
             return {}
+        shapes = [(c.code_Nb.shape[1], c.angle_N is None) for c in (codes, query.codes)]
+        if codes.n_words > len(asmk.centroids_) or shapes[0] != shapes[1]:
+            path = self._store.path
+            raise FileFormatError(
+                f"{path} is damaged: codes of images are not those of its words: index the images "
+                "into another file"
+            )
         way = {"rotated": codes.angle_N is not None, "weight": _ROTATED, "n_jobs": 1}
         similarity_n = asmk._similarity(query.codes, codes, **way)[0] / query.own
         return dict(zip(ids, similarity_n.tolist(), strict=True))
