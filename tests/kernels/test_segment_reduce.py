@@ -539,6 +539,23 @@ class TestLoading:
         code._thread.join()
         assert code.is_ready()
 
+    def test_while_another_thread_starts_to_load(self, monkeypatch):
+        """What has not started cannot be waited for."""
+        code = loading.Code(lambda: None)
+        ready = []
+        real = threading.Thread.start
+
+        def start(thread):
+            if thread.name == "vladkit":
+                ready.append(code.is_ready())
+            real(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+        for _ in range(4):
+            code._n_gaining = 9
+            code.note(0.01)
+        assert ready == [False]
+
     def test_a_call_waits_when_patience_ends(self, monkeypatch):
         go = threading.Event()
         code = loading.Code(go.wait)

@@ -82,9 +82,10 @@ class Code:
             return
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="vladkit", daemon=True)
-                self._loading.add(self._thread)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="vladkit", daemon=True)
+                self._loading.add(thread)
+                thread.start()
+                self._thread = thread  # now others may wait for it
 
     def _run(self) -> None:
         try:
@@ -107,7 +108,9 @@ def as_one_call() -> Iterator[None]:
 
 def wait_for_all() -> None:
     """Let threads finish before a fork: the child would wait for their imports for ever."""
-    for thread in tuple(Code._loading):
+    with Code._lock:
+        started = tuple(Code._loading)
+    for thread in started:
         if thread is not threading.current_thread():
             thread.join()
 

@@ -107,7 +107,7 @@ class TestReport:
         unknown = page.one("section", id="unknown")
         assert page.words("h3", unknown) == ["elsewhere.jpg"]
         best = max(found.score for found in ranks.unknown[0].first)
-        assert page.words("b", unknown) == [f"{best:.3f}"]
+        assert page.words("b", unknown) == [f"{best:.2g}"]
         assert len(page.all("li", unknown, class_="wrong")) == 4
 
     def test_fewer_queries_with_images_count_all_the_same(self, ranks, page, tmp_path):

@@ -257,12 +257,20 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["worth"] = _worth
+    environment.filters["score"] = _score
     return environment
 
 
 def _worth(value: float | None, digits: int = 3) -> str:
     """A number, or a dash where there is none."""
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _score(value: float | None, digits: int = 3) -> str:
+    """A score: with match codes those of wrong images are small."""
+    if value is None or not 0 < value < 0.1:
+        return _worth(value, digits)
+    return f"{value:.{digits - 1}g}"
 
 
 def _write(path: str | os.PathLike[str], text: str) -> int:
