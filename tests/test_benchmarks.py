@@ -31,6 +31,7 @@ SCRIPTS = {
     ),
     "benchmarks/million.py": ("--sizes 1000 --kinds scenes", "| recall@10 | 1.000 |", None),
     "benchmarks/mixed.py": ("stereo --distractors photos", "vectors alone | 1.000 (1.00)", None),
+    "benchmarks/pieces.py": ("--others photos", "| photos | 0.01", None),
     "benchmarks/reconstruct.py": (
         "stereo --top 1 --max-side 320",
         "exhaustive        1",

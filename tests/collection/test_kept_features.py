@@ -215,6 +215,25 @@ class TestQuantizer:
         first_l4 = quantizer.piece_bkp[0][code_lb[:, 0]]
         np.testing.assert_array_equal(descriptor_lf[:, :4], first_l4)
 
+    def test_that_of_sift_comes_with_the_package(self, photos):
+        sift = Sift()
+        quantizer = DescriptorQuantizer.shipped(32, sift)
+        features = sift.read(photos / "coffee.jpg")
+        code_lb = quantizer.encode(features.descriptor_lf)
+        found_lf, local_lf = (
+            sift.metric(each) for each in (quantizer.decode(code_lb), features.descriptor_lf)
+        )
+        assert cosines(found_lf, local_lf).mean() > 0.99
+        assert DescriptorQuantizer.shipped(16, sift) is None
+        for other in (Imported("npz", dimensions=128, compare="unit"),
+                      Imported("npz", dimensions=64, compare="rootsift")):  # fmt: skip
+            assert DescriptorQuantizer.shipped(32, other) is None
+
+    def test_one_image_is_enough_for_it(self, tmp_path, photos):
+        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+            collection.add(photos / "coins.jpg")
+            assert collection.index.store.features([1])[1].is_coded
+
     def test_none_of_few(self):
         extractor = Imported("npz", dimensions=16)
         assert DescriptorQuantizer.fit(self.LOCAL[:8191], 8, extractor, seed=0) is None

@@ -150,7 +150,7 @@ class Describer:
         return Whitening.from_state(about["whitening"], own)
 
     def quantizer_arrays(self, local_Nf: FloatArray) -> dict[str, AnyArray]:
-        """Learn a quantizer of kept descriptors from a sample, and give its arrays by name.
+        """Arrays by name of a quantizer of kept descriptors: the package's, or learned.
 
         None where the recipe wants none, the sample is too small, or there is one: what it has
         encoded is read with it for ever.
@@ -158,8 +158,11 @@ class Describer:
         recipe, extractor = self.recipe, self.extractor
         if self.quantizer is not None or not (recipe.keep_bytes and recipe.keep_features):
             return {}
-        metric_Nf = local_Nf[:, : extractor.n_dimensions]  # without direction and place
-        found = DescriptorQuantizer.fit(metric_Nf, recipe.keep_bytes, extractor, seed=recipe.seed)
+        n_bytes = recipe.keep_bytes
+        found = DescriptorQuantizer.shipped(n_bytes, extractor)
+        if found is None:
+            metric_Nf = local_Nf[:, : extractor.n_dimensions]  # without direction and place
+            found = DescriptorQuantizer.fit(metric_Nf, n_bytes, extractor, seed=recipe.seed)
         return {} if found is None else {_KEPT: found.piece_bkp}
 
     # -- use --------------------------------------------------------------------------
