@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.kernels.loading import Code
 from vladkit.kernels.nearest import centered_codebook, check_overflow
 
 __all__ = ["WordSearch"]
@@ -36,8 +39,8 @@ class WordSearch:
 
     Notes
     -----
-    In NumPy, by products of the descriptors that look into a cell with the words in it. Time
-    O(l f (c + n_probes k / c)).
+    By products of the descriptors that look into a cell with the words in it; compiled code keeps
+    the best scores, once it is loaded. Time O(l f (c + n_probes k / c)).
     """
 
     def __init__(self, centroid_kf: FloatArray, cell_cf: FloatArray, cell_k: AnyArray) -> None:
@@ -62,8 +65,8 @@ class WordSearch:
         Returns
         -------
         word_la : (l, n_assign) int64
-            Nearest first; -1 where the cells have no more words. Ties go to the lowest word of a
-            cell, and to the nearer cell.
+            Nearest first; -1 where the cells have no more words. Ties go to the lowest cell, and
+            to the lowest word of it.
 
         Raises
         ------
@@ -103,21 +106,19 @@ class WordSearch:
         order_N = np.argsort(cell_np.ravel(), kind="stable")
         row_N, cell_N = order_N // n_probes, cell_np.ravel()[order_N]
         fence_C = np.searchsorted(cell_N, np.arange(len(self._fence_C)))
-        score_Na = np.full((len(order_N), n_assign), -np.inf, word_kf.dtype)
-        word_Na = np.zeros((len(order_N), n_assign), np.int64)
+        score_na = np.full((n, n_assign), -np.inf, word_kf.dtype)
+        place_na = np.full((n, n_assign), -1)
+        code = _code(str(word_kf.dtype))
+        begin = perf_counter()
+        keep = _compiled().keep_best if code.is_ready() else _keep_best
         for cell in np.flatnonzero(np.diff(fence_C)):
-            some = slice(fence_C[cell], fence_C[cell + 1])
+            row_m = row_N[fence_C[cell] : fence_C[cell + 1]]
             words = slice(self._fence_C[cell], self._fence_C[cell + 1])
-            score_nw = local_nf[row_N[some]] @ word_kf[words].T
-            score_nw += bias_k[words]
-            most = min(n_assign, score_nw.shape[1])
-            score_Na[some, :most], word_Na[some, :most] = _best(score_nw, most)
-        word_Na = self._order_k[word_Na + self._fence_C[cell_N, None]]
-        place_N = np.empty_like(order_N)
-        place_N[order_N] = np.arange(len(order_N))
-        score_nA, word_nA = score_Na[place_N].reshape(n, -1), word_Na[place_N].reshape(n, -1)
-        score_na, chosen_na = _best(score_nA, n_assign)
-        return score_na, np.where(score_na > -np.inf, word_nA[np.arange(n)[:, None], chosen_na], -1)
+            score_mw = local_nf[row_m] @ word_kf[words].T
+            keep(score_mw, bias_k[words], row_m, words.start, score_na, place_na)
+        if keep is _keep_best:
+            code.note(perf_counter() - begin)
+        return score_na, np.where(place_na < 0, -1, self._order_k[place_na])
 
     def _layout(self, dtype: np.dtype[Any], is_exact: bool) -> tuple[AnyArray, ...]:
         """Directions and biases of words, in the order of cells unless exact, and of cells."""
@@ -166,3 +167,42 @@ def _best(score_nk: FloatArray, most: int) -> tuple[FloatArray, Int64Array]:
         if i + 1 < most:
             score_M[best_n] = -np.inf
     return score_na, best_na
+
+
+def _keep_best(
+    score_mw: FloatArray,
+    bias_w: FloatArray,
+    row_m: Int64Array,
+    first: int,
+    score_na: FloatArray,
+    place_na: Int64Array,
+) -> None:
+    """Keep the best of what rows have and of scores with a bias, sorted; of equals what is there.
+
+    The oracle of `vladkit.kernels.best_words.keep_best`; `score_mw` is lost.
+    """
+    score_mw += bias_w
+    new_ma, column_ma = _best(score_mw, min(score_na.shape[1], score_mw.shape[1]))
+    both_mA = np.hstack([score_na[row_m], new_ma])
+    place_mA = np.hstack([place_na[row_m], column_ma + first])
+    score_na[row_m], chosen_ma = _best(both_mA, score_na.shape[1])
+    place_na[row_m] = np.take_along_axis(place_mA, chosen_ma, axis=1)
+
+
+@lru_cache(1)
+def _compiled() -> Any:
+    from vladkit.kernels import best_words
+
+    return best_words
+
+
+@lru_cache
+def _code(dtype: str) -> Code:
+    """Compiled code that keeps the best of scores of a dtype."""
+
+    def load() -> None:
+        score_11, row_1 = np.zeros((1, 1), dtype), np.zeros(1, np.int64)
+        kept = score_11.copy(), row_1[None].copy()
+        _compiled().keep_best(score_11, score_11[0], row_1, 0, *kept)
+
+    return Code(load)
