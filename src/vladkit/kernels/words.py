@@ -185,8 +185,10 @@ def _keep_best(
     new_ma, column_ma = _best(score_mw, min(score_na.shape[1], score_mw.shape[1]))
     both_mA = np.hstack([score_na[row_m], new_ma])
     place_mA = np.hstack([place_na[row_m], column_ma + first])
-    score_na[row_m], chosen_ma = _best(both_mA, score_na.shape[1])
-    place_na[row_m] = np.take_along_axis(place_mA, chosen_ma, axis=1)
+    best_ma, chosen_ma = _best(both_mA, score_na.shape[1])
+    place_ma = np.take_along_axis(place_mA, chosen_ma, axis=1)
+    score_na[row_m] = best_ma
+    place_na[row_m] = np.where(best_ma > -np.inf, place_ma, -1)
 
 
 @lru_cache(1)
