@@ -31,6 +31,7 @@ from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError
 from vladkit.evaluation.benchmark import Benchmark, Query, read_ground_truth
 from vladkit.evaluation.metrics import average_precision
+from vladkit.geometry.verification import Verification
 
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
 RULES: dict[str, Rule] = {
@@ -65,9 +66,7 @@ class Ranked:
         return (np.flatnonzero(self.right_n[order_n]) + 1).tolist()
 
 
-def rank(
-    collection: Collection, file_of: dict[int, str], query: Query, depth: int, n_jobs: int
-) -> Ranked:
+def rank(collection: Collection, file_of: dict[int, str], query: Query, depth: int) -> Ranked:
     """Rank all images by vectors, and match the first ones."""
     searcher = collection.index.searcher
     features = collection.extract(query.file, region=query.region)
@@ -79,9 +78,9 @@ def rank(
     ranked = [each for each in ranked if file_of[each.image_id] not in ignored]
     by_vectors = [i for i, e in enumerate(ranked, 1) if file_of[e.image_id] in relevant]
     ranked = searcher.by_codes(asked, ranked)
-    kept = searcher.features([each.image_id for each in ranked[:depth]])
-    found = searcher.verify(features, list(kept.values()), "homography", n_jobs=n_jobs)
-    inliers = {i: each.n_inliers for i, each in zip(kept, found, strict=True)}
+    found: dict[int, Verification] = {}
+    searcher.match(features, [each.image_id for each in ranked[:depth]], "homography", found)
+    inliers = {i: each.n_inliers for i, each in found.items()}
     return Ranked(
         np.array([each.score for each in ranked]),
         np.array([inliers.get(each.image_id, -1) for each in ranked]),
@@ -91,13 +90,13 @@ def rank(
     )
 
 
-def rankings(collection: Collection, benchmark: Benchmark, depth: int, n_jobs: int) -> list[Ranked]:
+def rankings(collection: Collection, benchmark: Benchmark, depth: int) -> list[Ranked]:
     """Rankings of all queries that can be read."""
     file_of = {r.image_id: os.path.realpath(r.file) for r in collection.images()}
     found = []
     for query in benchmark.queries:
         try:
-            found.append(rank(collection, file_of, query, depth, n_jobs))
+            found.append(rank(collection, file_of, query, depth))
         except ImageError as error:
             print(f"{query.file}: {error}", file=sys.stderr)
     return found
@@ -144,7 +143,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
                 print(f"seed {seed}: {report.indexed} images indexed", flush=True)
                 for name, path in truths.items():
                     benchmark = read_ground_truth(path)  # its database is not all that is ranked
-                    found = rankings(collection, benchmark, max(args.depths), args.n_jobs)
+                    found = rankings(collection, benchmark, max(args.depths))
                     runs[name].append(figures(found, args.depths))
                     print(name, json.dumps(runs[name][-1]), flush=True)
     return {

@@ -18,6 +18,7 @@ from vladkit.collection.search_options import RERANK, SearchOptions
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
 from vladkit.errors import DamageWarning, FileFormatError, ParameterError
 from vladkit.features import Features, match_rule
+from vladkit.geometry.ranked import verify_ranked
 from vladkit.geometry.verification import Model, Verification, rescore, verify_all
 from vladkit.store.ann import AnnIndex, ann_path, open_ann
 from vladkit.store.exact import best, error_bound, estimate_all, score_all
@@ -379,9 +380,9 @@ class Searcher:
         self.check_keeps_features()
         matched = {} if matched is None else matched
         head = list(ranked[:n])
-        others = self.features([e.image_id for e in head if e.image_id not in matched])
-        verified = self.verify(features, list(others.values()), model)
-        matched.update(zip(others, verified, strict=True))
+        self.match(
+            features, [e.image_id for e in head if e.image_id not in matched], model, matched
+        )
         verification = [matched.get(each.image_id) for each in head]
         inliers_n = np.array([v.n_inliers if v else 0 for v in verification], np.int64)
         base_n = np.array([each.score for each in head])
@@ -392,6 +393,27 @@ class Searcher:
         ]
         reranked.sort(key=lambda each: -each.score)  # stable: equals stay in order
         return reranked + list(ranked[n:])
+
+    def match(
+        self,
+        features: Features,
+        image_ids: Sequence[int],
+        model: Model,
+        matched: dict[int, Verification],
+    ) -> None:
+        """Match a query with the images of a ranking, those that are told apart easily in part."""
+        kept = self.features(image_ids)
+        others = {i: kept[i] for i in image_ids if i in kept}
+        rule = match_rule(self._describer.extractor)
+        verified = verify_ranked(
+            features,
+            list(others.values()),
+            self._describer.extractor.metric,
+            model=model,
+            ratio=rule.ratio,
+            min_cosine=rule.min_cosine,
+        )
+        matched.update(zip(others, verified, strict=True))
 
     def verify(
         self,

@@ -23,7 +23,15 @@ from vladkit.geometry.hypotheses import FRAME_SIDE, MAX_SCALE, Frame, consistent
 from vladkit.geometry.matching import MIN_COSINE, MUTUAL, RATIO, Matcher, Matches
 from vladkit.images.region import RegionLike, as_region
 
-__all__ = ["MIN_INLIERS", "Model", "Verification", "rescore", "verify", "verify_all"]
+__all__ = [
+    "MIN_INLIERS",
+    "Model",
+    "Verification",
+    "nothing_found",
+    "rescore",
+    "verify",
+    "verify_all",
+]
 
 Model: TypeAlias = Literal["homography", "fundamental"]
 
@@ -175,7 +183,7 @@ def verify(
     agree_m, scale = consistent_matches(query_frame, other_frame, query_m, other_m)
     query_m, other_m = query_m[agree_m], other_m[agree_m]
     if len(query_m) < _MIN_MATCHES[model]:
-        return _nothing(model)
+        return nothing_found(model)
     # Where the other image shows it smaller, all of the query would fit into the tolerance.
     swapped = scale < 1
     source_m2, target_m2 = query_frame.xy(query_m), other_frame.xy(other_m)
@@ -183,14 +191,14 @@ def verify(
         source_m2, target_m2 = target_m2, source_m2
     fitted = _fit(source_m2, target_m2, model, FRAME_SIDE * tolerance)
     if fitted is None:
-        return _nothing(model)
+        return nothing_found(model)
     transform_33, inlier_m = fitted
     if swapped:
         backwards = transform_33.T if model == "fundamental" else np.linalg.inv(transform_33)
         transform_33 = np.asarray(backwards, np.float64)
     transform_33 = _in_pixels(transform_33, query_frame, other_frame, model)
     if not np.isfinite(transform_33).all():  # the top-left pixel is on the horizon
-        return _nothing(model)
+        return nothing_found(model)
     return Verification(
         n_inliers=int(inlier_m.sum()),
         transform_33=transform_33,
@@ -286,7 +294,8 @@ def rescore(
     return np.asarray(floored_n * (1 + np.log1p(beyond_n)), np.float64)
 
 
-def _nothing(model: Model) -> Verification:
+def nothing_found(model: Model) -> Verification:
+    """Verification of two images that no geometry takes to each other."""
     empty_m2 = np.empty((0, 2), np.float32)
     return Verification(0, None, empty_m2, empty_m2, model)
 
