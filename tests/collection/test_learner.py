@@ -95,6 +95,9 @@ def test_without_kept_features_it_only_says_so(folder, tmp_path):
         info = collection.info()
         assert (info["learned_from"], info["stale"]) == (1, True)
     assert "from 1 image; others came since" in run("info", path).stdout
+    checked = run("check", path)
+    assert "note: it has learned from 1 image: " in checked.stderr
+    assert json.loads(run("check", path, "--json").stdout)["stale"] is True
 
 
 def test_an_image_that_has_lost_its_features_is_indexed_again(folder, tmp_path):

@@ -397,7 +397,7 @@ class TestHostileValues:
         [
             "dtype = '<U1'",
             "dtype = 'u1,u1'",
-            "descriptor = substr(descriptor, 1, n * 64)",
+            "descriptor = substr(descriptor, 1, n * 16)",
             "descriptor = x''",
             "n = -1",
             "n = 9223372036854775807",

@@ -20,6 +20,8 @@ class TestSearch:
             hits = collection.search(home / "query.png", 5)
         assert [r["path"] for r in found["results"]] == [hit.path for hit in hits]
         assert [r["score"] for r in found["results"]] == pytest.approx([h.score for h in hits])
+        agreement = [h.agreement for h in hits]
+        assert [r["agreement"] for r in found["results"]] == pytest.approx(agreement, abs=1e-6)
         assert [r["rank"] for r in found["results"]] == [1, 2, 3, 4, 5]
         assert found["images"] == 16
         assert found["results"][0]["inliers"] == hits[0].inliers

@@ -29,13 +29,15 @@ def check(
         problems = collection.check(repair=repair, progress=progress)
         n_all = len(collection)
         lost = [] if repair else collection.lost_folders()
+        learned_from = collection.index.describer.learned.get("images")
+        is_stale = collection.index.is_stale()
     open_ones = [p for p in problems if not p.repaired]
     found = [{"problem": p.text, "image": p.image, "repaired": p.repaired} for p in problems]
     verdict = counted(len(problems), "problem") if problems else "no problems"
     hint = "; --repair drops what is damaged" if open_ones and not repair else ""
     emit(
         as_json,
-        {"file": file, "images": n_all, "problems": found, "lost_folders": lost},
+        {"file": file, "images": n_all, "problems": found, "lost_folders": lost, "stale": is_stale},
         f"{file}: {counted(n_all, 'image')}, {verdict}{hint}",
         lines=(
             f"{'' if p.image is None else f'{p.image}: '}{p.text}{' (repaired)' * p.repaired}"
@@ -46,5 +48,9 @@ def check(
         for folder in lost:
             moved = f"vladkit relocate {file} {folder} NEW"
             say(f"note: {folder} is not there: if it has moved, {moved}")
+        if is_stale:
+            images = "fewer" if learned_from is None else counted(learned_from, "image")
+            say(f"note: it has learned from {images}: others would be found more surely if all "
+                "were indexed into another file")  # fmt: skip
     if open_ones:
         raise typer.Exit(1)

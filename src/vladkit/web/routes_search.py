@@ -81,9 +81,12 @@ def _response(answer: SearchAnswer) -> schemas.SearchResponse:
         matched: dict[str, Any] = dict.fromkeys(("inliers", "verified", "points", "outline"))
         if hit.verification is not None:
             matched = _match_fields(hit.verification, answer.query)
-        fields = image_fields(row) | matched
-        score, similarity = round(hit.score, 9), round(hit.similarity, 6)
-        results.append(schemas.ResultInfo(rank=rank, score=score, similarity=similarity, **fields))
+        scores: dict[str, Any] = {
+            "score": round(hit.score, 9),
+            "similarity": round(hit.similarity, 6),
+            "agreement": None if hit.agreement is None else round(hit.agreement, 6),
+        }
+        results.append(schemas.ResultInfo(rank=rank, **scores, **image_fields(row), **matched))
     return schemas.SearchResponse(
         query=_query_info(answer.query),
         results=results,

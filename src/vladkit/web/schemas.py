@@ -155,6 +155,9 @@ class ResultInfo(ImageInfo):
     rank: int
     score: float = Field(description="The ranking is by this")
     similarity: float = Field(description="Cosine similarity of the vectors")
+    agreement: float | None = Field(
+        description="Similarity of the match codes, 1 for the same image; null: not compared"
+    )
     inliers: int | None = Field(description="null if not re-ranked, like the next three")
     verified: bool | None
     points: list[tuple[float, float, float, float]] | None
