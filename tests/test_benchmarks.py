@@ -44,6 +44,11 @@ SCRIPTS = {
         "vladkit is the fastest in ",
         None,
     ),
+    "benchmarks/shortlist.py": (
+        "photos.vlad stereo --every 1 --sizes 0 40",
+        "| 40 images, right | 1.000 |",
+        None,
+    ),
     "benchmarks/serve.py": (
         "photos.vlad photos/coins.jpg --requests 1 --seconds 1 --clients 1",
         '"healthy": true',
@@ -73,8 +78,8 @@ def home(tmp_path_factory):
     query = {"query": "motorcycle_right.jpg", "relevant": ["motorcycle_left.jpg"]}
     truth = {"database": ["motorcycle_left.jpg"], "queries": [query]}
     (home / "stereo" / "ground_truth.json").write_text(json.dumps(truth))
-    index = [sys.executable, "-m", "vladkit", "index", "photos", "-o", "photos.vlad"]
-    subprocess.run(index, cwd=home, check=True, capture_output=True)
+    index = [sys.executable, "-m", "vladkit", "index", "photos", "stereo/motorcycle_left.jpg"]
+    subprocess.run([*index, "-o", "photos.vlad"], cwd=home, check=True, capture_output=True)
     return home
 
 
