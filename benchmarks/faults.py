@@ -12,7 +12,9 @@ searches the file in a loop. After each kill
 - images that were not to be removed must be there.
 
 In the end everything is indexed once more, and the file must hold the same vectors as one that
-nothing happened to. Exits with 1 at the first thing that is not so.
+nothing happened to. Another file grows from 4 images, so that it learns again and its vectors
+become short: each step is killed several times, and the end must be that of a file that grew
+undisturbed. Exits with 1 at the first thing that is not so.
 """
 
 from __future__ import annotations
@@ -55,6 +57,8 @@ while True:
 """
 
 CLUSTERS = 16
+GROWTH = (4, 10, 24, 60, 130)
+"""Images of the file that grows; from 64 on vectors become short."""
 
 
 def textured(seed: int) -> np.ndarray:
@@ -87,6 +91,20 @@ def vectors(file: Path) -> dict[str, bytes]:
         return {}
 
 
+def numbers(vector: bytes) -> np.ndarray:
+    return np.frombuffer(vector, np.float16).astype(np.float32)
+
+
+def state(file: Path) -> tuple[object, ...]:
+    """Learned state that the vectors were made with: where it is another one, so are they."""
+    try:
+        with Collection.open(file, read_only=True) as collection:
+            about = collection.index.store.about()
+            return about.get("learned", {}).get("id"), "whitening" in about
+    except FileFormatError:
+        return ()
+
+
 def require(condition: bool, text: str) -> None:
     if not condition:
         print(f"FAILED: {text}")
@@ -111,6 +129,8 @@ class Kills:
 
     def __init__(self, home: Path, n_images: int, rng: random.Random) -> None:
         self.home, self.rng = home, rng
+        self.size = GROWTH[0]
+        self.longest: dict[str, float] = {}
         self.file = home / "c.vlad"
         self.first, self.more = home / "first", home / "more"
         for folder, seeds in (
@@ -129,6 +149,9 @@ class Kills:
             return ["add", self.file, self.more], set()
         if kind == "compact":
             return ["compact", self.file], set()
+        if kind == "grow":
+            files = sorted([*self.first.iterdir(), *self.more.iterdir()])
+            return ["index", *files[: self.size], "-o", self.file, "--n-clusters", CLUSTERS], set()
         there = sorted(vectors(self.file))
         some = set(self.rng.sample(there, min(len(there), self.rng.randint(5, 40))))
         return ["remove", self.file, *sorted(some)], some
@@ -136,7 +159,7 @@ class Kills:
     def kill(self, kind: str) -> str:
         """Start it, kill it, look; what happened, as a line."""
         arguments, may_go = self.operation(kind)
-        before = vectors(self.file)
+        before, state_before = vectors(self.file), state(self.file)
         process = vladkit(*arguments)
         delay = self.rng.uniform(0.2, 1.0) * self.longest[kind]
         after_write = self.rng.random() < 0.7
@@ -154,10 +177,11 @@ class Kills:
         if ended:
             require(process.returncode == 0, f"{kind}: {stderr.decode()}")
         check(self.file)
-        after = vectors(self.file)
+        after, is_as_before = vectors(self.file), state(self.file) == state_before
         for path, vector in (before | seen).items():
             if path not in may_go:
-                require(after.get(path) == vector, f"{kind}: {path} was there and is not any more")
+                is_there = after.get(path) == vector if is_as_before else path in after
+                require(is_there, f"{kind}: {path} was there and is not any more")
         note = " (had ended)" if ended else ""
         when = "of a write" if after_write else ""
         return (
@@ -168,27 +192,40 @@ class Kills:
         """Until SQLite's log of the collection changes, or the process ends."""
         wal = Path(f"{self.file}-wal")
 
-        def state() -> tuple[int, int]:
+        def size_and_time() -> tuple[int, int]:
             try:
                 status = wal.stat()
             except FileNotFoundError:
                 return 0, 0
             return status.st_size, status.st_mtime_ns
 
-        first = state()
-        while state() == first and process.poll() is None:
+        first = size_and_time()
+        while size_and_time() == first and process.poll() is None:
             time.sleep(0.0005)
 
     def time_all(self) -> None:
         """How long the commands take when nothing happens, on a file of its own."""
         file, self.file = self.file, self.home / "timed.vlad"
-        self.longest = {}
         for kind in ("index", "add", "remove", "compact"):
             arguments, _ = self.operation(kind)
             begin = time.monotonic()
             require(vladkit(*arguments).wait() == 0, f"{kind} did not end well")
             self.longest[kind] = 1.1 * (time.monotonic() - begin)
         self.file = file
+
+    def grow(self, name: str, n_kills: int) -> dict[str, bytes]:
+        """Vectors of a file that grows step by step, each killed before it is done."""
+        self.file = self.home / name
+        for self.size in GROWTH:
+            for _ in range(n_kills):
+                print(f"    {self.kill('grow')}", flush=True)
+            begin = time.monotonic()
+            arguments, _ = self.operation("grow")
+            require(vladkit(*arguments).wait() == 0, "it did not grow")
+            if not n_kills:
+                self.longest["grow"] = time.monotonic() - begin
+            check(self.file)
+        return vectors(self.file)
 
     def fill(self) -> None:
         """Index everything, undisturbed."""
@@ -228,8 +265,17 @@ def kills(home: Path, n: int, n_images: int, rng: random.Random) -> None:
         collection.remove(sorted(vectors(undisturbed)))
         collection.add([run.first])
         collection.add([run.more])
-    require(vectors(undisturbed) == vectors(run.file), "the file is not as if nothing had happened")
+    mine, theirs = vectors(run.file), vectors(undisturbed)
+    require(mine.keys() == theirs.keys(), "the file has not the images as if nothing had happened")
+    # short vectors are made of whole ones in float16 where these were there before the axes
+    apart = max(np.abs(numbers(mine[path]) - numbers(theirs[path])).max() for path in mine)
+    require(apart < 1e-3, f"vectors differ by {apart} from those as if nothing had happened")
     print(f"all {len(vectors(run.file))} images are there, vectors as if nothing had happened")
+    wanted = run.grow("grown.vlad", 0)
+    found = run.grow("killed.vlad", max(1, n // 10))
+    require(len(wanted) == min(GROWTH[-1], n_images + n_images // 2), "it did not grow whole")
+    require(found == wanted, "a file that was killed as it grew is not as one that was not")
+    print(f"grown to {len(found)} images, learned again and again: as if nothing had happened")
 
 
 def two_writers(home: Path) -> None:
