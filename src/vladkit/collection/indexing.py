@@ -1,11 +1,11 @@
 """`Indexer`: images of folders into a collection, whatever happens on the way.
 
-A seeded sample of the images is extracted and the codebook trained on it, once or, as long as the
-collection is small, again (`vladkit.collection.learner`). Then every image, in the order of its
-path, is extracted by a pool of threads, one image to a core; the calling thread encodes them in
-batches and commits each batch. A kill loses at most the batch in hand, and because neither the
-sample, nor the order, nor an image's vector depends on what was committed before, running again
-ends in the same file.
+A sample of the images (`vladkit.collection.sample`) is extracted and the codebook trained on it,
+once or, as long as the collection is small, again (`vladkit.collection.learner`). Then every image,
+in the order of its path, is extracted by a pool of threads, one image to a core; the calling thread
+encodes them in batches and commits each batch. A kill loses at most the batch in hand, and because
+neither the sample, nor the order, nor an image's vector depends on what was committed before,
+running again ends in the same file.
 """
 
 from __future__ import annotations
@@ -295,8 +295,8 @@ class Indexer:
             # numba's second of import passes while images are extracted
             warming = threading.Thread(target=warm_up, daemon=True)
             warming.start()
-            files = [file.file for file, _ in work if file.file not in spool]
-            sample = self._learner.sample(files, extraction, spool, progress)
+            usable = [file for file, _ in work if file.file not in spool]
+            sample = self._learner.sample(usable, extraction, spool, progress)
             warming.join()
         source_ids = self._add_sources(work)
         rows = (replace(r, source_id=r.source_id or source_ids[f.root]) for f, r in work)

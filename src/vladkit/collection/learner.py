@@ -9,22 +9,23 @@ enough images, vectors become short by PCA; until then they are whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 
-from vladkit.aggregation.codebook import Reservoir
 from vladkit.collection.describer import Describer
+from vladkit.collection.discover import SourceFile
 from vladkit.collection.index import ENOUGH_IMAGES, Index
-from vladkit.collection.recipe import ROWS_PER_WORD
 from vladkit.collection.reencode import whiten
+from vladkit.collection.sample import Drawing, order_of
+from vladkit.collection.train import sample_size, train
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
-from vladkit.core.ragged import Ragged
 from vladkit.errors import RecipeMismatchError, StorageError
 from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
+from vladkit.store.rows import ImageRow
 from vladkit.store.store import new_state
 
 __all__ = ["Learner"]
@@ -42,12 +43,6 @@ _SHORT_AT: Final = 2048
 _SPOOL_BYTES: Final = 2**27
 """Most bytes of sampled images' features that are kept until they are indexed; those that do not
 fit are extracted again. (500 images of 2,000 SIFT features: 128 MB.)"""
-
-_MIN_SHARE: Final = 200
-"""Fewest descriptors that are drawn from an image of the sample."""
-
-_PER_CLUSTER: Final = 256
-"""Descriptors that k-means sees for each cluster."""
 
 _BATCH: Final = 32
 """Images that are described again together."""
@@ -76,7 +71,7 @@ class Learner:
 
     def sample(
         self,
-        files: list[str],
+        found: Sequence[SourceFile],
         extraction: Extraction,
         spool: dict[str, Result],
         progress: _Progress | None,
@@ -85,47 +80,47 @@ class Learner:
 
         Features that were extracted are left in `spool`, as far as there is room.
         """
-        recipe = self._describer.recipe
         self._before = self._describer.learned
-        rng = np.random.default_rng(recipe.seed)
-        chosen = [files[i] for i in rng.permutation(len(files))]
-        old = [row.image_id for row in self._store.indexed()]
-        n_all = len(files) + len(old)
-        n_wanted = max(_FEW_IMAGES, min(n_all // 2, _SAMPLE_IMAGES))
-        n_new, n_old = len(files), len(old)
-        if n_all > n_wanted:
-            n_new = round(n_wanted * len(files) / n_all)
-            n_old = n_wanted - n_new
-        size = max(_PER_CLUSTER * recipe.n_clusters, ROWS_PER_WORD * recipe.n_words)
-        reservoir = Reservoir(size, recipe.seed)
-        share = max(_MIN_SHARE, 5 * reservoir.size // (4 * min(n_all or 1, n_wanted)))
-
-        def draw(features: Features) -> None:
-            local_lf = recipe.local(self._describer.extractor, features.some(share, rng))
-            reservoir.add(Ragged.from_list([local_lf]))
-
-        room, n_sampled, n_tried = _SPOOL_BYTES, 0, 0
-        while chosen and n_sampled < n_new:
+        old = list(self._store.indexed())
+        n_all = len(found) + len(old)
+        n_wanted = min(n_all, max(_FEW_IMAGES, min(n_all // 2, _SAMPLE_IMAGES)))
+        recipe = self._describer.recipe
+        drawing = Drawing(recipe, self._describer.extractor, sample_size(recipe), n_wanted)
+        rest: list[SourceFile | ImageRow] = [*found, *old]
+        rest.sort(key=lambda each: order_of(each.path, each.file, recipe.seed))
+        room, n_tried, n_usable = _SPOOL_BYTES, 0, 0
+        while rest and drawing.n_images < n_wanted:
             # just as many as are missing: what runs ahead of the last would be extracted twice
-            some, chosen = chosen[: n_new - n_sampled], chosen[n_new - n_sampled :]
-            n_tried += len(some)
-            for file, features in zip(some, extraction.run(some), strict=True):
+            n = n_wanted - drawing.n_images
+            some, rest = rest[:n], rest[n:]
+            for each, features in self._features(some, extraction):
                 if isinstance(features, Features):
-                    draw(features)
-                    room -= features.descriptor_lf.nbytes
-                    n_sampled += 1
-                if room >= 0:
-                    spool[file] = features
+                    drawing.add(each.path, features)
+                if isinstance(each, SourceFile):
+                    n_tried += 1
+                    if isinstance(features, Features):
+                        room -= features.descriptor_lf.nbytes
+                        n_usable += 1
+                    if room >= 0 and features is not None:
+                        spool[each.file] = features
                 if progress:
-                    progress("sample", n_sampled, n_new)
-        if old and n_sampled:
-            some_old = [old[i] for i in np.sort(rng.permutation(len(old))[:n_old])]
-            for begin in range(0, len(some_old), _BATCH):
-                kept = self._index.searcher.features(some_old[begin : begin + _BATCH])
-                for features in kept.values():
-                    draw(features)
-        self._n_images = len(old) + round(len(files) * n_sampled / max(1, n_tried))
-        return reservoir.rows() if n_sampled else None
+                    progress("sample", drawing.n_images, n_wanted)
+        if not drawing.n_images or (n_tried and not n_usable):
+            return None
+        self._n_images = len(old) + round(len(found) * (n_usable / n_tried if n_tried else 1))
+        return drawing.rows()
+
+    def _features(
+        self, some: Sequence[SourceFile | ImageRow], extraction: Extraction
+    ) -> Iterator[tuple[SourceFile | ImageRow, Result | None]]:
+        """Features of images in their order: new ones extracted, old ones as they are kept."""
+        new = extraction.run(each.file for each in some if isinstance(each, SourceFile))
+        for begin in range(0, len(some), _BATCH):
+            batch = some[begin : begin + _BATCH]
+            ids = [each.image_id for each in batch if isinstance(each, ImageRow)]
+            kept = self._index.searcher.features(ids)
+            for each in batch:
+                yield each, next(new) if isinstance(each, SourceFile) else kept.get(each.image_id)
 
     def learn(self, local_Nf: FloatArray, progress: _Progress | None) -> None:
         """Train codebook and words, and describe again what is indexed.
@@ -133,21 +128,10 @@ class Learner:
         In one transaction: a kill leaves everything as it was, and whoever searches meanwhile sees
         what was there before. Does nothing if another process was first.
         """
-        recipe, extractor = self._describer.recipe, self._describer.extractor
-        new = Describer(recipe, self._describer.name, extractor)
-        learned: dict[str, Any] = {"learned": new_state(images=self._n_images)}
-        arrays: dict[str, AnyArray] = {}
-        if recipe.n_words:
-            plain_Nf = np.ascontiguousarray(local_Nf[:, : extractor.n_dimensions or None])
-            asmk = recipe.asmk(len(plain_Nf))._train_on(plain_Nf)
-            about, arrays = new.words_state(asmk)
-            learned |= about
-            del plain_Nf
-        arrays |= self._describer.quantizer_arrays(local_Nf)
-        local_Nf = _some(local_Nf, _PER_CLUSTER * recipe.n_clusters, recipe.seed)
-        vlad = recipe.vlad(*local_Nf.shape).fit(Ragged(local_Nf, [0, len(local_Nf)]))
-        about, more = new.codebook_state(vlad)
-        learned, arrays = learned | about, arrays | more
+        recipe = self._describer.recipe
+        new = Describer(recipe, self._describer.name, self._describer.extractor)
+        learned, arrays = train(self._describer, local_Nf)
+        learned["learned"] = new_state(images=self._n_images)
         new.restore(learned, arrays)  # as it will be read
         with self._store.writing():
             kept = self._store.about()
@@ -214,11 +198,3 @@ class Learner:
         clusters = self._describer.n_clusters
         now = self._describer.recipe.clusters_for(self._store.count_local())
         return (clusters, now) if now >= 2 * clusters else None
-
-
-def _some(row_Nf: FloatArray, most: int, seed: int) -> FloatArray:
-    """At most `most` of the rows, drawn at random."""
-    if len(row_Nf) <= most:
-        return row_Nf
-    chosen = np.random.default_rng(seed).choice(len(row_Nf), most, replace=False)
-    return row_Nf[np.sort(chosen)]
