@@ -15,11 +15,13 @@ from vladkit.collection.duplicates import DuplicateGroup, find_duplicates
 from vladkit.collection.evaluation import Answer, ask
 from vladkit.collection.index import Index
 from vladkit.collection.indexing import AddReport, Indexer, Progress
+from vladkit.collection.learn_codebook import CodebookReport, learn_codebook
 from vladkit.collection.pair_list import Names, Pairs
 from vladkit.collection.pairs import select_pairs
 from vladkit.collection.query import QueryImage, extract_query, features_from, query_of
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.reencode import adapt, whiten
+from vladkit.collection.sample import Shard
 from vladkit.collection.search_options import SearchOptions
 from vladkit.collection.searching import Hit, StaleQueryError
 from vladkit.core.arrays import AnyArray, Int64Array
@@ -83,7 +85,12 @@ class Collection:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], recipe: Recipe | None = None, **fields: Any
+        cls,
+        path: str | os.PathLike[str],
+        recipe: Recipe | None = None,
+        *,
+        codebook: str | os.PathLike[str] | None = None,
+        **fields: Any,
     ) -> Self:
         """Make a collection file, or open the one that is there.
 
@@ -92,17 +99,73 @@ class Collection:
         path : path
         recipe : Recipe or None
             Recipe of the vectors, if it was made already; None makes one of the fields.
+        codebook : path or None
+            File that `learn` wrote: recipe and codebook are those, and nothing is learned again.
         **fields
             Fields of `Recipe` that are chosen, and compared where a collection is there.
 
         Raises
         ------
         RecipeMismatchError
-            If a collection is there that was made with other values than those given.
+            If a collection is there, or a codebook given, that was made with other values than
+            those given, or the collection has another codebook.
         FileFormatError
             If there is another kind of file at `path`; it is left as it is.
         """
-        return cls(Index.create(path, fields, recipe))
+        return cls(Index.create(path, fields, recipe, codebook))
+
+    @staticmethod
+    def learn(
+        target: str | os.PathLike[str],
+        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        recipe: Recipe | None = None,
+        *,
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+        **fields: Any,
+    ) -> CodebookReport:
+        """Learn from a sample of images what collections of them need, and write it to one file.
+
+        Collections that are made with this file have vectors that can be compared.
+
+        Parameters
+        ----------
+        target : path
+            .npz file to write, without pickle; it replaces an older one when all went well.
+        sources : path or iterable of path
+            As in `add`; up to 2,048 images of them are read, those with the smallest hash of seed
+            and path.
+        recipe : Recipe or None
+            None makes one of the fields.
+        **fields
+            Fields of `Recipe`.
+
+        Raises
+        ------
+        NothingToIndexError
+            If a source does not exist, or no image can be used.
+        StorageError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile, cv2, numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     words = f"{folder}/words.npz"
+        ...     for i in range(4):
+        ...         image = rng.integers(0, 256, (96, 96), dtype=np.uint8)
+        ...         _ = cv2.imwrite(f"{folder}/{i}.png", image)
+        ...     learned = Collection.learn(words, folder, n_clusters=8)
+        ...     n = []
+        ...     for i in (1, 2):
+        ...         with Collection.create(f"{folder}/{i}.vlad", codebook=words) as collection:
+        ...             n.append(collection.add(folder, shard=(i, 2)).indexed)
+        >>> learned.images, learned.clusters, sum(n)
+        (4, 8, 4)
+        """
+        made = Recipe.make(fields) if recipe is None else recipe
+        return learn_codebook(target, as_paths(sources), made, n_jobs=n_jobs, progress=progress)
 
     @classmethod
     def open(
@@ -271,6 +334,7 @@ class Collection:
         prune: bool = False,
         images: str | os.PathLike[str] | None = None,
         force: bool = False,
+        shard: Shard | None = None,
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
@@ -289,6 +353,10 @@ class Collection:
         force : bool
             Do what looks like a mistake: forget most images of a folder, or index images once more
             whose folder seems to have moved (see `relocate`).
+        shard : (int, int) or None
+            ``(i, n)``: only every image whose hash of seed and path is that of shard i, from 1, of
+            n. Each image is in one of them, whatever the others are. The collection was made with
+            a `codebook`.
 
         Raises
         ------
@@ -304,6 +372,7 @@ class Collection:
             prune=prune,
             images=images,
             force=force,
+            shard=shard,
             n_jobs=n_jobs,
             progress=progress,
         )

@@ -9,7 +9,7 @@ enough images, vectors become short by PCA; until then they are whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -19,13 +19,11 @@ from vladkit.collection.describer import Describer
 from vladkit.collection.discover import SourceFile
 from vladkit.collection.index import ENOUGH_IMAGES, Index
 from vladkit.collection.reencode import whiten
-from vladkit.collection.sample import Drawing, order_of
-from vladkit.collection.train import sample_size, train
-from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.collection.sample import Sample
+from vladkit.collection.train import short_length, train
+from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import RecipeMismatchError, StorageError
-from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
-from vladkit.store.rows import ImageRow
 from vladkit.store.store import new_state
 
 __all__ = ["Learner"]
@@ -34,15 +32,8 @@ _SAMPLE_IMAGES: Final = 500
 _FEW_IMAGES: Final = 100
 """A collection learns from half of the images, from 100 (if there are) to 500."""
 
-_SHORT_FROM: Final = 64
-"""Fewest images from which the axes of short vectors are learned."""
-
 _SHORT_AT: Final = 2048
 """Images at which vectors become short while more are added: before that all are held whole."""
-
-_SPOOL_BYTES: Final = 2**27
-"""Most bytes of sampled images' features that are kept until they are indexed; those that do not
-fit are extracted again. (500 images of 2,000 SIFT features: 128 MB.)"""
 
 _BATCH: Final = 32
 """Images that are described again together."""
@@ -57,13 +48,14 @@ class Learner:
         self._index = index
         self._store = index.store
         self._describer = index.describer
-        self._n_images = 0
         self._before: dict[str, Any] = {}
 
     def is_due(self, n_new: int) -> bool:
         """Whether something has to be learned before `n_new` images are added."""
         if self._describer.vlad is None:
             return True
+        if self._describer.is_given:
+            return False
         learned, recipe = self._describer.learned, self._describer.recipe
         n = learned.get("images", ENOUGH_IMAGES)
         can = recipe.keep_features and not recipe.keep_sums
@@ -71,58 +63,25 @@ class Learner:
 
     def sample(
         self,
-        found: Sequence[SourceFile],
+        new: Sequence[SourceFile],
         extraction: Extraction,
         spool: dict[str, Result],
         progress: _Progress | None,
-    ) -> FloatArray | None:
-        """Descriptors (N, f) of some images, new and old, to learn from; None if there are none.
+    ) -> Sample | None:
+        """Sample of new and indexed images to learn from; None if there are none.
 
         Features that were extracted are left in `spool`, as far as there is room.
         """
         self._before = self._describer.learned
         old = list(self._store.indexed())
-        n_all = len(found) + len(old)
+        n_all = len(new) + len(old)
         n_wanted = min(n_all, max(_FEW_IMAGES, min(n_all // 2, _SAMPLE_IMAGES)))
-        recipe = self._describer.recipe
-        drawing = Drawing(recipe, self._describer.extractor, sample_size(recipe), n_wanted)
-        rest: list[SourceFile | ImageRow] = [*found, *old]
-        rest.sort(key=lambda each: order_of(each.path, each.file, recipe.seed))
-        room, n_tried, n_usable = _SPOOL_BYTES, 0, 0
-        while rest and drawing.n_images < n_wanted:
-            # just as many as are missing: what runs ahead of the last would be extracted twice
-            n = n_wanted - drawing.n_images
-            some, rest = rest[:n], rest[n:]
-            for each, features in self._features(some, extraction):
-                if isinstance(features, Features):
-                    drawing.add(each.path, features)
-                if isinstance(each, SourceFile):
-                    n_tried += 1
-                    if isinstance(features, Features):
-                        room -= features.descriptor_lf.nbytes
-                        n_usable += 1
-                    if room >= 0 and features is not None:
-                        spool[each.file] = features
-                if progress:
-                    progress("sample", drawing.n_images, n_wanted)
-        if not drawing.n_images or (n_tried and not n_usable):
-            return None
-        self._n_images = len(old) + round(len(found) * (n_usable / n_tried if n_tried else 1))
-        return drawing.rows()
+        images = new, old, self._index.searcher.features
+        return Sample.draw(
+            self._describer, extraction, n_wanted, *images, spool=spool, progress=progress
+        )
 
-    def _features(
-        self, some: Sequence[SourceFile | ImageRow], extraction: Extraction
-    ) -> Iterator[tuple[SourceFile | ImageRow, Result | None]]:
-        """Features of images in their order: new ones extracted, old ones as they are kept."""
-        new = extraction.run(each.file for each in some if isinstance(each, SourceFile))
-        for begin in range(0, len(some), _BATCH):
-            batch = some[begin : begin + _BATCH]
-            ids = [each.image_id for each in batch if isinstance(each, ImageRow)]
-            kept = self._index.searcher.features(ids)
-            for each in batch:
-                yield each, next(new) if isinstance(each, SourceFile) else kept.get(each.image_id)
-
-    def learn(self, local_Nf: FloatArray, progress: _Progress | None) -> None:
+    def learn(self, sample: Sample, progress: _Progress | None) -> None:
         """Train codebook and words, and describe again what is indexed.
 
         In one transaction: a kill leaves everything as it was, and whoever searches meanwhile sees
@@ -130,8 +89,8 @@ class Learner:
         """
         recipe = self._describer.recipe
         new = Describer(recipe, self._describer.name, self._describer.extractor)
-        learned, arrays = train(self._describer, local_Nf)
-        learned["learned"] = new_state(images=self._n_images)
+        learned, arrays = train(self._describer, sample.local_Nf)
+        learned["learned"] = new_state(images=sample.n_images)
         new.restore(learned, arrays)  # as it will be read
         with self._store.writing():
             kept = self._store.about()
@@ -178,22 +137,22 @@ class Learner:
     def shorten(self, *, is_last: bool) -> None:
         """Make vectors short by PCA, if they are whole and there are enough images."""
         self._index.refresh()
-        recipe, describer = self._describer.recipe, self._describer
-        if not recipe.n_components or describer.vlad is None or describer.whitening is not None:
+        describer = self._describer
+        if describer.vlad is None or describer.whitening is not None or describer.is_given:
             return
         n = self._store.count()[0]
-        if n < (_SHORT_FROM if is_last else _SHORT_AT):
+        if not is_last and n < _SHORT_AT:
             return
-        most = min(n // 2, self._describer.n_dimensions)
-        if recipe.n_components < self._describer.n_dimensions:
+        n_components = short_length(describer.recipe, n, describer.n_dimensions)
+        if n_components:
             # another process may be first; without room for a copy the file is only not smaller
             with suppress(StorageError):
-                whiten(self._index, min(recipe.n_components, most), progress=None)
+                whiten(self._index, n_components, progress=None)
                 self._store.compact()
 
     def outgrown(self) -> tuple[int, int] | None:
         """`AddReport.outgrown`, once images have been added."""
-        if self._describer.vlad is None:
+        if self._describer.vlad is None or self._describer.is_given:
             return None
         clusters = self._describer.n_clusters
         now = self._describer.recipe.clusters_for(self._store.count_local())

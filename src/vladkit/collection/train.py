@@ -11,10 +11,20 @@ from vladkit.collection.recipe import ROWS_PER_WORD, Recipe
 from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.ragged import Ragged
 
-__all__ = ["sample_size", "train"]
+__all__ = ["sample_size", "short_length", "train"]
 
 _PER_CLUSTER: Final = 256
 """Descriptors that k-means sees for each cluster."""
+
+_SHORT_FROM: Final = 64
+"""Fewest images from which the axes of short vectors are learned."""
+
+
+def short_length(recipe: Recipe, n_images: int, n_dimensions: int) -> int:
+    """Dimensions of vectors that are made short by axes of `n_images`; 0 if they stay whole."""
+    if n_images < _SHORT_FROM or not 0 < recipe.n_components < n_dimensions:
+        return 0
+    return min(recipe.n_components, n_images // 2)
 
 
 def sample_size(recipe: Recipe) -> int:
