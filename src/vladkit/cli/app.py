@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["GROUPS", "Commands", "app", "opened"]
 
 GROUPS: Final = {
-    "Index": ("index", "add", "remove", "info", "codebook"),
+    "Index": ("index", "add", "remove", "info", "codebook", "merge"),
     "Search": ("search", "serve", "pairs", "duplicates"),
     "Evaluate": ("eval", "report", "draw-matches"),
     "Improve": ("whiten", "augment", "adapt", "build-ann"),

@@ -36,7 +36,7 @@ def index(
     ] = None,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Only part I of N of the images."),
+        typer.Option("--shard", metavar="I/N", help="Only part I of N of the images; see merge."),
     ] = None,
     n_jobs: Threads = None,
     as_json: Json = False,

@@ -16,6 +16,7 @@ from vladkit.collection.evaluation import Answer, ask
 from vladkit.collection.index import Index
 from vladkit.collection.indexing import AddReport, Indexer, Progress
 from vladkit.collection.learn_codebook import CodebookReport, learn_codebook
+from vladkit.collection.merge import MergeReport, merge
 from vladkit.collection.pair_list import Names, Pairs
 from vladkit.collection.pairs import select_pairs
 from vladkit.collection.query import QueryImage, extract_query, features_from, query_of
@@ -126,7 +127,7 @@ class Collection:
     ) -> CodebookReport:
         """Learn from a sample of images what collections of them need, and write it to one file.
 
-        Collections that are made with this file have vectors that can be compared.
+        Collections that are made with this file can be searched as one: merge them.
 
         Parameters
         ----------
@@ -187,6 +188,55 @@ class Collection:
             If there is no collection at `path`, or one of another format version.
         """
         return cls(Index.open(path, read_only=read_only, trust=trust))
+
+    @staticmethod
+    def merge(
+        target: str | os.PathLike[str],
+        files: Iterable[str | os.PathLike[str]],
+        *,
+        progress: Progress | None = None,
+    ) -> MergeReport:
+        """Merge collections that were made with one codebook, such as shards, into a new file.
+
+        It is equal, row for row, to what one process makes of all images with that codebook. An
+        augmentation and an approximate index are not merged: make them again.
+
+        Parameters
+        ----------
+        target : path
+            File to make; it is there when all went well, and not before.
+        files : iterable of path
+            Collections; they stay as they are. An image that several of them have is kept once, as
+            it is in the file that has the latest change of it.
+
+        Raises
+        ------
+        RecipeMismatchError
+            If a file has another recipe or codebook than the first.
+        FileFormatError
+            If a file is no collection, or damaged.
+        StorageError
+            If there is something at `target`, or it cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile, cv2, numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for i in range(4):
+        ...         image = rng.integers(0, 256, (96, 96), dtype=np.uint8)
+        ...         _ = cv2.imwrite(f"{folder}/{i}.png", image)
+        ...     _ = Collection.learn(f"{folder}/words.npz", folder, n_clusters=8)
+        ...     for i in (1, 2):
+        ...         path = f"{folder}/{i}.vlad"
+        ...         with Collection.create(path, codebook=f"{folder}/words.npz") as collection:
+        ...             _ = collection.add(folder, shard=(i, 2))
+        ...     files = [f"{folder}/1.vlad", f"{folder}/2.vlad"]
+        ...     report = Collection.merge(f"{folder}/all.vlad", files)
+        >>> report.files, report.images, report.twice
+        (2, 4, 0)
+        """
+        return merge(target, as_paths(files), progress=progress)
 
     def close(self) -> None:
         """Close the file."""
