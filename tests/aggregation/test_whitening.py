@@ -314,3 +314,16 @@ class TestContract:
                 Whitening.from_state(about, {n: a for n, a in arrays.items() if n != name})
         with pytest.raises(FileFormatError, match="damaged"):
             Whitening.from_state({**about, "power": 7}, arrays)
+
+
+def test_a_vector_alone_is_transformed_as_among_others():
+    """To the last bit, which no product of BLAS promises; axes as a collection keeps them."""
+    vector_nD = vectors(60, 3000)
+    whitening = Whitening(25).fit(vector_nD)
+    whitening.components_ = whitening.components_.astype(np.float16).astype(np.float32)
+    short_nd = whitening._transform_alone(vector_nD)
+    np.testing.assert_allclose(short_nd, whitening.transform(vector_nD), atol=2e-6)
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 7, 16, 31):
+        some = rng.permutation(60)[:n]
+        np.testing.assert_array_equal(whitening._transform_alone(vector_nD[some]), short_nd[some])

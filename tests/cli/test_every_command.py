@@ -31,6 +31,8 @@ CASES = {
     "add": ("photos.vlad more", "photos.vlad: 6 images; 1 indexed"),
     "remove": ("photos.vlad 1.png", "photos.vlad: 1 removed, 4 images left"),
     "info": ("photos.vlad", "photos.vlad: 5 images, 0 skipped"),
+    "codebook": ("photos -o w.npz --n-clusters 4", "w.npz: learned from 5 images in"),
+    "merge": ("all.vlad photos.vlad", "all.vlad: 5 images and 0 skipped, of 1 file"),
     "search": ("photos.vlad photos/1.png --rerank 2 --html s.html", "photos/1.png"),
     "serve": ("photos.vlad --port {port}", "http://127.0.0.1:{port}/"),
     "pairs": ("photos.vlad --top 1", "1.png copy.png"),

@@ -8,24 +8,20 @@ contract is small, and the tests hold it against the real ``clone``, ``Pipeline`
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import sys
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from vladkit.core.array_file import read_arrays, write_arrays
 from vladkit.core.arrays import AnyArray, FloatArray
-from vladkit.core.files import replace_file
 from vladkit.core.params import Constraints, StrOptions, check_parameter, check_parameters
-from vladkit.errors import FileFormatError, NotFittedError, ParameterError, StorageError
+from vladkit.errors import FileFormatError, NotFittedError, ParameterError
 
 __all__ = ["Estimator"]
-
-_FORMAT_VERSION = 1
 
 
 class Estimator:
@@ -200,10 +196,7 @@ class Estimator:
         StorageError
             If the file cannot be written; an older one is then untouched.
         """
-        about, arrays = self.to_state()
-        header = {"format": self._kind, "version": _FORMAT_VERSION, "about": about}
-        with replace_file(path) as file:
-            np.savez(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+        write_arrays(path, self._kind, *self.to_state())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -216,33 +209,8 @@ class Estimator:
         StorageError
             If it cannot be read.
         """
-        where = Path(path)
-        try:
-            # opened here: np.load leaves a damaged file open
-            with open(where, "rb") as raw:
-                if raw.read(2) != b"PK":  # NumPy would take it for a pickle
-                    raise FileFormatError(
-                        f"{where} is not a {cls._kind}: give a file that save wrote"
-                    )
-                raw.seek(0)
-                with np.load(raw, allow_pickle=False) as file:
-                    header = json.loads(str(file["header"][()]))
-                    arrays = {name: file[name] for name in file.files if name != "header"}
-            kind, version, about = header["format"], header["version"], header["about"]
-        except FileFormatError:
-            raise
-        except OSError as error:
-            if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
-                raise StorageError(f"cannot read {where}: {error.strerror}") from error
-            raise FileFormatError(f"{where} is not a {cls._kind}: {error}") from error
-        except Exception as error:  # numpy and zipfile raise many kinds for damaged files
-            raise FileFormatError(f"{where} is not a {cls._kind}: {error}") from error
-        if kind != cls._kind or version != _FORMAT_VERSION:
-            raise FileFormatError(
-                f"{where} is {kind!r} version {version}, wanted {cls._kind!r} version "
-                f"{_FORMAT_VERSION}: use the vladkit that wrote it, or train again"
-            )
-        return cls.from_state(about, arrays)
+        hint = "give a file that save wrote"
+        return cls.from_state(*read_arrays(path, cls._kind, hint))
 
 
 _CONTAINERS = StrOptions("default", "pandas", "polars")

@@ -59,8 +59,12 @@ class Reservoir:
         self._row: list[AnyArray] = []
         self._n_kept = 0
 
-    def add(self, batch: Ragged) -> None:
-        """Draw from all descriptors of the batch too; rows that stay are copied."""
+    def add(self, batch: Ragged, random: np.random.Generator | None = None) -> None:
+        """Draw from all descriptors of the batch too; rows that stay are copied.
+
+        With `random` by the keys of that generator instead of the reservoir's.
+        """
+        random = random or self._random
         batch.check_finite()
         step = max(1, _CHUNK_BYTES // (batch.n_features * batch.dtype.itemsize))
         n_read = 0
@@ -71,7 +75,7 @@ class Reservoir:
                 if n_read >= step:  # what was read before this chunk
                     batch.release()
                     n_read = 0
-                key_l = self._random.random(len(chunk_lf))
+                key_l = random.random(len(chunk_lf))
                 chosen = np.flatnonzero(key_l < self._limit)
                 self.n_seen += len(chunk_lf)
                 if not len(chosen):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["GROUPS", "Commands", "app", "opened"]
 
 GROUPS: Final = {
-    "Index": ("index", "add", "remove", "info"),
+    "Index": ("index", "add", "remove", "info", "codebook", "merge"),
     "Search": ("search", "serve", "pairs", "duplicates"),
     "Evaluate": ("eval", "report", "draw-matches"),
     "Improve": ("whiten", "augment", "adapt", "build-ann"),
@@ -87,6 +87,7 @@ def opened(
     write: bool = False,
     recipe: Recipe | None = None,
     fields: Mapping[str, Any] = MappingProxyType({}),
+    codebook: str | None = None,
     blas: bool = False,
     others: Sequence[str] = (),
     trust: bool | None = None,
@@ -104,6 +105,8 @@ def opened(
         Make the file if it does not exist; else open it.
     fields : mapping
         Fields of the recipe that were given: an existing file has to have the same.
+    codebook : str or None
+        Codebook file to make the collection with.
     blas : bool
         Let BLAS have its threads: the work is large matrix products.
     others : sequence of str
@@ -129,7 +132,8 @@ def opened(
                 collection = Collection.open(file, read_only=not write, trust=True)
         else:
             # without fields any recipe that the file has will do
-            collection = Collection.create(file, recipe if fields else None, **fields)
+            made = recipe if fields else None
+            collection = Collection.create(file, made, codebook=codebook, **fields)
     except VladkitError as error:
         if hint := collection_hint(file, others):
             error.args = (f"{error}{hint}",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from vladkit.cli.options import Force, Images, Json, Prune, Sources, Threads, wi
 from vladkit.cli.output import say
 from vladkit.cli.process import leave_cores_to_threads
 from vladkit.collection.recipe import Recipe
+from vladkit.errors import ParameterError
 
 __all__: list[str] = []
 
@@ -26,6 +28,16 @@ def index(
     prune: Prune = False,
     force: Force = False,
     images: Images = None,
+    codebook: Annotated[
+        str | None,
+        typer.Option(
+            "--codebook", metavar="WORDS", help="Codebook to encode by (vladkit codebook)."
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Only part I of N of the images; see merge."),
+    ] = None,
     n_jobs: Threads = None,
     as_json: Json = False,
     **recipe: Any,
@@ -42,11 +54,35 @@ def index(
     given, notes = recipe_for(source, **given)
     made = Recipe.make(given)
     check_arguments(source, n_jobs)  # all before a file is made
+    part = None if shard is None else _shard(shard, codebook, output)
     for note in notes:
         say(f"note: {note}")
-    with opened(output, write=True, recipe=made, fields=given) as (collection, progress):
+    with opened(output, write=True, recipe=made, fields=given, codebook=codebook) as (
+        collection,
+        progress,
+    ):
         report = collection.add(
-            source, prune=prune, images=images, force=force, n_jobs=n_jobs, progress=progress
+            source,
+            prune=prune,
+            images=images,
+            force=force,
+            shard=part,
+            n_jobs=n_jobs,
+            progress=progress,
         )
         n_all = len(collection)
     emit_report(output, n_all, report, as_json)
+
+
+def _shard(given: str, codebook: str | None, output: str) -> tuple[int, int]:
+    """Numbers of ``--shard I/N``; ParameterError if there is no such shard."""
+    from vladkit.collection.indexing import NO_CODEBOOK
+    from vladkit.collection.sample import check_shard
+
+    i, slash, n = given.partition("/")
+    if not (slash and i.isdecimal() and n.isdecimal()):
+        raise ParameterError(f"shard={given!r}: give I/N, such as 1/4")
+    check_shard((int(i), int(n)))
+    if codebook is None and not os.path.exists(output):
+        raise ParameterError(NO_CODEBOOK)
+    return int(i), int(n)

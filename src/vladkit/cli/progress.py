@@ -31,6 +31,7 @@ _TITLES: Final = {
     "whiten": "whitening",
     "fetch": "fetching",
     "thumbnails": "images",
+    "merge": "merging",
 }
 
 _EVERY: Final = 60.0

@@ -15,11 +15,14 @@ from vladkit.collection.duplicates import DuplicateGroup, find_duplicates
 from vladkit.collection.evaluation import Answer, ask
 from vladkit.collection.index import Index
 from vladkit.collection.indexing import AddReport, Indexer, Progress
+from vladkit.collection.learn_codebook import CodebookReport, learn_codebook
+from vladkit.collection.merge import MergeReport, merge
 from vladkit.collection.pair_list import Names, Pairs
 from vladkit.collection.pairs import select_pairs
 from vladkit.collection.query import QueryImage, extract_query, features_from, query_of
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.reencode import adapt, whiten
+from vladkit.collection.sample import Shard
 from vladkit.collection.search_options import SearchOptions
 from vladkit.collection.searching import Hit, StaleQueryError
 from vladkit.core.arrays import AnyArray, Int64Array
@@ -83,7 +86,12 @@ class Collection:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], recipe: Recipe | None = None, **fields: Any
+        cls,
+        path: str | os.PathLike[str],
+        recipe: Recipe | None = None,
+        *,
+        codebook: str | os.PathLike[str] | None = None,
+        **fields: Any,
     ) -> Self:
         """Make a collection file, or open the one that is there.
 
@@ -92,17 +100,73 @@ class Collection:
         path : path
         recipe : Recipe or None
             Recipe of the vectors, if it was made already; None makes one of the fields.
+        codebook : path or None
+            File that `learn` wrote: recipe and codebook are those, and nothing is learned again.
         **fields
             Fields of `Recipe` that are chosen, and compared where a collection is there.
 
         Raises
         ------
         RecipeMismatchError
-            If a collection is there that was made with other values than those given.
+            If a collection is there, or a codebook given, that was made with other values than
+            those given, or the collection has another codebook.
         FileFormatError
             If there is another kind of file at `path`; it is left as it is.
         """
-        return cls(Index.create(path, fields, recipe))
+        return cls(Index.create(path, fields, recipe, codebook))
+
+    @staticmethod
+    def learn(
+        target: str | os.PathLike[str],
+        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        recipe: Recipe | None = None,
+        *,
+        n_jobs: int | None = None,
+        progress: Progress | None = None,
+        **fields: Any,
+    ) -> CodebookReport:
+        """Learn from a sample of images what collections of them need, and write it to one file.
+
+        Collections that are made with this file can be searched as one: merge them.
+
+        Parameters
+        ----------
+        target : path
+            .npz file to write, without pickle; it replaces an older one when all went well.
+        sources : path or iterable of path
+            As in `add`; up to 2,048 images of them are read, those with the smallest hash of seed
+            and path.
+        recipe : Recipe or None
+            None makes one of the fields.
+        **fields
+            Fields of `Recipe`.
+
+        Raises
+        ------
+        NothingToIndexError
+            If a source does not exist, or no image can be used.
+        StorageError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile, cv2, numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     words = f"{folder}/words.npz"
+        ...     for i in range(4):
+        ...         image = rng.integers(0, 256, (96, 96), dtype=np.uint8)
+        ...         _ = cv2.imwrite(f"{folder}/{i}.png", image)
+        ...     learned = Collection.learn(words, folder, n_clusters=8)
+        ...     n = []
+        ...     for i in (1, 2):
+        ...         with Collection.create(f"{folder}/{i}.vlad", codebook=words) as collection:
+        ...             n.append(collection.add(folder, shard=(i, 2)).indexed)
+        >>> learned.images, learned.clusters, sum(n)
+        (4, 8, 4)
+        """
+        made = Recipe.make(fields) if recipe is None else recipe
+        return learn_codebook(target, as_paths(sources), made, n_jobs=n_jobs, progress=progress)
 
     @classmethod
     def open(
@@ -124,6 +188,55 @@ class Collection:
             If there is no collection at `path`, or one of another format version.
         """
         return cls(Index.open(path, read_only=read_only, trust=trust))
+
+    @staticmethod
+    def merge(
+        target: str | os.PathLike[str],
+        files: Iterable[str | os.PathLike[str]],
+        *,
+        progress: Progress | None = None,
+    ) -> MergeReport:
+        """Merge collections that were made with one codebook, such as shards, into a new file.
+
+        It is equal, row for row, to what one process makes of all images with that codebook. An
+        augmentation and an approximate index are not merged: make them again.
+
+        Parameters
+        ----------
+        target : path
+            File to make; it is there when all went well, and not before.
+        files : iterable of path
+            Collections; they stay as they are. An image that several of them have is kept once, as
+            it is in the file that has the latest change of it.
+
+        Raises
+        ------
+        RecipeMismatchError
+            If a file has another recipe or codebook than the first.
+        FileFormatError
+            If a file is no collection, or damaged.
+        StorageError
+            If there is something at `target`, or it cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile, cv2, numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for i in range(4):
+        ...         image = rng.integers(0, 256, (96, 96), dtype=np.uint8)
+        ...         _ = cv2.imwrite(f"{folder}/{i}.png", image)
+        ...     _ = Collection.learn(f"{folder}/words.npz", folder, n_clusters=8)
+        ...     for i in (1, 2):
+        ...         path = f"{folder}/{i}.vlad"
+        ...         with Collection.create(path, codebook=f"{folder}/words.npz") as collection:
+        ...             _ = collection.add(folder, shard=(i, 2))
+        ...     files = [f"{folder}/1.vlad", f"{folder}/2.vlad"]
+        ...     report = Collection.merge(f"{folder}/all.vlad", files)
+        >>> report.files, report.images, report.twice
+        (2, 4, 0)
+        """
+        return merge(target, as_paths(files), progress=progress)
 
     def close(self) -> None:
         """Close the file."""
@@ -271,6 +384,7 @@ class Collection:
         prune: bool = False,
         images: str | os.PathLike[str] | None = None,
         force: bool = False,
+        shard: Shard | None = None,
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
@@ -289,6 +403,10 @@ class Collection:
         force : bool
             Do what looks like a mistake: forget most images of a folder, or index images once more
             whose folder seems to have moved (see `relocate`).
+        shard : (int, int) or None
+            ``(i, n)``: only every image whose hash of seed and path is that of shard i, from 1, of
+            n. Each image is in one of them, whatever the others are. The collection was made with
+            a `codebook`.
 
         Raises
         ------
@@ -304,6 +422,7 @@ class Collection:
             prune=prune,
             images=images,
             force=force,
+            shard=shard,
             n_jobs=n_jobs,
             progress=progress,
         )

@@ -180,6 +180,11 @@ class Describer:
         return self.vlad
 
     @property
+    def is_given(self) -> bool:
+        """Whether codebook and whitening are those of a codebook file: nothing is learned then."""
+        return bool(self.learned.get("given"))
+
+    @property
     def n_clusters(self) -> int:
         """Number of clusters of one codebook, k."""
         codebook = self.trained()
@@ -266,8 +271,7 @@ class Describer:
     def _whitened(self, vector_tD: Float32Array) -> Float32Array:
         if self.whitening is None:
             return vector_tD
-        short_td: Float32Array = self.whitening.transform(vector_tD)
-        return short_td
+        return self.whitening._transform_alone(vector_tD)
 
     def sums_to(self) -> FloatArray:
         """Centroids (k, f) that kept sums are residuals to, whatever has been adapted."""

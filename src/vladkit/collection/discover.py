@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from vladkit.collection.recipe import Recipe
 from vladkit.core.names import identity
-from vladkit.errors import NothingToIndexError
+from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchError
 from vladkit.features.readers import Reader, is_source, open_reader
 from vladkit.features.readers.reader import status_of_file
 from vladkit.images import is_image_name
 
-__all__ = ["SourceFile", "check_sources", "discover", "each_once"]
+__all__ = ["SourceFile", "check_fit", "check_kind", "check_sources", "discover", "each_once"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,41 @@ def check_sources(sources: Sequence[str | os.PathLike[str]]) -> None:
         if not SourceFile(root, root, given).is_text:
             shown = SourceFile(root, given, given).printable
             raise NothingToIndexError(f"{shown}: a folder's name must be valid UTF-8: rename it")
+
+
+def check_kind(
+    name: str, recipe: Recipe, sources: Sequence[str | os.PathLike[str]], images: str | None = None
+) -> None:
+    """Raise unless sources are of the kind that the file `name` is made of: images, or features."""
+    is_imported = bool(recipe.dimensions)
+    for source in (os.fspath(each) for each in sources):
+        if is_source(source) != is_imported:
+            holds = f"features of {recipe.features!r}"
+            raise RecipeMismatchError(
+                f"{name} holds {holds}, {source} does not: index it into another file"
+                if is_imported
+                else f"{name} is made for {holds} found here, {source} holds those of another "
+                "program: index it into another file, by `vladkit index` or with the recipe of "
+                "vladkit.collection.import_recipe.recipe_for"
+            )
+    if images is not None and not is_imported:
+        raise ParameterError(
+            "images applies only to features of other programs: leave it out, images are read "
+            "where they are"
+        )
+    if images is not None and not os.path.isdir(images):
+        raise NothingToIndexError(f"images: {images} is not a folder")
+
+
+def check_fit(name: str, recipe: Recipe, found: Iterable[SourceFile]) -> None:
+    """Raise RecipeMismatchError unless features that were found are those of a recipe."""
+    for reader, source in {each.reader: each.name for each in found if each.reader}.items():
+        held = reader.info()
+        if (held.features, held.dimensions) != (recipe.features, recipe.dimensions):
+            raise RecipeMismatchError(
+                f"{name} was made of {recipe.features} features of {recipe.dimensions} dimensions, "
+                f"{source} holds {held.features} of {held.dimensions}: index it into another file"
+            )
 
 
 def _walk(

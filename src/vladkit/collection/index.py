@@ -10,6 +10,7 @@ from typing import Any, Final, Self, cast
 
 import numpy as np
 
+from vladkit.collection.codebook_file import CodebookFile
 from vladkit.collection.describer import Describer
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.searching import Searcher
@@ -19,7 +20,7 @@ from vladkit.store.database import damaged
 from vladkit.store.store import Store
 from vladkit.store.trust import is_own, mark
 
-__all__ = ["ENOUGH_IMAGES", "Index"]
+__all__ = ["ENOUGH_IMAGES", "Index", "stored_recipe"]
 
 ENOUGH_IMAGES: Final = 1000
 """Images from which on a collection does not learn again by itself."""
@@ -57,7 +58,7 @@ class Index:
     ) -> None:
         self.store = store
         self.trust = trust
-        self.describer = Describer(recipe or _stored_recipe(store), str(store.path), extractor)
+        self.describer = Describer(recipe or stored_recipe(store), str(store.path), extractor)
         self.searcher = Searcher(store, self.describer)
         self.restore()
         if self.stranger() is not None and not trust:
@@ -65,25 +66,41 @@ class Index:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], given: dict[str, Any], recipe: Recipe | None = None
+        cls,
+        path: str | os.PathLike[str],
+        given: dict[str, Any],
+        recipe: Recipe | None = None,
+        codebook: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Make a collection file, or open the one that is there; see `Collection.create`."""
-        if recipe is None:
-            recipe = Recipe.make(given)
-        elif not given:
+        learned = None if codebook is None else CodebookFile.read(codebook)
+        if recipe is not None and not given:
             given = asdict(recipe)
+        if learned is not None:
+            if given:
+                wanted = Recipe.make(given) if recipe is None else recipe
+                _check_same(learned.path, wanted, learned.recipe, list(given))
+            recipe = learned.recipe
+        elif recipe is None:
+            recipe = Recipe.make(given)
         extractor = recipe.extractor()
         about = {"recipe": recipe.as_json(), "made_with": _made_with(extractor)}
         store = Store.create(path, **about)
         try:
             with store.writing():
+                kept = store.about()
                 # as long as nothing was learned with it, a recipe may be changed
-                if given and "codebook" not in store.about():
+                if (given or learned) and "codebook" not in kept:
                     store.set_about(**about)
+                    if learned:
+                        store.set_about(**learned.about)
+                        store.set_arrays(learned.arrays)
+                elif learned:
+                    learned.check_is_of(store.path, kept)
             stored = None
             if not recipe.is_stored_as(store.about().get("recipe")):
-                stored = _stored_recipe(store)
-                _check_same(store, recipe, stored, list(given))
+                stored = stored_recipe(store)
+                _check_same(str(store.path), recipe, stored, list(given))
             if recipe.network and "features" in given:  # the user gave it, just now
                 with store.writing():
                     store.set_about(network_mark=mark("network", _sha256(recipe)))
@@ -132,7 +149,7 @@ class Index:
 
     def is_stale(self) -> bool:
         """Whether it has learned from few images, and has twice as many by now or more."""
-        if self.describer.vlad is None:
+        if self.describer.vlad is None or self.describer.is_given:
             return False
         clusters, learned_from = self.describer.n_clusters, self.describer.learned.get("images")
         if self.describer.recipe.clusters_for(self.store.count_local()) >= 2 * clusters:
@@ -177,7 +194,8 @@ def _sha256(recipe: Recipe) -> str:
     return str(json.loads(recipe.network)["sha256"])
 
 
-def _stored_recipe(store: Store) -> Recipe:
+def stored_recipe(store: Store) -> Recipe:
+    """Recipe that a file holds; FileFormatError if it cannot be read."""
     about = store.about()
     with damaged(store.path, "it holds no recipe that can be read"):
         try:
@@ -192,22 +210,22 @@ def _stored_recipe(store: Store) -> Recipe:
         return recipe
 
 
-def _check_same(store: Store, wanted: Recipe, stored: Recipe, given: list[str]) -> None:
+def _check_same(path: str, wanted: Recipe, stored: Recipe, given: list[str]) -> None:
     """Raise RecipeMismatchError unless the fields that were given are those of the file."""
     if wanted.network and stored.network:  # a network may lie elsewhere by now
         from vladkit.features.onnx.extractor import same_features
 
         if not same_features(wanted.network, stored.network):
             raise RecipeMismatchError(
-                f"{store.path} was made with another network than {wanted.features}, or with "
+                f"{path} was made with another network than {wanted.features}, or with "
                 f"another description of it: {stored.features}, see `vladkit info`"
             )
         given = [name for name in given if name != "features"]
     for name in given:
         if getattr(wanted, name) != getattr(stored, name):
             raise RecipeMismatchError(
-                f"{store.path} was made with {name}={getattr(stored, name)!r}, "
-                f"asked for is {getattr(wanted, name)!r}: leave the option out, or index into "
+                f"{path} was made with {name}={getattr(stored, name)!r}, "
+                f"asked for is {getattr(wanted, name)!r}: leave the option out, or make "
                 "another file"
             )
 

@@ -1,11 +1,11 @@
 """`Indexer`: images of folders into a collection, whatever happens on the way.
 
-A seeded sample of the images is extracted and the codebook trained on it, once or, as long as the
-collection is small, again (`vladkit.collection.learner`). Then every image, in the order of its
-path, is extracted by a pool of threads, one image to a core; the calling thread encodes them in
-batches and commits each batch. A kill loses at most the batch in hand, and because neither the
-sample, nor the order, nor an image's vector depends on what was committed before, running again
-ends in the same file.
+A sample of the images (`vladkit.collection.sample`) is extracted and the codebook trained on it,
+once or, as long as the collection is small, again (`vladkit.collection.learner`). Then every image,
+in the order of its path, is extracted by a pool of threads, one image to a core; the calling thread
+encodes them in batches and commits each batch. A kill loses at most the batch in hand, and because
+neither the sample, nor the order, nor an image's vector depends on what was committed before,
+running again ends in the same file.
 """
 
 from __future__ import annotations
@@ -16,33 +16,37 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from typing import Final, TypeAlias
 
 from vladkit.aggregation.encode import fastest, warm_up
 from vladkit.collection.add_report import AddReport
-from vladkit.collection.discover import SourceFile, discover, each_once
+from vladkit.collection.discover import (
+    SourceFile,
+    check_fit,
+    check_kind,
+    discover,
+    each_once,
+)
+from vladkit.collection.extract import extracting
 from vladkit.collection.index import Index
-from vladkit.collection.journal import Journal, LeftBehind, reason_against
+from vladkit.collection.journal import LeftBehind
 from vladkit.collection.kept_features import pack_features
 from vladkit.collection.known_images import known_images, respell
 from vladkit.collection.learner import Learner
+from vladkit.collection.sample import Shard, check_shard, in_shard
 from vladkit.core.arrays import AnyArray, Float32Array
-from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import (
     ImageError,
     NothingToIndexError,
     ParameterError,
-    RecipeMismatchError,
 )
 from vladkit.features import Features
-from vladkit.features.imported import Imported
-from vladkit.features.pool import Extraction, Result, extract
+from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
 from vladkit.store.rows import ImageRow, Record
 
-__all__ = ["AddReport", "Indexer", "Progress"]
+__all__ = ["NO_CODEBOOK", "AddReport", "Indexer", "Progress"]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as ``progress(step, done, total)``.
@@ -54,6 +58,12 @@ own name.
 
 _BATCH: Final = 32
 """Images encoded and committed together: 32 MB of float32 descriptors at 2,000 each."""
+
+NO_CODEBOOK: Final = (
+    "a shard needs the codebook of all shards, or their vectors could not be compared: make it "
+    "with vladkit codebook SOURCE... -o words.npz, and give --codebook words.npz"
+)
+"""Why there is no shard of a collection that learns from its own images."""
 
 _Work: TypeAlias = "list[tuple[SourceFile, ImageRow]]"
 """Images to be extracted, each with its row as its file was when it was found."""
@@ -75,6 +85,7 @@ class Indexer:
         prune: bool = False,
         images: str | os.PathLike[str] | None = None,
         force: bool = False,
+        shard: Shard | None = None,
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
@@ -82,7 +93,12 @@ class Indexer:
         begin = time.perf_counter()
         report = AddReport()
         folder = None if images is None else os.fspath(images)
-        self._check_kind(sources, folder)
+        recipe = self._describer.recipe
+        check_kind(str(self._store.path), recipe, sources, folder)
+        if shard is not None:
+            check_shard(shard)
+            if not self._describer.is_given:
+                raise ParameterError(NO_CODEBOOK)
         with ExitStack() as readers:
             listed = report.unreadable.append
             own = os.path.realpath(self._store.path)  # and what lies beside it
@@ -92,7 +108,7 @@ class Indexer:
                     report.leave_out(file)
 
             found = discover(sources, readers, lambda folder, why: listed((folder, why)), leave_out)
-            self._check_fit(found)
+            check_fit(str(self._store.path), recipe, found)
             if not force:
                 self._check_not_moved(found)
             self._mark_sources(found)
@@ -101,27 +117,27 @@ class Indexer:
             respell(self._store, known, found, files)
             found, linked = each_once(found, known)
             report.linked += [(link.printable, each.printable) for link, each in linked]
+            found = _by_path(found)
+            # a shard has all sources, so that those of all shards have one order
+            ids = self._add_sources([each for each in found if each.file not in known])
+            if shard is not None:
+                found = [f for f in found if in_shard(f.printable, recipe.seed, shard)]
             work = self._work(found, known, report)
             if prune:
                 unlisted = [folder for folder, _ in report.unreadable]
                 report.pruned = self._prune(sources, unlisted, known, files, force=force)
             if folder is not None:
                 self._set_images(found, folder)
-            left = LeftBehind(self._store.path)
             if work:
-                spool = self._try_apart(work, left.files, progress)
-                read = self._reading(work)
-                with (
-                    Journal.kept(self._store.path, resolve_n_jobs(n_jobs)) as journal,
-                    Extraction.on_threads(
-                        self._describer.extractor, n_jobs, len(work), partial(_noted, journal, read)
-                    ) as extraction,
-                ):
-                    self._extract_and_commit(work, extraction, spool, report, progress)
-            left.remove()
+                path, extractor = self._store.path, self._describer.extractor
+                todo = [file for file, _ in work]
+                with extracting(path, extractor, todo, n_jobs, progress) as (extraction, spool):
+                    self._extract_and_commit(work, ids, extraction, spool, report, progress)
+            else:
+                LeftBehind(self._store.path).remove()
         report.outgrown = self._learner.outgrown() if report.indexed else None
         report.seconds = time.perf_counter() - begin
-        if not self._store.count()[0]:
+        if not self._store.count()[0] and not (shard and files):
             _refuse_emptiness(report)
         return report
 
@@ -142,72 +158,6 @@ class Indexer:
             place = (row.source_id, row.path) if row else (0, each.printable)
             work.append((each, ImageRow(*place, *status)))
         return work
-
-    def _check_kind(self, sources: Sequence[str | os.PathLike[str]], images: str | None) -> None:
-        """Raise unless the sources are of the collection's kind: images, or features."""
-        is_imported = isinstance(self._describer.extractor, Imported)
-        for source in (os.fspath(each) for each in sources):
-            if is_source(source) != is_imported:
-                holds = f"features of {self._describer.recipe.features!r}"
-                raise RecipeMismatchError(
-                    f"{self._store.path} holds {holds}, {source} does not: index it into another "
-                    "file"
-                    if is_imported
-                    else f"{self._store.path} is made for {holds} found here, {source} holds those "
-                    "of another program: index it into another file, by `vladkit index` or with "
-                    "the recipe of vladkit.collection.import_recipe.recipe_for"
-                )
-        if images is not None and not is_imported:
-            raise ParameterError(
-                "images applies only to features of other programs: leave it out, images are read "
-                "where they are"
-            )
-        if images is not None and not os.path.isdir(images):
-            raise NothingToIndexError(f"images: {images} is not a folder")
-
-    def _check_fit(self, found: Sequence[SourceFile]) -> None:
-        recipe = self._describer.recipe
-        for reader, name in {each.reader: each.name for each in found if each.reader}.items():
-            held = reader.info()
-            if (held.features, held.dimensions) != (recipe.features, recipe.dimensions):
-                raise RecipeMismatchError(
-                    f"{self._store.path} was made of {recipe.features} features of "
-                    f"{recipe.dimensions} dimensions, {name} holds {held.features} of "
-                    f"{held.dimensions}: index it into another file"
-                )
-
-    def _try_apart(
-        self, work: _Work, files: Sequence[str], progress: Progress | None
-    ) -> dict[str, Result]:
-        """Results of those files that the process had in hand when it ended, if they are to blame.
-
-        Features of other programs are not tried: it is not images that are read then.
-        """
-        extractor = self._describer.extractor
-        found = {each.file for each, _ in work}
-        suspects = [file for file in files if file in found and not isinstance(extractor, Imported)]
-        results: dict[str, Result] = {}
-        for i, file in enumerate(suspects, 1):
-            reason = reason_against(extractor, file)
-            if reason:
-                results[file] = ImageError(reason)
-            if progress:
-                progress("try apart", i, len(suspects))
-        return results
-
-    def _reading(self, work: _Work) -> Callable[[str], Features]:
-        """Function that gives the features of a file: extracted here, or another program's."""
-        extractor = self._describer.extractor
-        if not isinstance(extractor, Imported):
-            return partial(extract, extractor)
-        found = {each.file: each for each, _ in work}
-
-        def read(file: str) -> Features:
-            each = found[file]
-            assert each.reader is not None
-            return extractor.accept(each.reader.read(each.path))
-
-        return read
 
     def _set_images(self, found: Sequence[SourceFile], folder: str) -> None:
         """Remember where the images are whose features were given."""
@@ -283,22 +233,20 @@ class Indexer:
     def _extract_and_commit(
         self,
         work: _Work,
+        source_ids: Mapping[str, int],
         extraction: Extraction,
         spool: dict[str, Result],
         report: AddReport,
         progress: Progress | None,
     ) -> None:
-        unnamed = ImageError("its name is not valid UTF-8: rename it")
-        spool |= {f.file: unnamed for f, _ in work if not f.is_text}
         sample = None
         if self._learner.is_due(len(work)):
             # numba's second of import passes while images are extracted
             warming = threading.Thread(target=warm_up, daemon=True)
             warming.start()
-            files = [file.file for file, _ in work if file.file not in spool]
-            sample = self._learner.sample(files, extraction, spool, progress)
+            usable = [file for file, _ in work if file.file not in spool]
+            sample = self._learner.sample(usable, extraction, spool, progress)
             warming.join()
-        source_ids = self._add_sources(work)
         rows = (replace(r, source_id=r.source_id or source_ids[f.root]) for f, r in work)
         # From here on threads extract, while the sample is learned from and batches are encoded.
         results = zip(rows, extraction.run((f.file for f, _ in work), spool), strict=True)
@@ -322,12 +270,13 @@ class Indexer:
                 for source in strange:
                     self._store.add_source(source.root, given[source.root])
 
-    def _add_sources(self, work: _Work) -> dict[str, int]:
+    def _add_sources(self, new: Sequence[SourceFile]) -> dict[str, int]:
+        """Ids of the sources of new images, by their roots."""
+        roots = {each.root: each.name for each in new}
+        if not roots:
+            return {}
         with self._store.writing():
-            return {
-                root: self._store.add_source(root, name).source_id
-                for root, name in {file.root: file.name for file, _ in work}.items()
-            }
+            return {r: self._store.add_source(r, name).source_id for r, name in roots.items()}
 
     def _commit(self, batch: list[tuple[ImageRow, Result]], report: AddReport) -> None:
         for row, features in batch:
@@ -384,9 +333,10 @@ class Indexer:
             yield vector_D, (residual_kf, count_k)
 
 
-def _noted(journal: Journal, read: Callable[[str], Features], file: str) -> Features:
-    with journal.hand(file):
-        return read(file)
+def _by_path(found: Sequence[SourceFile]) -> list[SourceFile]:
+    """Files by source, as these were given, and path."""
+    place = {root: i for i, root in enumerate(dict.fromkeys(each.root for each in found))}
+    return sorted(found, key=lambda each: (place[each.root], each.printable))
 
 
 def _refuse_emptiness(report: AddReport) -> None:

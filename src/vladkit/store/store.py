@@ -310,18 +310,22 @@ class Store:
         except ValueError:  # another drive
             return None
 
-    def set_images(self, source_id: int, folder: str) -> None:
-        """Remember the folder of the images of a source of features; within `writing`."""
+    def set_images(self, source_id: int, folder: str, own: str | None = None) -> None:
+        """Remember the folder of the images of a source of features; within `writing`.
+
+        `own` is its mark, by default that of this user.
+        """
+        own = trust.mark("folder", folder) if own is None else own
         images = self._image_folders()
-        images[str(source_id)] = [folder, self._relative(folder), trust.mark("folder", folder)]
+        images[str(source_id)] = [folder, self._relative(folder), own]
         self.set_about(images=images)
 
-    def add_source(self, root: str, name: str) -> Source:
-        """Get the source of an absolute root that the user gave, added if it is new.
+    def add_source(self, root: str, name: str, own: str | None = None) -> Source:
+        """Get the source of an absolute root, added if it is new; within `writing`.
 
-        Within `writing`.
+        `own` is its mark, by default that of this user, who gave it.
         """
-        own = trust.mark("folder", root)
+        own = trust.mark("folder", root) if own is None else own
         for source in self.sources().values():
             if source.root == root:
                 if not source.is_own and own:

@@ -1,0 +1,87 @@
+"""Extraction of the images that were found, whatever they do to the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from vladkit.collection.discover import SourceFile
+from vladkit.collection.journal import Journal, LeftBehind, reason_against
+from vladkit.core.threads import resolve_n_jobs
+from vladkit.errors import ImageError
+from vladkit.features import Extractor, Features
+from vladkit.features.imported import Imported
+from vladkit.features.pool import Extraction, Result, extract
+
+__all__ = ["extracting"]
+
+
+@contextmanager
+def extracting(
+    path: Path,
+    extractor: Extractor,
+    found: Sequence[SourceFile],
+    n_jobs: int | None,
+    progress: Callable[[str, int, int], None] | None,
+) -> Iterator[tuple[Extraction, dict[str, Result]]]:
+    """With a pool of threads that extract files, and results of those that need no extracting.
+
+    These cannot be used: their name is no text, or they have ended a process. `path` is the file
+    that is made of the images: the journal is beside it.
+    """
+    left = LeftBehind(path)
+    results = _try_apart(extractor, found, left.files, progress)
+    unnamed = ImageError("its name is not valid UTF-8: rename it")
+    results |= {each.file: unnamed for each in found if not each.is_text}
+    read = _reading(extractor, found)
+    with (
+        Journal.kept(path, resolve_n_jobs(n_jobs)) as journal,
+        Extraction.on_threads(
+            extractor, n_jobs, len(found), partial(_noted, journal, read)
+        ) as extraction,
+    ):
+        yield extraction, results
+    left.remove()
+
+
+def _try_apart(
+    extractor: Extractor,
+    found: Sequence[SourceFile],
+    files: Sequence[str],
+    progress: Callable[[str, int, int], None] | None,
+) -> dict[str, Result]:
+    """Results of those files that the process had in hand when it ended, if they are to blame.
+
+    Features of other programs are not tried: it is not images that are read then.
+    """
+    here = {each.file for each in found}
+    suspects = [file for file in files if file in here and not isinstance(extractor, Imported)]
+    results: dict[str, Result] = {}
+    for i, file in enumerate(suspects, 1):
+        reason = reason_against(extractor, file)
+        if reason:
+            results[file] = ImageError(reason)
+        if progress:
+            progress("try apart", i, len(suspects))
+    return results
+
+
+def _reading(extractor: Extractor, found: Sequence[SourceFile]) -> Callable[[str], Features]:
+    """Function that gives the features of a file: extracted here, or another program's."""
+    if not isinstance(extractor, Imported):
+        return partial(extract, extractor)
+    by_file = {each.file: each for each in found}
+
+    def read(file: str) -> Features:
+        each = by_file[file]
+        assert each.reader is not None
+        return extractor.accept(each.reader.read(each.path))
+
+    return read
+
+
+def _noted(journal: Journal, read: Callable[[str], Features], file: str) -> Features:
+    with journal.hand(file):
+        return read(file)

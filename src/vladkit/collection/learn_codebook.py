@@ -1,0 +1,123 @@
+"""Learning of a codebook file: what the images of many machines are to be encoded with."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from vladkit.aggregation.encode import fastest
+from vladkit.aggregation.whitening import Whitening
+from vladkit.collection.codebook_file import CodebookFile
+from vladkit.collection.describer import Describer
+from vladkit.collection.discover import check_fit, check_kind, discover, each_once
+from vladkit.collection.extract import extracting
+from vladkit.collection.recipe import Recipe
+from vladkit.collection.sample import Sample
+from vladkit.collection.train import short_length, train
+from vladkit.core.arrays import AnyArray
+from vladkit.core.files import check_writable
+from vladkit.errors import NothingToIndexError
+from vladkit.features import Features
+from vladkit.features.pool import Extraction, Result
+from vladkit.store.store import new_state
+
+__all__ = ["CodebookReport", "learn_codebook"]
+
+_SAMPLE_IMAGES: Final = 2048
+"""Most images that are learned from: axes of 256 dimensions want twice as many and more."""
+
+_BATCH: Final = 32
+"""Images encoded together."""
+
+_Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CodebookReport:
+    """Outcome of `Collection.learn`.
+
+    ``images`` is how many were learned from; ``skipped`` holds (path, reason) of those that were
+    drawn and could not be used. ``clusters`` are those of one codebook, ``words`` those of match
+    codes, ``dimensions`` those of a vector.
+    """
+
+    images: int
+    skipped: list[tuple[str, str]]
+    clusters: int
+    words: int
+    dimensions: int
+    seconds: float
+
+
+def learn_codebook(
+    target: str | os.PathLike[str],
+    sources: Sequence[str | os.PathLike[str]],
+    recipe: Recipe,
+    *,
+    n_jobs: int | None = None,
+    progress: _Progress | None = None,
+) -> CodebookReport:
+    """Learn from images and write the file; see `vladkit.Collection.learn`."""
+    begin = time.perf_counter()
+    check_writable(target)
+    describer = Describer(recipe, os.fspath(target))
+    check_kind(describer.name, recipe, sources)
+    with ExitStack() as readers:
+        found = discover(sources, readers)
+        check_fit(describer.name, recipe, found)
+        found, _ = each_once(found, ())
+        if not found:
+            raise NothingToIndexError("no images found: give folders or files that hold some")
+        path = Path(target).absolute()
+        with extracting(path, describer.extractor, found, n_jobs, progress) as (extraction, spool):
+            unusable = dict(spool)
+            usable = [each for each in found if each.file not in unusable]
+            n_wanted = min(len(usable), _SAMPLE_IMAGES)
+            drawn = describer, extraction, n_wanted, usable
+            sample = Sample.draw(*drawn, spool=spool, progress=progress)
+            if sample is None:
+                raise NothingToIndexError(f"none of the {len(found)} images can be used")
+            about, arrays = train(describer, sample.local_Nf)
+            about["learned"] = new_state(images=sample.n_images, given=True)
+            describer.restore(about, arrays)
+            n, d = len(sample.files), describer.n_dimensions
+            if n_components := short_length(recipe, n, d):
+                files = [each.file for each in sample.files]
+                whitening = Whitening(n_components, random_state=recipe.seed)
+                whitening.fit(_vectors(describer, files, extraction, spool, progress))
+                more, axes = describer.whitening_state(whitening)
+                about, arrays = about | more, arrays | axes
+                describer.restore(about, arrays)
+    CodebookFile(describer.name, recipe, about, arrays).write()
+    return CodebookReport(
+        images=n,
+        skipped=[(each.printable, error.reason) for each, error in sample.failed],
+        clusters=describer.n_clusters,
+        words=0 if describer.asmk is None else len(describer.asmk.centroids_),
+        dimensions=describer.n_dimensions,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _vectors(
+    describer: Describer,
+    files: Sequence[str],
+    extraction: Extraction,
+    spool: dict[str, Result],
+    progress: _Progress | None,
+) -> Iterator[AnyArray]:
+    """Vectors of the sampled images, as they would be stored."""
+    results = extraction.run(files, spool)
+    done = 0
+    while batch := list(islice(results, _BATCH)):
+        features = [each for each in batch if isinstance(each, Features)]
+        yield describer.vectors(features, fastest(), n_jobs=None).astype(describer.recipe.dtype)
+        done += len(batch)
+        if progress:
+            progress("whiten", done, len(files))

@@ -1,0 +1,98 @@
+"""Merging of collections that were made with one codebook, such as shards, into one file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vladkit.collection.index import Index, stored_recipe
+from vladkit.core.arrays import AnyArray
+from vladkit.errors import NothingToIndexError, RecipeMismatchError
+from vladkit.store.merge import choose_images, copy_images, copy_sources, new_store
+from vladkit.store.store import Store
+
+__all__ = ["MergeReport", "merge"]
+
+_LEARNED: Final = ("codebook", "words", "whitening", "learned")
+
+
+@dataclass(frozen=True, slots=True)
+class MergeReport:
+    """Outcome of `merge`: numbers of files, of images with a vector, and of skipped ones.
+
+    ``twice`` are rows of images that another file has as well, and that were left out.
+    """
+
+    files: int
+    images: int
+    skipped: int
+    twice: int
+    seconds: float
+
+
+def merge(
+    target: str | os.PathLike[str],
+    files: Sequence[str | os.PathLike[str]],
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> MergeReport:
+    """Merge collections into a new file; see `vladkit.Collection.merge`."""
+    begin = time.perf_counter()
+    if not files:
+        raise NothingToIndexError("no collections to merge: give some")
+    with ExitStack() as opened, new_store(Path(target).absolute()) as out:
+        first = Index.open(files[0], read_only=True)
+        opened.callback(first.close)
+        first.describer.trained()
+        opened.enter_context(first.store.reading())
+        about, arrays = first.store.about(), first.store.arrays()
+        shards = [first.store]
+        for file in files[1:]:
+            shard = opened.enter_context(Store.open(file, read_only=True))
+            opened.enter_context(shard.reading())
+            _check_same(first, about, arrays, shard)
+            shard.layout = first.store.layout
+            shards.append(shard)
+        kept = ("recipe", "made_with", "network_mark", *_LEARNED)
+        with out.writing():
+            out.set_about(**{name: about[name] for name in kept if name in about})
+            out.set_arrays(arrays)
+            n, twice = choose_images(out, shards, copy_sources(out, shards))
+            copy_images(out, shards, n, partial(progress, "merge") if progress else None)
+        indexed, skipped = out.count()
+    return MergeReport(len(shards), indexed, skipped, twice, time.perf_counter() - begin)
+
+
+def _check_same(
+    first: Index, about: dict[str, Any], arrays: dict[str, AnyArray], shard: Store
+) -> None:
+    """Raise RecipeMismatchError unless the vectors of two collections can be compared."""
+    recipe, theirs = first.describer.recipe, shard.about()
+    if not recipe.is_stored_as(theirs.get("recipe")):
+        wanted, got = asdict(recipe), asdict(stored_recipe(shard))
+        for name in wanted:
+            if wanted[name] != got[name]:
+                raise RecipeMismatchError(
+                    f"{shard.path} was made with {name}={got[name]!r}, {first.store.path} with "
+                    f"{wanted[name]!r}: index both with one codebook (vladkit codebook)"
+                )
+    own = shard.arrays()
+    unlike = [name for name in _LEARNED if about.get(name) != theirs.get(name)]
+    unlike += [
+        name
+        for name in sorted(arrays.keys() | own.keys())
+        if name not in arrays or name not in own or not np.array_equal(arrays[name], own[name])
+    ]
+    if unlike:
+        raise RecipeMismatchError(
+            f"{shard.path} has another codebook than {first.store.path} ({', '.join(unlike[:3])}): "
+            "index both with one (vladkit codebook)"
+        )

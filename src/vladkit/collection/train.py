@@ -1,0 +1,65 @@
+"""Training: codebook, words and quantizer, from a sample of descriptors."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from vladkit.collection.describer import Describer
+from vladkit.collection.recipe import ROWS_PER_WORD, Recipe
+from vladkit.core.arrays import AnyArray, FloatArray
+from vladkit.core.ragged import Ragged
+
+__all__ = ["sample_size", "short_length", "train"]
+
+_PER_CLUSTER: Final = 256
+"""Descriptors that k-means sees for each cluster."""
+
+_SHORT_FROM: Final = 64
+"""Fewest images from which the axes of short vectors are learned."""
+
+
+def short_length(recipe: Recipe, n_images: int, n_dimensions: int) -> int:
+    """Dimensions of vectors that are made short by axes of `n_images`; 0 if they stay whole."""
+    if n_images < _SHORT_FROM or not 0 < recipe.n_components < n_dimensions:
+        return 0
+    return min(recipe.n_components, n_images // 2)
+
+
+def sample_size(recipe: Recipe) -> int:
+    """Number of descriptors that `train` uses."""
+    return max(_PER_CLUSTER * recipe.n_clusters, ROWS_PER_WORD * recipe.n_words)
+
+
+def train(describer: Describer, local_Nf: FloatArray) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+    """Learn from a sample what makes vectors (not yet short), codes and kept descriptors.
+
+    Returns
+    -------
+    about : dict
+        Values for `Store.set_about`.
+    arrays : dict
+        Arrays by name, as they are stored. `Describer.restore` takes both.
+    """
+    recipe, extractor = describer.recipe, describer.extractor
+    learned: dict[str, Any] = {}
+    arrays: dict[str, AnyArray] = {}
+    if recipe.n_words:
+        plain_Nf = np.ascontiguousarray(local_Nf[:, : extractor.n_dimensions or None])
+        asmk = recipe.asmk(len(plain_Nf))._train_on(plain_Nf)
+        learned, arrays = describer.words_state(asmk)
+        del plain_Nf
+    arrays |= describer.quantizer_arrays(local_Nf)
+    local_Nf = _some(local_Nf, _PER_CLUSTER * recipe.n_clusters, recipe.seed)
+    vlad = recipe.vlad(*local_Nf.shape).fit(Ragged(local_Nf, [0, len(local_Nf)]))
+    about, more = describer.codebook_state(vlad)
+    return learned | about, arrays | more
+
+
+def _some(row_Nf: FloatArray, most: int, seed: int) -> FloatArray:
+    """At most `most` of the rows, drawn at random."""
+    if len(row_Nf) <= most:
+        return row_Nf
+    chosen = np.random.default_rng(seed).choice(len(row_Nf), most, replace=False)
+    return row_Nf[np.sort(chosen)]

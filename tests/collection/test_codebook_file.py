@@ -1,0 +1,133 @@
+"""A codebook file: learned once, however and wherever, and never changed by who uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from commands import run
+from images import textured
+from vladkit import Collection
+from vladkit.collection import learn_codebook, train
+from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError, RecipeMismatchError
+
+RECIPE = {"n_clusters": 4, "enlarge_to": 0, "max_features": 200, "n_words": 16}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Folders a and b of six images each, and the codebook of a."""
+    home = tmp_path_factory.mktemp("codebook")
+    for i in range(12):
+        folder = home / "ab"[i % 2]
+        folder.mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / f"{i:02}.png"), textured(80, 60, seed=i))
+    Collection.learn(home / "words.npz", home / "a", **RECIPE)
+    return home
+
+
+def arrays(path):
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files if name != "header"}
+
+
+def test_it_depends_on_neither_order_nor_threads(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(learn_codebook, "_SAMPLE_IMAGES", 7)
+    monkeypatch.setattr(train, "_SHORT_FROM", 4)
+    for name, sources, n_jobs in (("1", "ab", 1), ("2", "ba", 3)):
+        report = Collection.learn(
+            tmp_path / name, [home / each for each in sources], n_jobs=n_jobs, **RECIPE
+        )
+        assert (report.images, report.dimensions) == (7, 3)
+    first, second = arrays(tmp_path / "1"), arrays(tmp_path / "2")
+    assert first.keys() == second.keys() >= {"whitening.components", "words.centroids"}
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_a_collection_keeps_it_however_much_it_grows(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "_SHORT_FROM", 4)
+    with Collection.create(tmp_path / "c", codebook=home / "words.npz") as collection:
+        collection.add(home / "a" / "00.png")
+        learned = collection.index.describer.learned
+        report = collection.add([home / "a", home / "b"])
+        assert (report.indexed, report.outgrown) == (11, None)
+        assert collection.index.describer.learned == learned
+        info = collection.info()
+        assert (info["learned_from"], info["stale"], info["whitened"]) == (6, False, False)
+        assert collection.recipe.n_clusters == 4
+        stored = collection.index.store.arrays()
+    given = arrays(home / "words.npz")
+    assert stored.keys() == given.keys()
+    for name in given:
+        np.testing.assert_array_equal(stored[name], given[name])
+
+
+def test_shards_are_disjoint_and_complete_and_go_on(home, tmp_path):
+    found = []
+    for i in (1, 2, 3):
+        path = tmp_path / str(i)
+        with Collection.create(path, codebook=home / "words.npz") as collection:
+            collection.add(home / "b", shard=(i, 3))
+            assert collection.add(home / "b", shard=(i, 3)).indexed == 0
+            found += [row.path for row in collection.images()]
+    assert sorted(found) == sorted(os.listdir(home / "b"))
+
+
+class TestRefused:
+    def test_what_contradicts_it(self, home, tmp_path):
+        with pytest.raises(RecipeMismatchError, match=r"words\.npz was made with n_clusters=4, as"):
+            Collection.create(tmp_path / "c", codebook=home / "words.npz", n_clusters=9)
+        assert not (tmp_path / "c").exists()
+
+    def test_a_collection_with_another_one(self, home, tmp_path):
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            collection.add(home / "b")
+        with pytest.raises(RecipeMismatchError, match=r"/c has another codebook than .*words"):
+            Collection.create(tmp_path / "c", codebook=home / "words.npz")
+
+    def test_a_shard_of_a_collection_that_learns_by_itself(self, home, tmp_path):
+        with (
+            Collection.create(tmp_path / "c", **RECIPE) as collection,
+            pytest.raises(ParameterError, match="a shard needs the codebook of all"),
+        ):
+            collection.add(home / "b", shard=(1, 2))
+
+    def test_a_damaged_file(self, home, tmp_path):
+        data = bytearray((home / "words.npz").read_bytes())
+        data[len(data) // 2] ^= 1
+        (tmp_path / "words.npz").write_bytes(data)
+        with pytest.raises(FileFormatError, match=r"words\.npz is not a codebook"):
+            Collection.create(tmp_path / "c", codebook=tmp_path / "words.npz")
+
+    def test_folders_without_an_image(self, tmp_path):
+        with pytest.raises(NothingToIndexError, match="no images found"):
+            Collection.learn(tmp_path / "w.npz", tmp_path)
+        (tmp_path / "a.png").write_bytes(b"no image")
+        with pytest.raises(NothingToIndexError, match="none of the 1 images can be used"):
+            Collection.learn(tmp_path / "w.npz", tmp_path)
+        assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_by_the_commands(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--n-clusters", 4, "--enlarge-to", 0, "--n-words", 16]
+    done = run("codebook", home / "b", "-o", "w.npz", *options)
+    assert "w.npz: learned from 6 images" in done.stderr
+    about = json.loads(run("codebook", home / "b", "-o", "w.npz", "--json", *options).stdout)
+    assert (about["file"], about["images"], about["clusters"]) == ("w.npz", 6, 4)
+    assert "a shard needs" in run("index", home / "b", "-o", "c", "--shard", "1/2", code=2).stderr
+    with_words = ["--codebook", "w.npz"]
+    for wrong in ("3/2", "1", "0/2", "a/b"):
+        done = run("index", home / "b", "-o", "c", "--shard", wrong, *with_words, code=2)
+        assert f"shard={wrong}" in done.stderr.replace("'", "")
+    done = run("index", home / "b", "-o", "c", *with_words, "--seed", 3, code=1)
+    assert "w.npz was made with seed=0" in done.stderr
+    assert os.listdir() == ["w.npz"]
+    run("index", home / "b", "-o", "1.vlad", *with_words, "--shard", "1/2")
+    again = json.loads(run("index", home / "b", "-o", "1.vlad", "--shard", "1/2", "--json").stdout)
+    assert (again["indexed"], again["unchanged"]) == (0, again["images"])
