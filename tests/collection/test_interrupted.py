@@ -156,8 +156,9 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     source = tmp_path / "one.png"
     cv2.imwrite(str(source), textured(320, 240))
     few_kept = (  # or the sample that the codebook is learned from grows, until it is full
-        "from vladkit.collection import indexing\n"
-        "indexing._SPOOL_BYTES, indexing._SAMPLE_IMAGES, indexing._FEW_IMAGES = 1 << 20, 20, 20\n"
+        "from vladkit.collection import learner, sample\n"
+        "assert sample._SPOOL_BYTES and learner._SAMPLE_IMAGES and learner._FEW_IMAGES\n"
+        "sample._SPOOL_BYTES, learner._SAMPLE_IMAGES, learner._FEW_IMAGES = 1 << 20, 20, 20\n"
     )
     peak_kb = "import resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 
