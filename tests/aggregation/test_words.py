@@ -67,7 +67,7 @@ class TestCollection:
             collection.words(features, region=Region(0, 0, 9, 9))
 
     def test_of_several_vocabularies(self, home, tmp_path):
-        with Collection.create(tmp_path / "c", n_clusters=8, n_vocabularies=2) as two:
+        with Collection.create(tmp_path / "c", n_clusters=8, n_vocabularies=2, enlarge_to=0) as two:
             two.add([home / "photos"])
             features, first_l = two.words(home / "photos" / "moon.jpg")
             _, second_l = two.words(features, vocabulary=1)

@@ -22,7 +22,7 @@ from vladkit.collection.learner import Learner
 from vladkit.errors import FileFormatError
 from waiting import wait_until
 
-RECIPE = {"n_clusters": 8, "enlarge_to": 0, "max_features": 250}
+RECIPE = {"n_clusters": 8, "enlarge_to": 0, "max_features": 150}
 
 
 @pytest.fixture(scope="module")
