@@ -140,7 +140,7 @@ class TestRanking:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
 def test_real_buildings_from_another_side(tmp_path):
     folder = SHARED / "data" / "kth_buildings"
-    files = sorted((folder / "db").iterdir())[:36]
+    files = sorted((folder / "db").iterdir())[:30]
     buildings = {file.name.split("_")[0] for file in files}
     queries = [q for q in sorted((folder / "query").iterdir()) if q.name.split("_")[0] in buildings]
     with Collection.create(tmp_path / "c") as collection:
