@@ -46,6 +46,11 @@ def titles(page):
 
 def compare(page, n=0):
     page.locator("#results .card-image").nth(n).click()
+    compared(page)
+
+
+def compared(page):
+    """When a query and a result are side by side, matched."""
     expect(page.locator("#compare")).to_be_visible()
     expect(page.locator("#compare-facts strong")).not_to_have_text(re.compile("Matching|^$"))
 

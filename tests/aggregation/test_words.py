@@ -68,7 +68,7 @@ class TestCollection:
 
     def test_of_several_vocabularies(self, home, tmp_path):
         with Collection.create(tmp_path / "c", n_clusters=8, n_vocabularies=2) as two:
-            two.add([home / "photos"])
+            two.add([home / "photos" / "moon.jpg", home / "photos" / "coffee.jpg"])
             features, first_l = two.words(home / "photos" / "moon.jpg")
             _, second_l = two.words(features, vocabulary=1)
             local_lf = two.recipe.local(two.extractor, features)

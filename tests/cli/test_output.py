@@ -63,7 +63,7 @@ def test_a_similarity_is_a_cosine_of_six_digits():
 
 def test_names_with_line_ends_are_a_line(here):
     os.rename("photos/3.png", "photos/a\nb.png")
-    run("index", "photos", "-o", "new.vlad", "--n-clusters", 4)
+    run("index", "photos", "-o", "new.vlad", "--n-clusters", 4, "--enlarge-to", 0)
     lines = run("info", "new.vlad", "--images").stdout.splitlines()
     assert len(lines) == 5
     assert "a\\nb.png" in lines
@@ -170,7 +170,7 @@ def test_names_that_the_output_cannot_encode(tmp_path, encoding):
     for name in ("日本語", "é", "a"):
         (tmp_path / "p" / f"{name}.png").write_bytes(cv2.imencode(".png", textured(64, 48))[1])
     commands = [
-        ("index", "p", "-o", "c"),
+        ("index", "p", "-o", "c", "--enlarge-to", "0"),
         ("info", "c", "--images"),
         ("search", "c", "p/日本語.png"),
         ("search", "c", "p/nichts日.png"),

@@ -52,21 +52,22 @@ class TestSearch:
         with Collection.open(defaults) as collection:
             assert collection.search(tmp_path / "q.png")[0].path == "motorcycle_left.jpg"
 
-    @pytest.mark.parametrize("quarter", [0, 1, 2])
     @pytest.mark.parametrize("weights", [(0.25, 0.1), (1.0, 0.0), (0.0, 1.0)])
-    def test_turned_features_are_those_of_the_turned_image(self, tmp_path, quarter, weights):
-        # cv2's codes 0, 1, 2 turn by one, two, three quarters clockwise
+    def test_turned_features_are_those_of_the_turned_image(self, tmp_path, weights):
         cv2.imwrite(str(tmp_path / "q.png"), photo("coffee"))
-        cv2.imwrite(str(tmp_path / "turned.png"), cv2.rotate(photo("coffee"), quarter))
+        for quarter in range(3):  # cv2's codes turn by one, two, three quarters clockwise
+            turned = cv2.rotate(photo("coffee"), quarter)
+            cv2.imwrite(str(tmp_path / f"{quarter}.png"), turned)
         recipe = {"n_clusters": 16, "orientation": weights[0], "position": weights[1]}
         with Collection.create(tmp_path / "c", **recipe) as collection:
             collection.add([tmp_path / "q.png"])
-            files = [str(tmp_path / name) for name in ("q.png", "turned.png")]
+            files = [str(tmp_path / f"{name}.png") for name in ("q", 0, 1, 2)]
             features = [extract(collection.extractor, file) for file in files]
             query_qvD = collection.index.describer.query_vectors(features)
-        cosine_v = query_qvD[0] @ query_qvD[1, 0]
-        assert np.argmax(cosine_v) == quarter + 1
-        assert cosine_v[quarter + 1] > 0.5
+        for quarter in range(3):
+            cosine_v = query_qvD[0] @ query_qvD[quarter + 1, 0]
+            assert np.argmax(cosine_v) == quarter + 1
+            assert cosine_v[quarter + 1] > 0.5
 
     def test_a_query_on_its_side(self, defaults, tmp_path):
         with Collection.open(defaults) as collection:
@@ -139,7 +140,7 @@ class TestRanking:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
 def test_real_buildings_from_another_side(tmp_path):
     folder = SHARED / "data" / "kth_buildings"
-    files = sorted((folder / "db").iterdir())[:36]
+    files = sorted((folder / "db").iterdir())[:30]
     buildings = {file.name.split("_")[0] for file in files}
     queries = [q for q in sorted((folder / "query").iterdir()) if q.name.split("_")[0] in buildings]
     with Collection.create(tmp_path / "c") as collection:
@@ -162,7 +163,7 @@ class _Path:
 
 @pytest.mark.parametrize("kind", [str, Path, _Path, os.fsencode])
 def test_a_path_of_any_kind_alone_or_among_others(tmp_path, small, kind):
-    with Collection.create(tmp_path / "c", n_clusters=2) as collection:
+    with Collection.create(tmp_path / "c", n_clusters=2, enlarge_to=0) as collection:
         assert collection.add(kind(small)).indexed == 6
         assert collection.add([kind(small)]).unchanged == 6
         assert collection.remove(kind(small / "1.png")) == 1

@@ -86,7 +86,7 @@ class TestSources:
         assert make(tmp_path / "d", small / "a.HEIC").left_out == {}  # given by name: taken
 
     def test_what_is_left_out_is_said(self, tmp_path, small):
-        words = ("index", small, "-o", tmp_path / "c", "--n-clusters", "8")
+        words = ("index", small, "-o", tmp_path / "c", "--n-clusters", "8", "--enlarge-to", "0")
         assert "left out" not in run(*words).stderr
         for i in range(12):
             (small / f"{i}.x{i % 10}").touch()

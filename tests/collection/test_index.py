@@ -22,11 +22,11 @@ def counted(monkeypatch, owner, name):
 
 
 class TestOnce:
-    def test_a_command_loads_a_network_once(self, tmp_path, photos, monkeypatch):
+    def test_a_command_loads_a_network_once(self, tmp_path, small, monkeypatch):
         model = means(tmp_path / "m.onnx", "[input]\nmultiple = 8\n")
         loads = counted(monkeypatch, load, "load_network")
         hashes = counted(monkeypatch, load, "sha256_of")
-        command = ["index", str(photos), "-o", str(tmp_path / "c"), "--features", f"onnx:{model}"]
+        command = ["index", str(small), "-o", str(tmp_path / "c"), "--features", f"onnx:{model}"]
         monkeypatch.setattr("sys.argv", ["vladkit", *command, "--n-clusters", "8"])
         for n in (1, 2):  # a new file, and the one that is there
             with pytest.raises(SystemExit) as done:
@@ -38,28 +38,30 @@ class TestOnce:
         self, tmp_path, monkeypatch
     ):
         made = counted(monkeypatch, Recipe, "extractor")
-        Collection.create(tmp_path / "c", n_clusters=8).close()
+        Collection.create(tmp_path / "c", n_clusters=8, enlarge_to=0).close()
         assert len(made) <= 3  # `make` checks twice: what is given, and what the file has
 
 
 class TestLayout:
-    def test_it_is_that_of_the_codebook_and_of_the_whitening(self, tmp_path, photos):
-        with Collection.create(tmp_path / "c", n_clusters=8, dtype="float32") as collection:
+    def test_it_is_that_of_the_codebook_and_of_the_whitening(self, tmp_path, small):
+        with Collection.create(
+            tmp_path / "c", n_clusters=8, dtype="float32", enlarge_to=0
+        ) as collection:
             store = collection.index.store
             assert store.layout == Layout(np.dtype("f4"), 0)
-            collection.add([photos])
+            collection.add([small])
             assert store.layout == Layout(np.dtype("f4"), 8 * 128)
             collection.whiten(3)
             assert store.layout == Layout(np.dtype("f4"), 3)
         with Collection.open(tmp_path / "c") as collection:
             assert collection.index.store.layout == Layout(np.dtype("f4"), 3)
             image_id_n, vector_nD = collection.vectors()
-            assert (vector_nD.dtype, vector_nD.shape) == (np.float32, (15, 3))
+            assert (vector_nD.dtype, vector_nD.shape) == (np.float32, (6, 3))
             assert image_id_n.tolist() == sorted(row.image_id for row in collection.images())
 
-    def test_a_failed_whitening_leaves_it(self, tmp_path, photos, monkeypatch):
-        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
-            collection.add([photos])
+    def test_a_failed_whitening_leaves_it(self, tmp_path, small, monkeypatch):
+        with Collection.create(tmp_path / "c", n_clusters=8, enlarge_to=0) as collection:
+            collection.add([small])
             before = collection.vectors()[1].tobytes()
             monkeypatch.setattr(type(collection.index.store), "set_arrays", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
@@ -68,26 +70,26 @@ class TestLayout:
             assert collection.vectors()[1].tobytes() == before
 
 
-def test_a_recipe_is_compared_where_it_was_given(tmp_path, photos):
-    with Collection.create(tmp_path / "c", n_clusters=8) as collection:
-        collection.add([photos])
-    Collection.create(tmp_path / "c", n_clusters=8).close()
+def test_a_recipe_is_compared_where_it_was_given(tmp_path, small):
+    with Collection.create(tmp_path / "c", n_clusters=8, enlarge_to=0) as collection:
+        collection.add([small])
+    Collection.create(tmp_path / "c", n_clusters=8, enlarge_to=0).close()
     with Collection.create(tmp_path / "c") as collection:  # the rest is the file's
         assert collection.recipe.n_clusters == 8
     with pytest.raises(RecipeMismatchError, match="n_clusters=8, asked for is 16"):
-        Collection.create(tmp_path / "c", n_clusters=16)
+        Collection.create(tmp_path / "c", n_clusters=16, enlarge_to=0)
 
 
 def test_a_recipe_that_was_made_already(tmp_path):
     recipe = Recipe.make({"n_clusters": 8})
     with Collection.create(tmp_path / "c", recipe) as collection:
         assert collection.recipe == recipe
-    with Collection.create(tmp_path / "d", recipe, n_clusters=8) as collection:
+    with Collection.create(tmp_path / "d", recipe, n_clusters=8, enlarge_to=0) as collection:
         assert collection.recipe == recipe
 
 
-def test_repr(tmp_path, photos):
-    with Collection.create(tmp_path / "c", n_clusters=8) as collection:
-        collection.add([photos])
-        assert repr(collection) == f"Collection({str(tmp_path / 'c')!r}, 15 images)"
+def test_repr(tmp_path, small):
+    with Collection.create(tmp_path / "c", n_clusters=8, enlarge_to=0) as collection:
+        collection.add([small])
+        assert repr(collection) == f"Collection({str(tmp_path / 'c')!r}, 6 images)"
     assert repr(collection) == f"Collection({str(tmp_path / 'c')!r}, closed)"

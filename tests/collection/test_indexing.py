@@ -225,7 +225,7 @@ class TestBadImages:
         folder = tmp_path / "formats"
         folder.mkdir()
         suffix = {"JPEG": "jpg", "WebP": "webp", "TIFF": "tif"}
-        variants = every_format(scene())
+        variants = every_format(scene(160, 120))
         for name, (data, _) in variants.items():
             kind = name.split()[0]
             (folder / f"{name}.{suffix.get(kind, kind.lower())}").write_bytes(data)

@@ -51,10 +51,10 @@ with Collection.create(sys.argv[1], **{RECIPE}) as collection:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """A folder of 150 small images, some dozens of features each: five batches."""
+    """A folder of 110 small images, some dozens of features each: four batches."""
     folder = tmp_path_factory.mktemp("kill") / "many"
     folder.mkdir()
-    for i in range(150):
+    for i in range(110):
         cv2.imwrite(str(folder / f"{i:03}.png"), textured(64, 48, seed=i))
     return folder
 
@@ -83,7 +83,7 @@ class TestKill:
             pytest.param(0, marks=pytest.mark.slow),
             1,
             33,
-            pytest.param(90, marks=pytest.mark.slow),
+            pytest.param(64, marks=pytest.mark.slow),
         ],
     )
     def test_running_again_ends_in_the_same(self, many, undisturbed, tmp_path, at_least):
@@ -96,12 +96,12 @@ class TestKill:
             with Collection.open(path) as collection:
                 committed = len(collection)
             assert committed >= seen  # what was seen as committed is there
-            assert committed < 150, "killed too late to tell"
+            assert committed < 110, "killed too late to tell"
         else:  # at the very beginning: nothing, or an empty collection
             with suppress(FileFormatError), Collection.open(path) as collection:
                 assert len(collection) == 0
         report = make(path, many, **RECIPE)
-        assert report.indexed < 150 or seen <= 0
+        assert report.indexed < 110 or seen <= 0
         assert everything(path, many) == undisturbed
 
     def wait(self, process, path, at_least):
@@ -147,7 +147,7 @@ class TestKill:
         rankings, images = everything(path, many)
         # the one that ends first makes vectors short, by those that are there then
         assert [hits[0][0] for hits in rankings] == [hits[0][0] for hits in undisturbed[0]]
-        assert len(images) == 150
+        assert len(images) == 110
 
 
 @pytest.mark.slow  # 40 s

@@ -22,7 +22,7 @@ from vladkit.collection.learner import Learner
 from vladkit.errors import FileFormatError
 from waiting import wait_until
 
-RECIPE = {"n_clusters": 8, "enlarge_to": 0, "max_features": 300}
+RECIPE = {"n_clusters": 8, "enlarge_to": 0, "max_features": 150}
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,16 @@ def first_of_all(collection, folder):
     return np.mean(found)
 
 
+@pytest.fixture(scope="module")
+def once(folder, tmp_path_factory):
+    """All of them, indexed at once."""
+    with Collection.create(tmp_path_factory.mktemp("once") / "c", **RECIPE) as once:
+        once.add([folder])
+        yield once
+
+
 @pytest.mark.parametrize("begin", [[0], range(3), range(20)], ids=len)
-def test_begun_small_it_ends_as_one_made_at_once(folder, tmp_path, begin):
+def test_begun_small_it_ends_as_one_made_at_once(folder, once, tmp_path, begin):
     with Collection.create(tmp_path / "c", **RECIPE) as collection:
         collection.add(files(folder, *begin))
         assert collection.info()["learned_from"] == len(begin)
@@ -68,12 +76,12 @@ def test_begun_small_it_ends_as_one_made_at_once(folder, tmp_path, begin):
             assert (info["learned_from"], info["stale"]) == (n, False)
         assert collection.check() == []
         assert (info["clusters"], info["dimensions"]) == (8, 40)
-        words = info["words"]
+        assert once.info()["words"] == pytest.approx(info["words"], rel=0.05)
         assert first_of_all(collection, folder) == 1
-    with Collection.create(tmp_path / "once", **RECIPE) as once:
-        once.add([folder])
-        assert once.info()["words"] == pytest.approx(words, rel=0.05)
-        assert first_of_all(once, folder) == 1
+
+
+def test_made_at_once(folder, once):
+    assert first_of_all(once, folder) == 1
 
 
 def test_image_by_image(folder, tmp_path):
@@ -241,8 +249,7 @@ def test_another_process_learns_while_this_one_extracts(folder, tmp_path, monkey
 def test_another_process_learns_just_before(folder, tmp_path, monkeypatch):
     """It learns once: codes of features that the other has kept stay readable."""
     path = tmp_path / "c"
-    recipe = {"n_clusters": 64, "max_features": 900}
-    with Collection.create(path, **recipe):
+    with Collection.create(path, **RECIPE):
         pass
     real = Learner.is_due
     others = []
@@ -251,13 +258,13 @@ def test_another_process_learns_just_before(folder, tmp_path, monkeypatch):
         if not others:
             others.append(True)
             with Collection.open(path) as other:
-                other.add(files(folder, *range(20, 60)))
+                other.add(files(folder, *range(10, 80)))
         return real(self, n_new)
 
     monkeypatch.setattr(Learner, "is_due", is_due)
     with Collection.open(path) as late:
         late.add(files(folder, *range(5)))
-        assert late.info()["learned_from"] == 40
+        assert late.info()["learned_from"] == 70
         assert late.check() == []
         hits = late.search(files(folder, 30)[0], 1)
         assert (name(hits[0]), hits[0].verified) == ("30.png", True)
@@ -309,7 +316,8 @@ def test_vectors_become_short_while_many_are_added(folder, tmp_path, monkeypatch
     [({"n_components": 0}, 1024), ({"n_components": 8}, 8), ({"keep_sums": True}, 512)],
 )
 def test_length_of_vectors(folder, tmp_path, recipe, dimensions):
-    with Collection.create(tmp_path / "c", **RECIPE, **recipe) as collection:
+    fast = {"max_features": 50, "n_words": 0, "keep_bytes": 0}
+    with Collection.create(tmp_path / "c", **RECIPE | fast | recipe) as collection:
         collection.add([folder])
         assert collection.n_dimensions == dimensions
 

@@ -124,7 +124,7 @@ def made(tmp_path_factory):
     found |= {"blank": blanks()["constant 3"], "ramp": blanks()["diagonal 0 to 40"]}
     for name, yx in found.items():
         cv2.imwrite(str(home / "images" / f"{name}.png"), yx)
-    with Collection.create(home / "c", n_clusters=16) as collection:
+    with Collection.create(home / "c", n_clusters=16, enlarge_to=0) as collection:
         collection.add([home / "images"])
     return home
 

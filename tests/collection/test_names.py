@@ -46,7 +46,7 @@ class TestLinks:
             assert collection.duplicates() == []
 
     def test_are_named(self, tmp_path, linked):
-        words = ("index", linked, "-o", tmp_path / "c", "--n-clusters", "8")
+        words = ("index", linked, "-o", tmp_path / "c", "--n-clusters", "8", "--enlarge-to", "0")
         assert (
             "\n  3 links to images, not indexed again: - soft.png (0.png), sub/soft.png (0.png), "
             "9 hard.png (1.png)\n"

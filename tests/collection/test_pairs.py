@@ -220,7 +220,7 @@ class TestSequential:
         (tmp_path / "p" / "b").mkdir(parents=True)
         for name in ("1", "b/1", "b/2", "c"):
             cv2.imwrite(str(tmp_path / "p" / f"{name}.png"), photo("coffee")[:: len(name)])
-        with Collection.create(tmp_path / "c", n_clusters=4) as collection:
+        with Collection.create(tmp_path / "c", n_clusters=4, enlarge_to=0) as collection:
             collection.add([tmp_path / "p"])
             found = collection.pairs(0, sequential=1)
         assert [(p.first, p.second) for p in found] == [
@@ -311,7 +311,9 @@ class TestRerank:
         assert ("pairs", 24, 24) in steps
 
     def test_it_needs_features(self, photos, tmp_path):
-        with Collection.create(tmp_path / "c", n_clusters=8, keep_features=0) as collection:
+        with Collection.create(
+            tmp_path / "c", n_clusters=8, keep_features=0, enlarge_to=0
+        ) as collection:
             collection.add([photos])
             assert len(collection.pairs(2))
             for option in ({"rerank": 3}, {"rotated": True}):
@@ -385,7 +387,7 @@ class TestNames:
         """Two folders with images of the same names, and a file of one of them again."""
         for scene, folder in (("brick", "a"), ("coffee", "deep/b")):
             shutil.copytree(home / "scenes" / scene, tmp_path / folder)
-        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+        with Collection.create(tmp_path / "c", n_clusters=8, enlarge_to=0) as collection:
             collection.add([tmp_path / "a"])
             collection.add([tmp_path / "deep" / "b"])
             yield collection, tmp_path
@@ -401,7 +403,7 @@ class TestNames:
     def test_a_file_that_is_indexed_twice_is_one(self, home, tmp_path):
         """A copy was indexed, too; then the first folder went, and is looked for at the copy."""
         shutil.copytree(home / "scenes" / "brick", tmp_path / "1" / "p")
-        with Collection.create(tmp_path / "1" / "c", n_clusters=8) as collection:
+        with Collection.create(tmp_path / "1" / "c", n_clusters=8, enlarge_to=0) as collection:
             collection.add([tmp_path / "1" / "p"])
         shutil.copytree(tmp_path / "1", tmp_path / "2")
         with Collection.open(tmp_path / "2" / "c") as collection:
@@ -424,7 +426,7 @@ class TestNames:
 
     def test_one_folder_keeps_its_own_names_even_if_all_is_in_a_subfolder(self, home, tmp_path):
         shutil.copytree(home / "scenes" / "brick", tmp_path / "images" / "sub")
-        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+        with Collection.create(tmp_path / "c", n_clusters=8, enlarge_to=0) as collection:
             collection.add([tmp_path / "images"])
             found = collection.pairs(1)
         assert found.root == str(tmp_path / "images")
@@ -454,7 +456,7 @@ class TestNames:
             (tmp_path / "p").mkdir()
             for scene, name in zip(SCENES, names, strict=False):
                 shutil.copy(home / "scenes" / scene / "1.png", tmp_path / "p" / name)
-            with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+            with Collection.create(tmp_path / "c", n_clusters=8, enlarge_to=0) as collection:
                 collection.add([tmp_path / "p"])
                 return collection.pairs(len(names))
 

@@ -93,7 +93,7 @@ class TestWhiten:
 @pytest.fixture(scope="module")
 def made(home, tmp_path_factory):
     path = tmp_path_factory.mktemp("summed") / "c"
-    with Collection.create(path, n_clusters=16, keep_sums=True) as collection:
+    with Collection.create(path, n_clusters=16, keep_sums=True, enlarge_to=0) as collection:
         collection.add([home / "photos" / "brick.jpg", home / "photos" / "grass.jpg"])
         collection.add([home / "photos"])
     return path
@@ -180,5 +180,6 @@ class TestAdapt:
             assert len(collection) == 15
 
     def test_command(self, home, tmp_path):
-        run("index", "photos", "-o", tmp_path / "c", "--keep-sums", cwd=home)
-        assert "adapted to 15 images" in run("adapt", tmp_path / "c", cwd=home).stderr
+        some = ("photos/coffee.jpg", "photos/rocket.jpg")
+        run("index", *some, "-o", tmp_path / "c", "--keep-sums", cwd=home)
+        assert "adapted to 2 images" in run("adapt", tmp_path / "c", cwd=home).stderr

@@ -148,5 +148,5 @@ class TestOutgrown:
         )
         with Collection.open("grown") as collection:
             assert collection.add(["a"]).outgrown is None  # said where images were added
-        run("index", "a", "-o", "at_once")
+        run("index", "a", "-o", "at_once", "--enlarge-to", 0)
         assert "note:" not in run("index", "first", "-o", "at_once").stderr

@@ -76,7 +76,9 @@ class TestRerank:
             assert [(h.path, h.score) for h in hits] == [(h.path, h.score) for h in asked]
             plain = collection.search(home / "query.png", 3, rerank=0)
             assert [hit.verified for hit in plain] == [None] * 3
-        with Collection.create(tmp_path / "c", n_clusters=4, keep_features=0) as collection:
+        with Collection.create(
+            tmp_path / "c", n_clusters=4, keep_features=0, enlarge_to=0
+        ) as collection:
             collection.add([home / "photos"])
             hits = collection.search(home / "query.png", 3)
             assert [hit.verified for hit in hits] == [None] * 3
@@ -146,7 +148,9 @@ class TestRerank:
                     collection.search(home / "query.png", **wrong)
             with pytest.raises(ParameterError, match="model"):
                 collection.search(home / "query.png", rerank=2, model="affine")
-        with Collection.create(tmp_path / "c", n_clusters=8, keep_features=0) as collection:
+        with Collection.create(
+            tmp_path / "c", n_clusters=8, keep_features=0, enlarge_to=0
+        ) as collection:
             collection.add([home / "query.png"])
             with pytest.raises(ParameterError, match=r"keeps no features .*--keep-features"):
                 collection.search(home / "query.png", rerank=5)
@@ -244,7 +248,7 @@ class TestExpand:
         for i in range(8):
             cv2.imwrite(str(tmp_path / f"p/{i}.png"), textured(400, 200, seed=10 + i))
         cv2.imwrite(str(tmp_path / "q.png"), left)
-        recipe = {"n_clusters": 32, "orientation": 0.0, "position": 0.0}
+        recipe = {"n_clusters": 32, "orientation": 0.0, "position": 0.0, "enlarge_to": 0}
         with Collection.create(tmp_path / "c", **recipe) as collection:
             collection.add([tmp_path / "p"])
             plain = {h.path: h.score for h in collection.search(tmp_path / "q.png", 0)}
@@ -284,7 +288,8 @@ class TestCopy:
 
 class TestVocabularies:
     def test_two(self, home, tmp_path):
-        with Collection.create(tmp_path / "c", n_clusters=16, n_vocabularies=2) as collection:
+        recipe = {"n_clusters": 16, "n_vocabularies": 2, "max_side": 320}
+        with Collection.create(tmp_path / "c", **recipe) as collection:
             collection.add([home / "photos"])
             assert collection.n_dimensions == 2 * 16 * 64
         with Collection.open(tmp_path / "c") as collection:

@@ -37,7 +37,9 @@ class TestExport:
 
     @pytest.mark.parametrize("dtype", ["float16", "float32"])
     def test_faiss(self, ready, tmp_path, dtype):
-        with Collection.create(tmp_path / "c", n_clusters=8, dtype=dtype) as collection:
+        with Collection.create(
+            tmp_path / "c", n_clusters=8, dtype=dtype, enlarge_to=0
+        ) as collection:
             collection.add([ready[1]])
             collection.export(tmp_path / "out.faiss")
             hits = collection.search(ready[1] / "07.png", 0)
@@ -55,7 +57,7 @@ class TestExport:
         for name, source in zip(names, sorted(ready[1].iterdir())[:4], strict=True):
             (tmp_path / "p").mkdir(exist_ok=True)
             shutil.copy(source, tmp_path / "p" / name)
-        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+        with Collection.create(tmp_path / "c", n_clusters=8, enlarge_to=0) as collection:
             collection.add([tmp_path / "p"])
             collection.remove([names[1]])
             collection.export(tmp_path / "out.npz")

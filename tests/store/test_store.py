@@ -43,7 +43,9 @@ class TestFeatures:
                 np.testing.assert_array_equal(mine.geometry_l5[:, 4], features.score_l)
 
     def test_none_if_not_wanted_and_gone_with_the_image(self, ready, own, tmp_path):
-        with Collection.create(tmp_path / "none", n_clusters=8, keep_features=0) as collection:
+        with Collection.create(
+            tmp_path / "none", n_clusters=8, keep_features=0, enlarge_to=0
+        ) as collection:
             collection.add([ready[1]])
             assert collection.index.store.features(range(1, 20)) == {}
         with Collection.open(own) as collection:

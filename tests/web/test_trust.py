@@ -19,7 +19,7 @@ from vladkit.images import read_bytes
 def made(tmp_path_factory):
     """A folder with photos/, photos.vlad of them, and private/ beside."""
     home = tmp_path_factory.mktemp("trust")
-    write_photos(home / "photos")
+    write_photos(home / "photos", ["chelsea", "coffee", "moon", "page", "rocket"])
     with Collection.create(home / "photos.vlad", n_clusters=16, max_features=200) as collection:
         collection.add([home / "photos"])
     (home / "private").mkdir()

@@ -47,7 +47,7 @@ class TestAssess:
                 assert answer.best_wrong == wrong[0]
 
     def test_a_file_that_is_indexed_twice_counts_once(self, tmp_path):
-        files = write_photos(tmp_path / "a")
+        files = write_photos(tmp_path / "a", ["moon", "coins", "page", "coffee", "camera", "grass"])
         (tmp_path / "b").mkdir()
         for name, file in files.items():
             shutil.copy2(file, tmp_path / "b" / f"{name}.jpg")
