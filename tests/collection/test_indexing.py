@@ -13,6 +13,7 @@ from images import every_format, scene, textured
 from rights import as_nobody, open_to_all
 from small import make, paths
 from vladkit import Collection
+from vladkit.collection.indexing import Indexer
 from vladkit.collection.recipe import Recipe
 from vladkit.errors import (
     ImageError,
@@ -44,6 +45,30 @@ class TestAgain:
         with Collection.open(tmp_path / "c") as collection:
             assert collection.add([small], prune=True).pruned == 1
         assert paths(tmp_path / "c") == [f"{i}.png" for i in range(1, 6)]
+
+    def test_another_process_drops_the_source_before_it_has_images(
+        self, tmp_path, small, monkeypatch
+    ):
+        others = tmp_path / "others"
+        others.mkdir()
+        for i in range(3):
+            cv2.imwrite(str(others / f"{i}.png"), textured(120, 90, seed=60 + i))
+        make(tmp_path / "c", small)
+        real = Indexer._commit
+
+        def commit(self, *batch):
+            with Collection.open(tmp_path / "c") as other:
+                other.compact()
+                with other.index.store.writing():  # and its id goes to another
+                    other.index.store.add_source(str(tmp_path / "third"), "third")
+            return real(self, *batch)
+
+        monkeypatch.setattr(Indexer, "_commit", commit)
+        with Collection.open(tmp_path / "c") as collection:
+            assert collection.add([others]).indexed == 3
+            assert collection.check() == []
+            files = {row.file for row in collection.images()}
+            assert files >= {str(others / f"{i}.png") for i in range(3)}
 
     def test_prune_leaves_what_cannot_be_looked_at(self, tmp_path, small):
         make(tmp_path / "c", small)

@@ -44,7 +44,7 @@ from vladkit.errors import (
 from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
-from vladkit.store.rows import ImageRow, Record
+from vladkit.store.rows import ImageRow, Record, Source
 
 __all__ = ["NO_CODEBOOK", "AddReport", "Indexer", "Progress"]
 
@@ -77,6 +77,7 @@ class Indexer:
         self._store = index.store
         self._describer = index.describer
         self._learner = Learner(index)
+        self._sources: dict[int, Source] = {}
 
     def add(
         self,
@@ -129,6 +130,7 @@ class Indexer:
             if folder is not None:
                 self._set_images(found, folder)
             if work:
+                self._sources = self._store.sources()
                 path, extractor = self._store.path, self._describer.extractor
                 todo = [file for file, _ in work]
                 with extracting(path, extractor, todo, n_jobs, progress) as (extraction, spool):
@@ -278,6 +280,24 @@ class Indexer:
         with self._store.writing():
             return {r: self._store.add_source(r, name).source_id for r, name in roots.items()}
 
+    def _with_sources(self, records: list[Record]) -> list[Record]:
+        """Records whose sources are there: `compact` drops those that have no images yet."""
+        there = self._store.sources()
+        moved = {}
+        for source_id in {record.row.source_id for record in records}:
+            source = self._sources[source_id]
+            if source_id not in there or there[source_id].root != source.root:
+                moved[source_id] = self._store.add_source(source.root, source.name).source_id
+                if source.images:
+                    self._store.set_images(moved[source_id], source.images)
+        if not moved:
+            return records
+        ids = [moved.get(each.row.source_id, each.row.source_id) for each in records]
+        return [
+            replace(each, row=replace(each.row, source_id=i))
+            for each, i in zip(records, ids, strict=True)
+        ]
+
     def _commit(self, batch: list[tuple[ImageRow, Result]], report: AddReport) -> None:
         for row, features in batch:
             if isinstance(features, ImageError):
@@ -290,7 +310,7 @@ class Indexer:
             with self._store.writing():
                 is_kept = self._store.learned() == self._describer.learned
                 if is_kept:
-                    self._store.put(records)
+                    self._store.put(self._with_sources(records))
             if not is_kept:  # another process has learned meanwhile
                 self._index.restore()
 
