@@ -196,13 +196,13 @@ class TestSearchOptions:
 
 def test_a_pair_is_matched_once_for_rerank_and_expand(collection, file, monkeypatch):
     matched = []
-    real = searching.verify_all
+    real = searching.verify_ranked
 
     def counted(query, others, *rest, **options):
         matched.extend(each.descriptor_lf.tobytes() for each in others)
         return real(query, others, *rest, **options)
 
-    monkeypatch.setattr(searching, "verify_all", counted)
+    monkeypatch.setattr(searching, "verify_ranked", counted)
     hits = collection.search(file[0], 0, rerank=4, expand=3)
     assert len(matched) == len(set(matched)) >= 4
     assert sum(hit.verification is not None for hit in hits) == 4

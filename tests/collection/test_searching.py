@@ -90,13 +90,11 @@ class TestRerank:
         with Store.open(own) as store, store.writing():
             dtype = np.dtype("f2")
             store.layout = Layout(dtype, 32 * 128)
-            rng = np.random.default_rng(0)
 
-            def noise(_, vector_nD):
-                noise_nD = rng.normal(size=vector_nD.shape)
-                return (noise_nD / np.linalg.norm(noise_nD, axis=1, keepdims=True)).astype(dtype)
+            def equal(_, vector_nD):
+                return np.full(vector_nD.shape, vector_nD.shape[1] ** -0.5, dtype)
 
-            store.rewrite(noise)
+            store.rewrite(equal)
         with Collection.open(own) as collection:
             for name in ("coffee", "rocket"):
                 cv2.imwrite(str(own.parent / "q.png"), cropped(photo(name)))

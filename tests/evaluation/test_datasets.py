@@ -263,7 +263,7 @@ class TestHolidays:
             views = (small, cropped(small), smaller(smaller(small)), np.rot90(cropped(small)))
             for j, view in enumerate(views):
                 cv2.imwrite(str(tmp_path / "p" / f"{1000 + i}{j:02}.png"), view)
-        recipe = {"n_clusters": 4, "max_features": 60, "n_words": 0}
+        recipe = {"n_clusters": 2, "max_features": 30, "n_words": 0}
         recipe |= {"n_vocabularies": 1, "rotation": 128}
         with Collection.create(tmp_path / "c", **recipe) as collection:
             collection.add([tmp_path / "p"])

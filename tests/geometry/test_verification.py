@@ -258,6 +258,8 @@ def test_rescore():
     score_n = np.array([0.3, 0.05, 0.2, -0.1])
     wanted_n = [0.3, 0.05 * (1 + np.log(11)), 0.2 * (1 + np.log(2)), 0.001 * (1 + np.log(97))]
     np.testing.assert_allclose(rescore(score_n, np.array([3, 14, 5, 100])), wanted_n)
+    none_n = np.array([-0.1, 0.0002])  # no inliers speak for them: they stay the last
+    np.testing.assert_array_equal(rescore(none_n, np.array([4, 0])), none_n)
 
 
 @cache

@@ -19,7 +19,8 @@ def ready(tmp_path_factory):
     (home / "images").mkdir()
     for i in range(12):
         cv2.imwrite(str(home / "images" / f"{i:02}.png"), textured(120, 90, seed=i))
-    with Collection.create(home / "c", n_clusters=8, keep_features=50, enlarge_to=0) as collection:
+    recipe = {"n_clusters": 8, "keep_features": 50, "keep_bytes": 0, "enlarge_to": 0}
+    with Collection.create(home / "c", **recipe) as collection:
         collection.add([home / "images"])
     return home / "c", home / "images"
 

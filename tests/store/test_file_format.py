@@ -24,7 +24,8 @@ class TestFormat:
         self, photos, tmp_path, monkeypatch, n, kind, off
     ):
         shutil.copytree(photos, tmp_path / "photos")
-        with Collection.create(tmp_path / "photos.vlad", max_features=n) as collection:
+        recipe = {"max_features": n, "keep_bytes": 32 if kind == "code" else 0}
+        with Collection.create(tmp_path / "photos.vlad", **recipe) as collection:
             collection.add([tmp_path / "photos"])
         monkeypatch.chdir(tmp_path)
         found: dict = {}

@@ -267,7 +267,7 @@ def rescore(
     n_inliers_n : int array (n,)
         `Verification.n_inliers` of each.
     least : float, above 0
-        Lower scores, also negative ones, count as this.
+        Lower scores, also negative ones, count as this where inliers speak for an image.
 
     Returns
     -------
@@ -290,8 +290,9 @@ def rescore(
     array([0.2 , 0.43, 0.3 ])
     """
     beyond_n = np.maximum(np.asarray(n_inliers_n) - 4, 0)
-    floored_n = np.maximum(np.asarray(score_n, np.float64), least)
-    return np.asarray(floored_n * (1 + np.log1p(beyond_n)), np.float64)
+    base_n = np.asarray(score_n, np.float64)
+    raised_n = np.maximum(base_n, least) * (1 + np.log1p(beyond_n))
+    return np.where(beyond_n > 0, raised_n, base_n)
 
 
 def nothing_found(model: Model) -> Verification:
