@@ -15,10 +15,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 install: $(READY)
 
+# Without compiling all that is installed (torch, JAX): what is imported is compiled then.
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vladkit needs Python >= 3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
 	touch $(READY) $(DEMO_READY)
 
 $(DEMO_READY): pyproject.toml
