@@ -118,8 +118,11 @@ def test_by_the_commands(home, tmp_path, monkeypatch):
     options = ["--n-clusters", 4, "--enlarge-to", 0, "--n-words", 16]
     done = run("codebook", home / "b", "-o", "w.npz", *options)
     assert "w.npz: learned from 6 images" in done.stderr
-    about = json.loads(run("codebook", home / "b", "-o", "w.npz", "--json", *options).stdout)
-    assert (about["file"], about["images"], about["clusters"]) == ("w.npz", 6, 4)
+    there = run("codebook", home / "b", "-o", "w.npz", *options, code=1).stderr
+    assert "w.npz is there already, and shards may have been made with it" in there
+    about = json.loads(run("codebook", home / "b", "-o", "v.npz", "--json", *options).stdout)
+    assert (about["file"], about["images"], about["clusters"]) == ("v.npz", 6, 4)
+    os.remove("v.npz")
     assert "a shard needs" in run("index", home / "b", "-o", "c", "--shard", "1/2", code=2).stderr
     with_words = ["--codebook", "w.npz"]
     for wrong in ("3/2", "1", "0/2", "a/b"):
@@ -127,6 +130,11 @@ def test_by_the_commands(home, tmp_path, monkeypatch):
         assert f"shard={wrong}" in done.stderr.replace("'", "")
     done = run("index", home / "b", "-o", "c", *with_words, "--seed", 3, code=1)
     assert "w.npz was made with seed=0" in done.stderr
+    run("index", home / "b", "-o", "d.vlad", *with_words)
+    missing = run("index", home / "b", "-o", "e.vlad", "--codebook", "no.npz", code=1).stderr
+    assert "cannot read no.npz" in missing
+    assert "did you mean" not in missing
+    os.remove("d.vlad")
     assert os.listdir() == ["w.npz"]
     run("index", home / "b", "-o", "1.vlad", *with_words, "--shard", "1/2")
     again = json.loads(run("index", home / "b", "-o", "1.vlad", "--shard", "1/2", "--json").stdout)

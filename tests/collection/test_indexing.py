@@ -70,6 +70,28 @@ class TestAgain:
             files = {row.file for row in collection.images()}
             assert files >= {str(others / f"{i}.png") for i in range(3)}
 
+    def test_prune_leaves_the_image_that_has_the_id_now(self, tmp_path, small, monkeypatch):
+        make(tmp_path / "c", small)
+        (small / "5.png").unlink()  # the highest id
+        real = Indexer._check_prune
+
+        def check(self, *arguments):
+            real(self, *arguments)
+            cv2.imwrite(str(tmp_path / "new.png"), textured(120, 90, seed=50))
+            with Collection.open(tmp_path / "c") as other:
+                ids = {row.path: row.image_id for row in other.images()}
+                last = ids.pop("5.png")
+                other.remove("5.png")
+                other.add(tmp_path / "new.png")
+                assert {row.path: row.image_id for row in other.images()} == (
+                    ids | {str(tmp_path / "new.png"): last}
+                )
+
+        monkeypatch.setattr(Indexer, "_check_prune", check)
+        with Collection.open(tmp_path / "c") as collection:
+            assert collection.add([small], prune=True).pruned == 0
+            assert str(tmp_path / "new.png") in {row.path for row in collection.images()}
+
     def test_prune_leaves_what_cannot_be_looked_at(self, tmp_path, small):
         make(tmp_path / "c", small)
         (small / "sub").mkdir()

@@ -135,7 +135,8 @@ def opened(
             made = recipe if fields else None
             collection = Collection.create(file, made, codebook=codebook, **fields)
     except VladkitError as error:
-        if hint := collection_hint(file, others):
+        # a file that is to be made is like others on purpose
+        if recipe is None and (hint := collection_hint(file, others)):
             error.args = (f"{error}{hint}",)
         raise
     with collection, progress_bar() as progress:

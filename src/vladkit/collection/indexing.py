@@ -190,9 +190,13 @@ class Indexer:
         ]
         for folder in () if force else folders:
             self._check_prune(folder, list(known), gone)
+        gone_ids = {known[f].image_id: (known[f].source_id, known[f].path) for f in gone}
         with self._store.writing():
-            self._store.delete([known[file].image_id for file in gone])
-        return len(gone)
+            # another process may have removed some, and their ids may be those of others
+            now = self._store.images_by_id(list(gone_ids)).items()
+            ids = [i for i, row in now if gone_ids[i] == (row.source_id, row.path)]
+            self._store.delete(ids)
+        return len(ids)
 
     def _check_prune(self, folder: str, known: Sequence[str], gone: Sequence[str]) -> None:
         """Raise if it looks as if a disk is not mounted, which leaves an empty folder behind."""

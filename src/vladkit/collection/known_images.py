@@ -44,5 +44,8 @@ def respell(
                 known[each.file] = row
         elif roots[row.source_id] == each.root:
             with store.writing():
-                store.rename(row.image_id, each.path)
-            known[each.file] = replace(known.pop(old), path=each.path)
+                is_there = store.images_by_id([row.image_id]).get(row.image_id) == row
+                if is_there:  # its id may be that of another image by now
+                    store.rename(row.image_id, each.path)
+            if is_there:
+                known[each.file] = replace(known.pop(old), path=each.path)

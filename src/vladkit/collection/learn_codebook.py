@@ -22,7 +22,7 @@ from vladkit.collection.sample import Sample
 from vladkit.collection.train import short_length, train
 from vladkit.core.arrays import AnyArray
 from vladkit.core.files import check_writable
-from vladkit.errors import NothingToIndexError
+from vladkit.errors import NothingToIndexError, StorageError
 from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
 from vladkit.store.store import new_state
@@ -66,6 +66,11 @@ def learn_codebook(
     """Learn from images and write the file; see `vladkit.Collection.learn`."""
     begin = time.perf_counter()
     check_writable(target)
+    if os.path.lexists(target):
+        raise StorageError(
+            f"{target} is there already, and shards may have been made with it: give another name, "
+            "or remove it first"
+        )
     describer = Describer(recipe, os.fspath(target))
     check_kind(describer.name, recipe, sources)
     with ExitStack() as readers:
