@@ -200,7 +200,7 @@ class TestEqualFiles:
 
     def test_the_same_groups_as_by_matching(self, copies, monkeypatch):
         known = self.found(copies, flips=True)
-        monkeypatch.setattr(module, "_digest", lambda row: None)
+        monkeypatch.setattr(module, "digest_of", lambda row: None)
         assert self.found(copies, flips=True) == known
 
     def test_a_file_that_has_changed_is_matched(self, copies):
@@ -209,11 +209,11 @@ class TestEqualFiles:
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
         with Collection.open(copies / "c", read_only=True) as collection:
             rows = {row.path: row for row in collection.images()}
-        assert module._digest(rows["coffee 2.jpg"]) is None
+        assert module.digest_of(rows["coffee 2.jpg"]) is None
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-        assert module._digest(rows["coffee 2.jpg"]) is not None
+        assert module.digest_of(rows["coffee 2.jpg"]) is not None
         file.unlink()
-        assert module._digest(rows["coffee 2.jpg"]) is None
+        assert module.digest_of(rows["coffee 2.jpg"]) is None
         (group,) = self.found(copies)
         assert "coffee 2.jpg" in {group.path, *(other.path for other in group.others)}
 

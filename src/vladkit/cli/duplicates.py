@@ -1,15 +1,24 @@
-"""`vladkit duplicates`: groups of images that show the same shot."""
+"""`vladkit duplicates`: groups of images that show the same shot, and what is done with copies."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import File, Json, Threads
 from vladkit.cli.output import cosine, counted, emit, shown
+from vladkit.errors import ParameterError
+
+if TYPE_CHECKING:
+    from vladkit.collection.collection import Collection, Progress
+    from vladkit.collection.duplicate_files import Left, Outcome, Plan
+    from vladkit.collection.duplicates import DuplicateGroup
 
 __all__: list[str] = []
 
@@ -24,18 +33,100 @@ def duplicates(
             "--candidates", min=1, help="Most similar images that each one is compared with."
         ),
     ] = 30,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against", metavar="FILE", help="List copies of the images of this collection alone."
+        ),
+    ] = None,
+    keep: Annotated[
+        str,
+        typer.Option(
+            "--keep", metavar="RULE", help="First of each group: largest, oldest or first by path."
+        ),
+    ] = "largest",
+    hardlink: Annotated[
+        bool, typer.Option("--hardlink", help="Put links in the place of copies of equal bytes.")
+    ] = False,
+    move: Annotated[
+        str | None, typer.Option("--move", metavar="DIR", help="Move copies into this folder.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind", metavar="KIND", help="Move copies that differ in this alone; repeatable."
+        ),
+    ] = None,
+    do_it: Annotated[
+        bool, typer.Option("--apply", help="Do it; without, say what would be done.")
+    ] = False,
+    undo_file: Annotated[
+        str | None,
+        typer.Option(
+            "--undo", metavar="UNDO", help="Bring back what the run that wrote UNDO has done."
+        ),
+    ] = None,
+    not_same: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--not-same", metavar="A B", help="Remember that two images are not the same shot."
+        ),
+    ] = None,
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """List groups of images that show the same shot; delete nothing.
+    """List images that show the same shot; change files only if told.
 
-    The first of each group is the largest image; the others follow with how they differ.
+    The first of each group is the one to keep; the others follow with how they differ. With
+    --hardlink or --move, and --apply, an undo file is written beside the collection.
     """
-    with opened(file) as (collection, progress):
+    _check(hardlink, move, kind, do_it)
+    if undo_file is not None:
+        _undo(file, undo_file, as_json)
+        return
+    if not_same is not None:
+        with opened(file, write=True) as (collection, _):
+            n = collection.tell_apart(*not_same)
+        text = f"{not_same[0]} and {not_same[1]} are not the same"
+        emit(as_json, {"file": file, "new": n}, f"{file}: {text}" + ("" if n else ", as before"))
+        return
+    acts = hardlink or move is not None
+    reference = nullcontext((None, None)) if against is None else opened(against)
+    with opened(file, write=do_it) as (collection, progress), reference as (other, _):
         groups = collection.duplicates(
-            flips=flips, candidates=candidates, n_jobs=n_jobs, progress=progress
+            flips=flips,
+            candidates=candidates,
+            keep=keep,
+            against=other,
+            n_jobs=n_jobs,
+            progress=progress,
         )
         n_all = len(collection)
+        lines, listed = _listed(groups)
+        n_copies = sum(len(group.others) for group in groups)
+        copies = f"{counted(len(groups), 'shot')} with {counted(n_copies, 'copy', 'copies')}"
+        text = f"{file}: {counted(n_all, 'image')}, {copies if groups else 'no copies'}"
+        value: dict[str, Any] = {"file": file, "images": n_all, "groups": listed}
+        if acts:
+            acted = _acted(collection, groups, move, kind or [], do_it, progress)
+            value |= acted[0]
+            lines += acted[1]
+            text += f"; {acted[2]}"
+    emit(as_json, value, text, lines=lines)
+
+
+def _check(hardlink: bool, move: str | None, kind: Sequence[str] | None, do_it: bool) -> None:
+    """Refuse options that do not go together."""
+    if hardlink and move is not None:
+        raise ParameterError("--hardlink and --move: give one of them")
+    if do_it and not hardlink and move is None:
+        raise ParameterError("--apply: give --hardlink or --move DIR, which is to be done")
+    if kind and move is None:
+        raise ParameterError("--kind is for --move")
+
+
+def _listed(groups: Sequence[DuplicateGroup]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Groups as lines for people, and for JSON."""
     lines, listed = [], []
     for group in groups:
         lines.append(shown(group.path, group.file))
@@ -44,11 +135,82 @@ def duplicates(
         ]
         others = [asdict(each) | {"similarity": cosine(each.similarity)} for each in group.others]
         listed.append(asdict(group) | {"others": others})
-    n_copies = sum(len(group.others) for group in groups)
-    copies = f"{counted(len(groups), 'shot')} with {counted(n_copies, 'copy', 'copies')}"
+    return lines, listed
+
+
+def _acted(
+    collection: Collection,
+    groups: Sequence[DuplicateGroup],
+    move: str | None,
+    kinds: Sequence[str],
+    do_it: bool,
+    progress: Progress,
+) -> tuple[dict[str, Any], list[str], str]:
+    """Plan, and with `do_it` carry out, what is to be done with copies: JSON, lines, message."""
+    from vladkit.collection import duplicate_files
+
+    plan: Plan
+    if move is None:
+        plan = duplicate_files.plan_hardlinks(collection, groups)
+    else:
+        plan = duplicate_files.plan_moves(collection, groups, move, kinds)
+    what = "replaced by hard links" if move is None else f"moved to {move}"
+    if not do_it:
+        lines = [
+            f"would {'move' if s.target else 'link'} {shown(s.file, s.file)}"
+            + (f" to {shown(s.target, s.target)}" if s.target else f" to {shown(s.kept, s.kept)}")
+            for s in plan.steps
+        ]
+        n = counted(len(plan.steps), "copy", "copies")
+        text = f"{n} would be {what}{_left_text(plan.left)}; nothing was changed: --apply does it"
+        value = duplicate_files.as_json(plan) | {"applied": False, "undo": None}
+        return value, lines + _left_lines(plan.left), text
+    log = f"{collection.path}.undo-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
+    outcome: Outcome = duplicate_files.apply(
+        plan, log, lambda done, total: progress("apply", done, total)
+    )
+    if move is not None and outcome.done:
+        collection.remove(outcome.done)
+    left = [*plan.left, *outcome.left]
+    n = counted(len(outcome.done), "copy", "copies")
+    text = f"{n} {what}{_left_text(left)}"
+    if outcome.freed:
+        text += f", {outcome.freed / 1e6:.1f} MB freed"
+    if plan.steps:
+        text += f"; vladkit duplicates {collection.path} --undo {log} brings them back"
+    value = duplicate_files.as_json(plan) | {
+        "left": [asdict(each) for each in left],
+        "done": outcome.done,
+        "freed": outcome.freed,
+        "applied": True,
+        "undo": log if plan.steps else None,
+    }
+    return value, _left_lines(left), text
+
+
+def _left_text(left: Sequence[Left]) -> str:
+    return f", {len(left)} left as they are" if left else ""
+
+
+def _left_lines(left: Sequence[Left]) -> list[str]:
+    return [f"left {shown(each.file, each.file)}: {each.reason}" for each in left]
+
+
+def _undo(file: str, log: str, as_json: bool) -> None:
+    from vladkit.collection.duplicate_files import undo
+
+    outcome = undo(log)
+    n = counted(len(outcome.done), "file")
+    end = (
+        f"; {log} is kept"
+        if outcome.left
+        else "; the next vladkit index or add finds those that were moved"
+    )
     emit(
         as_json,
-        {"file": file, "images": n_all, "groups": listed},
-        f"{file}: {counted(n_all, 'image')}, {copies if groups else 'no copies'}",
-        lines=lines,
+        {"file": file, "done": outcome.done, "left": [asdict(each) for each in outcome.left]},
+        f"{n} as before{_left_text(outcome.left)}{end}",
+        lines=_left_lines(outcome.left),
     )
+    if outcome.left:
+        raise typer.Exit(1)

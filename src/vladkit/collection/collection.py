@@ -25,6 +25,7 @@ from vladkit.collection.reencode import adapt, whiten
 from vladkit.collection.sample import Shard
 from vladkit.collection.search_options import SearchOptions
 from vladkit.collection.searching import Hit, StaleQueryError
+from vladkit.collection.verdicts import tell_apart
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import as_paths
 from vladkit.errors import ParameterError
@@ -553,12 +554,15 @@ class Collection:
         *,
         flips: bool = False,
         candidates: int = 30,
+        keep: str = "largest",
+        against: Collection | None = None,
         n_jobs: int | None = None,
         progress: Progress | None = None,
     ) -> list[DuplicateGroup]:
         """Groups of images that show the same shot: altered copies, not the same scene again.
 
-        Resized, re-compressed, cropped, rotated, written over, brightened. Nothing is deleted.
+        Resized, re-compressed, cropped, rotated, written over, brightened. No file is changed:
+        that is `vladkit.collection.duplicate_files`.
 
         Parameters
         ----------
@@ -566,6 +570,12 @@ class Collection:
             Also find mirrored copies; takes about twice as long.
         candidates : int
             Number of nearest images that each image is matched with, 1 or more.
+        keep : {"largest", "oldest", "first"}
+            Reference of a group: of the most pixels, then the largest file; the file that was
+            changed longest ago; or the first in the order of sources and paths.
+        against : Collection or None
+            Reference collection: groups are an image of it, and the images of this collection that
+            show the same shot. Images of one shot in this collection alone are not listed.
 
         Notes
         -----
@@ -576,9 +586,43 @@ class Collection:
         self._describer.trained()
         with self._store.reading():
             step = _step(progress, "duplicates")
-            return find_duplicates(
-                self.index, candidates=candidates, flips=flips, n_jobs=n_jobs, progress=step
+            find = partial(
+                find_duplicates,
+                self.index,
+                candidates=candidates,
+                flips=flips,
+                keep=keep,
+                n_jobs=n_jobs,
+                progress=step,
             )
+            if against is None:
+                return find()
+            against.index.refresh()
+            against._describer.trained()
+            with against._store.reading():
+                return find(against=against.index)
+
+    def tell_apart(self, *images: str | os.PathLike[str]) -> int:
+        """Say that no two of these images are the same shot; `duplicates` remembers it.
+
+        By what the files hold: it holds for a file that is moved, not for one that is changed.
+
+        Parameters
+        ----------
+        *images : path
+            Two or more images of the collection.
+
+        Returns
+        -------
+        n : int
+            Number of pairs that were not known to be different.
+
+        Raises
+        ------
+        ParameterError
+            If one is not in the collection or cannot be read, or two have the same bytes.
+        """
+        return tell_apart(self._store, images)
 
     def pairs(
         self,

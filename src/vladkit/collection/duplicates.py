@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from vladkit.collection.index import Index
+from vladkit.collection.verdicts import apart_of, digest_of
 from vladkit.core.arrays import AnyArray
 from vladkit.core.linalg import on_grid
 from vladkit.core.names import identity
+from vladkit.core.params import StrOptions, check_parameter
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Features
@@ -25,10 +26,10 @@ from vladkit.geometry.photometric import (
     retouching,
 )
 from vladkit.geometry.same_shot import Difference, mirroring, same_shot
-from vladkit.images import Image, read_bytes, read_image
+from vladkit.images import Image, read_image
 from vladkit.store.rows import ImageRow
 
-__all__ = ["Duplicate", "DuplicateGroup", "find_duplicates"]
+__all__ = ["KEEP", "Duplicate", "DuplicateGroup", "find_duplicates"]
 
 Pair: TypeAlias = tuple[int, int]
 """Ids of two images, the lower one first."""
@@ -37,6 +38,9 @@ _BATCH: Final = 32
 """Number of images compared with all others at a time: each batch reads all vectors once."""
 
 _IDENTICAL: Final = ("identical",)
+
+KEEP: Final = ("largest", "oldest", "first")
+"""Rules by which one image of a group is its reference; see `_first_by`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class DuplicateGroup:
     Parameters
     ----------
     path, file : str
-        The reference: the image of the most pixels, then the largest file. As in `vladkit.Hit`.
+        The reference, which `keep` of `Collection.duplicates` chooses. As in `vladkit.Hit`.
     others : tuple of Duplicate
         By path.
     width, height : int or None
@@ -97,6 +101,8 @@ def find_duplicates(
     *,
     candidates: int,
     flips: bool,
+    keep: str = "largest",
+    against: Index | None = None,
     n_jobs: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> list[DuplicateGroup]:
@@ -108,29 +114,46 @@ def find_duplicates(
     """
     if candidates < 1:
         raise ParameterError(f"candidates={candidates}: give a number of images from 1")
-    index.searcher.check_keeps_features()
-    rows = {
-        row.image_id: row
-        for row in index.store.images()
-        if row.skipped is None or row.n_bytes > 0  # empty files are all alike
-    }
-    finder = _Finder(index, rows, flips, resolve_n_jobs(n_jobs))
+    check_parameter("keep", keep, StrOptions(*KEEP))
+    finder: _Finder
+    if against is None:
+        index.searcher.check_keeps_features()
+        finder = _Finder(index, _rows(index), flips, resolve_n_jobs(n_jobs))
+    else:
+        finder = _FinderAgainst(index, against, flips, resolve_n_jobs(n_jobs))
+    rows = finder.rows
     finder.leave_out_links()
     finder.join_equal_files()
-    ids = [i for i, row in rows.items() if row.skipped is None and i not in finder.first_of]
+    ids = [
+        i for i, row in rows.items() if i > 0 and row.skipped is None and i not in finder.first_of
+    ]
     for begin in range(0, len(ids), _BATCH):
         finder.join_copies(ids[begin : begin + _BATCH], candidates)
         if progress:
             progress(len(rows) - max(0, len(ids) - begin - _BATCH), len(rows))
-    groups = [finder.described(members) for members in finder.groups.members()]
+    members = map(finder.told_apart, finder.groups.members())
+    groups = [finder.described(*each, keep) for each in members if all(each)]
     return sorted(groups, key=lambda each: (each.path, each.file))
 
 
-class _Groups:
-    """Images joined into groups pair by pair, and how the images of each pair differ."""
+def _rows(index: Index) -> dict[int, ImageRow]:
+    """Images by id, without empty files, which are all alike."""
+    rows = index.store.images()
+    return {row.image_id: row for row in rows if row.skipped is None or row.n_bytes > 0}
 
-    def __init__(self) -> None:
+
+_NOTHING: Final[frozenset[int]] = frozenset()
+
+
+class _Groups:
+    """Images joined into groups pair by pair, and how the images of each pair differ.
+
+    `apart` are images, by the id of another, that are never in one group with it.
+    """
+
+    def __init__(self, apart: Mapping[int, set[int]]) -> None:
         self.kinds: dict[Pair, tuple[str, ...]] = {}
+        self._apart = apart
         self._group_of: dict[int, list[int]] = {}
 
     def are_joined(self, a: int, b: int) -> bool:
@@ -138,7 +161,11 @@ class _Groups:
         return a in self._group_of and self._group_of[a] is self._group_of.get(b)
 
     def join(self, a: int, b: int, kinds: tuple[str, ...]) -> None:
-        """Make one group of the groups of two images."""
+        """Make one group of the groups of two images, unless some of them are to be apart."""
+        if self._apart:
+            first, second = self._group_of.get(a, [a]), self._group_of.get(b, [b])
+            if any(not self._apart.get(i, _NOTHING).isdisjoint(second) for i in first):
+                return
         self.kinds[_pair(a, b)] = kinds
         if not self.are_joined(a, b):
             group = self._group_of.setdefault(a, [a])
@@ -164,22 +191,24 @@ class _Finder:
         self._store = index.store
         self._describer = index.describer
         self._searcher = index.searcher
-        self._rows = rows
+        self.rows = rows
         self._flips = flips
         self._n_threads = n_threads
         self._tried: set[tuple[Pair, bool]] = set()
-        self.groups = _Groups()
+        self.groups = _Groups(apart_of(index.store, rows))
         # of files with the same bytes, and of names of one file; the first has no entry
         self.first_of: dict[int, int] = {}
 
     def leave_out_links(self) -> None:
         """Let one name of each file stand for all: nobody may take a file for a copy of itself."""
         names = defaultdict(list)
-        for i, row in self._rows.items():
+        for i, row in self.rows.items():
             names[identity(row.file) or i].append(i)
         for ids in names.values():
             if len(ids) > 1:
-                first, *links = sorted(ids, key=lambda i: os.path.islink(self._rows[i].file))
+                first, *links = sorted(
+                    ids, key=lambda i: (i > 0, os.path.islink(self.rows[i].file))
+                )
                 self.first_of |= dict.fromkeys(links, first)
 
     def join_equal_files(self) -> None:
@@ -188,30 +217,33 @@ class _Finder:
         Only files of equal size and equal vectors, or without one, are read to tell.
         """
         alike = defaultdict(list)
-        for i, row in self._rows.items():
+        for i, row in self.rows.items():
             if i not in self.first_of:
                 alike[row.n_bytes, row.width, row.height].append(i)
         ids = [i for each in alike.values() if len(each) > 1 for i in each]
         same = defaultdict(list)
         for begin in range(0, len(ids), _BATCH):
             some = ids[begin : begin + _BATCH]
-            vectors = self._vectors(some)
-            for i in some:
-                vector = vectors[i].tobytes() if i in vectors else b""
-                same[self._rows[i].n_bytes, hash(vector)].append(i)
+            for i, mark in self._marks(some).items():
+                same[self.rows[i].n_bytes, mark].append(i)
         for some in same.values():
             first_with: dict[bytes, int] = {}
             for i in some if len(some) > 1 else ():
-                digest = _digest(self._rows[i])
-                first = first_with.setdefault(digest, i) if digest else i
+                found = digest_of(self.rows[i])
+                first = first_with.setdefault(found, i) if found else i
                 if first != i:
                     self.first_of[i] = first
                     self.groups.join(first, i, _IDENTICAL)
         self.first_of = {i: self.first_of.get(first, first) for i, first in self.first_of.items()}
 
+    def _marks(self, ids: Sequence[int]) -> dict[int, int]:
+        """Number for each image, equal where files of the same bytes have been indexed."""
+        vectors = self._vectors(ids)
+        return {i: hash(vectors[i].tobytes() if i in vectors else b"") for i in ids}
+
     def join_copies(self, ids: Sequence[int], candidates: int) -> None:
         """Compare some images with the nearest ones of each, and join the copies."""
-        batch = self._searcher.features(ids)
+        batch = self._features(ids)
         for flipped in (False, True)[: 1 + self._flips] if batch else ():
             nearest = self._nearest(list(batch.values()), flipped, candidates)
             for (image_id, features), near in zip(batch.items(), nearest, strict=True):
@@ -243,7 +275,7 @@ class _Finder:
             if (pair, flipped) not in self._tried and pair not in self.groups.kinds
         ]  # fmt: skip
         self._tried.update(pairs.values())
-        others = self._searcher.features(other_ids)
+        others = self._features(other_ids)
         extractor = self._describer.extractor
         found: dict[int, Difference] = {}
 
@@ -287,24 +319,32 @@ class _Finder:
     def _images(self, a: int, b: int, max_side: int) -> tuple[Image, Image] | None:
         """Two images, gray; None if one cannot be read."""
         try:
-            first, second = (read_image(self._rows[i].file, max_side=max_side) for i in (a, b))
+            first, second = (read_image(self.rows[i].file, max_side=max_side) for i in (a, b))
         except ImageError:
             return None
         return first, second
 
-    def described(self, ids: Sequence[int]) -> DuplicateGroup:
-        """A group, each member compared with the largest image of it."""
-        first, *rest = sorted(ids, key=lambda i: _by_size(self._rows[i]))
-        vector_of = {i: on_grid(vector_D) for i, vector_D in self._vectors(ids).items()}
+    def told_apart(self, ids: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Images of a group that may be its reference, and those that may be copies."""
+        return list(ids), list(ids)
+
+    def described(
+        self, references: Sequence[int], copies: Sequence[int], keep: str
+    ) -> DuplicateGroup:
+        """A group, each copy compared with the reference that `keep` chooses."""
+        first = min(references, key=lambda i: _first_by(keep, self.rows[i]))
+        rest = [i for i in copies if i != first]
+        found = self._vectors([first, *rest]).items()
+        vector_of = {i: on_grid(vector_D) for i, vector_D in found}
         others = []
-        for i in sorted(rest, key=lambda i: (self._rows[i].path, self._rows[i].source_id)):
+        for i in sorted(rest, key=lambda i: (self.rows[i].path, self.rows[i].source_id)):
             similarity = 1.0
             if {first, i} <= vector_of.keys():
                 similarity = round(float(vector_of[first] @ vector_of[i]), 6)
-            row, kinds = self._rows[i], self._kinds(first, i)
+            row, kinds = self.rows[i], self._kinds(first, i)
             size = row.width, row.height, row.n_bytes
             others.append(Duplicate(row.path, row.file, kinds, similarity, *size))
-        row = self._rows[first]
+        row = self.rows[first]
         size = row.width, row.height, row.n_bytes
         return DuplicateGroup(row.path, row.file, tuple(others), *size)
 
@@ -312,7 +352,7 @@ class _Finder:
         """How two images of a group differ, as the pixels tell, or else the features."""
         if self._are_equal(a, b):
             return _IDENTICAL
-        features = self._searcher.features([a, b])
+        features = self._features([a, b])
         difference = None
         if len(features) == 2:
             extractor = self._describer.extractor
@@ -343,21 +383,68 @@ class _Finder:
     def _vectors(self, ids: Sequence[int]) -> dict[int, AnyArray]:
         return self._store.vectors(ids)
 
-
-def _digest(row: ImageRow) -> bytes | None:
-    """SHA-256 of a file; None if it cannot be read or is not the one that was indexed."""
-    try:
-        status = os.stat(row.file)
-        if (status.st_size, status.st_mtime_ns) != (row.n_bytes, row.mtime_ns):
-            return None
-        return hashlib.sha256(read_bytes(row.file)).digest()
-    except OSError:  # an ImageError is one
-        return None
+    def _features(self, ids: Sequence[int]) -> dict[int, Features]:
+        return self._searcher.features(ids)
 
 
-def _by_size(row: ImageRow) -> tuple[int, int, str]:
-    """Key to sort by: the most pixels first, then the largest file."""
-    return -(row.width or 0) * (row.height or 0), -row.n_bytes, row.path
+class _FinderAgainst(_Finder):
+    """State of a search for copies of another collection's images, whose ids are below 0 here."""
+
+    def __init__(self, index: Index, reference: Index, flips: bool, n_threads: int) -> None:
+        for each in (index, reference):
+            each.searcher.check_keeps_features()
+        own, theirs = index.describer, reference.describer
+        for name in ("features", "dimensions", "compare", "network"):
+            if getattr(own.recipe, name) != getattr(theirs.recipe, name):
+                raise ParameterError(
+                    f"{own.name} has features of {own.recipe.features}, {theirs.name} those of "
+                    f"{theirs.recipe.features}: they cannot be compared"
+                )
+        rows = {-i: row for i, row in _rows(reference).items()} | _rows(index)
+        super().__init__(index, rows, flips, n_threads)
+        self._reference = reference
+
+    def _marks(self, ids: Sequence[int]) -> dict[int, int]:
+        return dict.fromkeys(ids, 0)  # vectors are those of two codebooks
+
+    def _nearest(
+        self, features: Sequence[Features], flipped: bool, candidates: int
+    ) -> list[list[int]]:
+        if flipped:
+            mirrored = mirroring(self._describer.extractor)
+            features = [mirrored(each) for each in features]
+        query_qvD = self._reference.describer.query_vectors(features)
+        ranked = self._reference.searcher.nearest(query_qvD, candidates)
+        return [
+            [self.first_of.get(-r.image_id, -r.image_id) for r in first[:candidates]]
+            for first in ranked
+        ]
+
+    def told_apart(self, ids: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Images of a group that are the reference's, and the others."""
+        return [i for i in ids if i < 0], [i for i in ids if i > 0]
+
+    def _vectors(self, ids: Sequence[int]) -> dict[int, AnyArray]:
+        found = self._reference.store.vectors([-i for i in ids if i < 0])
+        vectors = {-i: vector_D for i, vector_D in found.items()}
+        features = super()._features([i for i in ids if i > 0])
+        if features:
+            vector_tD = self._reference.describer.vectors(list(features.values()))
+            vectors |= dict(zip(features, vector_tD, strict=True))
+        return vectors
+
+    def _features(self, ids: Sequence[int]) -> dict[int, Features]:
+        found = self._reference.searcher.features([-i for i in ids if i < 0])
+        own = super()._features([i for i in ids if i > 0])
+        both = {-i: features for i, features in found.items()} | own
+        return {i: both[i] for i in ids if i in both}
+
+
+def _first_by(keep: str, row: ImageRow) -> tuple[Any, ...]:
+    """Key to sort by: images of the most pixels and then bytes first; by age; or by path."""
+    size = -(row.width or 0) * (row.height or 0), -row.n_bytes
+    order = {"largest": size, "oldest": (row.mtime_ns, *size), "first": (row.source_id,)}
+    return *order[keep], row.path
 
 
 def _pair(a: int, b: int) -> Pair:

@@ -54,7 +54,13 @@ def _numbers(dtype: str) -> np.dtype[Any]:
     return found
 
 
-_KINDS: Final = {"id": str, "revision": int, "network_mark": str, "lifted": list} | dict.fromkeys(
+_KINDS: Final = {
+    "id": str,
+    "revision": int,
+    "network_mark": str,
+    "lifted": list,
+    "told_apart": list,
+} | dict.fromkeys(
     ("recipe", "made_with", "images", "learned", "codebook", "words", "whitening", "augmentation"),
     dict,
 )

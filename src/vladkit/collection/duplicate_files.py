@@ -1,0 +1,485 @@
+"""Files of duplicates: copies replaced by hard links, or moved away, and all of that undone.
+
+Each step is written to an undo file, and flushed to the disk, before it is done; a kill at any
+moment leaves files that `undo` brings back. A step is left out where its file is not the one that
+was indexed, or where what is to be kept is not there: the last file of a shot is never touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from vladkit.collection.collection import Collection
+from vladkit.collection.duplicates import Duplicate, DuplicateGroup
+from vladkit.errors import FileFormatError, ParameterError, StorageError
+
+__all__ = ["Left", "Outcome", "Plan", "Step", "apply", "plan_hardlinks", "plan_moves", "undo"]
+
+_IDENTICAL: Final = ("identical",)
+
+_TEMPORARY: Final = ".vladkit-part"
+"""End of the names of files that are being made."""
+
+_FORMAT: Final = {"vladkit": "undo", "format": 1}
+"""First line of an undo file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One copy, and what is to be done with it.
+
+    Parameters
+    ----------
+    file : str
+        The copy.
+    kept : str
+        The file of the same shot that stays.
+    target : str
+        Where the copy is moved; "" if a hard link to `kept` takes its place.
+    n_bytes, mtime_ns : int
+        Size of the copy, and its time of change, when it was indexed.
+    kept_bytes : int
+        Size of the file that stays.
+    """
+
+    file: str
+    kept: str
+    target: str
+    n_bytes: int
+    mtime_ns: int
+    kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A copy that is left as it is, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps that would be done, and copies that would be left as they are."""
+
+    steps: tuple[Step, ...]
+    left: tuple[Left, ...]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Steps that were done or undone.
+
+    Parameters
+    ----------
+    done : list of str
+        Files that were replaced or moved; after `undo` those that are as before.
+    left : list of Left
+        Files that were left as they are, and why.
+    freed : int
+        Bytes that hard links have freed.
+    """
+
+    done: list[str] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+    freed: int = 0
+
+
+def plan_hardlinks(collection: Collection, groups: Iterable[DuplicateGroup]) -> Plan:
+    """Plan hard links in the place of copies that have the same bytes as their reference.
+
+    Copies that differ are left: a link would lose them.
+
+    Parameters
+    ----------
+    collection : Collection
+        The one that `groups` are of.
+    groups : iterable of DuplicateGroup
+        See `Collection.duplicates`.
+    """
+    return _plan(collection, groups, "")
+
+
+def plan_moves(
+    collection: Collection,
+    groups: Iterable[DuplicateGroup],
+    folder: str | os.PathLike[str],
+    kinds: Sequence[str] = (),
+) -> Plan:
+    """Plan to move copies into a folder, under their paths.
+
+    Parameters
+    ----------
+    collection, groups
+        See `plan_hardlinks`.
+    folder : path
+        Made if it is not there; outside of all folders that are indexed.
+    kinds : sequence of str
+        Move only copies that differ in nothing else (see `Duplicate`); empty moves all.
+
+    Raises
+    ------
+    ParameterError
+        If the folder is inside of one that is indexed.
+    """
+    target = os.path.realpath(folder)
+    for source in collection.index.store.sources().values():
+        inside = os.path.join(os.path.realpath(source.folder), "")
+        if os.path.join(target, "").startswith(inside):
+            raise ParameterError(
+                f"{folder} is in {source.folder}, which is indexed: its images would be found "
+                "again: give a folder outside of it"
+            )
+    return _plan(collection, groups, target, frozenset(kinds))
+
+
+def _plan(
+    collection: Collection,
+    groups: Iterable[DuplicateGroup],
+    folder: str,
+    kinds: frozenset[str] = frozenset(),
+) -> Plan:
+    own = tuple(os.path.join(each, "") for each in collection.index.store.own_folders())
+    rows = {row.file: row for row in collection.index.store.images()}
+    sources = collection.index.store.sources().values()
+    names = {each.source_id: os.path.basename(os.path.realpath(each.folder)) for each in sources}
+    linked = _ends_of_links(own) if folder else frozenset()
+    steps, left = [], []
+    taken: set[str] = set()
+    for group in groups:
+        for each in group.others:
+            row = rows.get(each.file)
+            reason = _reason_against(each, folder, kinds, own, linked)
+            if reason or row is None:
+                left.append(Left(each.file, reason or "not in the collection any more"))
+                continue
+            target = ""
+            if folder:
+                target = _free(os.path.join(folder, names[row.source_id], row.path), taken)
+            times = row.n_bytes, row.mtime_ns
+            steps.append(Step(each.file, group.file, target, *times, group.n_bytes))
+    return Plan(tuple(steps), tuple(left))
+
+
+def _reason_against(
+    copy: Duplicate,
+    folder: str,
+    kinds: frozenset[str],
+    own: tuple[str, ...],
+    linked: frozenset[str],
+) -> str:
+    """Why a copy is left as it is, known before anything is done; "" if nothing speaks against."""
+    if not folder and copy.kinds != _IDENTICAL:
+        return f"{', '.join(copy.kinds)}: its bytes differ, and a link would lose them"
+    if kinds and not kinds.issuperset(copy.kinds):
+        return f"{', '.join(copy.kinds)}: not of the kinds asked for"
+    if os.path.islink(copy.file):
+        return "a link to a file elsewhere"
+    real = os.path.realpath(copy.file)
+    if not real.startswith(own):
+        return "in a folder that was not indexed by you on this machine: index it, or add it again"
+    if real in linked:
+        return "a link in the folder leads to it"
+    return ""
+
+
+def _ends_of_links(folders: Iterable[str]) -> frozenset[str]:
+    """Files to which symbolic links in folders, and in those below, lead."""
+    found = set()
+    for folder in folders:
+        for place, _, files in os.walk(folder):
+            paths = (os.path.join(place, name) for name in files)
+            found |= {os.path.realpath(path) for path in paths if os.path.islink(path)}
+    return frozenset(found)
+
+
+def _free(target: str, taken: set[str]) -> str:
+    """The path, with a number where there is something already; remembered in `taken`."""
+    stem, suffix = os.path.splitext(target)
+    n = 1
+    while target.casefold() in taken or os.path.lexists(target):
+        n += 1
+        target = f"{stem}-{n}{suffix}"
+    taken.add(target.casefold())  # as some file systems compare names
+    return target
+
+
+def apply(
+    plan: Plan,
+    log: str | os.PathLike[str],
+    progress: Callable[[int, int], None] | None = None,
+) -> Outcome:
+    """Carry out a plan; what cannot be done is left as it is, with the reason.
+
+    Parameters
+    ----------
+    plan : Plan
+    log : path
+        Undo file, which must not exist.
+    progress : callable or None
+        Called as ``progress(done, total)``.
+
+    Raises
+    ------
+    StorageError
+        If the undo file exists or cannot be written.
+    """
+    outcome = Outcome()
+    if not plan.steps:
+        return outcome
+    try:
+        with open(log, "xb") as file:
+            _note(file, _FORMAT)
+            for i, step in enumerate(plan.steps, 1):
+                try:
+                    outcome.freed += _do(step, file)
+                    outcome.done.append(step.file)
+                except _NotDone as reason:
+                    outcome.left.append(Left(step.file, str(reason)))
+                if progress:
+                    progress(i, len(plan.steps))
+    except FileExistsError as error:
+        raise StorageError(f"{log} exists: give another undo file") from error
+    except OSError as error:
+        raise StorageError(f"cannot write {log}: {error.strerror or error}") from error
+    return outcome
+
+
+class _NotDone(Exception):  # noqa: N818
+    """A step that is left out."""
+
+
+def _note(file: BinaryIO, entry: dict[str, Any]) -> None:
+    """Write a line to the disk."""
+    file.write(json.dumps(entry).encode("ascii") + b"\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _do(step: Step, log: BinaryIO) -> int:
+    """Do one step; the number of bytes that it has freed."""
+    status = _checked(step)
+    if status.st_nlink > 1:
+        raise _NotDone("it has other names (hard links), by which it would stay where it is")
+    return _link(step, status, log) if not step.target else _move(step, log)
+
+
+def _checked(step: Step) -> os.stat_result:
+    """Status of the copy; raises unless both files are those that were indexed."""
+    try:
+        status, kept = os.lstat(step.file), os.stat(step.kept)
+    except OSError as error:
+        raise _NotDone(f"{error.filename} is gone, or cannot be looked at") from error
+    if not stat.S_ISREG(status.st_mode) or not stat.S_ISREG(kept.st_mode):
+        raise _NotDone("no regular file")
+    if os.path.samestat(status, kept):
+        raise _NotDone("one file with the one that is kept already")
+    if (status.st_size, status.st_mtime_ns) != (step.n_bytes, step.mtime_ns):
+        raise _NotDone("changed since it was indexed")
+    if kept.st_size != step.kept_bytes:
+        raise _NotDone(f"{step.kept} has changed since it was indexed")
+    return status
+
+
+def _link(step: Step, status: os.stat_result, log: BinaryIO) -> int:
+    kept = os.path.realpath(step.kept)
+    kept_status = os.stat(kept)
+    digest = _digest(step.file)
+    if digest != _digest(kept):
+        raise _NotDone("its bytes differ from those of the one that is kept")
+    temporary = _beside(step.file)
+    entry: dict[str, Any] = {
+        "do": "hardlink",
+        "file": step.file,
+        "kept": kept,
+        "inode": [kept_status.st_dev, kept_status.st_ino],
+        "sha256": digest,
+        "mode": stat.S_IMODE(status.st_mode),
+        "owner": [status.st_uid, status.st_gid],
+        "times": [status.st_atime_ns, status.st_mtime_ns],
+    }
+    _note(log, entry)
+    try:
+        os.link(kept, temporary)
+        os.replace(temporary, step.file)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise _NotDone(f"no hard link can be made here: {error.strerror or error}") from error
+    return status.st_size
+
+
+def _move(step: Step, log: BinaryIO) -> int:
+    folder = os.path.dirname(step.target)
+    made = list(_missing(folder))
+    entry = {"do": "move", "file": step.file, "target": step.target}
+    _note(log, entry | {"made": made})
+    try:
+        os.makedirs(folder, exist_ok=True)
+        _rename(step.file, step.target)
+    except OSError as error:
+        raise _NotDone(f"cannot be moved: {error.strerror or error}") from error
+    if not os.path.exists(step.kept):  # somebody has moved that one meanwhile
+        _rename(step.target, step.file)
+        raise _NotDone(f"{step.kept} is gone")
+    return 0
+
+
+def _missing(folder: str) -> Iterator[str]:
+    """Folders that are to be made for one, the lowest first."""
+    while not os.path.lexists(folder):
+        yield folder
+        folder = os.path.dirname(folder)
+
+
+def _rename(source: str, target: str) -> None:
+    """Move a file to a path where nothing is, also to another disk; never replace anything."""
+    temporary = _beside(target)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # another disk, or one without hard links
+        try:
+            shutil.copy2(source, temporary)
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            if _digest(temporary) != _digest(source):
+                raise OSError(f"{target} is not what was written") from None
+            if os.path.lexists(target):
+                raise FileExistsError(f"{target} exists") from None
+            os.replace(temporary, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+    os.unlink(source)
+
+
+def undo(log: str | os.PathLike[str]) -> Outcome:
+    """Bring back, the last one first, what `apply` did; the undo file goes when all is as before.
+
+    May be run again after a kill. A file that somebody has changed since is left as it is.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is no undo file.
+    """
+    outcome = Outcome()
+    for entry in reversed(list(_entries(log))):
+        try:
+            if entry["do"] == "move":
+                _move_back(entry)
+            else:
+                _unlink(entry)
+            outcome.done.append(entry["file"])
+        except _NotDone as reason:
+            outcome.left.append(Left(entry["file"], str(reason)))
+        except OSError as error:
+            outcome.left.append(Left(entry["file"], f"{error.strerror or error}"))
+    if not outcome.left:
+        Path(log).unlink()
+    return outcome
+
+
+def _entries(log: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    try:
+        first, *lines = Path(log).read_bytes().split(b"\n")
+        if json.loads(first) != _FORMAT:
+            raise ValueError
+        for line in lines[:-1]:  # the last one is empty, or was being written: nothing was done
+            entry = json.loads(line)
+            names = {"move": ("file", "target"), "hardlink": ("file", "kept", "sha256")}
+            if not all(isinstance(entry[name], str) for name in names[entry["do"]]):
+                raise ValueError
+            yield entry
+    except OSError as error:
+        raise FileFormatError(f"cannot read {log}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FileFormatError(f"{log} is no undo file of vladkit duplicates") from error
+
+
+def _move_back(entry: dict[str, Any]) -> None:
+    file, target = entry["file"], entry["target"]
+    _remove_temporary(entry)
+    is_there, is_moved = os.path.lexists(file), os.path.lexists(target)
+    if not is_moved:
+        if not is_there:
+            raise _NotDone(f"neither there nor at {target}")
+        return
+    if is_there:
+        if not os.path.samefile(file, target):
+            if _digest(file) != _digest(target):
+                raise _NotDone(f"another file is there; it is at {target}")
+            shutil.copystat(target, file)
+        os.unlink(target)  # a kill left both
+    else:
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        _rename(target, file)
+    for folder in entry["made"]:
+        with suppress(OSError):  # others may still be in it
+            os.rmdir(folder)
+
+
+def _unlink(entry: dict[str, Any]) -> None:
+    """Make a file of its own again of a hard link."""
+    file, kept = entry["file"], entry["kept"]
+    _remove_temporary(entry)
+    source = file if os.path.lexists(file) else kept
+    status = os.lstat(source)
+    if source == file and [status.st_dev, status.st_ino] != list(entry["inode"]):
+        if _digest(file) != entry["sha256"]:
+            raise _NotDone("another file is there")
+        return
+    if _digest(source) != entry["sha256"]:
+        raise _NotDone(f"{kept} has changed since")
+    temporary = _beside(file)
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        shutil.copyfile(source, temporary)
+        with suppress(OSError):  # only root gives files away
+            if hasattr(os, "chown"):
+                os.chown(temporary, *entry["owner"])
+        os.chmod(temporary, entry["mode"])
+        os.utime(temporary, ns=tuple(entry["times"]))
+        with open(temporary, "rb") as opened:
+            os.fsync(opened.fileno())
+        os.replace(temporary, file)
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
+
+
+def _remove_temporary(entry: dict[str, Any]) -> None:
+    """Remove what a kill has left half done, of doing or of undoing."""
+    for name in (entry["file"], entry.get("target", entry["file"])):
+        with suppress(OSError):
+            os.unlink(_beside(name))
+
+
+def _beside(file: str) -> str:
+    folder, name = os.path.split(file)
+    return os.path.join(folder, f".{name[:100]}{_TEMPORARY}")
+
+
+def _digest(file: str) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """A plan for JSON."""
+    return {
+        "steps": [{"file": s.file, "kept": s.kept, "target": s.target or None} for s in plan.steps],
+        "left": [asdict(each) for each in plan.left],
+    }
