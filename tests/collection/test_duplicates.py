@@ -13,6 +13,7 @@ import pytest
 
 from commands import run
 from photos import photo, write_photos
+from stored import sql
 from vladkit import Collection, Difference
 from vladkit.collection import duplicates as module
 from vladkit.errors import NothingToIndexError, ParameterError
@@ -254,6 +255,63 @@ class TestEqualFiles:
             assert (other.kinds, other.similarity) == (("identical",), pytest.approx(1, abs=1e-5))
 
 
+class TestRemembered:
+    """Pairs that are no copies are not compared again."""
+
+    @pytest.fixture
+    def compared(self, few, tmp_path, monkeypatch):
+        """A collection of its own, and the number of comparisons of each run."""
+        shutil.copytree(few / "photos", tmp_path / "photos")
+        shutil.copy(few / "photos.vlad", tmp_path / "c")
+        calls = []
+        real = module.same_shot
+        monkeypatch.setattr(
+            module, "same_shot", lambda *a, **o: (calls.append(a), real(*a, **o))[1]
+        )
+
+        def run(**options):
+            calls.clear()
+            with Collection.open(tmp_path / "c", **options) as collection:
+                found = collection.duplicates(flips=True)
+            return found, len(calls)
+
+        return run
+
+    def test_a_second_run_compares_copies_alone(self, compared, tmp_path):
+        first, n_first = compared()
+        second, n_second = compared(read_only=True)
+        assert second == first
+        assert [len(group.others) for group in first] == [1, 1]
+        assert n_second < n_first / 2
+        (tmp_path / "c.compared").write_bytes(b"PK damaged")
+        assert compared() == (first, n_first)
+        assert compared() == (first, n_second)
+
+    def test_a_changed_image_is_compared_again(self, compared, tmp_path):
+        _, n_first = compared()
+        _, n_second = compared()
+        sql(tmp_path / "c", "UPDATE picture SET mtime_ns = 1 WHERE path = 'chelsea.jpg'")
+        assert n_second < compared()[1] < n_first
+
+    def test_what_was_compared_before_an_interrupt_is_kept(self, compared, tmp_path, monkeypatch):
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        with Collection.open(tmp_path / "c") as collection, pytest.raises(KeyboardInterrupt):
+            collection.duplicates(flips=True, progress=stop)
+        assert compared()[1] == compared()[1]
+
+    def test_where_nothing_can_be_written(self, compared, monkeypatch, tmp_path):
+        (tmp_path / "c.compared").mkdir()
+        assert compared() == compared()
+
+    def test_that_of_another_collection_does_not_count(self, compared, tmp_path):
+        first, n_first = compared()
+        with Collection.open(tmp_path / "c") as collection, collection.index.store.writing():
+            collection.index.store.set_about(id="another")
+        assert compared() == (first, n_first)
+
+
 class TestRetouching:
     """On a real photograph, whose copies are made here."""
 
@@ -325,6 +383,7 @@ class TestRetouching:
             return found
 
         monkeypatch.setattr(module, "same_shot", fooled)
+        (home / "photos.vlad.compared").unlink(missing_ok=True)
         with Collection.open(home / "photos.vlad", read_only=True) as collection:
             groups = collection.duplicates(candidates=3)
         assert {each.path for each in groups} >= {"astronaut.jpg", "coffee.jpg", "rocket.jpg"}

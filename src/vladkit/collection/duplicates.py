@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from vladkit.collection.compared import Compared
 from vladkit.collection.index import Index
 from vladkit.collection.verdicts import apart_of, digest_of
 from vladkit.core.arrays import AnyArray
@@ -36,6 +37,9 @@ Pair: TypeAlias = tuple[int, int]
 
 _BATCH: Final = 32
 """Number of images compared with all others at a time: each batch reads all vectors once."""
+
+_WORTH_WRITING: Final = 20_000
+"""Pairs after which those that were compared are written: a minute and more of comparing."""
 
 _IDENTICAL: Final = ("identical",)
 
@@ -127,10 +131,14 @@ def find_duplicates(
     ids = [
         i for i, row in rows.items() if i > 0 and row.skipped is None and i not in finder.first_of
     ]
-    for begin in range(0, len(ids), _BATCH):
-        finder.join_copies(ids[begin : begin + _BATCH], candidates)
-        if progress:
-            progress(len(rows) - max(0, len(ids) - begin - _BATCH), len(rows))
+    try:
+        for begin in range(0, len(ids), _BATCH):
+            finder.join_copies(ids[begin : begin + _BATCH], candidates)
+            finder.compared.write(least=_WORTH_WRITING)
+            if progress:
+                progress(len(rows) - max(0, len(ids) - begin - _BATCH), len(rows))
+    finally:  # also when interrupted
+        finder.compared.write()
     members = map(finder.told_apart, finder.groups.members())
     groups = [finder.described(*each, keep) for each in members if all(each)]
     return sorted(groups, key=lambda each: (each.path, each.file))
@@ -194,10 +202,15 @@ class _Finder:
         self.rows = rows
         self._flips = flips
         self._n_threads = n_threads
-        self._tried: set[tuple[Pair, bool]] = set()
+        self.compared = self._compared()
+        self._tried: set[tuple[Pair, bool]] = set(self.compared.different)
         self.groups = _Groups(apart_of(index.store, rows))
         # of files with the same bytes, and of names of one file; the first has no entry
         self.first_of: dict[int, int] = {}
+
+    def _compared(self) -> Compared:
+        """Pairs that are known to be no copies."""
+        return Compared.read(self._store, self.rows)
 
     def leave_out_links(self) -> None:
         """Let one name of each file stand for all: nobody may take a file for a copy of itself."""
@@ -284,7 +297,9 @@ class _Finder:
             if other is None:
                 return
             difference = same_shot(features, other, extractor, plain=not flipped, flips=flipped)
-            if difference is not None:
+            if difference is None:
+                self.compared.different.add(pairs[other_ids[n]])
+            else:
                 found[other_ids[n]] = difference
 
         for_each(one, len(other_ids), self._n_threads)
@@ -403,6 +418,9 @@ class _FinderAgainst(_Finder):
         rows = {-i: row for i, row in _rows(reference).items()} | _rows(index)
         super().__init__(index, rows, flips, n_threads)
         self._reference = reference
+
+    def _compared(self) -> Compared:
+        return Compared.none()  # ids of two collections
 
     def _marks(self, ids: Sequence[int]) -> dict[int, int]:
         return dict.fromkeys(ids, 0)  # vectors are those of two codebooks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,6 +70,9 @@ def read_arrays(
                 raise FileFormatError(f"{where} is not a {kind}: {hint}")
             raw.seek(0)
             with np.load(raw, allow_pickle=False) as file:
+                if any(each.compress_type != zipfile.ZIP_STORED for each in file.zip.infolist()):
+                    # a small one may fill the memory
+                    raise FileFormatError(f"{where} is compressed: vladkit did not write it")
                 header = json.loads(str(file["header"][()]))
                 arrays = {name: file[name] for name in file.files if name != "header"}
         found, version, about = header["format"], header["version"], header["about"]
