@@ -11,7 +11,7 @@ PARALLEL := --numprocesses auto --dist worksteal
 # Many tests start processes, and each would compile the sources again where this is set.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test check bench dist clean
 
 install: $(READY)
 
@@ -44,5 +44,8 @@ bench: $(READY)  ## Speed against the article's loop, a bare product, and bare d
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/index.py
 
+dist:  ## Wheel and sdist in dist/, tried in new environments; see release/check.py for extras
+	$(PYTHON) release/check.py
+
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-dist dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from vladkit.cli.output import one_line, say
+from vladkit.cli.output import one_line, print_json, say
 from vladkit.errors import ParameterError, VladkitError
 
 if TYPE_CHECKING:
@@ -72,12 +72,23 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="With --version: versions of all that vladkit uses, as JSON."),
+    ] = False,
 ) -> None:
+    if version and as_json:
+        from vladkit.core.installed import installed
+
+        print_json(installed())
+        raise typer.Exit
     if version:
         from vladkit.core.version import __version__
 
         typer.echo(f"vladkit {__version__}")
         raise typer.Exit
+    if as_json:
+        raise ParameterError("--json: give it with --version, or after a command")
 
 
 @contextmanager
