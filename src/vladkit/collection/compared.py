@@ -75,7 +75,7 @@ class Compared:
                 self.different.add(((a, b), bool(mirrored)))
 
     def write(self, *, least: int = 1) -> None:
-        """Write the file if at least so many pairs are new, and where one can be written."""
+        """Write the file, where one can be written, if `least` pairs or more are new."""
         n = len(self.different)
         if not self._stamp or n - self._n_written < least:
             return
