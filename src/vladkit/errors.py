@@ -15,6 +15,7 @@ The tree::
     ├── RecipeMismatchError (ValueError)  a file made with other settings than asked for
     ├── NothingToIndexError (ValueError)  no usable image at all
     ├── StorageError (OSError)            a file that cannot be read or written
+    ├── WorkerError (RuntimeError)        processes that are to do the work, and do not
     └── MissingDependencyError (ImportError)          an extra that is not installed
 
     DamageWarning (UserWarning)           part of a file is damaged; the rest is used
@@ -40,6 +41,7 @@ __all__ = [
     "ShapeError",
     "StorageError",
     "VladkitError",
+    "WorkerError",
 ]
 
 
@@ -114,6 +116,10 @@ class NothingToIndexError(VladkitError, ValueError):
 
 class StorageError(VladkitError, OSError):
     """A file could not be read or written: rights, a full disk, a lock held too long."""
+
+
+class WorkerError(VladkitError, RuntimeError):
+    """Processes, of this machine or of a cluster, that are to do the work and cannot."""
 
 
 class MissingDependencyError(VladkitError, ImportError):

@@ -6,17 +6,15 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 
 import cv2
 import pytest
 
 from commands import run
 from images import textured
-from stored import sql
+from stored import sql, tables
 from vladkit import Collection
 from vladkit.collection import train
 from vladkit.collection.sample import in_shard
@@ -24,9 +22,6 @@ from vladkit.errors import FileFormatError, RecipeMismatchError, StorageError
 from vladkit.store.schema import CHECKED, TABLES
 
 RECIPE = {"n_clusters": 8, "enlarge_to": 0, "max_features": 300, "n_words": 64}
-
-OF_A_FILE = ("id", "revision")
-"""Values about a collection that are those of one file; and when it was made."""
 
 
 @pytest.fixture(scope="module")
@@ -64,19 +59,6 @@ def index(home, path, sources=None, **options):
 
 def shards(home, n):
     return [home / f"{i}of{n}.vlad" for i in range(1, n + 1)]
-
-
-def tables(path):
-    """All rows of all tables, but for what is of the file itself."""
-    with closing(sqlite3.connect(path)) as connection:
-        found = {
-            name: connection.execute(f"SELECT * FROM {name} ORDER BY rowid").fetchall()
-            for name in TABLES
-        }
-    about = {name: json.loads(value) for name, value, _ in found.pop("about")}
-    about["made_with"].pop("created")
-    rest = {name: value for name, value in about.items() if name not in OF_A_FILE}
-    return found | {"about": rest, "array": sorted(found["array"])}
 
 
 @pytest.mark.parametrize("n", [2, 3])

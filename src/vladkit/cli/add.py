@@ -5,8 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vladkit.cli.app import app, opened
-from vladkit.cli.options import File, Force, Images, Json, Prune, Sources, Threads, Trust
+from vladkit.cli.options import (
+    Cluster,
+    File,
+    Force,
+    Images,
+    Json,
+    Prune,
+    Sources,
+    Threads,
+    Trust,
+    Workers,
+)
 from vladkit.cli.output import counted, emit, say
+from vladkit.cli.workers import workers_of
 
 if TYPE_CHECKING:
     from vladkit.collection.indexing import AddReport
@@ -22,14 +34,25 @@ def add(
     force: Force = False,
     images: Images = None,
     n_jobs: Threads = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Add new and changed images to an existing collection."""
-    with opened(file, write=True, others=source, trust=trust) as (collection, progress):
+    with (
+        opened(file, write=True, others=source, trust=trust) as (collection, progress),
+        workers_of(workers, cluster, n_jobs) as executor,
+    ):
         check_arguments(source, n_jobs)
         report = collection.add(
-            source, prune=prune, images=images, force=force, n_jobs=n_jobs, progress=progress
+            source,
+            prune=prune,
+            images=images,
+            force=force,
+            n_jobs=n_jobs,
+            executor=executor,
+            progress=progress,
         )
         n_all = len(collection)
     emit_report(file, n_all, report, as_json)

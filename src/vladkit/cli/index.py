@@ -9,9 +9,20 @@ import typer
 
 from vladkit.cli.add import check_arguments, emit_report
 from vladkit.cli.app import app, opened
-from vladkit.cli.options import Force, Images, Json, Prune, Sources, Threads, with_recipe
+from vladkit.cli.options import (
+    Cluster,
+    Force,
+    Images,
+    Json,
+    Prune,
+    Sources,
+    Threads,
+    Workers,
+    with_recipe,
+)
 from vladkit.cli.output import say
 from vladkit.cli.process import leave_cores_to_threads
+from vladkit.cli.workers import workers_of
 from vladkit.collection.recipe import Recipe
 from vladkit.errors import ParameterError
 
@@ -39,6 +50,8 @@ def index(
         typer.Option("--shard", metavar="I/N", help="Only part I of N of the images; see merge."),
     ] = None,
     n_jobs: Threads = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
     as_json: Json = False,
     **recipe: Any,
 ) -> None:
@@ -57,9 +70,12 @@ def index(
     part = None if shard is None else _shard(shard, codebook, output)
     for note in notes:
         say(f"note: {note}")
-    with opened(output, write=True, recipe=made, fields=given, codebook=codebook) as (
-        collection,
-        progress,
+    with (
+        workers_of(workers, cluster, n_jobs) as executor,
+        opened(output, write=True, recipe=made, fields=given, codebook=codebook) as (
+            collection,
+            progress,
+        ),
     ):
         report = collection.add(
             source,
@@ -68,6 +84,7 @@ def index(
             force=force,
             shard=part,
             n_jobs=n_jobs,
+            executor=executor,
             progress=progress,
         )
         n_all = len(collection)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vladkit.geometry.verification import Model
 
 __all__ = [
+    "Cluster",
     "File",
     "Force",
     "Fundamental",
@@ -27,6 +28,7 @@ __all__ = [
     "Threads",
     "Top",
     "Trust",
+    "Workers",
     "model_of",
     "recipe_option",
     "with_recipe",
@@ -38,6 +40,23 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 File = Annotated[str, typer.Argument(metavar="FILE", help="The collection.", show_default=False)]
 Threads = Annotated[
     int | None, typer.Option("--n-jobs", "-j", help="Threads. [default: one for each core]")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        metavar="N",
+        help="Read and describe images by N processes of this machine.",
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Read and describe images by the workers of a Dask cluster: tcp://HOST:PORT.",
+    ),
 ]
 Sources = Annotated[
     list[str],

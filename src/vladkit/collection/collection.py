@@ -387,6 +387,7 @@ class Collection:
         force: bool = False,
         shard: Shard | None = None,
         n_jobs: int | None = None,
+        executor: Any = None,
         progress: Progress | None = None,
     ) -> AddReport:
         """Index the new and changed images of folders and files.
@@ -408,6 +409,12 @@ class Collection:
             ``(i, n)``: only every image whose hash of seed and path is that of shard i, from 1, of
             n. Each image is in one of them, whatever the others are. The collection was made with
             a `codebook`.
+        executor : object or None
+            Workers read and describe the images, and this process commits what they give back: an
+            executor of `concurrent.futures`, a ``distributed.Client``, or whatever has their
+            ``submit``. They see the images at the same paths. What is learned first is learned
+            here, from a sample, by `n_jobs` threads. All rows are equal to those without
+            (docs/scale.md). None uses threads.
 
         Raises
         ------
@@ -416,6 +423,8 @@ class Collection:
             `force`, for what looks like a mistake.
         RecipeMismatchError
             If the features given are not of the kind that the collection holds.
+        WorkerError
+            If workers end before they have an image in hand.
         """
         self.index.refresh()
         return Indexer(self.index).add(
@@ -425,6 +434,7 @@ class Collection:
             force=force,
             shard=shard,
             n_jobs=n_jobs,
+            executor=executor,
             progress=progress,
         )
 

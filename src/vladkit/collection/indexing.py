@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import islice
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from vladkit.aggregation.encode import fastest, warm_up
+from vladkit.aggregation.encode import warm_up
 from vladkit.collection.add_report import AddReport
 from vladkit.collection.discover import (
     SourceFile,
@@ -31,17 +32,12 @@ from vladkit.collection.discover import (
 from vladkit.collection.extract import extracting
 from vladkit.collection.index import Index
 from vladkit.collection.journal import LeftBehind
-from vladkit.collection.kept_features import pack_features
 from vladkit.collection.known_images import known_images, respell
 from vladkit.collection.learner import Learner
+from vladkit.collection.records import BATCH, make_records
 from vladkit.collection.sample import Shard, check_shard, in_shard
-from vladkit.core.arrays import AnyArray, Float32Array
-from vladkit.errors import (
-    ImageError,
-    NothingToIndexError,
-    ParameterError,
-)
-from vladkit.features import Features
+from vladkit.collection.tasks import Tasks, check_executor
+from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
 from vladkit.store.rows import ImageRow, Record, Source
@@ -55,9 +51,6 @@ Steps of the methods of `Collection`: "try apart", "sample", "learn" and "index"
 of `evaluate` and `assess`; "pairs", "match" and "join" of `pairs`; others have one step of their
 own name.
 """
-
-_BATCH: Final = 32
-"""Images encoded and committed together: 32 MB of float32 descriptors at 2,000 each."""
 
 NO_CODEBOOK: Final = (
     "a shard needs the codebook of all shards, or their vectors could not be compared: make it "
@@ -88,6 +81,7 @@ class Indexer:
         force: bool = False,
         shard: Shard | None = None,
         n_jobs: int | None = None,
+        executor: Any = None,
         progress: Progress | None = None,
     ) -> AddReport:
         """Index new and changed images of sources; see `vladkit.Collection.add`."""
@@ -96,11 +90,13 @@ class Indexer:
         folder = None if images is None else os.fspath(images)
         recipe = self._describer.recipe
         check_kind(str(self._store.path), recipe, sources, folder)
+        if executor is not None:
+            check_executor(executor, recipe)
         if shard is not None:
             check_shard(shard)
             if not self._describer.is_given:
                 raise ParameterError(NO_CODEBOOK)
-        with ExitStack() as readers:
+        with ExitStack() as opened:
             listed = report.unreadable.append
             own = os.path.realpath(self._store.path)  # and what lies beside it
 
@@ -108,7 +104,7 @@ class Indexer:
                 if not file.startswith(own):
                     report.leave_out(file)
 
-            found = discover(sources, readers, lambda folder, why: listed((folder, why)), leave_out)
+            found = discover(sources, opened, lambda folder, why: listed((folder, why)), leave_out)
             check_fit(str(self._store.path), recipe, found)
             if not force:
                 self._check_not_moved(found)
@@ -133,8 +129,9 @@ class Indexer:
                 self._sources = self._store.sources()
                 path, extractor = self._store.path, self._describer.extractor
                 todo = [file for file, _ in work]
+                tasks = executor and opened.enter_context(Tasks(executor, self._index))
                 with extracting(path, extractor, todo, n_jobs, progress) as (extraction, spool):
-                    self._extract_and_commit(work, ids, extraction, spool, report, progress)
+                    self._extract_and_commit(work, ids, extraction, spool, tasks, report, progress)
             else:
                 LeftBehind(self._store.path).remove()
         report.outgrown = self._learner.outgrown() if report.indexed else None
@@ -242,6 +239,7 @@ class Indexer:
         source_ids: Mapping[str, int],
         extraction: Extraction,
         spool: dict[str, Result],
+        tasks: Tasks | None,
         report: AddReport,
         progress: Progress | None,
     ) -> None:
@@ -254,18 +252,28 @@ class Indexer:
             sample = self._learner.sample(usable, extraction, spool, progress)
             warming.join()
         rows = (replace(r, source_id=r.source_id or source_ids[f.root]) for f, r in work)
-        # From here on threads extract, while the sample is learned from and batches are encoded.
-        results = zip(rows, extraction.run((f.file for f, _ in work), spool), strict=True)
+        files = (f.file for f, _ in work)
+        if tasks is None:
+            # From here on threads extract, while the sample is learned from and batches are encoded
+            made = self._made_here(zip(rows, extraction.run(files, spool), strict=True))
+        else:
+            made = tasks.batches(zip(files, rows, strict=True), spool, self._learner.room)
         if sample is not None:
             self._learner.learn(sample, progress)
         done = 0
-        while batch := list(islice(results, _BATCH)):
-            self._commit(batch, report)
+        for make in made:
+            done += self._commit(make, report)
             self._learner.shorten(is_last=False)
-            done += len(batch)
             if progress:
                 progress("index", done, len(work))
         self._learner.shorten(is_last=True)
+
+    def _made_here(
+        self, results: Iterator[tuple[ImageRow, Result]]
+    ) -> Iterator[Callable[[], list[Record]]]:
+        """Functions that encode the next images as the codebook does now."""
+        while batch := list(islice(results, BATCH)):
+            yield partial(make_records, self._describer, batch, n_jobs=None)
 
     def _mark_sources(self, found: Sequence[SourceFile]) -> None:
         """Mark the folders that the user gave, where the collection has them from elsewhere."""
@@ -302,59 +310,23 @@ class Indexer:
             for each, i in zip(records, ids, strict=True)
         ]
 
-    def _commit(self, batch: list[tuple[ImageRow, Result]], report: AddReport) -> None:
-        for row, features in batch:
-            if isinstance(features, ImageError):
-                report.skipped.append((row.path, features.reason))
-            else:
-                report.indexed += 1
+    def _commit(self, make: Callable[[], list[Record]], report: AddReport) -> int:
+        """Commit records, made by what is learned then; their number."""
         is_kept = False
         while not is_kept:
-            records = self._records(batch)
+            records = make()
             with self._store.writing():
                 is_kept = self._store.learned() == self._describer.learned
                 if is_kept:
                     self._store.put(self._with_sources(records))
             if not is_kept:  # another process has learned meanwhile
                 self._index.restore()
-
-    def _records(self, batch: list[tuple[ImageRow, Result]]) -> list[Record]:
-        recipe = self._describer.recipe
-        usable = [f for _, f in batch if isinstance(f, Features)]
-        coded = self._describer.codes(usable, n_jobs=None) if usable else []
-        described = zip(self._described(usable), coded, strict=True)
-        records = []
-        for row, features in batch:
-            if isinstance(features, ImageError):
-                row = replace(row, skipped=features.reason, transient=features.transient)
-                records.append(Record(row))
-                continue
-            row = replace(row, width=features.width, height=features.height, n_local=len(features))
-            kept = None
-            if recipe.keep_features:
-                strongest = features.strongest(recipe.keep_features)
-                kept = pack_features(strongest, self._describer.quantizer)
-            (vector_D, sums), codes = next(described)
-            vector_D = vector_D.astype(recipe.dtype)
-            records.append(Record(row, vector_D, kept, sums, features.lifted, codes))
-        return records
-
-    def _described(
-        self, features: list[Features]
-    ) -> Iterator[tuple[Float32Array, tuple[AnyArray, AnyArray] | None]]:
-        """Vector of each image, and its sums and counts where they are kept."""
-        if not features:
-            return
-        if not self._describer.recipe.keep_sums:
-            vector_tD = self._describer.vectors(features, fastest(), n_jobs=None)
-            yield from ((vector_D, None) for vector_D in vector_tD)
-            return
-        sums = self._describer.aggregates(features, fastest(), n_jobs=None)
-        vector_tD = self._describer.vectors_of(sums)
-        for vector_D, residual_kf, count_k in zip(
-            vector_tD, sums.residual_tkf, sums.count_tk, strict=True
-        ):
-            yield vector_D, (residual_kf, count_k)
+        for row in (record.row for record in records):
+            if row.skipped is None:
+                report.indexed += 1
+            else:
+                report.skipped.append((row.path, row.skipped))
+        return len(records)
 
 
 def _by_path(found: Sequence[SourceFile]) -> list[SourceFile]:

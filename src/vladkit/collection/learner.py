@@ -9,6 +9,7 @@ enough images, vectors become short by PCA; until then they are whole.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -133,6 +134,13 @@ class Learner:
         self._store.rewrite(change)
         for image_id in lost:
             self._store.drop_vector(image_id, "no features are kept of it: index again")
+
+    def room(self) -> int:
+        """Number of images that can be added before vectors become short."""
+        describer = self._describer
+        n = _SHORT_AT - self._store.count()[0]
+        is_short = describer.is_given or describer.whitening is not None
+        return sys.maxsize if is_short or n <= 0 or not describer.recipe.n_components else n
 
     def shorten(self, *, is_last: bool) -> None:
         """Make vectors short by PCA, if they are whole and there are enough images."""

@@ -1,0 +1,66 @@
+"""Records of images: all that a collection keeps of them, made of their features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from vladkit.aggregation.encode import fastest
+from vladkit.collection.describer import Describer
+from vladkit.collection.kept_features import pack_features
+from vladkit.core.arrays import AnyArray, Float32Array
+from vladkit.errors import ImageError
+from vladkit.features import Features
+from vladkit.features.pool import Result
+from vladkit.store.rows import ImageRow, Record
+
+__all__ = ["BATCH", "make_records"]
+
+BATCH: Final = 32
+"""Images encoded and committed together: 32 MB of float32 descriptors at 2,000 each."""
+
+_Sums: TypeAlias = tuple[AnyArray, AnyArray]
+
+
+def make_records(
+    describer: Describer, batch: Sequence[tuple[ImageRow, Result]], *, n_jobs: int | None
+) -> list[Record]:
+    """Records of images, in their order: vectors, codes, kept features; or why there are none."""
+    recipe = describer.recipe
+    usable = [f for _, f in batch if isinstance(f, Features)]
+    coded = describer.codes(usable, n_jobs=n_jobs) if usable else []
+    described = zip(_described(describer, usable, n_jobs), coded, strict=True)
+    records = []
+    for row, features in batch:
+        if isinstance(features, ImageError):
+            row = replace(row, skipped=features.reason, transient=features.transient)
+            records.append(Record(row))
+            continue
+        row = replace(row, width=features.width, height=features.height, n_local=len(features))
+        kept = None
+        if recipe.keep_features:
+            strongest = features.strongest(recipe.keep_features)
+            kept = pack_features(strongest, describer.quantizer)
+        (vector_D, sums), codes = next(described)
+        vector_D = vector_D.astype(recipe.dtype)
+        records.append(Record(row, vector_D, kept, sums, features.lifted, codes))
+    return records
+
+
+def _described(
+    describer: Describer, features: list[Features], n_jobs: int | None
+) -> Iterator[tuple[Float32Array, _Sums | None]]:
+    """Vector of each image, and its sums and counts where they are kept."""
+    if not features:
+        return
+    if not describer.recipe.keep_sums:
+        vector_tD = describer.vectors(features, fastest(), n_jobs=n_jobs)
+        yield from ((vector_D, None) for vector_D in vector_tD)
+        return
+    sums = describer.aggregates(features, fastest(), n_jobs=n_jobs)
+    vector_tD = describer.vectors_of(sums)
+    for vector_D, residual_kf, count_k in zip(
+        vector_tD, sums.residual_tkf, sums.count_tk, strict=True
+    ):
+        yield vector_D, (residual_kf, count_k)
