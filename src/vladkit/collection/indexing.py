@@ -14,13 +14,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Final, TypeAlias
 
 from vladkit.aggregation.encode import fastest, warm_up
 from vladkit.collection.add_report import AddReport
+from vladkit.collection.describer import Describer
 from vladkit.collection.discover import (
     SourceFile,
     check_fit,
@@ -33,6 +34,7 @@ from vladkit.collection.index import Index
 from vladkit.collection.journal import LeftBehind
 from vladkit.collection.kept_features import pack_features
 from vladkit.collection.known_images import known_images, respell
+from vladkit.collection.learn_codebook import learn_from
 from vladkit.collection.learner import Learner
 from vladkit.collection.sample import Shard, check_shard, in_shard
 from vladkit.core.arrays import AnyArray, Float32Array
@@ -44,6 +46,7 @@ from vladkit.errors import (
 from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
+from vladkit.store.lance.state import ConflictError
 from vladkit.store.rows import ImageRow, Record, Source
 
 __all__ = ["NO_CODEBOOK", "AddReport", "Indexer", "Progress"]
@@ -78,6 +81,7 @@ class Indexer:
         self._describer = index.describer
         self._learner = Learner(index)
         self._sources: dict[int, Source] = {}
+        self._held: list[Record] = []  # encoded, to be committed with others
 
     def add(
         self,
@@ -102,7 +106,7 @@ class Indexer:
                 raise ParameterError(NO_CODEBOOK)
         with ExitStack() as readers:
             listed = report.unreadable.append
-            own = os.path.realpath(self._store.path)  # and what lies beside it
+            own = os.path.realpath(self._store.beside)  # and what lies beside it
 
             def leave_out(file: str) -> None:
                 if not file.startswith(own):
@@ -131,12 +135,14 @@ class Indexer:
                 self._set_images(found, folder)
             if work:
                 self._sources = self._store.sources()
-                path, extractor = self._store.path, self._describer.extractor
+                path, extractor = self._store.beside, self._describer.extractor
                 todo = [file for file, _ in work]
+                if self._describer.vlad is None and not self._store.learns_again:
+                    self._learn_once(todo, n_jobs, progress)
                 with extracting(path, extractor, todo, n_jobs, progress) as (extraction, spool):
                     self._extract_and_commit(work, ids, extraction, spool, report, progress)
             else:
-                LeftBehind(self._store.path).remove()
+                LeftBehind(self._store.beside).remove()
         report.outgrown = self._learner.outgrown() if report.indexed else None
         report.seconds = time.perf_counter() - begin
         if not self._store.count()[0] and not (shard and files):
@@ -260,12 +266,24 @@ class Indexer:
             self._learner.learn(sample, progress)
         done = 0
         while batch := list(islice(results, _BATCH)):
-            self._commit(batch, report)
+            self._commit(batch, report, is_last=done + len(batch) == len(work))
             self._learner.shorten(is_last=False)
             done += len(batch)
             if progress:
                 progress("index", done, len(work))
         self._learner.shorten(is_last=True)
+
+    def _learn_once(
+        self, files: Sequence[SourceFile], n_jobs: int | None, progress: Progress | None
+    ) -> None:
+        """Learn what a collection keeps for ever, unless another process is first."""
+        new = Describer(self._describer.recipe, self._describer.name, self._describer.extractor)
+        about, arrays, _ = learn_from(new, files, self._store.beside, n_jobs, progress)
+        with suppress(ConflictError), self._store.writing():
+            if "codebook" not in self._store.about():
+                self._store.set_about(**about)
+                self._store.set_arrays(arrays)
+        self._index.restore()
 
     def _mark_sources(self, found: Sequence[SourceFile]) -> None:
         """Mark the folders that the user gave, where the collection has them from elsewhere."""
@@ -302,7 +320,10 @@ class Indexer:
             for each, i in zip(records, ids, strict=True)
         ]
 
-    def _commit(self, batch: list[tuple[ImageRow, Result]], report: AddReport) -> None:
+    def _commit(
+        self, batch: list[tuple[ImageRow, Result]], report: AddReport, *, is_last: bool
+    ) -> None:
+        """Encode images and commit them, once there are as many as the store takes at a time."""
         for row, features in batch:
             if isinstance(features, ImageError):
                 report.skipped.append((row.path, features.reason))
@@ -310,13 +331,17 @@ class Indexer:
                 report.indexed += 1
         is_kept = False
         while not is_kept:
-            records = self._records(batch)
+            records = self._held + self._records(batch)
+            if len(records) < self._store.batch_images and not is_last:
+                self._held = records
+                return
             with self._store.writing():
                 is_kept = self._store.learned() == self._describer.learned
                 if is_kept:
                     self._store.put(self._with_sources(records))
             if not is_kept:  # another process has learned meanwhile
                 self._index.restore()
+        self._held = []
 
     def _records(self, batch: list[tuple[ImageRow, Result]]) -> list[Record]:
         recipe = self._describer.recipe

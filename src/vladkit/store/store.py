@@ -19,6 +19,7 @@ from vladkit.core.codes import Codes
 from vladkit.core.files import replace_path
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store import trust
+from vladkit.store.ann import AnnIndex, AnnReport, ann_path, build_ann, open_ann
 from vladkit.store.blocks import Blocks, Layout
 from vladkit.store.database import (
     connect,
@@ -69,8 +70,11 @@ class Store:
     are for the modules of this folder.
     """
 
+    learns_again = True
+    batch_images = 32
+
     def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
-        self.path = path
+        self.path = self.beside = path
         self.read_only = read_only
         self.connection = connection
         self.blocks = Blocks(connection, path)
@@ -135,6 +139,13 @@ class Store:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def n_bytes(self) -> int:
+        """Size of the file."""
+        return self.path.stat().st_size
+
+    def check_can(self, what: str) -> None:
+        """Nothing: a file can all that a collection does; see `vladkit.store.protocol`."""
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -633,6 +644,17 @@ class Store:
         """Vectors (D,) of some images by image id; unknown ones are left out."""
         with translated(self.path, "read"):
             return self.blocks.some(self._blocks_of(image_ids), self.layout)
+
+    def ann(self) -> AnnIndex | None:
+        """Approximate index beside the file, if there is one and it is up to date."""
+        return open_ann(ann_path(self.path), self.stamp())
+
+    def build_ann(self, n_dimensions: int, seed: int) -> AnnReport:
+        """Make the approximate index; see `vladkit.store.ann.build_ann`."""
+        target = ann_path(self.path)
+        with self.reading():
+            vectors = self.vector_blocks, self.count()[0], n_dimensions
+            return build_ann(*vectors, target, stamp=self.stamp(), seed=seed)
 
     # -- features ---------------------------------------------------------------------
 
