@@ -63,7 +63,7 @@ def image_key(source_id: int, path: str, attempt: int = 0) -> int:
     Examples
     --------
     >>> image_key(1, "moon.jpg"), image_key(1, "moon.jpg", 1)
-    (681413632476042, 2693862893713693)
+    (2973538915810182, 590498335869515)
     """
     return _key(source_id, path, attempt)
 
