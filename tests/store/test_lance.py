@@ -13,7 +13,13 @@ import pytest
 from images import textured
 from paths import TESTS
 from vladkit import Collection
-from vladkit.errors import FileFormatError, ParameterError, RecipeMismatchError, StorageError
+from vladkit.errors import (
+    FileFormatError,
+    InputError,
+    ParameterError,
+    RecipeMismatchError,
+    StorageError,
+)
 from vladkit.store.lance import rows
 from vladkit.store.opening import check_store, create_store, open_store
 from writing import LAYOUT, record, write
@@ -335,3 +341,76 @@ class TestSeveralWriters:
             write(path, 0, acknowledged + 50)
             assert store.count() == (acknowledged + 50, 0)
             assert check_store(store) == []
+
+
+class TestApproximate:
+    @pytest.fixture
+    def many(self, tmp_path):
+        """An open store of 1,200 vectors in 60 groups, with an index."""
+        rng = np.random.default_rng(0)
+        vector_nD = np.repeat(rng.standard_normal((60, 16)), 20, axis=0)
+        vector_nD += 0.2 * rng.standard_normal(vector_nD.shape)
+        vector_nD /= np.linalg.norm(vector_nD, axis=1, keepdims=True)
+        with create_store(tmp_path / "many.lance", recipe={}) as store:
+            store.layout = LAYOUT
+            self.put(store, vector_nD.astype(np.float16))
+            self.report = store.build_ann(16, seed=0)
+            yield store
+
+    def put(self, store, vector_nD, begin=0):
+        with store.writing():
+            source_id = store.add_source("/nowhere", "nowhere").source_id
+            store.put([record(source_id, begin + i, vector_D=v) for i, v in enumerate(vector_nD)])
+
+    def test_recall_is_measured_and_scores_are_exact(self, many):
+        assert self.report.n == 1200
+        assert self.report.recall > 0.97
+        ids, vector_nD = many.all_vectors()
+        ann = many.ann()
+        assert ann.report == self.report
+        query_qD = vector_nD[:40].astype(np.float32)
+        id_qn, score_qn = ann.search(query_qD, 20)
+        exact_qn = query_qD @ vector_nD.astype(np.float32).T
+        best_qn = np.argsort(-exact_qn, axis=1)[:, :20]
+        shared = [len(set(a) & set(ids[b].tolist())) for a, b in zip(id_qn, best_qn, strict=True)]
+        assert np.mean(shared) > 19
+        np.testing.assert_allclose(score_qn[:, 0], exact_qn.max(axis=1), atol=1e-3)
+        assert (ids[best_qn[:, 0]] == id_qn[:, 0]).mean() > 0.9
+        some = id_qn[0].tolist()
+        read = many.vectors(some)
+        assert list(read) == some
+        place = {image_id: i for i, image_id in enumerate(ids.tolist())}
+        assert all((read[i] == vector_nD[place[i]]).all() for i in some)
+
+    def test_what_is_added_is_found_at_once_and_taken_in(self, many):
+        rng = np.random.default_rng(1)
+        new_nD = rng.standard_normal((100, 16)).astype(np.float32)
+        new_nD /= np.linalg.norm(new_nD, axis=1, keepdims=True)
+        self.put(many, new_nD.astype(np.float16), begin=5000)
+
+        def found():
+            (source_id,) = many.sources()
+            id_qn, _ = many.ann().search(new_nD, 1)
+            return id_qn[:, 0].tolist() == [
+                rows.image_key(source_id, f"{i:04}.png") for i in range(5000, 5100)
+            ]
+
+        assert many.n_indexed() == 1200
+        assert found()
+        many.freshen(16, seed=0)
+        assert many.n_indexed() == 1300
+        assert found()
+        with many.writing():
+            many.delete(many.ann().search(new_nD[:1], 1)[0][0].tolist())
+        assert not found()
+
+    def test_is_made_anew_when_there_are_twice_as_many(self, many):
+        _, vector_nD = many.all_vectors()
+        self.put(many, vector_nD, begin=5000)
+        many.freshen(16, seed=0)
+        assert many.ann().report.n == many.n_indexed() == 2400
+
+    def test_too_few(self, small):
+        with pytest.raises(InputError, match="10 vectors of 16 dimensions: an index is made of"):
+            small.build_ann(16, seed=0)
+        assert small.ann() is None

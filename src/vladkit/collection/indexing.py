@@ -143,6 +143,8 @@ class Indexer:
                     self._extract_and_commit(work, ids, extraction, spool, report, progress)
             else:
                 LeftBehind(self._store.beside).remove()
+        if work and self._describer.vlad is not None:
+            self._store.freshen(self._describer.n_dimensions, recipe.seed)
         report.outgrown = self._learner.outgrown() if report.indexed else None
         report.seconds = time.perf_counter() - begin
         if not self._store.count()[0] and not (shard and files):

@@ -656,6 +656,9 @@ class Store:
             vectors = self.vector_blocks, self.count()[0], n_dimensions
             return build_ann(*vectors, target, stamp=self.stamp(), seed=seed)
 
+    def freshen(self, n_dimensions: int, seed: int) -> None:
+        """Nothing: an index is for the vectors of one state, and is made by `build_ann`."""
+
     # -- features ---------------------------------------------------------------------
 
     def _put_features(self, image_id: int, features: KeptFeatures | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
 
@@ -12,11 +13,12 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
-from vladkit.errors import FileFormatError, ParameterError, StorageError
+from vladkit.errors import FileFormatError, InputError, ParameterError, StorageError
 from vladkit.store import trust
 from vladkit.store.ann import AnnReport
 from vladkit.store.blocks import BLOCK_BYTES, Layout
 from vladkit.store.database import damaged
+from vladkit.store.lance.ann import COLUMN, LanceAnn, build_index, measured
 from vladkit.store.lance.place import SUFFIX as _SUFFIX
 from vladkit.store.lance.place import Address, beside, imported, place_of, translated
 from vladkit.store.lance.rows import (
@@ -32,7 +34,6 @@ from vladkit.store.lance.rows import (
 )
 from vladkit.store.lance.state import State
 from vladkit.store.packing import unpack_codes, unpack_kept
-from vladkit.store.protocol import Approximate
 from vladkit.store.rows import ImageRow, KeptFeatures, Record, Source
 
 __all__ = ["LanceStore"]
@@ -42,6 +43,12 @@ _SOURCE: Final = "~source "
 
 _TRIES: Final = 30
 """Commits of images that are tried, when others have changed the same rows each time."""
+
+_STALE: Final = 0.05
+"""Share of vectors that are not in the index from which on it takes them in."""
+
+_BUFFER: Final = 2**26
+"""Bytes that a scan reads ahead: by default Lance takes 2 GB."""
 
 _AT_ONCE: Final = 2000
 """Keys in one filter."""
@@ -69,6 +76,7 @@ class LanceStore:
         self._state = state
         self._uri = f"{place}/image{_SUFFIX}"
         self._dataset: Any = None
+        self._ann: tuple[int, LanceAnn] | None = None
         self._pinned = False
         self._changes: _Changes | None = None
 
@@ -519,6 +527,7 @@ class LanceStore:
             return
         rows = max(1, BLOCK_BYTES // max(1, self.layout.row_bytes))
         options = {"columns": ["image_id", "vector"], "batch_size": rows, "batch_readahead": 4}
+        options["io_buffer_size"] = _BUFFER
         with translated(self.path, "read"):
             for batch in images.to_batches(filter="vector IS NOT NULL", **options):
                 if batch.num_rows:
@@ -545,12 +554,66 @@ class LanceStore:
     def vectors(self, image_ids: Sequence[int]) -> dict[int, AnyArray]:
         """Vectors (D,) of some images by image id; unknown ones are left out."""
         found: dict[int, AnyArray] = {}
-        for some in _in_parts(list(image_ids)):
+        images = self._images_now()
+        if images is not None and self._ann is not None and self._ann[0] == images.version:
+            near = self._ann[1].near
+            found = {i: near[i] for i in image_ids if i in near}
+        for some in _in_parts([i for i in image_ids if i not in found]):
             table = self._scan(["image_id", "vector"], f"{_is_in(some)} AND vector IS NOT NULL")
             if table is not None and len(table):
                 vector_nD = self._fitting(vectors_of(table["vector"].combine_chunks()))
                 found |= dict(zip(table["image_id"].to_pylist(), vector_nD, strict=True))
         return {i: found[i] for i in image_ids if i in found}
+
+    # -- approximate search -----------------------------------------------------------
+
+    def ann(self) -> LanceAnn | None:
+        """Approximate index of the images as they are now, if `build_ann` has made one."""
+        images, about = self._images_now(), self.about().get("ann")
+        if images is None or about is None:
+            return None
+        with damaged(self.path, "value 'ann'"):
+            self._ann = images.version, LanceAnn(images, AnnReport(**about))
+        return self._ann[1]
+
+    def build_ann(self, n_dimensions: int, seed: int) -> AnnReport:
+        """Make the approximate index, of all vectors that are in, and measure its recall.
+
+        Raises
+        ------
+        InputError
+            If there are too few vectors.
+        """
+        n, _ = self.count()
+        images = self._images_now()
+        if images is None:
+            raise InputError("no vectors to make an index of: add images first")
+        with self.writing():
+            with translated(self.path, "make an index of"):
+                n_cells = build_index(images, n)
+                images.checkout_latest()
+                report = measured(images, self.vector_blocks, self.count()[0], n_cells, seed)
+            self.set_about(ann=asdict(report))
+        return report
+
+    def freshen(self, n_dimensions: int, seed: int) -> None:
+        """Take into the index what was added, if that is much; make it anew if it has doubled."""
+        about, images = self.about().get("ann"), self._images_now()
+        if about is None or images is None:
+            return
+        n = self.count()[0]
+        if n >= 2 * about["n"]:
+            self.build_ann(n_dimensions, seed)
+        elif n - self.n_indexed() > _STALE * n:
+            with translated(self.path, "write"):
+                images.optimize.optimize_indices()
+
+    def n_indexed(self) -> int:
+        """Number of vectors that are in the index; others are compared one by one."""
+        images = self._images_now()
+        with translated(self.path, "read"):
+            found = [] if images is None else images.describe_indices()
+        return sum(each.num_rows_indexed for each in found if each.name == COLUMN)
 
     # -- features, codes --------------------------------------------------------------
 
@@ -603,15 +666,6 @@ class LanceStore:
     def compact(self) -> int:
         """Refuse: ParameterError."""
         self.check_can("compact")
-        raise AssertionError
-
-    def ann(self) -> Approximate | None:
-        """None: there is no index yet."""
-        return None
-
-    def build_ann(self, n_dimensions: int, seed: int) -> AnnReport:
-        """Refuse: ParameterError."""
-        self.check_can("build an index of")
         raise AssertionError
 
 
