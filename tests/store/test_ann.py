@@ -156,7 +156,7 @@ class TestSmall:
         """Four near (one of them a little longer, so that it scores above the query itself)."""
         near_nD = np.array([[1, 0], [1.01, 0], [0.9, 0.1], [0.8, 0], [0.7, 0]], np.float32)
         far_nD = np.full((9, 2), [0.5, 0], np.float32)  # tie for the places 5 to 10
-        truth = ann._Truth(np.array([70]), near_nD[:1])
+        truth = ann.Truth(np.array([70]), near_nD[:1])
         truth.add(np.arange(70, 75), near_nD)
         truth.add(np.arange(80, 89), far_nD)
         truth.settle()

@@ -16,13 +16,14 @@ def build_ann(file: File, as_json: Json = False) -> None:
     """Build an index for approximate search, in FILE.ann.
 
     It pays for very large collections (docs/scale.md), and holds until an image is added, changed
-    or removed.
+    or removed. In a collection of Lance it is kept with the images, and takes in what is added.
     """
     with opened(file, blas=True) as (collection, _):
         from vladkit.store.ann import WORTH_FROM_VALUES, ann_path
+        from vladkit.store.lance.place import is_lance
 
         report = collection.build_ann()
-        target = ann_path(collection.path)
+        target = collection.path if is_lance(file) else ann_path(collection.path)
     emit(
         as_json,
         {"file": str(target)} | asdict(report),

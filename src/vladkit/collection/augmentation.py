@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vladkit.aggregation.query_expansion import neighbor_weights
 from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.errors import FileFormatError
-from vladkit.store.store import Store
+from vladkit.store.protocol import CollectionStore
 
 __all__ = ["Augmentation", "augment"]
 
@@ -42,7 +42,7 @@ class Augmentation:
     weight_nr: Float32Array
 
     @classmethod
-    def make(cls, store: Store, *, n_neighbors: int, alpha: float) -> Self:
+    def make(cls, store: CollectionStore, *, n_neighbors: int, alpha: float) -> Self:
         """Compute it from the stored vectors; raises ParameterError as `neighbor_weights`."""
         ids = [image_id_n for image_id_n, _ in store.vector_blocks()]
 
@@ -60,7 +60,7 @@ class Augmentation:
         places, weights = zip(*parts, strict=True)
         return cls(np.concatenate(ids), np.concatenate(places), np.concatenate(weights))
 
-    def write(self, store: Store, about: dict[str, Any]) -> None:
+    def write(self, store: CollectionStore, about: dict[str, Any]) -> None:
         """Keep it for the state that the vectors are in; within `Store.writing`."""
         store.set_about(augmentation=about | {"stamp": store.stamp()})
         arrays: dict[str, AnyArray] = dict(
@@ -69,12 +69,12 @@ class Augmentation:
         store.set_arrays(arrays)
 
     @staticmethod
-    def drop(store: Store) -> None:
+    def drop(store: CollectionStore) -> None:
         """Forget what `write` kept; within `Store.writing`."""
         store.forget("augmentation", "~augment.*")
 
     @classmethod
-    def read(cls, store: Store) -> Self | None:
+    def read(cls, store: CollectionStore) -> Self | None:
         """Read what `write` kept; None if there is none for the state that the vectors are in."""
         about = store.about().get("augmentation")
         if about is None or about.get("stamp") != store.stamp():
@@ -114,7 +114,7 @@ class Augmentation:
         return joined_qn
 
 
-def augment(store: Store, n_neighbors: int, alpha: float) -> None:
+def augment(store: CollectionStore, n_neighbors: int, alpha: float) -> None:
     """Make the augmentation of a collection, or drop it; see `vladkit.Collection.augment`."""
     with store.writing():
         if n_neighbors == 0:

@@ -34,9 +34,10 @@ from vladkit.features import Extractor, Features
 from vladkit.geometry.verification import Model, Verification
 from vladkit.images.region import RegionLike, as_region
 from vladkit.kernels.loading import as_one_call
-from vladkit.store.ann import AnnReport, ann_path, build_ann
-from vladkit.store.check import Finding, check
+from vladkit.store.ann import AnnReport
+from vladkit.store.check import Finding
 from vladkit.store.export import export
+from vladkit.store.opening import check_store
 from vladkit.store.paths import find_image, ids_below
 from vladkit.store.relocate import Relocation, relocate
 from vladkit.store.rows import ImageRow
@@ -791,6 +792,7 @@ class Collection:
         augment again. 0 neighbours remove it. Vectors stay as they are. Approximate search does
         without it. Takes O(n^2 D); docs/quality.md has the gain.
         """
+        self._store.check_can("augment")
         self._describer.trained()
         augment(self._store, n_neighbors, alpha)
 
@@ -801,11 +803,7 @@ class Collection:
         again. It is a cache and may be deleted at any time. docs/scale.md has the size from which
         it is worth it. The report has its recall against exact search, for stored vectors.
         """
-        store = self._store
-        target, seed = ann_path(self.path), self.recipe.seed
-        with store.reading():
-            vectors = store.vector_blocks, len(self), self.n_dimensions
-            return build_ann(*vectors, target, stamp=store.stamp(), seed=seed)
+        return self._store.build_ann(self.n_dimensions, self.recipe.seed)
 
     # -- the file ---------------------------------------------------------------------
 
@@ -815,7 +813,7 @@ class Collection:
         With `repair` drop what is damaged; images that lose their vector are indexed again by the
         next `add`.
         """
-        return check(self._store, repair=repair, progress=_step(progress, "check"))
+        return check_store(self._store, repair=repair, progress=_step(progress, "check"))
 
     def compact(self) -> int:
         """Give the space of removed images back; returns how many bytes smaller the file became.

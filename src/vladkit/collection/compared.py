@@ -18,8 +18,8 @@ from vladkit.core.array_file import read_arrays, write_arrays
 from vladkit.core.arrays import AnyArray
 from vladkit.core.version import __version__
 from vladkit.errors import FileFormatError, StorageError
+from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import ImageRow
-from vladkit.store.store import Store
 
 __all__ = ["Compared", "compared_path"]
 
@@ -51,10 +51,10 @@ class Compared:
         self._n_written = 0
 
     @classmethod
-    def read(cls, store: Store, rows: Mapping[int, ImageRow]) -> Self:
+    def read(cls, store: CollectionStore, rows: Mapping[int, ImageRow]) -> Self:
         """Those of the file that still hold; none if there is no such file."""
         stamp = f"{store.about().get('id')} {__version__}"
-        self = cls(compared_path(store.path), stamp, {i: _mark(row) for i, row in rows.items()})
+        self = cls(compared_path(store.beside), stamp, {i: _mark(row) for i, row in rows.items()})
         with suppress(StorageError, FileFormatError, KeyError, ValueError, TypeError):
             about, arrays = read_arrays(self._path, _KIND, "delete it")
             if about == {"stamp": stamp}:

@@ -23,7 +23,7 @@ from vladkit.features import Features
 from vladkit.features.imported import Imported
 from vladkit.features.pool import Extraction, extract
 from vladkit.geometry.verification import Model
-from vladkit.store.store import Store
+from vladkit.store.protocol import CollectionStore
 
 __all__ = ["Answer", "RankedImage", "Verdict", "ask"]
 
@@ -142,7 +142,7 @@ def ask(
     return answers, remarks
 
 
-def _indexed(store: Store) -> list[tuple[str, str, int]]:
+def _indexed(store: CollectionStore) -> list[tuple[str, str, int]]:
     """(file with its links resolved, path, id) of every image that has a vector, by file."""
     rows = store.indexed()
     return sorted((os.path.realpath(row.file), row.path, row.image_id) for row in rows)
@@ -209,7 +209,7 @@ class _Database:
         )
 
     @classmethod
-    def of(cls, store: Store, benchmark: Benchmark) -> tuple[Self, list[str]]:
+    def of(cls, store: CollectionStore, benchmark: Benchmark) -> tuple[Self, list[str]]:
         """The images of a collection that the benchmark has in its database, and remarks."""
         images = _indexed(store)
         remarks = list(benchmark.remarks)

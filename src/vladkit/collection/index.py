@@ -17,7 +17,8 @@ from vladkit.collection.searching import Searcher
 from vladkit.errors import ParameterError, RecipeMismatchError
 from vladkit.features import Extractor
 from vladkit.store.database import damaged
-from vladkit.store.store import Store
+from vladkit.store.opening import create_store, open_store
+from vladkit.store.protocol import CollectionStore
 from vladkit.store.trust import is_own, mark
 
 __all__ = ["ENOUGH_IMAGES", "Index", "stored_recipe"]
@@ -31,7 +32,7 @@ class Index:
 
     Parameters
     ----------
-    store : Store
+    store : CollectionStore
     recipe, extractor
         The file's own, where they were made already.
     trust : bool
@@ -39,7 +40,7 @@ class Index:
 
     Attributes
     ----------
-    store : Store
+    store : CollectionStore
         Rows of the file.
     trust : bool
     describer : Describer
@@ -50,7 +51,7 @@ class Index:
 
     def __init__(
         self,
-        store: Store,
+        store: CollectionStore,
         recipe: Recipe | None = None,
         extractor: Extractor | None = None,
         *,
@@ -85,8 +86,10 @@ class Index:
             recipe = Recipe.make(given)
         extractor = recipe.extractor()
         about = {"recipe": recipe.as_json(), "made_with": _made_with(extractor)}
-        store = Store.create(path, **about)
+        store = create_store(path, **about)
         try:
+            if recipe.keep_sums:
+                store.check_can("keep sums of images (keep_sums)")
             with store.writing():
                 kept = store.about()
                 # as long as nothing was learned with it, a recipe may be changed
@@ -114,7 +117,7 @@ class Index:
         cls, path: str | os.PathLike[str], *, read_only: bool = False, trust: bool = False
     ) -> Self:
         """Open a collection file; see `Collection.open`."""
-        store = Store.open(path, read_only=read_only)
+        store = open_store(path, read_only=read_only)
         try:
             return cls(store, trust=trust)
         except BaseException:
@@ -166,7 +169,7 @@ class Index:
         trained = describer.vlad is not None
         return {
             "file": str(self.store.path),
-            "bytes": self.store.path.stat().st_size,
+            "bytes": self.store.n_bytes(),
             "images": indexed,
             "skipped": skipped,
             "lifted": len(self.store.lifted()),
@@ -194,7 +197,7 @@ def _sha256(recipe: Recipe) -> str:
     return str(json.loads(recipe.network)["sha256"])
 
 
-def stored_recipe(store: Store) -> Recipe:
+def stored_recipe(store: CollectionStore) -> Recipe:
     """Recipe that a file holds; FileFormatError if it cannot be read."""
     about = store.about()
     with damaged(store.path, "it holds no recipe that can be read"):

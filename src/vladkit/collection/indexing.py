@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -22,6 +22,7 @@ from typing import Any, Final, TypeAlias
 
 from vladkit.aggregation.encode import warm_up
 from vladkit.collection.add_report import AddReport
+from vladkit.collection.describer import Describer
 from vladkit.collection.discover import (
     SourceFile,
     check_fit,
@@ -33,6 +34,7 @@ from vladkit.collection.extract import extracting
 from vladkit.collection.index import Index
 from vladkit.collection.journal import LeftBehind
 from vladkit.collection.known_images import known_images, respell
+from vladkit.collection.learn_codebook import learn_from
 from vladkit.collection.learner import Learner
 from vladkit.collection.records import BATCH, make_records
 from vladkit.collection.sample import Shard, check_shard, in_shard
@@ -40,6 +42,7 @@ from vladkit.collection.tasks import Tasks, check_executor
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
+from vladkit.store.lance.state import ConflictError
 from vladkit.store.rows import ImageRow, Record, Source
 
 __all__ = ["NO_CODEBOOK", "AddReport", "Indexer", "Progress"]
@@ -71,6 +74,7 @@ class Indexer:
         self._describer = index.describer
         self._learner = Learner(index)
         self._sources: dict[int, Source] = {}
+        self._held: list[Record] = []  # encoded, to be committed with others
 
     def add(
         self,
@@ -98,7 +102,7 @@ class Indexer:
                 raise ParameterError(NO_CODEBOOK)
         with ExitStack() as opened:
             listed = report.unreadable.append
-            own = os.path.realpath(self._store.path)  # and what lies beside it
+            own = os.path.realpath(self._store.beside)  # and what lies beside it
 
             def leave_out(file: str) -> None:
                 if not file.startswith(own):
@@ -127,13 +131,17 @@ class Indexer:
                 self._set_images(found, folder)
             if work:
                 self._sources = self._store.sources()
-                path, extractor = self._store.path, self._describer.extractor
+                path, extractor = self._store.beside, self._describer.extractor
                 todo = [file for file, _ in work]
                 tasks = executor and opened.enter_context(Tasks(executor, self._index))
+                if self._describer.vlad is None and not self._store.learns_again:
+                    self._learn_once(todo, n_jobs, progress)
                 with extracting(path, extractor, todo, n_jobs, progress) as (extraction, spool):
                     self._extract_and_commit(work, ids, extraction, spool, tasks, report, progress)
             else:
-                LeftBehind(self._store.path).remove()
+                LeftBehind(self._store.beside).remove()
+        if work and self._describer.vlad is not None:
+            self._store.freshen(self._describer.n_dimensions, recipe.seed)
         report.outgrown = self._learner.outgrown() if report.indexed else None
         report.seconds = time.perf_counter() - begin
         if not self._store.count()[0] and not (shard and files):
@@ -262,7 +270,7 @@ class Indexer:
             self._learner.learn(sample, progress)
         done = 0
         for make in made:
-            done += self._commit(make, report)
+            done += self._commit(make, report, left=len(work) - done)
             self._learner.shorten(is_last=False)
             if progress:
                 progress("index", done, len(work))
@@ -274,6 +282,18 @@ class Indexer:
         """Functions that encode the next images as the codebook does now."""
         while batch := list(islice(results, BATCH)):
             yield partial(make_records, self._describer, batch, n_jobs=None)
+
+    def _learn_once(
+        self, files: Sequence[SourceFile], n_jobs: int | None, progress: Progress | None
+    ) -> None:
+        """Learn what a collection keeps for ever, unless another process is first."""
+        new = Describer(self._describer.recipe, self._describer.name, self._describer.extractor)
+        about, arrays, _ = learn_from(new, files, self._store.beside, n_jobs, progress)
+        with suppress(ConflictError), self._store.writing():
+            if "codebook" not in self._store.about():
+                self._store.set_about(**about)
+                self._store.set_arrays(arrays)
+        self._index.restore()
 
     def _mark_sources(self, found: Sequence[SourceFile]) -> None:
         """Mark the folders that the user gave, where the collection has them from elsewhere."""
@@ -310,23 +330,31 @@ class Indexer:
             for each, i in zip(records, ids, strict=True)
         ]
 
-    def _commit(self, make: Callable[[], list[Record]], report: AddReport) -> int:
-        """Commit records, made by what is learned then; their number."""
+    def _commit(self, make: Callable[[], list[Record]], report: AddReport, *, left: int) -> int:
+        """Commit records, once there are as many as the store takes at a time; how many are new.
+
+        They are made by what is learned then. `left` is the number of those not made yet.
+        """
         is_kept = False
         while not is_kept:
-            records = make()
+            new = make()
+            records = self._held + new
+            if len(records) < self._store.batch_images and len(new) < left:
+                self._held = records
+                return len(new)
             with self._store.writing():
                 is_kept = self._store.learned() == self._describer.learned
                 if is_kept:
                     self._store.put(self._with_sources(records))
             if not is_kept:  # another process has learned meanwhile
                 self._index.restore()
+        self._held = []
         for row in (record.row for record in records):
             if row.skipped is None:
                 report.indexed += 1
             else:
                 report.skipped.append((row.path, row.skipped))
-        return len(records)
+        return len(new)
 
 
 def _by_path(found: Sequence[SourceFile]) -> list[SourceFile]:

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from vladkit.collection.discover import SourceFile
 from vladkit.core.names import composed, identity
+from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import ImageRow
-from vladkit.store.store import Store
 
 __all__ = ["known_images", "respell"]
 
 
-def known_images(store: Store) -> dict[str, ImageRow]:
+def known_images(store: CollectionStore) -> dict[str, ImageRow]:
     """Rows by file, or for features of other programs by where in their file they are."""
     roots = {i: source.root for i, source in store.sources().items()}
     return {
@@ -25,7 +25,10 @@ def known_images(store: Store) -> dict[str, ImageRow]:
 
 
 def respell(
-    store: Store, known: dict[str, ImageRow], found: Iterable[SourceFile], files: Collection[str]
+    store: CollectionStore,
+    known: dict[str, ImageRow],
+    found: Iterable[SourceFile],
+    files: Collection[str],
 ) -> None:
     """Recognise files whose names are spelled otherwise than when they were indexed.
 

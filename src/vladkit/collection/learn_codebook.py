@@ -9,13 +9,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vladkit.aggregation.encode import fastest
 from vladkit.aggregation.whitening import Whitening
 from vladkit.collection.codebook_file import CodebookFile
 from vladkit.collection.describer import Describer
-from vladkit.collection.discover import check_fit, check_kind, discover, each_once
+from vladkit.collection.discover import (
+    SourceFile,
+    check_fit,
+    check_kind,
+    discover,
+    each_once,
+)
 from vladkit.collection.extract import extracting
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.sample import Sample
@@ -27,7 +33,7 @@ from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
 from vladkit.store.store import new_state
 
-__all__ = ["CodebookReport", "learn_codebook"]
+__all__ = ["CodebookReport", "learn_codebook", "learn_from"]
 
 _SAMPLE_IMAGES: Final = 2048
 """Most images that are learned from: axes of 256 dimensions want twice as many and more."""
@@ -80,34 +86,49 @@ def learn_codebook(
         if not found:
             raise NothingToIndexError("no images found: give folders or files that hold some")
         path = Path(target).absolute()
-        with extracting(path, describer.extractor, found, n_jobs, progress) as (extraction, spool):
-            unusable = dict(spool)
-            usable = [each for each in found if each.file not in unusable]
-            n_wanted = min(len(usable), _SAMPLE_IMAGES)
-            drawn = describer, extraction, n_wanted, usable
-            sample = Sample.draw(*drawn, spool=spool, progress=progress)
-            if sample is None:
-                raise NothingToIndexError(f"none of the {len(found)} images can be used")
-            about, arrays = train(describer, sample.local_Nf)
-            about["learned"] = new_state(images=sample.n_images, given=True)
-            describer.restore(about, arrays)
-            n, d = len(sample.files), describer.n_dimensions
-            if n_components := short_length(recipe, n, d):
-                files = [each.file for each in sample.files]
-                whitening = Whitening(n_components, random_state=recipe.seed)
-                whitening.fit(_vectors(describer, files, extraction, spool, progress))
-                more, axes = describer.whitening_state(whitening)
-                about, arrays = about | more, arrays | axes
-                describer.restore(about, arrays)
+        about, arrays, sample = learn_from(describer, found, path, n_jobs, progress)
     CodebookFile(describer.name, recipe, about, arrays).write()
     return CodebookReport(
-        images=n,
+        images=len(sample.files),
         skipped=[(each.printable, error.reason) for each, error in sample.failed],
         clusters=describer.n_clusters,
         words=0 if describer.asmk is None else len(describer.asmk.centroids_),
         dimensions=describer.n_dimensions,
         seconds=time.perf_counter() - begin,
     )
+
+
+def learn_from(
+    describer: Describer,
+    found: Sequence[SourceFile],
+    beside: Path,
+    n_jobs: int | None,
+    progress: _Progress | None,
+) -> tuple[dict[str, Any], dict[str, AnyArray], Sample]:
+    """Values and arrays that are learned from a sample of images, once; and that sample.
+
+    `describer` has them then. `beside` is what files of the run are named after.
+    """
+    recipe = describer.recipe
+    with extracting(beside, describer.extractor, found, n_jobs, progress) as (extraction, spool):
+        unusable = dict(spool)
+        usable = [each for each in found if each.file not in unusable]
+        n_wanted = min(len(usable), _SAMPLE_IMAGES)
+        drawn = describer, extraction, n_wanted, usable
+        sample = Sample.draw(*drawn, spool=spool, progress=progress)
+        if sample is None:
+            raise NothingToIndexError(f"none of the {len(found)} images can be used")
+        about, arrays = train(describer, sample.local_Nf)
+        about["learned"] = new_state(images=sample.n_images, given=True)
+        describer.restore(about, arrays)
+        if n_components := short_length(recipe, len(sample.files), describer.n_dimensions):
+            files = [each.file for each in sample.files]
+            whitening = Whitening(n_components, random_state=recipe.seed)
+            whitening.fit(_vectors(describer, files, extraction, spool, progress))
+            more, axes = describer.whitening_state(whitening)
+            about, arrays = about | more, arrays | axes
+            describer.restore(about, arrays)
+    return about, arrays, sample
 
 
 def _vectors(

@@ -15,7 +15,8 @@ import numpy as np
 
 from vladkit.collection.index import Index, stored_recipe
 from vladkit.core.arrays import AnyArray
-from vladkit.errors import NothingToIndexError, RecipeMismatchError
+from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchError
+from vladkit.store.lance.place import is_lance
 from vladkit.store.merge import choose_images, copy_images, copy_sources, new_store
 from vladkit.store.store import Store
 
@@ -48,12 +49,18 @@ def merge(
     begin = time.perf_counter()
     if not files:
         raise NothingToIndexError("no collections to merge: give some")
+    if lance := [os.fspath(name) for name in (target, *files) if is_lance(name)]:
+        raise ParameterError(
+            f"{lance[0]} is a collection of Lance, which is not merged: several writers add to one "
+            "at once (vladkit add), from all folders"
+        )
     with ExitStack() as opened, new_store(Path(target).absolute()) as out:
         first = Index.open(files[0], read_only=True)
         opened.callback(first.close)
         first.describer.trained()
         opened.enter_context(first.store.reading())
         about, arrays = first.store.about(), first.store.arrays()
+        assert isinstance(first.store, Store)
         shards = [first.store]
         for file in files[1:]:
             shard = opened.enter_context(Store.open(file, read_only=True))

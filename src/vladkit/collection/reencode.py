@@ -26,6 +26,7 @@ _Step: TypeAlias = Callable[[int, int], None]
 def check_whitening(index: Index, n_components: int | None) -> int:
     """Dimensions that `whiten` would give; ParameterError if it would refuse."""
     describer, path = index.describer, index.store.path
+    index.store.check_can("whiten")
     if describer.whitening is not None:
         raise ParameterError(
             f"{path} is whitened to {describer.n_dimensions} dimensions already: index "
@@ -81,6 +82,7 @@ def check_learned(index: Index) -> None:
 def adapt(index: Index, *, progress: _Step | None) -> None:
     """Adapt the codebook and all vectors in one transaction; see `vladkit.Collection.adapt`."""
     store, describer = index.store, index.describer
+    store.check_can("adapt")
     vlad = describer.trained()
     if not describer.recipe.keep_sums:
         raise ParameterError(

@@ -20,9 +20,8 @@ from vladkit.errors import DamageWarning, FileFormatError, ParameterError
 from vladkit.features import Features, match_rule
 from vladkit.geometry.ranked import verify_ranked
 from vladkit.geometry.verification import Model, Verification, rescore, verify_all
-from vladkit.store.ann import AnnIndex, ann_path, open_ann
 from vladkit.store.exact import best, error_bound, estimate_all, score_all
-from vladkit.store.store import Store
+from vladkit.store.protocol import Approximate, CollectionStore
 
 __all__ = ["SHORTLIST", "Hit", "Ranked", "Searcher", "StaleQueryError", "by_vectors"]
 
@@ -129,11 +128,11 @@ class StaleQueryError(Exception):
 class Searcher:
     """Ranks the images of one open collection."""
 
-    def __init__(self, store: Store, describer: Describer) -> None:
+    def __init__(self, store: CollectionStore, describer: Describer) -> None:
         self._store = store
         self._describer = describer
         # each for a state of the collection
-        self._ann: tuple[str, AnnIndex | None] = ("", None)
+        self._ann: tuple[str, Approximate | None] = ("", None)
         self._augmentation: tuple[str, Augmentation | None] = ("", None)
 
     def search(self, query: Query, options: SearchOptions) -> list[Hit]:
@@ -262,11 +261,11 @@ class Searcher:
         score_vn = self.last_if_damaged(score_vn)
         return _ranked(image_id_n, _best_rotation(score_vn[None])[0].round(6), top)
 
-    def ann(self) -> AnnIndex | None:
-        """Approximate index beside the collection, if there is one and it is up to date."""
+    def ann(self) -> Approximate | None:
+        """Approximate index of the collection, if there is one and it is up to date."""
         stamp = self._store.stamp()
         if self._ann[0] != stamp or self._ann[1] is None:
-            self._ann = stamp, open_ann(ann_path(self._store.path), stamp)
+            self._ann = stamp, self._store.ann()
         return self._ann[1]
 
     def augmentation(self) -> Augmentation | None:
@@ -490,7 +489,7 @@ def by_vectors(similarity: _Number) -> _Number:
     return similarity * (_BY_VECTORS / (1 + _BY_VECTORS))
 
 
-def _likely(query_vD: Float32Array, top: int, ann: AnnIndex) -> list[int]:
+def _likely(query_vD: Float32Array, top: int, ann: Approximate) -> list[int]:
     """Candidates of an approximate index for one query, the likeliest first."""
     n = max(_CANDIDATES, min(3 * top, top + 200))
     candidate_vn, score_vn = ann.search(query_vD, n)

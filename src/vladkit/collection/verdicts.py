@@ -16,8 +16,8 @@ from typing import Final, TypeAlias
 from vladkit.errors import FileFormatError, ParameterError
 from vladkit.images import read_bytes
 from vladkit.store.paths import find_image
+from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import ImageRow
-from vladkit.store.store import Store
 
 __all__ = ["apart_of", "digest_of", "tell_apart"]
 
@@ -28,7 +28,7 @@ _Content: TypeAlias = tuple[int, str]
 """Size of a file, and its SHA-256 in hexadecimal."""
 
 
-def tell_apart(store: Store, images: Sequence[str | os.PathLike[str]]) -> int:
+def tell_apart(store: CollectionStore, images: Sequence[str | os.PathLike[str]]) -> int:
     """Keep that no two of these images are one shot; see `Collection.tell_apart`."""
     if len(images) < 2:
         raise ParameterError("give two images or more that are not the same")
@@ -52,7 +52,7 @@ def tell_apart(store: Store, images: Sequence[str | os.PathLike[str]]) -> int:
     return len(new - known)
 
 
-def apart_of(store: Store, rows: Mapping[int, ImageRow]) -> dict[int, set[int]]:
+def apart_of(store: CollectionStore, rows: Mapping[int, ImageRow]) -> dict[int, set[int]]:
     """Ids, by that of another image, of images that people have told apart from it."""
     verdicts = _verdicts(store)
     sizes = {n_bytes for pair in verdicts for n_bytes, _ in pair}
@@ -81,7 +81,7 @@ def digest_of(row: ImageRow) -> bytes | None:
         return None
 
 
-def _verdicts(store: Store) -> list[tuple[_Content, _Content]]:
+def _verdicts(store: CollectionStore) -> list[tuple[_Content, _Content]]:
     found = []
     for pair in store.about().get(_NAME, []):
         match pair:

@@ -25,7 +25,15 @@ from vladkit.core.threads import faiss_threads
 from vladkit.errors import FileFormatError, InputError
 from vladkit.store.exact import widen
 
-__all__ = ["WORTH_FROM_VALUES", "AnnIndex", "AnnReport", "ann_path", "build_ann", "open_ann"]
+__all__ = [
+    "WORTH_FROM_VALUES",
+    "AnnIndex",
+    "AnnReport",
+    "Truth",
+    "ann_path",
+    "build_ann",
+    "open_ann",
+]
 
 WORTH_FROM_VALUES: Final = 2**27
 """Values (vectors x dimensions) from which the index makes a search in a new process faster.
@@ -160,7 +168,7 @@ def build_ann(
         (sample_id_q, sample_qD), (_, training_nD) = _rows(blocks(), n, [sampled_s, training_s])
         index = _trained(training_nD, n_cells, seed)
         del training_nD
-        truth = _Truth(sample_id_q, sample_qD)
+        truth = Truth(sample_id_q, sample_qD)
         for image_id_n, vector_nD in blocks():
             wide_nD = widen(vector_nD)
             index.add_with_ids(wide_nD, image_id_n)
@@ -266,7 +274,7 @@ def _trained(training_nD: Float32Array, n_cells: int, seed: int) -> Any:
     return index
 
 
-class _Truth:
+class Truth:
     """The exactly nearest neighbours of a few stored vectors, found while all are read once."""
 
     def __init__(self, own_id_q: Int64Array, query_qD: Float32Array) -> None:
@@ -316,7 +324,7 @@ class _Truth:
         return float(np.mean(shares)) if shares else math.nan
 
 
-def _choose_n_probes(index: Any, truth: _Truth, target: float) -> float:
+def _choose_n_probes(index: Any, truth: Truth, target: float) -> float:
     """Set how many cells a search looks into; returns the recall that it then has.
 
     Twice as many as reach the target for stored vectors: those of other images lie nearer to

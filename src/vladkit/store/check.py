@@ -16,13 +16,13 @@ from vladkit.store.database import row_crc
 from vladkit.store.schema import CHECKED
 from vladkit.store.store import Store
 
-__all__ = ["Finding", "check"]
+__all__ = ["AGAIN", "CHANGED", "LENGTH_ERROR", "Finding", "check"]
 
-_LENGTH_ERROR: Final = 0.01
+LENGTH_ERROR: Final = 0.01
 """Largest distance of a vector's length from 1: float16 rounds 32,768 values to 1e-4."""
 
-_CHANGED: Final = "has changed since it was written"
-_AGAIN: Final = "its vector was damaged and has been dropped: index again"
+CHANGED: Final = "has changed since it was written"
+AGAIN: Final = "its vector was damaged and has been dropped: index again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _changed(store: Store) -> Iterator[_Fixable]:
         def forget(image_id: int = image_id) -> None:
             store.delete([image_id])
 
-        yield Finding(f"its row {_CHANGED}", _path(store, image_id)), forget
+        yield Finding(f"its row {CHANGED}", _path(store, image_id)), forget
     for (source_id,) in _unlike(store, "source", "source_id"):
 
         def accept(source_id: int = source_id) -> None:
@@ -143,7 +143,7 @@ def _changed(store: Store) -> Iterator[_Fixable]:
             store.connection.execute(sql, (source_id,))
 
         root = sources[source_id].root
-        yield Finding(f"the row of the folder {root} {_CHANGED}: see if it is right"), accept
+        yield Finding(f"the row of the folder {root} {CHANGED}: see if it is right"), accept
 
 
 def _unlike(store: Store, table: str, key: str) -> list[tuple[int]]:
@@ -178,7 +178,7 @@ def _blocks(
             def drop(block_id: int = block_id) -> None:
                 store.connection.execute("DELETE FROM block WHERE block_id = ?", (block_id,))
 
-            what = _CHANGED if is_whole else f"has {n_data} bytes, wanted {wanted}"
+            what = CHANGED if is_whole else f"has {n_data} bytes, wanted {wanted}"
             yield Finding(f"block {block_id} {what}"), drop
             continue  # its images are found to be without a vector
         held_n = np.frombuffer(ids, "<i8")
@@ -200,7 +200,7 @@ def _blocks(
         vector_nD = np.frombuffer(data, layout.dtype.newbyteorder("<"))
         vector_nD = vector_nD.reshape(len(held_n), layout.n_dimensions)
         length_n = np.linalg.norm(vector_nD.astype(np.float32), axis=1)
-        bad_n = mine_n & ~(np.abs(length_n - 1) < _LENGTH_ERROR)  # NaN is bad, too
+        bad_n = mine_n & ~(np.abs(length_n - 1) < LENGTH_ERROR)  # NaN is bad, too
         for image_id, length in zip(held_n[bad_n].tolist(), length_n[bad_n], strict=True):
             yield _about_image(store, image_id, f"has a vector of length {length:.4g}")
 
@@ -268,7 +268,7 @@ def _augmentation(store: Store) -> Iterator[_Fixable]:
 
 def _about_image(store: Store, image_id: int, what: str) -> _Fixable:
     def fix() -> None:
-        store.drop_vector(int(image_id), _AGAIN)
+        store.drop_vector(int(image_id), AGAIN)
 
     return Finding(what, _path(store, image_id)), fix
 

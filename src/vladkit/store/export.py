@@ -17,8 +17,8 @@ from vladkit.core.threads import faiss_threads
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
 from vladkit.store.blocks import Layout
 from vladkit.store.naming import names_below
+from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import LONGEST_PATH
-from vladkit.store.store import Store
 
 __all__ = ["FORMATS", "check_target", "export"]
 
@@ -52,7 +52,9 @@ def check_target(target: str | os.PathLike[str]) -> str:
 
 
 def export(
-    store: Store, target: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
+    store: CollectionStore,
+    target: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
 ) -> list[Path]:
     """Write all vectors and the paths they belong to, as they are when it begins.
 
@@ -69,7 +71,7 @@ def export(
 
     Parameters
     ----------
-    store : Store
+    store : CollectionStore
     target : path
         Replaced whole or not at all.
     root : path or None
@@ -103,7 +105,7 @@ def export(
 
 
 def _write(
-    store: Store, target: str | os.PathLike[str], suffix: str, path_of: Mapping[int, str]
+    store: CollectionStore, target: str | os.PathLike[str], suffix: str, path_of: Mapping[int, str]
 ) -> list[Path]:
     """Write the vectors of the images in `path_of`."""
     layout = store.layout

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 
 from vladkit.core.names import composed
 from vladkit.errors import ParameterError
+from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import ImageRow
-from vladkit.store.store import Store
 
 __all__ = ["find_image", "ids_below"]
 
 
-def find_image(store: Store, name: str | os.PathLike[str]) -> ImageRow | None:
+def find_image(store: CollectionStore, name: str | os.PathLike[str]) -> ImageRow | None:
     """Find the image that was indexed by a path, or that is at it now; None if there is none.
 
     Raises
@@ -34,7 +34,7 @@ def find_image(store: Store, name: str | os.PathLike[str]) -> ImageRow | None:
 
 
 def _rows_at(
-    store: Store, name: str, spelled: Callable[[str], str] | None = None
+    store: CollectionStore, name: str, spelled: Callable[[str], str] | None = None
 ) -> list[ImageRow]:
     """Images whose path or file that is, or is when both are `spelled` in one way."""
     rows = store.by_path(_with_slashes(name), spelled=spelled)
@@ -50,7 +50,7 @@ def _rows_at(
     return rows
 
 
-def ids_below(store: Store, paths: Iterable[str | os.PathLike[str]]) -> set[int]:
+def ids_below(store: CollectionStore, paths: Iterable[str | os.PathLike[str]]) -> set[int]:
     """Ids of images by path; a folder stands for all that is below it.
 
     Raises

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from vladkit.errors import NothingToIndexError, ParameterError
-from vladkit.store.store import Store
+from vladkit.store.protocol import CollectionStore
 
 __all__ = ["Relocation", "relocate"]
 
@@ -24,7 +24,9 @@ class Relocation:
     merged: int
 
 
-def relocate(store: Store, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Relocation:
+def relocate(
+    store: CollectionStore, old: str | os.PathLike[str], new: str | os.PathLike[str]
+) -> Relocation:
     """Change the folder that images are looked for in; see `vladkit.Collection.relocate`."""
     before, after = os.path.abspath(old), os.path.abspath(new)
     if not os.path.isdir(after):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import operator
 import os
 import sqlite3
@@ -20,6 +19,7 @@ from vladkit.core.codes import Codes
 from vladkit.core.files import replace_path
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store import trust
+from vladkit.store.ann import AnnIndex, AnnReport, ann_path, build_ann, open_ann
 from vladkit.store.blocks import Blocks, Layout
 from vladkit.store.database import (
     connect,
@@ -30,7 +30,15 @@ from vladkit.store.database import (
     row_crc,
     translated,
 )
-from vladkit.store.geometry import pack_geometry, unpack_geometry
+from vladkit.store.packing import (
+    array_shape,
+    number_type,
+    pack_array,
+    pack_codes,
+    pack_kept,
+    unpack_codes,
+    unpack_kept,
+)
 from vladkit.store.rows import LONGEST_PATH, ImageRow, KeptFeatures, Record, Source
 from vladkit.store.schema import check_format, create_tables, is_file_with_content
 
@@ -41,18 +49,6 @@ _COLUMNS: Final = (
     "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient, picture_id"
 )
 """Columns of an `ImageRow`, by the names that they had in format 1 of the file."""
-
-_CODED: Final = "code"
-"""In the place of a dtype: kept descriptors are codes."""
-
-
-def _numbers(dtype: str) -> np.dtype[Any]:
-    """Dtype of that name; TypeError unless it is of real numbers."""
-    found = np.dtype(dtype)
-    if found.kind not in "fiu":
-        raise TypeError(f"{dtype!r} are no numbers")
-    return found
-
 
 _KINDS: Final = {
     "id": str,
@@ -80,8 +76,11 @@ class Store:
     are for the modules of this folder.
     """
 
+    learns_again = True
+    batch_images = 32
+
     def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
-        self.path = path
+        self.path = self.beside = path
         self.read_only = read_only
         self.connection = connection
         self.blocks = Blocks(connection, path)
@@ -146,6 +145,13 @@ class Store:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def n_bytes(self) -> int:
+        """Size of the file."""
+        return self.path.stat().st_size
+
+    def check_can(self, what: str) -> None:
+        """Nothing: a file can all that a collection does; see `vladkit.store.protocol`."""
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -242,12 +248,10 @@ class Store:
         for name, dtype, shape, size, crc in self._rows(sql, pattern):
             what = f"array {name!r}"
             with damaged(self.path, what):  # measured before it is read
-                dims = [operator.index(n) for n in json.loads(shape)]
-                if math.prod(dims) * _numbers(dtype).itemsize != size or min(dims, default=0) < 0:
-                    raise ValueError(f"{size} bytes for {shape[:100]} of {dtype[:10]}")
+                dims = array_shape(dtype, shape, size)
             ((data,),) = self._rows("SELECT data FROM array WHERE name = ?", name)
             self._check_crc(what, crc, name, dtype, shape, data)
-            found[name] = np.frombuffer(data, _numbers(dtype)).reshape(dims)
+            found[name] = np.frombuffer(data, number_type(dtype)).reshape(dims)
         return found
 
     def forget(self, name: str, pattern: str) -> None:
@@ -258,10 +262,9 @@ class Store:
     def set_arrays(self, arrays: dict[str, AnyArray]) -> None:
         """Keep arrays by name; within `writing`."""
         for name, array in arrays.items():
-            little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-            row = (name, little.dtype.str, json.dumps(array.shape), little.tobytes())
             self.connection.execute(
-                "INSERT OR REPLACE INTO array VALUES (?1, ?2, ?3, ?4, row_crc(?1, ?2, ?3, ?4))", row
+                "INSERT OR REPLACE INTO array VALUES (?1, ?2, ?3, ?4, row_crc(?1, ?2, ?3, ?4))",
+                (name, *pack_array(array)),
             )
 
     # -- sources ----------------------------------------------------------------------
@@ -648,22 +651,29 @@ class Store:
         with translated(self.path, "read"):
             return self.blocks.some(self._blocks_of(image_ids), self.layout)
 
+    def ann(self) -> AnnIndex | None:
+        """Approximate index beside the file, if there is one and it is up to date."""
+        return open_ann(ann_path(self.path), self.stamp())
+
+    def build_ann(self, n_dimensions: int, seed: int) -> AnnReport:
+        """Make the approximate index; see `vladkit.store.ann.build_ann`."""
+        target = ann_path(self.path)
+        with self.reading():
+            vectors = self.vector_blocks, self.count()[0], n_dimensions
+            return build_ann(*vectors, target, stamp=self.stamp(), seed=seed)
+
+    def freshen(self, n_dimensions: int, seed: int) -> None:
+        """Nothing: an index is for the vectors of one state, and is made by `build_ann`."""
+
     # -- features ---------------------------------------------------------------------
 
     def _put_features(self, image_id: int, features: KeptFeatures | None) -> None:
         if features is None:
             self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (image_id,))
             return
-        descriptor_lf = features.descriptor_lf
-        little_lf = np.ascontiguousarray(descriptor_lf, descriptor_lf.dtype.newbyteorder("<"))
-        dtype = _CODED if features.is_coded else little_lf.dtype.str
-        geometry = pack_geometry(
-            features.geometry_l5, features.width, features.height, short=features.is_coded
-        )
-        row = image_id, len(little_lf), dtype, little_lf.tobytes(), geometry
         self.connection.execute(
             "INSERT OR REPLACE INTO feature VALUES (?1, ?2, ?3, ?4, ?5, row_crc(?2, ?3, ?4, ?5))",
-            row,
+            (image_id, *pack_kept(features)),
         )
 
     def features(self, image_ids: Sequence[int]) -> dict[int, KeptFeatures]:
@@ -681,16 +691,10 @@ class Store:
             "FROM feature LEFT JOIN picture USING (picture_id) WHERE feature.picture_id IN ({})"
         )
         rows = self._in_chunks(sql, image_ids)
-        wanted = self.local_dimensions, self._code_bytes()
-        for image_id, n, dtype, descriptor, geometry, width, height in rows:
+        wanted = {"n_dimensions": self.local_dimensions, "code_bytes": self._code_bytes()}
+        for image_id, *packed, width, height in rows:
             with damaged(self.path, f"the features of image {image_id}", repair=True):
-                is_coded = dtype == _CODED
-                numbers = np.dtype(np.uint8) if is_coded else _numbers(dtype)
-                descriptor_lf = np.frombuffer(descriptor, numbers).reshape(n, -1)
-                if wanted[is_coded] not in (0, descriptor_lf.shape[1]):
-                    raise ValueError(f"{descriptor_lf.shape[1]} dimensions")
-                geometry_l5 = unpack_geometry(geometry, n, width, height)
-            found[int(image_id)] = KeptFeatures(descriptor_lf, geometry_l5, width, height, is_coded)
+                found[int(image_id)] = unpack_kept(packed, width, height, **wanted)
         return found
 
     def _code_bytes(self) -> int:
@@ -705,10 +709,9 @@ class Store:
         if codes is None:
             self.connection.execute("DELETE FROM code WHERE picture_id = ?", (image_id,))
             return
-        angle = b"" if codes.angle_N is None else codes.angle_N.tobytes()
-        row = image_id, codes.word_N.astype("<u2").tobytes(), codes.code_Nb.tobytes(), angle
         self.connection.execute(
-            "INSERT OR REPLACE INTO code VALUES (?1, ?2, ?3, ?4, row_crc(?2, ?3, ?4))", row
+            "INSERT OR REPLACE INTO code VALUES (?1, ?2, ?3, ?4, row_crc(?2, ?3, ?4))",
+            (image_id, *pack_codes(codes)),
         )
 
     def codes(self, image_ids: Sequence[int]) -> tuple[list[int], Codes | None]:
@@ -723,21 +726,9 @@ class Store:
         rows = list(self._in_chunks(sql, image_ids))
         if not rows:
             return [], None
-        ids, word, code, angle = zip(*rows, strict=True)
         with damaged(self.path, "the codes of some images", repair=True):
-            length_n = np.array([len(each) // 2 for each in word])
-            word_N = np.frombuffer(b"".join(word), "<u2")
-            angle_N = np.frombuffer(b"".join(angle), np.uint8)
-            n_bytes, rest = divmod(sum(map(len, code)), max(1, len(word_N)))
-            if rest or any(len(c) != n_bytes * n for c, n in zip(code, length_n, strict=True)):
-                raise ValueError("the codes are not of one size")
-            if len(angle_N) and any(len(a) != n for a, n in zip(angle, length_n, strict=True)):
-                raise ValueError("there is not an angle for each code")
-            code_Nb = np.frombuffer(b"".join(code), np.uint8).reshape(len(word_N), n_bytes or 8)
-            start_T = np.append(0, np.cumsum(length_n))
-            has_angles = len(angle_N) or not len(word_N)
-            codes = Codes(start_T, word_N, code_Nb, angle_N if has_angles else None)
-        return [int(i) for i in ids], codes
+            codes = unpack_codes(row[1:] for row in rows)
+        return [int(row[0]) for row in rows], codes
 
     # -- sums -------------------------------------------------------------------------
 

@@ -1,0 +1,44 @@
+"""Opening of collections by their paths: the kind of store that is there, or that the name asks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from vladkit.store.check import Finding, check
+from vladkit.store.lance.check import check_lance
+from vladkit.store.lance.place import is_lance
+from vladkit.store.lance.store import LanceStore
+from vladkit.store.protocol import CollectionStore
+from vladkit.store.store import Store
+
+__all__ = ["check_store", "create_store", "open_store"]
+
+
+def create_store(path: str | os.PathLike[str], **about: Any) -> CollectionStore:
+    """Make a collection with some values for `about`, or open the one that is there.
+
+    One of Lance if the path ends in ``.lance`` or is the address of an object store, else a file.
+    Raises what `Store.create` raises, and MissingDependencyError without Lance.
+    """
+    return LanceStore.create(path, **about) if is_lance(path) else Store.create(path, **about)
+
+
+def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> CollectionStore:
+    """Open an existing collection; raises what `Store.open` and `create_store` raise."""
+    kind = LanceStore if is_lance(path) else Store
+    return kind.open(path, read_only=read_only)
+
+
+def check_store(
+    store: CollectionStore,
+    *,
+    repair: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Finding]:
+    """Check a collection, see `vladkit.store.check.check`."""
+    if isinstance(store, LanceStore):
+        return check_lance(store, repair=repair, progress=progress)
+    assert isinstance(store, Store)
+    return check(store, repair=repair, progress=progress)

@@ -1,0 +1,416 @@
+"""Collections of Lance: as those of SQLite, and written by several at once."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from images import textured
+from paths import TESTS
+from vladkit import Collection
+from vladkit.errors import (
+    FileFormatError,
+    InputError,
+    ParameterError,
+    RecipeMismatchError,
+    StorageError,
+)
+from vladkit.store.lance import rows
+from vladkit.store.opening import check_store, create_store, open_store
+from writing import LAYOUT, record, write
+
+lance = pytest.importorskip("lance", reason="the extra `lance`")
+
+RECIPE = {"n_clusters": 8, "n_words": 16, "keep_features": 50, "enlarge_to": 0}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """(folder) with images/, words.npz, and of both c.vlad and c.lance; copy before changing."""
+    home = tmp_path_factory.mktemp("lance")
+    (home / "images").mkdir()
+    for i in range(12):
+        image = textured(120, 90, seed=i)
+        image[:40, :60] = textured(120, 90, seed=i // 2)[:40, :60]
+        cv2.imwrite(str(home / "images" / f"{i:02}.png"), image)
+    (home / "images" / "none.png").write_bytes(b"nothing")
+    Collection.learn(home / "words.npz", home / "images", **RECIPE)
+    for name in ("c.vlad", "c.lance"):
+        with Collection.create(home / name, codebook=home / "words.npz") as collection:
+            collection.add(home / "images")
+    return home
+
+
+@pytest.fixture
+def own(home, tmp_path):
+    """A copy of the collection of Lance that may be changed."""
+    return shutil.copytree(home / "c.lance", tmp_path / "c.lance")
+
+
+def rows_of(collection):
+    """All that is known of each image but its key, and what is kept of it."""
+    store, found = collection.index.store, {}
+    for row in store.images():
+        ids = [row.image_id]
+        kept, codes = store.features(ids).get(row.image_id), store.codes(ids)[1]
+        found[row.path] = (
+            row.n_bytes, row.mtime_ns, row.width, row.height, row.n_local, row.skipped, row.folder,
+            row.transient, row.image_id in store.lifted(),
+            *(None if v is None else v.tobytes() for v in [store.vectors(ids).get(row.image_id)]),
+            kept and (kept.descriptor_lf.tobytes(), kept.geometry_l5.tobytes(), kept.is_coded),
+            codes and (codes.word_N.tobytes(), codes.code_Nb.tobytes(), codes.angle_N.tobytes()),
+        )  # fmt: skip
+    return found
+
+
+class TestAsAFile:
+    """With one codebook both kinds hold and answer the same."""
+
+    def test_rows_vectors_features_and_codes(self, home):
+        with Collection.open(home / "c.vlad") as one, Collection.open(home / "c.lance") as other:
+            rows = rows_of(one)
+            assert rows_of(other) == rows
+            assert list(rows_of(other)) == list(rows)
+            assert None not in rows["00.png"][-2:]
+            assert rows["none.png"][-3:] == (None, None, None)
+            same = ("images", "skipped", "lifted", "dimensions", "words", "recipe", "learned_from")
+            about, info = one.info(), other.info()
+            assert [info[n] for n in same] == [about[n] for n in same]
+            assert info["sources"] == about["sources"]
+            assert info["bytes"] > 0
+
+    def test_search_pairs_and_pages(self, home):
+        with Collection.open(home / "c.vlad") as one, Collection.open(home / "c.lance") as other:
+            for row in one.images():
+                for image in (row.file, row.path):
+                    found = [
+                        [(h.path, h.file, h.score, h.inliers, h.agreement) for h in c.search(image)]
+                        for c in (one, other)
+                    ]
+                    assert found[0] == found[1]
+            assert list(one.pairs(3, rerank=3)) == list(other.pairs(3, rerank=3))
+            for options in ({}, {"contains": "0"}, {"skipped": True}, {"offset": 2, "limit": 3}):
+                pages = [c.page(**options) for c in (one, other)]
+                assert pages[0][0] == pages[1][0]
+                assert [r.path for r in pages[0][1]] == [r.path for r in pages[1][1]]
+
+    def test_learns_once_by_itself(self, home, tmp_path):
+        with Collection.create(tmp_path / "own.lance", **RECIPE) as collection:
+            assert collection.add(home / "images").indexed == 12
+            assert collection.index.describer.is_given
+            vectors = dict(zip(*collection.vectors(), strict=True))
+        with Collection.open(home / "c.lance") as collection:
+            ids, vector_nD = collection.vectors()
+        for image_id, vector_D in zip(ids.tolist(), vector_nD, strict=True):
+            np.testing.assert_array_equal(vectors[image_id], vector_D)
+
+
+class TestChanges:
+    def test_add_and_remove(self, own, home, tmp_path):
+        (tmp_path / "more").mkdir()
+        cv2.imwrite(str(tmp_path / "more" / "it's.png"), textured(120, 90, seed=99))
+        with Collection.open(own) as collection:
+            before, stamp = rows_of(collection), collection.stamp()
+            assert collection.add(tmp_path / "more").indexed == 1
+            assert collection.stamp() != stamp
+            assert collection.add([tmp_path / "more", home / "images"]).unchanged == 13
+            assert collection.find("it's.png").file == str(tmp_path / "more" / "it's.png")
+            assert collection.search(tmp_path / "more" / "it's.png")[0].path == "it's.png"
+            assert collection.remove([tmp_path / "more", "03.png"]) == 2
+            assert rows_of(collection).keys() == before.keys() - {"03.png"}
+            assert collection.add(home / "images").indexed == 1
+            assert rows_of(collection) == before
+            assert collection.check() == []
+
+    def test_a_changed_image_and_prune(self, own, tmp_path, home):
+        folder = shutil.copytree(home / "images", tmp_path / "copy")
+        with Collection.open(own) as collection:
+            collection.relocate(home / "images", folder)
+            cv2.imwrite(str(folder / "00.png"), textured(100, 80, seed=50))
+            (folder / "01.png").unlink()
+            report = collection.add(folder, prune=True)
+            assert (report.indexed, report.pruned, len(collection)) == (1, 1, 11)
+            assert collection.find("00.png").width == 100
+            assert collection.check() == []
+
+    def test_a_file_that_is_spelled_otherwise(self, own, tmp_path):
+        folder = tmp_path / "spelled"
+        folder.mkdir()
+        cv2.imwrite(str(folder / "Caf\u00e9.png"), textured(120, 90, seed=7))
+        with Collection.open(own) as collection:
+            collection.add(folder)
+            (folder / "Caf\u00e9.png").rename(folder / "Cafe\u0301.png")
+            assert collection.find("Caf\u00e9.png").path == "Caf\u00e9.png"
+            assert collection.add(folder).unchanged == 1
+            assert collection.find("Caf\u00e9.png").path == "Cafe\u0301.png"
+            assert len(collection) == 13
+            assert collection.check() == []
+
+    def test_what_it_lacks_is_said(self, own, tmp_path):
+        with Collection.open(own) as collection:
+            changes = [
+                lambda: collection.whiten(4), collection.adapt, collection.augment,
+                collection.compact, lambda: collection.copy(tmp_path / "copy.lance"),
+            ]  # fmt: skip
+            for change in changes:
+                with pytest.raises(ParameterError, match=r"which this version cannot"):
+                    change()
+            assert len(collection) == 12
+        with pytest.raises(ParameterError, match="keep_sums"):
+            Collection.create(tmp_path / "sums.lance", keep_sums=True)
+        with pytest.raises(ParameterError, match="not merged: several writers add"):
+            Collection.merge(tmp_path / "all.vlad", [own])
+
+    def test_another_recipe_or_codebook_is_refused(self, own):
+        with pytest.raises(RecipeMismatchError, match="n_clusters=8"):
+            Collection.create(own, n_clusters=16)
+
+    def test_reading_only(self, own, home):
+        with Collection.open(own, read_only=True) as collection:
+            with pytest.raises(StorageError, match="may not be written"):
+                collection.remove("00.png")
+            assert len(collection) == 12
+
+    def test_other_things_at_its_place(self, tmp_path):
+        (tmp_path / "a.lance").write_text("text")
+        (tmp_path / "b.lance").mkdir()
+        (tmp_path / "b.lance" / "text").write_text("text")
+        for name in "ab":
+            with pytest.raises(FileFormatError, match=r"give another name"):
+                Collection.create(tmp_path / f"{name}.lance", **RECIPE)
+        with pytest.raises(FileFormatError, match=r"c\.lance does not exist or is empty: make it"):
+            Collection.open(tmp_path / "c.lance")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """An open store of ten records."""
+    with create_store(tmp_path / "small.lance", recipe={}) as store:
+        store.layout = LAYOUT
+        with store.writing():
+            source_id = store.add_source("/nowhere", "nowhere").source_id
+            store.put([record(source_id, i) for i in range(10)])
+        yield store
+
+
+class TestCheck:
+    @pytest.mark.parametrize(
+        ("column", "value", "wrong", "left"),
+        [
+            ("n_bytes", "7000", "its row has changed", 9),
+            ("path", "'other.png'", "its row has changed", 9),
+            ("source_id", "5", "its row has changed", 9),
+            ("vector_crc", "5", "its vector has changed", 9),
+            ("kept_geometry", "x'00'", "its features have changed", 9),
+        ],
+    )
+    def test_damage_is_found_and_repaired(self, small, column, value, wrong, left):
+        images = lance.dataset(str(small.path / "image.lance"))
+        images.update({column: value}, where="n_local = 2 AND mtime_ns = 3")
+        (found,) = check_store(small)
+        assert found.text.startswith(wrong)
+        assert not found.repaired
+        assert [f.text for f in check_store(small, repair=True)] == [found.text]
+        assert check_store(small) == []
+        assert small.count()[0] == left
+
+    def test_vectors_are_of_unit_length(self, small):
+        with small.writing():
+            (source_id,) = small.sources()
+            small.put([record(source_id, 4, vector_D=np.full(16, np.nan, np.float16))])
+        (found,) = check_store(small)
+        assert (found.text, found.image) == ("has a vector of length nan", "0004.png")
+
+    def test_values_and_arrays(self, small):
+        with small.writing():
+            small.set_arrays({"centroids": np.arange(6.0).reshape(2, 3)})
+        np.testing.assert_array_equal(small.arrays()["centroids"], [[0, 1, 2], [3, 4, 5]])
+        lance.dataset(str(small.path / "array.lance")).update({"shape": "'[3, 2]'"})
+        with pytest.raises(FileFormatError, match="array 'centroids' has changed since"):
+            small.arrays()
+        lance.dataset(str(small.path / "about.lance")).update({"value": "'3'"}, where="name = 'id'")
+        with pytest.raises(FileFormatError, match="value 'id' has changed since"):
+            open_store(small.path)
+
+
+class TestKeys:
+    def test_two_paths_with_one_key(self, small, monkeypatch):
+        (source_id,) = small.sources()
+        monkeypatch.setattr(rows, "_key", lambda *parts: 77 + int(parts[-1]))
+        with small.writing():
+            small.put([record(source_id, 20, path="a.png"), record(source_id, 21, path="b.png")])
+        with small.writing():
+            small.put([record(source_id, 22, path="b.png")])
+        found = {path: small.by_path(path)[0] for path in ("a.png", "b.png")}
+        assert [(row.image_id, row.n_bytes) for row in found.values()] == [(77, 20), (78, 22)]
+
+    def test_are_of_root_and_path(self):
+        """For ever: a collection that was written by one version is added to by another."""
+        assert rows.source_key("/photos") == 4127014070039031
+        assert rows.image_key(1, "moon.jpg") == 2973538915810182
+
+
+class TestSnapshots:
+    def test_reads_within_a_block_see_one_state(self, small):
+        (source_id,) = small.sources()
+        with small.reading():
+            with open_store(small.path) as other, other.writing():
+                other.layout = small.layout
+                other.put([record(source_id, 30)])
+                other.set_about(recipe={"new": 1})
+            assert small.count() == (10, 0)
+            assert small.about()["recipe"] == {}
+        assert small.count() == (11, 0)
+        assert small.about()["recipe"] == {"new": 1}
+
+    def test_a_block_that_raises_changes_nothing(self, small):
+        (source_id,) = small.sources()
+        stamp = small.stamp()
+
+        def change():
+            with small.writing():
+                small.put([record(source_id, 30)])
+                small.set_about(recipe={"new": 1})
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            change()
+        assert small.count() == (10, 0)
+        assert small.about()["recipe"] == {}
+        assert small.stamp() == stamp
+
+    def test_changes_of_one_value_conflict_and_others_do_not(self, small):
+        with open_store(small.path) as other:
+            with small.writing():
+                small.set_about(images={"a": 1})
+                with other.writing():
+                    other.set_about(words={"b": 2})
+                    other.add_source("/elsewhere", "elsewhere")
+            assert small.about().items() >= {"images": {"a": 1}, "words": {"b": 2}}.items()
+            assert {s.root for s in small.sources().values()} == {"/nowhere", "/elsewhere"}
+
+            def change():
+                with small.writing():
+                    small.set_about(words={"c": 3})
+                    small.set_arrays({"centroids": np.zeros(3)})
+                    with other.writing():
+                        other.set_about(words={"d": 4})
+
+            with pytest.raises(StorageError, match=r"another process has changed .* \(words\)"):
+                change()
+        assert small.about()["words"] == {"d": 4}
+        assert small.arrays() == {}
+
+
+def writer(path, begin, end):
+    """A process that writes records, ten in a commit."""
+    command = [sys.executable, TESTS / "writing.py", path, str(begin), str(end)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+class TestSeveralWriters:
+    def test_two_at_once_make_one_collection_and_lose_nothing(self, tmp_path):
+        """From nothing: they make it, and images that both have, at the same time."""
+        path = tmp_path / "both.lance"
+        writers = [writer(path, begin, begin + 100) for begin in (0, 50)]
+        said = [w.communicate() for w in writers]
+        assert [text for _, text in said] == ["", ""]
+        with open_store(path) as store:
+            store.layout = LAYOUT
+            assert store.count() == (150, 0)
+            assert [row.path for row in store.images()] == [f"{i:04}.png" for i in range(150)]
+            assert check_store(store) == []
+            assert len(store.sources()) == 1
+
+    def test_a_kill_loses_nothing_that_was_acknowledged(self, tmp_path):
+        path = tmp_path / "killed.lance"
+        with writer(path, 0, 100_000) as process:
+            told = [process.stdout.readline() for _ in range(3)]
+            process.kill()
+            told += process.stdout.readlines()
+        acknowledged = max(int(line) for line in told if line.endswith("\n"))
+        with open_store(path) as store:
+            store.layout = LAYOUT
+            assert store.count()[0] in (acknowledged, acknowledged + 10)
+            assert check_store(store) == []
+            write(path, 0, acknowledged + 50)
+            assert store.count() == (acknowledged + 50, 0)
+            assert check_store(store) == []
+
+
+class TestApproximate:
+    @pytest.fixture
+    def many(self, tmp_path):
+        """An open store of 1,200 vectors in 60 groups, with an index."""
+        rng = np.random.default_rng(0)
+        vector_nD = np.repeat(rng.standard_normal((60, 16)), 20, axis=0)
+        vector_nD += 0.2 * rng.standard_normal(vector_nD.shape)
+        vector_nD /= np.linalg.norm(vector_nD, axis=1, keepdims=True)
+        with create_store(tmp_path / "many.lance", recipe={}) as store:
+            store.layout = LAYOUT
+            self.put(store, vector_nD.astype(np.float16))
+            self.report = store.build_ann(16, seed=0)
+            yield store
+
+    def put(self, store, vector_nD, begin=0):
+        with store.writing():
+            source_id = store.add_source("/nowhere", "nowhere").source_id
+            store.put([record(source_id, begin + i, vector_D=v) for i, v in enumerate(vector_nD)])
+
+    def test_recall_is_measured_and_scores_are_exact(self, many):
+        assert self.report.n == 1200
+        assert self.report.recall > 0.97
+        ids, vector_nD = many.all_vectors()
+        ann = many.ann()
+        assert ann.report == self.report
+        query_qD = vector_nD[:40].astype(np.float32)
+        id_qn, score_qn = ann.search(query_qD, 20)
+        exact_qn = query_qD @ vector_nD.astype(np.float32).T
+        best_qn = np.argsort(-exact_qn, axis=1)[:, :20]
+        shared = [len(set(a) & set(ids[b].tolist())) for a, b in zip(id_qn, best_qn, strict=True)]
+        assert np.mean(shared) > 19
+        np.testing.assert_allclose(score_qn[:, 0], exact_qn.max(axis=1), atol=1e-3)
+        assert (ids[best_qn[:, 0]] == id_qn[:, 0]).mean() > 0.9
+        some = id_qn[0].tolist()
+        read = many.vectors(some)
+        assert list(read) == some
+        place = {image_id: i for i, image_id in enumerate(ids.tolist())}
+        assert all((read[i] == vector_nD[place[i]]).all() for i in some)
+
+    def test_what_is_added_is_found_at_once_and_taken_in(self, many):
+        rng = np.random.default_rng(1)
+        new_nD = rng.standard_normal((100, 16)).astype(np.float32)
+        new_nD /= np.linalg.norm(new_nD, axis=1, keepdims=True)
+        self.put(many, new_nD.astype(np.float16), begin=5000)
+
+        def found():
+            (source_id,) = many.sources()
+            id_qn, _ = many.ann().search(new_nD, 1)
+            return id_qn[:, 0].tolist() == [
+                rows.image_key(source_id, f"{i:04}.png") for i in range(5000, 5100)
+            ]
+
+        assert many.n_indexed() == 1200
+        assert found()
+        many.freshen(16, seed=0)
+        assert many.n_indexed() == 1300
+        assert found()
+        with many.writing():
+            many.delete(many.ann().search(new_nD[:1], 1)[0][0].tolist())
+        assert not found()
+
+    def test_is_made_anew_when_there_are_twice_as_many(self, many):
+        _, vector_nD = many.all_vectors()
+        self.put(many, vector_nD, begin=5000)
+        many.freshen(16, seed=0)
+        assert many.ann().report.n == many.n_indexed() == 2400
+
+    def test_too_few(self, small):
+        with pytest.raises(InputError, match="10 vectors of 16 dimensions: an index is made of"):
+            small.build_ann(16, seed=0)
+        assert small.ann() is None
