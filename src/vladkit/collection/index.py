@@ -17,6 +17,8 @@ from vladkit.collection.searching import Searcher
 from vladkit.errors import ParameterError, RecipeMismatchError
 from vladkit.features import Extractor
 from vladkit.store.database import damaged
+from vladkit.store.postgres.address import is_url, shown_url
+from vladkit.store.postgres.store import PostgresStore
 from vladkit.store.store import Store
 from vladkit.store.trust import is_own, mark
 
@@ -114,7 +116,9 @@ class Index:
         cls, path: str | os.PathLike[str], *, read_only: bool = False, trust: bool = False
     ) -> Self:
         """Open a collection file; see `Collection.open`."""
-        store = Store.open(path, read_only=read_only)
+        store = (
+            _open_url(path, read_only) if is_url(path) else Store.open(path, read_only=read_only)
+        )
         try:
             return cls(store, trust=trust)
         except BaseException:
@@ -166,7 +170,7 @@ class Index:
         trained = describer.vlad is not None
         return {
             "file": str(self.store.path),
-            "bytes": self.store.path.stat().st_size,
+            "bytes": self.store.size(),
             "images": indexed,
             "skipped": skipped,
             "lifted": len(self.store.lifted()),
@@ -188,6 +192,15 @@ class Index:
             "recipe": describer.recipe.as_json(),
             "made_with": self.store.about().get("made_with", {}),
         }
+
+
+def _open_url(url: str, read_only: bool) -> Store:
+    if not read_only:
+        raise ParameterError(
+            f"{shown_url(url)} is in PostgreSQL, where a collection can be searched but not "
+            "changed: change its file and export it again, or open it with read_only=True"
+        )
+    return cast(Store, PostgresStore.open(url))
 
 
 def _sha256(recipe: Recipe) -> str:

@@ -20,7 +20,7 @@ from vladkit.errors import DamageWarning, FileFormatError, ParameterError
 from vladkit.features import Features, match_rule
 from vladkit.geometry.ranked import verify_ranked
 from vladkit.geometry.verification import Model, Verification, rescore, verify_all
-from vladkit.store.ann import AnnIndex, ann_path, open_ann
+from vladkit.store.ann import AnnIndex
 from vladkit.store.exact import best, error_bound, estimate_all, score_all
 from vladkit.store.store import Store
 
@@ -263,10 +263,10 @@ class Searcher:
         return _ranked(image_id_n, _best_rotation(score_vn[None])[0].round(6), top)
 
     def ann(self) -> AnnIndex | None:
-        """Approximate index beside the collection, if there is one and it is up to date."""
+        """Approximate index of the collection, if there is one and it is up to date."""
         stamp = self._store.stamp()
         if self._ann[0] != stamp or self._ann[1] is None:
-            self._ann = stamp, open_ann(ann_path(self._store.path), stamp)
+            self._ann = stamp, self._store.ann(stamp)
         return self._ann[1]
 
     def augmentation(self) -> Augmentation | None:

@@ -20,6 +20,7 @@ from vladkit.core.codes import Codes
 from vladkit.core.files import replace_path
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store import trust
+from vladkit.store.ann import AnnIndex, ann_path, open_ann
 from vladkit.store.blocks import Blocks, Layout
 from vladkit.store.database import (
     connect,
@@ -30,9 +31,10 @@ from vladkit.store.database import (
     row_crc,
     translated,
 )
-from vladkit.store.geometry import pack_geometry, unpack_geometry
+from vladkit.store.geometry import pack_geometry
 from vladkit.store.rows import LONGEST_PATH, ImageRow, KeptFeatures, Record, Source
 from vladkit.store.schema import check_format, create_tables, is_file_with_content
+from vladkit.store.unpack import CODED, numbers, unpack_codes, unpack_features
 
 __all__ = ["Store", "new_state"]
 
@@ -41,18 +43,6 @@ _COLUMNS: Final = (
     "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient, picture_id"
 )
 """Columns of an `ImageRow`, by the names that they had in format 1 of the file."""
-
-_CODED: Final = "code"
-"""In the place of a dtype: kept descriptors are codes."""
-
-
-def _numbers(dtype: str) -> np.dtype[Any]:
-    """Dtype of that name; TypeError unless it is of real numbers."""
-    found = np.dtype(dtype)
-    if found.kind not in "fiu":
-        raise TypeError(f"{dtype!r} are no numbers")
-    return found
-
 
 _KINDS: Final = {"id": str, "revision": int, "network_mark": str, "lifted": list} | dict.fromkeys(
     ("recipe", "made_with", "images", "learned", "codebook", "words", "whitening", "augmentation"),
@@ -237,11 +227,11 @@ class Store:
             what = f"array {name!r}"
             with damaged(self.path, what):  # measured before it is read
                 dims = [operator.index(n) for n in json.loads(shape)]
-                if math.prod(dims) * _numbers(dtype).itemsize != size or min(dims, default=0) < 0:
+                if math.prod(dims) * numbers(dtype).itemsize != size or min(dims, default=0) < 0:
                     raise ValueError(f"{size} bytes for {shape[:100]} of {dtype[:10]}")
             ((data,),) = self._rows("SELECT data FROM array WHERE name = ?", name)
             self._check_crc(what, crc, name, dtype, shape, data)
-            found[name] = np.frombuffer(data, _numbers(dtype)).reshape(dims)
+            found[name] = np.frombuffer(data, numbers(dtype)).reshape(dims)
         return found
 
     def forget(self, name: str, pattern: str) -> None:
@@ -604,6 +594,10 @@ class Store:
         )
         return int(indexed), int(skipped)
 
+    def size(self) -> int:
+        """Size of the file in bytes."""
+        return self.path.stat().st_size
+
     def count_local(self) -> int:
         """Number of local features of all images that have a vector."""
         ((n_local,),) = self._rows("SELECT total(n_local) FROM picture WHERE skipped IS NULL")
@@ -642,6 +636,10 @@ class Store:
         with translated(self.path, "read"):
             return self.blocks.some(self._blocks_of(image_ids), self.layout)
 
+    def ann(self, stamp: str) -> AnnIndex | None:
+        """Approximate index beside the file, if there is one for the state `stamp`."""
+        return open_ann(ann_path(self.path), stamp)
+
     # -- features ---------------------------------------------------------------------
 
     def _put_features(self, image_id: int, features: KeptFeatures | None) -> None:
@@ -650,7 +648,7 @@ class Store:
             return
         descriptor_lf = features.descriptor_lf
         little_lf = np.ascontiguousarray(descriptor_lf, descriptor_lf.dtype.newbyteorder("<"))
-        dtype = _CODED if features.is_coded else little_lf.dtype.str
+        dtype = CODED if features.is_coded else little_lf.dtype.str
         geometry = pack_geometry(
             features.geometry_l5, features.width, features.height, short=features.is_coded
         )
@@ -668,24 +666,13 @@ class Store:
         FileFormatError
             If their sizes do not fit.
         """
-        found = {}
         sql = (
             "SELECT picture_id, n, dtype, descriptor, geometry, "
             "ifnull(width, 1), ifnull(height, 1) "
             "FROM feature LEFT JOIN picture USING (picture_id) WHERE feature.picture_id IN ({})"
         )
-        rows = self._in_chunks(sql, image_ids)
         wanted = self.local_dimensions, self._code_bytes()
-        for image_id, n, dtype, descriptor, geometry, width, height in rows:
-            with damaged(self.path, f"the features of image {image_id}", repair=True):
-                is_coded = dtype == _CODED
-                numbers = np.dtype(np.uint8) if is_coded else _numbers(dtype)
-                descriptor_lf = np.frombuffer(descriptor, numbers).reshape(n, -1)
-                if wanted[is_coded] not in (0, descriptor_lf.shape[1]):
-                    raise ValueError(f"{descriptor_lf.shape[1]} dimensions")
-                geometry_l5 = unpack_geometry(geometry, n, width, height)
-            found[int(image_id)] = KeptFeatures(descriptor_lf, geometry_l5, width, height, is_coded)
-        return found
+        return unpack_features(self._in_chunks(sql, image_ids), wanted, self.path)
 
     def _code_bytes(self) -> int:
         """Bytes of the code of a kept descriptor; -1 if there is nothing to read codes with."""
@@ -714,24 +701,7 @@ class Store:
             If their sizes do not fit, or words do not rise.
         """
         sql = "SELECT picture_id, word, code, angle FROM code WHERE picture_id IN ({})"
-        rows = list(self._in_chunks(sql, image_ids))
-        if not rows:
-            return [], None
-        ids, word, code, angle = zip(*rows, strict=True)
-        with damaged(self.path, "the codes of some images", repair=True):
-            length_n = np.array([len(each) // 2 for each in word])
-            word_N = np.frombuffer(b"".join(word), "<u2")
-            angle_N = np.frombuffer(b"".join(angle), np.uint8)
-            n_bytes, rest = divmod(sum(map(len, code)), max(1, len(word_N)))
-            if rest or any(len(c) != n_bytes * n for c, n in zip(code, length_n, strict=True)):
-                raise ValueError("the codes are not of one size")
-            if len(angle_N) and any(len(a) != n for a, n in zip(angle, length_n, strict=True)):
-                raise ValueError("there is not an angle for each code")
-            code_Nb = np.frombuffer(b"".join(code), np.uint8).reshape(len(word_N), n_bytes or 8)
-            start_T = np.append(0, np.cumsum(length_n))
-            has_angles = len(angle_N) or not len(word_N)
-            codes = Codes(start_T, word_N, code_Nb, angle_N if has_angles else None)
-        return [int(i) for i in ids], codes
+        return unpack_codes(list(self._in_chunks(sql, image_ids)), self.path)
 
     # -- sums -------------------------------------------------------------------------
 
