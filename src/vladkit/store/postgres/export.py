@@ -149,7 +149,7 @@ class _Export:
         return self._store.connection.execute(statement, values)
 
     def _former(self) -> tuple[dict[str, Any], int] | None:
-        """What was learned, and the dimensions, of this collection when it was written last."""
+        """State and dimensions that this collection had when it was written last."""
         if not holds_collection(self._connection, self._address):
             return None
         own, file, *former = (

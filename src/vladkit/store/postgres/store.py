@@ -281,16 +281,16 @@ class PostgresStore:
 
     def nearest(self, query_vD: Float32Array, n: int) -> list[tuple[int, int, float]]:
         """The n likeliest images for each vector: (its number, image id, inner product)."""
-        kind = vector_type(self.layout)
+        kind = vector_type(self.layout).partition("(")[0]
         texts = [json.dumps(query_D.tolist()) for query_D in query_vD]
         self._rows(
             "SELECT set_config('hnsw.ef_search', %s, true)", str(min(_MOST, max(_LEAST, 2 * n)))
         )
         return self._rows(
-            "SELECT (v - 1)::int, image_id, score FROM unnest(%s::text[]) "
+            f"SELECT (v - 1)::int, image_id, score FROM unnest(%s::text[]::{kind}[]) "
             "WITH ORDINALITY AS query (given, v) CROSS JOIN LATERAL "
-            f"(SELECT image_id, -(vector <#> given::{kind}) AS score FROM image "
-            f"ORDER BY vector <#> given::{kind} LIMIT %s) AS found",
+            "(SELECT image_id, -(vector <#> given) AS score FROM image "
+            "ORDER BY vector <#> given LIMIT %s) AS found",
             texts,
             n,
         )
