@@ -103,6 +103,8 @@ def opened(
     others: Sequence[str] = (),
     trust: bool | None = None,
     shows: bool = False,
+    url: bool = False,
+    schema: str | None = None,
 ) -> Iterator[tuple[Collection, Progress]]:
     """An open collection, and the callable that reports progress on stderr.
 
@@ -126,6 +128,10 @@ def opened(
         For commands that show images or run networks: ``--trust``; without it, ask.
     shows : bool
         Whether this one shows images.
+    url : bool
+        Whether `file` may be the URL of a database.
+    schema : str or None
+        ``--schema``, for such a URL.
     """
     if not blas:
         from vladkit.cli.process import leave_cores_to_threads
@@ -134,7 +140,14 @@ def opened(
     from vladkit.cli.hints import collection_hint
     from vladkit.cli.progress import progress_bar
     from vladkit.collection.collection import Collection
+    from vladkit.store.postgres.address import is_url, shown_url, with_schema
 
+    if is_url(file) and not url:
+        raise ParameterError(
+            f"{shown_url(file)} is in PostgreSQL, which search and info take: use its file here, "
+            "and export it again if that has changed"
+        )
+    file = with_schema(file, schema)
     try:
         if recipe is None:
             collection = Collection.open(file, read_only=not write, trust=bool(trust))
@@ -164,8 +177,10 @@ def _is_trusted(file: str, strangers: Sequence[str]) -> bool:
     """Ask, where there is somebody to ask, whether to use what another machine indexed with."""
     if not strangers:
         return False
+    from vladkit.store.postgres.address import shown_url
+
     some = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
-    what = one_line(f"{file} was made elsewhere, or by another user; it names {some}")
+    what = one_line(f"{shown_url(file)} was made elsewhere, or by another user; it names {some}")
     if sys.stdin.isatty() and sys.stderr.isatty():
         return typer.confirm(f"{what}: show these images, and run the network?", err=True)
     say(f"{what}: not used (--trust)")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from vladkit.cli.app import app, opened
-from vladkit.cli.options import File, Json
+from vladkit.cli.options import FileOrUrl, Json, Schema
 from vladkit.cli.output import counted, pairs, print_json, show
 from vladkit.collection.recipe import Recipe
 
@@ -18,15 +18,20 @@ __all__: list[str] = []
 
 @app.command()
 def info(
-    file: File,
+    file: FileOrUrl,
     skipped: Annotated[
         bool, typer.Option("--skipped", help="List the skipped images with their reasons.")
     ] = False,
     images: Annotated[bool, typer.Option("--images", help="List the indexed images.")] = False,
+    schema: Schema = None,
     as_json: Json = False,
 ) -> None:
     """Show what is in a collection and how it was made."""
-    with opened(file) as (collection, _):
+    with opened(file, url=True, schema=schema) as (collection, _):
+        from vladkit.store.postgres.address import shown_url, with_schema
+
+        name = shown_url(with_schema(file, schema))
+
         about = collection.info()
         if skipped:
             about["skipped_images"] = [
@@ -47,7 +52,7 @@ def info(
     for row in about.get("skipped_images", ()):
         show(f"{row['path']}: {row['reason']}")
     if not skipped and not images:
-        for line in _lines(file, about):
+        for line in _lines(name, about):
             show(line)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cluster",
     "File",
+    "FileOrUrl",
     "Force",
     "Fundamental",
     "Images",
@@ -24,6 +25,7 @@ __all__ = [
     "Prune",
     "Region",
     "Rerank",
+    "Schema",
     "Sources",
     "Threads",
     "Top",
@@ -38,6 +40,18 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 File = Annotated[str, typer.Argument(metavar="FILE", help="The collection.", show_default=False)]
+FileOrUrl = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="The collection: a file, or postgresql://USER@HOST/DATABASE that export wrote.",
+        show_default=False,
+    ),
+]
+Schema = Annotated[
+    str | None,
+    typer.Option("--schema", metavar="NAME", help="PostgreSQL's schema.", show_default="vladkit"),
+]
 Threads = Annotated[
     int | None, typer.Option("--n-jobs", "-j", help="Threads. [default: one for each core]")
 ]

@@ -32,6 +32,7 @@ _TITLES: Final = {
     "fetch": "fetching",
     "thumbnails": "images",
     "merge": "merging",
+    "export": "exporting",
 }
 
 _EVERY: Final = 60.0

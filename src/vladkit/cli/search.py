@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vladkit.cli.app import app, opened
-from vladkit.cli.options import File, Fundamental, Json, Region, Rerank, Top, Trust, model_of
+from vladkit.cli.options import (
+    FileOrUrl,
+    Fundamental,
+    Json,
+    Region,
+    Rerank,
+    Schema,
+    Top,
+    Trust,
+    model_of,
+)
 from vladkit.cli.output import cosine, print_json, say, show, shown
 from vladkit.errors import ImageError
 
@@ -21,7 +31,7 @@ __all__: list[str] = []
 
 @app.command()
 def search(
-    file: File,
+    file: FileOrUrl,
     image: Annotated[
         list[str],
         typer.Argument(
@@ -41,6 +51,7 @@ def search(
     html: Annotated[
         str | None, typer.Option("--html", metavar="OUT", help="Also write an HTML report.")
     ] = None,
+    schema: Schema = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
@@ -51,9 +62,15 @@ def search(
     with 1 if an image cannot be used; the others are searched all the same.
     """
     failed = False
-    with opened(file, others=image, trust=trust, shows=html is not None) as (collection, progress):
+    shows = html is not None
+    with opened(file, others=image, trust=trust, shows=shows, url=True, schema=schema) as (
+        collection,
+        progress,
+    ):
         from vladkit.images.region import Region as Part
+        from vladkit.store.postgres.address import shown_url
 
+        file = shown_url(file)
         part = None if region is None else Part.parse(region)
         page = None if html is None else _Page(html, file, image)
         for query in image:

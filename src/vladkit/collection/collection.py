@@ -39,8 +39,11 @@ from vladkit.store.check import Finding
 from vladkit.store.export import export
 from vladkit.store.opening import check_store
 from vladkit.store.paths import find_image, ids_below
+from vladkit.store.postgres.address import Address
+from vladkit.store.postgres.export import PostgresExport, export_postgres
 from vladkit.store.relocate import Relocation, relocate
 from vladkit.store.rows import ImageRow
+from vladkit.store.store import Store
 
 __all__ = ["AddReport", "Collection", "Hit", "Progress"]
 
@@ -179,6 +182,8 @@ class Collection:
         Parameters
         ----------
         path : path
+            File; or with `read_only` the URL of a collection that `export_postgres` wrote,
+            ``postgresql://USER@HOST/DATABASE?schema=NAME``, which can only be searched.
         read_only : bool
         trust : bool
             Show images of all folders, and run the network, that the file names. Otherwise only
@@ -858,6 +863,36 @@ class Collection:
         """
         self._describer.trained()
         return export(self._store, target, root)
+
+    def export_postgres(
+        self, url: str, *, schema: str | None = None, progress: Progress | None = None
+    ) -> PostgresExport:
+        """Write all that a search needs to PostgreSQL with pgvector, or what has changed there.
+
+        `open` with the same URL then searches it; a person's own tables are joined with its view
+        ``images``. All is written in one transaction: after an error, the database is as it was.
+
+        Parameters
+        ----------
+        url : str
+            ``postgresql://USER@HOST/DATABASE``, as libpq takes it. Passwords are better left to
+            PGPASSWORD or ~/.pgpass.
+        schema : str or None
+            Schema that holds the tables, one for each collection; None is that of the URL,
+            ``?schema=NAME``, or "vladkit".
+
+        Raises
+        ------
+        MissingDependencyError
+            If psycopg is not installed.
+        FileFormatError
+            If the schema holds another collection, or tables of another program.
+        """
+        self._describer.trained()
+        self._store.check_can("export to PostgreSQL")
+        assert isinstance(self._store, Store)
+        address = Address.parse(url, schema)
+        return export_postgres(self._store, address, _step(progress, "export"))
 
 
 def _step(progress: Progress | None, name: str) -> partial[None] | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from vladkit.collection.index import Index, stored_recipe
 from vladkit.core.arrays import AnyArray
+from vladkit.core.files import refuse_url
 from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchError
 from vladkit.store.lance.place import is_lance
 from vladkit.store.merge import choose_images, copy_images, copy_sources, new_store
@@ -49,6 +50,8 @@ def merge(
     begin = time.perf_counter()
     if not files:
         raise NothingToIndexError("no collections to merge: give some")
+    for name in (target, *files):
+        refuse_url(name)
     if lance := [os.fspath(name) for name in (target, *files) if is_lance(name)]:
         raise ParameterError(
             f"{lance[0]} is a collection of Lance, which is not merged: several writers add to one "

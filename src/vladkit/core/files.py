@@ -22,6 +22,7 @@ __all__ = [
     "is_open_database",
     "is_special_file",
     "note_database",
+    "refuse_url",
     "replace_file",
     "replace_path",
 ]
@@ -79,6 +80,15 @@ def is_open_database(path: str | os.PathLike[str]) -> bool:
         return False
     with _databases_lock:
         return (status.st_dev, status.st_ino) in _DATABASES.values()
+
+
+def refuse_url(path: str | os.PathLike[str]) -> None:
+    """Raise ParameterError if that is the URL of a database, which may hold a password."""
+    if any(part in ("postgresql:", "postgres:") for part in Path(path).parts):
+        raise ParameterError(
+            "the URL of a database is given where a file is wanted: only search, info and export "
+            "take one"
+        )
 
 
 def is_special_file(path: str | os.PathLike[str]) -> bool:
@@ -162,6 +172,7 @@ def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
 
 def _target(path: str | os.PathLike[str]) -> Path:
     """Path of the file to replace: where links lead, not they."""
+    refuse_url(path)
     target = Path(os.path.realpath(path))
     if os.path.isdir(target):
         raise StorageError(f"cannot write {path}: it is a folder")

@@ -17,6 +17,7 @@ from vladkit.core.threads import faiss_threads
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
 from vladkit.store.blocks import Layout
 from vladkit.store.naming import names_below
+from vladkit.store.postgres.address import is_url, shown_url
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import LONGEST_PATH
 
@@ -39,6 +40,8 @@ def check_target(target: str | os.PathLike[str]) -> str:
     """
     suffix = Path(target).suffix.lower()
     if suffix not in FORMATS:
+        if is_url(target):
+            raise ParameterError(f"{shown_url(target)} is a database: use export_postgres")
         raise ParameterError(f"{target}: the name of an export ends in {', '.join(FORMATS)}")
     if suffix == ".h5":
         try:

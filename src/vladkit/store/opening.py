@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from vladkit.errors import ParameterError
 from vladkit.store.check import Finding, check
 from vladkit.store.lance.check import check_lance
 from vladkit.store.lance.place import is_lance
 from vladkit.store.lance.store import LanceStore
+from vladkit.store.postgres.address import is_url, shown_url
+from vladkit.store.postgres.store import PostgresStore
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.store import Store
 
@@ -27,6 +30,13 @@ def create_store(path: str | os.PathLike[str], **about: Any) -> CollectionStore:
 
 def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> CollectionStore:
     """Open an existing collection; raises what `Store.open` and `create_store` raise."""
+    if is_url(path):
+        if not read_only:
+            raise ParameterError(
+                f"{shown_url(path)} is in PostgreSQL, where a collection can be searched but not "
+                "changed: change its file and export it again, or open it with read_only=True"
+            )
+        return cast(CollectionStore, PostgresStore.open(os.fspath(path)))
     kind = LanceStore if is_lance(path) else Store
     return kind.open(path, read_only=read_only)
 
@@ -40,5 +50,4 @@ def check_store(
     """Check a collection, see `vladkit.store.check.check`."""
     if isinstance(store, LanceStore):
         return check_lance(store, repair=repair, progress=progress)
-    assert isinstance(store, Store)
-    return check(store, repair=repair, progress=progress)
+    return check(cast(Store, store), repair=repair, progress=progress)

@@ -19,7 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from vladkit.core.files import is_special_file
+from vladkit.core.files import is_special_file, refuse_url
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store.database import connect_reading, pragma, translated
 
@@ -142,11 +142,14 @@ def is_file_with_content(path: Path) -> bool:
 
     Raises
     ------
+    ParameterError
+        If it is the URL of a database.
     FileFormatError
         If there is a folder, a device, or whatever else is no regular file, or beside it.
     StorageError
         If it cannot be read.
     """
+    refuse_url(path)
     for beside in (f"{path}{end}" for end in ("-journal", "-wal", "-shm")):
         if is_special_file(beside):  # SQLite would open it
             raise FileFormatError(f"{beside} is no regular file: remove it")

@@ -1,0 +1,1 @@
+"""Collections in PostgreSQL with pgvector: written from a file, and searched as one."""
