@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from vladkit.cli.output import one_line, say
+from vladkit.core.remote import local_path
 from vladkit.errors import ParameterError, VladkitError
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Commands(TyperGroup):
             helps = [self.commands[name].get_short_help_str(formatter.width) for name in names]
             with formatter.section(title):
                 formatter.write_dl([(n.ljust(width), h) for n, h in zip(names, helps, strict=True)])
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line; a ``file://`` URL is a path like any other."""
+        return super().parse_args(ctx, [local_path(each) for each in args])
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit with 2 after wrong usage, 1 after a failure, 130 when interrupted."""

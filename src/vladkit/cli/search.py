@@ -26,7 +26,7 @@ def search(
         list[str],
         typer.Argument(
             metavar="IMAGE",
-            help="Image files; or images of the collection, by the path that "
+            help="Image files or URLs; or images of the collection, by the path that "
             "`vladkit info --images` lists.",
             show_default=False,
         ),
@@ -52,6 +52,7 @@ def search(
     """
     failed = False
     with opened(file, others=image, trust=trust, shows=html is not None) as (collection, progress):
+        from vladkit.core.remote import without_query
         from vladkit.images.region import Region as Part
 
         part = None if region is None else Part.parse(region)
@@ -73,7 +74,7 @@ def search(
                 hits = hits[: top or None]
             except ImageError as error:
                 failed, reason = True, str(error)
-                say(f"vladkit: {query}: {reason}")
+                say(f"vladkit: {without_query(query)}: {reason}")
             if as_json:
                 print_json(_as_json(query, hits, verified, reason), indent=None)
             elif hits is not None:

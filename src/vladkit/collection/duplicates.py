@@ -13,6 +13,7 @@ from vladkit.collection.index import Index
 from vladkit.core.arrays import AnyArray
 from vladkit.core.linalg import on_grid
 from vladkit.core.names import identity
+from vladkit.core.remote import is_url
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Features
@@ -25,7 +26,7 @@ from vladkit.geometry.photometric import (
     retouching,
 )
 from vladkit.geometry.same_shot import Difference, mirroring, same_shot
-from vladkit.images import Image, read_bytes, read_image
+from vladkit.images import Image, decode_image, read_bytes
 from vladkit.store.rows import ImageRow
 
 __all__ = ["Duplicate", "DuplicateGroup", "find_duplicates"]
@@ -167,6 +168,7 @@ class _Finder:
         self._rows = rows
         self._flips = flips
         self._n_threads = n_threads
+        self._within = None if index.trust else index.store.own_folders()
         self._tried: set[tuple[Pair, bool]] = set()
         self.groups = _Groups()
         # of files with the same bytes, and of names of one file; the first has no entry
@@ -202,7 +204,7 @@ class _Finder:
         for some in same.values():
             first_with: dict[bytes, int] = {}
             for i in some if len(some) > 1 else ():
-                digest = _digest(self._rows[i])
+                digest = self._digest(self._rows[i])
                 first = first_with.setdefault(digest, i) if digest else i
                 if first != i:
                     self.first_of[i] = first
@@ -287,7 +289,9 @@ class _Finder:
     def _images(self, a: int, b: int, max_side: int) -> tuple[Image, Image] | None:
         """Two images, gray; None if one cannot be read."""
         try:
-            first, second = (read_image(self._rows[i].file, max_side=max_side) for i in (a, b))
+            first, second = (
+                decode_image(self._read(self._rows[i]), max_side=max_side) for i in (a, b)
+            )
         except ImageError:
             return None
         return first, second
@@ -340,19 +344,24 @@ class _Finder:
         """Whether the files of two images have the same bytes."""
         return self.first_of.get(a, a) == self.first_of.get(b, b)
 
+    def _read(self, row: ImageRow) -> bytes:
+        """The file of an image; of URLs only those that this user gave, whoever made the file."""
+        return read_bytes(row.file, within=self._within if is_url(row.file) else None)
+
+    def _digest(self, row: ImageRow) -> bytes | None:
+        """SHA-256 of a file; None if it cannot be read or is not the one that was indexed."""
+        try:
+            if not is_url(row.file):
+                status = os.stat(row.file)
+                if (status.st_size, status.st_mtime_ns) != (row.n_bytes, row.mtime_ns):
+                    return None
+            data = self._read(row)
+        except OSError:  # an ImageError is one
+            return None
+        return hashlib.sha256(data).digest() if len(data) == row.n_bytes else None
+
     def _vectors(self, ids: Sequence[int]) -> dict[int, AnyArray]:
         return self._store.vectors(ids)
-
-
-def _digest(row: ImageRow) -> bytes | None:
-    """SHA-256 of a file; None if it cannot be read or is not the one that was indexed."""
-    try:
-        status = os.stat(row.file)
-        if (status.st_size, status.st_mtime_ns) != (row.n_bytes, row.mtime_ns):
-            return None
-        return hashlib.sha256(read_bytes(row.file)).digest()
-    except OSError:  # an ImageError is one
-        return None
 
 
 def _by_size(row: ImageRow) -> tuple[int, int, str]:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from vladkit.collection.index import Index, stored_recipe
 from vladkit.core.arrays import AnyArray
+from vladkit.core.files import as_collection
 from vladkit.errors import NothingToIndexError, RecipeMismatchError
 from vladkit.store.merge import choose_images, copy_images, copy_sources, new_store
 from vladkit.store.store import Store
@@ -48,7 +48,7 @@ def merge(
     begin = time.perf_counter()
     if not files:
         raise NothingToIndexError("no collections to merge: give some")
-    with ExitStack() as opened, new_store(Path(target).absolute()) as out:
+    with ExitStack() as opened, new_store(as_collection(target)) as out:
         first = Index.open(files[0], read_only=True)
         opened.callback(first.close)
         first.describer.trained()

@@ -13,9 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from vladkit.core.remote import is_url, local_path, without_query
 from vladkit.errors import ParameterError, StorageError, VladkitError
 
 __all__ = [
+    "as_collection",
     "as_paths",
     "check_writable",
     "forget_databases",
@@ -32,7 +34,7 @@ _databases_lock = threading.Lock()
 
 
 def as_paths(given: object) -> list[str]:
-    """One path, or several, as a list of text.
+    """One path, or several, as a list of text; ``file://`` URLs become paths.
 
     Raises
     ------
@@ -46,9 +48,26 @@ def as_paths(given: object) -> list[str]:
     """
     paths: Any = [given] if isinstance(given, str | bytes | os.PathLike) else given
     try:
-        return [os.fsdecode(path) for path in paths]
+        return [local_path(os.fsdecode(path)) for path in paths]
     except TypeError as error:
         raise ParameterError(f"give one path or several: {error}") from error
+
+
+def as_collection(path: str | os.PathLike[str]) -> Path:
+    """Absolute path of a collection file, also by a ``file://`` URL.
+
+    Raises
+    ------
+    ParameterError
+        If it is elsewhere: SQLite locks and changes a file in place.
+    """
+    name = os.fspath(path)
+    if is_url(name):
+        raise ParameterError(
+            f"{without_query(name)}: a collection is a file on a disk of this machine: write it "
+            "here and copy it there when it is done, or copy it here to search it"
+        )
+    return Path(local_path(name)).absolute()
 
 
 def note_database(connection: object, path: str | os.PathLike[str]) -> None:
@@ -162,7 +181,7 @@ def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
 
 def _target(path: str | os.PathLike[str]) -> Path:
     """Path of the file to replace: where links lead, not they."""
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(local_path(os.fspath(path))))
     if os.path.isdir(target):
         raise StorageError(f"cannot write {path}: it is a folder")
     if is_special_file(target):

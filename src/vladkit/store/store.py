@@ -17,7 +17,9 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
-from vladkit.core.files import replace_path
+from vladkit.core.files import as_collection, replace_path
+from vladkit.core.names import real
+from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store import trust
 from vladkit.store.blocks import Blocks, Layout
@@ -94,7 +96,7 @@ class Store:
         StorageError
             If it cannot be written.
         """
-        where = Path(path).absolute()
+        where = as_collection(path)
         with translated(where, "create"):
             is_file_with_content(where)  # or raises
             with connected(where, "rwc") as connection:
@@ -115,7 +117,7 @@ class Store:
         StorageError
             If it cannot be read, or not written without `read_only`.
         """
-        where = Path(path).absolute()
+        where = as_collection(path)
         missing = f"{where} does not exist or is empty: make it with vladkit index SOURCE -o {path}"
         if not is_file_with_content(where):
             raise FileFormatError(missing)
@@ -298,13 +300,15 @@ class Store:
             raise FileFormatError(
                 f"{self.path} is damaged: a folder's path has {len(root)} letters"
             )
-        if not os.path.exists(root) and relative is not None:
+        if relative is not None and not is_url(root) and not os.path.exists(root):
             moved = os.path.normpath(self.path.parent / relative)
             if os.path.exists(moved):
                 return moved
         return root
 
     def _relative(self, root: str) -> str | None:
+        if is_url(root):
+            return None
         try:
             return os.path.relpath(root, self.path.parent)
         except ValueError:  # another drive
@@ -385,7 +389,7 @@ class Store:
     def own_folders(self) -> list[str]:
         """Folders of images that this user gave, links resolved."""
         sources = self.sources().values()
-        return [os.path.realpath(each.folder) for each in sources if each.is_own]
+        return [real(each.folder) for each in sources if each.is_own]
 
     # -- images ---------------------------------------------------------------------
 
@@ -573,7 +577,7 @@ class Store:
         StorageError
             If there is something at `target`, or it cannot be written.
         """
-        where = Path(target).absolute()
+        where = as_collection(target)
         if os.path.lexists(where):
             raise StorageError(f"{where} is there already: give another name, or remove it first")
         with (
