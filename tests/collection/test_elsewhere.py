@@ -19,7 +19,9 @@ from small import make, paths
 from stored import everything
 from vladkit import Collection
 from vladkit.core import remote
+from vladkit.core.files import check_writable, replace_file
 from vladkit.errors import (
+    FileFormatError,
     ImageError,
     MissingDependencyError,
     NothingToIndexError,
@@ -259,6 +261,57 @@ class TestTrust:
                 (group,) = collection.duplicates()
             assert [group.path, *(each.path for each in group.others)] == ["1.png", "7.png"]
             assert bool(bucket.asked) == bool(most)
+
+
+class TestWritten:
+    def test_what_is_written_elsewhere_is_what_is_written_here(self, bucket, small, tmp_path):
+        files, words = files_of_s3(), "s3://photos/words.npz"
+        Collection.learn(words, URL, n_clusters=8, enlarge_to=0)
+        with pytest.raises(StorageError, match="is there already"):
+            Collection.learn(words, URL, n_clusters=8, enlarge_to=0)
+        with Collection.create(tmp_path / "c.vlad", codebook=words) as collection:
+            collection.add(URL)
+            assert collection.export("s3://photos/a.fvecs") == [
+                "s3://photos/a.fvecs",
+                "s3://photos/a.fvecs.json",
+            ]
+            here = [*collection.export(tmp_path / "a.fvecs"), tmp_path / "pairs.txt"]
+            for target in ("s3://photos/pairs.txt", here[-1]):
+                collection.pairs(2, rerank=0).write(target)
+        for file in here:
+            assert files.cat_file(f"photos/{file.name}") == file.read_bytes()
+        page = "s3://photos/found.html"
+        run("search", tmp_path / "c.vlad", f"{URL}/1.png", "--html", page, "--rerank", "0")
+        assert b"data:image/jpeg" in files.cat_file(page)
+        files.pipe_file(words, b"no codebook")
+        with pytest.raises(FileFormatError, match=r"s3://photos/words\.npz is not a"):
+            Collection.create(tmp_path / "d.vlad", codebook=words)
+
+    def test_whole_or_not_at_all(self, bucket):
+        def write_half():
+            with replace_file(f"{URL}/new.txt") as file:
+                file.write(b"half")
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            write_half()
+        assert not files_of_s3().exists(f"{URL}/new.txt")
+        bucket.answer = "403 Forbidden", DENIED
+        match = "cannot write s3://photos/a/new.txt: access denied"
+        with pytest.raises(StorageError, match=match), replace_file(f"{URL}/new.txt") as file:
+            file.write(b"all")
+
+    @pytest.mark.parametrize(
+        ("url", "error", "why"),
+        [
+            ("s3://none/c.npz", StorageError, "s3://none: not found"),
+            ("s3://photos", ParameterError, "give the name of an object"),
+            ("https://host/c.npz", ParameterError, "give a file, s3:// or gs://"),
+        ],
+    )
+    def test_what_cannot_be_written_is_refused_before_the_work(self, url, error, why, bucket):
+        with pytest.raises(error, match=why):
+            check_writable(url)
 
 
 class TestFormsOfPaths:

@@ -788,7 +788,7 @@ class Collection:
 
     def export(
         self, target: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None
-    ) -> list[Path]:
+    ) -> list[Path | str]:
         """Write all vectors for other programs; returns the files that were written.
 
         Parameters

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from vladkit.core.remote import is_url, local_path, without_query
+from vladkit.core.remote import check_target, is_url, local_path, without_query, write_file
 from vladkit.errors import ParameterError, StorageError, VladkitError
 
 __all__ = [
@@ -125,11 +125,15 @@ def check_writable(
     ParameterError
         If the target is one of `inputs`.
     StorageError
-        If the target is a folder or a device, or nothing can be written in its folder.
+        If the target is a folder or a device, or nothing can be written in its folder; or if it
+        is elsewhere, and there is no such bucket.
     """
-    real = os.path.realpath(path)
-    if real in map(os.path.realpath, inputs):
+    name, read = os.fspath(path), [os.fspath(each) for each in inputs]
+    if name in read or os.path.realpath(name) in map(os.path.realpath, read):
         raise ParameterError(f"{path} is read here: give another file to write to")
+    if is_url(name):
+        check_target(name)
+        return
     try:
         tempfile.TemporaryFile(dir=_target(path).parent).close()
     except OSError as error:
@@ -153,7 +157,14 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Path of an empty file that replaces `path` only when all went well; see `replace_file`."""
+    """Path of an empty file that replaces `path` only when all went well; see `replace_file`.
+
+    One that replaces a URL is copied there at the end.
+    """
+    if is_url(path):
+        with _uploaded(os.fspath(path)) as name:
+            yield name
+        return
     target = _target(path)
     is_there = os.path.exists(target)
     try:
@@ -177,6 +188,18 @@ def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
         if isinstance(error, VladkitError):
             raise
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _uploaded(url: str) -> Iterator[str]:
+    try:
+        with tempfile.NamedTemporaryFile(prefix="vladkit-", suffix=Path(url).suffix) as file:
+            yield file.name
+            write_file(file.name, url)
+    except OSError as error:
+        if isinstance(error, VladkitError) and not isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot write {url}: {error.strerror or error}") from None
 
 
 def _target(path: str | os.PathLike[str]) -> Path:

@@ -21,8 +21,10 @@ from vladkit.errors import MissingDependencyError, ParameterError, StorageError,
 
 __all__ = [
     "Status",
+    "check_target",
     "check_there",
     "check_url",
+    "exists",
     "is_below",
     "is_url",
     "joined",
@@ -30,6 +32,7 @@ __all__ = [
     "local_path",
     "read_file",
     "without_query",
+    "write_file",
 ]
 
 Status: TypeAlias = tuple[int, int]
@@ -235,6 +238,43 @@ def read_file(
         return b"".join(chunks)
 
 
+def check_target(url: str) -> None:
+    """Refuse, before the work, a URL that could not be written after it.
+
+    Raises
+    ------
+    ParameterError, MissingDependencyError
+        As `check_url`; or if it is of a web server.
+    StorageError
+        If there is no such bucket, or it cannot be reached. Rights are not known before.
+    """
+    check_url(url)
+    if url.startswith("http"):
+        raise ParameterError(f"cannot write {without_query(url)}: give a file, s3:// or gs://")
+    bucket = "/".join(url.split("/")[:3])
+    if url.rstrip("/") == bucket:
+        raise ParameterError(f"cannot write {url}: give the name of an object in that bucket")
+    try:
+        with _explained(f"{bucket}: "):
+            _files(url).info(_plain(bucket))
+    except StorageError as error:
+        if _DENIED not in str(error):  # to write below a prefix may be all that is allowed
+            raise
+
+
+def exists(url: str) -> bool:
+    """Tell whether something is at a URL; StorageError, with it, if that cannot be known."""
+    with _explained(f"{url}: "):
+        return bool(_files(url).exists(_plain(url)))
+
+
+def write_file(path: str, url: str) -> None:
+    """Copy a file to a URL: whole, or not at all; StorageError as `read_file`."""
+    check_url(url)
+    with _explained():
+        _files(url).put_file(path, _plain(url))
+
+
 def _plain(url: str) -> str:
     """A URL as fsspec names it: a bucket and a key, or all of a web address."""
     return url if url.startswith("http") else url.partition("://")[2].rstrip("/")
@@ -295,7 +335,7 @@ def _reason(error: BaseException) -> str:
         return "there is no such bucket" if "bucket" in str(error) else "not found"
     if reason is None and status is not None:
         return f"the server answers {status}"
-    return reason or f"cannot be read ({type(error).__name__})"
+    return reason or f"it failed ({type(error).__name__})"
 
 
 def _http_status(error: BaseException) -> int | None:
