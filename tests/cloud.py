@@ -65,7 +65,7 @@ class S3:
         if self.answer is not None:
             status, body = self.answer
             start_response(status, [("content-type", "application/xml")])
-            return [body.encode()]
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [body.encode()]
         return self._app(environ, start_response)
 
 

@@ -201,6 +201,11 @@ class TestSecrets:
             said = run("index", f"{address}/1.png?sig=1", "-o", "c.vlad", code=2, cwd=tmp_path)
             assert "may be a signature" in said.output
             assert "sig=1" not in said.output
+            make(tmp_path / "d.vlad", small)
+            query = ["search", "d.vlad", f"{address}/1.png?sig=1"]
+            said = run(*query, "--html", "c.html", code=2, cwd=tmp_path)
+            assert "sig=1" not in said.output
+            assert run(*query, "--rerank", "0", cwd=tmp_path).stdout.count("\n") == 6
         assert not (tmp_path / "c.vlad").exists()
 
 

@@ -204,7 +204,7 @@ class _Finder:
         for some in same.values():
             first_with: dict[bytes, int] = {}
             for i in some if len(some) > 1 else ():
-                digest = self._digest(self._rows[i])
+                digest = _digest(self._rows[i], self._within)
                 first = first_with.setdefault(digest, i) if digest else i
                 if first != i:
                     self.first_of[i] = first
@@ -290,7 +290,7 @@ class _Finder:
         """Two images, gray; None if one cannot be read."""
         try:
             first, second = (
-                decode_image(self._read(self._rows[i]), max_side=max_side) for i in (a, b)
+                decode_image(_read(self._rows[i], self._within), max_side=max_side) for i in (a, b)
             )
         except ImageError:
             return None
@@ -344,24 +344,26 @@ class _Finder:
         """Whether the files of two images have the same bytes."""
         return self.first_of.get(a, a) == self.first_of.get(b, b)
 
-    def _read(self, row: ImageRow) -> bytes:
-        """The file of an image; of URLs only those that this user gave, whoever made the file."""
-        return read_bytes(row.file, within=self._within if is_url(row.file) else None)
-
-    def _digest(self, row: ImageRow) -> bytes | None:
-        """SHA-256 of a file; None if it cannot be read or is not the one that was indexed."""
-        try:
-            if not is_url(row.file):
-                status = os.stat(row.file)
-                if (status.st_size, status.st_mtime_ns) != (row.n_bytes, row.mtime_ns):
-                    return None
-            data = self._read(row)
-        except OSError:  # an ImageError is one
-            return None
-        return hashlib.sha256(data).digest() if len(data) == row.n_bytes else None
-
     def _vectors(self, ids: Sequence[int]) -> dict[int, AnyArray]:
         return self._store.vectors(ids)
+
+
+def _read(row: ImageRow, within: Sequence[str] | None) -> bytes:
+    """The file of an image; of URLs only those below some, that this user gave."""
+    return read_bytes(row.file, within=within if is_url(row.file) else None)
+
+
+def _digest(row: ImageRow, within: Sequence[str] | None = None) -> bytes | None:
+    """SHA-256 of a file; None if it cannot be read or is not the one that was indexed."""
+    try:
+        if not is_url(row.file):
+            status = os.stat(row.file)
+            if (status.st_size, status.st_mtime_ns) != (row.n_bytes, row.mtime_ns):
+                return None
+        data = _read(row, within)
+    except OSError:  # an ImageError is one
+        return None
+    return hashlib.sha256(data).digest() if len(data) == row.n_bytes else None
 
 
 def _by_size(row: ImageRow) -> tuple[int, int, str]:

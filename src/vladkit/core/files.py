@@ -193,9 +193,11 @@ def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
 @contextmanager
 def _uploaded(url: str) -> Iterator[str]:
     try:
-        with tempfile.NamedTemporaryFile(prefix="vladkit-", suffix=Path(url).suffix) as file:
-            yield file.name
-            write_file(file.name, url)
+        with tempfile.TemporaryDirectory(prefix="vladkit-") as folder:
+            file = Path(folder, f"whole{Path(url).suffix}")
+            file.touch()
+            yield str(file)
+            write_file(str(file), url)
     except OSError as error:
         if isinstance(error, VladkitError) and not isinstance(error, StorageError):
             raise

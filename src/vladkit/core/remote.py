@@ -60,6 +60,7 @@ _REASONS: Final = {
         {"FSTimeoutError", "TimeoutError", "ConnectTimeoutError", "ReadTimeoutError"}
         | {"ServerTimeoutError", "ConnectionTimeoutError", "SocketTimeoutError"}
     ),
+    "the server does not answer as it should": {"HTTPClientError", "ServerConnectionError"},
 }
 """Reasons in our words by the names of errors, whose libraries may not be there."""
 
