@@ -6,12 +6,10 @@ error says what is wrong in words of ours: texts of the libraries may hold addre
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
@@ -296,12 +294,14 @@ def _file_system(scheme: str, redirects: bool, _pid: int) -> Any:
 
 
 def _status(info: dict[str, Any]) -> Status:
+    from datetime import datetime
+    from email.utils import parsedate_to_datetime
+    from hashlib import blake2b
+
     tag = next((info[k] for k in ("ETag", "etag", "md5Hash", "Content-MD5") if info.get(k)), "")
-    below = int.from_bytes(hashlib.blake2b(str(tag).encode(), digest_size=8).digest()) % _SECOND
+    below = int.from_bytes(blake2b(str(tag).encode(), digest_size=8).digest()) % _SECOND
     changed = next((info[k] for k in ("LastModified", "mtime", "Last-Modified") if info.get(k)), 0)
     if isinstance(changed, str):
-        from email.utils import parsedate_to_datetime
-
         changed = parsedate_to_datetime(changed)
     seconds = int(changed.timestamp()) if isinstance(changed, datetime) else int(changed)
     return info["size"] or 0, seconds * _SECOND + (below if tag else 0)
