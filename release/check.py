@@ -47,6 +47,10 @@ EXTRAS = {
     "hloc": "import h5py",
     "parquet": "import pyarrow.parquet",
     "web": "import vladkit.web.server",
+    "cloud": "import fsspec, s3fs, gcsfs, aiohttp",
+    "dask": "import dask, distributed",
+    "lance": "import lance",
+    "postgres": "import psycopg",
     "demo": "import skimage",
 }
 """What shows that an extra brings what it is for; "test" and "dev" are for the checkout."""

@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import cv2
 import pytest
 
+from cloud import s3_server
 from photos import cropped, photo, write_photos
 from vladkit import Collection
 
@@ -61,6 +62,20 @@ def pytest_collection():
         gc.freeze()
         atexit.register(gc.unfreeze)
         gc.enable()
+
+
+@pytest.fixture(scope="session")
+def s3_of_all():
+    """A server that speaks like S3, for all tests: moto takes seconds to import."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_of_all):
+    s3_of_all.reset()
+    yield s3_of_all
+    s3_of_all.reset()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ BROWSER = "a Chromium"
 SCRIPTS = {
     "benchmarks/accelerator.py": ("--device cpu --quick", "1e4 x 1.1 | 2.2e-08", "torch"),
     "benchmarks/duplicates.py": ("photos --images 2", "2 images x 9: 2 groups", None),
+    "benchmarks/elsewhere.py": ("photos --latency 1 --rounds 1", "| s3, 1 ms | ", "moto"),
     "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
     "benchmarks/index.py": ("photos --rounds 1 --threads 2", "ratio ", None),
     "benchmarks/kept.py": ("stereo", "| stereo | 32 | 38 | 1.000 |", None),
@@ -102,7 +103,7 @@ def test_every_script_has_a_row():
 SLOW = {
     f"{name}.py"
     for name in (
-        "benchmarks/duplicates", "benchmarks/encode", "benchmarks/million",
+        "benchmarks/duplicates", "benchmarks/elsewhere", "benchmarks/encode", "benchmarks/million",
         "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
         "examples/demo", "examples/looking", "examples/report", "examples/screenshots",
     )

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from cloud import put_folder
 from photos import write_photos
 from serving import problem, search, serving
 from stored import sql
@@ -69,6 +70,32 @@ class TestServe:
             assert found.status_code in (200, 404)
         with serving(own, trust=True, n_jobs=1) as (client, _):
             assert [a.status_code for a in answers(client, number)] == [200] * 3
+
+    def test_urls(self, s3, made, tmp_path, monkeypatch):
+        put_folder(made / "photos", "s3://served")
+        with Collection.create(tmp_path / "c.vlad", n_clusters=16, max_features=200) as collection:
+            collection.add("s3://served/coffee.jpg")
+        number = id_of(tmp_path / "c.vlad", "s3://served/coffee.jpg")
+        with serving(tmp_path / "c.vlad", n_jobs=1) as (client, _):
+            file, thumbnail, preview = answers(client, number)
+            assert file.content == (made / "photos" / "coffee.jpg").read_bytes()
+            assert "coffee.jpg" in file.headers["content-disposition"]
+            assert (thumbnail.status_code, preview.status_code) == (200, 200)
+            s3.asked.clear()
+            assert answers(client, number)[1].content == thumbnail.content
+            assert len(s3.gets()) == 1, "of the file; the small ones are kept"
+        inside = f"{s3.address}/served"
+        sql(tmp_path / "c.vlad", ("UPDATE source SET root = ?", (inside,)))
+        s3.asked.clear()
+        with serving(tmp_path / "c.vlad", n_jobs=1) as (client, _):
+            for answer in answers(client, number):
+                assert "not in a folder that was indexed here" in problem(answer, 404)["detail"]
+        sql(tmp_path / "c.vlad", "UPDATE source SET root = 's3://served'")
+        monkeypatch.setenv("VLADKIT_STATE", str(tmp_path / "elsewhere"))
+        with serving(tmp_path / "c.vlad", n_jobs=1) as (client, _):
+            for answer in answers(client, number):
+                assert "not in a folder that was indexed here" in problem(answer, 404)["detail"]
+        assert s3.asked == [], "nothing that somebody else's collection names is fetched"
 
     @pytest.mark.parametrize("root", ["{}/private", "/etc", "/proc/self", "/dev", "relative"])
     def test_other_folders(self, own, made, root):

@@ -62,11 +62,14 @@ def check_arguments(source: list[str], n_jobs: int | None) -> None:
     """Raise what can be known to be wrong before a file is made or changed."""
     from vladkit.cli.hints import check_prefixes
     from vladkit.collection.discover import check_sources
+    from vladkit.core.remote import check_there, is_url
     from vladkit.core.threads import resolve_n_jobs
 
     resolve_n_jobs(n_jobs)
     check_sources(source)
     check_prefixes(source)
+    for url in filter(is_url, source):
+        check_there(url)
 
 
 def emit_report(file: str, n_all: int, report: AddReport, as_json: bool) -> None:

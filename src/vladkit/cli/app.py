@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from vladkit.cli.output import one_line, print_json, say
+from vladkit.core.remote import local_path
 from vladkit.errors import ParameterError, VladkitError
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Commands(TyperGroup):
             helps = [self.commands[name].get_short_help_str(formatter.width) for name in names]
             with formatter.section(title):
                 formatter.write_dl([(n.ljust(width), h) for n, h in zip(names, helps, strict=True)])
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line; a ``file://`` URL is a path like any other."""
+        return super().parse_args(ctx, [local_path(each) for each in args])
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit with 2 after wrong usage, 1 after a failure, 130 when interrupted."""
@@ -140,9 +145,9 @@ def opened(
     from vladkit.cli.hints import collection_hint
     from vladkit.cli.progress import progress_bar
     from vladkit.collection.collection import Collection
-    from vladkit.store.postgres.address import is_url, shown_url, with_schema
+    from vladkit.store.postgres.address import is_database, shown_url, with_schema
 
-    if is_url(file) and not url:
+    if is_database(file) and not url:
         raise ParameterError(
             f"{shown_url(file)} is in PostgreSQL, which search and info take: use its file here, "
             "and export it again if that has changed"

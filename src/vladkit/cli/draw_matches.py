@@ -96,12 +96,13 @@ def draw_matches(
 
 def _features(extractor: Extractor, image: str, region: Part | None) -> Features | None:
     """Extract the features of a file; say why, and return None, if it cannot be used."""
+    from vladkit.core.remote import without_query
     from vladkit.features.pool import extract
 
     try:
         return extract(extractor, image, region)
     except ImageError as error:
-        say(f"vladkit: {image}: {error}")
+        say(f"vladkit: {without_query(image)}: {error}")
         return None
 
 

@@ -42,13 +42,13 @@ def export(
     (docs/postgres.md).
     """
     from vladkit.store.export import check_target
-    from vladkit.store.postgres.address import is_url, with_schema
+    from vladkit.store.postgres.address import is_database, with_schema
 
     out = target or output
     if out is None or (target and output):
         raise ParameterError("give one file or database to export to: vladkit export FILE OUT")
     out = with_schema(out, schema)
-    if is_url(out):
+    if is_database(out):
         if root is not None:
             raise ParameterError(f"root={root} is for .h5, a database has paths as indexed")
         _to_postgres(file, out, as_json)

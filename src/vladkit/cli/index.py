@@ -62,10 +62,14 @@ def index(
     """
     leave_cores_to_threads()
     from vladkit.collection.import_recipe import recipe_for
+    from vladkit.core.files import as_collection
+    from vladkit.store.lance.place import is_lance
 
     given = {name: value for name, value in recipe.items() if value is not None}
     given, notes = recipe_for(source, **given)
     made = Recipe.make(given)
+    if not is_lance(output):
+        as_collection(output)
     check_arguments(source, n_jobs)  # all before a file is made
     part = None if shard is None else _shard(shard, codebook, output)
     for note in notes:

@@ -76,9 +76,9 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE",
-        help="Folders and images; or features that another program found: "
-        "colmap:database.db, hloc:features.h5, npz:PATH, parquet:PATH, fvecs:PATH, bvecs:PATH, "
-        "siftgeo:PATH (docs/features.md).",
+        help="Folders and images, also s3://, gs:// and https://; or features that another "
+        "program found: colmap:database.db, hloc:features.h5, npz:PATH, parquet:PATH, "
+        "fvecs:PATH, bvecs:PATH, siftgeo:PATH (docs/features.md).",
         show_default=False,
     ),
 ]

@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from vladkit.core.remote import is_url
+
 __all__ = [
     "cosine",
     "counted",
@@ -75,7 +77,9 @@ def emit(as_json: bool, value: Any, text: str = "", *, lines: Iterable[str] = ()
 
 
 def shown(path: str, file: str) -> str:
-    """The path of an image as it opens from the working folder; as indexed if the file is gone."""
+    """The path or URL that opens an image from the working folder; as indexed if it is gone."""
+    if is_url(file):
+        return file
     if not os.path.lexists(file):
         return path
     try:

@@ -87,7 +87,11 @@ def pairs(
 
     hloc and COLMAP read the list as it is: two names a line.
     """
+    from vladkit.core.files import check_writable
+
     some: dict[str, Any] = {"queries": _names(queries), "database": _names(database)}
+    if output is not None:
+        check_writable(output, [file])
     with opened(file) as (collection, progress):
         found = collection.pairs(
             top,

@@ -19,7 +19,7 @@ from vladkit.cli.options import (
     model_of,
 )
 from vladkit.cli.output import cosine, print_json, say, show, shown
-from vladkit.errors import ImageError
+from vladkit.errors import ImageError, ParameterError
 
 if TYPE_CHECKING:
     from vladkit.collection.collection import Progress
@@ -36,7 +36,7 @@ def search(
         list[str],
         typer.Argument(
             metavar="IMAGE",
-            help="Image files; or images of the collection, by the path that "
+            help="Image files or URLs; or images of the collection, by the path that "
             "`vladkit info --images` lists.",
             show_default=False,
         ),
@@ -67,6 +67,7 @@ def search(
         collection,
         progress,
     ):
+        from vladkit.core.remote import without_query
         from vladkit.images.region import Region as Part
         from vladkit.store.postgres.address import shown_url
 
@@ -74,6 +75,7 @@ def search(
         part = None if region is None else Part.parse(region)
         page = None if html is None else _Page(html, file, image)
         for query in image:
+            name = without_query(query)
             hits: list[Hit] | None = None
             verified: bool | None = None
             reason = ""
@@ -90,13 +92,13 @@ def search(
                 hits = hits[: top or None]
             except ImageError as error:
                 failed, reason = True, str(error)
-                say(f"vladkit: {query}: {reason}")
+                say(f"vladkit: {name}: {reason}")
             if as_json:
                 print_json(_as_json(query, hits, verified, reason), indent=None)
             elif hits is not None:
-                _show(query if len(image) > 1 else "", hits)
+                _show(name if len(image) > 1 else "", hits)
                 if verified is False:
-                    say(f"{query}: probably not in {file}: the images only look alike")
+                    say(f"{name}: probably not in {file}: the images only look alike")
             if page is not None:
                 page.add(query, part, hits, reason)
         if page is not None:
@@ -151,8 +153,15 @@ class _Page:
     """The HTML report of some searches."""
 
     def __init__(self, target: str, file: str, queries: list[str]) -> None:
+        from vladkit.core.remote import without_query
         from vladkit.viz.report import Asked, check_target
 
+        for query in queries:
+            if (name := without_query(query)) != query:
+                raise ParameterError(
+                    f"{name}: what follows the ? may be a signature, and is not written into a "
+                    "page: download the image, and give the file"
+                )
         check_target(target, [file, *queries], figures=False)
         self._target, self._file = target, file
         self._asked: list[Asked] = []

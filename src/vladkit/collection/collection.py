@@ -28,6 +28,7 @@ from vladkit.collection.searching import Hit, StaleQueryError
 from vladkit.collection.verdicts import tell_apart
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import as_paths
+from vladkit.core.remote import is_url
 from vladkit.errors import ParameterError
 from vladkit.evaluation.benchmark import Benchmark, Outcome
 from vladkit.features import Extractor, Features
@@ -338,7 +339,7 @@ class Collection:
     def lost_folders(self) -> list[str]:
         """Folders of images that are not there; see `relocate`."""
         folders = [each.folder for each in self._store.sources().values()]
-        return [folder for folder in folders if not os.path.exists(folder)]
+        return [each for each in folders if not is_url(each) and not os.path.exists(each)]
 
     def strangers(self, *, images: bool = True) -> list[str]:
         """Network, and with `images` folders, that the file names and this user did not give."""
@@ -844,7 +845,7 @@ class Collection:
 
     def export(
         self, target: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None
-    ) -> list[Path]:
+    ) -> list[Path | str]:
         """Write all vectors for other programs; returns the files that were written.
 
         Parameters

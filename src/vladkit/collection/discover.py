@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from vladkit.collection.recipe import Recipe
 from vladkit.core.names import identity
+from vladkit.core.remote import Status, check_url, is_url, joined, list_files, without_query
 from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchError
 from vladkit.features.readers import Reader, is_source, open_reader
 from vladkit.features.readers.reader import status_of_file
@@ -23,13 +24,15 @@ class SourceFile:
 
     ``root`` is the absolute folder that ``path`` is relative to, ``name`` the source as it was
     given; ``path`` has forward slashes. Or, with a ``reader``, an image whose features it has:
-    ``root`` is then the file of features.
+    ``root`` is then the file of features. Or a file elsewhere: ``root`` is a URL, and ``listed``
+    its status as it was listed there.
     """
 
     root: str
     path: str
     name: str
     reader: Reader | None = None
+    listed: Status | None = None
 
     @property
     def is_text(self) -> bool:
@@ -47,11 +50,13 @@ class SourceFile:
 
     @property
     def file(self) -> str:
-        """The file's path, absolute."""
-        return os.path.normpath(os.path.join(self.root, self.path))
+        """The file's path, absolute; or its URL."""
+        return joined(self.root, self.path)
 
-    def status(self) -> tuple[int, int]:
+    def status(self) -> Status:
         """Two numbers, one of which differs when the file has changed: size and mtime of it."""
+        if self.listed is not None:
+            return self.listed
         return self.reader.status(self.path) if self.reader else status_of_file(self.file)
 
 
@@ -65,8 +70,8 @@ def discover(
 
     A folder is searched with its subfolders, through symbolic links too (a folder that was
     entered already is not entered again), for names that look like images; hidden names are
-    left out. A source that is a file is taken whatever its name. Features that another program
-    found (``kind:path``) give one entry for each image.
+    left out. A source that is a file is taken whatever its name. A URL is such a folder or file,
+    elsewhere. Features that another program found (``kind:path``) give one entry for each image.
 
     Parameters
     ----------
@@ -82,6 +87,8 @@ def discover(
     ------
     NothingToIndexError
         If a source does not exist, or a folder's name is not valid UTF-8.
+    StorageError
+        If a URL cannot be listed.
     """
     check_sources(sources)
     found: list[SourceFile] = []
@@ -92,6 +99,8 @@ def discover(
         if is_source(given):
             reader = readers.enter_context(open_reader(given))
             candidates = [SourceFile(reader.path, name, given, reader) for name in reader.names()]
+        elif is_url(given):
+            candidates = _elsewhere(given, left_out)
         elif os.path.isdir(given):
             root = os.path.realpath(given)  # the same folder through a link is the same source
             names = _walk(root, entered, unreadable, left_out)
@@ -116,7 +125,7 @@ def each_once(
     """
     names: dict[object, list[SourceFile]] = {}
     for each in found:
-        key = None if each.reader else identity(each.file)
+        key = None if each.reader or each.listed else identity(each.file)
         names.setdefault(key or each.file, []).append(each)
     name_of = {
         each: name
@@ -130,7 +139,10 @@ def each_once(
 
 
 def check_sources(sources: Sequence[str | os.PathLike[str]]) -> None:
-    """Raise NothingToIndexError if a source is not there, or a folder that cannot be stored."""
+    """Raise NothingToIndexError if a source is not there, or a folder that cannot be stored.
+
+    A URL is checked for its form alone; see `vladkit.core.remote.check_url`.
+    """
     for source in sources:
         given = os.fspath(source)
         if is_source(given):
@@ -138,8 +150,17 @@ def check_sources(sources: Sequence[str | os.PathLike[str]]) -> None:
             if not os.path.exists(path):
                 raise NothingToIndexError(f"{given}: there is no {path}")
             continue
+        if is_url(given):
+            check_url(given)
+            if given.startswith("http") and without_query(given) != given:
+                raise ParameterError(
+                    f"{without_query(given)}: what follows the ? may be a signature, and is not "
+                    "stored: download the image, and index the file"
+                )
+            continue
         if not os.path.lexists(given):
-            raise NothingToIndexError(f"{given} does not exist: give folders or images")
+            known = ", of this machine or s3://, gs:// and https://" if "://" in given else ""
+            raise NothingToIndexError(f"{given} does not exist: give folders or images{known}")
         root = os.path.abspath(given) if os.path.isdir(given) else os.getcwd()
         if not SourceFile(root, root, given).is_text:
             shown = SourceFile(root, given, given).printable
@@ -179,6 +200,25 @@ def check_fit(name: str, recipe: Recipe, found: Iterable[SourceFile]) -> None:
                 f"{name} was made of {recipe.features} features of {recipe.dimensions} dimensions, "
                 f"{source} holds {held.features} of {held.dimensions}: index it into another file"
             )
+
+
+def _elsewhere(url: str, left_out: Callable[[str], None]) -> list[SourceFile]:
+    """The files of a URL, by the rules of a folder."""
+    root, files = list_files(url)
+    if not files:
+        raise NothingToIndexError(f"{url} does not exist: give a bucket, a prefix or an object")
+    found = []
+    for path, status in files:
+        *folders, name = path.split("/")
+        if joined(root, path) == url or (is_image_name(name) and not _is_hidden(folders)):
+            found.append(SourceFile(root, path, url, listed=status))
+        elif not _is_hidden(folders):
+            left_out(joined(root, path))
+    return found
+
+
+def _is_hidden(folders: Iterable[str]) -> bool:
+    return any(folder.startswith(".") for folder in folders)
 
 
 def _walk(

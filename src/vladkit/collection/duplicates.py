@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from vladkit.collection.compared import Compared
 from vladkit.collection.index import Index
-from vladkit.collection.verdicts import apart_of, digest_of
+from vladkit.collection.verdicts import apart_of, digest_of, read_row
 from vladkit.core.arrays import AnyArray
 from vladkit.core.linalg import on_grid
 from vladkit.core.names import identity
@@ -27,7 +27,7 @@ from vladkit.geometry.photometric import (
     retouching,
 )
 from vladkit.geometry.same_shot import Difference, mirroring, same_shot
-from vladkit.images import Image, read_image
+from vladkit.images import Image, decode_image
 from vladkit.store.rows import ImageRow
 
 __all__ = ["KEEP", "Duplicate", "DuplicateGroup", "find_duplicates"]
@@ -203,8 +203,9 @@ class _Finder:
         self._flips = flips
         self._n_threads = n_threads
         self.compared = self._compared()
+        self._within = None if index.trust else index.store.own_folders()
         self._tried: set[tuple[Pair, bool]] = set(self.compared.different)
-        self.groups = _Groups(apart_of(index.store, rows))
+        self.groups = _Groups(apart_of(index.store, rows, self._within))
         # of files with the same bytes, and of names of one file; the first has no entry
         self.first_of: dict[int, int] = {}
 
@@ -242,7 +243,7 @@ class _Finder:
         for some in same.values():
             first_with: dict[bytes, int] = {}
             for i in some if len(some) > 1 else ():
-                found = digest_of(self.rows[i])
+                found = digest_of(self.rows[i], self._within)
                 first = first_with.setdefault(found, i) if found else i
                 if first != i:
                     self.first_of[i] = first
@@ -334,7 +335,10 @@ class _Finder:
     def _images(self, a: int, b: int, max_side: int) -> tuple[Image, Image] | None:
         """Two images, gray; None if one cannot be read."""
         try:
-            first, second = (read_image(self.rows[i].file, max_side=max_side) for i in (a, b))
+            first, second = (
+                decode_image(read_row(self.rows[i], self._within), max_side=max_side)
+                for i in (a, b)
+            )
         except ImageError:
             return None
         return first, second

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,7 +14,7 @@ from vladkit.collection.index import Index
 from vladkit.collection.search_options import check_rerank
 from vladkit.collection.searching import SHORTLIST, Ranked, Searcher, by_vectors
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
-from vladkit.core.names import identity
+from vladkit.core.names import identity, real
 from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
 from vladkit.evaluation.benchmark import Benchmark, Query
 from vladkit.evaluation.metrics import QueryRanks, find_ranks
@@ -145,7 +144,7 @@ def ask(
 def _indexed(store: CollectionStore) -> list[tuple[str, str, int]]:
     """(file with its links resolved, path, id) of every image that has a vector, by file."""
     rows = store.indexed()
-    return sorted((os.path.realpath(row.file), row.path, row.image_id) for row in rows)
+    return sorted((real(row.file), row.path, row.image_id) for row in rows)
 
 
 def _resolver(indexed: Set[str]) -> Callable[[str], str]:
@@ -157,8 +156,8 @@ def _resolver(indexed: Set[str]) -> Callable[[str], str]:
 
     @cache  # the lists of some data sets share most files, and links are slow to resolve
     def resolve(file: str) -> str:
-        real = os.path.realpath(file)
-        return real if real in indexed else by_identity().get(identity(real) or (), real)
+        name = real(file)
+        return name if name in indexed else by_identity().get(identity(name) or (), name)
 
     return resolve
 
@@ -168,10 +167,7 @@ def _ids_of_queries(index: Index, benchmark: Benchmark) -> list[int | None]:
     if not isinstance(index.describer.extractor, Imported):
         return [None] * len(benchmark.queries)
     id_of = {file: image_id for file, _, image_id in _indexed(index.store)}
-    return [
-        None if query.region else id_of.get(os.path.realpath(query.file))
-        for query in benchmark.queries
-    ]
+    return [None if query.region else id_of.get(real(query.file)) for query in benchmark.queries]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -286,7 +282,7 @@ def _answer(database: _Database, query: Query, ranking: _Ranking, top: int) -> A
     right, wrong = np.flatnonzero(right_n), np.flatnonzero(counts_n & ~right_n)
     late = right[rank_n[right] > top] if top else right[:0]
     missing = set(np.setdiff1d(to_find, number_n).tolist())
-    missed = {os.path.realpath(f) for f in relevance.relevant if database.number_of(f) in missing}
+    missed = {real(f) for f in relevance.relevant if database.number_of(f) in missing}
     return Answer(
         query,
         database.ranks(query, number_n),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 from vladkit.collection.discover import SourceFile
 from vladkit.collection.journal import Journal, LeftBehind, reason_against
+from vladkit.collection.read_ahead import ReadAhead
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError
 from vladkit.features import Extractor, Features
 from vladkit.features.imported import Imported
-from vladkit.features.pool import Extraction, Result, extract
+from vladkit.features.pool import Extraction, Result, extract, extract_data
+from vladkit.images.files import check_size
 
 __all__ = ["extracting"]
 
@@ -35,15 +37,38 @@ def extracting(
     results = _try_apart(extractor, found, left.files, progress)
     unnamed = ImageError("its name is not valid UTF-8: rename it")
     results |= {each.file: unnamed for each in found if not each.is_text}
+    n_bytes = {each.file: each.listed[0] for each in found if each.listed}
+    results |= _too_large(n_bytes)
     read = _reading(extractor, found)
-    with (
-        Journal.kept(path, resolve_n_jobs(n_jobs)) as journal,
-        Extraction.on_threads(
-            extractor, n_jobs, len(found), partial(_noted, journal, read)
-        ) as extraction,
-    ):
-        yield extraction, results
+    begin = None
+    with ExitStack() as stack:
+        if n_bytes:
+            ahead = stack.enter_context(ReadAhead.on_threads(n_bytes))
+            read, begin = partial(_extract_ahead, ahead, extractor), ahead.begin
+        journal = stack.enter_context(Journal.kept(path, resolve_n_jobs(n_jobs)))
+        reading = partial(_noted, journal, read)
+        yield (
+            stack.enter_context(
+                Extraction.on_threads(extractor, n_jobs, len(found), reading, begin)
+            ),
+            results,
+        )
     left.remove()
+
+
+def _too_large(n_bytes: Mapping[str, int]) -> dict[str, Result]:
+    """Results of those files elsewhere that are not read, by their sizes as listed."""
+    results: dict[str, Result] = {}
+    for file, n in n_bytes.items():
+        try:
+            check_size(n)
+        except ImageError as error:
+            results[file] = error
+    return results
+
+
+def _extract_ahead(ahead: ReadAhead, extractor: Extractor, file: str) -> Features:
+    return extract_data(extractor, ahead.read(file))
 
 
 def _try_apart(

@@ -39,6 +39,8 @@ from vladkit.collection.learner import Learner
 from vladkit.collection.records import BATCH, make_records
 from vladkit.collection.sample import Shard, check_shard, in_shard
 from vladkit.collection.tasks import Tasks, check_executor
+from vladkit.core.names import real
+from vladkit.core.remote import is_url
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
@@ -183,7 +185,8 @@ class Indexer:
         force: bool,
     ) -> int:
         of_features = {_as_prefix(os.fspath(s).partition(":")[2]) for s in sources if is_source(s)}
-        folders = tuple(_as_prefix(s) for s in sources if os.path.isdir(s)) + tuple(of_features)
+        listed = (os.fspath(s) for s in sources if is_url(s) or os.path.isdir(s))
+        folders = tuple(_as_prefix(s) for s in listed) + tuple(of_features)
         closed = tuple(_as_prefix(folder) for folder in unlisted)
         gone = [
             file
@@ -221,9 +224,10 @@ class Indexer:
         held = {source.root: source for source in self._store.sources().values()}
         new: dict[str, dict[str, tuple[int, int]]] = {}
         for each in found:
-            if each.reader is None and each.root not in held:
+            if each.reader is None and each.listed is None and each.root not in held:
                 new.setdefault(each.root, {})[each.printable] = each.status()
-        lost = {s.source_id: s.root for s in held.values() if not os.path.exists(s.root)}
+        roots = {s.source_id: s.root for s in held.values() if not is_url(s.root)}
+        lost = {source_id: root for source_id, root in roots.items() if not os.path.exists(root)}
         if not new or not lost:
             return
         rows: dict[int, list[ImageRow]] = {source_id: [] for source_id in lost}
@@ -372,11 +376,14 @@ def _refuse_emptiness(report: AddReport) -> None:
 
 
 def _as_prefix(folder: str | os.PathLike[str]) -> str:
-    return os.path.join(os.path.realpath(folder), "")
+    return os.path.join(real(folder), "")
 
 
 def _is_gone(file: str) -> bool:
-    """Whether the file certainly does not exist: one that cannot be looked at may."""
+    """Whether the file certainly does not exist: one that cannot be looked at may.
+
+    A URL does not exist here: its source was listed, all of it, and does not have it any more.
+    """
     try:
         os.lstat(file)
     except (FileNotFoundError, NotADirectoryError):

@@ -27,7 +27,7 @@ from queue import SimpleQueue
 from typing import BinaryIO, Final, Self
 
 from vladkit.core.files import is_special_file
-from vladkit.errors import StorageError
+from vladkit.errors import ImageError, StorageError
 from vladkit.features import Extractor, wants_color
 from vladkit.images import decode_image, read_bytes
 
@@ -164,7 +164,11 @@ def reason_against(extractor: Extractor, file: str) -> str | None:
     On Linux the process is forked, which takes some ms; elsewhere Python starts first.
     """
     start = _forked if sys.platform == "linux" else _started
-    code = start(file, extractor.max_side, wants_color(extractor))
+    try:
+        data = read_bytes(file)  # here: a process that is forked has no threads that read URLs
+    except ImageError:  # said in its turn
+        return None
+    code = start(data, extractor.max_side, wants_color(extractor))
     if code is None:
         return f"decoding it does not end within {_TRIAL_SECONDS:.0f} s"
     if code < 0:
@@ -172,10 +176,10 @@ def reason_against(extractor: Extractor, file: str) -> str | None:
     return None if code == 0 else f"decoding it ends the process (exit code {code})"
 
 
-def _forked(file: str, max_side: int | None, color: bool) -> int | None:
+def _forked(data: bytes, max_side: int | None, color: bool) -> int | None:
     """Exit code of a forked process that decodes an image; None if it does not end."""
     process = multiprocessing.get_context("fork").Process(
-        target=_decode, args=(file, max_side, color), daemon=True
+        target=_decode, args=(data, max_side, color), daemon=True
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of forks beside threads: it decodes, and takes no lock
@@ -189,16 +193,16 @@ def _forked(file: str, max_side: int | None, color: bool) -> int | None:
     return code
 
 
-def _started(file: str, max_side: int | None, color: bool) -> int | None:
+def _started(data: bytes, max_side: int | None, color: bool) -> int | None:
     """Exit code of a Python that is started to decode an image; None if it does not end.
 
     Not by multiprocessing, which would run the caller's main module in it once more.
     """
-    arguments = json.dumps([file, max_side, color])
+    arguments = json.dumps([max_side, color])
     try:
         code = subprocess.run(
             [sys.executable, "-c", _PROGRAM, arguments],
-            stdin=subprocess.DEVNULL,
+            input=data,
             capture_output=True,
             timeout=_TRIAL_SECONDS,
         ).returncode
@@ -210,10 +214,10 @@ def _started(file: str, max_side: int | None, color: bool) -> int | None:
 _PROGRAM: Final = """
 import json, sys
 from vladkit.collection.journal import _decode
-_decode(*json.loads(sys.argv[1]))
+_decode(sys.stdin.buffer.read(), *json.loads(sys.argv[1]))
 """
 
 
-def _decode(file: str, max_side: int | None, color: bool) -> None:
+def _decode(data: bytes, max_side: int | None, color: bool) -> None:
     with suppress(Exception):  # said in its turn
-        decode_image(read_bytes(file), max_side=max_side, color=color)
+        decode_image(data, max_side=max_side, color=color)

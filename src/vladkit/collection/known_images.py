@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from vladkit.collection.discover import SourceFile
 from vladkit.core.names import composed, identity
+from vladkit.core.remote import joined
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import ImageRow
 
@@ -18,7 +19,7 @@ def known_images(store: CollectionStore) -> dict[str, ImageRow]:
     """Rows by file, or for features of other programs by where in their file they are."""
     roots = {i: source.root for i, source in store.sources().items()}
     return {
-        os.path.normpath(os.path.join(roots[row.source_id], row.path)): row
+        joined(roots[row.source_id], row.path): row
         for row in store.images()
         if row.source_id in roots  # else the file is damaged, as `check` says
     }

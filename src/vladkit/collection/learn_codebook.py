@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from vladkit.aggregation.encode import fastest
@@ -28,6 +29,7 @@ from vladkit.collection.sample import Sample
 from vladkit.collection.train import short_length, train
 from vladkit.core.arrays import AnyArray
 from vladkit.core.files import check_writable
+from vladkit.core.remote import exists, is_url, local_path
 from vladkit.errors import NothingToIndexError, StorageError
 from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
@@ -71,13 +73,15 @@ def learn_codebook(
 ) -> CodebookReport:
     """Learn from images and write the file; see `vladkit.Collection.learn`."""
     begin = time.perf_counter()
+    target = local_path(os.fspath(target))
     check_writable(target)
-    if os.path.lexists(target):
+    url = is_url(target)
+    if exists(target) if url else os.path.lexists(target):
         raise StorageError(
             f"{target} is there already, and shards may have been made with it: give another name, "
             "or remove it first"
         )
-    describer = Describer(recipe, os.fspath(target))
+    describer = Describer(recipe, target)
     check_kind(describer.name, recipe, sources)
     with ExitStack() as readers:
         found = discover(sources, readers)
@@ -85,7 +89,9 @@ def learn_codebook(
         found, _ = each_once(found, ())
         if not found:
             raise NothingToIndexError("no images found: give folders or files that hold some")
-        path = Path(target).absolute()
+        # the journal is beside the file; of one elsewhere it is for this run alone
+        above = readers.enter_context(TemporaryDirectory()) if url else os.getcwd()
+        path = Path(above, Path(target).name if url else target)
         about, arrays, sample = learn_from(describer, found, path, n_jobs, progress)
     CodebookFile(describer.name, recipe, about, arrays).write()
     return CodebookReport(

@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from vladkit.collection.index import Index, stored_recipe
 from vladkit.core.arrays import AnyArray
-from vladkit.core.files import refuse_url
+from vladkit.core.files import as_collection, refuse_url
 from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchError
 from vladkit.store.lance.place import is_lance
 from vladkit.store.merge import choose_images, copy_images, copy_sources, new_store
@@ -57,7 +56,7 @@ def merge(
             f"{lance[0]} is a collection of Lance, which is not merged: several writers add to one "
             "at once (vladkit add), from all folders"
         )
-    with ExitStack() as opened, new_store(Path(target).absolute()) as out:
+    with ExitStack() as opened, new_store(as_collection(target)) as out:
         first = Index.open(files[0], read_only=True)
         opened.callback(first.close)
         first.describer.trained()

@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Final, TypeAlias
 
+from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, ParameterError
 from vladkit.images import read_bytes
 from vladkit.store.paths import find_image
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import ImageRow
 
-__all__ = ["apart_of", "digest_of", "tell_apart"]
+__all__ = ["apart_of", "digest_of", "read_row", "tell_apart"]
 
 _NAME: Final = "told_apart"
 """Name of the value about a collection that holds the verdicts."""
@@ -52,14 +53,16 @@ def tell_apart(store: CollectionStore, images: Sequence[str | os.PathLike[str]])
     return len(new - known)
 
 
-def apart_of(store: CollectionStore, rows: Mapping[int, ImageRow]) -> dict[int, set[int]]:
+def apart_of(
+    store: CollectionStore, rows: Mapping[int, ImageRow], within: Sequence[str] | None
+) -> dict[int, set[int]]:
     """Ids, by that of another image, of images that people have told apart from it."""
     verdicts = _verdicts(store)
     sizes = {n_bytes for pair in verdicts for n_bytes, _ in pair}
     ids_of = defaultdict(set)
     for image_id, row in rows.items():
         if row.n_bytes in sizes:  # others need not be read
-            digest = digest_of(row)
+            digest = digest_of(row, within)
             if digest is not None:
                 ids_of[row.n_bytes, digest.hex()].add(image_id)
     apart: dict[int, set[int]] = defaultdict(set)
@@ -70,15 +73,22 @@ def apart_of(store: CollectionStore, rows: Mapping[int, ImageRow]) -> dict[int, 
     return dict(apart)
 
 
-def digest_of(row: ImageRow) -> bytes | None:
+def read_row(row: ImageRow, within: Sequence[str] | None = None) -> bytes:
+    """The file of an image; of URLs only those below some, that this user gave."""
+    return read_bytes(row.file, within=within if is_url(row.file) else None)
+
+
+def digest_of(row: ImageRow, within: Sequence[str] | None = None) -> bytes | None:
     """SHA-256 of a file; None if it cannot be read or is not the one that was indexed."""
     try:
-        status = os.stat(row.file)
-        if (status.st_size, status.st_mtime_ns) != (row.n_bytes, row.mtime_ns):
-            return None
-        return hashlib.sha256(read_bytes(row.file)).digest()
+        if not is_url(row.file):
+            status = os.stat(row.file)
+            if (status.st_size, status.st_mtime_ns) != (row.n_bytes, row.mtime_ns):
+                return None
+        data = read_row(row, within)
     except OSError:  # an ImageError is one
         return None
+    return hashlib.sha256(data).digest() if len(data) == row.n_bytes else None
 
 
 def _verdicts(store: CollectionStore) -> list[tuple[_Content, _Content]]:

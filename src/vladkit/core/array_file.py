@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
 from vladkit.core.files import replace_file
+from vladkit.core.remote import is_url, local_path, read_file
 from vladkit.errors import FileFormatError, StorageError
 
 __all__ = ["read_arrays", "write_arrays"]
@@ -62,10 +63,10 @@ def read_arrays(
     StorageError
         If it cannot be read.
     """
-    where = Path(path)
+    where = os.fspath(path)
     try:
         # opened here: np.load leaves a damaged file open
-        with open(where, "rb") as raw:
+        with _opened(path) as raw:
             if raw.read(2) != b"PK":  # NumPy would take it for a pickle
                 raise FileFormatError(f"{where} is not a {kind}: {hint}")
             raw.seek(0)
@@ -76,7 +77,7 @@ def read_arrays(
                 header = json.loads(str(file["header"][()]))
                 arrays = {name: file[name] for name in file.files if name != "header"}
         found, version, about = header["format"], header["version"], header["about"]
-    except FileFormatError:
+    except (FileFormatError, StorageError):
         raise
     except OSError as error:
         if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
@@ -90,3 +91,13 @@ def read_arrays(
             "vladkit that wrote it, or train again"
         )
     return about, arrays
+
+
+def _opened(path: str | os.PathLike[str]) -> BinaryIO:
+    name = os.fspath(path)
+    if not is_url(name):
+        return open(local_path(name), "rb")
+    try:
+        return io.BytesIO(read_file(name, lambda n_bytes: None))
+    except StorageError as error:
+        raise StorageError(f"cannot read {name}: {error}") from None

@@ -13,9 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from vladkit.core.remote import check_target, is_url, local_path, without_query, write_file
 from vladkit.errors import ParameterError, StorageError, VladkitError
 
 __all__ = [
+    "as_collection",
     "as_paths",
     "check_writable",
     "forget_databases",
@@ -33,7 +35,7 @@ _databases_lock = threading.Lock()
 
 
 def as_paths(given: object) -> list[str]:
-    """One path, or several, as a list of text.
+    """One path, or several, as a list of text; ``file://`` URLs become paths.
 
     Raises
     ------
@@ -47,9 +49,27 @@ def as_paths(given: object) -> list[str]:
     """
     paths: Any = [given] if isinstance(given, str | bytes | os.PathLike) else given
     try:
-        return [os.fsdecode(path) for path in paths]
+        return [local_path(os.fsdecode(path)) for path in paths]
     except TypeError as error:
         raise ParameterError(f"give one path or several: {error}") from error
+
+
+def as_collection(path: str | os.PathLike[str]) -> Path:
+    """Absolute path of a collection file, also by a ``file://`` URL.
+
+    Raises
+    ------
+    ParameterError
+        If it is elsewhere: SQLite locks and changes a file in place.
+    """
+    name = os.fspath(path)
+    if is_url(name):
+        raise ParameterError(
+            f"{without_query(name)}: a collection is a file on a disk of this machine: write it "
+            "here and copy it there when it is done, or copy it here to search it; one whose name "
+            "ends in .lance may be there"
+        )
+    return Path(local_path(name)).absolute()
 
 
 def note_database(connection: object, path: str | os.PathLike[str]) -> None:
@@ -116,11 +136,15 @@ def check_writable(
     ParameterError
         If the target is one of `inputs`.
     StorageError
-        If the target is a folder or a device, or nothing can be written in its folder.
+        If the target is a folder or a device, or nothing can be written in its folder; or if it
+        is elsewhere, and there is no such bucket.
     """
-    real = os.path.realpath(path)
-    if real in map(os.path.realpath, inputs):
+    name, read = os.fspath(path), [os.fspath(each) for each in inputs]
+    if name in read or os.path.realpath(name) in map(os.path.realpath, read):
         raise ParameterError(f"{path} is read here: give another file to write to")
+    if is_url(name):
+        check_target(name)
+        return
     try:
         tempfile.TemporaryFile(dir=_target(path).parent).close()
     except OSError as error:
@@ -144,7 +168,14 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Path of an empty file that replaces `path` only when all went well; see `replace_file`."""
+    """Path of an empty file that replaces `path` only when all went well; see `replace_file`.
+
+    One that replaces a URL is copied there at the end.
+    """
+    if is_url(path):
+        with _uploaded(os.fspath(path)) as name:
+            yield name
+        return
     target = _target(path)
     is_there = os.path.exists(target)
     try:
@@ -170,10 +201,24 @@ def replace_path(path: str | os.PathLike[str]) -> Iterator[str]:
         raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
 
 
+@contextmanager
+def _uploaded(url: str) -> Iterator[str]:
+    try:
+        with tempfile.TemporaryDirectory(prefix="vladkit-") as folder:
+            file = Path(folder, f"whole{Path(url).suffix}")
+            file.touch()
+            yield str(file)
+            write_file(str(file), url)
+    except OSError as error:
+        if isinstance(error, VladkitError) and not isinstance(error, StorageError):
+            raise
+        raise StorageError(f"cannot write {url}: {error.strerror or error}") from None
+
+
 def _target(path: str | os.PathLike[str]) -> Path:
     """Path of the file to replace: where links lead, not they."""
     refuse_url(path)
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(local_path(os.fspath(path))))
     if os.path.isdir(target):
         raise StorageError(f"cannot write {path}: it is a folder")
     if is_special_file(target):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import unicodedata
 
-__all__ = ["composed", "identity", "on_disk"]
+from vladkit.core.remote import is_url, local_path
+
+__all__ = ["absolute", "composed", "identity", "on_disk", "real"]
 
 
 def identity(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
@@ -20,6 +22,18 @@ def identity(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
         return None
     found = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
     return found if status.st_ino else None
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Absolute path of a file or folder, or its URL."""
+    name = local_path(os.fspath(path))
+    return name.rstrip("/") if is_url(name) else os.path.abspath(name)
+
+
+def real(path: str | os.PathLike[str]) -> str:
+    """Absolute path of a file or folder with its links resolved, or its URL."""
+    name = absolute(path)
+    return name if is_url(name) else os.path.realpath(name)
 
 
 def composed(name: str) -> str:

@@ -55,9 +55,14 @@ class Extraction:
     """Pool of threads that extract features ahead of their use; make one with `on_threads`."""
 
     def __init__(
-        self, read: Callable[[Item], Features], pool: ThreadPoolExecutor, threads: int
+        self,
+        read: Callable[[Item], Features],
+        pool: ThreadPoolExecutor,
+        threads: int,
+        begin: Callable[[Item], None] | None = None,
     ) -> None:
         self._read = read
+        self._begin = begin
         self._pool = pool
         self._ahead = 4 * threads + _AHEAD
         self._pending: deque[Future[Result]] = deque()
@@ -70,16 +75,17 @@ class Extraction:
         n_jobs: int | None,
         n: int,
         read: Callable[[Item], Features] | None = None,
+        begin: Callable[[Item], None] | None = None,
     ) -> Iterator[Self]:
         """With a pool for `n` images; results not consumed when the block ends are dropped.
 
         `read` gives the features of an item; by default an item is an image file, from which
-        `extractor` extracts.
+        `extractor` extracts. `begin` is called with each item when its turn is near.
         """
         threads = max(1, min(resolve_n_jobs(n_jobs), n))
         with one_opencv_thread(), ThreadPoolExecutor(threads, "vladkit-extract") as pool:
             try:
-                yield cls(read or partial(extract, extractor), pool, threads)
+                yield cls(read or partial(extract, extractor), pool, threads, begin)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -107,6 +113,8 @@ class Extraction:
                 future: Future[Result] = Future()
                 future.set_result(ready.pop(item))
             else:
+                if self._begin:
+                    self._begin(item)
                 future = self._pool.submit(self._try, item)
             self._pending.append(future)
 

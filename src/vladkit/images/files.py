@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Sequence
 from typing import BinaryIO, Final
 
 from vladkit.core.files import is_open_database
-from vladkit.errors import ImageError
+from vladkit.core.remote import is_below, is_url, local_path, read_file
+from vladkit.errors import ImageError, MissingDependencyError, StorageError
 
-__all__ = ["MAX_BYTES", "is_image_name", "open_file", "read_bytes"]
+__all__ = ["MAX_BYTES", "check_size", "is_image_name", "open_file", "read_bytes"]
 
 MAX_BYTES: Final = 1 << 30
 """Size of the largest file that is read, 1 GiB: an uncompressed RGB TIFF of 200 million px (the
@@ -21,6 +23,8 @@ _SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".dib"}
     | {".pbm", ".pgm", ".ppm", ".pnm"}
 )
+
+_NOT_SHOWN: Final = "not in a folder that was indexed here: it is not shown"
 
 # These stay as they are until somebody renames or replaces the file; any other failure may pass.
 _LASTING_ERRNOS: Final = frozenset({errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO})
@@ -50,7 +54,11 @@ def is_image_name(path: str | os.PathLike[str]) -> bool:
 
 
 def read_bytes(
-    path: str | os.PathLike[str], most: int = -1, *, within: Sequence[str] | None = None
+    path: str | os.PathLike[str],
+    most: int = -1,
+    *,
+    within: Sequence[str] | None = None,
+    n_bytes: int | None = None,
 ) -> bytes:
     """Read a regular file, or its first bytes.
 
@@ -60,6 +68,8 @@ def read_bytes(
         See `open_file`.
     most : int, default=-1
         Number of bytes to read; -1 reads the whole file.
+    n_bytes : int or None
+        Size of a file elsewhere, where it is known: one request less.
 
     Raises
     ------
@@ -67,7 +77,7 @@ def read_bytes(
         As `open_file`; or the file cannot be read.
     """
     try:
-        with open_file(path, within=within) as file:
+        with open_file(path, within=within, n_bytes=n_bytes) as file:
             return file.read(most)
     except ImageError:
         raise
@@ -75,15 +85,24 @@ def read_bytes(
         raise _unreadable(error) from error
 
 
-def open_file(path: str | os.PathLike[str], *, within: Sequence[str] | None = None) -> BinaryIO:
+def open_file(
+    path: str | os.PathLike[str],
+    *,
+    within: Sequence[str] | None = None,
+    n_bytes: int | None = None,
+) -> BinaryIO:
     """Open a regular file to read it, without waiting for a FIFO or a device.
+
+    A file elsewhere, named by its URL, is read into memory.
 
     Parameters
     ----------
     path : str or path
     within : sequence of str or None
         Folders, without links in their paths, in one of which the file has to be, wherever links
-        lead; None allows any.
+        lead; None allows any. Redirects of a web server are followed with None only.
+    n_bytes : int or None
+        See `read_bytes`.
 
     Raises
     ------
@@ -91,6 +110,9 @@ def open_file(path: str | os.PathLike[str], *, within: Sequence[str] | None = No
         The file cannot be opened (``transient=True`` unless its name or kind is to blame), is no
         regular file, is larger than `MAX_BYTES`, or is outside.
     """
+    if is_url(path):
+        return io.BytesIO(_read_url(str(path), within, n_bytes))
+    path = local_path(os.fsdecode(path))
 
     def open_without_waiting(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO blocks otherwise
@@ -113,6 +135,25 @@ def open_file(path: str | os.PathLike[str], *, within: Sequence[str] | None = No
     return file
 
 
+def check_size(n_bytes: int) -> None:
+    """Raise ImageError if a file of that size is not read."""
+    if n_bytes > MAX_BYTES:
+        raise ImageError(
+            f"file too large: {n_bytes / 1e6:,.0f} MB, at most {MAX_BYTES / 1e6:,.0f} MB"
+        )
+
+
+def _read_url(url: str, within: Sequence[str] | None, n_bytes: int | None) -> bytes:
+    if within is not None and not is_below(url, within):
+        raise ImageError(_NOT_SHOWN)
+    try:
+        return read_file(url, check_size, n_bytes=n_bytes, redirects=within is None)
+    except (StorageError, MissingDependencyError) as error:
+        if within is None and isinstance(error, MissingDependencyError):
+            raise
+        raise ImageError(str(error), transient=True) from None
+
+
 def _unreadable(error: OSError) -> ImageError:
     reason = (error.strerror or str(error)).lower()
     return ImageError(reason, transient=error.errno not in _LASTING_ERRNOS)
@@ -124,14 +165,11 @@ def _check_opened(
     """Raise ImageError unless the file that was opened at a path may be read."""
     if not stat.S_ISREG(opened.st_mode):
         raise ImageError("not a regular file")
-    if opened.st_size > MAX_BYTES:
-        raise ImageError(
-            f"file too large: {opened.st_size / 1e6:,.0f} MB, at most {MAX_BYTES / 1e6:,.0f} MB"
-        )
+    check_size(opened.st_size)
     if within is None:
         return
     real = os.path.realpath(path)
     inside = any(real.startswith(os.path.join(folder, "")) for folder in within)
     # Of the same file: a link may have been put in its place after it was opened, or before.
     if not inside or not os.path.samestat(os.stat(real), opened):
-        raise ImageError("not in a folder that was indexed here: it is not shown")
+        raise ImageError(_NOT_SHOWN)

@@ -12,12 +12,13 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
-from vladkit.core.files import replace_file
+from vladkit.core.files import check_writable, replace_file
+from vladkit.core.remote import is_url
 from vladkit.core.threads import faiss_threads
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
 from vladkit.store.blocks import Layout
 from vladkit.store.naming import names_below
-from vladkit.store.postgres.address import is_url, shown_url
+from vladkit.store.postgres.address import is_database, shown_url
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import LONGEST_PATH
 
@@ -38,9 +39,11 @@ def check_target(target: str | os.PathLike[str]) -> str:
     MissingDependencyError
         If the library that writes it is not installed.
     """
+    if is_url(target):
+        check_writable(target)
     suffix = Path(target).suffix.lower()
     if suffix not in FORMATS:
-        if is_url(target):
+        if is_database(target):
             raise ParameterError(f"{shown_url(target)} is a database: use export_postgres")
         raise ParameterError(f"{target}: the name of an export ends in {', '.join(FORMATS)}")
     if suffix == ".h5":
@@ -58,7 +61,7 @@ def export(
     store: CollectionStore,
     target: str | os.PathLike[str],
     root: str | os.PathLike[str] | None = None,
-) -> list[Path]:
+) -> list[Path | str]:
     """Write all vectors and the paths they belong to, as they are when it begins.
 
     ==========  ======================================================================
@@ -82,8 +85,8 @@ def export(
 
     Returns
     -------
-    list of Path
-        The files that were written.
+    list of Path or str
+        The files that were written; those elsewhere by their URLs.
 
     Raises
     ------
@@ -109,8 +112,9 @@ def export(
 
 def _write(
     store: CollectionStore, target: str | os.PathLike[str], suffix: str, path_of: Mapping[int, str]
-) -> list[Path]:
+) -> list[Path | str]:
     """Write the vectors of the images in `path_of`."""
+    written = os.fspath(target) if is_url(target) else Path(target)
     layout = store.layout
     paths: list[str] = []
 
@@ -125,11 +129,11 @@ def _write(
     with replace_file(target) as file:
         if suffix == ".h5":
             _write_h5(file, chosen(), paths)
-            return [Path(target)]
+            return [written]
         if suffix == ".npz":
             n = sum(len(vector_nD) for vector_nD in chosen())
             _write_npz(file, chosen(), paths, n, layout)
-            return [Path(target)]
+            return [written]
         if suffix == ".fvecs":
             for vector_nD in chosen():
                 d = layout.n_dimensions
@@ -138,10 +142,10 @@ def _write(
                 file.write(row_nD.tobytes())
         else:
             _write_faiss(file, chosen(), layout)
-    beside = Path(f"{os.fspath(target)}.json")
+    beside = type(written)(f"{os.fspath(target)}.json")
     with replace_file(beside) as file:
         file.write(json.dumps(paths, ensure_ascii=False, indent=0).encode())
-    return [Path(target), beside]
+    return [written, beside]
 
 
 def _write_npz(

@@ -16,6 +16,7 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray
 from vladkit.core.files import replace_path
+from vladkit.core.remote import joined
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store import trust
 from vladkit.store.database import row_crc, translated
@@ -98,7 +99,7 @@ def choose_images(
         out.connection.executemany(
             "INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
-                (os.path.normpath(os.path.join(root, path)), number, i, ids[s], path, *rest)
+                (joined(root, path), number, i, ids[s], path, *rest)
                 for root, i, s, path, *rest in _found(shard)
             ),
         )

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from vladkit.core.files import as_collection
 from vladkit.errors import FileFormatError
 from vladkit.store.blocks import Blocks
 from vladkit.store.database import connected, damaged, pragma, translated
@@ -41,7 +42,7 @@ def migrate(path: str | os.PathLike[str]) -> int:
     StorageError
         If it cannot be written; it is then as before.
     """
-    where = Path(path).absolute()
+    where = as_collection(path)
     found = check_file(where, accept=range(1, FORMAT_VERSION + 1))
     if not found:
         raise FileFormatError(f"{where} does not exist or is empty: nothing to convert")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeAlias
 
+from vladkit.core.names import real
+from vladkit.core.remote import is_url
 from vladkit.errors import ParameterError
 from vladkit.store.rows import ImageRow, Source
 
@@ -47,14 +50,11 @@ def names_below(
     """
     listed = list(rows)
     files = {row.image_id: row.file for row in listed}
-    if root is None:
-        folder = _common(listed, sources, list(files.values()))
-    else:
-        folder = os.path.realpath(root)  # as the roots of sources are
+    folder = _common(listed, sources, list(files.values())) if root is None else real(root)
     seen: set[str] = set()
     names: dict[int, str] = {}
     for image_id, file in sorted(files.items()):
-        name = Path(os.path.relpath(file, folder)).as_posix()
+        name = _relative(file, folder)
         if name.startswith("../"):
             raise ParameterError(
                 f"{file} is not below {folder}: give a root that all images are below, or none"
@@ -73,10 +73,23 @@ def _common(rows: list[ImageRow], sources: Mapping[int, Source], files: list[str
             return only
     if not files:
         return os.getcwd()
+    if all(map(is_url, files)):
+        levels = zip(*(file.split("/")[:-1] for file in files), strict=False)
+        shared = [some[0] for some in takewhile(lambda some: len(set(some)) == 1, levels)]
+        if len(shared) > 2:  # a scheme, nothing, and a bucket or host
+            return "/".join(shared)
+        raise ParameterError("no folder holds all images: they are in several buckets")
     try:
         return os.path.commonpath([os.path.dirname(file) for file in files])
     except ValueError as error:  # Windows' drives
         raise ParameterError(f"no folder holds all images: {error}") from error
+
+
+def _relative(file: str, folder: str) -> str:
+    """Path of a file from a folder, with forward slashes."""
+    if is_url(file):
+        return file.removeprefix(f"{folder}/") if file.startswith(f"{folder}/") else f"../{file}"
+    return Path(os.path.relpath(file, folder)).as_posix()
 
 
 def natural(name: str) -> SortKey:

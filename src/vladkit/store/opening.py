@@ -11,7 +11,7 @@ from vladkit.store.check import Finding, check
 from vladkit.store.lance.check import check_lance
 from vladkit.store.lance.place import is_lance
 from vladkit.store.lance.store import LanceStore
-from vladkit.store.postgres.address import is_url, shown_url
+from vladkit.store.postgres.address import is_database, shown_url
 from vladkit.store.postgres.store import PostgresStore
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.store import Store
@@ -30,7 +30,7 @@ def create_store(path: str | os.PathLike[str], **about: Any) -> CollectionStore:
 
 def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> CollectionStore:
     """Open an existing collection; raises what `Store.open` and `create_store` raise."""
-    if is_url(path):
+    if is_database(path):
         if not read_only:
             raise ParameterError(
                 f"{shown_url(path)} is in PostgreSQL, where a collection can be searched but not "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 
-from vladkit.core.names import composed
+from vladkit.core.names import absolute, composed, real
 from vladkit.errors import ParameterError
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import ImageRow
@@ -41,7 +41,7 @@ def _rows_at(
     if rows:
         return rows
     spell = spelled or str
-    files = {spell(os.path.abspath(name)), spell(os.path.realpath(name))}
+    files = {spell(absolute(name)), spell(real(name))}
     for source in store.sources().values():
         folder = spell(os.path.join(source.folder, ""))
         inside = {f.removeprefix(folder) for f in files if f.startswith(folder)}
@@ -81,8 +81,8 @@ def ids_below(store: CollectionStore, paths: Iterable[str | os.PathLike[str]]) -
 def _below(given: str, rows: Iterable[tuple[int, str, str]]) -> set[int]:
     """Ids of the rows (id, path, file) that are at a path, or below it."""
     name = _with_slashes(given).rstrip("/")
-    file = os.path.abspath(given)
-    below = os.path.join(file, ""), os.path.join(os.path.realpath(file), "")
+    file = absolute(given)
+    below = os.path.join(file, ""), os.path.join(real(file), "")
     return {
         image_id
         for image_id, path, where in rows

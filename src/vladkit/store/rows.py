@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Final
 
 from vladkit.core.arrays import AnyArray
 from vladkit.core.codes import Codes
+from vladkit.core.remote import joined
 
 __all__ = ["LONGEST_PATH", "ImageRow", "KeptFeatures", "Record", "Source"]
 
@@ -19,9 +19,9 @@ LONGEST_PATH: Final = 32_767
 class Source:
     """Folder that indexed paths are relative to; or a file of the features of such images.
 
-    ``root`` is absolute, where it is found now; ``name`` as it was given. ``images`` is the folder
-    of the images whose features the file has, if that is known. ``is_own`` is whether this user
-    gave the folder, see `vladkit.store.trust`.
+    ``root`` is absolute, where it is found now, or a URL; ``name`` as it was given. ``images`` is
+    the folder of the images whose features the file has, if that is known. ``is_own`` is whether
+    this user gave the folder, see `vladkit.store.trust`.
     """
 
     source_id: int
@@ -60,8 +60,8 @@ class ImageRow:
 
     @property
     def file(self) -> str:
-        """The image's file, absolute, where it is found now."""
-        return os.path.normpath(os.path.join(self.folder, self.path))
+        """The image's file, absolute, where it is found now; or its URL."""
+        return joined(self.folder, self.path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,9 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
-from vladkit.core.files import replace_path
+from vladkit.core.files import as_collection, replace_path
+from vladkit.core.names import real
+from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store import trust
 from vladkit.store.ann import AnnIndex, AnnReport, ann_path, build_ann, open_ann
@@ -99,7 +101,7 @@ class Store:
         StorageError
             If it cannot be written.
         """
-        where = Path(path).absolute()
+        where = as_collection(path)
         with translated(where, "create"):
             is_file_with_content(where)  # or raises
             with connected(where, "rwc") as connection:
@@ -120,7 +122,7 @@ class Store:
         StorageError
             If it cannot be read, or not written without `read_only`.
         """
-        where = Path(path).absolute()
+        where = as_collection(path)
         missing = f"{where} does not exist or is empty: make it with vladkit index SOURCE -o {path}"
         if not is_file_with_content(where):
             raise FileFormatError(missing)
@@ -307,13 +309,15 @@ class Store:
             raise FileFormatError(
                 f"{self.path} is damaged: a folder's path has {len(root)} letters"
             )
-        if not os.path.exists(root) and relative is not None:
+        if relative is not None and not is_url(root) and not os.path.exists(root):
             moved = os.path.normpath(self.path.parent / relative)
             if os.path.exists(moved):
                 return moved
         return root
 
     def _relative(self, root: str) -> str | None:
+        if is_url(root):
+            return None
         try:
             return os.path.relpath(root, self.path.parent)
         except ValueError:  # another drive
@@ -394,7 +398,7 @@ class Store:
     def own_folders(self) -> list[str]:
         """Folders of images that this user gave, links resolved."""
         sources = self.sources().values()
-        return [os.path.realpath(each.folder) for each in sources if each.is_own]
+        return [real(each.folder) for each in sources if each.is_own]
 
     # -- images ---------------------------------------------------------------------
 
@@ -582,7 +586,7 @@ class Store:
         StorageError
             If there is something at `target`, or it cannot be written.
         """
-        where = Path(target).absolute()
+        where = as_collection(target)
         if os.path.lexists(where):
             raise StorageError(f"{where} is there already: give another name, or remove it first")
         with (

@@ -65,11 +65,10 @@ def check_figure_file(
     StorageError
         If no file can be written there.
     """
-    target = Path(path)
-    if target.suffix.lower() not in formats:
-        raise ParameterError(f"cannot draw {target}: its name has to end in {', '.join(formats)}")
+    if Path(path).suffix.lower() not in formats:
+        raise ParameterError(f"cannot draw {path}: its name has to end in {', '.join(formats)}")
     require_matplotlib(who)
-    check_writable(target, inputs)
+    check_writable(path, inputs)
 
 
 def write_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: float = 200) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.core.arrays import FloatArray
+from vladkit.core.remote import without_query
 from vladkit.errors import ImageError, ParameterError, ShapeError
 from vladkit.images import Image, Region, decode_image, read_bytes
 from vladkit.images.forms import FORMS, InMemory, file_data
@@ -91,7 +92,9 @@ def load_image(source: Source, what: str, max_side: int) -> ShownImage:
     """
     shown = try_load_image(source, what, max_side)
     if isinstance(shown, ImageError):
-        name = f" {os.fspath(source)}" if isinstance(source, (str, os.PathLike)) else ""
+        name = (
+            f" {without_query(os.fspath(source))}" if isinstance(source, (str, os.PathLike)) else ""
+        )
         raise ImageError(f"{what}{name}: {shown.reason}", transient=shown.transient) from shown
     return shown
 

@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import BinaryIO, Final
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from vladkit.collection.collection import Collection
 from vladkit.collection.search_options import SearchOptions
 from vladkit.collection.searching import Hit
+from vladkit.core.remote import is_url
 from vladkit.errors import ImageError, VladkitError
 from vladkit.features import Features
 from vladkit.geometry.verification import Model, Verification
@@ -157,10 +159,14 @@ class Engine:
         return await self.pool.lookup(self._thumbnail, image_id, side)
 
     def _thumbnail(self, collection: Collection, image_id: int, side: int) -> tuple[bytes, str]:
-        file = indexed_image(collection, image_id).file
-        within = collection.folders_to_show()
+        row = indexed_image(collection, image_id)
+        file, within = row.file, collection.folders_to_show()
+        tag = f'"{row.mtime_ns:x}-{row.n_bytes:x}-{side}"'  # as indexed: a URL is not asked again
+        data = self._thumbnails.get((file, tag)) if is_url(file) else None
+        if data is not None:
+            return data, tag
         with open_file(file, within=within) as opened:
-            tag = _tag(opened, side)
+            tag = tag if is_url(file) else _tag(opened, side)
             data = self._thumbnails.get((file, tag))
             if data is None:
                 image = self.decoder.decode(opened.read(), max_side=side, color=True, longest=True)
@@ -168,8 +174,8 @@ class Engine:
                 self._thumbnails.put((file, tag), data, len(data))
         return data, tag
 
-    async def file(self, image_id: int) -> tuple[BinaryIO, str]:
-        """The file of an image of the collection, open and just decoded, and its media type.
+    async def file(self, image_id: int) -> tuple[BinaryIO, str, str]:
+        """The file of an image of the collection, open and just decoded, its media type and name.
 
         Raises
         ------
@@ -180,23 +186,23 @@ class Engine:
         """
         return await self.pool.lookup(self._file, image_id)
 
-    def _file(self, collection: Collection, image_id: int) -> tuple[BinaryIO, str]:
+    def _file(self, collection: Collection, image_id: int) -> tuple[BinaryIO, str, str]:
         file = indexed_image(collection, image_id).file
         opened = open_file(file, within=collection.folders_to_show())
         try:
-            media_type = self._checked_type(opened)
+            media_type = self._checked_type(opened, file)
         except BaseException:
             opened.close()
             raise
-        return opened, media_type
+        return opened, media_type, file
 
-    def _checked_type(self, opened: BinaryIO) -> str:
+    def _checked_type(self, opened: BinaryIO, name: str) -> str:
         """Media type of a file that decodes: whatever begins as an image does may be a letter."""
         data = opened.read()
         media_type = MEDIA_TYPES.get(image_kind(data[:64]) or "")
         if media_type is None:  # whatever was put in its place
             raise ImageError("it is no image any more")
-        checked = opened.name, _tag(opened, 0)
+        checked = name, sha256(data).hexdigest() if is_url(name) else _tag(opened, 0)
         if self._thumbnails.get(checked) is None:
             self.decoder.decode(data, max_side=_CHECKED_SIDE)
             self._thumbnails.put(checked, b"checked", 1000)

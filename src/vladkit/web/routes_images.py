@@ -127,15 +127,15 @@ async def preview(request: Request, engine: EngineOfApp, image_id: ImageId) -> R
 async def file(engine: EngineOfApp, image_id: ImageId) -> Response:
     """Give the file of an image as it is."""
     try:
-        opened, media_type = await engine.file(image_id)
+        opened, media_type, path = await engine.file(image_id)
     except ImageError as error:
         raise _unreadable(error) from None
-    name = quote(Path(opened.name).name.encode("utf-8", "replace"))
+    name = quote(Path(path).name.encode("utf-8", "replace"))
     return StreamingResponse(
         _chunks(opened),
         media_type=media_type,
         headers={
-            "content-length": str(os.fstat(opened.fileno()).st_size),
+            "content-length": str(_size(opened)),
             "content-disposition": f"inline; filename*=utf-8''{name}",
             "content-security-policy": "default-src 'none'; sandbox",
             "cache-control": "private, max-age=3600",
@@ -153,6 +153,13 @@ async def _shrunk(request: Request, engine: Engine, image_id: int, side: int) ->
 
 def _unreadable(error: ImageError) -> Problem:
     return Problem(404, f"the file of this image cannot be read: {error}")
+
+
+def _size(opened: BinaryIO) -> int:
+    """Size of an open file in bytes; reading goes on at its start."""
+    n_bytes = opened.seek(0, os.SEEK_END)
+    opened.seek(0)
+    return n_bytes
 
 
 def _chunks(opened: BinaryIO) -> Iterator[bytes]:

@@ -45,7 +45,9 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 def is_lance(path: str | os.PathLike[str]) -> bool:
     """Whether a collection there is, or is to be made, one of Lance."""
     name = os.fspath(path).rstrip("/")
-    return is_remote(name) or name.endswith(SUFFIX) or os.path.isdir(os.path.join(name, _ABOUT))
+    if is_remote(name) or name.endswith(SUFFIX):
+        return name.endswith(SUFFIX)
+    return os.path.isdir(os.path.join(name, _ABOUT))
 
 
 def place_of(path: str | os.PathLike[str]) -> Path:

@@ -17,7 +17,7 @@ from vladkit.errors import MissingDependencyError, ParameterError, StorageError
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["Address", "connect", "is_url", "shown_url", "translated", "with_schema"]
+__all__ = ["Address", "connect", "is_database", "shown_url", "translated", "with_schema"]
 
 _SCHEMES: Final = ("postgresql://", "postgres://")
 _SCHEMA: Final = "vladkit"
@@ -25,14 +25,14 @@ _SHOWN: Final = ("host", "port", "schema")
 """Parameters of a URL that messages show; of the others one is ``password``."""
 
 
-def is_url(name: object) -> TypeGuard[str]:
+def is_database(name: object) -> TypeGuard[str]:
     """Whether that is the URL of a database, and no file."""
     return isinstance(name, str) and name.lower().startswith(_SCHEMES)
 
 
 def shown_url(name: str) -> str:
     """A name for messages: the URL of a database without its password, another name as it is."""
-    return str(Address.parse(name)) if is_url(name) else name
+    return str(Address.parse(name)) if is_database(name) else name
 
 
 def with_schema(name: str, schema: str | None) -> str:
@@ -45,7 +45,7 @@ def with_schema(name: str, schema: str | None) -> str:
     """
     if schema is None:
         return name
-    if not is_url(name):
+    if not is_database(name):
         raise ParameterError(f"schema {schema} is for postgresql://..., {name} is a file")
     Address.parse(name, schema)  # raises if it says another
     return f"{name}{'&' if '?' in name else '?'}schema={quote(schema)}"

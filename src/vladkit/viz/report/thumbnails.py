@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from base64 import b64encode
 from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+from vladkit.core.names import real
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError
 from vladkit.images import as_jpeg, decode_image, one_opencv_thread, read_bytes
@@ -75,7 +75,7 @@ def thumbnails(
     dict
         File to its thumbnail. Two names of one file share one.
     """
-    real_of = {file: os.path.realpath(file) for file in side_of}
+    real_of = {file: real(file) for file in side_of}
     largest: dict[str, int] = {}  # a file that goes by two names is made once
     free = set()
     for file, side in side_of.items():
@@ -92,7 +92,7 @@ def thumbnails(
             made[file] = thumbnail
             if progress:
                 progress(len(made), len(largest))
-    return {file: made[real] for file, real in real_of.items()}
+    return {file: made[name] for file, name in real_of.items()}
 
 
 def _thumbnail(number: int, file: str, side: int, within: Sequence[str] | None) -> Thumbnail:
