@@ -129,7 +129,9 @@ class Indexer:
                 self._sources = self._store.sources()
                 path, extractor = self._store.path, self._describer.extractor
                 todo = [file for file, _ in work]
-                tasks = executor and opened.enter_context(Tasks(executor, self._index))
+                tasks = None
+                if executor is not None:
+                    tasks = opened.enter_context(Tasks(executor, self._index))
                 with extracting(path, extractor, todo, n_jobs, progress) as (extraction, spool):
                     self._extract_and_commit(work, ids, extraction, spool, tasks, report, progress)
             else:
