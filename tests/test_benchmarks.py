@@ -56,6 +56,11 @@ SCRIPTS = {
         "fastapi",
     ),
     "benchmarks/stream.py": ("--rows 3000 --ways partial_fit", "a.bvecs", None),
+    "benchmarks/workers.py": (
+        "photos --rounds 1 --simulate 2 --per-worker 20",
+        "ratio in pairs | ",
+        None,
+    ),
     "examples/demo.py": ("demo", "5 of 5 right", None),
     "examples/looking.py": (".", "words.jpg", "matplotlib"),
     "examples/report.py": ("report", "35 queries", "jinja2"),
@@ -105,6 +110,7 @@ SLOW = {
     for name in (
         "benchmarks/duplicates", "benchmarks/elsewhere", "benchmarks/encode", "benchmarks/million",
         "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
+        "benchmarks/workers",
         "examples/demo", "examples/looking", "examples/report", "examples/screenshots",
     )
 }  # fmt: skip

@@ -16,6 +16,7 @@ from vladkit.aggregation.coding import (
     random_rotation,
     sums_of_words,
 )
+from vladkit.aggregation.partitions import refuse_partitions
 from vladkit.aggregation.segments import segment_sum
 from vladkit.aggregation.trained import Trained
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array, as_array
@@ -216,6 +217,8 @@ class ASMK(Trained):
         InputError, ParameterError
             As `VLAD.fit`.
         """
+        if self.idf:
+            refuse_partitions(X, "idf=True needs the images themselves")
         super().fit(X)
         return self.fit_idf(X) if self.idf else self
 
@@ -298,6 +301,10 @@ class ASMK(Trained):
         words = train_words(row_sf, k, self._n_cells_wanted(k), **self._k_means_options())
         self._set_fitted(*words[:3], rotation, words[3])
         return self
+
+    def _move(self, centroid_kf: FloatArray, inertia: float) -> None:
+        found = self.cells_, self.cell_of_word_, self.rotation_
+        self._set_fitted(centroid_kf, *found, inertia)
 
     def _set_fitted(
         self,

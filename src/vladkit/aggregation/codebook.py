@@ -16,6 +16,7 @@ from vladkit.kernels.nearest import nearest
 __all__ = [
     "Reservoir",
     "mean_of_cells",
+    "principal_axes",
     "train_cell_rotations",
     "train_centroids",
     "train_codebook",
@@ -310,12 +311,17 @@ def train_rotation(local_Nf: FloatArray, n_components: int) -> FloatArray:
     center_Nf = local_Nf - local_Nf.mean(axis=0, dtype=np.float64).astype(local_Nf.dtype)
     center_Nf /= center_Nf.dtype.type(_unit(center_Nf))
     covariance_ff = (center_Nf.T @ center_Nf).astype(np.float64)
+    return principal_axes(covariance_ff, n_components).astype(local_Nf.dtype)
+
+
+def principal_axes(covariance_ff: FloatArray, n_components: int) -> FloatArray:
+    """Principal axes (f, d) of a float64 covariance, or a multiple of it, the strongest first."""
     _, axis_ff = np.linalg.eigh(covariance_ff)
     rotation_fd = axis_ff[:, ::-1][:, :n_components]
     peak_d = np.argmax(np.abs(rotation_fd), axis=0)
     sign_d: Any = np.sign(rotation_fd[peak_d, np.arange(n_components)])
-    rotated: FloatArray = (rotation_fd * sign_d).astype(local_Nf.dtype)
-    return rotated
+    axis_fd: FloatArray = rotation_fd * sign_d
+    return axis_fd
 
 
 def mean_of_cells(local_Nf: FloatArray, centroid_kf: FloatArray) -> tuple[FloatArray, float]:

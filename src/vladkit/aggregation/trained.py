@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Self
 
 from vladkit.aggregation.base import Estimator
 from vladkit.aggregation.codebook import Reservoir
+from vladkit.aggregation.partitions import (
+    Moments,
+    check_enough,
+    descriptors,
+    is_partitioned,
+    lloyd_steps,
+    moments_of,
+    refuse_partitions,
+    sample_of,
+)
+from vladkit.core.arrays import FloatArray
 from vladkit.core.backends import as_sets
+from vladkit.core.ragged import Ragged
 from vladkit.errors import ShapeError
 
 __all__ = ["Trained"]
@@ -21,6 +34,7 @@ class Trained(Estimator):
 
     n_clusters: int
     sample_size: int | None
+    n_iter: int
     n_features_in_: int
 
     _learned: ClassVar[tuple[str, ...]]
@@ -29,6 +43,9 @@ class Trained(Estimator):
 
     def fit(self, X: Any, y: object = None) -> Self:
         """Learn the codebook from all images of `X`.
+
+        From a Dask array (t, l, f), or a bag of (l, f) arrays, `n_iter` Lloyd steps over all
+        descriptors follow: partitions give sums and counts, and a sample to begin with.
 
         Raises
         ------
@@ -39,6 +56,9 @@ class Trained(Estimator):
             If a parameter of the constructor is out of range.
         """
         self._forget()
+        if is_partitioned(X):
+            self._fit_partitions(X)
+            return self
         return self._train(self._add(X))
 
     def partial_fit(self, X: Any, y: object = None) -> Self:
@@ -48,6 +68,7 @@ class Trained(Estimator):
         ``fit`` on all of it. Raises as `fit`; too few descriptors for a codebook are an error
         only once it is needed. After `fit` or `load`, which keep no sample, it starts over.
         """
+        refuse_partitions(X, "partial_fit keeps a sample here, and fit learns from partitions")
         reservoir = self._add(X)
         for name in self._learned:
             self.__dict__.pop(name, None)
@@ -71,6 +92,23 @@ class Trained(Estimator):
         return reservoir
 
     def _train(self, reservoir: Reservoir) -> Self:
+        raise NotImplementedError
+
+    def _fit_partitions(self, X: Any, *, cosine: bool = False) -> Moments:
+        """Learn from a Dask array or bag; moments of the descriptors, for what else follows."""
+        self.check_parameters()
+        k = int(self.n_clusters)
+        moments = check_enough(moments_of(X, partial(descriptors, cosine=cosine)), k)
+        seed, size = self._seed(), self.sample_size or self._rows_per_cluster * k
+        row_sf = sample_of(X, moments.n, size, seed)
+        reservoir = Reservoir(len(row_sf), seed)
+        reservoir.add(Ragged(row_sf, [0, len(row_sf)]))
+        self._train(reservoir)
+        lloyd_steps(self, X, int(self.n_iter), cosine=cosine)
+        return moments
+
+    def _move(self, centroid_kf: FloatArray, inertia: float) -> None:
+        """Replace the centroids, as a Lloyd step does."""
         raise NotImplementedError
 
     def _forget(self) -> None:

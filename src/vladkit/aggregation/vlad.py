@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.aggregation.aggregate import Aggregate, adapted_centroids
-from vladkit.aggregation.codebook import Reservoir, train_codebook
+from vladkit.aggregation.codebook import Reservoir, principal_axes, train_codebook
 from vladkit.aggregation.encode import METHOD, aggregate, aggregate_unit, check_assign
 from vladkit.aggregation.normalize import PRESETS, Norm, normalize, resolve_steps
+from vladkit.aggregation.partitions import Moments, is_partitioned, transformed
 from vladkit.aggregation.trained import Trained
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array, as_array
 from vladkit.core.backends import as_sets, on_host
@@ -248,6 +249,21 @@ class VLAD(Trained):
         self._set_fitted(*fitted)
         return self
 
+    def _fit_partitions(self, X: Any, *, cosine: bool = False) -> Moments:
+        if isinstance(self.rotation, str):
+            raise ParameterError(
+                f"rotation={self.rotation!r} is learned from descriptors, which Dask's partitions "
+                "do not give: use a number, or None"
+            )
+        moments = super()._fit_partitions(X, cosine=self.metric == "cosine")
+        if self.rotation is not None:
+            axis_fd = principal_axes(moments.scatter_ff, int(self.rotation))
+            self.rotation_ = axis_fd.astype(self.centroids_.dtype)
+        return moments
+
+    def _move(self, centroid_kf: FloatArray, inertia: float) -> None:
+        self._set_fitted(centroid_kf, self.rotation_, inertia)
+
     def _set_fitted(
         self,
         centroid_kf: FloatArray,
@@ -282,7 +298,8 @@ class VLAD(Trained):
         -------
         vlad_tD : (t, D), D = n_clusters * d
             float64 if the descriptors are (or are 32-bit integers), else float32; a pandas
-            or polars frame after ``set_output``.
+            or polars frame after ``set_output``. Of a Dask array or bag a Dask array, not yet
+            computed.
 
         Raises
         ------
@@ -291,6 +308,10 @@ class VLAD(Trained):
         InputError
             As `vladkit.encode`.
         """
+        if is_partitioned(X):
+            self._check_fitted()
+            dtype = float_dtype_for(X.dtype) if hasattr(X, "dtype") else self.centroids_.dtype
+            return transformed(self, X, dtype)
         return self._in_container(self._encode(X), X)
 
     def _encode(self, X: Any, **way: Any) -> FloatArray:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 
 from vladkit.aggregation.base import Estimator
+from vladkit.aggregation.partitions import is_partitioned, moments_of, transformed
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, as_array
 from vladkit.core.backends import on_host
 from vladkit.core.linalg import row_lengths, to_unit_length
@@ -143,7 +144,8 @@ class Whitening(Estimator):
         Parameters
         ----------
         X : (n, D) array, or an iterable of (n_i, D) blocks, float16, float32 or float64
-            Blocks are read once, one after the other, and not all kept.
+            Blocks are read once, one after the other, and not all kept. Of a Dask array, or a bag
+            of blocks, D x D moments of each partition are added up.
 
         Raises
         ------
@@ -155,8 +157,8 @@ class Whitening(Estimator):
             NonFiniteError for blocks that are not real (n, D) or hold NaN or infinity.
         """
         self.check_parameters()
-        training: _Training | None = None
-        for block_nD in _blocks(X):
+        training = self._of_partitions(X) if is_partitioned(X) else None
+        for block_nD in () if is_partitioned(X) else _blocks(X):
             if training is None:
                 D = block_nD.shape[1]
                 training = _Training(D, block_nD.dtype, int(self.sample_size), self._seed())
@@ -189,6 +191,16 @@ class Whitening(Estimator):
         self.n_features_in_ = D
         return self
 
+    def _of_partitions(self, X: Any) -> _Training | None:
+        found = moments_of(X, _filled_blocks)
+        if found is None:
+            return None
+        D = len(found.mean_f)
+        training = _Training(D, np.dtype(np.float64), D, 0)
+        training.n_seen, training.mean_D = found.n, found.mean_f
+        training._scatter_DD = found.scatter_ff
+        return training
+
     # -- use --------------------------------------------------------------------------
 
     def transform(self, X: Any) -> Any:
@@ -202,7 +214,7 @@ class Whitening(Estimator):
         Returns
         -------
         short_nd : (n, d) float32
-            Or a frame after ``set_output``.
+            Or a frame after ``set_output``; of a Dask array or bag a Dask array.
 
         Raises
         ------
@@ -211,6 +223,9 @@ class Whitening(Estimator):
         ShapeError, NonFiniteError
             If X is not (n, D) or holds NaN or infinity.
         """
+        if is_partitioned(X):
+            self._check_fitted()
+            return transformed(self, X, np.float32)
         return self._in_container(self._project(_checked(X))[0], X)
 
     def _transform_alone(self, vector_nD: AnyArray) -> Float32Array:
@@ -456,6 +471,11 @@ def _blocks(X: Any) -> Iterator[AnyArray]:
         raise InputError(f"got {type(X).__name__}, wanted an (n, D) array or an iterable of them")
     for block in X:
         yield from _slices(_checked(block))
+
+
+def _filled_blocks(part: Any) -> Iterator[AnyArray]:
+    """Vectors of a partition that are not zero, some at a time; of a bag each item is a block."""
+    return map(_without_zero_rows, _blocks(part))
 
 
 def _slices(vector_nD: AnyArray) -> Iterator[AnyArray]:

@@ -135,7 +135,9 @@ class Indexer:
                 self._sources = self._store.sources()
                 path, extractor = self._store.beside, self._describer.extractor
                 todo = [file for file, _ in work]
-                tasks = executor and opened.enter_context(Tasks(executor, self._index))
+                tasks = None
+                if executor is not None:
+                    tasks = opened.enter_context(Tasks(executor, self._index))
                 if self._describer.vlad is None and not self._store.learns_again:
                     self._learn_once(todo, n_jobs, progress)
                 with extracting(path, extractor, todo, n_jobs, progress) as (extraction, spool):

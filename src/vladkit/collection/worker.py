@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from vladkit.collection.describer import Describer
@@ -12,6 +12,7 @@ from vladkit.collection.records import make_records
 from vladkit.core.arrays import AnyArray
 from vladkit.features import Extractor
 from vladkit.features.pool import Extraction
+from vladkit.store.geometry import pack_geometry
 from vladkit.store.rows import ImageRow, Record
 
 __all__ = ["State", "Work", "describe"]
@@ -75,4 +76,16 @@ def describe(token: str, state: State | None, work: Work, threads: int) -> list[
     with Extraction.on_threads(describer.extractor, threads, len(work)) as extraction:
         results = list(extraction.run(file for file, _ in work))
     rows = (row for _, row in work)
-    return make_records(describer, list(zip(rows, results, strict=True)), n_jobs=threads)
+    records = make_records(describer, list(zip(rows, results, strict=True)), n_jobs=threads)
+    return [_packed(record) for record in records]
+
+
+def _packed(record: Record) -> Record:
+    """The record as it is sent: packing takes half of the time of a commit, and 20 KB are 8."""
+    kept = record.features
+    if kept is None:
+        return record
+    size = kept.width, kept.height
+    geometry = pack_geometry(kept.geometry_l5, *size, short=kept.is_coded)
+    kept = replace(kept, geometry_l5=kept.geometry_l5[:0].copy(), packed=geometry)
+    return replace(record, features=kept)

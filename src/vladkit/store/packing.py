@@ -56,9 +56,10 @@ def pack_kept(features: KeptFeatures) -> tuple[int, str, bytes, bytes]:
     descriptor_lf = features.descriptor_lf
     little_lf = np.ascontiguousarray(descriptor_lf, descriptor_lf.dtype.newbyteorder("<"))
     dtype = _CODED if features.is_coded else little_lf.dtype.str
-    geometry = pack_geometry(
-        features.geometry_l5, features.width, features.height, short=features.is_coded
-    )
+    geometry = features.packed
+    if geometry is None:
+        size = features.width, features.height
+        geometry = pack_geometry(features.geometry_l5, *size, short=features.is_coded)
     return len(little_lf), dtype, little_lf.tobytes(), geometry
 
 

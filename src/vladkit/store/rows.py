@@ -71,7 +71,8 @@ class KeptFeatures:
     ``descriptor_lf`` as the extractor gave them, or codes (l, b) uint8 if ``is_coded``: the
     geometry is then rounded, see `vladkit.store.geometry`. ``geometry_l5`` float32: x, y and size
     in px of the original image, angle in degrees, score (see `vladkit.features.Features`).
-    ``width`` and ``height`` are those of the image's row.
+    ``width`` and ``height`` are those of the image's row. ``packed`` is the geometry as it is
+    stored, where that was made already; ``geometry_l5`` is not looked at then.
     """
 
     descriptor_lf: AnyArray
@@ -79,6 +80,7 @@ class KeptFeatures:
     width: int
     height: int
     is_coded: bool = False
+    packed: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
