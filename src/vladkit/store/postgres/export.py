@@ -139,7 +139,8 @@ class _Export:
             "(SELECT FROM image WHERE image.source_id = source.source_id)"
         )
         self._put_about(layout)
-        self._connection.execute("ANALYZE image")
+        if sent or removed:
+            self._connection.execute("ANALYZE image")  # waits for a vacuum of the server's own
         self._build_index(layout, len(ids))
         return PostgresExport(
             str(self._address), len(ids), sent, len(removed), whole, index_problem(layout)
