@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -414,3 +415,58 @@ class TestApproximate:
         with pytest.raises(InputError, match="10 vectors of 16 dimensions: an index is made of"):
             small.build_ann(16, seed=0)
         assert small.ann() is None
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """Address of an empty bucket of an S3 server on this machine."""
+    server = pytest.importorskip("moto.server", reason="an S3 server for tests (moto[server])")
+    boto3 = pytest.importorskip("boto3", reason="a client of S3 (moto[server])")
+    with pytest.MonkeyPatch.context() as patch:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        s3 = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        s3.start()
+        host, port = s3.get_host_and_port()
+        for name in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL"):
+            patch.setenv(name, f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "none")
+        for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+            patch.setenv(name, "us-east-1")
+        patch.setenv("AWS_ALLOW_HTTP", "true")
+        boto3.client("s3").create_bucket(Bucket="photos")
+        yield "s3://photos"
+        s3.stop()
+
+
+class TestS3:
+    def test_a_collection_is_as_on_disk(self, bucket, home):
+        address = f"{bucket}/all/c.lance"
+        with Collection.create(address, codebook=home / "words.npz") as collection:
+            assert str(collection.path) == address
+            assert collection.add(home / "images").indexed == 12
+        query = str(home / "images" / "03.png")
+        with Collection.open(address, read_only=True) as s3, Collection.open(home / "c.lance") as c:
+            assert rows_of(s3) == rows_of(c)
+            found = [[(h.path, h.score, h.inliers) for h in each.search(query)] for each in (s3, c)]
+            assert found[0] == found[1]
+            assert s3.check() == []
+            assert s3.info()["file"] == address
+            assert s3.stamp() != c.stamp()
+
+    def test_two_writers(self, bucket):
+        address = f"{bucket}/both.lance"
+        writers = [writer(address, begin, begin + 30) for begin in (0, 10)]
+        assert [w.communicate()[1] for w in writers] == ["", ""]
+        with open_store(address) as store:
+            store.layout = LAYOUT
+            assert [row.path for row in store.images()] == [f"{i:04}.png" for i in range(40)]
+            assert check_store(store) == []
+
+    def test_what_is_not_there(self, bucket):
+        with pytest.raises(FileFormatError, match=r"s3://photos/no\.lance does not exist"):
+            open_store(f"{bucket}/no.lance")
+        with pytest.raises(
+            StorageError, match=r"cannot create s3://no/c\.lance: there is no such b"
+        ):
+            create_store("s3://no/c.lance", recipe={})
