@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 
 import cv2
 import numpy as np
@@ -21,7 +22,8 @@ from vladkit.errors import (
     RecipeMismatchError,
     StorageError,
 )
-from vladkit.store.lance import rows
+from vladkit.store.lance import ann, rows
+from vladkit.store.lance import store as lance_store
 from vladkit.store.opening import check_store, create_store, open_store
 from writing import LAYOUT, record, write
 
@@ -152,11 +154,25 @@ class TestChanges:
             assert len(collection) == 13
             assert collection.check() == []
 
+    def test_compact(self, small, monkeypatch):
+        (source_id,) = small.sources()
+        for i in range(20, 25):
+            with small.writing():
+                small.put([record(source_id, i)])
+                small.delete([rows.image_key(source_id, f"{i - 20:04}.png")])
+        before = list(small.images())
+        assert small.compact() == 0  # somebody may read these versions
+        assert len(lance.dataset(str(small.path / "image.lance")).get_fragments()) == 1
+        monkeypatch.setattr(lance_store, "_OLD", timedelta(0))
+        assert small.compact() > 1000
+        assert list(small.images()) == before
+        assert check_store(small) == []
+
     def test_what_it_lacks_is_said(self, own, tmp_path):
         with Collection.open(own) as collection:
             changes = [
                 lambda: collection.whiten(4), collection.adapt, collection.augment,
-                collection.compact, lambda: collection.copy(tmp_path / "copy.lance"),
+                lambda: collection.copy(tmp_path / "copy.lance"),
             ]  # fmt: skip
             for change in changes:
                 with pytest.raises(ParameterError, match=r"which this version cannot"):
@@ -367,10 +383,10 @@ class TestApproximate:
         assert self.report.n == 1200
         assert self.report.recall > 0.97
         ids, vector_nD = many.all_vectors()
-        ann = many.ann()
-        assert ann.report == self.report
+        index = many.ann()
+        assert index.report == self.report
         query_qD = vector_nD[:40].astype(np.float32)
-        id_qn, score_qn = ann.search(query_qD, 20)
+        id_qn, score_qn = index.search(query_qD, 20)
         exact_qn = query_qD @ vector_nD.astype(np.float32).T
         best_qn = np.argsort(-exact_qn, axis=1)[:, :20]
         shared = [len(set(a) & set(ids[b].tolist())) for a, b in zip(id_qn, best_qn, strict=True)]
@@ -410,6 +426,19 @@ class TestApproximate:
         self.put(many, vector_nD, begin=5000)
         many.freshen(16, seed=0)
         assert many.ann().report.n == many.n_indexed() == 2400
+
+    def test_a_collection_searches_by_it(self, own, home, monkeypatch):
+        monkeypatch.setattr(ann, "LEAST", 12)
+        query = home / "images" / "03.png"
+        with Collection.open(own) as collection:
+            exact = collection.search(query, 3)
+            report = collection.build_ann()
+            assert (report.n, report.n_dimensions) == (12, collection.n_dimensions)
+            assert collection.info()["approximate"]
+            assert [h.path for h in collection.search(query, 3)] == [h.path for h in exact]
+            collection.remove("03.png")
+            collection.add(home / "images")
+            assert [h.score for h in collection.search(query, 3)] == [h.score for h in exact]
 
     def test_too_few(self, small):
         with pytest.raises(InputError, match="10 vectors of 16 dimensions: an index is made of"):
