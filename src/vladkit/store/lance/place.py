@@ -106,4 +106,4 @@ _HINTS: Final = {
     "error sending request": "the store does not answer (AWS_ENDPOINT): try again later",
     "CredentialsNotLoaded": "there are no keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)",
 }
-"""What Lance's messages mean, by a part of them."""
+"""Meanings of Lance's messages, by a part of them."""

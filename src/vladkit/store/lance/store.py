@@ -457,7 +457,7 @@ class LanceStore:
         self._pending.deleted.add(image_id)
 
     def _record(self, image_id: int) -> tuple[Any, ...]:
-        """What is kept of an image, as `Record` takes it."""
+        """All that is kept of an image, as `Record` takes it."""
         ids = [image_id]
         _, codes = self.codes(ids)
         vector_D, features = self.vectors(ids).get(image_id), self.features(ids).get(image_id)
@@ -601,7 +601,7 @@ class LanceStore:
         return report
 
     def freshen(self, n_dimensions: int, seed: int) -> None:
-        """Take into the index what was added, if that is much; make it anew if it has doubled."""
+        """Take into the index what was added, if that is much; or make it again."""
         about, images = self.about().get("ann"), self._images_now()
         if about is None or images is None:
             return
@@ -690,7 +690,7 @@ class LanceStore:
 
 
 class _Changes:
-    """What a block of `LanceStore.writing` has gathered."""
+    """Changes that a block of `LanceStore.writing` has gathered."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
