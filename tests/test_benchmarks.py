@@ -25,6 +25,11 @@ SCRIPTS = {
     "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
     "benchmarks/index.py": ("photos --rounds 1 --threads 2", "ratio ", None),
     "benchmarks/kept.py": ("stereo", "| stereo | 32 | 38 | 1.000 |", None),
+    "benchmarks/lance_collection.py": (
+        "--sizes 2000 --kinds scenes --folder .",
+        '"recall": 1.0',
+        "lance",
+    ),
     "benchmarks/match_kernel.py": (
         "photos --images 4 --words 64 --rounds 1 --queries 2",
         "the same word",
@@ -109,8 +114,8 @@ def test_every_script_has_a_row():
 SLOW = {
     f"{name}.py"
     for name in (
-        "benchmarks/duplicates", "benchmarks/elsewhere", "benchmarks/encode", "benchmarks/million",
-        "benchmarks/postgres",
+        "benchmarks/duplicates", "benchmarks/elsewhere", "benchmarks/encode",
+        "benchmarks/lance_collection", "benchmarks/million", "benchmarks/postgres",
         "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
         "benchmarks/workers",
         "examples/demo", "examples/looking", "examples/report", "examples/screenshots",

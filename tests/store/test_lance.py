@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 
 import cv2
 import numpy as np
@@ -20,7 +22,8 @@ from vladkit.errors import (
     RecipeMismatchError,
     StorageError,
 )
-from vladkit.store.lance import rows
+from vladkit.store.lance import ann, rows
+from vladkit.store.lance import store as lance_store
 from vladkit.store.opening import check_store, create_store, open_store
 from writing import LAYOUT, record, write
 
@@ -151,11 +154,25 @@ class TestChanges:
             assert len(collection) == 13
             assert collection.check() == []
 
+    def test_compact(self, small, monkeypatch):
+        (source_id,) = small.sources()
+        for i in range(20, 25):
+            with small.writing():
+                small.put([record(source_id, i)])
+                small.delete([rows.image_key(source_id, f"{i - 20:04}.png")])
+        before = list(small.images())
+        assert small.compact() == 0  # somebody may read these versions
+        assert len(lance.dataset(str(small.path / "image.lance")).get_fragments()) == 1
+        monkeypatch.setattr(lance_store, "_OLD", timedelta(0))
+        assert small.compact() > 1000
+        assert list(small.images()) == before
+        assert check_store(small) == []
+
     def test_what_it_lacks_is_said(self, own, tmp_path):
         with Collection.open(own) as collection:
             changes = [
                 lambda: collection.whiten(4), collection.adapt, collection.augment,
-                collection.compact, lambda: collection.copy(tmp_path / "copy.lance"),
+                lambda: collection.copy(tmp_path / "copy.lance"),
             ]  # fmt: skip
             for change in changes:
                 with pytest.raises(ParameterError, match=r"which this version cannot"):
@@ -366,10 +383,10 @@ class TestApproximate:
         assert self.report.n == 1200
         assert self.report.recall > 0.97
         ids, vector_nD = many.all_vectors()
-        ann = many.ann()
-        assert ann.report == self.report
+        index = many.ann()
+        assert index.report == self.report
         query_qD = vector_nD[:40].astype(np.float32)
-        id_qn, score_qn = ann.search(query_qD, 20)
+        id_qn, score_qn = index.search(query_qD, 20)
         exact_qn = query_qD @ vector_nD.astype(np.float32).T
         best_qn = np.argsort(-exact_qn, axis=1)[:, :20]
         shared = [len(set(a) & set(ids[b].tolist())) for a, b in zip(id_qn, best_qn, strict=True)]
@@ -410,7 +427,75 @@ class TestApproximate:
         many.freshen(16, seed=0)
         assert many.ann().report.n == many.n_indexed() == 2400
 
+    def test_a_collection_searches_by_it(self, own, home, monkeypatch):
+        monkeypatch.setattr(ann, "LEAST", 12)
+        query = home / "images" / "03.png"
+        with Collection.open(own) as collection:
+            exact = collection.search(query, 3)
+            report = collection.build_ann()
+            assert (report.n, report.n_dimensions) == (12, collection.n_dimensions)
+            assert collection.info()["approximate"]
+            assert [h.path for h in collection.search(query, 3)] == [h.path for h in exact]
+            collection.remove("03.png")
+            collection.add(home / "images")
+            assert [h.score for h in collection.search(query, 3)] == [h.score for h in exact]
+
     def test_too_few(self, small):
         with pytest.raises(InputError, match="10 vectors of 16 dimensions: an index is made of"):
             small.build_ann(16, seed=0)
         assert small.ann() is None
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """Address of an empty bucket of an S3 server on this machine."""
+    server = pytest.importorskip("moto.server", reason="an S3 server for tests (moto[server])")
+    boto3 = pytest.importorskip("boto3", reason="a client of S3 (moto[server])")
+    with pytest.MonkeyPatch.context() as patch:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        s3 = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        s3.start()
+        host, port = s3.get_host_and_port()
+        for name in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL"):
+            patch.setenv(name, f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "none")
+        for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+            patch.setenv(name, "us-east-1")
+        patch.setenv("AWS_ALLOW_HTTP", "true")
+        boto3.client("s3").create_bucket(Bucket="photos")
+        yield "s3://photos"
+        s3.stop()
+
+
+class TestS3:
+    def test_a_collection_is_as_on_disk(self, bucket, home):
+        address = f"{bucket}/all/c.lance"
+        with Collection.create(address, codebook=home / "words.npz") as collection:
+            assert str(collection.path) == address
+            assert collection.add(home / "images").indexed == 12
+        query = str(home / "images" / "03.png")
+        with Collection.open(address, read_only=True) as s3, Collection.open(home / "c.lance") as c:
+            assert rows_of(s3) == rows_of(c)
+            found = [[(h.path, h.score, h.inliers) for h in each.search(query)] for each in (s3, c)]
+            assert found[0] == found[1]
+            assert s3.check() == []
+            assert s3.info()["file"] == address
+            assert s3.stamp() != c.stamp()
+
+    def test_two_writers(self, bucket):
+        address = f"{bucket}/both.lance"
+        writers = [writer(address, begin, begin + 30) for begin in (0, 10)]
+        assert [w.communicate()[1] for w in writers] == ["", ""]
+        with open_store(address) as store:
+            store.layout = LAYOUT
+            assert [row.path for row in store.images()] == [f"{i:04}.png" for i in range(40)]
+            assert check_store(store) == []
+
+    def test_what_is_not_there(self, bucket):
+        with pytest.raises(FileFormatError, match=r"s3://photos/no\.lance does not exist"):
+            open_store(f"{bucket}/no.lance")
+        with pytest.raises(
+            StorageError, match=r"cannot create s3://no/c\.lance: there is no such b"
+        ):
+            create_store("s3://no/c.lance", recipe={})

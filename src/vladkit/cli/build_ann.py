@@ -18,10 +18,11 @@ def build_ann(file: File, as_json: Json = False) -> None:
     It pays for very large collections (docs/scale.md), and holds until an image is added, changed
     or removed. In a collection of Lance it is kept with the images, and takes in what is added.
     """
-    with opened(file, blas=True) as (collection, _):
-        from vladkit.store.ann import WORTH_FROM_VALUES, ann_path
-        from vladkit.store.lance.place import is_lance
+    from vladkit.store.ann import WORTH_FROM_VALUES, ann_path
+    from vladkit.store.lance.place import is_lance
 
+    # a file may be one that cannot be written: the index is beside it
+    with opened(file, write=is_lance(file), blas=True) as (collection, _):
         report = collection.build_ann()
         target = collection.path if is_lance(file) else ann_path(collection.path)
     emit(

@@ -1,4 +1,4 @@
-"""What is kept of an image, and arrays, as the bytes that every kind of store keeps of them."""
+"""Bytes of what is kept of an image, and of arrays, in every kind of store."""
 
 from __future__ import annotations
 

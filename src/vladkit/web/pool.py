@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from vladkit.collection.collection import Collection
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import StorageError
+from vladkit.store.lance.place import is_remote
 from vladkit.web.limits import Limits
 from vladkit.web.problems import Problem
 
@@ -129,14 +130,20 @@ class CollectionPool:
         future = self._lookups.submit(lambda: task(self._collection(), *args, **kwargs))
         return await asyncio.wrap_future(future)
 
-    def _collection(self) -> Collection:
-        """The collection of this thread, as the file is now."""
-        collection: Collection | None = getattr(self._local, "collection", None)
+    def _file_state(self) -> tuple[int, ...]:
+        """Which file is at the path: it may be replaced by another. Nothing for an address."""
+        if is_remote(self._path):
+            return ()
         try:
             status = os.stat(self._path)
         except OSError as error:
             raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
-        file_state = status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino
+
+    def _collection(self) -> Collection:
+        """The collection of this thread, as the file is now."""
+        collection: Collection | None = getattr(self._local, "collection", None)
+        file_state = self._file_state()
         if collection is not None:
             if self._local.state == (*file_state, collection.stamp()):
                 return collection

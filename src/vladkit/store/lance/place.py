@@ -83,21 +83,29 @@ def translated(place: Path, verb: str) -> Iterator[None]:
         raise
     except (OSError, RuntimeError, ValueError, NotImplementedError) as error:
         text = _SOURCE.sub("", str(error))
-        where = _SOURCE.sub("", f"{place}")
-        if "too many concurrent" in text.lower() or "conflict" in text.lower():
+        if any(word in text.lower() for word in _CONFLICTS):
             raise StorageError(
-                f"cannot {verb} {where}: others have been writing to it all the time; try again"
+                f"cannot {verb} {place}: others have been writing to it all the time; try again"
             ) from error
+        line = text.partition("\n")[0][:300]
         if any(word in text for word in _DAMAGED):
-            raise FileFormatError(f"{where} is damaged: {text[:300]}") from error
-        hint = next((h for key, h in _HINTS.items() if key in text), text[:300])
-        raise StorageError(f"cannot {verb} {where}: {hint}") from error
+            raise FileFormatError(f"{place} is damaged: {line}") from error
+        hint = next((h for key, h in _HINTS.items() if key in text), line)
+        raise StorageError(f"cannot {verb} {place}: {hint}") from error
 
 
 _SOURCE: Final = re.compile(r",? \S*/rust/\S+:\d+:\d+")
+_CONFLICTS: Final = ("too many concurrent", "contention", "conflict")
 _DAMAGED: Final = ("corrupt", "Corrupt", "failed to decode", "not found:")
 _HINTS: Final = {
     "No space left": "the disk is full; what was committed before is safe",
     "Permission denied": "the folder may not be written",
     "Read-only file system": "the folder may not be written",
+    "NoSuchBucket": "there is no such bucket: make it first",
+    "AccessDenied": "the keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) may not do that",
+    "InvalidAccessKeyId": "the store does not know the keys (AWS_ACCESS_KEY_ID)",
+    "SignatureDoesNotMatch": "the keys are wrong (AWS_SECRET_ACCESS_KEY)",
+    "error sending request": "the store does not answer (AWS_ENDPOINT): try again later",
+    "CredentialsNotLoaded": "there are no keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)",
 }
+"""Meanings of Lance's messages, by a part of them."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
 
@@ -46,6 +47,9 @@ _TRIES: Final = 30
 
 _STALE: Final = 0.05
 """Share of vectors that are not in the index from which on it takes them in."""
+
+_OLD: Final = timedelta(hours=1)
+"""Age of a version from which on nobody reads it: a search holds one for seconds."""
 
 _BUFFER: Final = 2**26
 """Bytes that a scan reads ahead: by default Lance takes 2 GB."""
@@ -453,7 +457,7 @@ class LanceStore:
         self._pending.deleted.add(image_id)
 
     def _record(self, image_id: int) -> tuple[Any, ...]:
-        """What is kept of an image, as `Record` takes it."""
+        """All that is kept of an image, as `Record` takes it."""
         ids = [image_id]
         _, codes = self.codes(ids)
         vector_D, features = self.vectors(ids).get(image_id), self.features(ids).get(image_id)
@@ -597,7 +601,7 @@ class LanceStore:
         return report
 
     def freshen(self, n_dimensions: int, seed: int) -> None:
-        """Take into the index what was added, if that is much; make it anew if it has doubled."""
+        """Take into the index what was added, if that is much; or make it again."""
         about, images = self.about().get("ann"), self._images_now()
         if about is None or images is None:
             return
@@ -639,6 +643,27 @@ class LanceStore:
             codes = unpack_codes(tuple(row[n] for n in CODES) for row in rows)
         return [row["image_id"] for row in rows], codes
 
+    def compact(self) -> int:
+        """Join what small commits have left, and drop versions that nobody reads any more.
+
+        Others may read and write meanwhile: versions of the last hour stay. Returns the number of
+        bytes that were freed.
+        """
+        lance, freed = imported(), 0
+        if self.read_only:
+            raise StorageError(f"cannot write {self.path}: it may not be written (read-only)")
+        with translated(self.path, "compact"):
+            images = self._images_now()
+            if images is not None:
+                images.optimize.compact_files()
+                images.checkout_latest()
+                images.optimize.optimize_indices()
+            for name in ("about", "array", "image"):
+                if name != "image" or images is not None:
+                    dataset = lance.dataset(f"{self.path}/{name}{_SUFFIX}")
+                    freed += dataset.cleanup_old_versions(older_than=_OLD).bytes_removed
+        return int(freed)
+
     # -- what a collection of Lance lacks ---------------------------------------------
 
     def sums(self, image_ids: Sequence[int]) -> dict[int, tuple[AnyArray, AnyArray]]:
@@ -663,14 +688,9 @@ class LanceStore:
         self.check_can("copy: copy the folder as it is, while nobody writes; or")
         raise AssertionError
 
-    def compact(self) -> int:
-        """Refuse: ParameterError."""
-        self.check_can("compact")
-        raise AssertionError
-
 
 class _Changes:
-    """What a block of `LanceStore.writing` has gathered."""
+    """Changes that a block of `LanceStore.writing` has gathered."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
