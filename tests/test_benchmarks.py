@@ -24,6 +24,11 @@ SCRIPTS = {
     "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
     "benchmarks/index.py": ("photos --rounds 1 --threads 2", "ratio ", None),
     "benchmarks/kept.py": ("stereo", "| stereo | 32 | 38 | 1.000 |", None),
+    "benchmarks/localize.py": (
+        "scene/images --home scene/home --cameras scene/cameras --every 4",
+        "images, `vladkit localize` | 2 of 2 |",
+        "pycolmap",
+    ),
     "benchmarks/match_kernel.py": (
         "photos --images 4 --words 64 --rounds 1 --queries 2",
         "the same word",
@@ -102,7 +107,7 @@ def test_every_script_has_a_row():
 SLOW = {
     f"{name}.py"
     for name in (
-        "benchmarks/duplicates", "benchmarks/encode", "benchmarks/million",
+        "benchmarks/duplicates", "benchmarks/encode", "benchmarks/localize", "benchmarks/million",
         "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
         "examples/demo", "examples/looking", "examples/report", "examples/screenshots",
     )

@@ -16,6 +16,7 @@ from vladkit.collection.evaluation import Answer, ask
 from vladkit.collection.index import Index
 from vladkit.collection.indexing import AddReport, Indexer, Progress
 from vladkit.collection.learn_codebook import CodebookReport, learn_codebook
+from vladkit.collection.localize import Localization, localize
 from vladkit.collection.merge import MergeReport, merge
 from vladkit.collection.pair_list import Names, Pairs
 from vladkit.collection.pairs import select_pairs
@@ -25,6 +26,7 @@ from vladkit.collection.reencode import adapt, whiten
 from vladkit.collection.sample import Shard
 from vladkit.collection.search_options import SearchOptions
 from vladkit.collection.searching import Hit, StaleQueryError
+from vladkit.collection.sfm_model import SfmModel
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import as_paths
 from vladkit.errors import ParameterError
@@ -545,6 +547,55 @@ class Collection:
         if other is None:
             raise ParameterError(f"no features are kept of {self.image(image_id).path}")
         return self._searcher.verify(features, [other], model, n_jobs=1)[0]
+
+    def localize(
+        self,
+        image: QueryImage,
+        model: str | os.PathLike[str] | SfmModel,
+        *,
+        top: int = 10,
+        camera: str | None = None,
+        root: str | os.PathLike[str] | None = None,
+    ) -> Localization:
+        """Where an image was taken, in a model by COLMAP of images of this collection.
+
+        Parameters
+        ----------
+        image : path, bytes, open file, array or Pillow's Image
+        model : path or SfmModel
+            Folder of the model (images.bin or .txt); for many queries read it once, with
+            `vladkit.collection.sfm_model.SfmModel`. It may be of any features: depths are taken
+            from it, places from the features that are kept here.
+        top : int
+            Most similar images of the model that the query is matched with.
+        camera : str or None
+            COLMAP's name of a camera model and its parameters, in px of the image, such as
+            "SIMPLE_RADIAL,1380,768,512,0". None takes that of the model's images of the same size;
+            else the focal length of the image's EXIF, refined; else it is estimated.
+        root : path or None
+            Folder that the model's names are relative to; None as in `pairs`.
+
+        Returns
+        -------
+        Localization
+            Its pose is None if none fits.
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be used.
+        ParameterError
+            If no features are kept, an option is out of range, or no image is in the model.
+        FileFormatError
+            If there is no model.
+        MissingDependencyError
+            Without pycolmap: ``pip install 'vladkit[sfm]'``.
+        """
+        read = model if isinstance(model, SfmModel) else SfmModel(model)
+        while True:
+            self.index.refresh()
+            with suppress(StaleQueryError), as_one_call():
+                return localize(self.index, image, read, top=top, camera=camera, root=root)
 
     # -- comparing all images ---------------------------------------------------------
 
