@@ -167,3 +167,25 @@ def test_command(home, tmp_path):
     assert "error" in gone
     done = run("localize", "c.vlad", "model", "other/rocket.jpg", cwd=home, code=1)
     assert "other/rocket.jpg: not found in model" in done.stderr
+
+
+def test_pairs_with_a_models_images_and_with_those_that_are_near(home, collection):
+    model = SfmModel(home / "model")
+    places = {name: image.projection_center() for name, image in model.names.items()}
+    found = collection.pairs(0, gps=1, positions=places)
+    wanted = {
+        tuple(
+            sorted((a, min(places, key=lambda b: (a == b, np.linalg.norm(places[a] - places[b])))))
+        )
+        for a in places
+    }
+    assert {(pair.first, pair.second) for pair in found} == wanted
+    found = collection.pairs(0, gps=2, positions=places, queries=["0.png"])
+    assert {pair.first for pair in found} == {"0.png"}
+    run("pairs", "c.vlad", "--database", "model", "--queries", "3", "-o", "p.txt", cwd=home)
+    assert len((home / "p.txt").read_text().splitlines()) == 6
+    done = run("pairs", "c.vlad", "--top", 0, "--sequential", 2, "--quadratic", cwd=home)
+    assert len(done.stdout.splitlines()) == 6 + 5
+    with pytest.raises(ParameterError, match="give sequential"):
+        collection.pairs(rigs=True)
+    assert "give positions" in run("pairs", "c.vlad", "--gps", 2, cwd=home, code=2).stderr

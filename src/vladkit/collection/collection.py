@@ -20,6 +20,7 @@ from vladkit.collection.localize import Localization, localize
 from vladkit.collection.merge import MergeReport, merge
 from vladkit.collection.pair_list import Names, Pairs
 from vladkit.collection.pairs import select_pairs
+from vladkit.collection.positions import Positions
 from vladkit.collection.query import QueryImage, extract_query, features_from, query_of
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.reencode import adapt, whiten
@@ -639,6 +640,10 @@ class Collection:
         model: Model = "homography",
         min_score: float | None = None,
         sequential: int = 0,
+        quadratic: bool = False,
+        rigs: bool = False,
+        gps: int = 0,
+        positions: Positions = None,
         connected: bool = False,
         rotated: bool = False,
         queries: Names = None,
@@ -652,8 +657,8 @@ class Collection:
         Parameters
         ----------
         top : int
-            Most similar others of each image; 0 for `sequential` alone. An image is in more pairs
-            if more others chose it.
+            Most similar others of each image; 0 for `sequential` or `gps` alone. An image is in
+            more pairs if more others chose it.
         rerank : int
             Candidates of each image that are matched with it feature by feature, as in `search`;
             its `top` are the first in the order that comes of it. 0 does not match.
@@ -664,6 +669,12 @@ class Collection:
         sequential : int
             Number of images that follow in the folder, in natural order of names, that each image
             is also paired with: for videos and walks.
+        quadratic, rigs : bool
+            Those that follow 1, 2, 4, 8, ... images later, too; and those of all cameras of a rig
+            at once, whose images of one moment have one name in folders beside each other.
+        gps, positions : int; path, mapping of str to (x, y, z) or None
+            Number of images that each image is also paired with because they are the nearest in
+            space; and where they are: pose priors of a COLMAP database, or metres by name.
         connected : bool
             Where the pairs leave groups of images unconnected, add the `top` best pairs that
             leave each group, whatever their similarity, until all are one.
@@ -673,7 +684,8 @@ class Collection:
         queries, database : str, path, iterable of str or None
             Images that ask for others, and those that they are paired with; None is all. A string
             is the beginning of names, such as "query/"; a path (`pathlib.Path`) is a file with a
-            name a line, which hloc's lists are, too. A query is the first of its pairs. Not with
+            name a line, which hloc's lists are, too, or the folder of a model by COLMAP, whose
+            images are meant (needs pycolmap). A query is the first of its pairs. Not with
             `connected`.
         root : path or None
             The folder that names are relative to: where hloc or COLMAP look for images. None is the
@@ -693,6 +705,10 @@ class Collection:
                 model=model,
                 min_score=min_score,
                 sequential=sequential,
+                quadratic=quadratic,
+                rigs=rigs,
+                gps=gps,
+                positions=positions,
                 connected=connected,
                 rotated=rotated,
                 queries=queries,

@@ -130,7 +130,8 @@ def localize(
     index.searcher.check_keeps_features()
     folder, name_of = names_below(index.store.indexed(), index.store.sources(), root)
     model.check_names(list(name_of.values()), folder)
-    options = SearchOptions(_RANKED)
+    # where all are matched with it anyway, none need be before
+    options = SearchOptions(_RANKED, rerank=0 if len(name_of) <= top else None)
     query = query_of(index, image, options)
     if query.features is None:
         raise ImageError("no features of it are kept")

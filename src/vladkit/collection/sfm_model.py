@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
 
-__all__ = ["Seen", "SfmModel", "require_pycolmap"]
+__all__ = ["Seen", "SfmModel", "is_model", "require_pycolmap"]
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -35,6 +35,11 @@ def require_pycolmap(who: str) -> Any:
             name="pycolmap",
         ) from error
     return pycolmap
+
+
+def is_model(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a model of COLMAP."""
+    return any(os.path.isfile(os.path.join(path, name)) for name in _FILES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +131,7 @@ class SfmModel:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         pycolmap = require_pycolmap("a model of COLMAP")
         self.path = os.fspath(path)
-        if not any(os.path.isfile(os.path.join(self.path, name)) for name in _FILES):
+        if not is_model(self.path):
             raise FileFormatError(
                 f"{self.path} is no model of COLMAP: give the folder that holds images.bin, "
                 "such as sparse/0"
