@@ -51,6 +51,7 @@ EXTRAS = {
     "dask": "import dask, distributed",
     "lance": "import lance",
     "postgres": "import psycopg",
+    "sfm": "import pycolmap",
     "demo": "import skimage",
 }
 """What shows that an extra brings what it is for; "test" and "dev" are for the checkout."""

@@ -30,6 +30,11 @@ SCRIPTS = {
         '"recall": 1.0',
         "lance",
     ),
+    "benchmarks/localize.py": (
+        "scene/images --home scene/home --cameras scene/cameras --every 4",
+        "images, `vladkit localize` | 2 of 2 |",
+        "pycolmap",
+    ),
     "benchmarks/match_kernel.py": (
         "photos --images 4 --words 64 --rounds 1 --queries 2",
         "the same word",
@@ -115,7 +120,8 @@ SLOW = {
     f"{name}.py"
     for name in (
         "benchmarks/duplicates", "benchmarks/elsewhere", "benchmarks/encode",
-        "benchmarks/lance_collection", "benchmarks/million", "benchmarks/postgres",
+        "benchmarks/lance_collection", "benchmarks/localize", "benchmarks/million",
+        "benchmarks/postgres",
         "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
         "benchmarks/workers",
         "examples/demo", "examples/looking", "examples/report", "examples/screenshots",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 
 import cv2
 import pytest
@@ -11,11 +12,13 @@ import pytest
 from commands import run
 from images import textured
 from networks import dots
+from scene import write_flat_model
+from videos import write_video
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """photos/ and more/, photos.vlad of the first, truth.json, d.onnx."""
+    """photos/ and more/, photos.vlad of the first, truth.json, d.onnx, a.avi, flat/."""
     home = tmp_path_factory.mktemp("every")
     (home / "photos").mkdir()
     (home / "more").mkdir()
@@ -27,6 +30,9 @@ def made(tmp_path_factory):
     queries = [{"query": "photos/1.png", "relevant": ["photos/copy.png"]}]
     (home / "truth.json").write_text(json.dumps({"database": images, "queries": queries}))
     dots(home / "d.onnx")
+    write_video(home / "a.avi", [textured(160, 120, seed=3)] * 2)
+    if find_spec("pycolmap"):
+        write_flat_model(home / "flat", ["1.png", "copy.png"], 160, 120)
     options = ["--n-clusters", 4, "--enlarge-to", 0, "--keep-sums"]
     run("index", home / "photos", "-o", home / "photos.vlad", *options)
     return home.rename(home.with_name("moved"))  # a copy of it then finds the photos beside it

@@ -33,9 +33,11 @@ CASES = {
     "info": ("photos.vlad", "photos.vlad: 5 images, 0 skipped"),
     "codebook": ("photos -o w.npz --n-clusters 4", "w.npz: learned from 5 images in"),
     "merge": ("all.vlad photos.vlad", "all.vlad: 5 images and 0 skipped, of 1 file"),
+    "frames": ("a.avi -o frames", "frames: 1 of 2 frames of a.avi"),
     "search": ("photos.vlad photos/1.png --rerank 2 --html s.html", "photos/1.png"),
     "serve": ("photos.vlad --port {port}", "http://127.0.0.1:{port}/"),
     "pairs": ("photos.vlad --top 1", "1.png copy.png"),
+    "localize": ("photos.vlad flat photos/1.png", "(most with 1.png; camera model)"),
     "duplicates": ("photos.vlad", "photos.vlad: 5 images, 1 shot with 1 copy"),
     "eval": ("photos.vlad truth.json", "recall@10"),
     "report": ("photos.vlad truth.json -o r.html", "r.html: 1 query, mAP 1.0000"),
@@ -132,6 +134,8 @@ def stop_when_served(port):
 def test_runs(here, small, few_ways, port, command):
     arguments, said = (text.format(port=port) for text in CASES[command])
     handler = signal.getsignal(signal.SIGINT)
+    if command == "localize":
+        pytest.importorskip("pycolmap", reason="places are found with pycolmap")
     if command == "serve":
         threading.Thread(target=stop_when_served, args=[port], daemon=True).start()
     try:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["GROUPS", "Commands", "app", "opened"]
 
 GROUPS: Final = {
-    "Index": ("index", "add", "remove", "info", "codebook", "merge"),
-    "Search": ("search", "serve", "pairs", "duplicates"),
+    "Index": ("index", "add", "remove", "info", "codebook", "merge", "frames"),
+    "Search": ("search", "serve", "pairs", "localize", "duplicates"),
     "Evaluate": ("eval", "report", "draw-matches"),
     "Improve": ("whiten", "augment", "adapt", "build-ann"),
     "Maintain": ("check", "compact", "relocate", "migrate", "export"),

@@ -50,6 +50,29 @@ def pairs(
         int,
         typer.Option("--sequential", min=0, help="Also the N images that follow in the folder."),
     ] = 0,
+    quadratic: Annotated[
+        bool,
+        typer.Option("--quadratic", help="With --sequential: also 1, 2, 4, 8, ... images later."),
+    ] = False,
+    rigs: Annotated[
+        bool,
+        typer.Option(
+            "--rigs",
+            help="With --sequential: folders beside each other are cameras of a rig, images of one "
+            "name in them one moment.",
+        ),
+    ] = False,
+    gps: Annotated[
+        int, typer.Option("--gps", min=0, help="Also the N images that are nearest in space.")
+    ] = 0,
+    positions: Annotated[
+        str | None,
+        typer.Option(
+            "--positions",
+            metavar="DATABASE",
+            help="COLMAP database whose pose priors say where images are, for --gps.",
+        ),
+    ] = None,
     connected: Annotated[
         bool, typer.Option("--connected", help="Add the best pairs between unconnected groups.")
     ] = False,
@@ -69,8 +92,9 @@ def pairs(
         str | None,
         typer.Option(
             "--database",
-            metavar="PREFIX|LIST",
-            help="Database images, which alone are paired with a query; given like --queries.",
+            metavar="PREFIX|LIST|MODEL",
+            help="Database images, which alone are paired with a query; given like --queries, or "
+            "the folder of a model by COLMAP.",
         ),
     ] = None,
     root: Annotated[
@@ -99,6 +123,10 @@ def pairs(
             model=model_of(fundamental),
             min_score=min_score,
             sequential=sequential,
+            quadratic=quadratic,
+            rigs=rigs,
+            gps=gps,
+            positions=positions,
             connected=connected,
             rotated=rotated,
             **some,
@@ -148,7 +176,11 @@ def _range(found: Pairs) -> str:
 
 
 def _names(given: str | None) -> Names:
-    return Path(given) if given is not None and os.path.isfile(given) else given
+    if given is None:
+        return None
+    from vladkit.collection.sfm_model import is_model
+
+    return Path(given) if os.path.isfile(given) or is_model(given) else given
 
 
 def _no_pairs(

@@ -27,6 +27,8 @@ _TITLES: Final = {
     "duplicates": "comparing",
     "pairs": "pairing",
     "match": "matching",
+    "localize": "locating",
+    "frames": "frames",
     "join": "joining",
     "whiten": "whitening",
     "fetch": "fetching",

@@ -16,15 +16,18 @@ from vladkit.collection.evaluation import Answer, ask
 from vladkit.collection.index import Index
 from vladkit.collection.indexing import AddReport, Indexer, Progress
 from vladkit.collection.learn_codebook import CodebookReport, learn_codebook
+from vladkit.collection.localize import Localization, localize
 from vladkit.collection.merge import MergeReport, merge
 from vladkit.collection.pair_list import Names, Pairs
 from vladkit.collection.pairs import select_pairs
+from vladkit.collection.positions import Positions
 from vladkit.collection.query import QueryImage, extract_query, features_from, query_of
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.reencode import adapt, whiten
 from vladkit.collection.sample import Shard
 from vladkit.collection.search_options import SearchOptions
 from vladkit.collection.searching import Hit, StaleQueryError
+from vladkit.collection.sfm_model import SfmModel
 from vladkit.collection.verdicts import tell_apart
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import as_paths
@@ -564,6 +567,55 @@ class Collection:
             raise ParameterError(f"no features are kept of {self.image(image_id).path}")
         return self._searcher.verify(features, [other], model, n_jobs=1)[0]
 
+    def localize(
+        self,
+        image: QueryImage,
+        model: str | os.PathLike[str] | SfmModel,
+        *,
+        top: int = 10,
+        camera: str | None = None,
+        root: str | os.PathLike[str] | None = None,
+    ) -> Localization:
+        """Where an image was taken, in a model by COLMAP of images of this collection.
+
+        Parameters
+        ----------
+        image : path, bytes, open file, array or Pillow's Image
+        model : path or SfmModel
+            Folder of the model (images.bin or .txt); for many queries read it once, with
+            `vladkit.collection.sfm_model.SfmModel`. It may be of any features: depths are taken
+            from it, places from the features that are kept here.
+        top : int
+            Most similar images of the model that the query is matched with.
+        camera : str or None
+            COLMAP's name of a camera model and its parameters, in px of the image, such as
+            "SIMPLE_RADIAL,1380,768,512,0". None takes that of the model's images of the same size;
+            else the focal length of the image's EXIF, refined; else it is estimated.
+        root : path or None
+            Folder that the model's names are relative to; None as in `pairs`.
+
+        Returns
+        -------
+        Localization
+            Its pose is None if none fits.
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be used.
+        ParameterError
+            If no features are kept, an option is out of range, or no image is in the model.
+        FileFormatError
+            If there is no model.
+        MissingDependencyError
+            Without pycolmap: ``pip install 'vladkit[sfm]'``.
+        """
+        read = model if isinstance(model, SfmModel) else SfmModel(model)
+        while True:
+            self.index.refresh()
+            with suppress(StaleQueryError), as_one_call():
+                return localize(self.index, image, read, top=top, camera=camera, root=root)
+
     # -- comparing all images ---------------------------------------------------------
 
     def duplicates(
@@ -649,6 +701,10 @@ class Collection:
         model: Model = "homography",
         min_score: float | None = None,
         sequential: int = 0,
+        quadratic: bool = False,
+        rigs: bool = False,
+        gps: int = 0,
+        positions: Positions = None,
         connected: bool = False,
         rotated: bool = False,
         queries: Names = None,
@@ -662,8 +718,8 @@ class Collection:
         Parameters
         ----------
         top : int
-            Most similar others of each image; 0 for `sequential` alone. An image is in more pairs
-            if more others chose it.
+            Most similar others of each image; 0 for `sequential` or `gps` alone. An image is in
+            more pairs if more others chose it.
         rerank : int
             Candidates of each image that are matched with it feature by feature, as in `search`;
             its `top` are the first in the order that comes of it. 0 does not match.
@@ -674,6 +730,12 @@ class Collection:
         sequential : int
             Number of images that follow in the folder, in natural order of names, that each image
             is also paired with: for videos and walks.
+        quadratic, rigs : bool
+            Those that follow 1, 2, 4, 8, ... images later, too; and those of all cameras of a rig
+            at once, whose images of one moment have one name in folders beside each other.
+        gps, positions : int; path, mapping of str to (x, y, z) or None
+            Number of images that each image is also paired with because they are the nearest in
+            space; and where they are: pose priors of a COLMAP database, or metres by name.
         connected : bool
             Where the pairs leave groups of images unconnected, add the `top` best pairs that
             leave each group, whatever their similarity, until all are one.
@@ -683,7 +745,8 @@ class Collection:
         queries, database : str, path, iterable of str or None
             Images that ask for others, and those that they are paired with; None is all. A string
             is the beginning of names, such as "query/"; a path (`pathlib.Path`) is a file with a
-            name a line, which hloc's lists are, too. A query is the first of its pairs. Not with
+            name a line, which hloc's lists are, too, or the folder of a model by COLMAP, whose
+            images are meant (needs pycolmap). A query is the first of its pairs. Not with
             `connected`.
         root : path or None
             The folder that names are relative to: where hloc or COLMAP look for images. None is the
@@ -703,6 +766,10 @@ class Collection:
                 model=model,
                 min_score=min_score,
                 sequential=sequential,
+                quadratic=quadratic,
+                rigs=rigs,
+                gps=gps,
+                positions=positions,
                 connected=connected,
                 rotated=rotated,
                 queries=queries,

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vladkit.collection.sfm_model import SfmModel, is_model
 from vladkit.core.arrays import Float32Array, Int64Array
 from vladkit.core.files import replace_file
 from vladkit.errors import ParameterError, StorageError
@@ -20,7 +21,8 @@ __all__ = ["Names", "Pair", "Pairs", "chosen"]
 
 Names: TypeAlias = str | os.PathLike[str] | Iterable[str] | None
 """Some images of a collection: what their names begin with; a file (a path, not a string) with a
-name a line; the names; or None, all of them."""
+name a line, or a folder with a model by COLMAP, those of its images that are in the collection; the
+names; or None, all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,9 @@ def chosen(names: Sequence[str], some: Names, what: str) -> npt.NDArray[np.bool_
 
 
 def _names_in(path: os.PathLike[str], known: Iterable[str]) -> list[str]:
-    """Names in a file, one a line; hloc's lists have the camera after the name."""
+    """Names in a file, one a line, or in a model; hloc's lists have the camera after the name."""
+    if is_model(path):
+        return [name for name in SfmModel(path).names if name in known]
     try:
         text = Path(path).read_text("utf-8-sig", "surrogateescape")
     except OSError as error:

@@ -19,7 +19,9 @@ import numpy.typing as npt
 from vladkit.collection.describer import Query
 from vladkit.collection.index import Index
 from vladkit.collection.pair_list import Names, Pair, Pairs, chosen
+from vladkit.collection.positions import Positions, nearest_places, places_of
 from vladkit.collection.searching import SHORTLIST, Ranked
+from vladkit.collection.sequences import following
 from vladkit.core.arrays import Float32Array, Int64Array
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import FileFormatError, ParameterError
@@ -88,6 +90,10 @@ def select_pairs(
     model: Model,
     min_score: float | None,
     sequential: int,
+    quadratic: bool,
+    rigs: bool,
+    gps: int,
+    positions: Positions,
     connected: bool,
     rotated: bool,
     queries: Names,
@@ -98,11 +104,14 @@ def select_pairs(
 ) -> Pairs:
     """Choose pairs; see `vladkit.Collection.pairs`. Within `Store.reading`."""
     index.describer.trained()
-    for name, value in (("top", top), ("rerank", rerank), ("sequential", sequential)):
+    numbers = {"top": top, "rerank": rerank, "sequential": sequential, "gps": gps}
+    for name, value in numbers.items():
         if value < 0:
             raise ParameterError(f"{name}={value}: give a number of images, 0 or more")
-    if not top and (rerank or not sequential):
-        raise ParameterError("top=0 leaves no similar images: give top, or sequential alone")
+    if not top and (rerank or not sequential + gps):
+        raise ParameterError("top=0 leaves no similar images: give top, or sequential or gps alone")
+    if (quadratic or rigs) and not sequential:
+        raise ParameterError("quadratic and rigs say which images follow: give sequential, too")
     if min_score is not None and not -1 <= min_score <= 1:
         raise ParameterError(f"min_score={min_score}: give a cosine, -1 to 1")
     if connected and (queries is not None or database is not None):
@@ -116,7 +125,11 @@ def select_pairs(
         nearest = images.nearest(max(top, rerank), min_score)
         found.append(matching.best(nearest, top, rerank))
     if sequential:
-        found.append(images.following(sequential))
+        found.append(images.compared(following(images.names, sequential, quadratic, rigs)))
+    if gps:
+        place_n3 = places_of(images.names, positions)
+        near = nearest_places(place_n3, gps, images.asks_n, images.answers_n)
+        found.append(images.compared(near))
     joined = _Candidates.join(found)
     label_n = _labels(joined, images.n)
     while connected and label_n.max(initial=0) > 0:
@@ -269,26 +282,19 @@ class _Images:
             pairs = zip(image_id_s[near_s].tolist(), score_s[near_s].tolist(), strict=True)
             yield row, self._ordered(row, [Ranked(i, s, s) for i, s in pairs], n)
 
-    def following(self, n: int) -> _Candidates:
-        """The `n` images that follow each one in its folder."""
-        folders: dict[str, list[int]] = defaultdict(list)
-        for row, name in enumerate(self.names):
-            folders[os.path.dirname(name)].append(row)
+    def compared(self, asked: Sequence[tuple[int, list[int]]]) -> _Candidates:
+        """Candidates of rows with the others that each asks for, whatever their similarity."""
         parts = []
-        for members in folders.values():
-            for place in self._batches(range(len(members))):
-                rows = members[place[0] : place[-1] + 1 + n]
-                vector_of = self._vectors(rows)
-                for i, a in enumerate(rows[: len(place)]):
-                    others = rows[i + 1 :][:n]
-                    if not others:
-                        continue
-                    other_nD = np.stack([vector_of[b] for b in others])
-                    _, score_qn = score_all(vector_of[a][None], [(np.array(others), other_nD)])
-                    score_qn = self.index.searcher.last_if_damaged(score_qn)
-                    score_n = score_qn[0].round(6).tolist()
-                    pairs = zip(repeat(a), others, score_n, score_n, strict=False)
-                    parts.append(self._candidates([p for p in pairs if self._asked(*p[:2])], a))
+        for place in self._batches(range(len(asked))):
+            some = [asked[i] for i in place if asked[i][1]]
+            vector_of = self._vectors({row for a, others in some for row in (a, *others)})
+            for a, others in some:
+                other_nD = np.stack([vector_of[b] for b in others])
+                _, score_qn = score_all(vector_of[a][None], [(np.array(others), other_nD)])
+                score_qn = self.index.searcher.last_if_damaged(score_qn)
+                score_n = score_qn[0].round(6).tolist()
+                pairs = zip(repeat(a), others, score_n, score_n, strict=False)
+                parts.append(self._candidates([p for p in pairs if self._asked(*p[:2])], a))
         return _Candidates.join(parts)
 
     def _asked(self, a: int, b: int) -> bool:

@@ -1,0 +1,183 @@
+"""Frames of a video: a camera that moves over photographs, out of focus at times."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from commands import run
+from images import textured
+from photos import photo
+from videos import of_two_rates, rotated, write_video
+from vladkit.collection import frames
+from vladkit.collection.frames import extract_frames
+from vladkit.errors import ImageError, ParameterError, StorageError
+from vladkit.images.video import Video
+
+SIDE = 160
+
+
+def pan():
+    """Two seconds of each of four photographs, at 10 frames a second, of which one is at rest.
+
+    Within a half second all frames but the fourth are out of focus.
+    """
+    for name in ("astronaut", "coffee", "camera", "rocket"):
+        image = cv2.resize(photo(name), (400, 260))
+        for i in range(20):
+            x = 0 if name == "coffee" else 10 * i
+            frame = image[40 : 40 + SIDE, x : x + 200]
+            yield frame if i % 5 == 3 else cv2.GaussianBlur(frame, (0, 0), 3)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """pan.mp4."""
+    home = tmp_path_factory.mktemp("video")
+    write_video(home / "pan.mp4", list(pan()))
+    return home
+
+
+@pytest.fixture(scope="module")
+def found(home):
+    return extract_frames(home / "pan.mp4", home / "frames", new=0.7)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_sharp_ones_that_are_new(home, found):
+    assert (found.read, found.stated, found.plain) == (80, 80, 0)
+    seconds = [each.seconds for each in found.frames]
+    assert all(round(10 * each) % 5 == 3 for each in seconds), (
+        "the one in focus of each half second"
+    )
+    per_photo = [sum(2 * i <= each < 2 * i + 2 for each in seconds) for i in range(4)]
+    assert min(per_photo) >= 1
+    assert per_photo[1] == 1, "the camera is at rest"
+    assert max(per_photo) >= 2
+    assert [each.new >= 0.7 for each in found.frames] == [True] * len(seconds)
+    files = sorted(path.name for path in (home / "frames").iterdir())
+    assert files == [each.name for each in found.frames] + ["frames.csv"]
+    with open(home / "frames" / "frames.csv") as table:
+        rows = list(csv.DictReader(table))
+    assert [float(each["seconds"]) for each in rows] == seconds
+    assert cv2.imread(str(home / "frames" / files[0])).shape == (SIDE, 200, 3)
+
+
+def test_a_run_that_was_interrupted_goes_on_to_the_same_result(home, found, tmp_path, monkeypatch):
+    written = []
+
+    def killed(self, frame, data, write=frames._Run._write):
+        if len(written) == 2:
+            (self._partial / frame.name).write_bytes(data[:100])
+            raise KeyboardInterrupt
+        written.append(frame.name)
+        write(self, frame, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(frames._Run, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            extract_frames(home / "pan.mp4", tmp_path / "f", new=0.7)
+    assert not (tmp_path / "f").exists()
+    with pytest.raises(ParameterError, match="of another video or other options"):
+        extract_frames(home / "pan.mp4", tmp_path / "f", new=0.5)
+    looked = []
+    sharp = frames.sharpness
+    monkeypatch.setattr(frames, "sharpness", lambda image: looked.append(1) or sharp(image))
+    again = extract_frames(home / "pan.mp4", tmp_path / "f", new=0.7)
+    assert again.frames == found.frames
+    assert content(tmp_path / "f") == content(home / "frames")
+    assert not (tmp_path / "f.partial").exists()
+    assert len(looked) < 80 - 5, "what is kept is not looked at again"
+
+
+def test_nothing_is_overwritten_and_nothing_left_where_nothing_is_found(home, found, tmp_path):
+    with pytest.raises(ParameterError, match="is there already"):
+        extract_frames(home / "pan.mp4", home / "frames")
+    write_video(tmp_path / "black.avi", [np.zeros((48, 64, 3), np.uint8)] * 3)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match="none of its 3 frames"):
+        extract_frames(tmp_path / "black.avi", tmp_path / "empty")
+    assert not (tmp_path / "empty.partial").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        extract_frames(home / "pan.mp4", tmp_path / "file" / "f")
+    with pytest.raises(ParameterError, match="new=2"):
+        extract_frames(home / "pan.mp4", tmp_path / "f", new=2)
+
+
+def test_times_and_rotation_are_the_containers(home, tmp_path):
+    data = (home / "pan.mp4").read_bytes()
+    (tmp_path / "two.mp4").write_bytes(of_two_rates(data, 40))
+    with Video(tmp_path / "two.mp4") as video:
+        seconds = list(video.times())
+    steps = np.diff(seconds)
+    assert np.allclose(steps[:39], 0.1)
+    assert np.allclose(steps[40:], 0.05)
+    (tmp_path / "turned.mp4").write_bytes(rotated(data, SIDE))
+    with Video(tmp_path / "turned.mp4") as turned, Video(home / "pan.mp4") as video:
+        next(turned.times()), next(video.times())
+        upright = cv2.rotate(video.frame(), cv2.ROTATE_90_CLOCKWISE).astype(int)
+        assert np.abs(turned.frame().astype(int) - upright).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n", "no video: neither MP4"),
+        (b"ffconcat version 1.0\nfile pan.mp4\n", "no video: neither MP4"),
+        (b"", "no video"),
+        (b"\0\0\0\x18ftypmp42" + bytes(200), "damaged, or lacks its end"),
+        (b"RIFF\xff\xff\xff\xffAVI " + bytes(200), "damaged, or lacks its end"),
+    ],
+)
+def test_files_that_are_no_videos(tmp_path, data, reason):
+    (tmp_path / "a.mp4").write_bytes(data)
+    with pytest.raises(ImageError, match=reason):
+        Video(tmp_path / "a.mp4")
+
+
+def test_no_regular_file_and_frames_too_large(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for name, reason in (
+        ("pipe.mp4", "not a regular file"),
+        ("gone", "no such file"),
+        ("", "is a"),
+    ):
+        with pytest.raises(ImageError, match=reason):
+            Video(tmp_path / name)
+    write_video(tmp_path / "a.avi", [textured(64, 48, seed=1)])
+    monkeypatch.setattr("vladkit.images.video.MAX_PIXELS", 1000)
+    with pytest.raises(ImageError, match="64 x 48 px"):
+        Video(tmp_path / "a.avi")
+
+
+def test_command_says_what_is_cut_off_and_index_takes_the_folder(home, tmp_path):
+    data = (home / "pan.mp4").read_bytes()
+    write_video(tmp_path / "pan.avi", list(pan())[:30])
+    whole = (tmp_path / "pan.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) * 2 // 3])
+    done = run("frames", "cut.avi", "-o", "f", "--json", cwd=tmp_path)
+    about = json.loads(done.stdout)
+    assert len(about["frames"]) == len(list((tmp_path / "f").glob("*.jpg")))
+    assert "states 30 frames: the others cannot be read" in done.stderr
+    run("index", "f", "-o", "f.vlad", "--n-clusters", 4, "--n-vocabularies", 1, cwd=tmp_path)
+    names = run("pairs", "f.vlad", "--top", 0, "--sequential", 1, cwd=tmp_path).stdout.split()
+    assert names[:2] == [each["name"] for each in about["frames"][:2]]
+    (tmp_path / "bad.mp4").write_bytes(data[: len(data) // 2])
+    command = [sys.executable, "-m", "vladkit", "frames", "bad.mp4", "-o", "g"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    reason = "no video that can be read: it is damaged, or lacks its end"
+    assert (done.returncode, done.stderr) == (1, f"vladkit: bad.mp4: {reason}\n"), (
+        "FFmpeg is silent"
+    )
+    assert not (tmp_path / "g.partial").exists()

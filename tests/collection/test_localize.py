@@ -1,0 +1,191 @@
+"""Places found in a model: a rendered scene whose poses are known, and a scatter that is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+import scene
+from commands import run
+from photos import write_photos
+from vladkit import Collection
+from vladkit.collection import localize as localizing
+from vladkit.collection.sfm_model import SfmModel
+from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
+
+pycolmap = pytest.importorskip("pycolmap", reason="places are found with pycolmap")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """images/, query.png and model/ of the scene, c.vlad of the images, and another photo."""
+    home = tmp_path_factory.mktemp("places") / "home"
+    scene.write_scene(home)
+    write_photos(home / "other", ["rocket"])
+    with Collection.create(home / "c.vlad", n_clusters=8, n_vocabularies=1) as collection:
+        collection.add([home / "images"])
+    return home
+
+
+@pytest.fixture(scope="module")
+def collection(home):
+    with Collection.open(home / "c.vlad", read_only=True) as collection:
+        yield collection
+
+
+def test_the_place_is_where_the_camera_was(home, collection):
+    found = collection.localize(home / "query.png", home / "model", top=4)
+    rotation_33, centre_3 = scene.QUERY
+    pose = found.pose
+    off = np.linalg.norm(pose.centre - centre_3)
+    assert off < 0.005  # of a scene that is 5 away
+    assert off < 4 * pose.position_error
+    w, *xyz = pose.qvec
+    ours_33 = pycolmap.Rotation3d(np.array([*xyz, w])).matrix()
+    assert np.degrees(np.linalg.norm(cv2.Rodrigues(ours_33 @ rotation_33.T)[0])) < 0.1
+    assert np.allclose(-ours_33.T @ pose.tvec, pose.centre)
+    assert found.camera["source"] == "model"
+    assert found.camera["params"] == [600, 320, 240]
+    assert len(found.images) == 4
+    assert found.inliers <= found.matches <= sum(each.matches for each in found.images)
+    assert all(each.inliers > 50 for each in found.images)
+    assert found == collection.localize(home / "query.png", SfmModel(home / "model"), top=4)
+
+
+def test_a_focal_length_that_is_not_known_is_estimated(home, collection):
+    image = cv2.resize(
+        cv2.imread(str(home / "query.png")), (520, 390), interpolation=cv2.INTER_AREA
+    )
+    found = collection.localize(image[:, :, ::-1].copy(), home / "model")
+    assert found.camera["source"] == "guessed"
+    assert found.camera["params"][0] == pytest.approx(600 * 520 / 640, rel=0.02)
+    assert np.linalg.norm(found.pose.centre - scene.QUERY[1]) < 4 * found.pose.position_error < 0.4
+    given = collection.localize(
+        image[:, :, ::-1].copy(), home / "model", camera="simple_pinhole,487.5,260,195"
+    )
+    assert given.camera["source"] == "given"
+    assert given.pose.position_error < found.pose.position_error / 2
+
+
+def test_another_camera_than_the_models_is_taken_from_exif(home, collection, tmp_path):
+    image = pytest.importorskip("PIL.Image").open(home / "query.png").resize((520, 390))
+    exif = image.getexif()
+    exif.get_ifd(0x8769)[0xA405] = round(600 / 640 * 36)  # of a film of 36 mm, 35 would be 36 %
+    image.save(tmp_path / "q.jpg", quality=95, exif=exif)
+    found = collection.localize(tmp_path / "q.jpg", home / "model")
+    assert found.camera["source"] == "exif"
+    assert found.camera["params"][0] == pytest.approx(600 * 520 / 640, rel=0.02)
+
+
+def test_an_image_of_another_place_is_not_found(home, collection):
+    found = collection.localize(home / "other" / "rocket.jpg", home / "model")
+    assert found.pose is None
+    assert found.inliers == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"camera": "SIMPLE_PINHOLE,1"}, ParameterError, "SIMPLE_RADIAL,f,cx,cy,k"),
+        ({"camera": "NO_SUCH,1,2,3"}, ParameterError, "SIMPLE_RADIAL,f,cx,cy,k"),
+        ({"top": 0}, ParameterError, "top=0"),
+        ({"root": ".."}, ParameterError, "as --root"),
+        ({"model": "images"}, FileFormatError, "such as sparse/0"),
+    ],
+)
+def test_wrong_arguments(home, collection, change, error, message):
+    model = home / change.pop("model", "model")
+    if "root" in change:
+        change["root"] = home
+    with pytest.raises(error, match=message):
+        collection.localize(home / "query.png", model, **change)
+
+
+def test_a_damaged_model_and_no_pycolmap(home, tmp_path, monkeypatch):
+    (tmp_path / "images.bin").write_bytes(b"no")
+    with pytest.raises(FileFormatError, match="cannot be read as a model"):
+        SfmModel(tmp_path)
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    with pytest.raises(MissingDependencyError, match=r"vladkit\[sfm\]"):
+        SfmModel(home / "model")
+
+
+def test_images_of_another_size_fit_and_rotated_ones_do_not(home):
+    seen = SfmModel(home / "model").seen("3.png")
+    assert seen.is_of_size(1280, 960)
+    assert not seen.is_of_size(480, 640)
+    place_l2 = np.array([[400.0, 300.0]])
+    xyz, known = seen.lift(place_l2, 640, 480, 0.02)
+    twice, _ = seen.lift(2 * place_l2 + 0.5, 1280, 960, 0.02)
+    assert known.all()
+    assert np.allclose(xyz, twice)
+
+
+def test_the_error_bar_is_the_scatter():
+    rng = np.random.default_rng(0)
+    camera = pycolmap.Camera(
+        model="SIMPLE_PINHOLE", width=1500, height=1000, params=[1400, 750, 500]
+    )
+    xyz_m3 = rng.uniform([-3, -2, 5], [3, 2, 9], (120, 3))
+    xy_m2 = camera.img_from_cam(xyz_m3)
+    centres, errors, angles, turns = [], [], [], []
+    for _ in range(40):
+        noisy_m2 = (xy_m2 + rng.normal(0, 1, xy_m2.shape) - 0.5).astype(np.float32)
+        used = SimpleNamespace(
+            features=SimpleNamespace(xy_l2=noisy_m2, width=1500, height=1000),
+            images=[("a", "a")],
+            arrays=lambda: (np.zeros(120, int), np.arange(120), xyz_m3),
+        )
+        pose = localizing._solve(used, camera, "given").pose
+        centres.append(pose.centre)
+        errors.append(pose.position_error)
+        angles.append(pose.angle_error)
+        turns.append(2 * np.degrees(np.linalg.norm(pose.qvec[1:])))
+    scatter = np.sqrt((np.array(centres) ** 2).sum(axis=1).mean())
+    assert 0.7 < np.mean(errors) / scatter < 1.3
+    assert 0.7 < np.mean(angles) / np.sqrt(np.mean(np.square(turns))) < 1.3
+
+
+def test_command(home, tmp_path):
+    plot = tmp_path / "above.svg"
+    done = run("localize", "c.vlad", "model", "query.png", "--plot", plot, cwd=home)
+    x, y, z = map(float, done.stdout.split()[:3])
+    assert np.abs(np.array([x, y, z]) - scene.QUERY[1]).max() < 0.005
+    assert plot.read_text().count("<circle") > 0 or "query.png" in plot.read_text()
+    images = "query.png", "other/rocket.jpg", "gone.jpg"
+    done = run("localize", "c.vlad", "model", *images, "--json", cwd=home, code=1)
+    found, lost, gone = map(json.loads, done.stdout.splitlines())
+    assert found["found"]
+    assert found["centre"] == pytest.approx(scene.QUERY[1].tolist(), abs=0.005)
+    assert found["images"][0]["path"] == found["images"][0]["name"]
+    assert not lost["found"]
+    assert "error" in gone
+    done = run("localize", "c.vlad", "model", "other/rocket.jpg", cwd=home, code=1)
+    assert "other/rocket.jpg: not found in model" in done.stderr
+
+
+def test_pairs_with_a_models_images_and_with_those_that_are_near(home, collection):
+    model = SfmModel(home / "model")
+    places = {name: image.projection_center() for name, image in model.names.items()}
+    found = collection.pairs(0, gps=1, positions=places)
+    wanted = {
+        tuple(
+            sorted((a, min(places, key=lambda b: (a == b, np.linalg.norm(places[a] - places[b])))))
+        )
+        for a in places
+    }
+    assert {(pair.first, pair.second) for pair in found} == wanted
+    found = collection.pairs(0, gps=2, positions=places, queries=["0.png"])
+    assert {pair.first for pair in found} == {"0.png"}
+    run("pairs", "c.vlad", "--database", "model", "--queries", "3", "-o", "p.txt", cwd=home)
+    assert len((home / "p.txt").read_text().splitlines()) == 6
+    done = run("pairs", "c.vlad", "--top", 0, "--sequential", 2, "--quadratic", cwd=home)
+    assert len(done.stdout.splitlines()) == 6 + 5
+    with pytest.raises(ParameterError, match="give sequential"):
+        collection.pairs(rigs=True)
+    assert "give positions" in run("pairs", "c.vlad", "--gps", 2, cwd=home, code=2).stderr
