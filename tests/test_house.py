@@ -149,7 +149,7 @@ def test_no_file_imports_the_top(graph):
 
 
 HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "jinja2", "sklearn"]
-HEAVY += ["pandas", "onnxruntime"]
+HEAVY += ["pandas", "onnxruntime", "PIL", "pillow_heif"]
 
 
 @pytest.mark.parametrize(

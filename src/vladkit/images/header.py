@@ -11,13 +11,16 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from vladkit.errors import ImageError
+from vladkit.images.boxes import read_boxes
 from vladkit.images.directory import Parts
 from vladkit.images.levels import SampleForm
 from vladkit.images.orientation import Places
+from vladkit.images.raw import RawPreview, raf_preview, tiff_preview
 from vladkit.images.tiff import PackedSamples, read_tiff
 
 __all__ = ["Header", "image_kind", "read_header"]
@@ -43,7 +46,7 @@ class Header:
     n_scans : int
         Number of times that a JPEG's decoder passes over all pixels.
     largest_tile : int
-        Number of pixels of a TIFF's tile, which is decoded whole.
+        Number of pixels of a TIFF's tile, or of a frame in an AVIF, which is decoded whole.
     form : SampleForm or None
         Meaning of samples that may be transparent or not 8 bits deep; None: the decoder's own gray
         levels and colours are right.
@@ -218,6 +221,8 @@ def _webp(data: bytes) -> Header:
 
 
 def _tiff(data: bytes) -> Header:
+    if preview := tiff_preview(data):
+        return _raw(preview)
     tiff = read_tiff(data)
     return Header(
         "TIFF",
@@ -229,6 +234,29 @@ def _tiff(data: bytes) -> Header:
         form=tiff.packed.form if tiff.packed else None,
         n_bytes=tiff.packed.n_bytes if tiff.packed else 1,
         packed=tiff.packed,
+    )
+
+
+def _raw(preview: RawPreview) -> Header:
+    header = _jpeg(preview.data)
+    return replace(header, orientation=preview.orientation or header.orientation)
+
+
+def _boxed(kind: str, data: bytes) -> Header:
+    boxed = read_boxes(kind, data)
+    deep = 1 + (boxed.n_bits > 8)
+    if boxed.codec == "hvc1":  # libheif sets it upright, and passes over the orientation of EXIF
+        n_bytes = 7 if deep > 1 else 4  # libheif holds 9 bytes of a pixel of 8 bits
+        return Header("HEIC", boxed.width, boxed.height, data, form=SampleForm(), n_bytes=n_bytes)
+    return Header(
+        "AVIF",
+        boxed.width,
+        boxed.height,
+        data,
+        boxed.orientation,
+        largest_tile=boxed.coded,  # libavif decodes whatever is coded, and scales it to the size
+        form=SampleForm(most=2**boxed.n_bits - 1 if deep > 1 else 0),
+        n_bytes=6 * deep,  # OpenCV holds 15 bytes of a pixel of 8 bits
     )
 
 
@@ -267,8 +295,7 @@ _PNM_SIZE: Final = re.compile(
 )
 
 # How a file of each kind starts, and what reads its header; None: recognised only to say so.
-# AVIF is left out although OpenCV 5 reads it: OpenCV does not set it upright. Plain-text PNM is
-# left out because a file that ends within its last number cannot be recognised.
+# Plain-text PNM is left out because a file that ends within its last number cannot be recognised.
 _KINDS: Final[tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], Header] | None], ...]] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG", _jpeg),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG", _png),
@@ -279,6 +306,14 @@ _KINDS: Final[tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], Header] | No
     (re.compile(rb"P[456][\s#]"), "PNM", _pnm),
     (re.compile(rb"P[123][\s#]"), "plain-text PNM", None),
     (re.compile(rb"\0\0\0\x0cjP  "), "JPEG 2000", None),
-    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF", None),
-    (re.compile(rb"....ftyp(?:hei[cx]|hevc|mif1|msf1)", re.DOTALL), "HEIC", None),
+    (re.compile(rb"....ftypavif", re.DOTALL), "AVIF", partial(_boxed, "AVIF")),
+    (re.compile(rb"....ftypavis", re.DOTALL), "animated AVIF", None),
+    (
+        re.compile(rb"....ftyp(?:he[iv][cxms]|mif1|msf1)", re.DOTALL),
+        "HEIC",
+        partial(_boxed, "HEIC"),
+    ),
+    (re.compile(rb"....ftypcrx ", re.DOTALL), "CR3", None),
+    (re.compile(rb"FUJIFILMCCD-RAW "), "RAF", lambda data: _raw(raf_preview(data))),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEG XL", None),
 )
