@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from vladkit.geometry.verification import Model
 
 __all__ = [
+    "After",
+    "Before",
     "File",
     "Force",
     "Fundamental",
     "Images",
     "Json",
+    "NearBy",
     "Prune",
     "Region",
     "Rerank",
@@ -27,6 +30,7 @@ __all__ = [
     "Threads",
     "Top",
     "Trust",
+    "Under",
     "model_of",
     "recipe_option",
     "with_recipe",
@@ -75,6 +79,23 @@ Rerank = Annotated[
         min=0,
         help="Re-rank the top N by local feature matching; 0 does not.",
         show_default="100 where features are kept",
+    ),
+]
+Under = Annotated[
+    str | None,
+    typer.Option("--under", metavar="FOLDER", help="Only images of this folder, as indexed."),
+]
+After = Annotated[
+    str | None,
+    typer.Option("--after", metavar="DATE", help="Only photos taken from this date on: 2024-05."),
+]
+Before = Annotated[
+    str | None, typer.Option("--before", metavar="DATE", help="Only photos taken before this date.")
+]
+NearBy = Annotated[
+    str | None,
+    typer.Option(
+        "--near", metavar="LAT,LON,KM", help="Only photos taken within so many km of a place."
     ),
 ]
 Fundamental = Annotated[

@@ -34,6 +34,7 @@ from vladkit.collection.journal import LeftBehind
 from vladkit.collection.kept_features import pack_features
 from vladkit.collection.known_images import known_images, respell
 from vladkit.collection.learner import Learner
+from vladkit.collection.photos import fill_photos
 from vladkit.collection.sample import Shard, check_shard, in_shard
 from vladkit.core.arrays import AnyArray, Float32Array
 from vladkit.errors import (
@@ -44,6 +45,7 @@ from vladkit.errors import (
 from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
+from vladkit.store.photos import put_photos
 from vladkit.store.rows import ImageRow, Record, Source
 
 __all__ = ["NO_CODEBOOK", "AddReport", "Indexer", "Progress"]
@@ -51,9 +53,9 @@ __all__ = ["NO_CODEBOOK", "AddReport", "Indexer", "Progress"]
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as ``progress(step, done, total)``.
 
-Steps of the methods of `Collection`: "try apart", "sample", "learn" and "index" of `add`; "queries"
-of `evaluate` and `assess`; "pairs", "match" and "join" of `pairs`; others have one step of their
-own name.
+Steps of the methods of `Collection`: "try apart", "sample", "learn", "index" and "dates" of `add`;
+"queries" of `evaluate` and `assess`; "pairs", "match" and "join" of `pairs`; others have one step
+of their own name.
 """
 
 _BATCH: Final = 32
@@ -137,6 +139,7 @@ class Indexer:
                     self._extract_and_commit(work, ids, extraction, spool, report, progress)
             else:
                 LeftBehind(self._store.path).remove()
+            fill_photos(self._store, found, known, progress)
         report.outgrown = self._learner.outgrown() if report.indexed else None
         report.seconds = time.perf_counter() - begin
         if not self._store.count()[0] and not (shard and files):
@@ -314,7 +317,9 @@ class Indexer:
             with self._store.writing():
                 is_kept = self._store.learned() == self._describer.learned
                 if is_kept:
-                    self._store.put(self._with_sources(records))
+                    ids = self._store.put(self._with_sources(records))
+                    found = zip(ids, records, strict=True)
+                    put_photos(self._store, [(i, r.photo) for i, r in found if r.photo])
             if not is_kept:  # another process has learned meanwhile
                 self._index.restore()
 
@@ -336,7 +341,9 @@ class Indexer:
                 kept = pack_features(strongest, self._describer.quantizer)
             (vector_D, sums), codes = next(described)
             vector_D = vector_D.astype(recipe.dtype)
-            records.append(Record(row, vector_D, kept, sums, features.lifted, codes))
+            records.append(
+                Record(row, vector_D, kept, sums, features.lifted, codes, features.photo)
+            )
         return records
 
     def _described(

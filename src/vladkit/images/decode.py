@@ -225,7 +225,7 @@ def decode_image(
         import cv2
 
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-    return Image(pixels, width, height, scale_x, scale_y, region, whole)
+    return Image(pixels, width, height, scale_x, scale_y, region, whole, header.photo)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 from vladkit.errors import ImageError
 from vladkit.images.boxes import read_boxes
 from vladkit.images.directory import Parts
+from vladkit.images.exif import UNKNOWN, Photo, photo_of
 from vladkit.images.levels import SampleForm
 from vladkit.images.orientation import Places
 from vladkit.images.raw import RawPreview, raf_preview, tiff_preview
@@ -54,6 +55,8 @@ class Header:
         Bytes of a pixel with such samples.
     packed : PackedSamples or None
         Samples of a TIFF that are unpacked by us.
+    photo : Photo
+        Date, position and camera, by EXIF.
     """
 
     kind: str
@@ -67,6 +70,7 @@ class Header:
     form: SampleForm | None = None
     n_bytes: int = 1
     packed: PackedSamples | None = None
+    photo: Photo = UNKNOWN
 
 
 def image_kind(start: bytes) -> str | None:
@@ -135,7 +139,10 @@ def _jpeg(data: bytes) -> Header:
     if data.find(b"\xff\xd9", at) < 0:
         raise ImageError("truncated JPEG: no end-of-image marker")
     n_scans = 1 if sequential else data.count(b"\xff\xda", at)
-    return Header("JPEG", width, height, data, places.orientation(), sequential, n_scans)
+    photo = photo_of(places.blocks())
+    return Header(
+        "JPEG", width, height, data, places.orientation(), sequential, n_scans, photo=photo
+    )
 
 
 def _png(data: bytes) -> Header:
@@ -186,7 +193,8 @@ def _png(data: bytes) -> Header:
     n_channels = {0: 1, 2: 3 + bool(transparent)}.get(color_type, 4)
     n_bytes = n_channels * (1 + (depth == 16))
     whole = b"".join([*kept, view[begin:at]])
-    return Header("PNG", width, height, whole, places.orientation(), form=form, n_bytes=n_bytes)
+    orientation, photo = places.orientation(), photo_of(places.blocks())
+    return Header("PNG", width, height, whole, orientation, form=form, n_bytes=n_bytes, photo=photo)
 
 
 def _webp(data: bytes) -> Header:
@@ -217,12 +225,13 @@ def _webp(data: bytes) -> Header:
             places.add_xmp(data[at + 8 : at + 8 + length])
         at += 8 + length + (length & 1)
     form = SampleForm() if transparent else None
-    return Header("WebP", width, height, data, places.orientation(), form=form, n_bytes=4)
+    orientation, photo = places.orientation(), photo_of(places.blocks())
+    return Header("WebP", width, height, data, orientation, form=form, n_bytes=4, photo=photo)
 
 
 def _tiff(data: bytes) -> Header:
     if preview := tiff_preview(data):
-        return _raw(preview)
+        return replace(_raw(preview), photo=photo_of([data]))
     tiff = read_tiff(data)
     return Header(
         "TIFF",
@@ -234,6 +243,7 @@ def _tiff(data: bytes) -> Header:
         form=tiff.packed.form if tiff.packed else None,
         n_bytes=tiff.packed.n_bytes if tiff.packed else 1,
         packed=tiff.packed,
+        photo=photo_of([data]),
     )
 
 
@@ -244,10 +254,18 @@ def _raw(preview: RawPreview) -> Header:
 
 def _boxed(kind: str, data: bytes) -> Header:
     boxed = read_boxes(kind, data)
-    deep = 1 + (boxed.n_bits > 8)
+    deep, photo = 1 + (boxed.n_bits > 8), photo_of([boxed.exif])
     if boxed.codec == "hvc1":  # libheif sets it upright, and passes over the orientation of EXIF
         n_bytes = 7 if deep > 1 else 4  # libheif holds 9 bytes of a pixel of 8 bits
-        return Header("HEIC", boxed.width, boxed.height, data, form=SampleForm(), n_bytes=n_bytes)
+        return Header(
+            "HEIC",
+            boxed.width,
+            boxed.height,
+            data,
+            form=SampleForm(),
+            n_bytes=n_bytes,
+            photo=photo,
+        )
     return Header(
         "AVIF",
         boxed.width,
@@ -257,6 +275,7 @@ def _boxed(kind: str, data: bytes) -> Header:
         largest_tile=boxed.coded,  # libavif decodes whatever is coded, and scales it to the size
         form=SampleForm(most=2**boxed.n_bits - 1 if deep > 1 else 0),
         n_bytes=6 * deep,  # OpenCV holds 15 bytes of a pixel of 8 bits
+        photo=photo,
     )
 
 
