@@ -52,6 +52,7 @@ EXTRAS = {
     "lance": "import lance",
     "postgres": "import psycopg",
     "sfm": "import pycolmap",
+    "heic": "import pillow_heif",
     "demo": "import skimage",
 }
 """What shows that an extra brings what it is for; "test" and "dev" are for the checkout."""

@@ -150,7 +150,7 @@ def test_no_file_imports_the_top(graph):
 
 HEAVY = ["numba", "scipy", "faiss", "cv2", "torch", "jax", "matplotlib", "jinja2", "sklearn"]
 HEAVY += ["pandas", "onnxruntime", "dask", "distributed", "lance", "pyarrow", "psycopg"]
-HEAVY += ["fsspec", "s3fs", "aiohttp", "pycolmap"]
+HEAVY += ["fsspec", "s3fs", "aiohttp", "pycolmap", "PIL", "pillow_heif"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # each name once more, so that editors and type checkers see 
     from vladkit.aggregation.whitening import Whitening as Whitening
     from vladkit.collection.collection import Collection as Collection
     from vladkit.collection.collection import Hit as Hit
+    from vladkit.collection.where import Where as Where
     from vladkit.core.codes import Codes as Codes
     from vladkit.core.ragged import Ragged as Ragged
     from vladkit.geometry.matching import Matches as Matches
@@ -48,6 +49,7 @@ _HOME = {
     "Ragged": "vladkit.core.ragged",
     "VLAD": "vladkit.aggregation.vlad",
     "Verification": "vladkit.geometry.verification",
+    "Where": "vladkit.collection.where",
     "Whitening": "vladkit.aggregation.whitening",
     "alpha_query_expansion": "vladkit.aggregation.query_expansion",
     "augment_database": "vladkit.aggregation.query_expansion",

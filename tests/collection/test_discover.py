@@ -20,6 +20,7 @@ from vladkit.collection.discover import discover
 from vladkit.errors import (
     NothingToIndexError,
 )
+from vladkit.images import files
 
 
 class TestSources:
@@ -70,20 +71,20 @@ class TestSources:
         (small / ".hidden").mkdir()
         shutil.copy(small / "0.png", small / ".hidden" / "0.png")
         (small / "sub").mkdir()
-        names = ["._0.png", "a.HEIC", "sub/b.heic", "notes.txt", "README", "x.tar.gz", "odd.\n"]
+        names = ["._0.png", "a.CR3", "sub/b.cr3", "notes.txt", "README", "x.tar.gz", "odd.\n"]
         for name in names:
             shutil.copy(small / "0.png", small / name)
         left_out = []
         assert len(discover([small], ExitStack(), left_out=left_out.append)) == 6
         assert sorted(left_out) == sorted(str(small / name) for name in names)
-        counts = {".heic": 2, "": 1, ".\n": 1, ".gz": 1, ".txt": 1, "hidden": 1}
+        counts = {".cr3": 2, "": 1, ".\n": 1, ".gz": 1, ".txt": 1, "hidden": 1}
         for _ in range(2):  # also where all is known already; and never the collection itself
             report = make(small / "c.vlad", small)
             assert report.left_out == counts
         assert report.left_out_text() == (
-            "7 files: 2 .heic, 1 without a suffix, 1 .\n, 1 .gz, 1 .txt, 1 hidden"
+            "7 files: 2 .cr3, 1 without a suffix, 1 .\n, 1 .gz, 1 .txt, 1 hidden"
         )
-        assert make(tmp_path / "d", small / "a.HEIC").left_out == {}  # given by name: taken
+        assert make(tmp_path / "d", small / "a.CR3").left_out == {}  # given by name: taken
 
     def test_what_is_left_out_is_said(self, tmp_path, small):
         words = ("index", small, "-o", tmp_path / "c", "--n-clusters", "8", "--enlarge-to", "0")
@@ -98,8 +99,15 @@ class TestSources:
         assert said["left_out"] == {f".x{i}": 2 if i < 2 else 1 for i in range(10)}
 
     def test_a_folder_of_other_files(self, tmp_path):
-        (tmp_path / "a.heic").touch()
-        with pytest.raises(NothingToIndexError, match=r"found \(left out 1 file: 1 .heic\): give"):
+        (tmp_path / "a.txt").touch()
+        with pytest.raises(NothingToIndexError, match=r"found \(left out 1 file: 1 .txt\): give"):
+            make(tmp_path / "c", tmp_path)
+
+    def test_what_reads_heic_is_said_where_it_is_missing(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(files, "has_heic", lambda: False)
+        (tmp_path / "a.HEIC").touch()
+        why = r"1 file: 1 .heic; to read HEIC: pip install 'vladkit\[heic\]'\): give"
+        with pytest.raises(NothingToIndexError, match=why):
             make(tmp_path / "c", tmp_path)
 
     def test_collection_moves_with_its_folder(self, tmp_path, small):

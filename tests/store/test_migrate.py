@@ -95,7 +95,7 @@ class TestMigration:
             statements += [f"ALTER TABLE {table} RENAME TO new_{table}", plain]
             statements += [f"INSERT INTO {table} SELECT {kept} FROM new_{table}"]
         statements += [f"DROP TABLE new_{table}" for table in reversed(tables)]
-        statements += ["DROP TABLE code"]
+        statements += ["DROP TABLE code", "DROP TABLE photo"]
         sql(own, *statements, "PRAGMA user_version = 2", sealed=False)
         with pytest.raises(FileFormatError, match=r"format 2, .* vladkit migrate"):
             Collection.open(own)
@@ -109,7 +109,7 @@ class TestMigration:
 
     def test_from_format_3(self, own, ready):
         """It had no codes."""
-        sql(own, "DROP TABLE code", "PRAGMA user_version = 3", sealed=False)
+        sql(own, "DROP TABLE code", "DROP TABLE photo", "PRAGMA user_version = 3", sealed=False)
         with pytest.raises(FileFormatError, match=r"format 3, .* vladkit migrate"):
             Collection.open(own)
         assert migrate(own) == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Annotated, Any
 
 import typer
@@ -38,11 +38,17 @@ def info(
                 {"path": row.path, "reason": row.skipped} for row in collection.skipped()
             ]
         if images:
+            from vladkit.images.exif import UNKNOWN
+            from vladkit.store.photos import photos
+
             lifted = collection.index.store.lifted()
+            rows = list(collection.images())
+            photo_of = photos(collection.index.store, [row.image_id for row in rows])
             about["indexed_images"] = [
                 {"path": row.path, "width": row.width, "height": row.height}
                 | {"lifted": row.image_id in lifted}
-                for row in collection.images()
+                | asdict(photo_of.get(row.image_id, UNKNOWN))
+                for row in rows
             ]
     if as_json:
         print_json(about)

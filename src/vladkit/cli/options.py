@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from vladkit.geometry.verification import Model
 
 __all__ = [
+    "After",
+    "Before",
     "Cluster",
     "File",
     "FileOrUrl",
@@ -22,6 +24,7 @@ __all__ = [
     "Fundamental",
     "Images",
     "Json",
+    "NearBy",
     "Prune",
     "Region",
     "Rerank",
@@ -30,6 +33,7 @@ __all__ = [
     "Threads",
     "Top",
     "Trust",
+    "Under",
     "Workers",
     "model_of",
     "recipe_option",
@@ -108,6 +112,23 @@ Rerank = Annotated[
         min=0,
         help="Re-rank the top N by local feature matching; 0 does not.",
         show_default="100 where features are kept",
+    ),
+]
+Under = Annotated[
+    str | None,
+    typer.Option("--under", metavar="FOLDER", help="Only images of this folder, as indexed."),
+]
+After = Annotated[
+    str | None,
+    typer.Option("--after", metavar="DATE", help="Only photos taken from this date on: 2024-05."),
+]
+Before = Annotated[
+    str | None, typer.Option("--before", metavar="DATE", help="Only photos taken before this date.")
+]
+NearBy = Annotated[
+    str | None,
+    typer.Option(
+        "--near", metavar="LAT,LON,KM", help="Only photos taken within so many km of a place."
     ),
 ]
 Fundamental = Annotated[

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import (
+    After,
+    Before,
     FileOrUrl,
     Fundamental,
     Json,
+    NearBy,
     Region,
     Rerank,
     Schema,
     Top,
     Trust,
+    Under,
     model_of,
 )
-from vladkit.cli.output import cosine, print_json, say, show, shown
+from vladkit.cli.output import cosine, counted, print_json, say, show, shown
 from vladkit.errors import ImageError, ParameterError
 
 if TYPE_CHECKING:
-    from vladkit.collection.collection import Progress
+    from vladkit.collection.collection import Collection, Progress
     from vladkit.collection.searching import Hit
     from vladkit.images.region import Region as Part
 
@@ -48,6 +53,10 @@ def search(
     expand: Annotated[
         int, typer.Option("--expand", min=0, help="Query expansion with the top N results.")
     ] = 0,
+    under: Under = None,
+    after: After = None,
+    before: Before = None,
+    near: NearBy = None,
     html: Annotated[
         str | None, typer.Option("--html", metavar="OUT", help="Also write an HTML report.")
     ] = None,
@@ -67,11 +76,14 @@ def search(
         collection,
         progress,
     ):
+        from vladkit.collection.where import Where
         from vladkit.core.remote import without_query
         from vladkit.images.region import Region as Part
         from vladkit.store.postgres.address import shown_url
 
         file = shown_url(file)
+        where = Where(under, after, before, near)
+        unknown = where.unknown(collection.index.store)
         part = None if region is None else Part.parse(region)
         page = None if html is None else _Page(html, file, image)
         for query in image:
@@ -87,6 +99,7 @@ def search(
                     rerank=rerank,
                     model=model_of(fundamental),
                     expand=expand,
+                    where=where,
                 )
                 verified = _verified(hits)  # all that were matched, shown or not
                 hits = hits[: top or None]
@@ -94,25 +107,37 @@ def search(
                 failed, reason = True, str(error)
                 say(f"vladkit: {name}: {reason}")
             if as_json:
-                print_json(_as_json(query, hits, verified, reason), indent=None)
+                value = _as_json(collection, query, hits, verified, reason)
+                if where:
+                    value["where"] = where.as_json() | unknown
+                print_json(value, indent=None)
             elif hits is not None:
                 _show(name if len(image) > 1 else "", hits)
                 if verified is False:
-                    say(f"{name}: probably not in {file}: the images only look alike")
+                    among = "among the images that were searched" if where else f"in {file}"
+                    say(f"{name}: probably not {among}: the images only look alike")
             if page is not None:
                 page.add(query, part, hits, reason)
         if page is not None:
             page.write(progress, collection.folders_to_show())
+    for what, n in unknown.items():
+        if n and not as_json:
+            left_out = counted(n, "image")
+            say(f"note: {left_out} {what.replace('_', ' a ', 1)}, left out")
     if failed:
         raise typer.Exit(1)
 
 
 def _as_json(
-    query: str, hits: list[Hit] | None, verified: bool | None, reason: str
+    collection: Collection, query: str, hits: list[Hit] | None, verified: bool | None, reason: str
 ) -> dict[str, Any]:
     if hits is None:
         return {"query": query, "error": reason}
+    from vladkit.images.exif import UNKNOWN
+    from vladkit.store.photos import photos
+
     results = []
+    photo_of = photos(collection.index.store, [hit.image_id for hit in hits])
     for hit in hits:
         found = hit.verification
         transform_33 = None if found is None else found.transform_33
@@ -126,6 +151,7 @@ def _as_json(
                 "inliers": hit.inliers,
                 "verified": hit.verified,
                 "transform": None if transform_33 is None else transform_33.tolist(),
+                **asdict(photo_of.get(hit.image_id, UNKNOWN)),
             }
         )
     return {"query": query, "verified": verified, "results": results}

@@ -7,6 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from vladkit.images.files import HEIC_SUFFIXES
+from vladkit.images.heic import HEIC_HINT
+
 __all__ = ["AddReport"]
 
 _SHOWN: Final = 8
@@ -52,4 +55,8 @@ class AddReport:
         shown = [f"{n} {kind or 'without a suffix'}" for kind, n in kinds[:_SHOWN]]
         if rest := sum(n for _, n in kinds[_SHOWN:]):
             shown.append(f"{rest} of other kinds")
-        return f"{total} {'file' if total == 1 else 'files'}: {', '.join(shown)}"
+        text = f"{total} {'file' if total == 1 else 'files'}: {', '.join(shown)}"
+        # with the extra they are images, and not left out
+        return (
+            f"{text}; to read HEIC: {HEIC_HINT}" if HEIC_SUFFIXES & self.left_out.keys() else text
+        )

@@ -29,6 +29,7 @@ from vladkit.collection.search_options import SearchOptions
 from vladkit.collection.searching import Hit, StaleQueryError
 from vladkit.collection.sfm_model import SfmModel
 from vladkit.collection.verdicts import tell_apart
+from vladkit.collection.where import Where
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import as_paths
 from vladkit.core.remote import is_url
@@ -36,6 +37,7 @@ from vladkit.errors import ParameterError
 from vladkit.evaluation.benchmark import Benchmark, Outcome
 from vladkit.features import Extractor, Features
 from vladkit.geometry.verification import Model, Verification
+from vladkit.images.exif import UNKNOWN, Photo
 from vladkit.images.region import RegionLike, as_region
 from vladkit.kernels.loading import as_one_call
 from vladkit.store.ann import AnnReport
@@ -43,6 +45,7 @@ from vladkit.store.check import Finding
 from vladkit.store.export import export
 from vladkit.store.opening import check_store
 from vladkit.store.paths import find_image, ids_below
+from vladkit.store.photos import photos
 from vladkit.store.postgres.address import Address
 from vladkit.store.postgres.export import PostgresExport, export_postgres
 from vladkit.store.relocate import Relocation, relocate
@@ -379,6 +382,10 @@ class Collection:
         """
         return find_image(self._store, name)
 
+    def photo(self, image_id: int) -> Photo:
+        """When and where an image was taken, and by which camera; see `vladkit.images.Photo`."""
+        return photos(self._store, [image_id]).get(image_id, UNKNOWN)
+
     def features_of(self, image_id: int) -> Features | None:
         """Kept features of an image, the strongest first; None if none are kept.
 
@@ -493,6 +500,7 @@ class Collection:
         rerank: int | None = None,
         model: Model = "homography",
         expand: int = 0,
+        where: Where | None = None,
     ) -> list[Hit]:
         """The images most similar to one image, the best first.
 
@@ -510,6 +518,9 @@ class Collection:
             See `SearchOptions`.
         region : Region, (left, top, width, height) or None
             Part of the image to search by, in px; not with features.
+        where : Where or None
+            Folder, time or place that the images are of which are ranked, such as
+            ``Where(under="trip", after="2024-05", near=(48.2, 16.37, 5))``; None ranks all.
 
         Raises
         ------
@@ -519,7 +530,9 @@ class Collection:
             If an option is out of range, `rerank` needs features and none are kept, the region
             is outside of the image, or the image is of another kind.
         """
-        options = SearchOptions(top, rerank=rerank, expand=expand, model=model, region=region)
+        options = SearchOptions(
+            top, rerank=rerank, expand=expand, model=model, region=region, where=where
+        )
         while True:
             self.index.refresh()
             with suppress(StaleQueryError), as_one_call():  # stale: it has learned just now

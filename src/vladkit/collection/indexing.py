@@ -36,6 +36,7 @@ from vladkit.collection.journal import LeftBehind
 from vladkit.collection.known_images import known_images, respell
 from vladkit.collection.learn_codebook import learn_from
 from vladkit.collection.learner import Learner
+from vladkit.collection.photos import fill_photos
 from vladkit.collection.records import BATCH, make_records
 from vladkit.collection.sample import Shard, check_shard, in_shard
 from vladkit.collection.tasks import Tasks, check_executor
@@ -45,6 +46,7 @@ from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
 from vladkit.store.lance.state import ConflictError
+from vladkit.store.photos import put_photos
 from vladkit.store.rows import ImageRow, Record, Source
 
 __all__ = ["NO_CODEBOOK", "AddReport", "Indexer", "Progress"]
@@ -52,9 +54,9 @@ __all__ = ["NO_CODEBOOK", "AddReport", "Indexer", "Progress"]
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as ``progress(step, done, total)``.
 
-Steps of the methods of `Collection`: "try apart", "sample", "learn" and "index" of `add`; "queries"
-of `evaluate` and `assess`; "pairs", "match" and "join" of `pairs`; others have one step of their
-own name.
+Steps of the methods of `Collection`: "try apart", "sample", "learn", "index" and "dates" of `add`;
+"queries" of `evaluate` and `assess`; "pairs", "match" and "join" of `pairs`; others have one step
+of their own name.
 """
 
 NO_CODEBOOK: Final = (
@@ -144,6 +146,7 @@ class Indexer:
                     self._extract_and_commit(work, ids, extraction, spool, tasks, report, progress)
             else:
                 LeftBehind(self._store.beside).remove()
+            fill_photos(self._store, found, known, progress)
         if work and self._describer.vlad is not None:
             self._store.freshen(self._describer.n_dimensions, recipe.seed)
         report.outgrown = self._learner.outgrown() if report.indexed else None
@@ -351,7 +354,9 @@ class Indexer:
             with self._store.writing():
                 is_kept = self._store.learned() == self._describer.learned
                 if is_kept:
-                    self._store.put(self._with_sources(records))
+                    ids = self._store.put(self._with_sources(records))
+                    found = zip(ids, records, strict=True)
+                    put_photos(self._store, [(i, r.photo) for i, r in found if r.photo])
             if not is_kept:  # another process has learned meanwhile
                 self._index.restore()
         self._held = []

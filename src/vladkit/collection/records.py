@@ -44,7 +44,7 @@ def make_records(
             kept = pack_features(strongest, describer.quantizer)
         (vector_D, sums), codes = next(described)
         vector_D = vector_D.astype(recipe.dtype)
-        records.append(Record(row, vector_D, kept, sums, features.lifted, codes))
+        records.append(Record(row, vector_D, kept, sums, features.lifted, codes, features.photo))
     return records
 
 

@@ -9,6 +9,7 @@ from vladkit.errors import ParameterError
 from vladkit.images.region import RegionLike, as_region
 
 if TYPE_CHECKING:
+    from vladkit.collection.where import Where
     from vladkit.geometry.verification import Model
 
 __all__ = ["RERANK", "SearchOptions", "check_rerank"]
@@ -38,6 +39,8 @@ class SearchOptions:
     region : Region, (left, top, width, height) or None
         Part of the query image to search by. Places of matches are px of the whole image all the
         same.
+    where : Where or None
+        Images that are ranked: of a folder, a time, a place. None ranks all.
 
     Raises
     ------
@@ -50,6 +53,7 @@ class SearchOptions:
     expand: int = 0
     model: Model = "homography"
     region: RegionLike = None
+    where: Where | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "region", as_region(self.region))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.aggregation.query_expansion import alpha_query_expansion
+from vladkit.collection.allowed import Allowed
 from vladkit.collection.augmentation import Augmentation
 from vladkit.collection.describer import Describer, Query
 from vladkit.collection.kept_features import unpack_features
@@ -20,6 +21,7 @@ from vladkit.errors import DamageWarning, FileFormatError, ParameterError
 from vladkit.features import Features, match_rule
 from vladkit.geometry.ranked import verify_ranked
 from vladkit.geometry.verification import Model, Verification, rescore, verify_all
+from vladkit.store.ann import AnnIndex
 from vladkit.store.exact import best, error_bound, estimate_all, score_all
 from vladkit.store.protocol import Approximate, CollectionStore
 
@@ -38,6 +40,9 @@ _CANDIDATES: Final = 50
 
 _POSSIBLE: Final = 1000
 """Most images that are scored a second time; where more are in question, all are."""
+
+_FEW: Final = 2000
+"""Most images that a search is limited to which are read one by one, and scored exactly."""
 
 _ALONE: Final = 8
 """Vectors that are read and scored with others in the time that one takes by itself."""
@@ -150,9 +155,10 @@ class Searcher:
         shortlist = 0 if query.codes is None else SHORTLIST
         n = max(top, rerank, options.expand, shortlist) if top else 0
         matched: dict[int, Verification] = {}
+        allowed: Allowed | None = None
 
         def rank(query_vD: Float32Array) -> list[Ranked]:
-            (ranked,) = self.nearest(query_vD[None], n)
+            (ranked,) = self.nearest(query_vD[None], n, allowed)
             ranked = self.by_codes(query, ranked)
             if features is None or not rerank:
                 return ranked
@@ -161,6 +167,8 @@ class Searcher:
         with self._store.reading():
             if self._store.learned() != self._describer.learned:
                 raise StaleQueryError
+            if options.where:
+                allowed = Allowed(options.where.ids(self._store))
             ranked = rank(query.vector_vD)
             if options.expand:
                 neighbors = self.neighbors(ranked, options.expand)
@@ -172,22 +180,32 @@ class Searcher:
 
     # -- by vectors -------------------------------------------------------------------
 
-    def scores(self, query_qvD: Float32Array) -> tuple[Int64Array, Float64Array]:
-        """Similarity of each query to every image: (image_id_n, score_qn).
+    def scores(
+        self, query_qvD: Float32Array, allowed: Allowed | None = None
+    ) -> tuple[Int64Array, Float64Array]:
+        """Similarity of each query to every image, or to those allowed: (image_id_n, score_qn).
 
         The larger of the upright vector's cosine and `_ROTATED` times the best rotated one's, to
         six digits: images that are closer together than that come in the order of their paths.
         """
         q, v, _ = query_qvD.shape
-        image_id_n, score_mn = score_all(query_qvD.reshape(q * v, -1), self._store.vector_blocks())
         augmentation = self.augmentation()
+        blocks = self._store.vector_blocks()
+        if allowed is not None and augmentation is None:  # which needs the scores of all
+            blocks = allowed.blocks(blocks)
+        image_id_n, score_mn = score_all(query_qvD.reshape(q * v, -1), blocks)
         score_mn = self.last_if_damaged(score_mn)
         if augmentation is not None:
             score_mn = augmentation.scores(image_id_n, score_mn)
+        image_id_n, score_mn = _only(allowed, image_id_n, score_mn)
         return image_id_n, _best_rotation(score_mn.reshape(q, v, -1)).round(6)
 
-    def nearest(self, query_qvD: Float32Array, top: int) -> list[list[Ranked]]:
+    def nearest(
+        self, query_qvD: Float32Array, top: int, allowed: Allowed | None = None
+    ) -> list[list[Ranked]]:
         """The `top` images of highest score for each query, ties by id; 0 ranks all.
+
+        With `allowed`, of these only.
 
         Raises
         ------
@@ -197,15 +215,20 @@ class Searcher:
         if top < 0:
             raise ParameterError(f"top={top}: give a number of images, or 0 for all")
         ann = self.ann() if 0 < top <= _ANN_TOP else None
+        if allowed is not None and not isinstance(ann, AnnIndex):  # others look for all images
+            ann = None
         ids_q: list[list[int]] | None
-        if ann is not None:
-            ids_q = [_likely(query_vD, top, ann) for query_vD in query_qvD]
+        if allowed is not None and len(allowed) <= _FEW and self.augmentation() is None:
+            with_vectors = list(self._store.vectors(allowed.image_id_n.tolist()))
+            ids_q = [with_vectors] * len(query_qvD)
+        elif ann is not None:
+            ids_q = [_likely(query_vD, top, ann, allowed) for query_vD in query_qvD]
         elif top and len(query_qvD) == 1 and self.augmentation() is None:
-            ids_q = self._possible(query_qvD, top)
+            ids_q = self._possible(query_qvD, top, allowed)
         else:  # many queries: to score some vectors once more costs each its reading
             ids_q = None
         if ids_q is None:
-            image_id_n, score_qn = self.scores(query_qvD)
+            image_id_n, score_qn = self.scores(query_qvD, allowed)
             return [_ranked(image_id_n, score_n, top) for score_n in score_qn]
         return [self._rescored(*pair, top) for pair in zip(query_qvD, ids_q, strict=True)]
 
@@ -230,12 +253,18 @@ class Searcher:
             score_mn[:, ~fine_mn.all(axis=0)] = -1
         return score_mn
 
-    def _possible(self, query_qvD: Float32Array, top: int) -> list[list[int]] | None:
+    def _possible(
+        self, query_qvD: Float32Array, top: int, allowed: Allowed | None
+    ) -> list[list[int]] | None:
         """Ids that may be among the `top` of each query by estimated scores; None for many."""
         q, v, d = query_qvD.shape
         query_mD = query_qvD.reshape(q * v, d)
-        image_id_n, score_mn = estimate_all(query_mD, self._store.vector_blocks())
+        blocks = self._store.vector_blocks()
+        if allowed is not None:
+            blocks = allowed.blocks(blocks)
+        image_id_n, score_mn = estimate_all(query_mD, blocks)
         score_mn = self.last_if_damaged(score_mn)
+        image_id_n, score_mn = _only(allowed, image_id_n, score_mn)
         if len(image_id_n) <= top:
             return None
         score_qn = _best_rotation(score_mn.reshape(q, v, -1))
@@ -489,10 +518,27 @@ def by_vectors(similarity: _Number) -> _Number:
     return similarity * (_BY_VECTORS / (1 + _BY_VECTORS))
 
 
-def _likely(query_vD: Float32Array, top: int, ann: Approximate) -> list[int]:
+def _only(
+    allowed: Allowed | None, image_id_n: Int64Array, score_mn: npt.NDArray[_Float]
+) -> tuple[Int64Array, npt.NDArray[_Float]]:
+    """Ids and scores of the images that are allowed."""
+    if allowed is None:
+        return image_id_n, score_mn
+    allowed_n = allowed.of(image_id_n)
+    if allowed_n.all():
+        return image_id_n, score_mn
+    return image_id_n[allowed_n], score_mn[:, allowed_n]
+
+
+def _likely(
+    query_vD: Float32Array, top: int, ann: Approximate, allowed: Allowed | None
+) -> list[int]:
     """Candidates of an approximate index for one query, the likeliest first."""
     n = max(_CANDIDATES, min(3 * top, top + 200))
-    candidate_vn, score_vn = ann.search(query_vD, n)
+    if allowed is not None and isinstance(ann, AnnIndex):
+        candidate_vn, score_vn = ann.search(query_vD, n, allowed.image_id_n)
+    else:
+        candidate_vn, score_vn = ann.search(query_vD, n)
     score_vn[1:] *= _ROTATED
     likeliest = np.argsort(-score_vn, axis=None)
     found = dict.fromkeys(candidate_vn.ravel()[likeliest].tolist())

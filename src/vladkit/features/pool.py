@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any, Final, Self, TypeAlias
@@ -48,7 +49,8 @@ def extract_data(extractor: Extractor, data: bytes, region: RegionLike = None) -
     color = wants_color(extractor)
     side = extractor.max_side
     with within_memory():
-        return extractor.extract(decode_image(data, max_side=side, region=region, color=color))
+        image = decode_image(data, max_side=side, region=region, color=color)
+        return replace(extractor.extract(image), photo=image.photo)
 
 
 class Extraction:

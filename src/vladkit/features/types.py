@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from vladkit.core.params import Constraints, Interval, check_parameter
 from vladkit.errors import ShapeError
-from vladkit.images import Image, Region
+from vladkit.images import Image, Photo, Region
+from vladkit.images.exif import UNKNOWN
 from vladkit.images.region import RegionLike, as_region
 
 __all__ = [
@@ -67,6 +68,8 @@ class Features:
         above.
     lifted : bool
         Whether they were found by a second try, with lifted contrast; see `Sift`.
+    photo : Photo
+        Date, position and camera of the image.
 
     Raises
     ------
@@ -96,6 +99,7 @@ class Features:
     height: int
     region: Region | None = None
     lifted: bool = False
+    photo: Photo = UNKNOWN
 
     def __post_init__(self) -> None:
         shapes = {

@@ -4,6 +4,7 @@ Importing this imports no OpenCV; decoding does.
 """
 
 from vladkit.images.decode import MAX_PIXELS, decode_image, decoder_facts, read_image
+from vladkit.images.exif import Photo
 from vladkit.images.files import MAX_BYTES, is_image_name, read_bytes
 from vladkit.images.image import Image
 from vladkit.images.opencv import one_opencv_thread
@@ -14,6 +15,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_PIXELS",
     "Image",
+    "Photo",
     "Region",
     "as_jpeg",
     "decode_image",

@@ -32,6 +32,7 @@ from vladkit.errors import ImageError, ParameterError
 from vladkit.images.files import read_bytes
 from vladkit.images.forms import FORMS, InMemory, file_data
 from vladkit.images.header import Header, read_header
+from vladkit.images.heic import decode_heic
 from vladkit.images.image import Image
 from vladkit.images.levels import form_of, to_levels
 from vladkit.images.opencv import is_out_of_memory, silent_opencv
@@ -70,8 +71,10 @@ def read_image(
     Parameters
     ----------
     path : str, path or image in memory
-        JPEG, PNG, WebP, TIFF, BMP, GIF or binary PBM/PGM/PPM. The content decides, not the suffix;
-        of several frames or pages the first counts (of a TIFF the first that is no reduced copy).
+        JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, binary PBM/PGM/PPM; HEIC with the extra ``heic``;
+        of camera RAW (DNG, CR2, NEF, ARW, PEF, RAF) the largest JPEG in it. The content decides,
+        not the suffix; of several frames or pages the first counts (of a TIFF the first that is
+        no reduced copy).
     max_side : int or None, default=640
         Longest side of the result in px, up to 2:1; see `decode_image`. None keeps the original
         size.
@@ -222,7 +225,7 @@ def decode_image(
         import cv2
 
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-    return Image(pixels, width, height, scale_x, scale_y, region, whole)
+    return Image(pixels, width, height, scale_x, scale_y, region, whole, header.photo)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -288,6 +291,9 @@ def _decode(header: Header, factor: int, *, color: bool) -> npt.NDArray[np.uint8
     """Decode to gray or BGR, as stored, a JPEG at 1/factor of its size."""
     import cv2
 
+    if header.kind == "HEIC":
+        sample_yxc, form = decode_heic(header.data)
+        return to_levels(sample_yxc, form, color=color)
     if header.form:
         decode = partial(_opencv, header.kind, flag=cv2.IMREAD_UNCHANGED)
         if header.packed:

@@ -44,9 +44,11 @@ def read_directory(
     wanted: frozenset[int],
     *,
     big: bool = False,
+    texts: bool = False,
 ) -> tuple[Tags, int]:
     """Wanted whole-number tags of one directory, and where it ends; `big`: of a BigTIFF.
 
+    With `texts` also bytes of texts, and fractions, two numbers each.
     A tag that is there twice is refused: decoders differ in which of the two they take.
     """
     tags: Tags = {}
@@ -57,6 +59,8 @@ def read_directory(
     for entry in range(at, at + size * n_entries, size):
         tag, code, count = struct.unpack_from(order + "HH" + word, data, entry)
         letter = _LETTERS.get(code)
+        if texts and code in (2, 5):
+            letter, count = ("B", count) if code == 2 else ("I", 2 * count)
         if tag in wanted and letter and count:
             if tag in tags:
                 raise ImageError(f"damaged TIFF: tag {tag} is there twice")

@@ -12,8 +12,16 @@ from typing import BinaryIO, Final
 from vladkit.core.files import is_open_database
 from vladkit.core.remote import is_below, is_url, local_path, read_file
 from vladkit.errors import ImageError, MissingDependencyError, StorageError
+from vladkit.images.heic import has_heic
 
-__all__ = ["MAX_BYTES", "check_size", "is_image_name", "open_file", "read_bytes"]
+__all__ = [
+    "HEIC_SUFFIXES",
+    "MAX_BYTES",
+    "check_size",
+    "is_image_name",
+    "open_file",
+    "read_bytes",
+]
 
 MAX_BYTES: Final = 1 << 30
 """Size of the largest file that is read, 1 GiB: an uncompressed RGB TIFF of 200 million px (the
@@ -21,8 +29,11 @@ limit of `vladkit.images.decode_image`) has 0.6 GB."""
 
 _SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".dib"}
-    | {".pbm", ".pgm", ".ppm", ".pnm"}
+    | {".pbm", ".pgm", ".ppm", ".pnm", ".avif", ".mpo"}
+    | {".dng", ".cr2", ".nef", ".arw", ".pef", ".raf"}
 )
+HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
+"""Suffixes of images where the extra ``heic`` is installed."""
 
 _NOT_SHOWN: Final = "not in a folder that was indexed here: it is not shown"
 
@@ -41,8 +52,9 @@ def is_image_name(path: str | os.PathLike[str]) -> bool:
     Returns
     -------
     bool
-        True for the suffixes of formats that `read_image` reads, in any case; False for hidden
-        names such as the ``._IMG_1.jpg`` that macOS leaves on shared disks.
+        True for the suffixes of formats that `read_image` reads here, in any case (HEIC needs the
+        extra ``heic``); False for hidden names such as the ``._IMG_1.jpg`` that macOS leaves on
+        shared disks.
 
     Examples
     --------
@@ -50,7 +62,9 @@ def is_image_name(path: str | os.PathLike[str]) -> bool:
     [True, False, False, False]
     """
     name = os.path.basename(os.fspath(path))
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _SUFFIXES
+    suffix = os.path.splitext(name)[1].lower()
+    is_known = suffix in _SUFFIXES or (suffix in HEIC_SUFFIXES and has_heic())
+    return is_known and not name.startswith(".")
 
 
 def read_bytes(

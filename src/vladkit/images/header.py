@@ -11,13 +11,17 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from vladkit.errors import ImageError
+from vladkit.images.boxes import read_boxes
 from vladkit.images.directory import Parts
+from vladkit.images.exif import UNKNOWN, Photo, photo_of
 from vladkit.images.levels import SampleForm
 from vladkit.images.orientation import Places
+from vladkit.images.raw import RawPreview, raf_preview, tiff_preview
 from vladkit.images.tiff import PackedSamples, read_tiff
 
 __all__ = ["Header", "image_kind", "read_header"]
@@ -43,7 +47,7 @@ class Header:
     n_scans : int
         Number of times that a JPEG's decoder passes over all pixels.
     largest_tile : int
-        Number of pixels of a TIFF's tile, which is decoded whole.
+        Number of pixels of a TIFF's tile, or of a frame in an AVIF, which is decoded whole.
     form : SampleForm or None
         Meaning of samples that may be transparent or not 8 bits deep; None: the decoder's own gray
         levels and colours are right.
@@ -51,6 +55,8 @@ class Header:
         Bytes of a pixel with such samples.
     packed : PackedSamples or None
         Samples of a TIFF that are unpacked by us.
+    photo : Photo
+        Date, position and camera, by EXIF.
     """
 
     kind: str
@@ -64,6 +70,7 @@ class Header:
     form: SampleForm | None = None
     n_bytes: int = 1
     packed: PackedSamples | None = None
+    photo: Photo = UNKNOWN
 
 
 def image_kind(start: bytes) -> str | None:
@@ -132,7 +139,10 @@ def _jpeg(data: bytes) -> Header:
     if data.find(b"\xff\xd9", at) < 0:
         raise ImageError("truncated JPEG: no end-of-image marker")
     n_scans = 1 if sequential else data.count(b"\xff\xda", at)
-    return Header("JPEG", width, height, data, places.orientation(), sequential, n_scans)
+    photo = photo_of(places.blocks())
+    return Header(
+        "JPEG", width, height, data, places.orientation(), sequential, n_scans, photo=photo
+    )
 
 
 def _png(data: bytes) -> Header:
@@ -183,7 +193,8 @@ def _png(data: bytes) -> Header:
     n_channels = {0: 1, 2: 3 + bool(transparent)}.get(color_type, 4)
     n_bytes = n_channels * (1 + (depth == 16))
     whole = b"".join([*kept, view[begin:at]])
-    return Header("PNG", width, height, whole, places.orientation(), form=form, n_bytes=n_bytes)
+    orientation, photo = places.orientation(), photo_of(places.blocks())
+    return Header("PNG", width, height, whole, orientation, form=form, n_bytes=n_bytes, photo=photo)
 
 
 def _webp(data: bytes) -> Header:
@@ -214,10 +225,13 @@ def _webp(data: bytes) -> Header:
             places.add_xmp(data[at + 8 : at + 8 + length])
         at += 8 + length + (length & 1)
     form = SampleForm() if transparent else None
-    return Header("WebP", width, height, data, places.orientation(), form=form, n_bytes=4)
+    orientation, photo = places.orientation(), photo_of(places.blocks())
+    return Header("WebP", width, height, data, orientation, form=form, n_bytes=4, photo=photo)
 
 
 def _tiff(data: bytes) -> Header:
+    if preview := tiff_preview(data):
+        return replace(_raw(preview), photo=photo_of([data]))
     tiff = read_tiff(data)
     return Header(
         "TIFF",
@@ -229,6 +243,39 @@ def _tiff(data: bytes) -> Header:
         form=tiff.packed.form if tiff.packed else None,
         n_bytes=tiff.packed.n_bytes if tiff.packed else 1,
         packed=tiff.packed,
+        photo=photo_of([data]),
+    )
+
+
+def _raw(preview: RawPreview) -> Header:
+    header = _jpeg(preview.data)
+    return replace(header, orientation=preview.orientation or header.orientation)
+
+
+def _boxed(kind: str, data: bytes) -> Header:
+    boxed = read_boxes(kind, data)
+    deep, photo = 1 + (boxed.n_bits > 8), photo_of([boxed.exif])
+    if boxed.codec == "hvc1":  # libheif sets it upright, and passes over the orientation of EXIF
+        n_bytes = 7 if deep > 1 else 4  # libheif holds 9 bytes of a pixel of 8 bits
+        return Header(
+            "HEIC",
+            boxed.width,
+            boxed.height,
+            data,
+            form=SampleForm(),
+            n_bytes=n_bytes,
+            photo=photo,
+        )
+    return Header(
+        "AVIF",
+        boxed.width,
+        boxed.height,
+        data,
+        boxed.orientation,
+        largest_tile=boxed.coded,  # libavif decodes whatever is coded, and scales it to the size
+        form=SampleForm(most=2**boxed.n_bits - 1 if deep > 1 else 0),
+        n_bytes=6 * deep,  # OpenCV holds 15 bytes of a pixel of 8 bits
+        photo=photo,
     )
 
 
@@ -267,8 +314,7 @@ _PNM_SIZE: Final = re.compile(
 )
 
 # How a file of each kind starts, and what reads its header; None: recognised only to say so.
-# AVIF is left out although OpenCV 5 reads it: OpenCV does not set it upright. Plain-text PNM is
-# left out because a file that ends within its last number cannot be recognised.
+# Plain-text PNM is left out because a file that ends within its last number cannot be recognised.
 _KINDS: Final[tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], Header] | None], ...]] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG", _jpeg),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG", _png),
@@ -279,6 +325,14 @@ _KINDS: Final[tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], Header] | No
     (re.compile(rb"P[456][\s#]"), "PNM", _pnm),
     (re.compile(rb"P[123][\s#]"), "plain-text PNM", None),
     (re.compile(rb"\0\0\0\x0cjP  "), "JPEG 2000", None),
-    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF", None),
-    (re.compile(rb"....ftyp(?:hei[cx]|hevc|mif1|msf1)", re.DOTALL), "HEIC", None),
+    (re.compile(rb"....ftypavif", re.DOTALL), "AVIF", partial(_boxed, "AVIF")),
+    (re.compile(rb"....ftypavis", re.DOTALL), "animated AVIF", None),
+    (
+        re.compile(rb"....ftyp(?:he[iv][cxms]|mif1|msf1)", re.DOTALL),
+        "HEIC",
+        partial(_boxed, "HEIC"),
+    ),
+    (re.compile(rb"....ftypcrx ", re.DOTALL), "CR3", None),
+    (re.compile(rb"FUJIFILMCCD-RAW "), "RAF", lambda data: _raw(raf_preview(data))),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEG XL", None),
 )

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.errors import ShapeError
+from vladkit.images.exif import UNKNOWN, Photo
 from vladkit.images.region import Region
 
 __all__ = ["Image"]
@@ -34,6 +35,8 @@ class Image:
         that part.
     whole : (int, int) or None
         Width and height of that larger image.
+    photo : Photo
+        Date, position and camera, by EXIF.
 
     Raises
     ------
@@ -57,6 +60,7 @@ class Image:
     scale_y: float = 1.0
     region: Region | None = None
     whole: tuple[int, int] | None = None
+    photo: Photo = UNKNOWN
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape

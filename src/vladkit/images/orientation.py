@@ -10,6 +10,7 @@ from typing import Final
 
 from vladkit.errors import ImageError
 from vladkit.images.directory import Parts, read_directory
+from vladkit.images.exif import EXIF_PREFIX
 
 __all__ = ["Places", "exif_orientation", "xmp_orientation"]
 
@@ -19,7 +20,6 @@ _MOST_TEXT: Final = 1 << 20
 """Bytes of text that are unpacked: 64 kB of EXIF take 130 kB of hexadecimal digits."""
 
 _IN_XMP: Final = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])\b""")
-_EXIF: Final = b"Exif\0\0"
 _XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 
 
@@ -43,7 +43,7 @@ class Places:
 
     def add_app1(self, segment: bytes) -> None:
         """Add the content of a JPEG's APP1 segment, EXIF or XMP."""
-        if segment.startswith(_EXIF):
+        if segment.startswith(EXIF_PREFIX):
             self.add_exif(segment)
         elif segment.startswith(_XMP):
             self.add_xmp(segment)
@@ -75,22 +75,26 @@ class Places:
         """Orientation 1 .. 8 that the first place states; 1 where none does."""
         return next(filter(None, self._stated()), 1)
 
-    def _stated(self) -> Iterator[int]:
+    def blocks(self) -> Iterator[bytes]:
+        """EXIF blocks, in the order in which they count."""
         if self._exif:
             first, *more = self._exif
-            yield exif_orientation(first)
+            yield first
             if more:  # EXIF of more than 64 kB goes on in further segments of a JPEG
-                rest = (block.removeprefix(_EXIF) for block in more)
-                yield exif_orientation(b"".join([first, *rest]))
-            yield from map(exif_orientation, more)
-        yield from map(exif_orientation, self._profiles)
+                rest = (block.removeprefix(EXIF_PREFIX) for block in more)
+                yield b"".join([first, *rest])
+            yield from more
+        yield from self._profiles
+
+    def _stated(self) -> Iterator[int]:
+        yield from map(exif_orientation, self.blocks())
         yield from map(xmp_orientation, self._xmp)
 
 
 def exif_orientation(exif: bytes) -> int:
     """Orientation 1 .. 8 from an EXIF block; 0 where it states none."""
-    while exif.startswith(_EXIF):  # some writers keep JPEG's prefix, or write it twice
-        exif = exif[len(_EXIF) :]
+    while exif.startswith(EXIF_PREFIX):  # some writers keep JPEG's prefix, or write it twice
+        exif = exif[len(EXIF_PREFIX) :]
     try:
         order = {b"II": "<", b"MM": ">"}[exif[:2]]
         (at,) = struct.unpack_from(order + "I", exif, 4)

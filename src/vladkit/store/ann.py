@@ -87,7 +87,9 @@ class AnnIndex:
         self._index = index
         self.report = report
 
-    def search(self, query_qD: Float32Array, n: int) -> tuple[Int64Array, Float32Array]:
+    def search(
+        self, query_qD: Float32Array, n: int, allowed_n: Int64Array | None = None
+    ) -> tuple[Int64Array, Float32Array]:
         """The n likeliest images for each query, highest score first.
 
         Parameters
@@ -96,6 +98,8 @@ class AnnIndex:
             Vectors of unit length.
         n : int
             Number of candidates: 100 for the best 10.
+        allowed_n : (n,) int64 or None
+            Images that are looked for; more cells are looked into where they are fewer.
 
         Returns
         -------
@@ -105,7 +109,20 @@ class AnnIndex:
         score_qn : (q, n) float32
             Inner products with the coded vectors, about 0.005 from the exact ones; -inf for -1.
         """
-        return _search(self._index, query_qD, n)
+        if allowed_n is None:
+            return _search(self._index, query_qD, n)
+        import faiss as untyped
+
+        faiss: Any = untyped
+        bits = np.zeros(int(allowed_n.max(initial=0)) + 1, bool)
+        bits[allowed_n] = True
+        packed = np.packbits(bits, bitorder="little")
+        share = max(1, self.report.n) / max(1, len(allowed_n))
+        parameters = faiss.SearchParametersIVF(
+            sel=faiss.IDSelectorBitmap(len(packed), faiss.swig_ptr(packed)),
+            nprobe=min(self._index.nlist, math.ceil(share * self._index.nprobe)),
+        )
+        return _search(self._index, query_qD, n, parameters)
 
 
 def ann_path(path: Path) -> Path:
@@ -347,9 +364,12 @@ def _scanned(index: Any, query_qD: Float32Array) -> float:
     return float(size_k[cell_qk].sum(axis=1).mean() / index.ntotal)
 
 
-def _search(index: Any, query_qD: Float32Array, n: int) -> tuple[Int64Array, Float32Array]:
+def _search(
+    index: Any, query_qD: Float32Array, n: int, parameters: Any = None
+) -> tuple[Int64Array, Float32Array]:
+    query_qD = np.ascontiguousarray(query_qD, np.float32)
     with faiss_threads(1):
-        score_qn, image_id_qn = index.search(np.ascontiguousarray(query_qD, np.float32), n)
+        score_qn, image_id_qn = index.search(query_qD, n, params=parameters)
     score_qn[image_id_qn < 0] = -np.inf
     return image_id_qn, score_qn
 

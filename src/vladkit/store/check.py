@@ -13,6 +13,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import FileFormatError
 from vladkit.store.database import row_crc
+from vladkit.store.photos import has_photos
 from vladkit.store.schema import CHECKED
 from vladkit.store.store import Store
 
@@ -110,6 +111,7 @@ def _findings(store: Store, progress: Callable[[int, int], None] | None) -> Iter
     yield from _features(store)
     yield from _codes(store)
     yield from _sums(store)
+    yield from _photos(store)
     yield from _augmentation(store)
 
 
@@ -256,6 +258,15 @@ def _sums(store: Store) -> Iterator[_Fixable]:
         if wrong:
             # not to be had again without its vector
             yield _about_image(store, image_id, f"its sums {wrong}")
+
+
+def _photos(store: Store) -> Iterator[_Fixable]:
+    for (image_id,) in _unlike(store, "photo", "picture_id") if has_photos(store) else ():
+
+        def drop(image_id: int = image_id) -> None:
+            store.connection.execute("DELETE FROM photo WHERE picture_id = ?", (image_id,))
+
+        yield Finding(f"its date and place {CHANGED}: index again", _path(store, image_id)), drop
 
 
 def _augmentation(store: Store) -> Iterator[_Fixable]:

@@ -20,6 +20,7 @@ from vladkit.core.remote import joined
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store import trust
 from vladkit.store.database import row_crc, translated
+from vladkit.store.photos import has_photos
 from vladkit.store.schema import CHECKED
 from vladkit.store.store import Store
 
@@ -31,8 +32,8 @@ _BATCH: Final = 256
 _SKIPPED: Final = CHECKED["picture"].split(", ").index("skipped") - 2
 """Place of the reason for skipping among the columns of an image behind source and path."""
 
-_BESIDE: Final = ("feature", "code", "aggregate")
-"""Tables with a row for an image, beside that of images."""
+_BESIDE: Final = ("feature", "code", "aggregate", "photo")
+"""Tables with a row for an image, beside that of images; the last may be missing in a shard."""
 
 
 @contextmanager
@@ -171,7 +172,7 @@ def copy_images(
                 (new, *values, block_of.get(new), row_crc(*values)),
             )
         for number, new_id in by_shard.items():
-            for table in _BESIDE:
+            for table in _BESIDE if has_photos(shards[number]) else _BESIDE[:-1]:
                 marks = ", ".join("?" * (2 + len(CHECKED[table].split(","))))
                 rows = _rows(shards[number], table, list(new_id))
                 out.connection.executemany(

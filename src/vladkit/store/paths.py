@@ -73,7 +73,7 @@ def ids_below(store: CollectionStore, paths: Iterable[str | os.PathLike[str]]) -
         some = ", ".join(sorted(unknown)[:3]) + (", ..." if len(unknown) > 3 else "")
         raise ParameterError(
             f"not in {store.path}: {some}: give paths as `vladkit info --images` "
-            "lists them, or files; nothing was removed"
+            "lists them, or files; nothing was done"
         )
     return ids
 

@@ -8,6 +8,7 @@ from typing import Final
 from vladkit.core.arrays import AnyArray
 from vladkit.core.codes import Codes
 from vladkit.core.remote import joined
+from vladkit.images.exif import Photo
 
 __all__ = ["LONGEST_PATH", "ImageRow", "KeptFeatures", "Record", "Source"]
 
@@ -93,3 +94,4 @@ class Record:
     sums: tuple[AnyArray, AnyArray] | None = None  # residual_kf float32, count_k int32
     lifted: bool = False  # see `vladkit.features.Features`
     codes: Codes | None = None  # of one image
+    photo: Photo | None = None  # None: it has no EXIF that could be read

@@ -26,6 +26,7 @@ from vladkit.store.database import connect_reading, pragma, translated
 __all__ = [
     "CHECKED",
     "FORMAT_VERSION",
+    "OPTIONAL",
     "TABLES",
     "check_file",
     "check_format",
@@ -106,6 +107,18 @@ TABLES: Final = {
 }
 """The tables of a collection. No others are in one, and no views, triggers or indexes."""
 
+OPTIONAL: Final = {
+    "photo": """CREATE TABLE photo (  -- an image whose EXIF was read: NULL is not stated
+    picture_id INTEGER PRIMARY KEY REFERENCES picture ON DELETE CASCADE,
+    taken TEXT,                 -- YYYY-MM-DD HH:MM:SS, on the camera's clock
+    latitude REAL,              -- degrees, north positive
+    longitude REAL,             -- degrees, east positive
+    camera TEXT,                -- maker and model
+    crc INTEGER NOT NULL
+) STRICT""",
+}
+"""Tables that files of this format may lack, which were made before there were such."""
+
 CHECKED: Final = {
     "about": "name, value",
     "array": "name, dtype, shape, data",
@@ -115,6 +128,7 @@ CHECKED: Final = {
     "feature": "n, dtype, descriptor, geometry",
     "code": "word, code, angle",
     "aggregate": "residual, count",
+    "photo": "taken, latitude, longitude, camera",
 }
 """Columns that the ``crc`` of a row is of: all but ids, which other rows have to agree with."""
 
@@ -127,7 +141,7 @@ def create_tables(connection: sqlite3.Connection, about: dict[str, Any]) -> None
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     connection.execute("BEGIN IMMEDIATE")
     if pragma(connection, "user_version") == 0:
-        for statement in TABLES.values():
+        for statement in (TABLES | OPTIONAL).values():
             connection.execute(statement)
         about = about | {"id": uuid.uuid4().hex, "revision": 0}
         rows = [(name, json.dumps(value)) for name, value in about.items()]
@@ -246,8 +260,9 @@ def tables_of(
 
 def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
     """Raise FileFormatError unless the tables are those of `TABLES`, to the word."""
-    found = tables_of(connection, path)
-    for name, statement in TABLES.items():
+    found = tables_of(connection, path, TABLES | OPTIONAL)
+    optional = {name: statement for name, statement in OPTIONAL.items() if name in found}
+    for name, statement in (TABLES | optional).items():
         if _bare(found.get(name, "")) != _bare(statement):
             raise FileFormatError(
                 f"{path} is damaged, or was changed by another program: its table {name!r} is "

@@ -472,8 +472,8 @@ class Store:
         folders = {i: source.folder for i, source in self.sources().items()}
         return (ImageRow(*(*row, folders.get(row[0], ""))) for row in rows)
 
-    def put(self, records: Sequence[Record]) -> None:
-        """Add images, or replace what is kept of them; within `writing`."""
+    def put(self, records: Sequence[Record]) -> list[int]:
+        """Add images, or replace what is kept of them, and give their ids; within `writing`."""
         new: list[tuple[int, AnyArray]] = []
         changed: dict[int, tuple[int, AnyArray]] = {}
         gone: dict[int, int] = {}
@@ -509,6 +509,7 @@ class Store:
         self._set_blocks((None, i) for i in gone)
         self._set_lifted(lifted)
         self.changed |= bool(new or changed or gone)
+        return list(lifted)
 
     def lifted(self) -> set[int]:
         """Images whose features are those of a second try, see `vladkit.features.Sift`."""

@@ -41,6 +41,9 @@ MEDIA_TYPES: Final = {
     "TIFF": "image/tiff",
     "BMP": "image/bmp",
     "PNM": "image/x-portable-anymap",
+    "AVIF": "image/avif",
+    "HEIC": "image/heic",
+    "RAF": "image/x-fuji-raf",
 }
 """Formats that the file of an image may have, in `vladkit.images.header`'s words."""
 

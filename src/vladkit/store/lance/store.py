@@ -437,8 +437,9 @@ class LanceStore:
             return total, []
         return total, list(self._rows(where, limit=limit, offset=offset, order_by=order))
 
-    def put(self, records: Sequence[Record]) -> None:
-        """Add images, or replace what is kept of them; within `writing`."""
+    def put(self, records: Sequence[Record]) -> list[int]:
+        """Add images, or replace what is kept of them, and give their ids; within `writing`."""
+        ids = []
         places = [(record.row.source_id, record.row.path) for record in records]
         keys = [image_key(*place) for place in places]
         held = self._by_id(["source_id", "path"], keys)
@@ -447,6 +448,8 @@ class LanceStore:
             if taken.setdefault(key, place) != place:  # two paths with one key
                 key = image_key(*place, 1)
             self._pending.records[key] = record
+            ids.append(key)
+        return ids
 
     def rename(self, image_id: int, path: str) -> None:
         """Change the path of an image whose file goes by another name; within `writing`."""

@@ -1,0 +1,123 @@
+"""EXIF of photographs: when and where they were taken, and by which camera."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from vladkit.errors import ImageError
+from vladkit.images.directory import Parts, Tags, read_directory
+
+__all__ = ["EXIF_PREFIX", "UNKNOWN", "Photo", "photo_of"]
+
+EXIF_PREFIX: Final = b"Exif\0\0"
+
+_MAKE, _MODEL, _CHANGED, _EXIF, _GPS = 271, 272, 306, 34665, 34853
+_TAKEN, _DIGITIZED = 36867, 36868
+_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
+_DATE: Final = re.compile(rb"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?")
+_LONGEST: Final = 100
+"""Letters of a camera's name that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """Facts about a photograph, each None where its EXIF does not state it.
+
+    Parameters
+    ----------
+    taken : str or None
+        Time on the camera's clock, ``YYYY-MM-DD HH:MM:SS``; fractions and time zones are left out.
+    latitude, longitude : float or None
+        Degrees, north and east positive: -90 to 90 and -180 to 180.
+    camera : str or None
+        Maker and model.
+    """
+
+    taken: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    camera: str | None = None
+
+
+UNKNOWN: Final = Photo()
+"""A photograph of which nothing is known."""
+
+
+def photo_of(blocks: Iterable[bytes]) -> Photo:
+    """Facts from the first EXIF block that states one; damaged parts state nothing.
+
+    Parameters
+    ----------
+    blocks : iterable of bytes
+        EXIF blocks or TIFF files.
+    """
+    return next((found for found in map(_read, blocks) if found != UNKNOWN), UNKNOWN)
+
+
+def _read(block: bytes) -> Photo:
+    while block.startswith(EXIF_PREFIX):  # some writers keep JPEG's prefix, or write it twice
+        block = block[len(EXIF_PREFIX) :]
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
+    if order is None or len(block) < 8:
+        return UNKNOWN
+    parts = Parts("EXIF", len(block))
+
+    def directory(at: int, *wanted: int) -> Tags:
+        try:
+            return read_directory(block, order, at, parts, frozenset(wanted), texts=True)[0]
+        except (struct.error, ImageError):
+            return {}
+
+    (at,) = struct.unpack_from(order + "I", block, 4)
+    first = directory(at, _MAKE, _MODEL, _CHANGED, _EXIF, _GPS)
+    exif = directory(_number(first, _EXIF), _TAKEN, _DIGITIZED) if _EXIF in first else {}
+    refs = _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE
+    gps = directory(_number(first, _GPS), *refs) if _GPS in first else {}
+    dates = (exif.get(_TAKEN), exif.get(_DIGITIZED), first.get(_CHANGED))
+    taken = next(filter(None, map(_date, dates)), None)
+    latitude = _degrees(gps, _LATITUDE_REF, _LATITUDE, b"NS", 90)
+    longitude = _degrees(gps, _LONGITUDE_REF, _LONGITUDE, b"EW", 180)
+    # cameras that do not know where they are write zeros
+    if latitude is None or longitude is None or latitude == longitude == 0:
+        latitude = longitude = None
+    make, model = _text(first.get(_MAKE)), _text(first.get(_MODEL))
+    camera = model if model.lower().startswith(make.lower()) else f"{make} {model}".strip()
+    return Photo(taken, latitude, longitude, camera[:_LONGEST] or None)
+
+
+def _number(tags: Tags, tag: int) -> int:
+    value = tags[tag]
+    return value[0] if isinstance(value, tuple) else 0
+
+
+def _text(value: tuple[int, ...] | bytes | None) -> str:
+    text = value.split(b"\0")[0].decode("utf-8", "replace") if isinstance(value, bytes) else ""
+    return "".join(letter for letter in text if letter.isprintable()).strip()
+
+
+def _date(value: tuple[int, ...] | bytes | None) -> str | None:
+    found = _DATE.match(value) if isinstance(value, bytes) else None
+    if not found:
+        return None
+    try:
+        return str(datetime(*(int(each or 0) for each in found.groups())))  # type: ignore[arg-type]
+    except ValueError:  # 0000:00:00 00:00:00, of a clock that was not set
+        return None
+
+
+def _degrees(tags: Tags, ref: int, tag: int, signs: bytes, most: int) -> float | None:
+    """Degrees of up to three fractions: degrees, minutes, seconds."""
+    sign, value = tags.get(ref, b""), tags.get(tag, ())
+    if not isinstance(sign, bytes) or not isinstance(value, tuple) or not 2 <= len(value) <= 6:
+        return None
+    place = signs.find(sign[:1].upper()) if sign[:1] else -1
+    pairs = list(zip(value[::2], value[1::2], strict=False))
+    if place < 0 or not all(below for _, below in pairs):
+        return None
+    degrees = sum(above / below / 60**i for i, (above, below) in enumerate(pairs))
+    return round(-degrees if place else degrees, 7) + 0.0 if degrees <= most else None  # no -0.0
