@@ -1,7 +1,7 @@
 """PostgreSQL with pgvector: export of many vectors, the index, a query, and what it finds.
 
     python benchmarks/postgres.py [--size 100000] [--url postgresql://...] [--json OUT]
-    python benchmarks/postgres.py --sets mixed.vlad holidays kth museum corridor
+    python benchmarks/postgres.py --sets mixed.vlad holidays kth museum corridor [--every 1]
 
 Vectors are the `scenes` of benchmarks/million.py: 256 dimensions, float16, structured as real ones
 are; queries are stored ones with noise. The file has no codes and no features, so that the time is
@@ -147,7 +147,7 @@ def many(url: str, n: int, seed: int) -> list[list[str]]:
     ]
 
 
-def same_first(url: str, path: str, folders: list[str]) -> list[list[str]]:
+def same_first(url: str, path: str, folders: list[str], every: int) -> list[list[str]]:
     """For each set: queries, those with the same first 10, and seconds of a search both ways."""
     rows = []
     with Collection.open(path, read_only=True) as file:
@@ -159,7 +159,7 @@ def same_first(url: str, path: str, folders: list[str]) -> list[list[str]]:
             for folder in folders:
                 asked, same, seconds = 0, 0, {"file": [], "database": []}
                 benchmark = read_ground_truth(Path(folder) / "ground_truth.json")
-                for query in benchmark.queries:
+                for query in benchmark.queries[::every]:
                     try:
                         features = file.extract(query.file, region=query.region)
                     except ImageError:
@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--url", help="of a database, by default one of our own")
     parser.add_argument("--sets", nargs="+", metavar="FILE", help="a collection, and its sets")
+    parser.add_argument("--every", type=int, default=1, help="ask every Nth query of a set")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     tables: dict[str, Any] = {}
@@ -192,7 +193,10 @@ def main() -> None:
         if args.sets:
             path, *folders = args.sets
             columns = ["set", "queries", "same first 10", "search, file", "search, PostgreSQL"]
-            tables["sets"] = {"columns": columns, "rows": same_first(url, path, folders)}
+            tables["sets"] = {
+                "columns": columns,
+                "rows": same_first(url, path, folders, args.every),
+            }
     for table in tables.values():
         for row in [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]:
             print("| " + " | ".join(row) + " |")

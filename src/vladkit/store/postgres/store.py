@@ -109,8 +109,9 @@ class PostgresStore:
             # all of it for this transaction alone: poolers share sessions
             self._connection.execute(
                 "SELECT set_config('search_path', %s, true), "
-                "set_config('hnsw.iterative_scan', 'relaxed_order', true)",
-                [self._search_path],
+                "set_config('hnsw.iterative_scan', 'relaxed_order', true), "
+                "set_config('hnsw.ef_search', %s, true)",
+                [self._search_path, str(_LEAST)],
             )
             try:
                 yield
@@ -284,9 +285,8 @@ class PostgresStore:
         """The n likeliest images for each vector: (its number, image id, inner product)."""
         kind = vector_type(self.layout).partition("(")[0]
         texts = [json.dumps(query_D.tolist()) for query_D in query_vD]
-        self._rows(
-            "SELECT set_config('hnsw.ef_search', %s, true)", str(min(_MOST, max(_LEAST, 2 * n)))
-        )
+        if 2 * n > _LEAST:
+            self._rows("SELECT set_config('hnsw.ef_search', %s, true)", str(min(_MOST, 2 * n)))
         return self._rows(
             f"SELECT (v - 1)::int, image_id, score FROM unnest(%s::text[]::{kind}[]) "
             "WITH ORDINALITY AS query (given, v) CROSS JOIN LATERAL "
