@@ -301,6 +301,16 @@ class TestSnapshots:
         assert small.about()["recipe"] == {}
         assert small.stamp() == stamp
 
+    def test_one_image_that_two_write_from_one_state_is_there_once(self, small):
+        (source_id,) = small.sources()
+        with open_store(small.path) as other, small.writing():
+            other.layout = LAYOUT
+            small.put([record(source_id, i) for i in (30, 31)])
+            with other.writing():
+                other.put([record(source_id, i) for i in (30, 32)])
+        assert small.count() == (13, 0)
+        assert check_store(small) == []
+
     def test_changes_of_one_value_conflict_and_others_do_not(self, small):
         with open_store(small.path) as other:
             with small.writing():
