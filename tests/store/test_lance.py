@@ -301,6 +301,16 @@ class TestSnapshots:
         assert small.about()["recipe"] == {}
         assert small.stamp() == stamp
 
+    def test_one_image_that_two_write_from_one_state_is_there_once(self, small):
+        (source_id,) = small.sources()
+        with open_store(small.path) as other, small.writing():
+            other.layout = LAYOUT
+            small.put([record(source_id, i) for i in (30, 31)])
+            with other.writing():
+                other.put([record(source_id, i) for i in (30, 32)])
+        assert small.count() == (13, 0)
+        assert check_store(small) == []
+
     def test_changes_of_one_value_conflict_and_others_do_not(self, small):
         with open_store(small.path) as other:
             with small.writing():
@@ -360,31 +370,42 @@ class TestSeveralWriters:
             assert check_store(store) == []
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A collection of 1,200 vectors in 60 groups with an index, and its report."""
+    rng = np.random.default_rng(0)
+    vector_nD = np.repeat(rng.standard_normal((60, 16)), 20, axis=0)
+    vector_nD += 0.2 * rng.standard_normal(vector_nD.shape)
+    vector_nD /= np.linalg.norm(vector_nD, axis=1, keepdims=True)
+    path = tmp_path_factory.mktemp("many") / "many.lance"
+    with create_store(path, recipe={}) as store:
+        store.layout = LAYOUT
+        put(store, vector_nD.astype(np.float16))
+        return path, store.build_ann(16, seed=0)
+
+
+@pytest.fixture
+def many(made, tmp_path):
+    """A copy of it, open."""
+    with open_store(shutil.copytree(made[0], tmp_path / "many.lance")) as store:
+        store.layout = LAYOUT
+        yield store
+
+
+def put(store, vector_nD, begin=0):
+    with store.writing():
+        source_id = store.add_source("/nowhere", "nowhere").source_id
+        store.put([record(source_id, begin + i, vector_D=v) for i, v in enumerate(vector_nD)])
+
+
 class TestApproximate:
-    @pytest.fixture
-    def many(self, tmp_path):
-        """An open store of 1,200 vectors in 60 groups, with an index."""
-        rng = np.random.default_rng(0)
-        vector_nD = np.repeat(rng.standard_normal((60, 16)), 20, axis=0)
-        vector_nD += 0.2 * rng.standard_normal(vector_nD.shape)
-        vector_nD /= np.linalg.norm(vector_nD, axis=1, keepdims=True)
-        with create_store(tmp_path / "many.lance", recipe={}) as store:
-            store.layout = LAYOUT
-            self.put(store, vector_nD.astype(np.float16))
-            self.report = store.build_ann(16, seed=0)
-            yield store
-
-    def put(self, store, vector_nD, begin=0):
-        with store.writing():
-            source_id = store.add_source("/nowhere", "nowhere").source_id
-            store.put([record(source_id, begin + i, vector_D=v) for i, v in enumerate(vector_nD)])
-
-    def test_recall_is_measured_and_scores_are_exact(self, many):
-        assert self.report.n == 1200
-        assert self.report.recall > 0.97
+    def test_recall_is_measured_and_scores_are_exact(self, many, made):
+        report = made[1]
+        assert report.n == 1200
+        assert report.recall > 0.97
         ids, vector_nD = many.all_vectors()
         index = many.ann()
-        assert index.report == self.report
+        assert index.report == report
         query_qD = vector_nD[:40].astype(np.float32)
         id_qn, score_qn = index.search(query_qD, 20)
         exact_qn = query_qD @ vector_nD.astype(np.float32).T
@@ -403,7 +424,7 @@ class TestApproximate:
         rng = np.random.default_rng(1)
         new_nD = rng.standard_normal((100, 16)).astype(np.float32)
         new_nD /= np.linalg.norm(new_nD, axis=1, keepdims=True)
-        self.put(many, new_nD.astype(np.float16), begin=5000)
+        put(many, new_nD.astype(np.float16), begin=5000)
 
         def found():
             (source_id,) = many.sources()
@@ -421,9 +442,10 @@ class TestApproximate:
             many.delete(many.ann().search(new_nD[:1], 1)[0][0].tolist())
         assert not found()
 
-    def test_is_made_anew_when_there_are_twice_as_many(self, many):
+    @pytest.mark.slow  # 10 s on a busy machine, as the next
+    def test_is_made_again_when_there_are_twice_as_many(self, many):
         _, vector_nD = many.all_vectors()
-        self.put(many, vector_nD, begin=5000)
+        put(many, vector_nD, begin=5000)
         many.freshen(16, seed=0)
         assert many.ann().report.n == many.n_indexed() == 2400
 
@@ -483,6 +505,7 @@ class TestS3:
             assert s3.info()["file"] == address
             assert s3.stamp() != c.stamp()
 
+    @pytest.mark.slow
     def test_two_writers(self, bucket):
         address = f"{bucket}/both.lance"
         writers = [writer(address, begin, begin + 30) for begin in (0, 10)]
