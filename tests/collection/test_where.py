@@ -21,6 +21,7 @@ from vladkit.collection.where import Near
 from vladkit.errors import ParameterError
 from vladkit.images import Photo
 from vladkit.store.ann import AnnIndex
+from vladkit.store.paths import ids_below
 from vladkit.store.photos import put_photos, unread
 
 N = 24
@@ -177,6 +178,17 @@ def test_values_that_are_none(values, reason):
 def test_folder_that_is_not_there(collection, made):
     with pytest.raises(ParameterError, match=r"not in .*: nowhere: give paths as"):
         collection.search(made / "photos" / "a" / "04.jpg", where=Where(under="nowhere"))
+
+
+@pytest.mark.parametrize("given", ["a", "a/", "photos/a", "photos", ".", "b/05.jpg"])
+def test_folders_as_remove_takes_them(collection, made, given, monkeypatch):
+    monkeypatch.chdir(made)
+    for each in (given, made / given):
+        try:
+            wanted = sorted(ids_below(collection.index.store, [each]))
+        except ParameterError:  # no such file: the path of an image is within the source
+            continue
+        assert Where(under=each).ids(collection.index.store).tolist() == wanted
 
 
 def test_nothing_limits_nothing():

@@ -424,6 +424,14 @@ class Store:
         self.connection.create_function("spelled", 1, spelled, deterministic=True)
         return list(self._images(f"{where} AND spelled(path) = ?", spelled(path)))
 
+    def ids_in(self, source_id: int, folder: str) -> set[int]:
+        """Ids of the images of a source that are at a path or below it; "" is all of them."""
+        sql, paths = "SELECT picture_id FROM picture WHERE source_id = ?", tuple[str, ...]()
+        if folder:
+            sql += " AND (path = ? OR path >= ? AND path < ?)"
+            paths = folder, f"{folder}/", f"{folder}0"  # 0 is the letter behind /
+        return {int(i) for (i,) in self._rows(sql, source_id, *paths)}
+
     def rename(self, image_id: int, path: str) -> None:
         """Change the path of an image whose file goes by another name; within `writing`."""
         self.connection.execute(
