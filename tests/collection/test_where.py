@@ -227,6 +227,12 @@ class TestOlderFiles:
             collection.add([older.parent / "photos"])
             assert unread(collection.index.store) in (set(), {2})
             assert collection.index.store.stamp()[:33] == stamp[:33]
+            where = Where(after="2000")
+            n = len(collection.search(broken, 0, where=where))
+            with collection.index.store.writing():
+                dated = next(r.image_id for r in collection.images() if r.path == "a/08.jpg")
+                put_photos(collection.index.store, [(dated, Photo())])
+            assert len(collection.search(broken, 0, where=where)) == n - 1  # nothing is stale
             row = collection.images()
             found = {r.path: collection.photo(r.image_id).taken for r in row}
         assert found["a/04.jpg"] == "2004-06-01 12:00:00"

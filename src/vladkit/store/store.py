@@ -217,6 +217,11 @@ class Store:
         rows = dict(self._rows("SELECT name, value FROM about WHERE name IN ('id', 'revision')"))
         return f"{json.loads(rows['id'])}:{rows['revision']}"
 
+    def state(self) -> tuple[object, ...]:
+        """Another value whenever any row may have changed since, by whomever."""
+        ((version,),) = self._rows("PRAGMA data_version")  # of other connections
+        return version, self.connection.total_changes
+
     def learned(self) -> dict[str, Any]:
         """State that what was learned is in: ``id``, another one after each change, and ``images``.
 
