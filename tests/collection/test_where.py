@@ -21,6 +21,7 @@ from vladkit.collection.where import Near
 from vladkit.errors import ParameterError
 from vladkit.images import Photo
 from vladkit.store.ann import AnnIndex
+from vladkit.store.paths import ids_below
 from vladkit.store.photos import put_photos, unread
 
 N = 24
@@ -179,6 +180,17 @@ def test_folder_that_is_not_there(collection, made):
         collection.search(made / "photos" / "a" / "04.jpg", where=Where(under="nowhere"))
 
 
+@pytest.mark.parametrize("given", ["a", "a/", "photos/a", "photos", ".", "b/05.jpg"])
+def test_folders_as_remove_takes_them(collection, made, given, monkeypatch):
+    monkeypatch.chdir(made)
+    for each in (given, made / given):
+        try:
+            wanted = sorted(ids_below(collection.index.store, [each]))
+        except ParameterError:  # no such file: the path of an image is within the source
+            continue
+        assert Where(under=each).ids(collection.index.store).tolist() == wanted
+
+
 def test_nothing_limits_nothing():
     assert not Where()
     assert Where(after="2024").as_json() == {"after": "2024-01-01 00:00:00"}
@@ -215,6 +227,12 @@ class TestOlderFiles:
             collection.add([older.parent / "photos"])
             assert unread(collection.index.store) in (set(), {2})
             assert collection.index.store.stamp()[:33] == stamp[:33]
+            where = Where(after="2000")
+            n = len(collection.search(broken, 0, where=where))
+            with collection.index.store.writing():
+                dated = next(r.image_id for r in collection.images() if r.path == "a/08.jpg")
+                put_photos(collection.index.store, [(dated, Photo())])
+            assert len(collection.search(broken, 0, where=where)) == n - 1  # nothing is stale
             row = collection.images()
             found = {r.path: collection.photo(r.image_id).taken for r in row}
         assert found["a/04.jpg"] == "2004-06-01 12:00:00"

@@ -34,6 +34,21 @@ class TestSearch:
         assert (about["width"], about["height"], about["region"]) == (w, h, None)
         assert client.get(about["preview"]).headers["content-type"] == "image/jpeg"
 
+    def test_limited(self, client, query):
+        everything = search(client, query, top=16, rerank=0)["results"]
+        path = everything[3]["path"]
+        (only,) = search(client, query, under=path)["results"]
+        assert (only["path"], only["taken"], only["latitude"]) == (path, None, None)
+        found = search(client, query, after="2024", near="48.2,16.37,5")
+        counts = found["without_date"], found["without_position"]
+        assert (found["results"], *counts) == ([], 16, 16)
+        assert search(client, query)["without_date"] is None
+
+    @pytest.mark.parametrize("wrong", [{"after": "May"}, {"near": "here"}, {"under": "nowhere"}])
+    def test_limited_by_nothing_that_is(self, client, wrong):
+        said = problem(client.get("/api/search", params={"id": 1} | wrong), 422)
+        assert next(iter(wrong.values())) in str(said)
+
     def test_reranked_with_what_matches(self, client, query):
         found = search(client, query, top=3, rerank=5)
         best, second, _ = found["results"]

@@ -127,9 +127,7 @@ Before = Annotated[
 ]
 NearBy = Annotated[
     str | None,
-    typer.Option(
-        "--near", metavar="LAT,LON,KM", help="Only photos taken within so many km of a place."
-    ),
+    typer.Option("--near", metavar="LAT,LON,KM", help="Only photos taken within KM of a place."),
 ]
 Fundamental = Annotated[
     bool,

@@ -16,6 +16,7 @@ from vladkit.collection.augmentation import Augmentation
 from vladkit.collection.describer import Describer, Query
 from vladkit.collection.kept_features import unpack_features
 from vladkit.collection.search_options import RERANK, SearchOptions
+from vladkit.collection.where import Where
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
 from vladkit.errors import DamageWarning, FileFormatError, ParameterError
 from vladkit.features import Features, match_rule
@@ -139,6 +140,7 @@ class Searcher:
         # each for a state of the collection
         self._ann: tuple[str, Approximate | None] = ("", None)
         self._augmentation: tuple[str, Augmentation | None] = ("", None)
+        self._allowed: tuple[object, Allowed] | None = None
 
     def search(self, query: Query, options: SearchOptions) -> list[Hit]:
         """Search by a query's vectors, its match codes and, for re-ranking, its features.
@@ -168,7 +170,7 @@ class Searcher:
             if self._store.learned() != self._describer.learned:
                 raise StaleQueryError
             if options.where:
-                allowed = Allowed(options.where.ids(self._store))
+                allowed = self.allowed(options.where)
             ranked = rank(query.vector_vD)
             if options.expand:
                 neighbors = self.neighbors(ranked, options.expand)
@@ -303,6 +305,13 @@ class Searcher:
         if self._augmentation[0] != stamp:
             self._augmentation = stamp, Augmentation.read(self._store)
         return self._augmentation[1]
+
+    def allowed(self, where: Where) -> Allowed:
+        """Images that a search is limited to; found again only where something has changed."""
+        key = where, self._store.state()
+        if self._allowed is None or self._allowed[0] != key:
+            self._allowed = key, Allowed(where.ids(self._store))
+        return self._allowed[1]
 
     def neighbors(self, ranked: Sequence[Ranked], n: int) -> list[Ranked]:
         """The first `n`; of those that were matched only the verified."""

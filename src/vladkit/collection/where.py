@@ -15,7 +15,7 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import ParameterError
-from vladkit.store.paths import ids_below
+from vladkit.store.paths import ids_under
 from vladkit.store.photos import count_photos, ids_between, positions
 from vladkit.store.protocol import CollectionStore
 
@@ -155,7 +155,7 @@ class Where:
 
     def _each(self, store: CollectionStore) -> Iterator[Int64Array]:
         if self.under is not None:
-            ids = ids_below(store, [self.under])
+            ids = ids_under(store, self.under)
             yield np.sort(np.fromiter(ids, np.int64, len(ids)))
         if self.after is not None or self.before is not None:
             yield ids_between(store, self.after, self.before)

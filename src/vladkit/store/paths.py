@@ -10,7 +10,7 @@ from vladkit.errors import ParameterError
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import ImageRow
 
-__all__ = ["find_image", "ids_below"]
+__all__ = ["find_image", "ids_below", "ids_under"]
 
 
 def find_image(store: CollectionStore, name: str | os.PathLike[str]) -> ImageRow | None:
@@ -76,6 +76,24 @@ def ids_below(store: CollectionStore, paths: Iterable[str | os.PathLike[str]]) -
             "lists them, or files; nothing was done"
         )
     return ids
+
+
+def ids_under(store: Store, folder: str | os.PathLike[str]) -> set[int]:
+    """Ids of the images of a folder, as `ids_below`; by ranges of paths, so that it takes no time
+    for the other images.
+    """
+    name = _with_slashes(os.fspath(folder)).rstrip("/")
+    files = {os.path.abspath(folder), os.path.realpath(folder)}
+    ids: set[int] = set()
+    for source in store.sources().values():
+        below = os.path.join(source.folder, "")
+        if any(below.startswith(os.path.join(file, "")) for file in files):
+            ids |= store.ids_in(source.source_id, "")
+            continue
+        inside = {f.removeprefix(below) for f in files if f.startswith(below)}
+        for path in {name, *map(_with_slashes, inside)}:
+            ids |= store.ids_in(source.source_id, path)
+    return ids or ids_below(store, [folder])  # spelled otherwise, or nothing, as it says
 
 
 def _below(given: str, rows: Iterable[tuple[int, str, str]]) -> set[int]:

@@ -231,6 +231,11 @@ class Store:
         rows = dict(self._rows("SELECT name, value FROM about WHERE name IN ('id', 'revision')"))
         return f"{json.loads(rows['id'])}:{rows['revision']}"
 
+    def state(self) -> tuple[object, ...]:
+        """Another value whenever any row may have changed since, by whomever."""
+        ((version,),) = self._rows("PRAGMA data_version")  # of other connections
+        return version, self.connection.total_changes
+
     def learned(self) -> dict[str, Any]:
         """State that what was learned is in: ``id``, another one after each change, and ``images``.
 
@@ -436,6 +441,14 @@ class Store:
             return list(self._images(f"{where} AND path = ?", path))
         self.connection.create_function("spelled", 1, spelled, deterministic=True)
         return list(self._images(f"{where} AND spelled(path) = ?", spelled(path)))
+
+    def ids_in(self, source_id: int, folder: str) -> set[int]:
+        """Ids of the images of a source that are at a path or below it; "" is all of them."""
+        sql, paths = "SELECT picture_id FROM picture WHERE source_id = ?", tuple[str, ...]()
+        if folder:
+            sql += " AND (path = ? OR path >= ? AND path < ?)"
+            paths = folder, f"{folder}/", f"{folder}0"  # 0 is the letter behind /
+        return {int(i) for (i,) in self._rows(sql, source_id, *paths)}
 
     def rename(self, image_id: int, path: str) -> None:
         """Change the path of an image whose file goes by another name; within `writing`."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from fastapi import Depends, Query, Request
 
 from vladkit.collection.search_options import SearchOptions
+from vladkit.collection.where import Where
 from vladkit.images.region import Region
 from vladkit.web.engine import Engine
 from vladkit.web.limits import MAX_EXPAND, MAX_RERANK, MAX_TOP
@@ -58,7 +59,27 @@ def query_source(
     raise Problem(422, "give either id, of an image of the collection, or query")
 
 
+def filter_parameters(
+    under: Annotated[
+        str | None, Query(max_length=4096, description="Only images of this folder, as indexed")
+    ] = None,
+    after: Annotated[
+        str | None, Query(max_length=20, description="Only photos taken from this date on: 2024-05")
+    ] = None,
+    before: Annotated[
+        str | None, Query(max_length=20, description="Only photos taken before this date")
+    ] = None,
+    near: Annotated[
+        str | None,
+        Query(max_length=80, description="Only photos taken within KM of a place: LAT,LON,KM"),
+    ] = None,
+) -> Where:
+    """The images that a search is limited to."""
+    return Where(under, after, before, near)
+
+
 def ranking_parameters(
+    where: Annotated[Where, Depends(filter_parameters)],
     top: Annotated[int, Query(ge=1, le=MAX_TOP, description="Number of results")] = 24,
     rerank: Annotated[
         int | None,
@@ -74,7 +95,7 @@ def ranking_parameters(
     model: ModelOfMatches = "homography",
 ) -> SearchOptions:
     """The parameters of a search besides its query."""
-    return SearchOptions(top, rerank, expand, model)
+    return SearchOptions(top, rerank, expand, model, where=where)
 
 
 Source: TypeAlias = Annotated[QuerySource, Depends(query_source)]

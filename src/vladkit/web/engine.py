@@ -19,8 +19,10 @@ from vladkit.errors import ImageError, VladkitError
 from vladkit.features import Features
 from vladkit.geometry.verification import Model, Verification
 from vladkit.images import Image, as_jpeg
+from vladkit.images.exif import Photo
 from vladkit.images.files import open_file
 from vladkit.images.header import image_kind
+from vladkit.store.photos import photos
 from vladkit.store.rows import ImageRow
 from vladkit.web.cache import Cache
 from vladkit.web.decoder import Decoder
@@ -61,6 +63,8 @@ class SearchAnswer:
     n_matched: int
     n_verified: int | None
     seconds: dict[str, float]
+    photos: dict[int, Photo]
+    left_out: dict[str, int]  # see `Where.unknown`
 
 
 class Engine:
@@ -127,12 +131,17 @@ class Engine:
             rerank=options.rerank,
             model=options.model,
             expand=options.expand,
+            where=options.where,
         )
         seconds = {"features": ready - begin, "search": time.perf_counter() - ready}
         rows = [(hit, collection.image(hit.image_id)) for hit in hits[: options.top]]
         known = [hit.verified for hit in hits if hit.verified is not None]
         n_verified = sum(known) if known else None
-        return SearchAnswer(query, rows, len(collection), len(known), n_verified, seconds)
+        store = collection.index.store
+        photo_of = photos(store, [hit.image_id for hit, _ in rows])
+        left_out = options.where.unknown(store) if options.where else {}
+        counts = len(collection), len(known), n_verified
+        return SearchAnswer(query, rows, *counts, seconds, photo_of, left_out)
 
     async def match(
         self, source: QuerySource, other: int, model: Model

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
 from vladkit.geometry.verification import MIN_INLIERS, Verification
+from vladkit.images.exif import UNKNOWN
 from vladkit.web import schemas
 from vladkit.web.dependencies import (
     MAX_ID,
@@ -86,7 +88,9 @@ def _response(answer: SearchAnswer) -> schemas.SearchResponse:
             "similarity": round(hit.similarity, 6),
             "agreement": None if hit.agreement is None else round(hit.agreement, 6),
         }
-        results.append(schemas.ResultInfo(rank=rank, **scores, **image_fields(row), **matched))
+        photo = asdict(answer.photos.get(hit.image_id, UNKNOWN))
+        fields = scores | image_fields(row) | matched | photo
+        results.append(schemas.ResultInfo(rank=rank, **fields))
     return schemas.SearchResponse(
         query=_query_info(answer.query),
         results=results,
@@ -94,6 +98,8 @@ def _response(answer: SearchAnswer) -> schemas.SearchResponse:
         reranked=answer.n_matched,
         verified=answer.n_verified,
         min_inliers=MIN_INLIERS,
+        without_date=answer.left_out.get("without_date"),
+        without_position=answer.left_out.get("without_position"),
         seconds=schemas.Seconds(**answer.seconds),
     )
 

@@ -162,6 +162,10 @@ class ResultInfo(ImageInfo):
     verified: bool | None
     points: list[tuple[float, float, float, float]] | None
     outline: list[tuple[float, float]] | None
+    taken: str | None = Field(description="YYYY-MM-DD HH:MM:SS on the camera's clock, by EXIF")
+    latitude: float | None = Field(description="Degrees, north positive")
+    longitude: float | None = Field(description="Degrees, east positive")
+    camera: str | None
 
 
 class Seconds(BaseModel):
@@ -180,4 +184,8 @@ class SearchResponse(BaseModel):
     reranked: int = Field(description="Number of first images that were matched")
     verified: int | None = Field(description="How many of those are verified; null: none matched")
     min_inliers: int
+    without_date: int | None = Field(
+        description="How many images a filter by date left out because it is not known; null: none"
+    )
+    without_position: int | None = Field(description="The same of a filter by place")
     seconds: Seconds
