@@ -1,7 +1,7 @@
 """Places found by `vladkit localize` beside those of exhaustive matching with pycolmap.
 
     python benchmarks/localize.py folder-of-images [--home folder] [--cameras folder] [--name NAME]
-        [--every 3] [--top 10] [--max-side 1600] [--walk] [--json FILE]
+        [--every 3] [--top 20] [--max-side 1600] [--walk] [--json FILE]
 
 Every third image is held back; COLMAP (pycolmap) makes a model of the others from the pairs of
 `vladkit pairs --top 8`. Then each image that was held back is located in it, twice:
@@ -154,6 +154,8 @@ def errors(found: Poses, model: Poses, known: Poses, names: list[str]) -> np.nda
     both = sorted(model.keys() & known.keys())
     ours_n3, known_n3 = (np.array([poses[name][1] for name in both]) for poses in (model, known))
     fit = pycolmap.estimate_sim3d(ours_n3, known_n3)
+    if fit is None:
+        sys.exit(f"{len(both)} known cameras are in the model: too few, or on a line")
     extent = np.linalg.norm(known_n3[:, None] - known_n3, axis=2).max()
 
     def turn(pose: tuple[np.ndarray, np.ndarray], name: str) -> Rotation:
@@ -185,7 +187,7 @@ def main() -> None:
     parser.add_argument("--cameras", type=Path, help="folder of NAME.camera files")
     parser.add_argument("--name", default="")
     parser.add_argument("--every", type=int, default=3)
-    parser.add_argument("--top", type=int, default=10)
+    parser.add_argument("--top", type=int, default=20)
     parser.add_argument("--max-side", type=int, default=1600, help="px that COLMAP reads at")
     parser.add_argument("--walk", action="store_true", help="begin with forward motion")
     parser.add_argument("--json", type=Path, help="file of results to put the rows into")

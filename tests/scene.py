@@ -21,7 +21,8 @@ def rotation(x=0.0, y=0.0, z=0.0):
 
 
 POSES = [
-    (rotation(y=2.0 * i, z=i), np.array([0.25 * i, 0.1 * (i % 2), 0.1 * i])) for i in range(-3, 4)
+    (rotation(y=2.0 * i, z=i), np.array([0.25 * i, 0.2 * (i % 3), 0.05 * i * i]))
+    for i in range(-3, 4)
 ]
 """Rotation from the world, and centre."""
 
@@ -56,6 +57,17 @@ def write_scene(folder):
     world_n3 = np.vstack([_grid(*plane[1:]) for plane in PLANES])
     poses = {f"{i}.png": pose for i, pose in enumerate(POSES)}
     write_model(folder / "model", poses, world_n3, K_33, (WIDTH, HEIGHT))
+
+
+def write_strecha(folder):
+    """images/*.jpg and cameras/*.camera as in the data sets of Strecha."""
+    for name in ("images", "cameras"):
+        (folder / name).mkdir(parents=True)
+    for i, (rotation_33, centre_3) in enumerate(POSES):
+        cv2.imwrite(str(folder / "images" / f"{i}.jpg"), render(rotation_33, centre_3))
+        rows = [*K_33, np.zeros(3), *rotation_33.T, centre_3, [WIDTH, HEIGHT]]
+        text = "".join(f"{' '.join(map(str, row))}\n" for row in rows)
+        (folder / "cameras" / f"{i}.jpg.camera").write_text(text)
 
 
 def write_flat_model(folder, names, width, height):

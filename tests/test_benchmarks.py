@@ -13,6 +13,7 @@ import pytest
 
 from paths import ROOT, TESTS
 from photos import photo
+from scene import write_strecha
 
 PHOTOS = ["astronaut", "camera", "chelsea", "coffee", "coins", "rocket"]
 BROWSER = "a Chromium"
@@ -31,7 +32,7 @@ SCRIPTS = {
         "lance",
     ),
     "benchmarks/localize.py": (
-        "scene/images --home scene/home --cameras scene/cameras --every 4",
+        "scene/images --cameras scene/cameras --every 4 --max-side 640 --walk",
         "images, `vladkit localize` | 2 of 2 |",
         "pycolmap",
     ),
@@ -95,6 +96,7 @@ def home(tmp_path_factory):
     query = {"query": "motorcycle_right.jpg", "relevant": ["motorcycle_left.jpg"]}
     truth = {"database": ["motorcycle_left.jpg"], "queries": [query]}
     (home / "stereo" / "ground_truth.json").write_text(json.dumps(truth))
+    write_strecha(home / "scene")
     index = [sys.executable, "-m", "vladkit", "index", "photos", "stereo/motorcycle_left.jpg"]
     subprocess.run([*index, "-o", "photos.vlad"], cwd=home, check=True, capture_output=True)
     return home

@@ -34,7 +34,7 @@ def localize(
     ],
     top: Annotated[
         int, typer.Option("--top", "-n", min=1, help="Most similar images to match with.")
-    ] = 10,
+    ] = 20,
     camera: Annotated[
         str | None,
         typer.Option(

@@ -585,7 +585,7 @@ class Collection:
         image: QueryImage,
         model: str | os.PathLike[str] | SfmModel,
         *,
-        top: int = 10,
+        top: int = 20,
         camera: str | None = None,
         root: str | os.PathLike[str] | None = None,
     ) -> Localization:

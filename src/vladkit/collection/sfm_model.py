@@ -44,7 +44,7 @@ def is_model(path: str | os.PathLike[str]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What one image of a model sees.
+    """An image of a model, and its observations.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class SfmModel:
         self._seen: dict[str, Seen] = {}
 
     def seen(self, name: str) -> Seen:
-        """What the image of that name sees."""
+        """Observations of the image of that name."""
         if name not in self._seen:
             self._seen[name] = self._look(self.names[name])
         return self._seen[name]
