@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # each name once more, so that editors and type checkers see 
     from vladkit.aggregation.aggregate import Aggregate as Aggregate
     from vladkit.aggregation.asmk import ASMK as ASMK
     from vladkit.aggregation.encode import encode as encode
+    from vladkit.aggregation.fisher import Fisher as Fisher
     from vladkit.aggregation.multi import MultiVLAD as MultiVLAD
     from vladkit.aggregation.query_expansion import alpha_query_expansion as alpha_query_expansion
     from vladkit.aggregation.query_expansion import augment_database as augment_database
@@ -43,6 +44,7 @@ _HOME = {
     "Codes": "vladkit.core.codes",
     "Collection": "vladkit.collection.collection",
     "Difference": "vladkit.geometry.same_shot",
+    "Fisher": "vladkit.aggregation.fisher",
     "Hit": "vladkit.collection.collection",
     "Matches": "vladkit.geometry.matching",
     "MultiVLAD": "vladkit.aggregation.multi",

@@ -25,10 +25,11 @@ from vladkit.bench import measure as measuring
 from vladkit.bench import memory, peers, plot, ways
 from vladkit.bench import run as running
 from vladkit.bench.cases import ARTICLE, CASES, QUICK_CASES, SWEEP_AXES, Case, parse_case
+from vladkit.bench.fisher import measure_fisher
 from vladkit.bench.machine import OtherWork, copy_rate, machine, versions
 from vladkit.bench.measure import measure, warm_up
 from vladkit.bench.report import print_report, verdicts
-from vladkit.bench.results import LeftOut, Measured, Report, Row
+from vladkit.bench.results import FisherMeasured, LeftOut, Measured, Report, Row
 from vladkit.bench.timing import Plan, turns
 from vladkit.errors import MissingDependencyError, ParameterError, StorageError, VladkitError
 from vladkit.kernels import METHODS
@@ -371,6 +372,17 @@ class TestReport:
     def test_a_busy_machine_is_named(self, full):
         text = text_of(replace(full, other_cores=0.7))
         assert "other processes used 0.7 cores meanwhile" in text
+
+    def test_fisher_vectors(self, full):
+        pytest.importorskip("skimage")
+        m = measure_fisher(PLAN, 1, Case(2, 20, 5, 3, "float64"))
+        assert set(m.ms) == {"vladkit", "products", "scikit-image"}
+        assert min(m.ms.values()) > 0
+        assert m.error < 1e-12
+        shown = FisherMeasured(m.case, {"vladkit": 1, "products": 2, "scikit-image": 30}, 0.0)
+        report = replace(full, fisher=shown)
+        assert "scikit-image 30.0 (30 times as long)" in " ".join(text_of(report).split())
+        assert Report.from_json(json.loads(json.dumps(report.as_json()))) == report
 
     def test_verdicts(self):
         slow, quick = made_up(ARTICLE[0], fused=3.0), made_up(ARTICLE[1])

@@ -25,7 +25,7 @@ __all__ = ["Estimator"]
 
 
 class Estimator:
-    """Base of `VLAD`, `MultiVLAD` and `Whitening`: parameters, containers, one file.
+    """Base of `VLAD`, `Fisher`, `MultiVLAD` and `Whitening`: parameters, containers, one file.
 
     A subclass stores its parameters in ``__init__`` and nothing else, and has constraints of them
     (`_constraints`), the kind of its files (`_kind`), the number of columns of `transform`, and

@@ -20,12 +20,14 @@ from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ParameterError
 from vladkit.kernels import twin
 from vladkit.kernels.loading import Code, is_switched_off
+from vladkit.kernels.mixture import Mixture
 from vladkit.kernels.nearest import check_overflow
 from vladkit.kernels.pieces import is_for_one_thread
 
 __all__ = [
     "METHOD",
     "aggregate",
+    "aggregate_mixture",
     "aggregate_unit",
     "check_assign",
     "encode",
@@ -211,6 +213,22 @@ def aggregate_unit(
     if not batch.is_mapped() or not batch.n_local:
         return run(batch)
     return _in_blocks(batch, len(centroid_kf), run)
+
+
+def aggregate_mixture(
+    batch: Ragged, mixture: Mixture, n_jobs: int | None
+) -> tuple[FloatArray, FloatArray]:
+    """Sums (t, k, 2 f) weighted by a mixture's posteriors, and masses (t, k).
+
+    First f sums of residuals to the means, in standard deviations, then f of their squares less 1.
+    """
+    k, f = mixture.mean_kf.shape
+    is_little = is_for_one_thread(batch.n_local, 2 * k, f)
+    threads = 1 if n_jobs is None and is_little else resolve_n_jobs(n_jobs)
+    aggregate_mixture = kernels.load("fused" if fastest() == "fused" else "loop").aggregate_mixture
+    assert aggregate_mixture is not None, "these two have it"
+    batch.check_finite()
+    return _checked(lambda: aggregate_mixture(batch, mixture, threads))
 
 
 def _checked(

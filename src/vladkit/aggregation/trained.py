@@ -28,16 +28,17 @@ __all__ = ["Trained"]
 class Trained(Estimator):
     """Base of estimators of descriptors: one sample for `fit` and `partial_fit`.
 
-    A subclass has parameters `n_clusters`, `sample_size` and `random_state`, the names of what is
-    learned, the first of which says whether it has been, and `_train`.
+    A subclass has parameters `n_clusters` (or as `_number` names it), `sample_size` and
+    `random_state`, the names of what is learned, the first of which says whether it has been, and
+    `_train`.
     """
 
-    n_clusters: int
     sample_size: int | None
     n_iter: int
     n_features_in_: int
 
     _learned: ClassVar[tuple[str, ...]]
+    _number: ClassVar[str] = "n_clusters"
     _rows_per_cluster: ClassVar[int] = 256
     _accepts_3d: ClassVar[bool] = True
 
@@ -80,7 +81,8 @@ class Trained(Estimator):
         batch = as_sets(X)
         reservoir: Reservoir | None = self.__dict__.get("_reservoir")
         if reservoir is None:
-            size = self.sample_size or self._rows_per_cluster * int(self.n_clusters)
+            n_words = int(getattr(self, self._number))
+            size = self.sample_size or self._rows_per_cluster * n_words
             reservoir = Reservoir(size, self._seed())
             self.n_features_in_ = batch.n_features
         elif batch.n_features != self.n_features_in_:

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vladkit.bench.report import console_of_report, head, left_out, milliseconds, verdicts
+from vladkit.bench.report import console_of_report, fisher, head, left_out, milliseconds, verdicts
 from vladkit.bench.results import Report, SumsMeasured
 from vladkit.bench.sum_ways import SUM_WAYS
 
@@ -55,7 +55,7 @@ def print_article(report: Report, console: Console | None = None) -> None:
     lines(_explained({way: text for way, text in _ENCODINGS.items() if way in timed}))
     lines(["", "MB: peak of memory above the input. ~: on some of the images, and scaled."])
     console.print(_encodings(report))
-    lines((*verdicts(report), *left_out(report)))
+    lines((*verdicts(report), *fisher(report), *left_out(report)))
 
 
 def sum_verdicts(sums: Sequence[SumsMeasured]) -> Iterator[str]:

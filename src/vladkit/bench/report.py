@@ -13,7 +13,15 @@ from rich.table import Table
 from vladkit.bench.cases import AXIS_TITLES, SWEEP_AXES
 from vladkit.bench.results import Measured, Report, Row
 
-__all__ = ["console_of_report", "head", "left_out", "milliseconds", "print_report", "verdicts"]
+__all__ = [
+    "console_of_report",
+    "fisher",
+    "head",
+    "left_out",
+    "milliseconds",
+    "print_report",
+    "verdicts",
+]
 
 _BUSY: Final = 0.1
 """Number of cores used by other processes above which the report says so."""
@@ -45,7 +53,7 @@ def print_report(report: Report, *, details: bool = False, console: Console | No
                     for note in _skips(m)
                 )
                 _print_notes(console, notes)
-    console.print(*_legend(report), *verdicts(report), sep="\n", markup=False)
+    console.print(*_legend(report), *verdicts(report), *fisher(report), sep="\n", markup=False)
 
 
 def console_of_report() -> Console:
@@ -171,6 +179,19 @@ def verdicts(report: Report) -> list[str]:
         return []
     lines = [f"fused is the fastest in {n - len(slower)} of {n} cases."]
     return lines + [f"Not in {case}." for case in slower]
+
+
+def fisher(report: Report) -> Iterator[str]:
+    """A line about Fisher vectors, if they were measured."""
+    m = report.fisher
+    if m is None:
+        return
+    ours, theirs = m.ms["vladkit"], m.ms.get("scikit-image")
+    line = f"Fisher vectors of {m.case}: {milliseconds(ours)} ms, the products that they need "
+    line += f"{milliseconds(m.ms['products'])}"
+    if theirs is not None:
+        line += f", scikit-image {milliseconds(theirs)} ({_ratio(theirs / ours)} times as long)"
+    yield line + "."
 
 
 def _style(row: Row) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from vladkit.bench.cases import Case
 from vladkit.bench.sum_cases import SumCase
 
-__all__ = ["LeftOut", "Measured", "Report", "Row", "SumRow", "SumsMeasured"]
+__all__ = ["FisherMeasured", "LeftOut", "Measured", "Report", "Row", "SumRow", "SumsMeasured"]
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,24 @@ class SumsMeasured:
 
 
 @dataclass(frozen=True)
+class FisherMeasured:
+    """Fisher vectors of one case.
+
+    Parameters
+    ----------
+    case : str
+    ms : mapping
+        Median times of vladkit, of the products that it needs, and of scikit-image if installed.
+    error : float or None
+        Largest distance of a vector to scikit-image's, over its length.
+    """
+
+    case: str
+    ms: Mapping[str, float]
+    error: float | None
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """A way that could not take part, and the reason."""
 
@@ -167,6 +185,7 @@ class Report:
     left_out : tuple of LeftOut
     measured : tuple of Measured
     sums : tuple of SumsMeasured
+    fisher : FisherMeasured or None
     """
 
     machine: Mapping[str, str | int]
@@ -180,6 +199,7 @@ class Report:
     left_out: tuple[LeftOut, ...]
     measured: tuple[Measured, ...]
     sums: tuple[SumsMeasured, ...] = ()
+    fisher: FisherMeasured | None = None
 
     def sweep(self, axis: str) -> list[Measured]:
         """The cases that differ only in one axis, in its order."""
@@ -205,7 +225,8 @@ class Report:
             "left_out": [asdict(x) for x in self.left_out],
         }
         sums = {"sums": [m.as_json() for m in self.sums]} if self.sums else {}
-        return about | {"cases": cases, "rows": rows} | sums
+        fisher = {"fisher": asdict(self.fisher)} if self.fisher else {}
+        return about | {"cases": cases, "rows": rows} | sums | fisher
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Report:
@@ -220,7 +241,9 @@ class Report:
             ]
             case = Case(**sizes, sweeps=tuple(facts["sweeps"]))
             measured.append(Measured(case, facts["product_ms"], facts["bytes_ms"], tuple(rows)))
-        rest = {n: v for n, v in value.items() if n not in ("cases", "rows", "left_out", "sums")}
+        apart = ("cases", "rows", "left_out", "sums", "fisher")
+        rest = {n: v for n, v in value.items() if n not in apart}
+        fisher = FisherMeasured(**value["fisher"]) if "fisher" in value else None
         left_out = tuple(LeftOut(**x) for x in value["left_out"])
         sums = tuple(map(SumsMeasured.from_json, value.get("sums", ())))
-        return cls(**rest, left_out=left_out, measured=tuple(measured), sums=sums)
+        return cls(**rest, left_out=left_out, measured=tuple(measured), sums=sums, fisher=fisher)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from vladkit.bench.cases import CASES, QUICK_CASES, Case
 from vladkit.bench.machine import machine, versions
 from vladkit.bench.measure import baseline
-from vladkit.bench.results import LeftOut, Measured, Report, SumsMeasured
+from vladkit.bench.results import FisherMeasured, LeftOut, Measured, Report, SumsMeasured
 from vladkit.bench.sum_cases import SumCase
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import VladkitError
@@ -145,4 +145,5 @@ def run(
         left_out=tuple(LeftOut(*pair) for pair in known["left_out"]),
         measured=tuple(measured),
         sums=tuple(measured_sums),
+        fisher=FisherMeasured(**known["fisher"]) if "fisher" in known else None,
     )

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import asdict
 from typing import Any, TextIO
 
 __all__ = ["main"]
@@ -26,6 +27,7 @@ def main() -> None:
 
 def _measure_all(order: dict[str, Any], answers: TextIO) -> None:
     from vladkit.bench.cases import Case
+    from vladkit.bench.fisher import measure_fisher
     from vladkit.bench.machine import OtherWork, copy_rate
     from vladkit.bench.measure import measure, warm_up
     from vladkit.bench.sum_cases import SumCase
@@ -55,4 +57,6 @@ def _measure_all(order: dict[str, Any], answers: TextIO) -> None:
             case, plan, threads=threads, copy_bytes_per_s=rate, seconds=share, only=only
         )
         tell("measured", measured.as_json())
+    if only is None:
+        tell("fisher", asdict(measure_fisher(plan, threads)))
     tell("other_cores", others.cores())

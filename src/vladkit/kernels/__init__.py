@@ -10,6 +10,9 @@ A kernel module has
     sum, and `vladkit.kernels.buckets` does the rest.
 ``aggregate_soft(batch, centroid_kf, alpha, n_jobs)`` -> residual_tkf, mass_tk
     Sums and masses where each descriptor belongs to every centroid by a weight; in some modules.
+``aggregate_mixture(batch, mixture, n_jobs)`` -> moment_tkm, mass_tk
+    The same where the weights are posteriors of a `Mixture`, and residuals are in its standard
+    deviations; behind them sums of their squares less 1. In `fused` and `loop`.
 ``encode(local, centroids, alpha)``,
 ``segment_reduce_of(values, segment, n_segments, op, weights, fill_value)``
     Functions for arrays of the library itself, checked there: in `torch` and `jax`.
@@ -62,8 +65,9 @@ def load(method: str) -> Kernel:
         buckets = import_module("vladkit.kernels.buckets")
         aggregate = partial(buckets.aggregate_by, module.segment_sum)
     soft = getattr(module, "aggregate_soft", None)
+    mixture = getattr(module, "aggregate_mixture", None)
     finite = getattr(module, "CHECKS_FINITE", False)
-    return Kernel(aggregate, module.segment_sum, soft, finite)
+    return Kernel(aggregate, module.segment_sum, soft, mixture, finite)
 
 
 def for_own_arrays(kind: str) -> OwnArrays:

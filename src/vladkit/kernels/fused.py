@@ -25,6 +25,7 @@ from vladkit.errors import ParameterError
 from vladkit.kernels import reduce
 from vladkit.kernels import soft as loops
 from vladkit.kernels.compiled import accumulate, accumulate_groups, pack, width_for
+from vladkit.kernels.mixture import Mixture
 from vladkit.kernels.nearest import centered_codebook, check_overflow
 from vladkit.kernels.pieces import (
     PIECE_BYTES,
@@ -34,7 +35,7 @@ from vladkit.kernels.pieces import (
     rows_of_long,
 )
 
-__all__ = ["CHECKS_FINITE", "aggregate", "aggregate_soft", "segment_sum"]
+__all__ = ["CHECKS_FINITE", "aggregate", "aggregate_mixture", "aggregate_soft", "segment_sum"]
 
 CHECKS_FINITE = True
 
@@ -78,16 +79,21 @@ def aggregate_soft(
     bias_k = (-0.5 * np.einsum("kf,kf->k", scaled_kf, direction_kf)).astype(dtype)
     origin_f, direction_kf = origin_f.astype(dtype), direction_kf.astype(dtype)
     scaled_fk = np.ascontiguousarray(scaled_kf.T, dtype)
+    least = np.finfo(dtype).eps ** 2
     scale = dtype.type(min(2 * alpha * unit_2[0] * unit_2[1], np.finfo(dtype).max))
 
     def sums(
         local_Nf: FloatArray, start_T: Int64Array, out_tkf: FloatArray, out_tk: AnyArray
     ) -> int:
         weight_Nk = np.empty((len(local_Nf), k), dtype)
-        shifted_Nf = local_Nf - origin_f  # weights need each digit of a distance, labels do not
+        # weights need each digit of a distance, labels do not
+        shifted_Nf = loops.padded(local_Nf, dtype, origin_f)
         loops.soft_scores(shifted_Nf, scaled_fk, bias_k, scale, weight_Nk)
         np.exp(weight_Nk, out=weight_Nk)
-        loops.soft_sums(shifted_Nf, start_T, weight_Nk, direction_kf, out_tkf, out_tk)
+        loops.soft_sums(
+            shifted_Nf, start_T, weight_Nk, direction_kf, direction_kf, direction_kf, least,
+            out_tkf, out_tk,
+        )  # fmt: skip
         return -1
 
     residual_tkf = np.empty((len(batch), k, f), dtype)
@@ -96,6 +102,46 @@ def aggregate_soft(
     _share_pieces(batch, sums, n_jobs, most_rows, residual_tkf, mass_tk)
     check_overflow(mass_tk)
     return residual_tkf, mass_tk
+
+
+def aggregate_mixture(
+    batch: Ragged, mixture: Mixture, n_jobs: int
+) -> tuple[FloatArray, FloatArray]:
+    """Moments and masses by a mixture's posteriors: `aggregate_soft` with other distances.
+
+    Three scatter-reduces with one weight: of 1, of the residual, and of its square less 1.
+    """
+    _check_compiler()
+    k, f = mixture.mean_kf.shape
+    dtype = batch.float_dtype
+    origin_f, direction_kf = mixture.centered()
+    scale_kf = 1 / np.sqrt(mixture.variance_kf)
+    packed = loops.pack_gaussians(direction_kf, scale_kf, mixture.log_k(), dtype)
+    origin_f = origin_f.astype(dtype)
+    # float32, too, is summed in float64: with few means near 0, sums of residuals are small
+    shift_kf = loops.padded(-direction_kf * scale_kf, np.dtype(np.float64))
+    scale_kf = loops.padded(scale_kf, np.dtype(np.float64))
+    least = 1e-30
+
+    def sums(
+        local_Nf: FloatArray, start_T: Int64Array, out_tkm: FloatArray, out_tk: AnyArray
+    ) -> int:
+        weight_Nk = np.empty((len(local_Nf), packed[2].size), dtype)
+        shifted_Nf = loops.padded(local_Nf, dtype, origin_f)
+        loops.least_distances(shifted_Nf, *packed, weight_Nk)
+        np.exp(weight_Nk, out=weight_Nk)
+        loops.soft_sums(
+            shifted_Nf, start_T, weight_Nk, direction_kf, scale_kf, shift_kf, least,
+            out_tkm, out_tk,
+        )  # fmt: skip
+        return -1
+
+    moment_tkm = np.empty((len(batch), k, 2 * f), dtype)
+    mass_tk = np.empty((len(batch), k), dtype)
+    most_rows = max(64, PIECE_BYTES // (max(k, f) * dtype.itemsize))
+    _share_pieces(batch, sums, n_jobs, most_rows, moment_tkm, mass_tk)
+    check_overflow(mass_tk)
+    return moment_tkm, mass_tk
 
 
 def segment_sum(

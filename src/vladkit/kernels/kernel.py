@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.ragged import Ragged
+from vladkit.kernels.mixture import Mixture
 
-__all__ = ["Aggregate", "AggregateSoft", "Kernel", "OwnArrays", "SegmentSum"]
+__all__ = ["Aggregate", "AggregateMixture", "AggregateSoft", "Kernel", "OwnArrays", "SegmentSum"]
 
 
 class Aggregate(Protocol):
@@ -27,6 +28,15 @@ class AggregateSoft(Protocol):
         self, batch: Ragged, centroid_kf: FloatArray, alpha: float, n_jobs: int
     ) -> tuple[FloatArray, FloatArray]:
         """Sums (t, k, f) and masses (t, k)."""
+
+
+class AggregateMixture(Protocol):
+    """Standardised moments and masses, weighted by a mixture's posteriors."""
+
+    def __call__(
+        self, batch: Ragged, mixture: Mixture, n_jobs: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Moments (t, k, 2 f) and masses (t, k)."""
 
 
 class SegmentSum(Protocol):
@@ -59,4 +69,5 @@ class Kernel:
     aggregate: Aggregate
     segment_sum: SegmentSum
     aggregate_soft: AggregateSoft | None
+    aggregate_mixture: AggregateMixture | None
     checks_finite: bool

@@ -6,8 +6,9 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.ragged import Ragged
+from vladkit.kernels.mixture import Mixture
 
-__all__ = ["aggregate", "aggregate_soft", "segment_sum"]
+__all__ = ["aggregate", "aggregate_mixture", "aggregate_soft", "segment_sum"]
 
 
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
@@ -61,6 +62,28 @@ def _soft(local_f: FloatArray, centroid_kf: FloatArray, alpha: float) -> FloatAr
     weight_k: FloatArray = np.exp(-alpha * (distance_k - distance_k.min()))
     weight_k /= weight_k.sum()
     return weight_k
+
+
+def aggregate_mixture(
+    batch: Ragged, mixture: Mixture, n_jobs: int
+) -> tuple[FloatArray, FloatArray]:
+    """Moments and masses by posteriors, image by image and Gaussian by Gaussian, in float64."""
+    k, f = mixture.mean_kf.shape
+    deviation_kf, log_k = np.sqrt(mixture.variance_kf), mixture.log_k()
+    moment_tkm = np.zeros((len(batch), k, 2 * f), batch.float_dtype)
+    mass_tk = np.zeros((len(batch), k), batch.float_dtype)
+    for i in range(len(batch)):
+        wide_km, wide_k = np.zeros(moment_tkm.shape[1:]), np.zeros(k)
+        for local_f in batch.image(i).astype(np.float64):
+            standard_kf = (local_f - mixture.mean_kf) / deviation_kf
+            density_k = log_k - 0.5 * np.sum(standard_kf**2, axis=1)
+            weight_k = np.exp(density_k - density_k.max())
+            weight_k /= weight_k.sum()
+            term_km = np.hstack([standard_kf, standard_kf**2 - 1])
+            wide_km += weight_k[:, None] * term_km
+            wide_k += weight_k
+        moment_tkm[i], mass_tk[i] = wide_km, wide_k
+    return moment_tkm, mass_tk
 
 
 def segment_sum(
