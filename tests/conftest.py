@@ -19,6 +19,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Threads of faiss and torch sleep where they wait: with a process of tests on each core they would
 # only take its time from the other, some 10 % of a k-means.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# OpenCV's spin instead: up to a third of the time of tests that search.
+os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 
 import cv2
 import pytest
