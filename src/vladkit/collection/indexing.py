@@ -78,6 +78,7 @@ class Indexer:
         self._describer = index.describer
         self._learner = Learner(index)
         self._sources: dict[int, Source] = {}
+        self._method = "auto"  # a batch is not worth the loading of compiled code
 
     def add(
         self,
@@ -246,13 +247,17 @@ class Indexer:
         progress: Progress | None,
     ) -> None:
         sample = None
+        if len(work) > _BATCH:
+            self._method = fastest()
         if self._learner.is_due(len(work)):
             # numba's second of import passes while images are extracted
             warming = threading.Thread(target=warm_up, daemon=True)
-            warming.start()
+            if self._method == "fused":
+                warming.start()
             usable = [file for file, _ in work if file.file not in spool]
             sample = self._learner.sample(usable, extraction, spool, progress)
-            warming.join()
+            if self._method == "fused":
+                warming.join()
         rows = (replace(r, source_id=r.source_id or source_ids[f.root]) for f, r in work)
         # From here on threads extract, while the sample is learned from and batches are encoded.
         results = zip(rows, extraction.run((f.file for f, _ in work), spool), strict=True)
@@ -346,10 +351,10 @@ class Indexer:
         if not features:
             return
         if not self._describer.recipe.keep_sums:
-            vector_tD = self._describer.vectors(features, fastest(), n_jobs=None)
+            vector_tD = self._describer.vectors(features, self._method, n_jobs=None)
             yield from ((vector_D, None) for vector_D in vector_tD)
             return
-        sums = self._describer.aggregates(features, fastest(), n_jobs=None)
+        sums = self._describer.aggregates(features, self._method, n_jobs=None)
         vector_tD = self._describer.vectors_of(sums)
         for vector_D, residual_kf, count_k in zip(
             vector_tD, sums.residual_tkf, sums.count_tk, strict=True
