@@ -26,7 +26,9 @@ import cv2
 import pytest
 
 from photos import cropped, photo, write_photos
+from remembered import detect_once
 from vladkit import Collection
+from vladkit.features import Sift
 
 # Files that each test of a family makes; `--fuzz N` makes N times as many.
 N_FUZZ = {
@@ -63,6 +65,13 @@ def pytest_collection():
         gc.freeze()
         atexit.register(gc.unfreeze)
         gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _points_found_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sift, "_detect", detect_once)
+        yield
 
 
 @pytest.fixture(scope="session")
