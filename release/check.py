@@ -53,6 +53,7 @@ EXTRAS = {
     "postgres": "import psycopg",
     "sfm": "import pycolmap",
     "heic": "import pillow_heif",
+    "fisher": "import sklearn.mixture",
     "demo": "import skimage",
 }
 """What shows that an extra brings what it is for; "test" and "dev" are for the checkout."""

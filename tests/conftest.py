@@ -19,13 +19,17 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Threads of faiss and torch sleep where they wait: with a process of tests on each core they would
 # only take its time from the other, some 10 % of a k-means.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# OpenCV's spin instead: up to a third of the time of tests that search.
+os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 
 import cv2
 import pytest
 
 from cloud import s3_server
 from photos import cropped, photo, write_photos
+from remembered import detect_once
 from vladkit import Collection
+from vladkit.features import Sift
 
 # Files that each test of a family makes; `--fuzz N` makes N times as many.
 N_FUZZ = {
@@ -62,6 +66,13 @@ def pytest_collection():
         gc.freeze()
         atexit.register(gc.unfreeze)
         gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _points_found_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sift, "_detect", detect_once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ JPEG = {"content-type": "image/jpeg"}
 
 
 @contextmanager
-def serving(path, limits=None, n_jobs=2, trust=False, **options):
+def serving(path, limits=None, n_jobs=1, trust=False, **options):
     """(client, engine) of a server on a free port, in a thread of this process.
 
     Each of `n_jobs` starts a process that decodes, for a second: one is enough for questions that

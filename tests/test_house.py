@@ -180,6 +180,17 @@ def test_a_search_loads_neither_numba_nor_faiss_nor_scipy(home):
     assert done.stdout.strip() == "[]"
 
 
+def test_an_image_is_indexed_without_numba(home, tmp_path):
+    code = (
+        "import sys\nfrom vladkit import Collection\n"
+        "with Collection.create(sys.argv[1], n_clusters=2) as c: c.add(['photos/moon.jpg'])\n"
+        "print('numba' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "c.vlad"]
+    done = subprocess.run(command, cwd=home, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_public_names():
     assert len(set(vladkit.__all__)) == len(vladkit.__all__)
     assert dir(vladkit) == sorted(vladkit.__all__)

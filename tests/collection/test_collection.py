@@ -140,15 +140,15 @@ class TestRanking:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
 def test_real_buildings_from_another_side(tmp_path):
     folder = SHARED / "data" / "kth_buildings"
-    files = sorted((folder / "db").iterdir())[:30]
+    files = sorted((folder / "db").iterdir())[:15]
     buildings = {file.name.split("_")[0] for file in files}
     queries = [q for q in sorted((folder / "query").iterdir()) if q.name.split("_")[0] in buildings]
     with Collection.create(tmp_path / "c") as collection:
         collection.add(files)
         first = [Path(collection.search(query, 1)[0].path).name for query in queries]
     right = [f.split("_")[0] == q.name.split("_")[0] for f, q in zip(first, queries, strict=True)]
-    assert len(right) >= 10
-    assert sum(right) >= len(right) - 1
+    assert len(right) >= 5
+    assert all(right)
 
 
 class _Path:

@@ -88,6 +88,7 @@ def test_packed_as_compiled(dtype, k, f):
     rng = np.random.default_rng(2)
     for centroid_kf in (rng.normal(size=(k, f)), rng.integers(0, 9, (k, f)), np.ones((k, f))):
         given_kf = centroid_kf.astype(dtype)
+        given_kf.flags.writeable = False  # as `fused` has it: else compiled once more
         width = width_for(given_kf.dtype)
         n_panels = -(-k // width)
         panel, bias = np.empty(n_panels * width * f, dtype), np.empty(n_panels * width, dtype)

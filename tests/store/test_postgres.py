@@ -146,7 +146,7 @@ class TestSearch:
             with store.reading():
                 image_id_n, vector_nD = next(store.vector_blocks())
                 query_qD = vector_nD[[3, 8]].astype(np.float32)
-                id_qn, score_qn = store.ann("").search(query_qD, 3)
+                id_qn, score_qn = store.ann().search(query_qD, 3)
         wanted_qn = np.argsort(-query_qD @ vector_nD.T.astype(np.float32), axis=1)[:, :3]
         assert (np.sort(id_qn) == np.sort(image_id_n[wanted_qn])).all()
         assert score_qn[:, 0] == pytest.approx(1, abs=1e-3)

@@ -54,7 +54,7 @@ def own(home, tmp_path):
 @pytest.fixture(scope="session")
 def client(home):
     """A client of a server that only reads."""
-    with serving(home / "photos.vlad") as (client, _):
+    with serving(home / "photos.vlad", n_jobs=2) as (client, _):
         yield client
 
 

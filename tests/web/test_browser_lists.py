@@ -41,7 +41,7 @@ class TestLists:
     def test_nothing_in_it(self, opened, tmp_path):
         with (
             Collection.create(tmp_path / "empty.vlad"),
-            command_serving(tmp_path / "empty.vlad") as base,
+            command_serving(tmp_path / "empty.vlad", "-j", "1") as base,
         ):
             page = opened("#/browse", base=base, expected="409")
             expect(page.locator("#empty-browse")).to_contain_text("The collection is empty")
@@ -87,7 +87,7 @@ class TestSafety:
         assert page.locator("[onerror], img[src=x]").count() == 0
 
     def test_a_token(self, opened, home):
-        with command_serving(home / "photos.vlad", "--token", "a-long-token") as base:
+        with command_serving(home / "photos.vlad", "-j", "1", "--token", "a-long-token") as base:
             root, token = base.split("?")
             page = opened(base=root, path="", expected="401")
             expect(page.locator("#trouble")).to_contain_text("served with a token")

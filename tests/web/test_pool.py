@@ -17,7 +17,7 @@ from waiting import wait_until
 
 
 def test_too_many_searches_are_told_to_come_again(home, query):
-    with serving(home / "photos.vlad", Limits(queue=1), n_jobs=1) as (client, engine):
+    with serving(home / "photos.vlad", Limits(queue=1)) as (client, engine):
         started, go_on = threading.Event(), threading.Event()
         read = engine.queries.read
 
@@ -43,7 +43,7 @@ def test_too_many_searches_are_told_to_come_again(home, query):
 
 
 def test_a_search_that_takes_too_long(home, query):
-    with serving(home / "photos.vlad", Limits(search_seconds=0.2), n_jobs=1) as (client, engine):
+    with serving(home / "photos.vlad", Limits(search_seconds=0.2)) as (client, engine):
         go_on = threading.Event()
         engine.queries.read = lambda *_: go_on.wait(20)
         answer = client.post("/api/search", content=query, headers=JPEG)
@@ -69,7 +69,7 @@ def test_warm_before_the_first_search(home, tmp_path, monkeypatch):
 
 
 def test_another_process_changes_the_collection(own, home, query):
-    with serving(own / "photos.vlad") as (client, _):
+    with serving(own / "photos.vlad", n_jobs=2) as (client, _):
         assert search(client, query)["results"][0]["path"] == "coffee.jpg"
         with Collection.open(own / "photos.vlad") as collection:
             collection.remove(["coffee.jpg"])
@@ -90,7 +90,7 @@ def test_another_process_changes_the_collection(own, home, query):
 @pytest.mark.parametrize("left", [None, b"another kind of file", b""])
 def test_a_collection_that_is_gone_is_a_problem_that_may_pass(own, left, capfd):
     file = own / "photos.vlad"
-    with serving(file) as (client, _):
+    with serving(file, n_jobs=2) as (client, _):
         assert client.get("/api/info").status_code == 200
         kept = file.read_bytes()
         file.unlink()

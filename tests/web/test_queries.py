@@ -18,7 +18,7 @@ from vladkit.web.limits import Limits
 
 def test_what_was_sent_is_forgotten_in_turn(home, query):
     limits = Limits(cache_bytes=len(query) + 10)
-    with serving(home / "photos.vlad", limits, n_jobs=1) as (client, _):
+    with serving(home / "photos.vlad", limits) as (client, _):
         first = search(client, query)["query"]["key"]
         second = search(client, query)["query"]["key"]
         problem(client.get(f"/api/search?query={first}"), 404)
@@ -28,7 +28,7 @@ def test_what_was_sent_is_forgotten_in_turn(home, query):
 def test_an_empty_collection(tmp_path, query):
     with Collection.create(tmp_path / "empty.vlad"):
         pass
-    with serving(tmp_path / "empty.vlad", n_jobs=1) as (client, _):
+    with serving(tmp_path / "empty.vlad") as (client, _):
         assert client.get("/api/info").json()["dimensions"] is None
         answer = client.post("/api/search", content=query, headers=JPEG)
         assert "empty" in problem(answer, 409)["detail"]
@@ -37,7 +37,7 @@ def test_an_empty_collection(tmp_path, query):
 def test_without_kept_features(own, query):
     with Collection.create(own / "c.vlad", n_clusters=16, keep_features=0) as collection:
         collection.add([own / "photos"])
-    with serving(own / "c.vlad", n_jobs=1) as (client, _):
+    with serving(own / "c.vlad") as (client, _):
         assert client.get("/api/info").json()["keeps_features"] is False
         image_id = id_of(client, "chelsea")
         (own / "photos" / "chelsea.jpg").unlink()  # only its vector is left
@@ -55,7 +55,7 @@ def test_features_of_a_network(home, tmp_path, query, capfd):
     model = means(tmp_path / "m.onnx", "[input]\nmultiple = 8\n")
     with Collection.create(tmp_path / "c.vlad", n_clusters=16, features=f"onnx:{model}") as c:
         c.add([home / "photos"])
-    with serving(tmp_path / "c.vlad", n_jobs=1) as (client, _):
+    with serving(tmp_path / "c.vlad") as (client, _):
         coffee = cv2.imencode(".png", photo("coffee"))[1].tobytes()
         assert search(client, coffee)["results"][0]["path"] == "coffee.jpg"
         gray = np.repeat(photo("coffee").mean(axis=2, keepdims=True), 3, axis=2)
@@ -64,7 +64,7 @@ def test_features_of_a_network(home, tmp_path, query, capfd):
         assert scores[0] > 0.99 > scores[1]  # its colours count
     model.rename(tmp_path / "elsewhere.onnx")
     onnx_session._Sessions.by_model.clear()
-    with serving(tmp_path / "c.vlad", n_jobs=1) as (client, _):
+    with serving(tmp_path / "c.vlad") as (client, _):
         answer = client.post("/api/search", content=query, headers=JPEG)
         assert "network" in problem(answer, 503)["detail"]
         assert str(tmp_path) not in answer.text
@@ -81,7 +81,7 @@ def test_features_of_another_program(tmp_path, query):
     recipe, _ = recipe_for(source, n_clusters=16)
     with Collection.create(tmp_path / "c.vlad", **recipe) as collection:
         collection.add([source])
-    with serving(tmp_path / "c.vlad", n_jobs=1) as (client, _):
+    with serving(tmp_path / "c.vlad") as (client, _):
         item = client.get("/api/images").json()["items"][2]
         found = client.get("/api/search", params={"id": item["id"], "rerank": 3}).json()
         assert found["results"][0]["path"] == item["path"]

@@ -27,7 +27,7 @@ def home(home, tmp_path):
 
 def start(*arguments, cwd, before=()):
     return subprocess.Popen(
-        [*before, sys.executable, "-m", "vladkit", "serve", *arguments],
+        [*before, sys.executable, "-m", "vladkit", "serve", "-j", "1", *arguments],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

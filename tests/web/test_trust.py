@@ -53,14 +53,14 @@ def answers(client, image_id):
 
 class TestServe:
     def test_its_own(self, own, made):
-        with serving(own, n_jobs=1) as (client, _):
+        with serving(own) as (client, _):
             file, thumbnail, preview = answers(client, id_of(own, "coffee.jpg"))
             assert file.content == (made / "photos" / "coffee.jpg").read_bytes()
             assert (thumbnail.status_code, preview.status_code) == (200, 200)
 
     def test_of_another_machine(self, own, made, elsewhere):
         number = id_of(own, "coffee.jpg")
-        with serving(own, n_jobs=1) as (client, _):
+        with serving(own) as (client, _):
             for answer in answers(client, number):
                 assert "not in a folder that was indexed here" in problem(answer, 404)["detail"]
             # it is searched all the same, and with its own images, by what it keeps of them
@@ -68,7 +68,7 @@ class TestServe:
             assert search(client, data)["results"][0]["path"] == "coffee.jpg"
             found = client.get(f"/api/images/{number}/similar")
             assert found.status_code in (200, 404)
-        with serving(own, trust=True, n_jobs=1) as (client, _):
+        with serving(own, trust=True) as (client, _):
             assert [a.status_code for a in answers(client, number)] == [200] * 3
 
     def test_urls(self, s3, made, tmp_path, monkeypatch):
@@ -106,7 +106,7 @@ class TestServe:
         if root == "relative":
             change = ("UPDATE source SET root = '/nowhere', relative = ?", (relative,))
         sql(own, change)
-        with serving(own, n_jobs=1) as (client, _):
+        with serving(own) as (client, _):
             for answer in answers(client, number):
                 problem(answer, 404)
 
@@ -117,10 +117,10 @@ class TestServe:
             (made / "photos" / "link").unlink(missing_ok=True)
             (made / "photos" / "link").symlink_to(made / "private" / "coffee.jpg")
         sql(own, ("UPDATE picture SET path = ? WHERE picture_id = ?", (path.format(made), number)))
-        with serving(own, n_jobs=1) as (client, _):
+        with serving(own) as (client, _):
             for answer in answers(client, number):
                 assert "not in a folder that was indexed here" in problem(answer, 404)["detail"]
-        with serving(own, trust=True, n_jobs=1) as (client, _):
+        with serving(own, trust=True) as (client, _):
             assert [a.status_code for a in answers(client, number)] == [200] * 3
 
     def test_a_link_inside_of_its_folder(self, own, made):
@@ -128,7 +128,7 @@ class TestServe:
         (made / "photos" / "inside").unlink(missing_ok=True)
         (made / "photos" / "inside").symlink_to("coffee.jpg")
         sql(own, ("UPDATE picture SET path = 'inside' WHERE picture_id = ?", (number,)))
-        with serving(own, n_jobs=1) as (client, _):
+        with serving(own) as (client, _):
             assert [a.status_code for a in answers(client, number)] == [200] * 3
 
     @pytest.mark.parametrize("text", [b"P4\npassword=secret\n" * 20, b"BM" + b"-" * 60 + b"secret"])
@@ -137,7 +137,7 @@ class TestServe:
         with Collection.open(own) as collection:
             collection.add([own.parent / "photos"])
             row = collection.find(own.parent / "photos" / "coffee.jpg")
-        with serving(own, n_jobs=1) as (client, _):
+        with serving(own) as (client, _):
             assert answers(client, row.image_id)[0].status_code == 200
             (own.parent / "photos" / "coffee.jpg").write_bytes(text)
             for answer in answers(client, row.image_id):
@@ -151,7 +151,7 @@ class TestServe:
             assert collection.add([made / "photos"]).indexed == 0
             assert collection.strangers() == []
             assert collection.check() == []
-        with serving(own, n_jobs=1) as (client, _):
+        with serving(own) as (client, _):
             assert [a.status_code for a in answers(client, number)] == [200] * 3
 
     def test_where_no_key_can_be_kept(self, made, tmp_path, monkeypatch):

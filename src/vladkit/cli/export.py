@@ -35,7 +35,7 @@ def export(
     schema: Schema = None,
     as_json: Json = False,
 ) -> None:
-    """Write the vectors for other programs, or the collection to PostgreSQL.
+    """Write the vectors for other programs, or all to PostgreSQL.
 
     For NumPy (.npz), texmex tools (.fvecs), FAISS (.faiss) or hloc (.h5). PostgreSQL, with
     pgvector, gets all that a search needs, and the next time what has changed since

@@ -52,7 +52,7 @@ def pairs(
     ] = 0,
     quadratic: Annotated[
         bool,
-        typer.Option("--quadratic", help="With --sequential: also 1, 2, 4, 8, ... images later."),
+        typer.Option("--quadratic", help="With --sequential: also images later by powers of two."),
     ] = False,
     rigs: Annotated[
         bool,

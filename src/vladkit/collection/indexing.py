@@ -20,7 +20,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
-from vladkit.aggregation.encode import warm_up
+from vladkit.aggregation.encode import fastest, warm_up
 from vladkit.collection.add_report import AddReport
 from vladkit.collection.describer import Describer
 from vladkit.collection.discover import (
@@ -79,6 +79,7 @@ class Indexer:
         self._learner = Learner(index)
         self._sources: dict[int, Source] = {}
         self._held: list[Record] = []  # encoded, to be committed with others
+        self._method = "auto"  # a batch is not worth the loading of compiled code
 
     def add(
         self,
@@ -261,13 +262,17 @@ class Indexer:
         progress: Progress | None,
     ) -> None:
         sample = None
+        if len(work) > BATCH:
+            self._method = fastest()
         if self._learner.is_due(len(work)):
             # numba's second of import passes while images are extracted
             warming = threading.Thread(target=warm_up, daemon=True)
-            warming.start()
+            if self._method == "fused":
+                warming.start()
             usable = [file for file, _ in work if file.file not in spool]
             sample = self._learner.sample(usable, extraction, spool, progress)
-            warming.join()
+            if self._method == "fused":
+                warming.join()
         rows = (replace(r, source_id=r.source_id or source_ids[f.root]) for f, r in work)
         files = (f.file for f, _ in work)
         if tasks is None:
@@ -290,7 +295,7 @@ class Indexer:
     ) -> Iterator[Callable[[], list[Record]]]:
         """Functions that encode the next images as the codebook does now."""
         while batch := list(islice(results, BATCH)):
-            yield partial(make_records, self._describer, batch, n_jobs=None)
+            yield partial(make_records, self._describer, batch, self._method, n_jobs=None)
 
     def _learn_once(
         self, files: Sequence[SourceFile], n_jobs: int | None, progress: Progress | None

@@ -24,13 +24,20 @@ _Sums: TypeAlias = tuple[AnyArray, AnyArray]
 
 
 def make_records(
-    describer: Describer, batch: Sequence[tuple[ImageRow, Result]], *, n_jobs: int | None
+    describer: Describer,
+    batch: Sequence[tuple[ImageRow, Result]],
+    method: str | None = None,
+    *,
+    n_jobs: int | None,
 ) -> list[Record]:
-    """Records of images, in their order: vectors, codes, kept features; or why there are none."""
+    """Records of images, in their order: vectors, codes, kept features; or why there are none.
+
+    `method` is that of `vladkit.encode`; None is the fastest, whose code may have to be loaded.
+    """
     recipe = describer.recipe
     usable = [f for _, f in batch if isinstance(f, Features)]
     coded = describer.codes(usable, n_jobs=n_jobs) if usable else []
-    described = zip(_described(describer, usable, n_jobs), coded, strict=True)
+    described = zip(_described(describer, usable, method or fastest(), n_jobs), coded, strict=True)
     records = []
     for row, features in batch:
         if isinstance(features, ImageError):
@@ -49,16 +56,16 @@ def make_records(
 
 
 def _described(
-    describer: Describer, features: list[Features], n_jobs: int | None
+    describer: Describer, features: list[Features], method: str, n_jobs: int | None
 ) -> Iterator[tuple[Float32Array, _Sums | None]]:
     """Vector of each image, and its sums and counts where they are kept."""
     if not features:
         return
     if not describer.recipe.keep_sums:
-        vector_tD = describer.vectors(features, fastest(), n_jobs=n_jobs)
+        vector_tD = describer.vectors(features, method, n_jobs=n_jobs)
         yield from ((vector_D, None) for vector_D in vector_tD)
         return
-    sums = describer.aggregates(features, fastest(), n_jobs=n_jobs)
+    sums = describer.aggregates(features, method, n_jobs=n_jobs)
     vector_tD = describer.vectors_of(sums)
     for vector_D, residual_kf, count_k in zip(
         vector_tD, sums.residual_tkf, sums.count_tk, strict=True

@@ -58,7 +58,7 @@ def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[Floa
     else:
 
         def sums(local_Nf: FloatArray, start_T: Int64Array, *out: AnyArray) -> int:
-            return int(accumulate(local_Nf, start_T, *codebook, *out))
+            return int(accumulate(_read_only(local_Nf), start_T, *codebook, *out))
 
         _share_pieces(batch, sums, n_jobs, most_rows, residual_tkf, count_tk)
     return residual_tkf, count_tk
@@ -187,7 +187,7 @@ def _share_views(
     ticket = np.zeros(1, np.int64)
 
     def sums(fence: Int64Array) -> int:
-        arrays = batch.local_Nf, batch.start_T, fence, ticket
+        arrays = _read_only(batch.local_Nf), batch.start_T, fence, ticket
         return int(accumulate_groups(*arrays, *codebook, residual_tkf, count_tk))
 
     if n_jobs == 1:  # not `accumulate` itself: this one would be left to be compiled later
@@ -256,6 +256,7 @@ def _packed(centroid_kf: FloatArray) -> _Codebook:
     (Then the origin was the mean. One that keeps whole numbers whole, and the unit, take 1.4 times
     as long.)
     """
+    centroid_kf = _read_only(centroid_kf)
     k, f = centroid_kf.shape
     width = width_for(centroid_kf.dtype)
     n_panels = -(-k // width)
@@ -263,3 +264,10 @@ def _packed(centroid_kf: FloatArray) -> _Codebook:
     bias = np.empty(n_panels * width, centroid_kf.dtype)
     pack(centroid_kf, width, np.empty(f), panel, bias)
     return centroid_kf, panel, bias, width
+
+
+def _read_only(array: FloatArray) -> FloatArray:
+    """View that cannot be written: Numba would compile once more for one that can, in 1 to 5 s."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -78,12 +78,12 @@ def ids_below(store: CollectionStore, paths: Iterable[str | os.PathLike[str]]) -
     return ids
 
 
-def ids_under(store: Store, folder: str | os.PathLike[str]) -> set[int]:
+def ids_under(store: CollectionStore, folder: str | os.PathLike[str]) -> set[int]:
     """Ids of the images of a folder, as `ids_below`; by ranges of paths, so that it takes no time
     for the other images.
     """
     name = _with_slashes(os.fspath(folder)).rstrip("/")
-    files = {os.path.abspath(folder), os.path.realpath(folder)}
+    files = {absolute(folder), real(folder)}
     ids: set[int] = set()
     for source in store.sources().values():
         below = os.path.join(source.folder, "")

@@ -414,6 +414,19 @@ class LanceStore:
         images = self._rows(f"skipped IS NULL AND {where}")  # others are spelled in one way
         return [r for r in images if r.source_id in sources and spelled(r.path) == wanted]
 
+    def state(self) -> tuple[object, ...]:
+        """Another value whenever any row may have changed since; see `Store.state`."""
+        return (self.stamp(),)
+
+    def ids_in(self, source_id: int, folder: str) -> set[int]:
+        """Ids of the images of a source that are at a path or below it; see `Store.ids_in`."""
+        return {
+            row.image_id
+            for row in self.images()
+            if row.source_id == source_id
+            and (not folder or row.path == folder or row.path.startswith(f"{folder}/"))
+        }
+
     def images_by_id(self, image_ids: Sequence[int]) -> dict[int, ImageRow]:
         """Rows of some images by image id; unknown ones are left out."""
         folders = self._folders()

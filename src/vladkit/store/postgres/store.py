@@ -191,6 +191,28 @@ class PostgresStore:
         """Images by source and path: all that are here have a vector."""
         return iter(self._images("true"))
 
+    images = indexed
+
+    def state(self) -> tuple[object, ...]:
+        """Another value whenever any row may have changed since; see `Store.state`."""
+        return (self.stamp(),)
+
+    def ids_in(self, source_id: int, folder: str) -> set[int]:
+        """Ids of the images of a source that are at a path or below it; see `Store.ids_in`."""
+        rows = self._rows(
+            "SELECT image_id FROM image WHERE source_id = %s "
+            "AND (%s = '' OR path = %s OR starts_with(path, %s || '/'))",
+            source_id,
+            *[folder] * 3,
+        )
+        return {int(i) for (i,) in rows}
+
+    def check_can(self, what: str) -> None:
+        """Raise ParameterError: a collection in PostgreSQL lacks this."""
+        raise ParameterError(
+            f"{self.path} is in PostgreSQL, which cannot {what}: use its file, and export it again"
+        )
+
     def skipped(self) -> Iterator[ImageRow]:
         """Images without a vector: they are not exported."""
         return iter(())
