@@ -73,6 +73,7 @@ SCRIPTS = {
         "ratio in pairs | ",
         None,
     ),
+    "examples/cluster.py": ("photos cluster.vlad --no-page", "images", "distributed"),
     "examples/demo.py": ("demo", "5 of 5 right", None),
     "examples/looking.py": (".", "words.jpg", "matplotlib"),
     "examples/report.py": ("report", "35 queries", "jinja2"),
@@ -126,7 +127,7 @@ SLOW = {
         "benchmarks/postgres",
         "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
         "benchmarks/workers",
-        "examples/demo", "examples/looking", "examples/report", "examples/screenshots",
+        "examples/cluster", "examples/demo", "examples/looking", "examples/report", "examples/screenshots",
     )
 }  # fmt: skip
 """Scripts that `make check` runs and CI does not: they take a minute of its two cores."""

@@ -75,7 +75,7 @@ def duplicates(
     n_jobs: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """List images that show the same shot; change files only if told.
+    """List images that show the same shot; act on copies if told.
 
     The first of each group is the one to keep; the others follow with how they differ. With
     --hardlink or --move, and --apply, an undo file is written beside the collection.
