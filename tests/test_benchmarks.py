@@ -127,7 +127,8 @@ SLOW = {
         "benchmarks/postgres",
         "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
         "benchmarks/workers",
-        "examples/cluster", "examples/demo", "examples/looking", "examples/report", "examples/screenshots",
+        "examples/cluster", "examples/demo", "examples/looking", "examples/report",
+        "examples/screenshots",
     )
 }  # fmt: skip
 """Scripts that `make check` runs and CI does not: they take a minute of its two cores."""

@@ -52,7 +52,7 @@ def train_mixture(
     Notes
     -----
     scikit-learn and not OpenCV, whose `cv2.ml.EM` is gone from OpenCV 5. It starts from faiss's
-    k-means, which takes a tenth of the time of its own.
+    k-means, as codebooks do.
     """
     try:
         from sklearn.exceptions import ConvergenceWarning
