@@ -77,6 +77,41 @@ class TestWaiting:
         first(page, "chelsea.jpg")
         assert (asked(page)["top"], asked(page)["rerank"]) == ("12", "0")
 
+    def test_limited_to_some_images(self, opened, home):
+        page = opened()
+        search(page, home / "coffee.jpg")
+        n_all = page.locator("#results li").count()
+        page.get_by_text("Only some images").click()
+        page.get_by_label("Folder").fill("coffee.jpg")
+        page.get_by_label("Folder").press("Enter")
+        expect(page.locator("#results li")).to_have_count(1)
+        first(page, "coffee.jpg")
+        assert asked(page)["under"] == "coffee.jpg"
+        page.get_by_label("Taken from").fill("2024")
+        page.get_by_label("Taken from").press("Enter")
+        expect(page.locator("#nothing")).to_have_text("No image is in these limits.")
+        page.reload()  # the address holds them
+        expect(page.get_by_label("Folder")).to_have_value("coffee.jpg")
+        expect(page.get_by_label("Taken from")).to_be_visible()
+        page.get_by_role("button", name="All images").click()
+        expect(page.locator("#results li")).to_have_count(n_all)
+
+    def test_results_begin_in_the_first_screen_of_a_phone(self, opened, home):
+        page = opened()
+        page.set_viewport_size({"width": 400, "height": 850})
+        search(page, home / "coffee.jpg")
+        expect(page.get_by_role("switch", name="Match features")).to_be_hidden()
+        assert page.locator("#results li").first.bounding_box()["y"] < 600
+        page.get_by_text("Settings").click()
+        expect(page.get_by_role("switch", name="Match features")).to_be_visible()
+        page.set_viewport_size({"width": 1200, "height": 850})
+        expect(page.get_by_role("switch", name="Match features")).to_be_visible()
+
+    def test_limits_that_cannot_be_read(self, opened):
+        page = opened(expected="422")
+        page.evaluate("location.hash = '#/search?id=1&near=here'")
+        expect(page.locator("#activity")).to_contain_text("give LAT,LON,KM")
+
     def test_an_old_answer_is_not_shown(self, opened):
         page = opened()
         held = []

@@ -8,7 +8,7 @@ import { Gallery } from "./gallery.js";
 import { searchable } from "./image.js";
 import { QueryPanel, megabytes } from "./query.js";
 import { Settings } from "./settings.js";
-import { format, state } from "./state.js";
+import { LIMITS, format, state } from "./state.js";
 
 /** @typedef {import("./api.js").Answer} Answer */
 /** @typedef {import("./api.js").Asking} Asking */
@@ -191,7 +191,8 @@ export class SearchView {
    * @returns {Promise<Answer>}
    */
   async plain(wanted, top, file, asking) {
-    if (file) return upload(address("/api/search", { top, rerank: 0 }), file, asking);
+    const limits = limitsOf(wanted);
+    if (file) return upload(address("/api/search", { top, rerank: 0, ...limits }), file, asking);
     try {
       return await get(searchAddress(wanted, top, 0), asking);
     } catch (error) {
@@ -199,7 +200,7 @@ export class SearchView {
       if (!(error instanceof Problem) || error.status !== 404 || !again) throw error;
       // forgotten by the server, but not by this page
       const region = wanted.region?.join();
-      return upload(address("/api/search", { top, rerank: 0, region }), again, asking);
+      return upload(address("/api/search", { top, rerank: 0, region, ...limits }), again, asking);
     }
   }
 
@@ -236,7 +237,9 @@ export class SearchView {
     if (!moving) this.query.show(query, this.files.get(query.key ?? ""));
     this.gallery.show(results, moving);
     this.nothing.hidden = results.length > 0;
-    this.nothing.textContent = answer.images ? "Nothing was found." : "The collection is empty.";
+    const limited = LIMITS.some((name) => this.shown[name]);
+    const none = limited ? "No image is in these limits." : "Nothing was found.";
+    this.nothing.textContent = answer.images ? none : "The collection is empty.";
     this.after.replaceChildren(...(results.length ? this.summary(answer) : []));
     if (!more) {
       const { verified } = answer;
@@ -249,13 +252,15 @@ export class SearchView {
   }
 
   /** @param {Answer} answer */
-  summary({ results, images, reranked, min_inliers: least }) {
+  summary({ results, images, reranked, min_inliers: least, without_date, without_position }) {
     const url = searchAddress(this.shown, this.settings.meant(this.shown).top, reranked);
     return [
       `${plural(results.length, "result")} of ${plural(images, "image")}. `,
       reranked
         ? `The first ${count(reranked)} were matched; ${least} matches that agree verify an image. `
         : "",
+      without_date ? `${plural(without_date, "image")} without a date left out. ` : "",
+      without_position ? `${plural(without_position, "image")} without a place left out. ` : "",
       el("a", { href: url, target: "_blank", rel: "noopener" }, "As JSON"),
     ];
   }
@@ -312,8 +317,14 @@ function isEmpty({ query, id }) {
 }
 
 /** @param {State} shown */
-function question({ query, id, region, top, rerank }) {
-  return JSON.stringify([query, id, region, top, rerank]);
+function question(shown) {
+  const { query, id, region, top, rerank } = shown;
+  return JSON.stringify([query, id, region, top, rerank, limitsOf(shown)]);
+}
+
+/** @param {State} shown */
+function limitsOf(shown) {
+  return Object.fromEntries(LIMITS.map((name) => [name, shown[name]]));
 }
 
 /**
@@ -328,6 +339,7 @@ function searchAddress(wanted, top, rerank) {
     region: wanted.region?.join(),
     top,
     rerank,
+    ...limitsOf(wanted),
   });
 }
 

@@ -1,10 +1,17 @@
 // @ts-check
-/** Number of results, and of those that are matched. The address leaves out the defaults. */
+/**
+ * Number of results, of those that are matched, and the images that a search is limited to. The
+ * address leaves out the defaults.
+ */
 
 import { byId, count, el } from "./dom.js";
+import { LIMITS } from "./state.js";
 
 /** @typedef {import("./api.js").Info} Info */
-/** @typedef {{top: number | null, rerank: number | null}} Chosen null: as usual; rerank 0: off */
+/**
+ * @typedef {{top: number | null, rerank: number | null, under: string, after: string, before: string, near: string}} Chosen
+ * null: as usual; rerank 0: off; "": not limited by that
+ */
 
 const TOPS = [12, 24, 48, 96, 200, 500];
 const RERANKS = [20, 50, 100, 200, 500];
@@ -28,27 +35,45 @@ export class Settings {
     byId("rerank-why", HTMLElement).textContent = keeps
       ? "Checks whether the first results really show the same thing."
       : "This collection keeps no features to match (vladkit index --keep-features).";
-    for (const control of [this.rerankOn, this.rerank, this.top]) {
+    const box = byId("settings-box", HTMLDetailsElement);
+    const narrow = matchMedia("(max-width: 599px)");
+    const fold = () => {
+      box.open = !narrow.matches; // results begin in the first screen
+    };
+    narrow.addEventListener("change", fold);
+    fold();
+    this.limited = byId("limited", HTMLDetailsElement);
+    this.limits = LIMITS.map((name) => byId(name, HTMLInputElement));
+    for (const control of [this.rerankOn, this.rerank, this.top, ...this.limits]) {
       control.addEventListener("change", () => {
         this.rerank.disabled = !this.rerankOn.checked;
         onChange();
       });
     }
     byId("settings", HTMLFormElement).addEventListener("submit", (event) => event.preventDefault());
+    byId("unlimited", HTMLButtonElement).addEventListener("click", () => {
+      for (const control of this.limits) control.value = "";
+      onChange();
+    });
   }
 
   /** @returns {Chosen} */
   get chosen() {
     const top = Number(this.top.value);
     const rerank = this.rerankOn.checked ? Number(this.rerank.value) : 0;
+    const [under, after, before, near] = this.limits.map((control) => control.value.trim());
     return {
+      under,
+      after,
+      before,
+      near,
       top: top === this.usual.top ? null : top,
       rerank: rerank === this.usual.rerank ? null : rerank,
     };
   }
 
   /**
-   * @param {Chosen} chosen
+   * @param {Pick<Chosen, "top" | "rerank">} chosen
    * @returns {{top: number, rerank: number}}
    */
   meant({ top, rerank }) {
@@ -65,6 +90,11 @@ export class Settings {
     this.rerankOn.checked = rerank > 0;
     choose(this.rerank, rerank || RERANK);
     this.rerank.disabled = !rerank;
+    for (const control of this.limits) {
+      const name = /** @type {typeof LIMITS[number]} */ (control.id);
+      if (control.value.trim() !== chosen[name]) control.value = chosen[name];
+    }
+    if (LIMITS.some((name) => chosen[name])) this.limited.open = true;
   }
 }
 

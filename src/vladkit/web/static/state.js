@@ -14,7 +14,14 @@
  * @property {number | null} match id of the result that is compared with the query
  * @property {number} offset
  * @property {string} contains
+ * @property {string} under folder that a search is limited to; "": all images, as with the next three
+ * @property {string} after
+ * @property {string} before
+ * @property {string} near latitude,longitude,km
  */
+
+/** Names of what a search may be limited by. */
+export const LIMITS = /** @type {const} */ (["under", "after", "before", "near"]);
 
 /** @type {State} */
 const NOTHING = {
@@ -27,6 +34,10 @@ const NOTHING = {
   match: null,
   offset: 0,
   contains: "",
+  under: "",
+  after: "",
+  before: "",
+  near: "",
 };
 
 /**
@@ -73,6 +84,10 @@ export function parse(hash) {
     match: whole(given.get("match")),
     offset: whole(given.get("offset")) ?? 0,
     contains: given.get("contains") ?? "",
+    under: given.get("under") ?? "",
+    after: given.get("after") ?? "",
+    before: given.get("before") ?? "",
+    near: given.get("near") ?? "",
   };
 }
 
@@ -87,7 +102,9 @@ export function format(shown) {
     if (value !== null) given.set(name, String(value));
   }
   if (shown.offset) given.set("offset", String(shown.offset));
-  if (shown.contains) given.set("contains", shown.contains);
+  for (const name of /** @type {const} */ (["contains", ...LIMITS])) {
+    if (shown[name]) given.set(name, shown[name]);
+  }
   // commas are fine there and easier to read
   const search = given.toString().replaceAll("%2C", ",");
   return `#/${shown.view === "search" ? (search ? "search" : "") : shown.view}${search && "?"}${search}`;
