@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Final
 
 from vladkit.collection.collection import Collection
 from vladkit.collection.duplicates import Duplicate, DuplicateGroup
+from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, ParameterError, StorageError
 
 __all__ = ["Left", "Outcome", "Plan", "Step", "apply", "plan_hardlinks", "plan_moves", "undo"]
@@ -182,6 +183,8 @@ def _reason_against(
         return f"{', '.join(copy.kinds)}: its bytes differ, and a link would lose them"
     if kinds and not kinds.issuperset(copy.kinds):
         return f"{', '.join(copy.kinds)}: not of the kinds asked for"
+    if is_url(copy.file):
+        return "no file of this machine"
     if os.path.islink(copy.file):
         return "a link to a file elsewhere"
     real = os.path.realpath(copy.file)
