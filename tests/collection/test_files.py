@@ -125,8 +125,8 @@ class TestFiles:
         make(tmp_path / "c", small)
         scores = Searcher.scores
 
-        def meanwhile(self, query):
-            result = scores(self, query)
+        def meanwhile(self, *query):
+            result = scores(self, *query)
             with Collection.open(tmp_path / "c") as other:
                 other.remove(["1.png"])
             return result

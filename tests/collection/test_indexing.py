@@ -56,12 +56,12 @@ class TestAgain:
         make(tmp_path / "c", small)
         real = Indexer._commit
 
-        def commit(self, *batch):
+        def commit(self, *batch, **rest):
             with Collection.open(tmp_path / "c") as other:
                 other.compact()
                 with other.index.store.writing():  # and its id goes to another
                     other.index.store.add_source(str(tmp_path / "third"), "third")
-            return real(self, *batch)
+            return real(self, *batch, **rest)
 
         monkeypatch.setattr(Indexer, "_commit", commit)
         with Collection.open(tmp_path / "c") as collection:

@@ -226,18 +226,18 @@ def test_another_process_learns_while_this_one_extracts(folder, tmp_path, monkey
     path = tmp_path / "c"
     with Collection.create(path, **RECIPE) as collection:
         collection.add(files(folder, *range(10)))
-    real = indexing.Indexer._records
+    real = indexing.make_records
     others = []
 
-    def records(self, batch):
-        made = real(self, batch)
+    def records(*batch, **rest):
+        made = real(*batch, **rest)
         if not others:
             others.append(True)
             with Collection.open(path) as other:
                 other.add(files(folder, *range(10, 30)))
         return made
 
-    monkeypatch.setattr(indexing.Indexer, "_records", records)
+    monkeypatch.setattr(indexing, "make_records", records)
     with Collection.open(path) as collection:
         collection.add(files(folder, 40, 41))
         assert collection.check() == []

@@ -121,8 +121,8 @@ class TestSimilar:
         sizes = []
         scores = scenes.index.searcher.scores
 
-        def watched(query_qvD):
-            found = scores(query_qvD)
+        def watched(*query):
+            found = scores(*query)
             sizes.append(found[1].size)
             return found
 

@@ -490,6 +490,7 @@ def bucket():
         s3.stop()
 
 
+@pytest.mark.slow
 class TestS3:
     def test_a_collection_is_as_on_disk(self, bucket, home):
         address = f"{bucket}/all/c.lance"

@@ -59,7 +59,7 @@ class Video:
     ...     file = f"{folder}/a.avi"
     ...     writer = cv2.VideoWriter(file, cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
     ...     for i in range(3):
-    ...         writer.write(np.full((48, 64, 3), 40 * i, np.uint8))
+    ...         _ = writer.write(np.full((48, 64, 3), 40 * i, np.uint8))
     ...     writer.release()
     ...     with Video(file) as video:
     ...         seconds = list(video.times())

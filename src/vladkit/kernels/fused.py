@@ -22,7 +22,7 @@ from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.ragged import Ragged
 from vladkit.core.threads import for_each
 from vladkit.errors import ParameterError
-from vladkit.kernels import reduce
+from vladkit.kernels import gaussians, reduce
 from vladkit.kernels import soft as loops
 from vladkit.kernels.compiled import accumulate, accumulate_groups, pack, width_for
 from vladkit.kernels.mixture import Mixture
@@ -79,21 +79,16 @@ def aggregate_soft(
     bias_k = (-0.5 * np.einsum("kf,kf->k", scaled_kf, direction_kf)).astype(dtype)
     origin_f, direction_kf = origin_f.astype(dtype), direction_kf.astype(dtype)
     scaled_fk = np.ascontiguousarray(scaled_kf.T, dtype)
-    least = np.finfo(dtype).eps ** 2
     scale = dtype.type(min(2 * alpha * unit_2[0] * unit_2[1], np.finfo(dtype).max))
 
     def sums(
         local_Nf: FloatArray, start_T: Int64Array, out_tkf: FloatArray, out_tk: AnyArray
     ) -> int:
         weight_Nk = np.empty((len(local_Nf), k), dtype)
-        # weights need each digit of a distance, labels do not
-        shifted_Nf = loops.padded(local_Nf, dtype, origin_f)
+        shifted_Nf = local_Nf - origin_f  # weights need each digit of a distance, labels do not
         loops.soft_scores(shifted_Nf, scaled_fk, bias_k, scale, weight_Nk)
         np.exp(weight_Nk, out=weight_Nk)
-        loops.soft_sums(
-            shifted_Nf, start_T, weight_Nk, direction_kf, direction_kf, direction_kf, least,
-            out_tkf, out_tk,
-        )  # fmt: skip
+        loops.soft_sums(shifted_Nf, start_T, weight_Nk, direction_kf, out_tkf, out_tk)
         return -1
 
     residual_tkf = np.empty((len(batch), k, f), dtype)
@@ -116,24 +111,23 @@ def aggregate_mixture(
     dtype = batch.float_dtype
     origin_f, direction_kf = mixture.centered()
     scale_kf = 1 / np.sqrt(mixture.variance_kf)
-    packed = loops.pack_gaussians(direction_kf, scale_kf, mixture.log_k(), dtype)
+    packed = gaussians.pack_gaussians(direction_kf, scale_kf, mixture.log_k(), dtype)
     origin_f = origin_f.astype(dtype)
     # float32, too, is summed in float64: with few means near 0, sums of residuals are small
-    shift_kf = loops.padded(-direction_kf * scale_kf, np.dtype(np.float64))
-    scale_kf = loops.padded(scale_kf, np.dtype(np.float64))
+    shift_kf = gaussians.padded(-direction_kf * scale_kf, np.dtype(np.float64))
+    scale_kf = gaussians.padded(scale_kf, np.dtype(np.float64))
     least = 1e-30
 
     def sums(
         local_Nf: FloatArray, start_T: Int64Array, out_tkm: FloatArray, out_tk: AnyArray
     ) -> int:
         weight_Nk = np.empty((len(local_Nf), packed[2].size), dtype)
-        shifted_Nf = loops.padded(local_Nf, dtype, origin_f)
-        loops.least_distances(shifted_Nf, *packed, weight_Nk)
+        shifted_Nf = gaussians.padded(local_Nf, dtype, origin_f)
+        gaussians.least_distances(shifted_Nf, *packed, weight_Nk)
         np.exp(weight_Nk, out=weight_Nk)
-        loops.soft_sums(
-            shifted_Nf, start_T, weight_Nk, direction_kf, scale_kf, shift_kf, least,
-            out_tkm, out_tk,
-        )  # fmt: skip
+        gaussians.posterior_moments(
+            shifted_Nf, start_T, weight_Nk, scale_kf, shift_kf, least, out_tkm, out_tk
+        )
         return -1
 
     moment_tkm = np.empty((len(batch), k, 2 * f), dtype)
