@@ -22,7 +22,7 @@ class TestLists:
         expect(page.locator("#list-browse li")).to_have_count(2)
         page.get_by_role("searchbox", name="Path contains").fill("nowhere")
         expect(page.locator("#empty-browse")).to_have_text("No path contains “nowhere”.")
-        page.locator("summary").click()
+        page.get_by_text("About this collection").click()
         expect(page.locator("#about")).to_contain_text("photos.vlad")
 
     def test_skipped_in_pages(self, opened):

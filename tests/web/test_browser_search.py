@@ -87,6 +87,7 @@ class TestWaiting:
         expect(page.locator("#results li")).to_have_count(1)
         first(page, "coffee.jpg")
         assert asked(page)["under"] == "coffee.jpg"
+        expect(page.locator("#after")).to_contain_text("1 result of")
         page.get_by_label("Taken from").fill("2024")
         page.get_by_label("Taken from").press("Enter")
         expect(page.locator("#nothing")).to_have_text("No image is in these limits.")

@@ -43,7 +43,7 @@ export class Settings {
     narrow.addEventListener("change", fold);
     fold();
     this.limited = byId("limited", HTMLDetailsElement);
-    this.limits = LIMITS.map((name) => byId(name, HTMLInputElement));
+    this.limits = LIMITS.map((name) => byId(`limit-${name}`, HTMLInputElement));
     for (const control of [this.rerankOn, this.rerank, this.top, ...this.limits]) {
       control.addEventListener("change", () => {
         this.rerank.disabled = !this.rerankOn.checked;
@@ -90,10 +90,10 @@ export class Settings {
     this.rerankOn.checked = rerank > 0;
     choose(this.rerank, rerank || RERANK);
     this.rerank.disabled = !rerank;
-    for (const control of this.limits) {
-      const name = /** @type {typeof LIMITS[number]} */ (control.id);
+    LIMITS.forEach((name, i) => {
+      const control = this.limits[i];
       if (control.value.trim() !== chosen[name]) control.value = chosen[name];
-    }
+    });
     if (LIMITS.some((name) => chosen[name])) this.limited.open = true;
   }
 }
