@@ -130,7 +130,7 @@ def many(url: str, n: int, seed: int) -> list[list[str]]:
                 found.append([each.image_id for each in ranked[:TOP]])
     cpu = clock.lap()[1]
     hits = [np.isin(t, f).sum() for t, f in zip(truth_qr, found, strict=True)]
-    n_bytes = store.size()
+    n_bytes = store.n_bytes()
     store.close()
     export, index, same = ([f"{wall:.1f} s", f"{used:.1f} s"] for wall, used in laps)
     median = {some: 1e3 * statistics.median(each) for some, each in seconds.items()}

@@ -34,7 +34,7 @@ _ROW: Final = (
 )
 """Values of an `ImageRow`, in its order."""
 
-_LEAST: Final = 200
+_LEAST: Final = 220
 _MOST: Final = 1000
 """Fewest and most candidates that HNSW keeps while it searches (``hnsw.ef_search``)."""
 
