@@ -95,6 +95,22 @@ class TestHardlinks:
         assert state(home / "photos") == before
         assert not (home / "log").exists()
 
+    def test_equal_bytes_that_are_not_the_references(self, home):
+        """Of two equal small copies one becomes a link to the other; the large one is another."""
+        shutil.copy2(home / "photos/sub/half 0.png", home / "photos/sub/half 0 again.png")
+        before = state(home / "photos")
+        with Collection.open(home / "c.vlad") as collection:
+            collection.add([home / "photos"])
+            plan = plan_hardlinks(collection, collection.duplicates())
+        links = {os.path.basename(s.file): os.path.basename(s.kept) for s in plan.steps}
+        assert links == {
+            "copy 0.png": "0.png", "copy 1.png": "1.png", "half 0.png": "half 0 again.png",
+        }  # fmt: skip
+        assert [os.path.basename(each.file) for each in plan.left] == ["half 1.png"]
+        assert len(apply(plan, home / "log").done) == 3
+        assert undo(home / "log").left == []
+        assert state(home / "photos") == before
+
     def test_a_file_that_is_not_what_was_indexed_is_left(self, home):
         plan = planned(home)
         (home / "photos/sub/copy 0.png").write_bytes(b"something else")

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -24,8 +25,6 @@ from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, ParameterError, StorageError
 
 __all__ = ["Left", "Outcome", "Plan", "Step", "apply", "plan_hardlinks", "plan_moves", "undo"]
-
-_IDENTICAL: Final = ("identical",)
 
 _TEMPORARY: Final = ".vladkit-part"
 """End of the names of files that are being made."""
@@ -96,9 +95,10 @@ class Outcome:
 
 
 def plan_hardlinks(collection: Collection, groups: Iterable[DuplicateGroup]) -> Plan:
-    """Plan hard links in the place of copies that have the same bytes as their reference.
+    """Plan hard links in the place of copies that have the bytes of another file of their group.
 
-    Copies that differ are left: a link would lose them.
+    That is the reference, or else the first of them by path. Copies whose bytes no other has are
+    left: a link would lose them.
 
     Parameters
     ----------
@@ -157,17 +157,21 @@ def _plan(
     steps, left = [], []
     taken: set[str] = set()
     for group in groups:
+        kept_of = {} if folder else _equal(group)
         for each in group.others:
             row = rows.get(each.file)
-            reason = _reason_against(each, folder, kinds, own, linked)
+            if each.file in kept_of.values():
+                continue
+            reason = _reason_against(each, folder, kinds, own, linked, each.file in kept_of)
             if reason or row is None:
                 left.append(Left(each.file, reason or "not in the collection any more"))
                 continue
             target = ""
             if folder:
                 target = _free(os.path.join(folder, names[row.source_id], row.path), taken)
-            times = row.n_bytes, row.mtime_ns
-            steps.append(Step(each.file, group.file, target, *times, group.n_bytes))
+            kept = kept_of.get(each.file, group.file)
+            kept_bytes = group.n_bytes if folder else row.n_bytes
+            steps.append(Step(each.file, kept, target, row.n_bytes, row.mtime_ns, kept_bytes))
     return Plan(tuple(steps), tuple(left))
 
 
@@ -177,9 +181,10 @@ def _reason_against(
     kinds: frozenset[str],
     own: tuple[str, ...],
     linked: frozenset[str],
+    is_equal: bool,
 ) -> str:
     """Why a copy is left as it is, known before anything is done; "" if nothing speaks against."""
-    if not folder and copy.kinds != _IDENTICAL:
+    if not folder and not is_equal:
         return f"{', '.join(copy.kinds)}: its bytes differ, and a link would lose them"
     if kinds and not kinds.issuperset(copy.kinds):
         return f"{', '.join(copy.kinds)}: not of the kinds asked for"
@@ -193,6 +198,21 @@ def _reason_against(
     if real in linked:
         return "a link in the folder leads to it"
     return ""
+
+
+def _equal(group: DuplicateGroup) -> dict[str, str]:
+    """File of the same bytes that is kept, by each other such file of a group."""
+    sizes = {group.file: group.n_bytes} | {each.file: each.n_bytes for each in group.others}
+    alike = Counter(sizes.values())
+    first_with: dict[str, str] = {}
+    kept_of = {}
+    for file, n_bytes in sizes.items():  # the reference first
+        if alike[n_bytes] > 1 and os.path.isfile(file):
+            with suppress(OSError):  # one that cannot be read is left
+                first = first_with.setdefault(_digest(file), file)
+                if first != file:
+                    kept_of[file] = first
+    return kept_of
 
 
 def _ends_of_links(folders: Iterable[str]) -> frozenset[str]:
