@@ -34,7 +34,7 @@ subprocess.run([*command, "index", "images", "-o", "c.vlad"], check=True, captur
 found = subprocess.run([*command, "search", "c.vlad", "images/2.png"], check=True,
                        capture_output=True, text=True).stdout
 assert "2.png" in found.splitlines()[0], found
-assert vladkit.encode(np.eye(4)[None], np.eye(4)).shape == (1, 16)
+assert vladkit.encode(np.eye(4)[None], np.eye(4)).shape == (1, 4, 4)
 """
 """What has to work without any extra."""
 
