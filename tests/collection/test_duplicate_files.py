@@ -370,6 +370,22 @@ class TestCommand:
         assert "4 files as before" in done.stderr
         assert state(home / "photos") == before
 
+    def test_an_interrupt_says_how_to_bring_back_what_was_done(self, home, monkeypatch):
+        before, real, done = state(home / "photos"), module._do, []
+
+        def interrupted(*step):
+            if done:
+                raise KeyboardInterrupt
+            done.append(real(*step))
+            return 0
+
+        monkeypatch.setattr(module, "_do", interrupted)
+        said = run("duplicates", "c.vlad", "--move", "away", "--apply", cwd=home, code=130).stderr
+        assert state(home / "photos") != before
+        log = said.partition("--undo ")[2].split()[0]
+        run("duplicates", "c.vlad", "--undo", log, cwd=home)
+        assert state(home / "photos") == before
+
     def test_hardlinks(self, home):
         done = run("duplicates", "c.vlad", "--hardlink", "--apply", "--keep", "first", cwd=home)
         assert "2 copies replaced by hard links, 2 left as they are" in done.stderr

@@ -12,7 +12,7 @@ import typer
 
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import File, Json, Threads
-from vladkit.cli.output import cosine, counted, emit, shown
+from vladkit.cli.output import cosine, counted, emit, say, shown
 from vladkit.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -166,9 +166,13 @@ def _acted(
         value = duplicate_files.as_json(plan) | {"applied": False, "undo": None}
         return value, lines + _left_lines(plan.left), text
     log = f"{collection.path}.undo-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
-    outcome: Outcome = duplicate_files.apply(
-        plan, log, lambda done, total: progress("apply", done, total)
-    )
+    back = f"vladkit duplicates {collection.path} --undo {log}"
+    outcome: Outcome
+    try:
+        outcome = duplicate_files.apply(plan, log, lambda *done: progress("apply", *done))
+    except KeyboardInterrupt:
+        say(f"what was done until now: {back} brings it back")
+        raise
     if move is not None and outcome.done:
         collection.remove(outcome.done)
     left = [*plan.left, *outcome.left]
@@ -177,7 +181,7 @@ def _acted(
     if outcome.freed:
         text += f", {outcome.freed / 1e6:.1f} MB freed"
     if plan.steps:
-        text += f"; vladkit duplicates {collection.path} --undo {log} brings them back"
+        text += f"; {back} brings them back"
     value = duplicate_files.as_json(plan) | {
         "left": [asdict(each) for each in left],
         "done": outcome.done,
