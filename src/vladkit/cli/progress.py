@@ -26,6 +26,7 @@ _TITLES: Final = {
     "check": "checking",
     "adapt": "adapting",
     "duplicates": "comparing",
+    "apply": "linking or moving",
     "pairs": "pairing",
     "match": "matching",
     "localize": "locating",
