@@ -156,7 +156,7 @@ def test_command(home, tmp_path):
     done = run("localize", "c.vlad", "model", "query.png", "--plot", plot, cwd=home)
     x, y, z = map(float, done.stdout.split()[:3])
     assert np.abs(np.array([x, y, z]) - scene.QUERY[1]).max() < 0.005
-    assert plot.read_text().count("<circle") > 0 or "query.png" in plot.read_text()
+    assert "query.png" in plot.read_text()
     images = "query.png", "other/rocket.jpg", "gone.jpg"
     done = run("localize", "c.vlad", "model", *images, "--json", cwd=home, code=1)
     found, lost, gone = map(json.loads, done.stdout.splitlines())
