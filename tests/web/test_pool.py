@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -66,6 +67,25 @@ def test_warm_before_the_first_search(home, tmp_path, monkeypatch):
         engine.warm_up()
         engine.close()
         assert done == [None, None]  # without an error
+
+
+def test_threads_close_the_file_one_after_another(home, monkeypatch):
+    """SQLite: of connections that close at the same moment, none removes the -wal file."""
+    close, closing, most = Collection.close, [], []
+
+    def slow_close(collection):
+        closing.append(collection)
+        time.sleep(0.1)
+        most.append(len(closing))
+        close(collection)
+        closing.remove(collection)
+
+    engine = Engine(home / "photos.vlad", Limits(), n_jobs=2)
+    engine.warm_up()
+    monkeypatch.setattr(Collection, "close", slow_close)
+    engine.close()
+    assert most == [1, 1]
+    assert not (home / "photos.vlad-wal").exists()
 
 
 def test_another_process_changes_the_collection(own, home, query):

@@ -57,6 +57,7 @@ class CollectionPool:
         self._searchers = ThreadPoolExecutor(self.n_threads, "vladkit-search")
         self._lookups = ThreadPoolExecutor(_LOOKUP_THREADS, "vladkit-lookup")
         self._lock = threading.Lock()
+        self._closing = threading.Lock()
         self.n_admitted = 0  # searches that run or wait
         self._is_closed = False
         self._local = threading.local()
@@ -69,7 +70,8 @@ class CollectionPool:
     def close(self) -> None:
         """Wait for running tasks, then close the file in every thread; a second call does nothing.
 
-        SQLite objects can only be closed in the thread that opened them.
+        SQLite objects can only be closed in the thread that opened them. One after another: of two
+        that close at once, each sees the other still there, and neither removes the `-wal` file.
         """
         if self._is_closed:
             return
@@ -84,7 +86,8 @@ class CollectionPool:
         together.wait()  # no thread takes two of these tasks
         collection: Collection | None = getattr(self._local, "collection", None)
         if collection is not None:
-            collection.close()
+            with self._closing:
+                collection.close()
 
     async def search(
         self,
