@@ -106,6 +106,7 @@ _HINTS: Final = {
     "InvalidAccessKeyId": "the store does not know the keys (AWS_ACCESS_KEY_ID)",
     "SignatureDoesNotMatch": "the keys are wrong (AWS_SECRET_ACCESS_KEY)",
     "error sending request": "the store does not answer (AWS_ENDPOINT): try again later",
+    "HTTP error: builder error": "AWS_ENDPOINT_URL is http://: set AWS_ALLOW_HTTP=true as well",
     "CredentialsNotLoaded": "there are no keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)",
 }
 """Meanings of Lance's messages, by a part of them."""
