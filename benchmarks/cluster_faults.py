@@ -1,6 +1,6 @@
 """What a collection survives on a cluster and in a bucket: kills, and a store that goes away.
 
-    python benchmarks/cluster_faults.py [--kills 30] [--images 120] [--stores lance sqlite] [--seed 0]
+    python benchmarks/cluster_faults.py [--kills 30] [--images 120] [--stores lance sqlite]
 
 Made-up images lie in a bucket of moto's S3 server on this machine. A Dask cluster of two workers
 indexes them, by `vladkit index --cluster`, into a collection of Lance in the same bucket, and then
@@ -129,15 +129,18 @@ class Faults:
         self.address, self.nannies = cluster
 
     def vectors(self) -> dict[str, bytes]:
+        """Vector of each image."""
         return vectors(self.file)  # type: ignore[arg-type]
 
     def start(self, *words: object) -> subprocess.Popen[bytes]:
+        """Start a command; by default the one that indexes."""
         if not words:
             given = "--codebook", "words.npz", "--cluster", self.address
             words = "index", PHOTOS, "-o", self.file, *given
         return vladkit(*words)
 
     def ends(self, process: subprocess.Popen[bytes]) -> tuple[int, str]:
+        """Exit status and messages of a command."""
         try:
             _, stderr = process.communicate(timeout=WAIT_S)
         except subprocess.TimeoutExpired:

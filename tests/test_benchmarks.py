@@ -21,6 +21,11 @@ BROWSER = "a Chromium"
 # Script -> (arguments, something that it prints, what it needs). Paths are in `home`, below.
 SCRIPTS = {
     "benchmarks/accelerator.py": ("--device cpu --quick", "1e4 x 1.1 | 2.2e-08", "torch"),
+    "benchmarks/cluster_faults.py": (
+        "--kills 1 --images 40 --stores sqlite",
+        "sqlite: 1 faults, the end is that of one process",
+        "moto",
+    ),
     "benchmarks/duplicates.py": ("photos --images 2", "2 images x 9: 2 groups", None),
     "benchmarks/elsewhere.py": ("photos --latency 1 --rounds 1", "| s3, 1 ms | ", "moto"),
     "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
@@ -122,7 +127,8 @@ def test_every_script_has_a_row():
 SLOW = {
     f"{name}.py"
     for name in (
-        "benchmarks/duplicates", "benchmarks/elsewhere", "benchmarks/encode",
+        "benchmarks/cluster_faults", "benchmarks/duplicates", "benchmarks/elsewhere",
+        "benchmarks/encode",
         "benchmarks/lance_collection", "benchmarks/localize", "benchmarks/million",
         "benchmarks/postgres",
         "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
