@@ -596,3 +596,41 @@ class TestLoading:
             "if pid: assert os.waitpid(pid, 0)[1] == 0\n"
         )
         subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+    @pytest.mark.parametrize("imports", ["logging", "concurrent.futures.thread", "late"])
+    def test_a_fork_holds_no_lock_that_it_needs(self, imports):
+        """Modules that hold a lock from before a fork to its end, and are imported after us."""
+        script = (
+            "import os, sys, threading, time, types\n"
+            "from vladkit.kernels import loading\n"
+            "late = types.ModuleType('late')\n"
+            "late.lock = threading.Lock()\n"
+            "begun, go = threading.Event(), threading.Event()\n"
+            "def load():\n"
+            "    begun.set()\n"
+            "    go.wait()\n"
+            "    time.sleep(0.2)\n"
+            "    import logging, concurrent.futures.thread as futures\n"
+            "    with late.lock, futures._global_shutdown_lock:\n"
+            "        logging.getLogger('any')\n"
+            "code = loading.Code(load)\n"
+            "code.note(1), code.note(1)\n"
+            "begun.wait()\n"
+            "if sys.argv[1] == 'late':\n"
+            "    loading._LONGEST_FORK = 0.5\n"
+            "    release = late.lock.release\n"
+            "    os.register_at_fork(before=late.lock.acquire, after_in_parent=release)\n"
+            "else:\n"
+            "    __import__(sys.argv[1])\n"
+            "go.set()\n"
+            "pid = os.fork()\n"
+            "if not pid: os._exit(0)\n"
+            "assert os.waitpid(pid, 0)[1] == 0\n"
+            "assert code._is_ready or sys.argv[1] == 'late'\n"
+            "code._thread.join()\n"
+            "other = loading.Code(lambda: None)\n"
+            "other.note(1), other.note(1)\n"
+            "other._thread.join()\n"  # the lock is free again
+        )
+        subprocess.run([sys.executable, "-c", script, imports], check=True, timeout=30)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Final
@@ -80,12 +81,17 @@ class Code:
             return
         if self._thread is not None or is_switched_off():
             return
-        with self._lock:
+        if not self._lock.acquire(blocking=False):  # held during a fork: the next call sees to it
+            return
+        try:
             if self._thread is None:
+                _watch_forks()
                 thread = threading.Thread(target=self._run, name="vladkit", daemon=True)
                 self._loading.add(thread)
                 thread.start()
                 self._thread = thread  # now others may wait for it
+        finally:
+            self._lock.release()
 
     def _run(self) -> None:
         try:
@@ -107,13 +113,43 @@ def as_one_call() -> Iterator[None]:
 
 
 def wait_for_all() -> None:
-    """Let threads finish before a fork: the child would wait for their imports for ever."""
-    with Code._lock:
-        started = tuple(Code._loading)
-    for thread in started:
+    """Wait until nothing is being loaded."""
+    for thread in tuple(Code._loading):
         if thread is not threading.current_thread():
             thread.join()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=wait_for_all)
+_LONGEST_FORK: Final = 20.0
+"""Seconds that a fork waits for threads that load: more than compiling takes."""
+
+_watches: list[bool] = []
+
+
+def _watch_forks() -> None:
+    """See that threads have finished loading before a fork: the child, in which they are not,
+    would wait for their imports for ever.
+
+    What was registered last is called first. logging and concurrent.futures hold their locks from
+    there to the end of the fork, and the imports need these: so both come before us.
+    """
+    if _watches or not hasattr(os, "register_at_fork"):
+        return
+    import concurrent.futures.thread  # noqa: F401
+    import logging  # noqa: F401
+
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=Code._lock.release, after_in_child=Code._lock.release
+    )
+    _watches.append(True)
+
+
+def _before_fork() -> None:
+    """Begin no other loading until the fork is done, and wait for what has begun.
+
+    Not for ever: the lock of yet another library may be held already, and needed by a thread.
+    """
+    Code._lock.acquire()
+    end = time.monotonic() + _LONGEST_FORK
+    for thread in tuple(Code._loading):
+        if thread is not threading.current_thread():
+            thread.join(max(0.0, end - time.monotonic()))
