@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_READY := $(VENV)/.ready-demo
+PEERS_READY := .venv-peers/.ready
 
 # Tests on a process for each core; a test by itself runs without: `pytest tests/test_x.py`.
 PARALLEL := --numprocesses auto --dist worksteal
@@ -11,7 +12,7 @@ PARALLEL := --numprocesses auto --dist worksteal
 # Many tests start processes, and each would compile the sources again where this is set.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test check bench dist clean
+.PHONY: install demo test check bench compare dist clean
 
 install: $(READY)
 
@@ -44,8 +45,17 @@ bench: $(READY)  ## Speed against the article's loop, a bare product, and bare d
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/index.py
 
+# The peers in an environment of their own: with versions of torch that belong together.
+$(PEERS_READY): pyproject.toml
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,sfm,test]' imagededup
+	touch $(PEERS_READY)
+
+compare: $(PEERS_READY)  ## vladkit and its peers on the same images; DATA="SET SET --distractors FOLDER"
+	.venv-peers/bin/python benchmarks/compare.py $(DATA)
+
 dist:  ## Wheel and sdist in dist/, tried in new environments; see release/check.py for extras
 	$(PYTHON) release/check.py
 
 clean:
-	rm -rf $(VENV) .venv-dist dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-dist .venv-peers dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,7 +4,7 @@
 
 Made-up images lie in a bucket of moto's S3 server on this machine. A Dask cluster of two workers
 indexes them, by `vladkit index --cluster`, into a collection of Lance in the same bucket, and then
-into a file. In turn, at a random time, most of them while images are being committed,
+into a file. In turn, at a random time, often when the first images have just been committed,
 
 - the command is killed with SIGKILL,
 - a worker is killed with SIGKILL (its nanny starts another one),
@@ -127,6 +127,15 @@ class Faults:
     ) -> None:
         self.file, self.server, self.rng = file, server, rng
         self.address, self.nannies = cluster
+        self.longest = 0.0
+
+    def time_all(self) -> None:
+        """Seconds that indexing takes when nothing happens, into a collection of its own."""
+        file, begin = f"timed-{Path(self.file).name}", time.monotonic()
+        given = "--codebook", "words.npz", "--cluster", self.address
+        code, stderr = self.ends(self.start("index", PHOTOS, "-o", file, *given))
+        require(code == 0, stderr)
+        self.longest = time.monotonic() - begin
 
     def vectors(self) -> dict[str, bytes]:
         """Vector of each image."""
@@ -169,9 +178,11 @@ class Faults:
         """Index, and let something happen meanwhile; what came of it, as a line."""
         before = self.vectors()
         process, seen = self.start(), dict(before)
-        if self.rng.random() < 0.7:
+        if self.rng.random() < 0.4:
             seen |= self.wait_for_images(len(before), process)
-        time.sleep(self.rng.uniform(0, 1.0))
+            time.sleep(self.rng.uniform(0, 0.3))
+        else:
+            time.sleep(self.rng.uniform(0.3, 1.0) * self.longest)
         running = process.poll() is None
         note = "" if running else "had ended"
         if kind == "command":
@@ -246,6 +257,7 @@ def main() -> None:
             for store in args.stores:
                 file = {"lance": "s3://faults/c.lance", "sqlite": "c.vlad"}[store]
                 faults = Faults(file, server, running, rng)
+                faults.time_all()
                 for n in range(args.kills):
                     if len(faults.vectors()) > args.images // 2:
                         faults.remove(kill=rng.random() < 0.3)

@@ -26,6 +26,11 @@ SCRIPTS = {
         "sqlite: 1 faults, the end is that of one process",
         "moto",
     ),
+    "benchmarks/compare.py": (
+        "--peers vladkit COLMAP --no-bench",
+        "11 images, 34 queries of 1 sets",
+        "pycolmap",
+    ),
     "benchmarks/duplicates.py": ("photos --images 2", "2 images x 9: 2 groups", None),
     "benchmarks/elsewhere.py": ("photos --latency 1 --rounds 1", "| s3, 1 ms | ", "moto"),
     "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
@@ -127,8 +132,8 @@ def test_every_script_has_a_row():
 SLOW = {
     f"{name}.py"
     for name in (
-        "benchmarks/cluster_faults", "benchmarks/duplicates", "benchmarks/elsewhere",
-        "benchmarks/encode",
+        "benchmarks/cluster_faults", "benchmarks/compare", "benchmarks/duplicates",
+        "benchmarks/elsewhere", "benchmarks/encode",
         "benchmarks/lance_collection", "benchmarks/localize", "benchmarks/million",
         "benchmarks/postgres",
         "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
