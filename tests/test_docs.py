@@ -24,7 +24,7 @@ from commands import run
 from paths import ROOT
 from photos import write_photos
 
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + DOCS
 
 
@@ -265,10 +265,9 @@ def test_links_and_images_are_there(page):
 
 def test_a_broken_link_is_found_and_pages_have_links():
     page = ROOT / "README.md"
-    text = (
-        "[a](docs/nothing.md) ![b](docs/images/demo.jpg) [c](docs/why.md#nothing) [d](#in-python)"
-    )
-    assert list(broken_links(page, text)) == ["docs/nothing.md", "docs/why.md#nothing"]
+    why = "docs/explanation/why.md"
+    text = f"[a](docs/nothing.md) ![b](docs/images/demo.jpg) [c]({why}#nothing) [d](#in-python)"
+    assert list(broken_links(page, text)) == ["docs/nothing.md", f"{why}#nothing"]
     assert sum(len(LINK.findall(each.read_text())) for each in PAGES) > 60
     pictured = {ROOT / "docs" / "images" / name.rpartition("/")[2] for each in PAGES
                 for name in LINK.findall(each.read_text()) if "images/" in name}  # fmt: skip
@@ -277,7 +276,8 @@ def test_a_broken_link_is_found_and_pages_have_links():
 
 def test_the_index_lists_every_page():
     listed = set(LINK.findall((ROOT / "docs" / "README.md").read_text()))
-    assert {page.name for page in DOCS} - {"README.md"} <= listed
+    docs = ROOT / "docs"
+    assert {page.relative_to(docs).as_posix() for page in DOCS} - {"README.md"} <= listed
 
 
 # -- figures and words ----------------------------------------------------------------------------

@@ -212,8 +212,8 @@ def _read_revisited(where: Path) -> Benchmark:
     )
     if where.is_dir() or where.suffix == ".pkl":
         raise FileFormatError(
-            f"{where}: give the ground truth as JSON, {wanted}; docs/evaluation.md has the lines "
-            "that convert the .pkl, which is never opened here, as it can run any program"
+            f"{where}: give the ground truth as JSON, {wanted}; docs/how-to/evaluation.md has the "
+            "lines that convert the .pkl, which is never opened here, as it can run any program"
         )
     content = read_json(where)
     folder = where.parent / "jpg"
