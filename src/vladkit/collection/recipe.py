@@ -85,7 +85,7 @@ class Recipe:
         ``p x, p y`` (from the centre, in halves of the longest side) become four more
         dimensions of its descriptor, so that features which match in the same direction and
         about the same place count for more, as they do in photographs of one thing held
-        upright. 0 and 0 leave them out (docs/results/quality.md has the measurements).
+        upright. 0 and 0 leave them out (docs/results/defaults.md has the measurements).
     n_clusters : int
         Size of the codebook; a collection with very few descriptors gets a smaller one.
     n_vocabularies : int
