@@ -27,6 +27,8 @@ nitpick_ignore_regex = [(r"py:.*", r".*")]  # types such as "array"; what is no 
 suppress_warnings = ["config.cache"]
 default_role = "py:obj"  # `VLAD` in a docstring is a link, any other `code` is code
 highlight_language = "none"
+smartquotes = False  # --top is two hyphens
+pygments_dark_style = "github-dark"
 
 myst_heading_anchors = 4
 autodoc_typehints = "none"
@@ -44,6 +46,7 @@ html_css_files = ["vladkit.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
+html_show_copyright = False
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1f6f5c", "color-brand-content": "#1f6f5c"},
     "dark_css_variables": {"color-brand-primary": "#6fcfb5", "color-brand-content": "#6fcfb5"},
