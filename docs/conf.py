@@ -13,6 +13,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import generate
+from docutils import nodes
 
 from vladkit.core.version import __version__
 
@@ -64,8 +65,15 @@ def _link_pages(app: Any, what: str, name: str, obj: Any, options: Any, lines: l
     lines[:] = [generate.linked(line) for line in lines]
 
 
+def _dashes(app: Any, tree: Any, name: str) -> None:
+    """Sphinx leaves the dash behind a parameter's name to smart quotes, which are off."""
+    for text in list(tree.findall(lambda node: isinstance(node, nodes.Text) and node == " -- ")):
+        text.parent.replace(text, nodes.Text(": "))
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     generate.write()
     app.connect("source-read", _add_toctrees)
     app.connect("autodoc-process-docstring", _link_pages)
+    app.connect("doctree-resolved", _dashes)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import MISSING, fields
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 DOCS = Path(__file__).resolve().parent
@@ -101,7 +104,7 @@ def toctree(pages: list[str], *, hidden: bool = True) -> str:
 
 def listing(rows: list[tuple[str, str]]) -> str:
     """A table of two columns without a head."""
-    lines = ".. list-table::\n   :widths: auto\n\n"
+    lines = ".. list-table::\n   :widths: 30 70\n   :width: 100%\n\n"
     return lines + "".join(f"   * - {name}\n     - {text}\n" for name, text in rows) + "\n"
 
 
@@ -137,25 +140,21 @@ def parameters(command: Any, context: Any) -> Iterator[tuple[bool, str, str]]:
             yield parameter.param_type_name == "option", given, re.sub(r"\s+", " ", record[1])
 
 
-def command_page(name: str, command: Any, used_in: list[str]) -> str:
-    """A command with all its arguments and options."""
+def command_page(name: str, command: Any, rules: str = "=-~") -> str:
+    """A command with all its arguments and options; `rules` underline its headings."""
     context = command.make_context(name, [], resilient_parsing=True)
     context.info_name = name
     usage = " ".join([name, *command.collect_usage_pieces(context)])
     summary, _, rest = inspect.cleandoc(command.help).partition("\n\n")
-    text = title(name) + prose(summary) + "\n\n" + f".. code-block:: text\n\n   {usage}\n\n"
+    text = f"{title(name, rules[0])}{prose(summary)}\n\n.. code-block:: text\n\n   {usage}\n\n"
     text += f"{prose(rest)}\n\n.. program:: {name}\n\n"
     both = list(parameters(command, context))
     for head, wanted in (("Arguments", False), ("Options", True)):
         found = [(given, says) for is_option, given, says in both if is_option == wanted]
-        text += title(head, "-") if found else ""
+        text += title(head, rules[1]) if found else ""
         text += "".join(f".. option:: {given}\n\n   {prose(says)}\n\n" for given, says in found)
     for sub, each in getattr(command, "commands", {}).items():
-        text += command_page(f"{name} {sub}", each, []).replace("\n---", "\n~~~").replace(
-            "\n===", "\n---"
-        )
-    if used_in:
-        text += title("Guides", "-") + "".join(f"- :doc:`{page}`\n" for page in used_in)
+        text += command_page(f"{name} {sub}", each, rules[1:])
     return text
 
 
@@ -173,7 +172,9 @@ def command_pages() -> Iterator[tuple[str, str]]:
                  prose(root.commands[name].help.partition("\n")[0])) for name in names]  # fmt: skip
         listed += title(group, "-") + listing(rows)
         for name in names:
-            page = command_page(f"vladkit {name}", root.commands[name], used.get(name, []))
+            page = command_page(f"vladkit {name}", root.commands[name])
+            if name in used:
+                page += title("Guides", "-") + "".join(f"- :doc:`{each}`\n" for each in used[name])
             yield f"{COMMAND}/{name}.rst", page
     every = [f"command/{name}" for group in groups.values() for name in group]
     yield f"{COMMAND}s.rst", listed + toctree(every)
@@ -195,7 +196,7 @@ def python_pages() -> Iterator[tuple[str, str]]:
     for name in sorted(vladkit.__all__, key=lambda name: (name.islower(), name)):
         if name != "__version__":
             rooms[getattr(vladkit, name).__module__.split(".")[1]].append(name)
-    listed = title("In Python") + (
+    listed = title("Public names") + (
         "Names of ``vladkit`` itself are stable; they are imported when they are first used. "
         "Arrays carry their axes in their names: t images, l descriptors of an image, N of all, "
         "f dimensions of a descriptor, k centroids, D dimensions of a vector, q queries, n indexed "
@@ -223,6 +224,31 @@ def python_pages() -> Iterator[tuple[str, str]]:
 # -- network.toml ---------------------------------------------------------------------------------
 
 
+def keys_of(kind: type) -> str:
+    """The keys that a dataclass reads, from its fields and the parameters of its docstring."""
+    says, _, rest = inspect.cleandoc(kind.__doc__ or "").partition("Parameters\n----------\n")
+    text = prose(says.strip()) + "\n\n"
+    default = {
+        field.name: field.default_factory()
+        if callable(field.default_factory)
+        else ""
+        if field.default is MISSING
+        else field.default
+        for field in fields(kind)
+    }
+    rest = re.split(r"^\w+\n-+\n", rest, flags=re.MULTILINE)[0]
+    for names, of, about in re.findall(
+        r"^([\w, ]+) : (.*)\n((?: {4}.*\n?|\n)*)", rest, re.MULTILINE
+    ):
+        of = of.partition(", default")[0]
+        for name in names.split(", "):
+            text += f".. confval:: {name}\n   :type: ``{of}``\n"
+            if default[name] not in ("", [], {}):
+                text += f"   :default: ``{json.dumps(default[name])}``\n"
+            text += "\n" + indent(prose(inspect.cleandoc(about)), "   ") + "\n\n"
+    return text
+
+
 def network_page() -> tuple[str, str]:
     """Keys of a network's description, from the classes that read it."""
     spec = importlib.import_module("vladkit.features.onnx.spec")
@@ -231,10 +257,9 @@ def network_page() -> tuple[str, str]:
         "it, or by one that comes with vladkit (`vladkit models`). docs/how-to/networks.md has an "
         "example, and how to try it.\n\n"
     )
-    for table, kind in (("input", spec.InputSpec), ("output", spec.OutputSpec)):
-        text += title(f"[{table}]", "-") + f".. autoclass:: {kind.__module__}.{kind.__name__}\n"
-        text += "   :no-index:\n\n"
-    text += title("[match]", "-") + ".. autoclass:: vladkit.features.MatchRule\n   :no-index:\n\n"
+    kinds = {"input": spec.InputSpec, "output": spec.OutputSpec, "match": spec.MatchRule}
+    for table, kind in kinds.items():
+        text += title(f"[{table}]", "-") + keys_of(kind)
     keys = ", ".join(f"``{key}``" for key in spec._RECIPE_KEYS)
     text += title("[recipe]", "-")
     text += f"Defaults for collections that are made with the network: {keys}.\n\n"

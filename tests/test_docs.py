@@ -248,12 +248,19 @@ def anchors(page):
         yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+LANDING = ROOT / "docs" / "index.md"
+MADE = ("reference/python.rst",)
+"""Pages that `make docs` makes, linked to from the site's first page, which no forge shows."""
+
+
 def broken_links(page, text):
     for target in LINK.findall(prose(text)):
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
         file = page.parent / path if path else page
+        if page == LANDING and path in MADE:
+            continue
         if not file.exists() or (anchor and anchor not in anchors(file)):
             yield target
 
@@ -272,12 +279,6 @@ def test_a_broken_link_is_found_and_pages_have_links():
     pictured = {ROOT / "docs" / "images" / name.rpartition("/")[2] for each in PAGES
                 for name in LINK.findall(each.read_text()) if "images/" in name}  # fmt: skip
     assert pictured == set((ROOT / "docs" / "images").iterdir()), "images that no page shows"
-
-
-def test_the_index_lists_every_page():
-    listed = set(LINK.findall((ROOT / "docs" / "README.md").read_text()))
-    docs = ROOT / "docs"
-    assert {page.relative_to(docs).as_posix() for page in DOCS} - {"README.md"} <= listed
 
 
 # -- figures and words ----------------------------------------------------------------------------
@@ -370,9 +371,15 @@ class TestReadme:
         assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("page", DOCS, ids=page_id)
+@pytest.mark.parametrize(
+    "page", [page for page in DOCS if page.name not in ("first-search.md", "in-python.md")],
+    ids=page_id,
+)  # fmt: skip
 def test_snippets_run(page, home, tmp_path, monkeypatch):
-    """All Python blocks of a page, one after the other, as a reader would."""
+    """All Python blocks of a page, one after the other, as a reader would.
+
+    test_site.py runs the tutorials of photographs, with their commands.
+    """
     monkeypatch.chdir(tmp_path)
     codes = blocks(page.read_text(), "python")
     if re.search(r"photos(/|\.vlad)", "".join(codes)):

@@ -91,8 +91,8 @@ class Whitening(Estimator):
     References
     ----------
     Jégou, Chum: "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and
-    whitening", ECCV 2012 (exponent 1, power 1). docs/results/defaults.md has the measurements behind
-    the defaults.
+    whitening", ECCV 2012 (exponent 1, power 1). docs/results/defaults.md has the measurements
+    behind the defaults.
 
     Examples
     --------

@@ -887,7 +887,8 @@ class Collection:
 
         `search` uses it as long as no image is added, changed or removed; then build it
         again. It is a cache and may be deleted at any time. docs/explanation/search-cost.md has
-        the size from which it is worth it. The report has its recall against exact search, for stored vectors.
+        the size from which it is worth it. The report has its recall against exact search, for
+        stored vectors.
         """
         return self._store.build_ann(self.n_dimensions, self.recipe.seed)
 
