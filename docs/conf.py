@@ -36,7 +36,7 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autoclass_content = "class"
 napoleon_google_docstring = False
-napoleon_use_ivar = True
+napoleon_use_ivar = False
 napoleon_use_rtype = False
 python_maximum_signature_line_length = 80
 
