@@ -72,6 +72,13 @@ def test_drawings_are_those_of_their_script():
         assert draw() == (drawings.IMAGES / name).read_text()
 
 
+def test_the_contents_say_what_makes_each_image():
+    table = (DOCS / "README.md").read_text().partition("| images | made by |")[2]
+    assert set(re.findall(r"[\w-]+\.(?:jpg|svg)(?=[ ,])", table)) == {
+        file.name for file in (DOCS / "images").iterdir()
+    }
+
+
 # -- the reference --------------------------------------------------------------------------------
 
 
