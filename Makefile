@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_READY := $(VENV)/.ready-demo
 PEERS_READY := .venv-peers/.ready
+DOCS_READY := $(VENV)/.ready-docs
 
 # Tests on a process for each core; a test by itself runs without: `pytest tests/test_x.py`.
 PARALLEL := --numprocesses auto --dist worksteal
@@ -12,7 +13,7 @@ PARALLEL := --numprocesses auto --dist worksteal
 # Many tests start processes, and each would compile the sources again where this is set.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test check bench compare dist clean
+.PHONY: install demo docs test check bench compare dist clean
 
 install: $(READY)
 
@@ -21,13 +22,19 @@ $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vladkit needs Python >= 3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
-	touch $(READY) $(DEMO_READY)
+	touch $(READY) $(DEMO_READY) $(DOCS_READY)
 
 $(DEMO_READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vladkit needs Python >= 3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	touch $(DEMO_READY)
+
+$(DOCS_READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vladkit needs Python >= 3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[docs]'
+	touch $(DOCS_READY)
 
 demo: $(DEMO_READY)  ## The main job on real photographs: index a folder, search it with altered images
 	$(BIN)/python examples/demo.py demo
@@ -54,8 +61,14 @@ $(PEERS_READY): pyproject.toml
 compare: $(PEERS_READY)  ## vladkit and its peers on the same images; DATA="SET SET --distractors FOLDER"
 	.venv-peers/bin/python benchmarks/compare.py $(DATA)
 
+docs: $(DOCS_READY)  ## The pages as a site, in build/docs; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --nitpicky --fresh-env --write-all --quiet \
+	  -d build/doctrees docs build/docs
+	@echo build/docs/index.html
+
 dist:  ## Wheel and sdist in dist/, tried in new environments; see release/check.py for extras
 	$(PYTHON) release/check.py
 
 clean:
-	rm -rf $(VENV) .venv-dist .venv-peers dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-dist .venv-peers build dist demo docs/reference/*.rst docs/reference/*/ \
+	  .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,7 +5,8 @@
     python benchmarks/compare.py SET ... --peers vladkit COLMAP --json docs/results/compare.json
 
 The databases of all sets and the distractors make one collection for each program, which runs in
-a process of its own with its own defaults, on all cores; docs/evaluation.md has the form of a set.
+a process of its own with its own defaults, on all cores; docs/how-to/evaluation.md has the form of
+a set.
 mAP and R@1 are means over the sets. Bytes are those of the index on disk, features included where
 a program keeps them. A query is read from its file. A peer that is not installed, or whose weights
 cannot be had, is named with its reason. Then

@@ -3,12 +3,12 @@
     python benchmarks/kept.py holidays kth museum corridor --affine graf boat wall
     python benchmarks/kept.py ... --keep-bytes 0 16 32 64 --json docs/results/kept.json
 
-A set is a folder with ground_truth.json (docs/evaluation.md); --affine takes folders of img1.png,
-img2.png, ... with H1to2p, ... Each set is indexed once with exact features; then its features are
-encoded and read again in each number of bytes, 0 being as extracted. "inliers" are those of the
-right images among the first 50 of each query, as a share of those with exact features; "right" and
-"wrong" the shares of such images that are verified; "pairs" and "groups" what `vladkit pairs -t 10
---rerank 10` and `duplicates` give, and how many of them are those of exact features.
+A set is a folder with ground_truth.json (docs/how-to/evaluation.md); --affine takes folders of
+img1.png, img2.png, ... with H1to2p, ... Each set is indexed once with exact features; then its
+features are encoded and read again in each number of bytes, 0 being as extracted. "inliers" are
+those of the right images among the first 50 of each query, as a share of those with exact features;
+"right" and "wrong" the shares of such images that are verified; "pairs" and "groups" what `vladkit
+pairs -t 10 --rerank 10` and `duplicates` give, and how many of them are those of exact features.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
     python benchmarks/mixed.py holidays kth museum corridor --distractors other-photos
     python benchmarks/mixed.py ... --seeds 0 1 2 --json docs/results/mixed.json
 
-A set is a folder with ground_truth.json (docs/evaluation.md); the databases of all sets and the
-distractors are indexed together, by the command's defaults. Each query is ranked by vectors; the
-first ones of these by vectors and match codes, score s; the first ones of these are matched, and
-the ranking computed by several rules from s and inliers n, of which b = max(n - 4, 0) are evidence.
-Then how often an image that is not right is verified, and a
+A set is a folder with ground_truth.json (docs/how-to/evaluation.md); the databases of all sets and
+the distractors are indexed together, by the command's defaults. Each query is ranked by vectors;
+the first ones of these by vectors and match codes, score s; the first ones of these are matched,
+and the ranking computed by several rules from s and inliers n, of which b = max(n - 4, 0) are
+evidence. Then how often an image that is not right is verified, and a
 right one is: what "probably not in there" is worth. Figures are means over the seeds.
 """
 

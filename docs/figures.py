@@ -1,6 +1,6 @@
 """Writes the figures of docs/results/*.json into the pages, so that each has one source.
 
-    python docs/figures.py            # rewrite the marked places of README.md and docs/*.md
+    python docs/figures.py            # rewrite the marked places of README.md and docs/**/*.md
     python docs/figures.py --check    # only name pages that differ from their source; then exit 1
 
 A page marks two kinds of places, which GitHub shows without the marks:

@@ -1,4 +1,4 @@
-"""The images of docs/looking.md, made from photographs that scikit-image ships.
+"""The images of docs/how-to/looking.md, made from photographs that scikit-image ships.
 
 ``python examples/looking.py docs/images`` makes them again.
 """

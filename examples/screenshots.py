@@ -1,4 +1,4 @@
-"""The images of docs/serve.md: the page of `vladkit serve`, in Chromium without a window.
+"""The images of docs/how-to/serve.md: the page of `vladkit serve`, in Chromium without a window.
 
     python examples/screenshots.py FOLDER
 

@@ -55,6 +55,7 @@ EXTRAS = {
     "heic": "import pillow_heif",
     "fisher": "import sklearn.mixture",
     "demo": "import skimage",
+    "docs": "import furo, myst_parser, sphinx",
 }
 """What shows that an extra brings what it is for; "test" and "dev" are for the checkout."""
 

@@ -24,7 +24,7 @@ from commands import run
 from paths import ROOT
 from photos import write_photos
 
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + DOCS
 
 
@@ -248,12 +248,19 @@ def anchors(page):
         yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+LANDING = ROOT / "docs" / "index.md"
+MADE = ("reference/python.rst",)
+"""Pages that `make docs` makes, linked to from the site's first page, which no forge shows."""
+
+
 def broken_links(page, text):
     for target in LINK.findall(prose(text)):
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
         file = page.parent / path if path else page
+        if page == LANDING and path in MADE:
+            continue
         if not file.exists() or (anchor and anchor not in anchors(file)):
             yield target
 
@@ -265,19 +272,13 @@ def test_links_and_images_are_there(page):
 
 def test_a_broken_link_is_found_and_pages_have_links():
     page = ROOT / "README.md"
-    text = (
-        "[a](docs/nothing.md) ![b](docs/images/demo.jpg) [c](docs/why.md#nothing) [d](#in-python)"
-    )
-    assert list(broken_links(page, text)) == ["docs/nothing.md", "docs/why.md#nothing"]
+    why = "docs/explanation/why.md"
+    text = f"[a](docs/nothing.md) ![b](docs/images/demo.jpg) [c]({why}#nothing) [d](#in-python)"
+    assert list(broken_links(page, text)) == ["docs/nothing.md", f"{why}#nothing"]
     assert sum(len(LINK.findall(each.read_text())) for each in PAGES) > 60
     pictured = {ROOT / "docs" / "images" / name.rpartition("/")[2] for each in PAGES
                 for name in LINK.findall(each.read_text()) if "images/" in name}  # fmt: skip
     assert pictured == set((ROOT / "docs" / "images").iterdir()), "images that no page shows"
-
-
-def test_the_index_lists_every_page():
-    listed = set(LINK.findall((ROOT / "docs" / "README.md").read_text()))
-    assert {page.name for page in DOCS} - {"README.md"} <= listed
 
 
 # -- figures and words ----------------------------------------------------------------------------
@@ -370,9 +371,15 @@ class TestReadme:
         assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("page", DOCS, ids=page_id)
+@pytest.mark.parametrize(
+    "page", [page for page in DOCS if page.name not in ("first-search.md", "in-python.md")],
+    ids=page_id,
+)  # fmt: skip
 def test_snippets_run(page, home, tmp_path, monkeypatch):
-    """All Python blocks of a page, one after the other, as a reader would."""
+    """All Python blocks of a page, one after the other, as a reader would.
+
+    test_site.py runs the tutorials of photographs, with their commands.
+    """
     monkeypatch.chdir(tmp_path)
     codes = blocks(page.read_text(), "python")
     if re.search(r"photos(/|\.vlad)", "".join(codes)):

@@ -160,7 +160,7 @@ def test_help_fits_80_columns_and_is_not_cut_off(command, monkeypatch):
 
 
 def test_every_command_is_in_the_docs():
-    pages = [TESTS.parent / "README.md", *(TESTS.parent / "docs").glob("*.md")]
+    pages = [TESTS.parent / "README.md", *(TESTS.parent / "docs").rglob("*.md")]
     text = "".join(page.read_text() for page in pages)
     app = cli.load()
     names = [c.name or c.callback.__name__ for c in app.registered_commands]

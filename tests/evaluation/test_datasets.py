@@ -433,11 +433,11 @@ class TestRevisited:
             read_benchmark("roxford", tmp_path / "g.json")
 
     def test_the_lines_of_the_docs_convert_a_pickle(self, tmp_path, monkeypatch):
-        """What docs/evaluation.md says to run, on a file such as the benchmark's."""
+        """What docs/how-to/evaluation.md says to run, on a file such as the benchmark's."""
         import pickle
         import re
 
-        page = ROOT / "docs" / "evaluation.md"
+        page = ROOT / "docs" / "how-to" / "evaluation.md"
         code = next(
             block
             for block in re.findall(r"```py\n(.*?)```", page.read_text(), re.DOTALL)

@@ -1,4 +1,4 @@
-"""docs/file-format.md is the file: read with sqlite3 and numpy alone."""
+"""docs/reference/file-format.md is the file: read with sqlite3 and numpy alone."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vladkit import Collection
 
 
 class TestFormat:
-    """docs/file-format.md, with sqlite3 and numpy alone."""
+    """docs/reference/file-format.md, with sqlite3 and numpy alone."""
 
-    text = (TESTS.parent / "docs" / "file-format.md").read_text()
+    text = (TESTS.parent / "docs" / "reference" / "file-format.md").read_text()
 
     @pytest.mark.parametrize(("n", "kind", "off"), [(400, "|u1", 2e-4), (700, "code", 0.1)])
     def test_says_how_to_read_vectors_and_how_they_are_made(

@@ -65,7 +65,7 @@ def encode(
         The codebook.
     method : {"auto", "fused", "reduceat", "scatter", "cumsum", "sparse", "mask", "loop", \
 "jax", "torch"}
-        Way to compute the sums; all agree to rounding (docs/scatter-reduce.md compares them).
+        Way to compute the sums; all agree to rounding. docs/explanation/scatter-reduce.md has more.
         `auto` is `torch` for tensors and `jax` for JAX's arrays; else `fused`, the fastest. Until
         that is loaded, in the background as soon as it pays, NumPy computes the same, to the bit.
     assign : {"hard", "soft"}

@@ -74,7 +74,7 @@ def alpha_query_expansion(
         A neighbour of similarity s has weight ``max(s, 0) ^ alpha``, the query 1; 0 is
         `average_query_expansion`. The paper's 3 is for vectors of a network, whose matches are
         at 0.7 and more. VLAD vectors match at 0.03 to 0.22 (medians), the cube of which is
-        nothing (docs/quality.md).
+        nothing (docs/results/defaults.md).
 
     Returns
     -------

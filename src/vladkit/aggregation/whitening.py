@@ -28,7 +28,7 @@ _WIDENED: Final = 1024
 class Whitening(Estimator):
     """PCA of vectors of unit length, to shorter ones of unit length, with optional whitening.
 
-    Component i of the result is, before it is brought to unit length,
+    Component i of the result is, before it is brought to unit length::
 
         z_i = sign(y_i) |y_i| ^ power,   y_i = u_i . (x - m) / variance_i ^ (exponent / 2)
 
@@ -91,8 +91,8 @@ class Whitening(Estimator):
     References
     ----------
     Jégou, Chum: "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and
-    whitening", ECCV 2012 (exponent 1, power 1). docs/quality.md has the measurements behind the
-    defaults.
+    whitening", ECCV 2012 (exponent 1, power 1). docs/results/defaults.md has the measurements
+    behind the defaults.
 
     Examples
     --------

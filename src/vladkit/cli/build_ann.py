@@ -15,8 +15,9 @@ __all__: list[str] = []
 def build_ann(file: File, as_json: Json = False) -> None:
     """Build an index for approximate search, in FILE.ann.
 
-    It pays for very large collections (docs/scale.md), and holds until an image is added, changed
-    or removed. In a collection of Lance it is kept with the images, and takes in what is added.
+    It pays for very large collections (docs/explanation/search-cost.md), and holds until an image
+    is added, changed or removed. In a collection of Lance it is kept with the images, and takes in
+    what is added.
     """
     from vladkit.store.ann import WORTH_FROM_VALUES, ann_path
     from vladkit.store.lance.place import is_lance

@@ -39,7 +39,7 @@ def export(
 
     For NumPy (.npz), texmex tools (.fvecs), FAISS (.faiss) or hloc (.h5). PostgreSQL, with
     pgvector, gets all that a search needs, and the next time what has changed since
-    (docs/postgres.md).
+    (docs/how-to/postgres.md).
     """
     from vladkit.store.export import check_target
     from vladkit.store.postgres.address import is_database, with_schema

@@ -82,7 +82,7 @@ Sources = Annotated[
         metavar="SOURCE",
         help="Folders and images, also s3://, gs:// and https://; or features that another "
         "program found: colmap:database.db, hloc:features.h5, npz:PATH, parquet:PATH, "
-        "fvecs:PATH, bvecs:PATH, siftgeo:PATH (docs/features.md).",
+        "fvecs:PATH, bvecs:PATH, siftgeo:PATH (docs/how-to/features.md).",
         show_default=False,
     ),
 ]

@@ -431,7 +431,7 @@ class Collection:
             executor of `concurrent.futures`, a ``distributed.Client``, or whatever has their
             ``submit``. They see the images at the same paths. What is learned first is learned
             here, from a sample, by `n_jobs` threads. All rows are equal to those without
-            (docs/scale.md). None uses threads.
+            (docs/how-to/scale.md). None uses threads.
 
         Raises
         ------
@@ -876,7 +876,7 @@ class Collection:
         mean of it and its `n_neighbors` nearest ones, each weighted by its similarity to the power
         `alpha` (database-side augmentation), as long as no image is added, changed or removed; then
         augment again. 0 neighbours remove it. Vectors stay as they are. Approximate search does
-        without it. Takes O(n^2 D); docs/quality.md has the gain.
+        without it. Takes O(n^2 D); docs/results/defaults.md has the gain.
         """
         self._store.check_can("augment")
         self._describer.trained()
@@ -886,8 +886,9 @@ class Collection:
         """Make an index for approximate search, in FILE.ann beside the collection.
 
         `search` uses it as long as no image is added, changed or removed; then build it
-        again. It is a cache and may be deleted at any time. docs/scale.md has the size from which
-        it is worth it. The report has its recall against exact search, for stored vectors.
+        again. It is a cache and may be deleted at any time. docs/explanation/search-cost.md has
+        the size from which it is worth it. The report has its recall against exact search, for
+        stored vectors.
         """
         return self._store.build_ann(self.n_dimensions, self.recipe.seed)
 

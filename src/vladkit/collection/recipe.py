@@ -32,7 +32,7 @@ ROWS_PER_WORD: Final = 10
 
 _BITS: Final = 128
 _N_ASSIGN: Final = 5
-"""Size of a match code, and words of a query's descriptor; docs/quality.md has the figures."""
+"""Size of a match code, and words of a query's descriptor (figures: docs/results/quality.md)."""
 
 
 def _with_network(given: dict[str, Any]) -> dict[str, Any]:
@@ -74,8 +74,8 @@ class Recipe:
     Parameters
     ----------
     features : str
-        Name of the extractor; "onnx:" and the path of a network, see docs/networks.md; or the
-        name of features that another program found, see
+        Name of the extractor; "onnx:" and the path of a network, see docs/how-to/networks.md; or
+        the name of features that another program found, see
         `vladkit.collection.import_recipe.recipe_for`.
     max_features, max_side, enlarge_to, contrast_threshold, lift_below
         Parameters of the extractor, see `vladkit.features.Sift`; `lift_below` is SIFT's alone,
@@ -85,7 +85,7 @@ class Recipe:
         ``p x, p y`` (from the centre, in halves of the longest side) become four more
         dimensions of its descriptor, so that features which match in the same direction and
         about the same place count for more, as they do in photographs of one thing held
-        upright. 0 and 0 leave them out (docs/quality.md has the measurements).
+        upright. 0 and 0 leave them out (docs/results/defaults.md has the measurements).
     n_clusters : int
         Size of the codebook; a collection with very few descriptors gets a smaller one.
     n_vocabularies : int

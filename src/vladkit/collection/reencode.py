@@ -18,7 +18,7 @@ from vladkit.store.store import new_state
 __all__ = ["adapt", "check_learned", "check_whitening", "whiten"]
 
 _WHITENED: Final = 128
-"""Default of `n_components`; docs/quality.md has the figures."""
+"""Default of `n_components`; docs/results/defaults.md has the figures."""
 
 _Step: TypeAlias = Callable[[int, int], None]
 

@@ -36,8 +36,6 @@ class Codes:
         The four, as int64, int32, as given, uint8; they may be read only.
     n_words : int
         One more than the highest word.
-    shape : (int,)
-        Number of images, (t,).
 
     Raises
     ------

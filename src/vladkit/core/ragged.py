@@ -51,8 +51,6 @@ class Ragged:
     float_dtype : numpy.dtype
         Type in which sums over them are computed and returned: float64 for float64 and for
         integers of 32 bits and more, else float32.
-    shape : (int,)
-        Number of images, (t,).
 
     Raises
     ------

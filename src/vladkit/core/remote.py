@@ -45,7 +45,8 @@ _SECOND: Final = 1_000_000_000
 """ns."""
 
 _REASONS: Final = {
-    "no credentials: give them as the provider's own tools take them, see docs/collections.md": (
+    "no credentials: give them as the provider's own tools take them, "
+    "see docs/how-to/collections.md": (
         {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "RefreshError"}
         | {"DefaultCredentialsError", "TokenRetrievalError", "UnauthorizedSSOTokenError"}
     ),

@@ -29,15 +29,16 @@ _PRECISION_AT: Final = (1, 5, 10)
 def read_benchmark(name: str, path: str | os.PathLike[str]) -> Benchmark:
     """Read a data set of the field, in the layout that its own scripts expect.
 
-    ===========  ===================================================================
+    ============ ===================================================================
     ``vpr``      folder with ``images/{database,queries}`` or
                  ``images/test/{database,queries}``; names
                  ``@UTM_east@UTM_north@...@.jpg``
     ``holidays`` folder of ``SSSSNN.jpg``: series, number in it; 00 is the query
     ``roxford``  JSON with the keys of the revisited ground truth; images in
-    ``rparis``   ``jpg/`` beside it
+                 ``jpg/`` beside it
+    ``rparis``   the same
     ``ukbench``  folder of ``ukbenchNNNNN.jpg``: four of each object in a row
-    ===========  ===================================================================
+    ============ ===================================================================
 
     Raises
     ------
@@ -212,8 +213,8 @@ def _read_revisited(where: Path) -> Benchmark:
     )
     if where.is_dir() or where.suffix == ".pkl":
         raise FileFormatError(
-            f"{where}: give the ground truth as JSON, {wanted}; docs/evaluation.md has the lines "
-            "that convert the .pkl, which is never opened here, as it can run any program"
+            f"{where}: give the ground truth as JSON, {wanted}; docs/how-to/evaluation.md has the "
+            "lines that convert the .pkl, which is never opened here, as it can run any program"
         )
     content = read_json(where)
     folder = where.parent / "jpg"

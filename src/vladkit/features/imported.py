@@ -147,7 +147,7 @@ class ColmapSift(Imported):
     In a photograph of a building (kth_buildings) two in three of COLMAP's features have one of
     OpenCV's at the same place (to 0.001 px on average), in direction (to 2 degrees) and size
     (to 0.3 %), whose descriptor has a cosine of 0.996 with it. In larger images the largest 2,000
-    of COLMAP's features are about those that are found at 640 px (docs/features.md).
+    of COLMAP's features are about those that are found at 640 px (docs/how-to/features.md).
     """
 
     def parameters(self) -> dict[str, Parameter]:

@@ -52,8 +52,8 @@ class Sift:
         Longest side in px at which images are read; None reads them as they are.
     enlarge_to : int, default=320
         Images whose longest side is shorter, in px, are enlarged to this; 0 never does. Many
-        features of a thumbnail are smaller than SIFT's finest scale (docs/quality.md: mAP 0.42
-        to 0.54 on images of 160x120 px).
+        features of a thumbnail are smaller than SIFT's finest scale (docs/results/defaults.md: mAP
+        0.42 to 0.54 on images of 160x120 px).
     contrast_threshold : float, default=0.02
         Features of lower contrast are dropped, 0 keeps all. OpenCV's own default, 0.04, leaves
         too few in dim or smooth images.

@@ -23,7 +23,8 @@ _IN_FULL: Final = 20
 
 _STRONGEST: Final = 500
 """Features of either image by which the others are tried. Of 11,027 images from the 21st on that
-show something else 9 % remain, and of those that show the same none is lost (docs/quality.md)."""
+show something else 9 % remain, and of those that show the same none is lost
+(docs/results/quality.md)."""
 
 
 def verify_ranked(

@@ -281,7 +281,7 @@ def rescore(
     facades) have many inliers with the wrong ones too; and because it asks for no unit of its own,
     while the level of the scores differs from collection to collection. The logarithm, because the
     tenth inlier says more than the hundredth: with ``score * (1 + b)`` mAP is 0.01 less among
-    distractors (docs/quality.md).
+    distractors (docs/results/quality.md).
 
     Examples
     --------

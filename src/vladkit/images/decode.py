@@ -150,10 +150,10 @@ def decode_image(
     Notes
     -----
     Samples of more than 8 bits, signed ones and floats become gray levels by the range that they
-    use; transparent pixels are seen over white (docs/collections.md). A JPEG of more than twice
-    ``max_side`` is decoded at 1/2, 1/4 or 1/8, straight from its 8x8 blocks (12 MP: 15 ms instead
-    of 42), and only what is decoded then counts towards ``max_pixels``. The last step down averages
-    areas. Meanwhile OpenCV's log is silent in the whole process.
+    use; transparent pixels are seen over white (docs/how-to/collections.md). A JPEG of more than
+    twice ``max_side`` is decoded at 1/2, 1/4 or 1/8, straight from its 8x8 blocks (12 MP: 15 ms
+    instead of 42), and only what is decoded then counts towards ``max_pixels``. The last step down
+    averages areas. Meanwhile OpenCV's log is silent in the whole process.
 
     Examples
     --------

@@ -2,9 +2,9 @@
 
 The kernel wants one thing that plain Numba cannot say: *keep this tile of scores in registers
 until the arg-max has looked at it*. As loops over arrays, LLVM either spills the scores or
-reduces along f, which costs a horizontal sum per score: 0.5 to 0.9 of the speed (docs/why.md
-has the table). So the tile is built here from LLVM vector values. They are not tied to a
-machine: LLVM splits a vector of 16 into 2 x 8 or 4 x 4 where registers are narrower.
+reduces along f, which costs a horizontal sum per score: 0.5 to 0.9 of the speed
+(docs/explanation/why.md has the table). So the tile is built here from LLVM vector values. They are
+not tied to a machine: LLVM splits a vector of 16 into 2 x 8 or 4 x 4 where registers are narrower.
 
 Layout: `panel` holds the centroids in panels of WIDTH, panel p being an (f, WIDTH) block, so
 that one load brings one dimension of WIDTH centroids, and each score sits in its own lane. Lane i

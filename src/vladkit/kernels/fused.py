@@ -4,9 +4,9 @@ Per block of descriptors: scores of a tile of descriptors against a panel of cen
 registers, the arg-max looks at them there, and each residual is added into its image's (k, f)
 block while descriptor and block are in cache. Nothing of size N x k is ever written.
 
-No ``prange`` and no BLAS inside (docs/why.md): the compiled function releases the GIL and is
-called by several plain threads, each with images of its own. Where an image is cut depends on
-its size alone and not on the number of threads, so neither does the result, to the bit.
+No ``prange`` and no BLAS inside (docs/explanation/why.md): the compiled function releases the GIL
+and is called by several plain threads, each with images of its own. Where an image is cut depends
+on its size alone and not on the number of threads, so neither does the result, to the bit.
 """
 
 from __future__ import annotations

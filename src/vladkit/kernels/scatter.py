@@ -16,7 +16,7 @@ def segment_sum(
     """Sum rows into segments, row after row, floats in float64.
 
     Both arrays have one dtype: since NumPy 1.25 ``add.at`` then takes a fast path, and falls
-    off it, by a factor of 4, when it has to convert (docs/scatter-reduce.md).
+    off it, by a factor of 4, when it has to convert (docs/explanation/scatter-reduce.md).
     """
     f = values_Nf.shape[1]
     wide = np.dtype(np.float64) if values_Nf.dtype.kind == "f" else values_Nf.dtype

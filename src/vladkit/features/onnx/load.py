@@ -107,7 +107,7 @@ def _described(file: Path, sha256: str, session: Any) -> Network:
         if shipped is None:
             raise ModelError(
                 f"{file} has inputs {', '.join(inputs)} and outputs {', '.join(outputs)}, which "
-                f"vladkit does not know: describe it in {beside} (docs/networks.md)"
+                f"vladkit does not know: describe it in {beside} (docs/how-to/networks.md)"
             )
         network, where = shipped, f"vladkit's description of {file.name}"
     _check_names(network, list(inputs), outputs, str(file), where)

@@ -119,7 +119,7 @@ def _heat(maps: Maps, output: OutputSpec, h: int, w: int) -> Float32Array:
 def _misfit(output: OutputSpec, key: str, value: npt.NDArray[Any], wanted: str) -> ModelError:
     return ModelError(
         f"the network gives {output.names()[key]!r} ({key}) of shape {value.shape} after the "
-        f"batch, its description asks for {wanted}: fix its TOML file (docs/networks.md)"
+        f"batch, its description asks for {wanted}: fix its TOML file (docs/how-to/networks.md)"
     )
 
 

@@ -1,7 +1,7 @@
 """`Network`: the description of a model's input and output.
 
 Read from a small TOML file beside the model, or from one of those in ``networks/``
-(docs/networks.md has the reference).
+(docs/how-to/networks.md has the reference).
 """
 
 from __future__ import annotations

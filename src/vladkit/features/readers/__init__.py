@@ -45,7 +45,7 @@ def open_reader(source: str | os.PathLike[str]) -> Reader:
     source : str or path
         ``colmap:database.db``, ``hloc:features.h5``, ``npz:PATH`` (a folder of .npy or .npz, or
         one), ``parquet:table.parquet``, ``fvecs:PATH``, ``bvecs:PATH`` (a folder, or a file with
-        lengths beside it), ``siftgeo:FOLDER``. docs/features.md describes the layout of each.
+        lengths beside it), ``siftgeo:FOLDER``. docs/how-to/features.md describes each layout.
 
     Returns
     -------

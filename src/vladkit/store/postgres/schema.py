@@ -55,7 +55,7 @@ COLUMNS: Final = {
     "n_kept": ("integer", "local features kept for matching, strongest first; null: none"),
     "kept_dtype": ("text", 'of their descriptors; "code": codes of bytes'),
     "kept_descriptor": ("bytea", "(n_kept, f), little-endian"),
-    "kept_geometry": ("bytea", "x, y, size, angle and score of each, see docs/file-format.md"),
+    "kept_geometry": ("bytea", "x, y, size, angle, score of each: docs/reference/file-format.md"),
 }
 """Columns of the table `image`: type, comment."""
 
