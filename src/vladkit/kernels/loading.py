@@ -126,7 +126,7 @@ _watches: list[bool] = []
 
 
 def _watch_forks() -> None:
-    """See that threads have finished loading before a fork: the child, in which they are not,
+    """Have threads finish loading before a fork: the child, in which they do not run,
     would wait for their imports for ever.
 
     What was registered last is called first. logging and concurrent.futures hold their locks from
