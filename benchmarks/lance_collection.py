@@ -18,12 +18,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from million import NOISE, QUERIES, TOP, D, memory, unit, vectors
+from vladkit.bench.machine import provenance
 from vladkit.core.arrays import Float32Array, Int64Array
 from vladkit.store.blocks import Layout
 from vladkit.store.exact import estimate_all
@@ -138,6 +141,45 @@ def measure(folder: Path, kind: str, n: int, seed: int) -> dict[str, object]:
     return row
 
 
+def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A column for each size, as the page shows it."""
+
+    def each(format_: Callable[[dict[str, Any]], str]) -> list[str]:
+        return [format_(row) for row in rows]
+
+    steps = "write", "build", "search"
+    kinds = {row["kind"] for row in rows}
+    of_kind = ["" if len(kinds) == 1 else f", {row['kind']}" for row in rows]
+    names = [f"{row['vectors']:,}{kind}" for row, kind in zip(rows, of_kind, strict=True)]
+    cells = {
+        "files of images, without features": each(lambda r: size(r["bytes"])),
+        "storing": each(lambda r: seconds(r["write_s"])),
+        "building the index and measuring its recall": each(lambda r: seconds(r["build_s"])),
+        "the same, CPU": each(lambda r: seconds(r["build_cpu_s"])),
+        "cells; of them looked into": each(
+            lambda r: f"{r['report']['n_cells']:,}; {r['report']['n_probes']:,}"
+        ),
+        "recall@10": each(lambda r: f"{r['recall']:.3f}"),
+        "a query, median": each(lambda r: f"{r['median_ms']:.0f} ms"),
+        "95 of 100 queries within": each(lambda r: f"{r['p95_ms']:.0f} ms"),
+        "first query, with opening": each(lambda r: f"{r['open_ms'] + r['first_ms']:.0f} ms"),
+        "memory resident: storing, building, searching": each(
+            lambda r: ", ".join(f"{r[f'{step}_resident_mb']}" for step in steps) + " MB"
+        ),
+    }
+    return {"columns": ["vectors", *names], "rows": [[name, *row] for name, row in cells.items()]}
+
+
+def seconds(value: float) -> str:
+    """Seconds, or minutes where they are many."""
+    return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
+
+
+def size(n_bytes: float) -> str:
+    """Bytes in MB or GB."""
+    return f"{n_bytes / 1e6:.0f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:.1f} GB"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10**5, 10**6])
@@ -160,7 +202,9 @@ def main() -> None:
                 rows.append(measure(Path(folder), kind, n, args.seed))
             print(json.dumps(rows[-1]), flush=True)
             if args.json:
-                args.json.write_text(json.dumps(rows, indent=1) + "\n")
+                written = {"provenance": provenance("benchmarks/lance_collection.py")}
+                written |= {"tables": {"size": table(rows)}, "rows": rows}
+                args.json.write_text(json.dumps(written, indent=1) + "\n")
 
 
 if __name__ == "__main__":
