@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -54,6 +55,69 @@ def _with_network(given: dict[str, Any]) -> dict[str, Any]:
 _NETWORK_DEFAULTS: Final = {"orientation": 0.0}
 """Defaults that differ from SIFT's: a network's features have no direction."""
 
+_WITHOUT_CODEBOOK: Final[dict[str, Any]] = {
+    "n_clusters": 1,
+    "n_vocabularies": 1,
+    "rotation": 0,
+    "position": 0.0,
+    "n_components": 0,
+    "keep_sums": False,
+}
+"""Values of fields that nothing follows from where vectors are not aggregated."""
+
+_WITHOUT_LOCAL: Final[dict[str, Any]] = {
+    "orientation": 0.0,
+    "n_words": 0,
+    "keep_features": 0,
+    "keep_bytes": 0,
+}
+"""Values of fields that nothing follows from where there are no local features."""
+
+
+def _with_vectors(given: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a recipe with vectors beside local features: where they are from is looked at."""
+    vectors = str(given["vectors"])
+    if vectors.startswith("onnx:"):
+        from vladkit.features.onnx.load import load_network
+
+        found = load_network(vectors.removeprefix("onnx:"))
+        if found.has_local:
+            raise ParameterError(
+                f"vectors={vectors!r}: this network gives local features, not one vector: give it "
+                "as features"
+            )
+        return given | {"vectors": found.name, "vector_network": found.network}
+    from vladkit.features.readers import open_vectors
+
+    with open_vectors(vectors) as reader:
+        held = reader.info()
+    return given | {"vectors": held.features, "vector_dimensions": held.dimensions}
+
+
+def _without_codebook(given: dict[str, Any], *, alone: bool) -> dict[str, Any]:
+    """Fields of a recipe of vectors that are given; ParameterError for one without any use."""
+    unused = _WITHOUT_CODEBOOK | (_WITHOUT_LOCAL if alone else {})
+    why = {
+        "n_components": "vectors that are given are kept whole: leave it out, and `vladkit whiten` "
+        "the collection when all images are in it"
+    } | dict.fromkeys(
+        _WITHOUT_LOCAL,
+        "an image has one vector here and no local features: leave it out, or give the vectors "
+        "beside local features (--features sift --vectors ...)",
+    )
+    for name, neutral in unused.items():
+        if name in given and given[name] != neutral:
+            reason = why.get(name, "vectors are given, and no codebook makes them: leave it out")
+            raise ParameterError(f"{name}={given[name]!r}: {reason}")
+    given = {"norm": "l2"} | given | unused
+    from vladkit.aggregation.normalize import resolve_steps
+
+    for step in resolve_steps(given["norm"]):
+        if step in ("mass", "intra"):
+            raise ParameterError(f"norm has a step {step!r}: that is for the cells of a codebook")
+    return given
+
+
 _WITH_SUMS: Final = {"n_vocabularies": 1, "n_components": 0}
 """Defaults where sums are kept: the codebook that they belong to can be adapted."""
 
@@ -62,6 +126,19 @@ _OLDER: Final = {"lift_below": 0, "keep_bytes": 0, "n_words": 0, "n_components":
 
 _WEIGHT: Final = Interval(float, 0, 10)
 """Weight of four more dimensions beside a descriptor of length 1; at 10 nothing else counts."""
+
+
+def _is_vector(given: dict[str, Any]) -> bool:
+    """Whether features are one vector of an image, by a network or of hloc."""
+    if given.get("features") == "hloc-global":
+        return True
+    network = given.get("network")
+    if not network:
+        return False
+    try:
+        return bool(json.loads(network)["description"]["output"].get("kind") == "vector")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False  # of a damaged file: whoever reads the description says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +199,14 @@ class Recipe:
     network : str
         For a network: its sha256 and its description, from which everything but the features of
         a new image follows. `make` finds it; people do not give it.
+    vectors : str
+        Beside local features: "onnx:" and the path of a network that gives one vector of an image,
+        or ``hloc:global.h5``. That vector is compared first, and local features rank what it
+        finds. A network that gives one vector may also be `features`: there is nothing else then.
+        Such vectors are normalised by `norm`, "l2" by default, and kept whole; fields of the
+        codebook have no use.
+    vector_network, vector_dimensions
+        As `network` and `dimensions`, of `vectors`.
     """
 
     features: str = option(
@@ -230,6 +315,14 @@ class Recipe:
         constraint=str,
     )
     network: str = option("", constraint=str)
+    vectors: str = option(
+        "",
+        "One vector of each image for the shortlist: onnx:MODEL.onnx or hloc:global.h5.",
+        flag="--vectors",
+        constraint=str,
+    )
+    vector_network: str = option("", constraint=str)
+    vector_dimensions: int = option(0, constraint=Interval(int, 0))
 
     @classmethod
     def make(cls, given: dict[str, Any]) -> Self:
@@ -242,14 +335,29 @@ class Recipe:
         ModelError
             If it names a network that is missing or does not do what its description says.
         """
-        from vladkit.aggregation.normalize import resolve_steps
-
         names = [f.name for f in fields(cls)]
         for name in given:
             if name not in names:
                 raise ParameterError(f"{name!r} is not part of a recipe: use {', '.join(names)}")
         if str(given.get("features", "")).startswith("onnx:") and "network" not in given:
             given = _with_network(given)
+        if given.get("vectors") and not given.keys() & {"vector_network", "vector_dimensions"}:
+            given = _with_vectors(given)
+        alone = _is_vector(given)
+        if alone and given.get("vectors"):
+            raise ParameterError(
+                f"vectors={given['vectors']!r}: {given['features']} gives one vector already: "
+                "leave one of them out"
+            )
+        if given.get("vector_network") and given.get("dimensions"):
+            raise ParameterError(
+                f"vectors={given['vectors']!r}: no image is read where features are another "
+                "program's, so that no network sees any: give vectors=hloc:global.h5"
+            )
+        if alone or given.get("vectors"):
+            given = _without_codebook(given, alone=alone)
+        from vladkit.aggregation.normalize import resolve_steps
+
         if "norm" in given:
             given = given | {"norm": resolve_steps(given["norm"])}
         if given.get("keep_sums"):
@@ -257,7 +365,8 @@ class Recipe:
         recipe = cls(**given)
         extractor = recipe.extractor()  # checks the parameters that are its own
         limits = {f.name: f.metadata["constraint"] for f in fields(cls)}
-        theirs = {name: value for name, value in vars(extractor).items() if name in limits}
+        local = getattr(extractor, "local", extractor)
+        theirs = {name: value for name, value in vars(local).items() if name in limits}
         if "lift_below" not in theirs:
             if given.get("lift_below"):
                 raise ParameterError(f"lift_below is SIFT's: {recipe.features} has no second try")
@@ -277,7 +386,10 @@ class Recipe:
 
     def as_json(self) -> dict[str, Any]:
         """Fields as a dict that `make` reads; those of other features than SIFT only if set."""
-        of_others = ("dimensions", "compare", "network")
+        of_others = (
+            *("dimensions", "compare", "network"),
+            *("vectors", "vector_network", "vector_dimensions"),
+        )
         value = asdict(self) | {"norm": list(self.norm)}
         return {name: v for name, v in value.items() if v or name not in of_others}
 
@@ -294,6 +406,21 @@ class Recipe:
         """Make the extractor that the recipe names."""
         from vladkit.features import make_extractor
 
+        if not self.vectors:
+            return self._extractor()
+        from vladkit.features.vectors import WithVectors
+
+        chosen: dict[str, Any] = {"dimensions": self.vector_dimensions}
+        if self.vector_network:
+            chosen = {"network": self.vector_network, "max_side": self.max_side}
+            chosen["enlarge_to"] = self.enlarge_to
+        return WithVectors(self._extractor(), make_extractor(self.vectors, **chosen))
+
+    def _extractor(self) -> Extractor:
+        from vladkit.features import make_extractor
+
+        if self.is_alone and self.dimensions:
+            return make_extractor(self.features, dimensions=self.dimensions)
         chosen: dict[str, Any] = {
             "max_features": self.max_features,
             "max_side": self.max_side,
@@ -308,6 +435,21 @@ class Recipe:
         if self.dimensions:
             chosen |= {"dimensions": self.dimensions, "compare": self.compare}
         return make_extractor(self.features, **chosen)
+
+    def networks(self) -> dict[str, str]:
+        """Networks in the form of `network`, by the fields that name their files."""
+        both = {"features": self.network, "vectors": self.vector_network}
+        return {name: network for name, network in both.items() if network}
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether an image has one vector, and no local features."""
+        return _is_vector({"features": self.features, "network": self.network})
+
+    @property
+    def vectors_from(self) -> str:
+        """Name of what gives an image's one vector; "" where it is aggregated of local features."""
+        return self.features if self.is_alone else self.vectors
 
     @property
     def is_directional(self) -> bool:
