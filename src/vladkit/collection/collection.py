@@ -196,6 +196,7 @@ class Collection:
         read_only: bool = False,
         trust: bool = False,
         device: str | None = None,
+        batch: int | None = None,
     ) -> Self:
         """Open a collection; with `read_only` also one that may not be written.
 
@@ -208,7 +209,7 @@ class Collection:
         trust : bool
             Show images of all folders, and run the network, that the file names. Otherwise only
             what this user indexed with is used: the file may be somebody else's.
-        device : str or None
+        device, batch : str, int or None
             See `create`.
 
         Raises
@@ -216,7 +217,7 @@ class Collection:
         FileFormatError
             If there is no collection at `path`, or one of another format version.
         """
-        return cls(Index.open(path, read_only=read_only, trust=trust, device=device))
+        return cls(Index.open(path, read_only=read_only, trust=trust, device=device, batch=batch))
 
     @staticmethod
     def merge(

@@ -51,7 +51,7 @@ def extracting(
     results |= _too_large(n_bytes)
     begin = None
     with ExitStack() as stack:
-        load = read_bytes
+        load: Callable[[str], bytes] = read_bytes
         if n_bytes:
             ahead = stack.enter_context(ReadAhead.on_threads(n_bytes))
             load, begin = ahead.read, ahead.begin

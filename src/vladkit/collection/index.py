@@ -133,11 +133,12 @@ class Index:
         read_only: bool = False,
         trust: bool = False,
         device: str | None = None,
+        batch: int | None = None,
     ) -> Self:
         """Open a collection file; see `Collection.open`."""
         store = open_store(path, read_only=read_only)
         try:
-            return cls(store, trust=trust, device=device)
+            return cls(store, trust=trust, device=device, batch=batch)
         except BaseException:
             store.close()
             raise
@@ -209,6 +210,7 @@ class Index:
             ],
             "dimensions": describer.n_dimensions if trained else None,
             "clusters": (describer.n_clusters or None) if trained else None,
+            "vectors_from": describer.recipe.vectors_from,
             "words": 0 if describer.asmk is None else len(describer.asmk.centroids_),
             "learned_from": describer.learned.get("images"),
             "stale": self.is_stale(),

@@ -31,8 +31,8 @@ def query_of(
     if options.rerank:
         index.searcher.check_keeps_features()
     row = image if isinstance(image, ImageRow) else None
-    is_path = isinstance(image, str | os.PathLike)
-    if is_path and (imported(index.describer.extractor) or not os.path.lexists(image)):
+    own_only = imported(index.describer.extractor)
+    if isinstance(image, str | os.PathLike) and (own_only or not os.path.lexists(image)):
         row = find_image(index.store, image)
     if row is not None:
         return _query_of_row(index, row, options.region)

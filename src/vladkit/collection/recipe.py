@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vladkit.core.arrays import FloatArray
     from vladkit.features import Extractor, Features
 
-__all__ = ["ROWS_PER_WORD", "Recipe"]
+__all__ = ["ROWS_PER_WORD", "WITHOUT_CODEBOOK", "WITHOUT_LOCAL", "Recipe"]
 
 _N_ITER: Final = 8
 """Iterations of k-means; from 8 to 25 the inertia falls by 1 %, and mAP does not move."""
@@ -55,7 +55,7 @@ def _with_network(given: dict[str, Any]) -> dict[str, Any]:
 _NETWORK_DEFAULTS: Final = {"orientation": 0.0}
 """Defaults that differ from SIFT's: a network's features have no direction."""
 
-_WITHOUT_CODEBOOK: Final[dict[str, Any]] = {
+WITHOUT_CODEBOOK: Final[dict[str, Any]] = {
     "n_clusters": 1,
     "n_vocabularies": 1,
     "rotation": 0,
@@ -65,11 +65,12 @@ _WITHOUT_CODEBOOK: Final[dict[str, Any]] = {
 }
 """Values of fields that nothing follows from where vectors are not aggregated."""
 
-_WITHOUT_LOCAL: Final[dict[str, Any]] = {
+WITHOUT_LOCAL: Final[dict[str, Any]] = {
     "orientation": 0.0,
     "n_words": 0,
     "keep_features": 0,
     "keep_bytes": 0,
+    "compare": "",
 }
 """Values of fields that nothing follows from where there are no local features."""
 
@@ -96,12 +97,12 @@ def _with_vectors(given: dict[str, Any]) -> dict[str, Any]:
 
 def _without_codebook(given: dict[str, Any], *, alone: bool) -> dict[str, Any]:
     """Fields of a recipe of vectors that are given; ParameterError for one without any use."""
-    unused = _WITHOUT_CODEBOOK | (_WITHOUT_LOCAL if alone else {})
+    unused = WITHOUT_CODEBOOK | (WITHOUT_LOCAL if alone else {})
     why = {
         "n_components": "vectors that are given are kept whole: leave it out, and `vladkit whiten` "
         "the collection when all images are in it"
     } | dict.fromkeys(
-        _WITHOUT_LOCAL,
+        WITHOUT_LOCAL,
         "an image has one vector here and no local features: leave it out, or give the vectors "
         "beside local features (--features sift --vectors ...)",
     )
@@ -341,14 +342,14 @@ class Recipe:
                 raise ParameterError(f"{name!r} is not part of a recipe: use {', '.join(names)}")
         if str(given.get("features", "")).startswith("onnx:") and "network" not in given:
             given = _with_network(given)
-        if given.get("vectors") and not given.keys() & {"vector_network", "vector_dimensions"}:
-            given = _with_vectors(given)
         alone = _is_vector(given)
         if alone and given.get("vectors"):
             raise ParameterError(
                 f"vectors={given['vectors']!r}: {given['features']} gives one vector already: "
                 "leave one of them out"
             )
+        if given.get("vectors") and not given.keys() & {"vector_network", "vector_dimensions"}:
+            given = _with_vectors(given)
         if given.get("vector_network") and given.get("dimensions"):
             raise ParameterError(
                 f"vectors={given['vectors']!r}: no image is read where features are another "

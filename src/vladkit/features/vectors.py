@@ -25,7 +25,15 @@ from vladkit.features.types import (
 )
 from vladkit.images import Image
 
-__all__ = ["HLOC_GLOBAL", "ImportedVectors", "WithVectors", "imported", "not_in_place", "placed"]
+__all__ = [
+    "HLOC_GLOBAL",
+    "ImportedVectors",
+    "WithVectors",
+    "devices_of",
+    "imported",
+    "not_in_place",
+    "placed",
+]
 
 HLOC_GLOBAL: Final = "hloc-global"
 """Name of hloc's global descriptors as features; versions that do not know them refuse it."""
@@ -199,13 +207,13 @@ class WithVectors:
     def accept(self, features: Features) -> Features:
         """Check features and a vector that were read from files; ImageError if they do not fit."""
         for each in (self.local, self.vectors):
-            check = getattr(each, "accept", None)
-            features = features if check is None else check(features)
+            if isinstance(each, Imported | ImportedVectors):
+                features = each.accept(features)
         return features
 
 
 def imported(extractor: Extractor) -> bool:
-    """Whether no image can be a query, because another program made the features or the vectors."""
+    """Whether no image can be a query, because another program made features or vectors."""
     if isinstance(extractor, WithVectors):
         return imported(extractor.local) or imported(extractor.vectors)
     return isinstance(extractor, Imported | ImportedVectors)
@@ -227,6 +235,13 @@ def placed(extractor: Extractor, device: str | None, batch: int | None) -> Extra
             f"device and batch are for networks, and {extractor.name!r} is none: leave them out"
         )
     return found
+
+
+def devices_of(extractor: Extractor) -> list[str]:
+    """Devices that the networks of an extractor run on."""
+    parts = (extractor.local, extractor.vectors) if isinstance(extractor, WithVectors) else ()
+    found = (getattr(each, "device", None) for each in parts or (extractor,))
+    return list(dict.fromkeys(each for each in found if each))
 
 
 def not_in_place(extractor: Extractor) -> Extractor:

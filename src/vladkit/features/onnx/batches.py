@@ -127,8 +127,8 @@ def _run(
 
 def _tensor(pixels: Sequence[_Pixels], spec: InputSpec) -> Float32Array:
     """Input of the model, (b, c, y, x) or (b, y, x, c), with its scale and offsets."""
-    value_byxc = np.stack(pixels).reshape(len(pixels), *pixels[0].shape[:2], -1)
-    value_byxc = value_byxc.astype(np.float32)
+    pixel_byxc = np.stack(pixels).reshape(len(pixels), *pixels[0].shape[:2], -1)
+    value_byxc = pixel_byxc.astype(np.float32)
     value_byxc /= np.float32(spec.divide_by)
     if spec.mean:
         value_byxc -= np.array(spec.mean, np.float32)

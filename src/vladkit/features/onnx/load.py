@@ -13,11 +13,11 @@ from vladkit.errors import ModelError
 from vladkit.features.onnx.batches import CONSTANT_TYPES, TYPES
 from vladkit.features.onnx.extractor import OnnxNetwork
 from vladkit.features.onnx.session import Session, onnxruntime_module, session_of
-from vladkit.features.onnx.spec import Network, known_networks
+from vladkit.features.onnx.spec import KnownFile, Network, known_networks
 from vladkit.features.onnx.tiling import canvases
 from vladkit.features.onnx.zoo import known_file, models_folder, sha256_of
 
-__all__ = ["load_network"]
+__all__ = ["load_network", "title_by_name"]
 
 
 def load_network(
@@ -200,14 +200,25 @@ def _shipped(sha256: str, inputs: list[str], outputs: list[str]) -> Network | No
     return None
 
 
+def title_by_name(path: str) -> str:
+    """Title of the known network that a file of one vector is taken for by its name; "" if not."""
+    file = Path(path)
+    known = None if file.with_suffix(".toml").is_file() else _named(file)
+    return "" if known is None else known.title
+
+
+def _named(file: Path) -> KnownFile | None:
+    stem = "".join(filter(str.isalnum, file.stem.lower()))
+    return next((each for each in known_networks() if each.is_called(stem)), None)
+
+
 def _by_name(file: Path, session: Session) -> Network | None:
     """Description of a network of one vector whose file has its name; inputs may have any.
 
     Its size is the model's own, where that is fixed.
     """
     inputs, outputs = session.inputs(), _flat_outputs(session)
-    stem = "".join(filter(str.isalnum, file.stem.lower()))
-    known = next((each for each in known_networks() if each.is_called(stem)), None)
+    known = _named(file)
     if known is None or len(inputs) != 1 or len(outputs) != 1:
         return None
     network, shape = known.network, inputs[0].shape

@@ -35,11 +35,11 @@ DEVICES: Final = {
 _OPTIONS: Final = {"cuda": {"use_tf32": "0"}}
 """Options of providers: float32 with 10 bits (TF32) would be other numbers than the CPU's."""
 
-_PACKAGES: Final = {
-    "cuda": "pip install onnxruntime-gpu",
-    "directml": "pip install onnxruntime-directml",
-    "coreml": "pip install onnxruntime on macOS",
-    "openvino": "pip install onnxruntime-openvino",
+_PACKAGES: Final[dict[str, str]] = {
+    "cuda": "onnxruntime-gpu (pip install onnxruntime-gpu)",
+    "directml": "onnxruntime-directml on Windows (pip install onnxruntime-directml)",
+    "coreml": "onnxruntime on macOS",
+    "openvino": "onnxruntime-openvino (pip install onnxruntime-openvino)",
 }
 
 
@@ -143,8 +143,8 @@ def check_device(device: str) -> None:
     here = available_devices()
     if device not in here:
         raise ParameterError(
-            f"device={device!r} is not available: the ONNX Runtime that is installed has "
-            f"{', '.join(here)} ({_PACKAGES[device]} has {device})"
+            f"device={device!r} is not available, here are {', '.join(here)}: {device} comes with "
+            f"{_PACKAGES[device]}"
         )
 
 

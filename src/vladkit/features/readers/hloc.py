@@ -256,7 +256,9 @@ class HlocReader(Reader):
             try:
                 group = self._file.get(name, {})
                 if _GLOBAL not in group:
-                    raise ImageError(f"{os.path.basename(self.path)} has no vector of it")
+                    # the file may have it when it is asked again
+                    no_vector = f"{os.path.basename(self.path)} has no vector of it"
+                    raise ImageError(no_vector, transient=True)
                 data = np.asarray(_inside(group, _GLOBAL)[()])
             except (KeyError, OSError, ValueError, TypeError) as error:
                 if isinstance(error, ImageError):
@@ -272,7 +274,7 @@ class HlocReader(Reader):
             raise ImageError("its vector holds NaN or infinity, or exceeds float32")
         if not vector_D.any():
             raise ImageError("its vector is all zeros")
-        return Features.of_vector(vector_D, 1, 1)
+        return Features.of_vector(vector_D, 0, 0)  # of unknown size
 
     @contextmanager
     def _whole_file(self) -> Iterator[None]:
