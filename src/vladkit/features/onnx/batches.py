@@ -103,12 +103,12 @@ def _run(
             shape = [1] * len(given[name].shape)
             feed[name] = np.full(shape, value, CONSTANT_TYPES[given[name].type])
         values = session.run(list(names.values()), feed)
-    except MemoryError:
-        if len(pixels) == 1:
-            return [ImageError("not enough memory for the network", transient=True)]
-        alone = (_run(session, network, [each], fixed, path) for each in pixels)
-        return list(chain.from_iterable(alone))
     except Exception as error:  # ONNX Runtime's own have no other common base
+        if _is_memory(error) and len(pixels) == 1:
+            return [ImageError("not enough memory for the network", transient=True)]
+        if _is_memory(error):
+            alone = (_run(session, network, [each], fixed, path) for each in pixels)
+            return list(chain.from_iterable(alone))
         raise ModelError(f"{path} failed on {tensor.shape}: {first_line(error)}") from error
     n = len(padded)
     for key, value in zip(names, values, strict=True):
@@ -123,6 +123,12 @@ def _run(
         {k: np.asarray(v[i], np.float32) for k, v in zip(names, values, strict=True)}
         for i in range(len(pixels))
     ]
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether memory ran out, here or on the device."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "bad_alloc" in text or "allocate memory" in text
 
 
 def _tensor(pixels: Sequence[_Pixels], spec: InputSpec) -> Float32Array:

@@ -112,10 +112,9 @@ def _started(file: Path, device: str) -> Session | None:
         options.enable_mem_pattern = False  # as its documentation asks
     provider, cpu = DEVICES[device], DEVICES["cpu"]
     chosen: list[Any] = [(provider, _OPTIONS.get(device, {}))]
-    try:  # what a device has no code for runs on the CPU
-        model = runtime.InferenceSession(
-            str(file), options, providers=chosen + [cpu] * (device != "cpu")
-        )
+    try:  # what a device has no code for runs on the CPU; all of it only where that was asked for
+        providers = chosen + [cpu] * (device != "cpu")
+        model = runtime.InferenceSession(str(file), options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's own have no other common base
         if device != "cpu":
             return None
