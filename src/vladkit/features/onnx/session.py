@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -91,23 +91,31 @@ def session_of(sha256: str, find: Callable[[], Path], device: str = "cpu") -> Se
         if key not in _Sessions.by_model:
             check_device(device)
             file = find()
-            tried = available_devices() if device == "auto" else [device]
-            found = next(filter(None, (_started(file, each) for each in tried)), None)
-            if found is None:
-                raise ModelError(
-                    f"device {device!r} is in this ONNX Runtime, but does not start: is its driver "
-                    f"installed? Here are {', '.join(available_devices())}"
-                )
-            _Sessions.by_model[key] = found
+            if device == "auto":
+                _Sessions.by_model[key] = _first(file)
+            else:
+                _Sessions.by_model[key] = _started(file, device)
         return _Sessions.by_model[key]
 
 
-def _started(file: Path, device: str) -> Session | None:
-    """Session on a device; None if that does not start. ModelError for a file that is no model."""
+def _first(file: Path) -> Session:
+    """Session on the first device that starts; the CPU always does."""
+    for device in available_devices():
+        try:
+            return _started(file, device)
+        except ModelError:
+            if device == "cpu":  # no device takes such a file
+                raise
+    raise AssertionError("the CPU is in every ONNX Runtime")
+
+
+def _started(file: Path, device: str) -> Session:
+    """Session on a device; ModelError if that does not start, or for a file that is no model."""
     runtime = onnxruntime_module()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # its warnings are about how a graph was exported
+    # Warnings are about how a graph was exported, errors of a device are raised besides.
+    options.log_severity_level = 3 if device == "cpu" else 4
     if device == "directml":
         options.enable_mem_pattern = False  # as its documentation asks
     provider, cpu = DEVICES[device], DEVICES["cpu"]
@@ -117,14 +125,22 @@ def _started(file: Path, device: str) -> Session | None:
         model = runtime.InferenceSession(str(file), options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's own have no other common base
         if device != "cpu":
-            return None
+            raise _not_started(file, device, str(error)) from error
         raise ModelError(
             f"{file} is no model that ONNX Runtime {runtime.__version__} can load: "
             f"{first_line(error)}"
         ) from error
     if provider not in model.get_providers():
-        return None
+        raise _not_started(file, device, "are its libraries installed?")
     return Session(model, device, threading.Lock() if device == "directml" else nullcontext())
+
+
+def _not_started(file: Path, device: str, reason: str) -> ModelError:
+    last = reason.strip().splitlines()[-1:]  # what comes before it are names of functions
+    return ModelError(
+        f"device {device!r} does not start, or does not take {file}: use cpu or auto "
+        f"({''.join(last).strip()[:300]})"
+    )
 
 
 def available_devices() -> list[str]:
@@ -162,10 +178,13 @@ def runtime_version() -> str:
     """Version of ONNX Runtime, without importing it; "" where it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        return version("onnxruntime")
-    except PackageNotFoundError:  # pragma: no cover - its name differs for other hardware
-        return ""
+    for name in (
+        "onnxruntime",
+        *(f"onnxruntime-{kind}" for kind in ("gpu", "directml", "openvino")),
+    ):
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return ""
 
 
 def first_line(error: Exception) -> str:
