@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from vladkit.collection.discover import SourceFile
 from vladkit.collection.journal import Journal, LeftBehind, reason_against
@@ -19,6 +19,7 @@ from vladkit.features.pool import (
     Extraction,
     Result,
     decoded,
+    extract,
     extract_data,
     features_of_images,
 )
@@ -28,6 +29,9 @@ from vladkit.images.files import check_size
 from vladkit.images.opencv import within_memory
 
 __all__ = ["extracting"]
+
+_Load: TypeAlias = Callable[[str], bytes] | None
+"""Gives the bytes of a file that is elsewhere; None reads those of this machine."""
 
 
 @contextmanager
@@ -51,7 +55,7 @@ def extracting(
     results |= _too_large(n_bytes)
     begin = None
     with ExitStack() as stack:
-        load: Callable[[str], bytes] = read_bytes
+        load: _Load = None
         if n_bytes:
             ahead = stack.enter_context(ReadAhead.on_threads(n_bytes))
             load, begin = ahead.read, ahead.begin
@@ -80,20 +84,23 @@ def _too_large(n_bytes: Mapping[str, int]) -> dict[str, Result]:
     return results
 
 
-def _extract_loaded(extractor: Extractor, load: Callable[[str], bytes], file: str) -> Features:
+def _extract_loaded(extractor: Extractor, load: _Load, file: str) -> Features:
+    if load is None:
+        return extract(extractor, file)
     with within_memory():
         return extract_data(extractor, load(file))
 
 
 def _extract_several(
-    journal: Journal, extractor: Extractor, load: Callable[[str], bytes], files: Sequence[str]
+    journal: Journal, extractor: Extractor, load: _Load, files: Sequence[str]
 ) -> list[Result]:
     """Features of several files, by an extractor that takes images together."""
     images: list[Image | ImageError] = []
     for file in files:
         try:
             with journal.hand(file), within_memory():
-                images.append(decoded(extractor, load(file)))
+                data = read_bytes(file) if load is None else load(file)
+                images.append(decoded(extractor, data))
         except ImageError as error:
             images.append(error)
     return features_of_images(extractor, images)
@@ -123,7 +130,7 @@ def _try_apart(
 
 
 def _reading(
-    extractor: Extractor, found: Sequence[SourceFile], load: Callable[[str], bytes]
+    extractor: Extractor, found: Sequence[SourceFile], load: _Load
 ) -> Callable[[str], Features]:
     """Function that gives the features of a file: extracted here, or another program's."""
     if not imported(extractor):

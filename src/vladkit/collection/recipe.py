@@ -318,7 +318,7 @@ class Recipe:
     network: str = option("", constraint=str)
     vectors: str = option(
         "",
-        "One vector of each image for the shortlist: onnx:MODEL.onnx or hloc:global.h5.",
+        "One vector of an image, to find by: onnx:MODEL.onnx or hloc:global.h5.",
         flag="--vectors",
         constraint=str,
     )

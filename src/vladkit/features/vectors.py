@@ -5,7 +5,7 @@ Axes: ``l`` features of one image, ``f`` descriptor dimension, ``D`` dimension o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Final, cast
 
@@ -199,7 +199,7 @@ class WithVectors:
         ParameterError
             If the local features have no such form.
         """
-        mirrored = getattr(self.local, "mirrored", None)
+        mirrored: Callable[[Features], Features] | None = getattr(self.local, "mirrored", None)
         if mirrored is None:
             raise ParameterError(f"features {self.local.name!r} cannot be mirrored")
         return replace(mirrored(features), vector_D=None)
