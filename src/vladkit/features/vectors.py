@@ -220,7 +220,7 @@ def imported(extractor: Extractor) -> bool:
 
 
 def placed(extractor: Extractor, device: str | None, batch: int | None) -> Extractor:
-    """The extractor with its networks on a device, so many images at a time; None as they are.
+    """Move the networks of an extractor to a device, with `batch` images of a run; None: as is.
 
     Raises
     ------

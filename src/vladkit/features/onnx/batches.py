@@ -81,7 +81,7 @@ def fixed_batch(session: Session, network: Network) -> int:
 
 
 def check_batch(session: Session, network: Network, batch: int, path: str) -> None:
-    """Raise ParameterError if a model does not take so many images at a time."""
+    """Raise ParameterError if a model does not take `batch` images at a time."""
     fixed = fixed_batch(session, network)
     if fixed and batch not in (0, fixed):
         raise ParameterError(
