@@ -14,6 +14,7 @@ from networks import colour, constant, dots, gray, mean_colour, ramps, write
 from vladkit.errors import ImageError, ModelError, ParameterError
 from vladkit.features import Sift, has_local, make_extractor, vector_dimensions
 from vladkit.features.onnx import session as onnx_session
+from vladkit.features.onnx.extractor import OnnxNetwork
 from vladkit.features.onnx.load import title_by_name
 from vladkit.features.pool import Extraction, extract
 from vladkit.features.vectors import ImportedVectors, WithVectors, placed
@@ -176,8 +177,16 @@ class TestBatches:
             alone = single.extract(image).vector_D
             assert np.abs(each.vector_D - alone).max() <= 1e-6 * alone.max()
 
-    def test_on_threads(self, model, tmp_path):
+    def test_on_threads(self, model, tmp_path, monkeypatch):
         """The pool gives batches out whole, in order, with errors and ready results in place."""
+        sizes = []
+        many = OnnxNetwork.extract_many
+
+        def counted(self, images):
+            sizes.append(len(images))
+            return many(self, images)
+
+        monkeypatch.setattr(OnnxNetwork, "extract_many", counted)
         extractor = make_extractor(f"onnx:{model}", enlarge_to=0, batch=3)
         files = []
         for i in range(50):
@@ -187,6 +196,8 @@ class TestBatches:
         ready = {files[9]: ImageError("ready")}
         with Extraction.on_threads(extractor, 2, 50) as extraction:
             found = list(extraction.run(files, dict(ready)))
+        assert sum(sizes) == 48  # not the one that is ready, nor the one that is no image
+        assert sizes.count(3) >= len(sizes) - 3
         assert (found[9], type(found[7])) == (ready[files[9]], ImageError)
         alone = make_extractor(f"onnx:{model}", enlarge_to=0)
         for i in (0, 6, 8, 49):

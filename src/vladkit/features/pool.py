@@ -173,11 +173,9 @@ class Extraction:
 
     def _submit(self, upcoming: Iterator[Item], ready: dict[Item, Result] | None) -> None:
         n = self._ahead - len(self._pending)
-        if n < self._batch and self._pending:  # a batch is given out whole
-            return
         found: list[tuple[Item, Result | None]] = [
             (item, ready.pop(item) if ready and item in ready else None)
-            for item in islice(upcoming, n // self._batch * self._batch)
+            for item in islice(upcoming, n // self._batch * self._batch)  # whole batches
         ]
         todo = [item for item, result in found if result is None]
         begun = iter(self._begun(todo))

@@ -297,7 +297,7 @@ class OnnxNetwork:
         return session_of(sha256, find, self.device)
 
     def placed(self, device: str | None, batch: int | None) -> OnnxNetwork:
-        """Move the network to a device, with `batch` images of a run; None leaves either as it is."""
+        """Move the network to a device, with `batch` images of a run; None leaves it as it is."""
         chosen = replace(self, device=device or self.device, batch=batch or self.batch)
         if chosen.device == "cpu" and not chosen.batch:
             return chosen  # the model need not be there
