@@ -253,6 +253,18 @@ class TestBeforeLocalFeatures:
             groups = collection.duplicates(flips=True, candidates=3)
         assert "copy.jpg" in [each.path for group in groups for each in group.others]
 
+    def test_a_network_of_each(self, folder, tmp_path):
+        """Defaults of the local network's description that are for a codebook have no use."""
+        own = "[input]\nmultiple = 8\n[recipe]\nn_clusters = 8\nnorm = ['intra', 'l2']\n"
+        local = means(tmp_path / "m.onnx", own + "max_side = 300\n")
+        fields = {"features": f"onnx:{local}", "vectors": f"onnx:{folder / 'colour.onnx'}"}
+        recipe = Recipe.make(fields)
+        assert (recipe.norm, recipe.n_clusters, recipe.max_side) == (("l2",), 1, 300)
+        assert Recipe.make(json.loads(json.dumps(recipe.as_json()))) == recipe
+        with Collection.create(tmp_path / "c.vlad", n_words=16, **fields) as collection:
+            collection.add([folder / "photos"])
+            assert collection.search(folder / "query.png", 1)[0].agreement is not None
+
     def test_local_features_are_no_vector(self, folder, tmp_path):
         model = means(tmp_path / "m.onnx", "[input]\nmultiple = 8\n")
         with pytest.raises(ParameterError, match="gives local features, not one vector"):

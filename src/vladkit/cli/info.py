@@ -11,7 +11,8 @@ import typer
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import FileOrUrl, Json, Schema
 from vladkit.cli.output import counted, pairs, print_json, show
-from vladkit.collection.recipe import WITHOUT_CODEBOOK, WITHOUT_LOCAL, Recipe
+from vladkit.collection.given_vectors import WITHOUT_CODEBOOK, WITHOUT_LOCAL
+from vladkit.collection.recipe import Recipe
 
 __all__: list[str] = []
 

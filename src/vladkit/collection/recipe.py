@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from vladkit.collection.given_vectors import is_vector, with_vectors, without_codebook
 from vladkit.core.params import Interval, StrOptions, check_parameters, option
 from vladkit.errors import ParameterError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vladkit.core.arrays import FloatArray
     from vladkit.features import Extractor, Features
 
-__all__ = ["ROWS_PER_WORD", "WITHOUT_CODEBOOK", "WITHOUT_LOCAL", "Recipe"]
+__all__ = ["ROWS_PER_WORD", "Recipe"]
 
 _N_ITER: Final = 8
 """Iterations of k-means; from 8 to 25 the inertia falls by 1 %, and mAP does not move."""
@@ -55,70 +55,6 @@ def _with_network(given: dict[str, Any]) -> dict[str, Any]:
 _NETWORK_DEFAULTS: Final = {"orientation": 0.0}
 """Defaults that differ from SIFT's: a network's features have no direction."""
 
-WITHOUT_CODEBOOK: Final[dict[str, Any]] = {
-    "n_clusters": 1,
-    "n_vocabularies": 1,
-    "rotation": 0,
-    "position": 0.0,
-    "n_components": 0,
-    "keep_sums": False,
-}
-"""Values of fields that nothing follows from where vectors are not aggregated."""
-
-WITHOUT_LOCAL: Final[dict[str, Any]] = {
-    "orientation": 0.0,
-    "n_words": 0,
-    "keep_features": 0,
-    "keep_bytes": 0,
-    "compare": "",
-}
-"""Values of fields that nothing follows from where there are no local features."""
-
-
-def _with_vectors(given: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a recipe with vectors beside local features: where they are from is looked at."""
-    vectors = str(given["vectors"])
-    if vectors.startswith("onnx:"):
-        from vladkit.features.onnx.load import load_network
-
-        found = load_network(vectors.removeprefix("onnx:"))
-        if found.has_local:
-            raise ParameterError(
-                f"vectors={vectors!r}: this network gives local features, not one vector: give it "
-                "as features"
-            )
-        return given | {"vectors": found.name, "vector_network": found.network}
-    from vladkit.features.readers import open_vectors
-
-    with open_vectors(vectors) as reader:
-        held = reader.info()
-    return given | {"vectors": held.features, "vector_dimensions": held.dimensions}
-
-
-def _without_codebook(given: dict[str, Any], *, alone: bool) -> dict[str, Any]:
-    """Fields of a recipe of vectors that are given; ParameterError for one without any use."""
-    unused = WITHOUT_CODEBOOK | (WITHOUT_LOCAL if alone else {})
-    why = {
-        "n_components": "vectors that are given are kept whole: leave it out, and `vladkit whiten` "
-        "the collection when all images are in it"
-    } | dict.fromkeys(
-        WITHOUT_LOCAL,
-        "an image has one vector here and no local features: leave it out, or give the vectors "
-        "beside local features (--features sift --vectors ...)",
-    )
-    for name, neutral in unused.items():
-        if name in given and given[name] != neutral:
-            reason = why.get(name, "vectors are given, and no codebook makes them: leave it out")
-            raise ParameterError(f"{name}={given[name]!r}: {reason}")
-    given = {"norm": "l2"} | given | unused
-    from vladkit.aggregation.normalize import resolve_steps
-
-    for step in resolve_steps(given["norm"]):
-        if step in ("mass", "intra"):
-            raise ParameterError(f"norm has a step {step!r}: that is for the cells of a codebook")
-    return given
-
-
 _WITH_SUMS: Final = {"n_vocabularies": 1, "n_components": 0}
 """Defaults where sums are kept: the codebook that they belong to can be adapted."""
 
@@ -127,19 +63,6 @@ _OLDER: Final = {"lift_below": 0, "keep_bytes": 0, "n_words": 0, "n_components":
 
 _WEIGHT: Final = Interval(float, 0, 10)
 """Weight of four more dimensions beside a descriptor of length 1; at 10 nothing else counts."""
-
-
-def _is_vector(given: dict[str, Any]) -> bool:
-    """Whether features are one vector of an image, by a network or of hloc."""
-    if given.get("features") == "hloc-global":
-        return True
-    network = given.get("network")
-    if not network:
-        return False
-    try:
-        return bool(json.loads(network)["description"]["output"].get("kind") == "vector")
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return False  # of a damaged file: whoever reads the description says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,23 +263,24 @@ class Recipe:
         for name in given:
             if name not in names:
                 raise ParameterError(f"{name!r} is not part of a recipe: use {', '.join(names)}")
+        asked = dict(given)
         if str(given.get("features", "")).startswith("onnx:") and "network" not in given:
             given = _with_network(given)
-        alone = _is_vector(given)
+        alone = is_vector(given)
         if alone and given.get("vectors"):
             raise ParameterError(
                 f"vectors={given['vectors']!r}: {given['features']} gives one vector already: "
                 "leave one of them out"
             )
         if given.get("vectors") and not given.keys() & {"vector_network", "vector_dimensions"}:
-            given = _with_vectors(given)
+            given = with_vectors(given, asked)
         if given.get("vector_network") and given.get("dimensions"):
             raise ParameterError(
                 f"vectors={given['vectors']!r}: no image is read where features are another "
                 "program's, so that no network sees any: give vectors=hloc:global.h5"
             )
         if alone or given.get("vectors"):
-            given = _without_codebook(given, alone=alone)
+            given = without_codebook(given, asked, alone=alone)
         from vladkit.aggregation.normalize import resolve_steps
 
         if "norm" in given:
@@ -445,7 +369,7 @@ class Recipe:
     @property
     def is_alone(self) -> bool:
         """Whether an image has one vector, and no local features."""
-        return _is_vector({"features": self.features, "network": self.network})
+        return is_vector({"features": self.features, "network": self.network})
 
     @property
     def vectors_from(self) -> str:
