@@ -50,6 +50,17 @@ def means(path: Path, extra: str = "", *, stride: int = 8, shape: tuple = (1, 3,
     return write(path, [pool], ["mean"], output + extra, shape=shape)
 
 
+def mean_colour(
+    path: Path, toml: str = '[output]\nkind = "vector"\n', *, shape: tuple = ("b", 3, 32, 32)
+) -> Path:
+    """One vector of an image: its mean red, green and blue."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["vector"], axis=1),
+    ]
+    return write(path, nodes, ["vector"], toml, shape=shape)
+
+
 def dots(path: Path, extra: str = "", *, shape: tuple = (1, 1, "h", "w")) -> Path:
     """The image itself says where points are; the descriptor is (1, gray, 0) of 4x4 px."""
     nodes = [

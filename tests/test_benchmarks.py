@@ -53,6 +53,7 @@ SCRIPTS = {
     ),
     "benchmarks/million.py": ("--sizes 1000 --kinds scenes", "| recall@10 | 1.000 |", None),
     "benchmarks/mixed.py": ("stereo --distractors photos", "vectors alone | 1.000 (1.00)", None),
+    "benchmarks/one_vector.py": ("stereo", "| vectors of the network alone | 1.000 |", "onnx"),
     "benchmarks/pieces.py": ("--others photos", "| photos | 0.01", None),
     "benchmarks/reconstruct.py": (
         "stereo --top 1 --max-side 320",
@@ -135,7 +136,7 @@ SLOW = {
         "benchmarks/cluster_faults", "benchmarks/compare", "benchmarks/duplicates",
         "benchmarks/elsewhere", "benchmarks/encode",
         "benchmarks/lance_collection", "benchmarks/localize", "benchmarks/million",
-        "benchmarks/postgres",
+        "benchmarks/one_vector", "benchmarks/postgres",
         "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
         "benchmarks/workers",
         "examples/cluster", "examples/demo", "examples/looking", "examples/report",

@@ -132,7 +132,10 @@ class TestKnown:
         assert {"xfeat-640", "xfeat-vga", "aliked-n16rot", "dinov2-small"} <= {
             k.name for k in known
         }
-        assert {k.name for k in known if not k.sha256} == {"xfeat", "superpoint"}
+        of_one_vector = {"boq-dinov2", "boq-resnet50", "clip", "cosplace", "eigenplaces", "megaloc"}
+        of_one_vector |= {"mixvpr", "salad"}
+        assert {k.name for k in known if k.network.output.kind == "vector"} == of_one_vector
+        assert {k.name for k in known if not k.sha256} == {"xfeat", "superpoint"} | of_one_vector
         for each in known:
             assert each.licence
             assert each.page.startswith("https://")

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from networks import mean_colour
 from photos import cropped, photo
-from serving import id_of, problem, search
+from serving import id_of, problem, search, serving
 from vladkit import Collection
 from vladkit.geometry.verification import MIN_INLIERS
 from vladkit.web.limits import MAX_TOP
@@ -126,3 +127,24 @@ class TestSearch:
         answer = client.put("/api/info")
         problem(answer, 405)
         assert answer.headers["allow"] == "GET"
+
+
+class TestOneVector:
+    """A collection of a network's vectors, without local features."""
+
+    def test_searched_and_not_matched(self, home, query, tmp_path):
+        file, model = tmp_path / "v.vlad", mean_colour(tmp_path / "m.onnx")
+        with Collection.create(file, features=f"onnx:{model}") as collection:
+            collection.add([home / "photos"])
+            best = collection.search(home / "query.png", 3)
+        with serving(file) as (client, _):
+            assert client.get("/api/info").json()["keeps_features"] is False
+            found = search(client, query, top=3)
+            assert [r["path"] for r in found["results"]] == [hit.path for hit in best]
+            assert (found["reranked"], found["verified"]) == (0, None)
+            first = found["results"][0]
+            assert first["inliers"] is None
+            again = client.get("/api/search", params={"id": first["id"]}).json()
+            assert again["results"][0]["path"] == first["path"]
+            answer = client.get("/api/match", params={"id": first["id"], "other": first["id"]})
+            assert "no features are kept" in problem(answer, 422)["detail"]

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import (
+    Batch,
     Cluster,
+    Device,
     File,
     Force,
     Images,
@@ -15,6 +17,7 @@ from vladkit.cli.options import (
     Sources,
     Threads,
     Trust,
+    Vectors,
     Workers,
 )
 from vladkit.cli.output import counted, emit, say
@@ -36,12 +39,18 @@ def add(
     n_jobs: Threads = None,
     workers: Workers = None,
     cluster: Cluster = None,
+    vectors: Vectors = None,
+    device: Device = None,
+    batch: Batch = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Add new and changed images to an existing collection."""
     with (
-        opened(file, write=True, others=source, trust=trust) as (collection, progress),
+        opened(file, write=True, others=source, trust=trust, device=device, batch=batch) as (
+            collection,
+            progress,
+        ),
         workers_of(workers, cluster, n_jobs) as executor,
     ):
         check_arguments(source, n_jobs)
@@ -52,6 +61,7 @@ def add(
             force=force,
             n_jobs=n_jobs,
             executor=executor,
+            vectors=vectors,
             progress=progress,
         )
         n_all = len(collection)

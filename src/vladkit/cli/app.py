@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -110,6 +111,8 @@ def opened(
     shows: bool = False,
     url: bool = False,
     schema: str | None = None,
+    device: str | None = None,
+    batch: int | None = None,
 ) -> Iterator[tuple[Collection, Progress]]:
     """An open collection, and the callable that reports progress on stderr.
 
@@ -137,6 +140,8 @@ def opened(
         Whether `file` may be the URL of a database.
     schema : str or None
         ``--schema``, for such a URL.
+    device, batch
+        ``--device`` and ``--batch``, for networks; which device "auto" takes is said.
     """
     if not blas:
         from vladkit.cli.process import leave_cores_to_threads
@@ -145,6 +150,7 @@ def opened(
     from vladkit.cli.hints import collection_hint
     from vladkit.cli.progress import progress_bar
     from vladkit.collection.collection import Collection
+    from vladkit.features.vectors import devices_of
     from vladkit.store.postgres.address import is_database, shown_url, with_schema
 
     if is_database(file) and not url:
@@ -155,19 +161,26 @@ def opened(
     file = with_schema(file, schema)
     try:
         if recipe is None:
-            collection = Collection.open(file, read_only=not write, trust=bool(trust))
+            open_it = partial(
+                Collection.open, file, read_only=not write, device=device, batch=batch
+            )
+            collection = open_it(trust=bool(trust))
             if trust is False and _is_trusted(file, collection.strangers(images=shows)):
                 collection.close()
-                collection = Collection.open(file, read_only=not write, trust=True)
+                collection = open_it(trust=True)
         else:
             # without fields any recipe that the file has will do
             made = recipe if fields else None
-            collection = Collection.create(file, made, codebook=codebook, **fields)
+            collection = Collection.create(
+                file, made, codebook=codebook, device=device, batch=batch, **fields
+            )
     except VladkitError as error:
         # a file that is to be made is like others on purpose
         if recipe is None and (hint := collection_hint(file, others)):
             error.args = (f"{error}{hint}",)
         raise
+    if device == "auto":
+        say(f"note: networks run on {', '.join(devices_of(collection.extractor))}")
     with collection, progress_bar() as progress:
         before = collection.stamp()
         try:

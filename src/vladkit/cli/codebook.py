@@ -47,11 +47,12 @@ def codebook(
         report = learn_codebook(output, source, made, n_jobs=n_jobs, progress=progress)
     value = asdict(report) | {"seconds": round(report.seconds, 3)}
     value["skipped"] = [{"path": path, "reason": reason} for path, reason in report.skipped]
+    clusters = f"{report.clusters} clusters, " if report.clusters else ""
     emit(
         as_json,
         {"file": output} | value,
         f"{output}: learned from {counted(report.images, 'image')} in {report.seconds:.1f} s: "
-        f"{report.clusters} clusters, {report.words:,} words, vectors of {report.dimensions} "
+        f"{clusters}{report.words:,} words, vectors of {report.dimensions} "
         f"dimensions; {len(report.skipped)} skipped",
     )
     if not as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vladkit.cli.app import app, opened
-from vladkit.cli.options import File, Fundamental, Json, Rerank, Threads, Trust, model_of
+from vladkit.cli.options import Device, File, Fundamental, Json, Rerank, Threads, Trust, model_of
 from vladkit.cli.output import emit, exit_if_most_failed, finite, say
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def evaluate(
     rerank: Rerank = None,
     fundamental: Fundamental = False,
     n_jobs: Threads = None,
+    device: Device = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
@@ -45,7 +46,7 @@ def evaluate(
 
     Exits with 1 if most queries failed.
     """
-    with opened(file, others=[ground_truth], trust=trust) as (collection, progress):
+    with opened(file, others=[ground_truth], trust=trust, device=device) as (collection, progress):
         from vladkit.evaluation.benchmark import read_ground_truth
         from vladkit.evaluation.datasets import read_benchmark
 

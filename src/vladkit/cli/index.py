@@ -10,7 +10,9 @@ import typer
 from vladkit.cli.add import check_arguments, emit_report
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import (
+    Batch,
     Cluster,
+    Device,
     Force,
     Images,
     Json,
@@ -52,6 +54,8 @@ def index(
     n_jobs: Threads = None,
     workers: Workers = None,
     cluster: Cluster = None,
+    device: Device = None,
+    batch: Batch = None,
     as_json: Json = False,
     **recipe: Any,
 ) -> None:
@@ -61,7 +65,7 @@ def index(
     the whole collection: give them when it is made.
     """
     leave_cores_to_threads()
-    from vladkit.collection.import_recipe import recipe_for
+    from vladkit.collection.import_recipe import known_by_name, recipe_for
     from vladkit.core.files import as_collection
     from vladkit.store.lance.place import is_lance
 
@@ -71,15 +75,20 @@ def index(
     if not is_lance(output):
         as_collection(output)
     check_arguments(source, n_jobs)  # all before a file is made
-    part = None if shard is None else _shard(shard, codebook, output)
-    for note in notes:
+    part = None if shard is None else _shard(shard, made, codebook, output)
+    for note in [*notes, *known_by_name(made)]:
         say(f"note: {note}")
     with (
         workers_of(workers, cluster, n_jobs) as executor,
-        opened(output, write=True, recipe=made, fields=given, codebook=codebook) as (
-            collection,
-            progress,
-        ),
+        opened(
+            output,
+            write=True,
+            recipe=made,
+            fields=given,
+            codebook=codebook,
+            device=device,
+            batch=batch,
+        ) as (collection, progress),
     ):
         report = collection.add(
             source,
@@ -89,13 +98,14 @@ def index(
             shard=part,
             n_jobs=n_jobs,
             executor=executor,
+            vectors=given["vectors"] if made.vector_dimensions else None,
             progress=progress,
         )
         n_all = len(collection)
     emit_report(output, n_all, report, as_json)
 
 
-def _shard(given: str, codebook: str | None, output: str) -> tuple[int, int]:
+def _shard(given: str, recipe: Recipe, codebook: str | None, output: str) -> tuple[int, int]:
     """Numbers of ``--shard I/N``; ParameterError if there is no such shard."""
     from vladkit.collection.indexing import NO_CODEBOOK
     from vladkit.collection.sample import check_shard
@@ -104,6 +114,6 @@ def _shard(given: str, codebook: str | None, output: str) -> tuple[int, int]:
     if not (slash and i.isdecimal() and n.isdecimal()):
         raise ParameterError(f"shard={given!r}: give I/N, such as 1/4")
     check_shard((int(i), int(n)))
-    if codebook is None and not os.path.exists(output):
+    if codebook is None and not recipe.is_alone and not os.path.exists(output):
         raise ParameterError(NO_CODEBOOK)
     return int(i), int(n)

@@ -11,6 +11,7 @@ import typer
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import FileOrUrl, Json, Schema
 from vladkit.cli.output import counted, pairs, print_json, show
+from vladkit.collection.given_vectors import WITHOUT_CODEBOOK, WITHOUT_LOCAL
 from vladkit.collection.recipe import Recipe
 
 __all__: list[str] = []
@@ -74,9 +75,11 @@ def _lines(file: str, about: dict[str, Any]) -> list[str]:
         lines.append(f"  source    {source['root']}{where}: {counts}")
     if about["images"]:
         n_bytes = int(recipe["dtype"].removeprefix("float")) // 8 * about["dimensions"]
+        made = f"codebook of {about['clusters']} clusters"
+        if about["vectors_from"]:
+            made = f"by {about['vectors_from']}"
         lines.append(
-            f"  vectors   {about['dimensions']} dimensions, {n_bytes / 1e3:.1f} KB an image; "
-            f"codebook of {about['clusters']} clusters"
+            f"  vectors   {about['dimensions']} dimensions, {n_bytes / 1e3:.1f} KB an image; {made}"
         )
         if about["words"]:
             lines.append(f"  codes     {about['words']:,} words")
@@ -86,15 +89,23 @@ def _lines(file: str, about: dict[str, Any]) -> list[str]:
     if extras := [name for name in ("whitened", "augmented", "approximate") if about[name]]:
         lines.append(f"  search    {', '.join(extras)}")
     kept = f"{recipe['keep_features']} of an image kept for matching"
+    if about["vectors_from"] == recipe["features"]:
+        kept = "one vector of an image, no local features"
     extractor = made_with.get("extractor", {})
-    named = "" if recipe["features"] == "sift" else f"; {pairs(_readable(extractor))}"
+    plain = recipe["features"] == "sift" and "vectors" not in recipe
+    named = "" if plain else f"; {pairs(_readable(extractor))}"
     lines.append(f"  features  {recipe['features']}: {kept}{named}")
     if about["lifted"]:
         lines.append(
             f"  lifted    {counted(about['lifted'], 'image')}, with fewer than "
             f"{recipe['lift_below']} features before"
         )
-    shown = ("features", "keep_features", "dimensions", "network")
+    shown = {"features", "keep_features", "dimensions", "network"}
+    shown |= {"vectors", "vector_network", "vector_dimensions"}
+    if about["vectors_from"]:
+        shown |= WITHOUT_CODEBOOK.keys()
+    if about["vectors_from"] == recipe["features"]:
+        shown |= WITHOUT_LOCAL.keys() | {"lift_below"}
     usual = {f.name: f.default for f in fields(Recipe)}
     chosen = {
         name: ",".join(value) if isinstance(value, list) else value
@@ -113,8 +124,9 @@ def _as_json(value: Any) -> Any:
 
 def _readable(extractor: dict[str, Any]) -> dict[str, Any]:
     """The parameters of an extractor; of a network's description only which file it is."""
-    if "network" not in extractor:
-        return extractor
-    network = json.loads(extractor["network"])
-    rest = {name: value for name, value in extractor.items() if name != "network"}
-    return {"sha256": network["sha256"], "dimensions": network["f"]} | rest
+    shown: dict[str, Any] = {}
+    for name, value in extractor.items():
+        if name in ("network", "vectors_network"):
+            network, before = json.loads(value), name.removesuffix("network")
+            shown |= {f"{before}sha256": network["sha256"], f"{before}dimensions": network["f"]}
+    return shown | {n: v for n, v in extractor.items() if n not in ("network", "vectors_network")}

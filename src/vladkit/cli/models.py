@@ -35,7 +35,8 @@ def models(context: typer.Context, as_json: Json = False) -> None:
     for row in rows:
         here = row["file"] or ("can be fetched" if row["url"] else "")
         here = f"  [{here}]" if here else ""
-        lines.append(f"{row['name'] or '(any file)'}: {row['title']}{here}")
+        named = ", ".join(f"{stem}*.onnx" for stem in row["stems"])
+        lines.append(f"{row['name'] or named or '(any file)'}: {row['title']}{here}")
         lines.append(f"  {row['licence']}; {row['url'] or row['page']}")
         if row["sha256"]:
             lines.append(f"  {row['bytes']} bytes, sha256 {row['sha256']}")
@@ -63,6 +64,7 @@ def _listed() -> tuple[list[dict[str, Any]], list[str]]:
             "bytes": each.n_bytes,
             "sha256": each.sha256,
             "file": files.pop(each.sha256, None),
+            "stems": each.stems,
         }
         for each in known_networks()
     ]

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "After",
+    "Batch",
     "Before",
     "Cluster",
+    "Device",
     "File",
     "FileOrUrl",
     "Force",
@@ -34,6 +36,7 @@ __all__ = [
     "Top",
     "Trust",
     "Under",
+    "Vectors",
     "Workers",
     "model_of",
     "recipe_option",
@@ -74,6 +77,33 @@ Cluster = Annotated[
         "--cluster",
         metavar="ADDRESS",
         help="Read and describe images by the workers of a Dask cluster: tcp://HOST:PORT.",
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Device that networks run on: cpu, cuda, coreml, directml, openvino or auto.",
+        show_default="cpu",
+    ),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        "--batch",
+        min=1,
+        metavar="N",
+        help="Images that a network is given at a time.",
+        show_default="1 on the CPU, 8 elsewhere",
+    ),
+]
+Vectors = Annotated[
+    str | None,
+    typer.Option(
+        "--vectors",
+        metavar="hloc:FILE",
+        help="Vectors of the images, where the collection has such beside local features.",
     ),
 ]
 Sources = Annotated[

@@ -11,6 +11,7 @@ from vladkit.cli.app import app, opened
 from vladkit.cli.options import (
     After,
     Before,
+    Device,
     FileOrUrl,
     Fundamental,
     Json,
@@ -61,6 +62,7 @@ def search(
         str | None, typer.Option("--html", metavar="OUT", help="Also write an HTML report.")
     ] = None,
     schema: Schema = None,
+    device: Device = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
@@ -72,10 +74,9 @@ def search(
     """
     failed = False
     shows = html is not None
-    with opened(file, others=image, trust=trust, shows=shows, url=True, schema=schema) as (
-        collection,
-        progress,
-    ):
+    with opened(
+        file, others=image, trust=trust, shows=shows, url=True, schema=schema, device=device
+    ) as (collection, progress):
         from vladkit.collection.where import Where
         from vladkit.core.remote import without_query
         from vladkit.images.region import Region as Part

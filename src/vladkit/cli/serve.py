@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vladkit.cli.app import app, opened
-from vladkit.cli.options import File, Threads, Trust
+from vladkit.cli.options import Device, File, Threads, Trust
 from vladkit.cli.output import counted, say, show
 
 __all__: list[str] = []
@@ -40,6 +40,7 @@ def serve(
     ] = 32,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     n_jobs: Threads = None,
+    device: Device = None,
     trust: Trust = False,
 ) -> None:
     """Open a page to search the collection in a browser.
@@ -49,7 +50,7 @@ def serve(
     # A shell starts a job in the background with SIGINT ignored; this one has no other end.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    with opened(file, trust=trust, shows=True) as (collection, _):
+    with opened(file, trust=trust, shows=True, device=device) as (collection, _):
         about = collection.info()
         trust = collection.index.trust
     from vladkit.web.server import check_token, is_loopback
@@ -82,6 +83,7 @@ def serve(
             upload_bytes=max_upload << 20,
             n_jobs=n_jobs,
             trust=trust,
+            device=device,
             ready=ready,
         )
     say("stopped")

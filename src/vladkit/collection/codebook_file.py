@@ -56,7 +56,7 @@ class CodebookFile:
             describer.restore(about, arrays)
             if not describer.is_given:
                 raise ValueError("it is not marked as given")
-            describer.trained()
+            describer.check_ready()
         return cls(name, recipe, about, arrays)
 
     def check_is_of(self, path: Path, kept: dict[str, Any]) -> None:

@@ -103,6 +103,8 @@ class Collection:
         recipe: Recipe | None = None,
         *,
         codebook: str | os.PathLike[str] | None = None,
+        device: str | None = None,
+        batch: int | None = None,
         **fields: Any,
     ) -> Self:
         """Make a collection file, or open the one that is there.
@@ -114,6 +116,12 @@ class Collection:
             Recipe of the vectors, if it was made already; None makes one of the fields.
         codebook : path or None
             File that `learn` wrote: recipe and codebook are those, and nothing is learned again.
+        device : {"cpu", "cuda", "coreml", "directml", "openvino", "auto"} or None
+            Device that networks run on while the collection is open; "auto" takes the first that
+            is there, which ``extractor.device`` then names. None is the CPU. The file does not
+            depend on it, but vectors differ in their last digits (docs/how-to/networks.md).
+        batch : int or None
+            Images that a network is given at a time; None is 1 on the CPU, 8 elsewhere.
         **fields
             Fields of `Recipe` that are chosen, and compared where a collection is there.
 
@@ -125,7 +133,7 @@ class Collection:
         FileFormatError
             If there is another kind of file at `path`; it is left as it is.
         """
-        return cls(Index.create(path, fields, recipe, codebook))
+        return cls(Index.create(path, fields, recipe, codebook, device=device, batch=batch))
 
     @staticmethod
     def learn(
@@ -182,7 +190,13 @@ class Collection:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, read_only: bool = False, trust: bool = False
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        trust: bool = False,
+        device: str | None = None,
+        batch: int | None = None,
     ) -> Self:
         """Open a collection; with `read_only` also one that may not be written.
 
@@ -195,13 +209,15 @@ class Collection:
         trust : bool
             Show images of all folders, and run the network, that the file names. Otherwise only
             what this user indexed with is used: the file may be somebody else's.
+        device, batch : str, int or None
+            See `create`.
 
         Raises
         ------
         FileFormatError
             If there is no collection at `path`, or one of another format version.
         """
-        return cls(Index.open(path, read_only=read_only, trust=trust))
+        return cls(Index.open(path, read_only=read_only, trust=trust, device=device, batch=batch))
 
     @staticmethod
     def merge(
@@ -332,7 +348,7 @@ class Collection:
         vector_nD : array (n, D)
             Vectors of unit length, float16 or float32 as the recipe's dtype.
         """
-        self._describer.trained()
+        self.index.check_ready()
         return self._store.all_vectors()
 
     def folders_to_show(self) -> list[str] | None:
@@ -349,8 +365,7 @@ class Collection:
 
     def strangers(self, *, images: bool = True) -> list[str]:
         """Network, and with `images` folders, that the file names and this user did not give."""
-        network = self.index.stranger()
-        found = [] if network is None else [network]
+        found = self.index.strange_networks()
         if images:
             sources = self._store.sources().values()
             found += [each.folder for each in sources if not each.is_own]
@@ -405,6 +420,7 @@ class Collection:
         shard: Shard | None = None,
         n_jobs: int | None = None,
         executor: Any = None,
+        vectors: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
         """Index the new and changed images of folders and files.
@@ -432,6 +448,9 @@ class Collection:
             ``submit``. They see the images at the same paths. What is learned first is learned
             here, from a sample, by `n_jobs` threads. All rows are equal to those without
             (docs/how-to/scale.md). None uses threads.
+        vectors : str or None
+            ``hloc:global.h5`` with the vectors of the images, by their paths, for a collection
+            that was made with such vectors beside local features. Images that it lacks are skipped.
 
         Raises
         ------
@@ -452,6 +471,7 @@ class Collection:
             shard=shard,
             n_jobs=n_jobs,
             executor=executor,
+            vectors=vectors,
             progress=progress,
         )
 
@@ -563,7 +583,7 @@ class Collection:
         label_l : int64 array (l,)
             Rows of the codebook's centroids, 0 to k - 1; `vladkit.viz.draw_words` draws them.
         """
-        self._describer.trained()
+        self.index.check_ready()
         features = features_from(self.extractor, image, as_region(region))
         return features, self._describer.words(features, vocabulary)
 
@@ -665,7 +685,7 @@ class Collection:
         candidates, and some 5 ms for each of ``n * candidates / 2`` comparisons.
         """
         self.index.refresh()
-        self._describer.trained()
+        self.index.check_ready()
         with self._store.reading():
             step = _step(progress, "duplicates")
             find = partial(
@@ -680,7 +700,7 @@ class Collection:
             if against is None:
                 return find()
             against.index.refresh()
-            against._describer.trained()
+            against.index.check_ready()
             with against._store.reading():
                 return find(against=against.index)
 
@@ -879,7 +899,7 @@ class Collection:
         without it. Takes O(n^2 D); docs/results/defaults.md has the gain.
         """
         self._store.check_can("augment")
-        self._describer.trained()
+        self.index.check_ready()
         augment(self._store, n_neighbors, alpha)
 
     def build_ann(self) -> AnnReport:
@@ -943,7 +963,7 @@ class Collection:
         MissingDependencyError
             If the library that writes the format is not installed.
         """
-        self._describer.trained()
+        self.index.check_ready()
         return export(self._store, target, root)
 
     def export_postgres(
@@ -970,7 +990,7 @@ class Collection:
         FileFormatError
             If the schema holds another collection, or tables of another program.
         """
-        self._describer.trained()
+        self.index.check_ready()
         self._store.check_can("export to PostgreSQL")
         assert isinstance(self._store, Store)
         address = Address.parse(url, schema)

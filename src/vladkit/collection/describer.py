@@ -1,4 +1,4 @@
-"""`Describer`: the local features of an image become its one vector."""
+"""`Describer`: the features of an image become its one vector."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from vladkit.aggregation.aggregate import Aggregate
 from vladkit.aggregation.asmk import ASMK
 from vladkit.aggregation.multi import MultiVLAD
+from vladkit.aggregation.normalize import normalize
 from vladkit.aggregation.vlad import VLAD
 from vladkit.aggregation.whitening import Whitening
 from vladkit.collection.descriptor_quantizer import DescriptorQuantizer
@@ -20,7 +21,7 @@ from vladkit.core.codes import Codes
 from vladkit.core.ragged import Ragged
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import NothingToIndexError, ParameterError
-from vladkit.features import Extractor, Features
+from vladkit.features import Extractor, Features, has_local, vector_dimensions
 from vladkit.kernels.loading import as_one_call
 from vladkit.store.blocks import Layout
 
@@ -76,8 +77,10 @@ class Describer:
     ----------
     learned : dict
         State that codebook, words and whitening are in, see `vladkit.store.store.Store.learned`.
+    has_vectors : bool
+        Whether the extractor gives each image's vector: then no codebook makes it.
     vlad : VLAD, MultiVLAD or None
-        The fitted codebook; None before there is one.
+        The fitted codebook; None before there is one, and where there is none.
     asmk : ASMK or None
         Makes match codes; None where the recipe has no words, or before there are any.
     whitening : Whitening or None
@@ -90,6 +93,7 @@ class Describer:
         self.recipe = recipe
         self.extractor = extractor or recipe.extractor()
         self.name = name
+        self.has_vectors = vector_dimensions(self.extractor) > 0
         self.learned: dict[str, Any] = {}
         self.vlad: Codebook | None = None
         self.asmk: ASMK | None = None
@@ -174,10 +178,37 @@ class Describer:
         ------
         NothingToIndexError
             If there is none yet.
+        ParameterError
+            If the collection has none, because its vectors are given.
         """
+        if self.has_vectors:
+            raise ParameterError(
+                f"{self.name} has no codebook: its vectors are those of {self.recipe.vectors_from}"
+            )
         if self.vlad is None:
             raise NothingToIndexError(f"{self.name} holds no images yet")
         return self.vlad
+
+    @property
+    def learns(self) -> bool:
+        """Whether something is to be learned from images before one can be added."""
+        recipe = self.recipe
+        if not self.has_vectors:
+            return True
+        keeps_codes = recipe.keep_bytes and recipe.keep_features
+        return bool(has_local(self.extractor) and (recipe.n_words or keeps_codes))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether what makes vectors and codes is there."""
+        if not self.has_vectors:
+            return self.vlad is not None
+        return bool(self.learned) or not self.learns
+
+    def check_ready(self) -> None:
+        """Raise NothingToIndexError if nothing has been learned yet."""
+        if not self.is_ready:
+            raise NothingToIndexError(f"{self.name} holds no images yet")
 
     @property
     def is_given(self) -> bool:
@@ -186,7 +217,9 @@ class Describer:
 
     @property
     def n_clusters(self) -> int:
-        """Number of clusters of one codebook, k."""
+        """Number of clusters of one codebook, k; 0 where vectors are given."""
+        if self.has_vectors:
+            return 0
         codebook = self.trained()
         vlad = codebook.vlads_[0] if isinstance(codebook, MultiVLAD) else codebook
         return len(vlad.centroids_)
@@ -196,20 +229,36 @@ class Describer:
         """Number of dimensions of a stored vector, D."""
         if self.whitening is not None:
             return len(self.whitening.components_)
+        if self.has_vectors:
+            return vector_dimensions(self.extractor)
         return self.trained().n_features_out
 
     @property
     def layout(self) -> Layout:
         """Form of stored vectors."""
-        d = 0 if self.vlad is None else self.n_dimensions
+        d = self.n_dimensions if self.has_vectors or self.is_ready else 0
         return Layout(np.dtype(self.recipe.dtype), d)
 
     def vectors(
         self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
     ) -> Float32Array:
         """Vectors (t, D) of images, before they are rounded to the dtype that is stored."""
+        if self.has_vectors:
+            return self._whitened(self._given(features))
         vector_tD = self.trained()._encode(self._batch(features), method=method, n_jobs=n_jobs)
         return self._whitened(vector_tD)
+
+    def _given(self, features: Sequence[Features]) -> Float32Array:
+        """Vectors (t, D) that the extractor gave, normalised."""
+        vectors = [each.vector_D for each in features if each.vector_D is not None]
+        if len(vectors) < len(features):
+            raise ParameterError(
+                f"{self.name} compares the vectors of {self.recipe.vectors_from}, which these "
+                "features lack: give the image"
+            )
+        vector_t1D = np.stack(vectors).astype(np.float32)[:, None]
+        one_t1 = np.ones(vector_t1D.shape[:2], np.int64)
+        return np.asarray(normalize(vector_t1D, one_t1, self.recipe.norm), np.float32)
 
     def words(self, features: Features, vocabulary: int = 0) -> Int64Array:
         """Visual words (l,) of features, by one of the codebooks.
@@ -227,10 +276,15 @@ class Describer:
             )
         return vlads[vocabulary].words(self.recipe.local(self.extractor, features))
 
-    def query(self, features: Features) -> Query:
-        """Query by an image's features."""
+    def query(self, features: Features, stored_D: AnyArray | None = None) -> Query:
+        """Query by an image's features; upright with its stored vector, if that is given."""
         with as_one_call():
-            query_vD = self.query_vectors([features])[0]
+            if stored_D is not None and self.has_vectors:
+                query_vD = stored_D[None].astype(np.float32)
+            else:
+                query_vD = self.query_vectors([features])[0]
+                if stored_D is not None:
+                    query_vD[0] = stored_D
             if self.asmk is None:
                 return Query(query_vD, features)
             many, one = self.asmk._query(*self._local_and_angle(features))
@@ -287,8 +341,10 @@ class Describer:
         """Vectors (q, v, D) of query images: upright and, where that matters, rotated.
 
         v is 4, for quarter turns (of the features: nothing is extracted again), or 1 where an
-        image and the image rotated have the same vector anyway.
+        image and the image rotated have the same vector anyway, or vectors are given.
         """
+        if self.has_vectors:  # of the image as it is: nothing is known of it rotated
+            return self.vectors(features)[:, None]
         turns = range(4 if self.recipe.is_directional else 1)
         local = Ragged.from_list([self._local(f, i) for i in turns for f in features])
         vector_tD = self.trained()._encode(local, method="auto", n_jobs=1)

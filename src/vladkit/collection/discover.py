@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vladkit.collection.recipe import Recipe
 from vladkit.core.names import identity
 from vladkit.core.remote import Status, check_url, is_url, joined, list_files, without_query
 from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchError
-from vladkit.features.readers import Reader, is_source, open_reader
+from vladkit.features.readers import Reader, is_source, open_reader, open_vectors
 from vladkit.features.readers.reader import status_of_file
 from vladkit.images import is_image_name
 
-__all__ = ["SourceFile", "check_fit", "check_kind", "check_sources", "discover", "each_once"]
+__all__ = [
+    "SourceFile",
+    "check_fit",
+    "check_kind",
+    "check_sources",
+    "discover",
+    "each_once",
+    "with_vectors",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +33,8 @@ class SourceFile:
     ``root`` is the absolute folder that ``path`` is relative to, ``name`` the source as it was
     given; ``path`` has forward slashes. Or, with a ``reader``, an image whose features it has:
     ``root`` is then the file of features. Or a file elsewhere: ``root`` is a URL, and ``listed``
-    its status as it was listed there.
+    its status as it was listed there. ``vectors`` has the vectors of images by their paths, where
+    those are given.
     """
 
     root: str
@@ -33,6 +42,7 @@ class SourceFile:
     name: str
     reader: Reader | None = None
     listed: Status | None = None
+    vectors: Reader | None = None
 
     @property
     def is_text(self) -> bool:
@@ -57,7 +67,13 @@ class SourceFile:
         """Two numbers, one of which differs when the file has changed: size and mtime of it."""
         if self.listed is not None:
             return self.listed
-        return self.reader.status(self.path) if self.reader else status_of_file(self.file)
+        if self.reader is None:
+            return status_of_file(self.file)
+        n_bytes, mark = self.reader.status(self.path)
+        if self.vectors is None:
+            return n_bytes, mark
+        n, of_vector = self.vectors.status(self.path)
+        return n_bytes + n, mark ^ of_vector
 
 
 def discover(
@@ -189,6 +205,41 @@ def check_kind(
         )
     if images is not None and not os.path.isdir(images):
         raise NothingToIndexError(f"images: {images} is not a folder")
+
+
+def with_vectors(
+    name: str,
+    recipe: Recipe,
+    found: Sequence[SourceFile],
+    source: str | os.PathLike[str] | None,
+    readers: ExitStack,
+) -> list[SourceFile]:
+    """Files with the reader of their vectors, where the recipe takes these from a source.
+
+    Raises
+    ------
+    ParameterError
+        If a source is given and none is asked for, or the other way round.
+    RecipeMismatchError
+        If the vectors are not of the dimension that the file `name` holds.
+    """
+    if not recipe.vector_dimensions:
+        if source is not None and not recipe.vectors:
+            raise ParameterError(f"{name} has no vectors from elsewhere: leave vectors out")
+        return list(found)
+    if source is None:
+        raise ParameterError(
+            f"{name} has vectors of hloc: give vectors=hloc:global.h5, the file that has those of "
+            "the images (--vectors)"
+        )
+    reader = readers.enter_context(open_vectors(source))
+    n_dimensions = reader.info().dimensions
+    if n_dimensions != recipe.vector_dimensions:
+        raise RecipeMismatchError(
+            f"{name} was made of vectors of {recipe.vector_dimensions} dimensions, "
+            f"{os.fspath(source)} holds {n_dimensions}: index it into another file"
+        )
+    return [replace(each, vectors=reader) for each in found]
 
 
 def check_fit(name: str, recipe: Recipe, found: Iterable[SourceFile]) -> None:

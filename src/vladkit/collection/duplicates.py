@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+import numpy as np
+
 from vladkit.collection.compared import Compared
+from vladkit.collection.describer import Describer
 from vladkit.collection.index import Index
 from vladkit.collection.verdicts import apart_of, digest_of, read_row
-from vladkit.core.arrays import AnyArray
+from vladkit.core.arrays import AnyArray, Float32Array
 from vladkit.core.linalg import on_grid
 from vladkit.core.names import identity
 from vladkit.core.params import StrOptions, check_parameter
@@ -259,25 +262,40 @@ class _Finder:
         """Compare some images with the nearest ones of each, and join the copies."""
         batch = self._features(ids)
         for flipped in (False, True)[: 1 + self._flips] if batch else ():
-            nearest = self._nearest(list(batch.values()), flipped, candidates)
+            nearest = self._nearest(batch, flipped, candidates)
             for (image_id, features), near in zip(batch.items(), nearest, strict=True):
                 for other_id, difference in self._copies(image_id, features, near, flipped):
                     if self._is_sure(image_id, other_id, difference):
                         self.groups.join(image_id, other_id, difference.kinds)
 
     def _nearest(
-        self, features: Sequence[Features], flipped: bool, candidates: int
+        self, batch: dict[int, Features], flipped: bool, candidates: int
     ) -> list[list[int]]:
-        """Ids of images that are near each one, or near it mirrored; in any quarter turn."""
-        if flipped:
-            mirrored = mirroring(self._describer.extractor)
-            features = [mirrored(each) for each in features]
-        query_qvD = self._describer.query_vectors(features)
+        """Ids of images that are near each one, or near it mirrored; in any quarter turn.
+
+        Of vectors that are given only those of the images as they are, for mirrored copies, too.
+        """
+        query_qvD = self._queries(batch, flipped, self._describer)
         top = candidates + 1  # itself is among them
         ranked = self._searcher.nearest(query_qvD, top)
         return [
             [self.first_of.get(r.image_id, r.image_id) for r in first[:top]] for first in ranked
         ]
+
+    def _queries(
+        self, batch: dict[int, Features], flipped: bool, describer: Describer
+    ) -> Float32Array:
+        """Vectors (q, v, D) of images to find near ones by."""
+        features = list(batch.values())
+        if describer.has_vectors:
+            stored = self._store.vectors(list(batch))
+            zeros_D = np.zeros(describer.n_dimensions, np.float32)
+            rows = [stored.get(i, zeros_D) for i in batch]
+            return np.stack(rows).astype(np.float32)[:, None]
+        if flipped:
+            mirrored = mirroring(self._describer.extractor)
+            features = [mirrored(each) for each in features]
+        return describer.query_vectors(features)
 
     def _copies(
         self, image_id: int, features: Features, near: Sequence[int], flipped: bool
@@ -413,12 +431,18 @@ class _FinderAgainst(_Finder):
         for each in (index, reference):
             each.searcher.check_keeps_features()
         own, theirs = index.describer, reference.describer
-        for name in ("features", "dimensions", "compare", "network"):
+        compared = ("features", "dimensions", "compare", "network")
+        for name in (*compared, "vectors", "vector_network", "vector_dimensions"):
             if getattr(own.recipe, name) != getattr(theirs.recipe, name):
                 raise ParameterError(
                     f"{own.name} has features of {own.recipe.features}, {theirs.name} those of "
                     f"{theirs.recipe.features}: they cannot be compared"
                 )
+        if own.has_vectors and (own.whitening or theirs.whitening):
+            raise ParameterError(
+                f"{own.name} and {theirs.name} have vectors that are whitened each in its own way: "
+                "compare collections with the vectors as they were given"
+            )
         rows = {-i: row for i, row in _rows(reference).items()} | _rows(index)
         super().__init__(index, rows, flips, n_threads)
         self._reference = reference
@@ -430,12 +454,9 @@ class _FinderAgainst(_Finder):
         return dict.fromkeys(ids, 0)  # vectors are those of two codebooks
 
     def _nearest(
-        self, features: Sequence[Features], flipped: bool, candidates: int
+        self, batch: dict[int, Features], flipped: bool, candidates: int
     ) -> list[list[int]]:
-        if flipped:
-            mirrored = mirroring(self._describer.extractor)
-            features = [mirrored(each) for each in features]
-        query_qvD = self._reference.describer.query_vectors(features)
+        query_qvD = self._queries(batch, flipped, self._reference.describer)
         ranked = self._reference.searcher.nearest(query_qvD, candidates)
         return [
             [self.first_of.get(-r.image_id, -r.image_id) for r in first[:candidates]]
@@ -449,6 +470,8 @@ class _FinderAgainst(_Finder):
     def _vectors(self, ids: Sequence[int]) -> dict[int, AnyArray]:
         found = self._reference.store.vectors([-i for i in ids if i < 0])
         vectors = {-i: vector_D for i, vector_D in found.items()}
+        if self._describer.has_vectors:
+            return vectors | super()._vectors([i for i in ids if i > 0])
         features = super()._features([i for i in ids if i > 0])
         if features:
             vector_tD = self._reference.describer.vectors(list(features.values()))

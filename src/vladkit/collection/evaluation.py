@@ -19,8 +19,8 @@ from vladkit.errors import ImageError, NothingToIndexError, ParameterError, Stor
 from vladkit.evaluation.benchmark import Benchmark, Query
 from vladkit.evaluation.metrics import QueryRanks, find_ranks
 from vladkit.features import Features
-from vladkit.features.imported import Imported
 from vladkit.features.pool import Extraction, extract
+from vladkit.features.vectors import imported
 from vladkit.geometry.verification import Model
 from vladkit.store.protocol import CollectionStore
 
@@ -164,7 +164,7 @@ def _resolver(indexed: Set[str]) -> Callable[[str], str]:
 
 def _ids_of_queries(index: Index, benchmark: Benchmark) -> list[int | None]:
     """Ids of queries that are in the collection, where only such images have features."""
-    if not isinstance(index.describer.extractor, Imported):
+    if not imported(index.describer.extractor):
         return [None] * len(benchmark.queries)
     id_of = {file: image_id for file, _, image_id in _indexed(index.store)}
     return [None if query.region else id_of.get(real(query.file)) for query in benchmark.queries]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias, cast
 
 from vladkit.collection.discover import SourceFile
 from vladkit.collection.journal import Journal, LeftBehind, reason_against
@@ -13,11 +15,23 @@ from vladkit.collection.read_ahead import ReadAhead
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError
 from vladkit.features import Extractor, Features
-from vladkit.features.imported import Imported
-from vladkit.features.pool import Extraction, Result, extract, extract_data
+from vladkit.features.pool import (
+    Extraction,
+    Result,
+    decoded,
+    extract,
+    extract_data,
+    features_of_images,
+)
+from vladkit.features.vectors import WithVectors, imported
+from vladkit.images import Image, read_bytes
 from vladkit.images.files import check_size
+from vladkit.images.opencv import within_memory
 
 __all__ = ["extracting"]
+
+_Load: TypeAlias = Callable[[str], bytes] | None
+"""Gives the bytes of a file that is elsewhere; None reads those of this machine."""
 
 
 @contextmanager
@@ -39,17 +53,20 @@ def extracting(
     results |= {each.file: unnamed for each in found if not each.is_text}
     n_bytes = {each.file: each.listed[0] for each in found if each.listed}
     results |= _too_large(n_bytes)
-    read = _reading(extractor, found)
     begin = None
     with ExitStack() as stack:
+        load: _Load = None
         if n_bytes:
             ahead = stack.enter_context(ReadAhead.on_threads(n_bytes))
-            read, begin = partial(_extract_ahead, ahead, extractor), ahead.begin
+            load, begin = ahead.read, ahead.begin
         journal = stack.enter_context(Journal.kept(path, resolve_n_jobs(n_jobs)))
-        reading = partial(_noted, journal, read)
+        reading = partial(_noted, journal, _reading(extractor, found, load))
+        several = None
+        if not imported(extractor):
+            several = partial(_extract_several, journal, extractor, load)
         yield (
             stack.enter_context(
-                Extraction.on_threads(extractor, n_jobs, len(found), reading, begin)
+                Extraction.on_threads(extractor, n_jobs, len(found), reading, begin, several)
             ),
             results,
         )
@@ -67,8 +84,26 @@ def _too_large(n_bytes: Mapping[str, int]) -> dict[str, Result]:
     return results
 
 
-def _extract_ahead(ahead: ReadAhead, extractor: Extractor, file: str) -> Features:
-    return extract_data(extractor, ahead.read(file))
+def _extract_loaded(extractor: Extractor, load: _Load, file: str) -> Features:
+    if load is None:
+        return extract(extractor, file)
+    with within_memory():
+        return extract_data(extractor, load(file))
+
+
+def _extract_several(
+    journal: Journal, extractor: Extractor, load: _Load, files: Sequence[str]
+) -> list[Result]:
+    """Features of several files, by an extractor that takes images together."""
+    images: list[Image | ImageError] = []
+    for file in files:
+        try:
+            with journal.hand(file), within_memory():
+                data = read_bytes(file) if load is None else load(file)
+                images.append(decoded(extractor, data))
+        except ImageError as error:
+            images.append(error)
+    return features_of_images(extractor, images)
 
 
 def _try_apart(
@@ -82,7 +117,8 @@ def _try_apart(
     Features of other programs are not tried: it is not images that are read then.
     """
     here = {each.file for each in found}
-    suspects = [file for file in files if file in here and not isinstance(extractor, Imported)]
+    local = extractor.local if isinstance(extractor, WithVectors) else extractor
+    suspects = [file for file in files if file in here and not imported(local)]
     results: dict[str, Result] = {}
     for i, file in enumerate(suspects, 1):
         reason = reason_against(extractor, file)
@@ -93,16 +129,28 @@ def _try_apart(
     return results
 
 
-def _reading(extractor: Extractor, found: Sequence[SourceFile]) -> Callable[[str], Features]:
+def _reading(
+    extractor: Extractor, found: Sequence[SourceFile], load: _Load
+) -> Callable[[str], Features]:
     """Function that gives the features of a file: extracted here, or another program's."""
-    if not isinstance(extractor, Imported):
-        return partial(extract, extractor)
+    if not imported(extractor):
+        return partial(_extract_loaded, extractor, load)
+    accepted = cast(Any, extractor)
+    has_both = isinstance(extractor, WithVectors)
+    local: Extractor = accepted.local if has_both else extractor
     by_file = {each.file: each for each in found}
 
     def read(file: str) -> Features:
         each = by_file[file]
-        assert each.reader is not None
-        return extractor.accept(each.reader.read(each.path))
+        vector_D = None if each.vectors is None else each.vectors.read(each.path).vector_D
+        if each.reader is None:
+            features = _extract_loaded(local, load, file)
+        else:
+            features = each.reader.read(each.path)
+        if has_both:
+            features = replace(features, vector_D=vector_D)
+        accept: Callable[[Features], Features] = accepted.accept
+        return accept(features)
 
     return read
 

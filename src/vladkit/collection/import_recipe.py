@@ -6,11 +6,28 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from vladkit.collection.recipe import Recipe
 from vladkit.core.files import as_paths
 from vladkit.errors import ParameterError
 from vladkit.features.readers import SourceInfo, is_source, open_reader
+from vladkit.features.vectors import HLOC_GLOBAL
 
-__all__ = ["recipe_for"]
+__all__ = ["known_by_name", "recipe_for"]
+
+
+def known_by_name(recipe: Recipe) -> list[str]:
+    """Notes on the networks of a recipe whose description was chosen by the name of their file."""
+    from vladkit.features.onnx.load import title_by_name
+
+    notes = []
+    for field in recipe.networks() if recipe.vectors_from else ():
+        path = getattr(recipe, field).removeprefix("onnx:")
+        if title := title_by_name(path):
+            notes.append(
+                f"{path} is taken for {title}, by its name: if it is another, describe it in a "
+                "TOML file beside it"
+            )
+    return notes
 
 
 def recipe_for(
@@ -63,6 +80,10 @@ def recipe_for(
         with open_reader(source) as reader:
             held.append(reader.info())
     first = held[0]
+    if given.get("vectors") and first.features == HLOC_GLOBAL:
+        raise ParameterError(
+            f"{imported[0]} holds one vector for an image, as vectors does: leave vectors out"
+        )
     for source, each in zip(imported, held, strict=True):
         theirs, ours = (each.features, each.dimensions), (first.features, first.dimensions)
         if theirs != ours:
@@ -70,7 +91,10 @@ def recipe_for(
                 f"{source} holds {theirs[0]} features of {theirs[1]} dimensions, {imported[0]} "
                 f"{ours[0]} of {ours[1]}: index them into a file each"
             )
-    recipe = {"features": first.features, "dimensions": first.dimensions, "compare": first.compare}
+    recipe = {"features": first.features, "dimensions": first.dimensions}
+    if first.features == HLOC_GLOBAL:
+        return recipe | given, []
+    recipe["compare"] = first.compare
     notes = []
     for name, what, known in (
         ("orientation", "no directions of features", all(h.directions for h in held)),

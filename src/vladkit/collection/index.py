@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, replace
-from typing import Any, Final, Self, cast
+from dataclasses import asdict
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from vladkit.collection.codebook_file import CodebookFile
 from vladkit.collection.describer import Describer
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.searching import Searcher
-from vladkit.errors import ParameterError, RecipeMismatchError
-from vladkit.features import Extractor
+from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchError
+from vladkit.features import Extractor, make_extractor
+from vladkit.features.vectors import not_in_place, placed
 from vladkit.store.database import damaged
 from vladkit.store.opening import create_store, open_store
 from vladkit.store.protocol import CollectionStore
@@ -37,6 +38,8 @@ class Index:
         The file's own, where they were made already.
     trust : bool
         Show images, and run the network, though another machine indexed with them.
+    device, batch
+        See `Collection.create`.
 
     Attributes
     ----------
@@ -56,14 +59,17 @@ class Index:
         extractor: Extractor | None = None,
         *,
         trust: bool = False,
+        device: str | None = None,
+        batch: int | None = None,
     ) -> None:
         self.store = store
         self.trust = trust
         self.describer = Describer(recipe or stored_recipe(store), str(store.path), extractor)
         self.searcher = Searcher(store, self.describer)
         self.restore()
-        if self.stranger() is not None and not trust:
-            self.describer.extractor = replace(cast(Any, self.describer.extractor), in_place=False)
+        if self.strange_networks() and not trust:
+            self.describer.extractor = not_in_place(self.describer.extractor)
+        self.describer.extractor = placed(self.describer.extractor, device, batch)
 
     @classmethod
     def create(
@@ -72,6 +78,9 @@ class Index:
         given: dict[str, Any],
         recipe: Recipe | None = None,
         codebook: str | os.PathLike[str] | None = None,
+        *,
+        device: str | None = None,
+        batch: int | None = None,
     ) -> Self:
         """Make a collection file, or open the one that is there; see `Collection.create`."""
         learned = None if codebook is None else CodebookFile.read(codebook)
@@ -84,7 +93,7 @@ class Index:
             recipe = learned.recipe
         elif recipe is None:
             recipe = Recipe.make(given)
-        extractor = recipe.extractor()
+        extractor = placed(recipe.extractor(), device, batch)
         about = {"recipe": recipe.as_json(), "made_with": _made_with(extractor)}
         store = create_store(path, **about)
         try:
@@ -93,7 +102,8 @@ class Index:
             with store.writing():
                 kept = store.about()
                 # as long as nothing was learned with it, a recipe may be changed
-                if (given or learned) and "codebook" not in kept:
+                is_new = not kept.keys() & {"codebook", "learned"} and not store.count()[0]
+                if (given or learned) and is_new:
                     store.set_about(**about)
                     if learned:
                         store.set_about(**learned.about)
@@ -104,22 +114,31 @@ class Index:
             if not recipe.is_stored_as(store.about().get("recipe")):
                 stored = stored_recipe(store)
                 _check_same(str(store.path), recipe, stored, list(given))
-            if recipe.network and "features" in given:  # the user gave it, just now
+            networks = (stored or recipe).networks()
+            if networks and networks.keys() <= given.keys():  # the user gave them, just now
                 with store.writing():
                     store.set_about(network_mark=mark("network", _sha256(recipe)))
-            return cls(store, recipe, extractor) if stored is None else cls(store, stored)
+            if stored is None:
+                return cls(store, recipe, extractor)
+            return cls(store, stored, device=device, batch=batch)
         except BaseException:
             store.close()
             raise
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, read_only: bool = False, trust: bool = False
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        trust: bool = False,
+        device: str | None = None,
+        batch: int | None = None,
     ) -> Self:
         """Open a collection file; see `Collection.open`."""
         store = open_store(path, read_only=read_only)
         try:
-            return cls(store, trust=trust)
+            return cls(store, trust=trust, device=device, batch=batch)
         except BaseException:
             store.close()
             raise
@@ -141,21 +160,30 @@ class Index:
         if self.store.learned() != self.describer.learned:
             self.restore()
 
-    def stranger(self) -> str | None:
-        """Path of the network, if another machine indexed with it; else None."""
+    def check_ready(self) -> None:
+        """Raise NothingToIndexError unless there is an image to compare with."""
+        self.describer.check_ready()
+        if self.describer.has_vectors and not self.store.count()[0]:
+            raise NothingToIndexError(f"{self.store.path} holds no images yet")
+
+    def strange_networks(self) -> list[str]:
+        """Paths of the networks, if another machine indexed with them."""
         recipe = self.describer.recipe
-        if not recipe.network:
-            return None
+        networks = recipe.networks()
         given = self.store.about().get("network_mark")
-        path = recipe.features.removeprefix("onnx:")
-        return None if is_own("network", _sha256(recipe), given) else path
+        if not networks or is_own("network", _sha256(recipe), given):
+            return []
+        return [getattr(recipe, name).removeprefix("onnx:") for name in networks]
 
     def is_stale(self) -> bool:
         """Whether it has learned from few images, and has twice as many by now or more."""
-        if self.describer.vlad is None or self.describer.is_given:
+        if not self.describer.is_ready or self.describer.is_given:
             return False
         clusters, learned_from = self.describer.n_clusters, self.describer.learned.get("images")
-        if self.describer.recipe.clusters_for(self.store.count_local()) >= 2 * clusters:
+        if (
+            clusters
+            and self.describer.recipe.clusters_for(self.store.count_local()) >= 2 * clusters
+        ):
             return True
         if learned_from is None or learned_from >= ENOUGH_IMAGES:
             return False
@@ -166,7 +194,7 @@ class Index:
         indexed, skipped = self.store.count()
         counts = self.store.count_by_source()
         describer = self.describer
-        trained = describer.vlad is not None
+        trained = describer.is_ready
         return {
             "file": str(self.store.path),
             "bytes": self.store.n_bytes(),
@@ -181,7 +209,8 @@ class Index:
                 if s.source_id in counts  # else all its images were removed
             ],
             "dimensions": describer.n_dimensions if trained else None,
-            "clusters": describer.n_clusters if trained else None,
+            "clusters": (describer.n_clusters or None) if trained else None,
+            "vectors_from": describer.recipe.vectors_from,
             "words": 0 if describer.asmk is None else len(describer.asmk.centroids_),
             "learned_from": describer.learned.get("images"),
             "stale": self.is_stale(),
@@ -194,7 +223,8 @@ class Index:
 
 
 def _sha256(recipe: Recipe) -> str:
-    return str(json.loads(recipe.network)["sha256"])
+    """Hashes of the networks of a recipe, in one text."""
+    return "+".join(str(json.loads(each)["sha256"]) for each in recipe.networks().values())
 
 
 def stored_recipe(store: CollectionStore) -> Recipe:
@@ -205,25 +235,28 @@ def stored_recipe(store: CollectionStore) -> Recipe:
             recipe = Recipe.stored(about["recipe"])
         except ParameterError as error:
             raise ValueError(error) from error
-        if recipe.network:  # all that is asked of it must be there
-            network: Any = recipe.extractor()
-            asked = network.description, network.n_dimensions, network.about["bytes"] + 0
-            if asked[1] < 1 or not isinstance(network.about["sha256"], str):
+        for network in recipe.networks().values():  # all that is asked of it must be there
+            made: Any = make_extractor("onnx:", network=network)
+            asked = made.description, made.about["f"] + 0, made.about["bytes"] + 0
+            if asked[1] < 1 or not isinstance(made.about["sha256"], str):
                 raise ValueError("its network has no dimensions, or no sha256")
         return recipe
 
 
 def _check_same(path: str, wanted: Recipe, stored: Recipe, given: list[str]) -> None:
     """Raise RecipeMismatchError unless the fields that were given are those of the file."""
-    if wanted.network and stored.network:  # a network may lie elsewhere by now
+    theirs = stored.networks()
+    for field, network in wanted.networks().items():  # a network may lie elsewhere by now
         from vladkit.features.onnx.extractor import same_features
 
-        if not same_features(wanted.network, stored.network):
+        if field not in theirs:
+            continue
+        if not same_features(network, theirs[field]):
             raise RecipeMismatchError(
-                f"{path} was made with another network than {wanted.features}, or with "
-                f"another description of it: {stored.features}, see `vladkit info`"
+                f"{path} was made with another network than {getattr(wanted, field)}, or with "
+                f"another description of it: {getattr(stored, field)}, see `vladkit info`"
             )
-        given = [name for name in given if name != "features"]
+        given = [name for name in given if name != field]
     for name in given:
         if getattr(wanted, name) != getattr(stored, name):
             raise RecipeMismatchError(

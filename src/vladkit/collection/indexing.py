@@ -29,6 +29,7 @@ from vladkit.collection.discover import (
     check_kind,
     discover,
     each_once,
+    with_vectors,
 )
 from vladkit.collection.extract import extracting
 from vladkit.collection.index import Index
@@ -91,6 +92,7 @@ class Indexer:
         shard: Shard | None = None,
         n_jobs: int | None = None,
         executor: Any = None,
+        vectors: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
         """Index new and changed images of sources; see `vladkit.Collection.add`."""
@@ -103,7 +105,7 @@ class Indexer:
             check_executor(executor, recipe)
         if shard is not None:
             check_shard(shard)
-            if not self._describer.is_given:
+            if self._describer.learns and not self._describer.is_given:
                 raise ParameterError(NO_CODEBOOK)
         with ExitStack() as opened:
             listed = report.unreadable.append
@@ -115,6 +117,7 @@ class Indexer:
 
             found = discover(sources, opened, lambda folder, why: listed((folder, why)), leave_out)
             check_fit(str(self._store.path), recipe, found)
+            found = with_vectors(str(self._store.path), recipe, found, vectors, opened)
             if not force:
                 self._check_not_moved(found)
             self._mark_sources(found)
@@ -141,14 +144,14 @@ class Indexer:
                 tasks = None
                 if executor is not None:
                     tasks = opened.enter_context(Tasks(executor, self._index))
-                if self._describer.vlad is None and not self._store.learns_again:
+                if not self._describer.is_ready and not self._store.learns_again:
                     self._learn_once(todo, n_jobs, progress)
                 with extracting(path, extractor, todo, n_jobs, progress) as (extraction, spool):
                     self._extract_and_commit(work, ids, extraction, spool, tasks, report, progress)
             else:
                 LeftBehind(self._store.beside).remove()
             fill_photos(self._store, found, known, progress)
-        if work and self._describer.vlad is not None:
+        if work and self._describer.is_ready:
             self._store.freshen(self._describer.n_dimensions, recipe.seed)
         report.outgrown = self._learner.outgrown() if report.indexed else None
         report.seconds = time.perf_counter() - begin
@@ -304,7 +307,7 @@ class Indexer:
         new = Describer(self._describer.recipe, self._describer.name, self._describer.extractor)
         about, arrays, _ = learn_from(new, files, self._store.beside, n_jobs, progress)
         with suppress(ConflictError), self._store.writing():
-            if "codebook" not in self._store.about():
+            if not self._store.about().keys() & {"codebook", "learned"}:
                 self._store.set_about(**about)
                 self._store.set_arrays(arrays)
         self._index.restore()

@@ -30,7 +30,7 @@ from vladkit.collection.train import short_length, train
 from vladkit.core.arrays import AnyArray
 from vladkit.core.files import check_writable
 from vladkit.core.remote import exists, is_url, local_path
-from vladkit.errors import NothingToIndexError, StorageError
+from vladkit.errors import NothingToIndexError, ParameterError, StorageError
 from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
 from vladkit.store.store import new_state
@@ -82,6 +82,11 @@ def learn_codebook(
             "or remove it first"
         )
     describer = Describer(recipe, target)
+    if not describer.learns:
+        raise ParameterError(
+            f"nothing is learned for vectors of {recipe.vectors_from}: index without a codebook; "
+            "collections of them, and shards, are merged as they are"
+        )
     check_kind(describer.name, recipe, sources)
     with ExitStack() as readers:
         found = discover(sources, readers)

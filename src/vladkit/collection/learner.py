@@ -53,9 +53,9 @@ class Learner:
 
     def is_due(self, n_new: int) -> bool:
         """Whether something has to be learned before `n_new` images are added."""
-        if self._describer.vlad is None:
+        if not self._describer.is_ready:
             return True
-        if self._describer.is_given:
+        if self._describer.is_given or not self._describer.learns:
             return False
         learned, recipe = self._describer.learned, self._describer.recipe
         n = learned.get("images", ENOUGH_IMAGES)
@@ -100,7 +100,8 @@ class Learner:
                     f"another process has changed the recipe of {self._store.path}: run again"
                 )
             if kept.get("learned", {}) == self._before:
-                self._store.forget("whitening", "whitening.*")
+                if not new.has_vectors:
+                    self._store.forget("whitening", "whitening.*")
                 self._store.forget("words", "words.*")
                 self._store.set_about(**learned)
                 self._store.set_arrays(arrays)
@@ -112,16 +113,18 @@ class Learner:
         lost: list[int] = []
         done, n_images = 0, self._store.count()[0]
 
-        def change(image_id_n: Int64Array, _: AnyArray) -> AnyArray:
+        def change(image_id_n: Int64Array, stored_nD: AnyArray) -> AnyArray:
             nonlocal done
-            vector_nD = np.zeros((len(image_id_n), new.n_dimensions), new.recipe.dtype)
+            vector_nD = stored_nD  # given ones stay
+            if not new.has_vectors:
+                vector_nD = np.zeros((len(image_id_n), new.n_dimensions), new.recipe.dtype)
             for begin in range(0, len(image_id_n), _BATCH):
                 ids = image_id_n[begin : begin + _BATCH].tolist()
                 kept = self._index.searcher.features(ids)
                 lost.extend(i for i in ids if i not in kept)
                 rows = [begin + row for row, i in enumerate(ids) if i in kept]
                 features = [kept[i] for i in ids if i in kept]
-                if features:
+                if features and not new.has_vectors:
                     vector_nD[rows] = new.vectors(features, n_jobs=None)
                 codes = new.codes(features, n_jobs=None)
                 for i, each in zip((i for i in ids if i in kept), codes, strict=True):
@@ -132,7 +135,7 @@ class Learner:
             return vector_nD
 
         self._store.rewrite(change)
-        for image_id in lost:
+        for image_id in () if new.has_vectors else lost:
             self._store.drop_vector(image_id, "no features are kept of it: index again")
 
     def room(self) -> int:

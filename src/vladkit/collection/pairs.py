@@ -103,7 +103,7 @@ def select_pairs(
     progress: Progress | None,
 ) -> Pairs:
     """Choose pairs; see `vladkit.Collection.pairs`. Within `Store.reading`."""
-    index.describer.trained()
+    index.check_ready()
     numbers = {"top": top, "rerank": rerank, "sequential": sequential, "gps": gps}
     for name, value in numbers.items():
         if value < 0:
@@ -116,6 +116,10 @@ def select_pairs(
         raise ParameterError(f"min_score={min_score}: give a cosine, -1 to 1")
     if connected and (queries is not None or database is not None):
         raise ParameterError("connected joins all images: leave queries and database out")
+    if rotated and index.describer.has_vectors:
+        raise ParameterError(
+            f"rotated: vectors of {index.store.path} are of the images as they are: leave it out"
+        )
     if rerank or rotated:
         index.searcher.check_keeps_features()
     images = _Images(index, root, rotated, queries, database, progress)

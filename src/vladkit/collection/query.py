@@ -10,8 +10,8 @@ from vladkit.collection.index import Index
 from vladkit.collection.search_options import SearchOptions
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Extractor, Features
-from vladkit.features.imported import Imported
 from vladkit.features.pool import extract, extract_data
+from vladkit.features.vectors import imported
 from vladkit.images.forms import FORMS, InMemory, file_data
 from vladkit.images.region import RegionLike
 from vladkit.store.paths import find_image
@@ -27,14 +27,13 @@ def query_of(
     index: Index, image: QueryImage | Features | ImageRow, options: SearchOptions
 ) -> Query:
     """Query of an image; parameters and errors of `Collection.search`."""
-    index.describer.trained()
+    index.check_ready()
     if options.rerank:
         index.searcher.check_keeps_features()
     row = image if isinstance(image, ImageRow) else None
-    if isinstance(image, str | os.PathLike):
-        is_imported = isinstance(index.describer.extractor, Imported)
-        if is_imported or not os.path.lexists(image):
-            row = find_image(index.store, image)
+    own_only = imported(index.describer.extractor)
+    if isinstance(image, str | os.PathLike) and (own_only or not os.path.lexists(image)):
+        row = find_image(index.store, image)
     if row is not None:
         return _query_of_row(index, row, options.region)
     features = features_from(index.describer.extractor, image, options.region)
@@ -46,6 +45,11 @@ def _query_of_row(index: Index, row: ImageRow, region: RegionLike) -> Query:
     if row.skipped is not None:
         raise ParameterError(f"{row.path} has no vector: {row.skipped}")
     if region is not None:
+        if index.describer.has_vectors:
+            raise ParameterError(
+                f"region: the vector of a part is made of pixels, and {row.path} is kept without: "
+                "give its file"
+            )
         index.searcher.check_keeps_features()
     query = index.searcher.of_image(row.image_id)
     if query.features is None or region is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from vladkit.collection.given_vectors import is_vector, with_vectors, without_codebook
 from vladkit.core.params import Interval, StrOptions, check_parameters, option
 from vladkit.errors import ParameterError
 
@@ -122,6 +123,14 @@ class Recipe:
     network : str
         For a network: its sha256 and its description, from which everything but the features of
         a new image follows. `make` finds it; people do not give it.
+    vectors : str
+        Beside local features: "onnx:" and the path of a network that gives one vector of an image,
+        or ``hloc:global.h5``. That vector is compared first, and local features rank what it
+        finds. A network that gives one vector may also be `features`: there is nothing else then.
+        Such vectors are normalised by `norm`, "l2" by default, and kept whole; fields of the
+        codebook have no use.
+    vector_network, vector_dimensions
+        As `network` and `dimensions`, of `vectors`.
     """
 
     features: str = option(
@@ -230,6 +239,14 @@ class Recipe:
         constraint=str,
     )
     network: str = option("", constraint=str)
+    vectors: str = option(
+        "",
+        "One vector of an image, to find by: onnx:MODEL.onnx or hloc:global.h5.",
+        flag="--vectors",
+        constraint=str,
+    )
+    vector_network: str = option("", constraint=str)
+    vector_dimensions: int = option(0, constraint=Interval(int, 0))
 
     @classmethod
     def make(cls, given: dict[str, Any]) -> Self:
@@ -242,14 +259,30 @@ class Recipe:
         ModelError
             If it names a network that is missing or does not do what its description says.
         """
-        from vladkit.aggregation.normalize import resolve_steps
-
         names = [f.name for f in fields(cls)]
         for name in given:
             if name not in names:
                 raise ParameterError(f"{name!r} is not part of a recipe: use {', '.join(names)}")
+        asked = dict(given)
         if str(given.get("features", "")).startswith("onnx:") and "network" not in given:
             given = _with_network(given)
+        alone = is_vector(given)
+        if alone and given.get("vectors"):
+            raise ParameterError(
+                f"vectors={given['vectors']!r}: {given['features']} gives one vector already: "
+                "leave one of them out"
+            )
+        if given.get("vectors") and not given.keys() & {"vector_network", "vector_dimensions"}:
+            given = with_vectors(given, asked)
+        if given.get("vector_network") and given.get("dimensions"):
+            raise ParameterError(
+                f"vectors={given['vectors']!r}: no image is read where features are another "
+                "program's, so that no network sees any: give vectors=hloc:global.h5"
+            )
+        if alone or given.get("vectors"):
+            given = without_codebook(given, asked, alone=alone)
+        from vladkit.aggregation.normalize import resolve_steps
+
         if "norm" in given:
             given = given | {"norm": resolve_steps(given["norm"])}
         if given.get("keep_sums"):
@@ -257,7 +290,8 @@ class Recipe:
         recipe = cls(**given)
         extractor = recipe.extractor()  # checks the parameters that are its own
         limits = {f.name: f.metadata["constraint"] for f in fields(cls)}
-        theirs = {name: value for name, value in vars(extractor).items() if name in limits}
+        local = getattr(extractor, "local", extractor)
+        theirs = {name: value for name, value in vars(local).items() if name in limits}
         if "lift_below" not in theirs:
             if given.get("lift_below"):
                 raise ParameterError(f"lift_below is SIFT's: {recipe.features} has no second try")
@@ -277,7 +311,10 @@ class Recipe:
 
     def as_json(self) -> dict[str, Any]:
         """Fields as a dict that `make` reads; those of other features than SIFT only if set."""
-        of_others = ("dimensions", "compare", "network")
+        of_others = (
+            *("dimensions", "compare", "network"),
+            *("vectors", "vector_network", "vector_dimensions"),
+        )
         value = asdict(self) | {"norm": list(self.norm)}
         return {name: v for name, v in value.items() if v or name not in of_others}
 
@@ -294,6 +331,21 @@ class Recipe:
         """Make the extractor that the recipe names."""
         from vladkit.features import make_extractor
 
+        if not self.vectors:
+            return self._extractor()
+        from vladkit.features.vectors import WithVectors
+
+        chosen: dict[str, Any] = {"dimensions": self.vector_dimensions}
+        if self.vector_network:
+            chosen = {"network": self.vector_network, "max_side": self.max_side}
+            chosen["enlarge_to"] = self.enlarge_to
+        return WithVectors(self._extractor(), make_extractor(self.vectors, **chosen))
+
+    def _extractor(self) -> Extractor:
+        from vladkit.features import make_extractor
+
+        if self.is_alone and self.dimensions:
+            return make_extractor(self.features, dimensions=self.dimensions)
         chosen: dict[str, Any] = {
             "max_features": self.max_features,
             "max_side": self.max_side,
@@ -308,6 +360,21 @@ class Recipe:
         if self.dimensions:
             chosen |= {"dimensions": self.dimensions, "compare": self.compare}
         return make_extractor(self.features, **chosen)
+
+    def networks(self) -> dict[str, str]:
+        """Networks in the form of `network`, by the fields that name their files."""
+        both = {"features": self.network, "vectors": self.vector_network}
+        return {name: network for name, network in both.items() if network}
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether an image has one vector, and no local features."""
+        return is_vector({"features": self.features, "network": self.network})
+
+    @property
+    def vectors_from(self) -> str:
+        """Name of what gives an image's one vector; "" where it is aggregated of local features."""
+        return self.features if self.is_alone else self.vectors
 
     @property
     def is_directional(self) -> bool:

@@ -44,7 +44,8 @@ def make_records(
             row = replace(row, skipped=features.reason, transient=features.transient)
             records.append(Record(row))
             continue
-        row = replace(row, width=features.width, height=features.height, n_local=len(features))
+        width, height = features.width or None, features.height or None
+        row = replace(row, width=width, height=height, n_local=len(features))
         kept = None
         if recipe.keep_features:
             strongest = features.strongest(recipe.keep_features)

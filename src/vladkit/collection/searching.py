@@ -353,9 +353,7 @@ class Searcher:
         if features is None:
             _, codes = self._store.codes([image_id])
             return Query(stored_D[None].astype(np.float32), None, codes)
-        query = self._describer.query(features)
-        query.vector_vD[0] = stored_D
-        return query
+        return self._describer.query(features, stored_D)
 
     # -- by words ---------------------------------------------------------------------
 
@@ -493,6 +491,12 @@ class Searcher:
 
     def check_keeps_features(self) -> None:
         """Raise ParameterError if there are no features to match with."""
+        if self._describer.recipe.is_alone:
+            raise ParameterError(
+                f"{self._describer.name} has one vector for an image and no local features, which "
+                "this compares: index the images into another file with both (--features sift "
+                "--vectors ...)"
+            )
         if not self._describer.recipe.keep_features:
             raise ParameterError(
                 f"{self._describer.name} keeps no features to match with: index the images into "

@@ -49,7 +49,7 @@ def check_executor(executor: _Executor, recipe: Recipe) -> None:
             f"executor={executor!r} has no submit: give an executor of concurrent.futures, a "
             "client of Dask's, or whatever has their submit"
         )
-    if recipe.dimensions:
+    if recipe.dimensions or recipe.vector_dimensions:
         raise ParameterError(
             "features of other programs are read from a file, not by workers: leave out executor "
             "(--workers, --cluster)"

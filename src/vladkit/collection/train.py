@@ -51,6 +51,8 @@ def train(describer: Describer, local_Nf: FloatArray) -> tuple[dict[str, Any], d
         learned, arrays = describer.words_state(asmk)
         del plain_Nf
     arrays |= describer.quantizer_arrays(local_Nf)
+    if describer.has_vectors:
+        return learned, arrays
     local_Nf = _some(local_Nf, _PER_CLUSTER * recipe.n_clusters, recipe.seed)
     vlad = recipe.vlad(*local_Nf.shape).fit(Ragged(local_Nf, [0, len(local_Nf)]))
     about, more = describer.codebook_state(vlad)

@@ -10,7 +10,9 @@ from vladkit.features.types import (
     Features,
     MatchRule,
     Parameter,
+    has_local,
     match_rule,
+    vector_dimensions,
     wants_color,
 )
 
@@ -21,7 +23,9 @@ __all__ = [
     "Parameter",
     "Sift",
     "extractor_names",
+    "has_local",
     "make_extractor",
     "match_rule",
+    "vector_dimensions",
     "wants_color",
 ]

@@ -18,7 +18,9 @@ _NAMES: Final = ("sift",)
 _IMPORTED: Final = ("colmap", "hloc", "npz", "parquet", "fvecs", "bvecs", "siftgeo")
 """Kinds of `vladkit.features.readers`, which come before a colon or alone; see `Imported`."""
 
-_FACTS: Final = frozenset({"decoder", "decoder_version", "exif_orientation", "metric", "runtime"})
+_FACTS: Final = frozenset(
+    {"decoder", "decoder_version", "exif_orientation", "metric", "runtime", "provider"}
+)
 """Keys of `Extractor.parameters` that state a fact, and cannot be chosen."""
 
 
@@ -38,7 +40,8 @@ def make_extractor(name: str, **parameters: Parameter) -> Extractor:
         `vladkit.features.readers.SourceInfo`.
     **parameters : int, float, str, bool or None
         Arguments of that extractor, or its `Extractor.parameters`; facts among them
-        (``decoder_version``, ...) are ignored.
+        (``decoder_version``, ...) are ignored. Networks also take ``device`` ("cpu", "cuda",
+        "coreml", "directml", "openvino" or "auto") and ``batch``, images of a run.
 
     Returns
     -------
@@ -75,6 +78,10 @@ def _factory(name: str) -> tuple[Callable[..., Extractor], list[str]]:
 
         cls = ColmapSift if name == "colmap:sift" else Imported
         return partial(cls, name), [f.name for f in fields(cls)][1:]
+    if name == "hloc-global":
+        from vladkit.features.vectors import ImportedVectors
+
+        return partial(ImportedVectors, name), ["dimensions"]
     if name.startswith("onnx:"):
         from vladkit.features.onnx.extractor import OnnxNetwork
 
@@ -88,11 +95,16 @@ def _factory(name: str) -> tuple[Callable[..., Extractor], list[str]]:
     raise ParameterError(f"no extractor is called {name!r}: use {known} or 'onnx:MODEL'")
 
 
-def _network(path: str, network: str = "", **parameters: Any) -> Extractor:
+def _network(
+    path: str,
+    network: str = "",
+    device: str | None = None,
+    batch: int | None = None,
+    **parameters: Any,
+) -> Extractor:
     """Make the described network, or without a description the model at `path`."""
     from vladkit.features.onnx.extractor import OnnxNetwork
     from vladkit.features.onnx.load import load_network
 
-    if network:
-        return OnnxNetwork(path, network, **parameters)
-    return load_network(path, **parameters)
+    make = partial(OnnxNetwork, path, network) if network else partial(load_network, path)
+    return make(**parameters).placed(device, batch)

@@ -6,7 +6,7 @@ Axes: ``l`` features of one image, ``f`` descriptor dimension, ``2`` is x, y.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,9 @@ __all__ = [
     "Features",
     "MatchRule",
     "Parameter",
+    "has_local",
     "match_rule",
+    "vector_dimensions",
     "wants_color",
 ]
 
@@ -70,6 +72,8 @@ class Features:
         Whether they were found by a second try, with lifted contrast; see `Sift`.
     photo : Photo
         Date, position and camera of the image.
+    vector_D : float32 array (D,) or None
+        Vector of the whole image, by a network that gives one; `descriptor_lf` may then be empty.
 
     Raises
     ------
@@ -100,6 +104,7 @@ class Features:
     region: Region | None = None
     lifted: bool = False
     photo: Photo = UNKNOWN
+    vector_D: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         shapes = {
@@ -118,6 +123,26 @@ class Features:
 
     def __len__(self) -> int:
         return int(self.descriptor_lf.shape[0])
+
+    @classmethod
+    def of_vector(
+        cls,
+        vector_D: npt.NDArray[np.float32],
+        width: int,
+        height: int,
+        region: Region | None = None,
+    ) -> Self:
+        """Make features of an image that has one vector, and no local features."""
+        none_l = np.zeros(0, np.float32)
+        return cls(
+            np.zeros((0, 0), np.float16),
+            np.zeros((0, 2), np.float32),
+            *(none_l, none_l, none_l),
+            width=width,
+            height=height,
+            region=region,
+            vector_D=vector_D,
+        )
 
     def strongest(self, m: int) -> Features:
         """Keep the ``m`` features of highest score, in their order.
@@ -168,6 +193,7 @@ class Features:
             width=region.width,
             height=region.height,
             region=region,
+            vector_D=None,  # that is of the whole image
         )
 
     def _take(self, keep_m: npt.NDArray[np.integer[Any]]) -> Features:
@@ -211,7 +237,8 @@ class Extractor(Protocol):
 
     They may also have: ``wants_color`` (see `wants_color`), ``match_rule`` (see `match_rule`),
     ``has_directions`` (False: features state no direction and no size; ``angle_l`` and ``size_l``
-    are then the same for all), ``mirrored`` (see `Sift.mirrored`).
+    are then the same for all), ``mirrored`` (see `Sift.mirrored`), ``vector_dimensions`` and
+    ``has_local`` (see `vector_dimensions` and `has_local`).
     """
 
     @property
@@ -256,6 +283,16 @@ class Extractor(Protocol):
 def wants_color(extractor: Extractor) -> bool:
     """Whether an extractor reads colour images; gray unless it says so."""
     return bool(getattr(extractor, "wants_color", False))
+
+
+def vector_dimensions(extractor: Extractor) -> int:
+    """Dimension D of the one vector that an extractor gives of an image; 0 where it gives none."""
+    return int(getattr(extractor, "vector_dimensions", 0))
+
+
+def has_local(extractor: Extractor) -> bool:
+    """Whether an extractor gives local features; all do but those of one vector alone."""
+    return bool(getattr(extractor, "has_local", True))
 
 
 def match_rule(extractor: Extractor) -> MatchRule:

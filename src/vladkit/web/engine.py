@@ -77,7 +77,7 @@ class Engine:
     limits : Limits
     n_jobs : int or None
         Number of searches at one time; None is one for each core.
-    trust : bool
+    trust, device
         See `vladkit.Collection.open`.
     """
 
@@ -88,9 +88,10 @@ class Engine:
         *,
         n_jobs: int | None = None,
         trust: bool = False,
+        device: str | None = None,
     ) -> None:
         self.limits = limits
-        self.pool = CollectionPool(path, limits, n_jobs, trust=trust)
+        self.pool = CollectionPool(path, limits, n_jobs, trust=trust, device=device)
         self.decoder = Decoder(limits, self.pool.n_threads)
         self.queries = Queries(limits, self.decoder)
         self.uploads = Uploads(limits)
@@ -154,7 +155,7 @@ class Engine:
     ) -> tuple[SearchQuery, Verification]:
         indexed_image(collection, other)
         query = self.queries.read(collection, source)
-        if query.features is None:
+        if query.features is None or not len(query.features):
             raise Problem(422, "no features are kept of this image: it cannot be matched")
         return query, collection.verify(query.features, other, model=model)
 

@@ -38,7 +38,7 @@ class CollectionPool:
         `queue` and `search_seconds` bound the searches.
     n_jobs : int or None
         Number of searches at one time; None is one for each core.
-    trust : bool
+    trust, device
         See `vladkit.Collection.open`.
     """
 
@@ -49,9 +49,10 @@ class CollectionPool:
         n_jobs: int | None,
         *,
         trust: bool = False,
+        device: str | None = None,
     ) -> None:
         self._path = path
-        self._trust = trust
+        self._trust, self._device = trust, device
         self._limits = limits
         self.n_threads = resolve_n_jobs(n_jobs)
         self._searchers = ThreadPoolExecutor(self.n_threads, "vladkit-search")
@@ -152,7 +153,9 @@ class CollectionPool:
                 return collection
             self._local.collection = None
             collection.close()
-        collection = Collection.open(self._path, read_only=True, trust=self._trust)
+        collection = Collection.open(
+            self._path, read_only=True, trust=self._trust, device=self._device
+        )
         self._local.collection = collection
         self._local.state = (*file_state, collection.stamp())
         return collection

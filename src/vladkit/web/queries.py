@@ -178,6 +178,8 @@ class Queries:
         features = query.features
         # 20 bytes: the five float32 of each feature beside its descriptor; 1000: the objects
         n_bytes = 0 if features is None else features.descriptor_lf.nbytes + 20 * len(features)
+        if features is not None and features.vector_D is not None:
+            n_bytes += features.vector_D.nbytes
         self._queries.put((name, region, collection.stamp()), query, n_bytes + 1000)
         return query
 

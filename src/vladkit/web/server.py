@@ -38,6 +38,7 @@ def serve(
     upload_bytes: int | None = None,
     n_jobs: int | None = None,
     trust: bool = False,
+    device: str | None = None,
     ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve a collection's page and API until the process is interrupted.
@@ -59,7 +60,7 @@ def serve(
         Largest image that can be sent; None is the default of `vladkit.web.limits.Limits`.
     n_jobs : int or None
         Number of searches at one time; None is one for each core.
-    trust : bool
+    trust, device
         See `vladkit.Collection.open`.
     ready : callable
         Called with the address of the page, when it can be opened.
@@ -94,7 +95,7 @@ def serve(
     if upload_bytes is not None:
         limits = replace(limits, upload_bytes=upload_bytes)
     listening = _listen(host, port)
-    engine = Engine(path, limits, n_jobs=n_jobs, trust=trust)
+    engine = Engine(path, limits, n_jobs=n_jobs, trust=trust, device=device)
     engine.warm_up()
     names = frozenset(name.lower() for name in allowed_hosts)
     if not is_loopback(host):

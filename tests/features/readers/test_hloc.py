@@ -15,9 +15,10 @@ from vladkit.errors import (
     FileFormatError,
     ImageError,
     MissingDependencyError,
+    ParameterError,
     StorageError,
 )
-from vladkit.features.readers import open_reader
+from vladkit.features.readers import open_reader, open_vectors
 
 h5py = pytest.importorskip("h5py", reason="the test extra has it")
 
@@ -184,8 +185,6 @@ class TestHloc:
         sources.write_hloc(tmp_path / "cut.h5", images)
         raw = (tmp_path / "cut.h5").read_bytes()
         (tmp_path / "cut.h5").write_bytes(raw[: len(raw) // 2])
-        with h5py.File(tmp_path / "global.h5", "w") as file:
-            file.create_dataset("a.jpg/global_descriptor", data=np.ones(8))
         with h5py.File(tmp_path / "flat.h5", "w") as file:
             file.create_dataset("descriptors", data=np.ones((8, 8)))
         with h5py.File(tmp_path / "nothing.h5", "w"):
@@ -194,7 +193,6 @@ class TestHloc:
             "empty": "empty",
             "text": "not an HDF5 file",
             "cut": "truncated",
-            "global": "global descriptors",
             "flat": "no group for each image",
             "nothing": "holds no descriptors",
         }.items():
@@ -282,3 +280,48 @@ class TestOtherFilesOnDisk:
             file.create_group("/".join("a" * 300))
         with pytest.raises(FileFormatError, match="nested more than 100 deep"):
             open_reader(f"hloc:{tmp_path / 'f.h5'}")
+
+
+class TestGlobal:
+    """One vector for each image, in ``name/global_descriptor``."""
+
+    def write(self, path, **arrays):
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file.create_dataset(f"walk/{name}.jpg/global_descriptor", data=array)
+        return f"hloc:{path}"
+
+    def test_read(self, tmp_path):
+        one = np.array([3, 4], np.float16)
+        source = self.write(tmp_path / "g.h5", a=one, b=[np.nan, 1], c=[0.0, 0], d=[[1.0, 2]])
+        with open_reader(source) as reader:
+            info = reader.info()
+            assert (info.features, info.dimensions, info.places) == ("hloc-global", 2, False)
+            assert reader.names() == [f"walk/{n}.jpg" for n in "abcd"]
+            features = reader.read("walk/a.jpg")
+            assert (len(features), features.vector_D.tolist()) == (0, [3, 4])
+            assert features.vector_D.dtype == np.float32
+            for name, why in {"b": "NaN", "c": "zeros", "d": r"shape \(1, 2\).* wanted"}.items():
+                with pytest.raises(ImageError, match=why):
+                    reader.read(f"walk/{name}.jpg")
+            assert reader.status("walk/a.jpg") != reader.status("walk/b.jpg")
+
+    @pytest.mark.parametrize("shape", [(1, 8), (8, 1), (2, 4)])
+    def test_wrong_shape(self, tmp_path, shape):
+        source = self.write(tmp_path / "g.h5", a=np.ones(shape))
+        with pytest.raises(FileFormatError, match=rf"has shape \({shape[0]}, .* wanted \(D,\)"):
+            open_reader(source)
+
+    def test_beside_local_features_they_are_asked_for(self, images, tmp_path):
+        sources.write_hloc(tmp_path / "f.h5", images)
+        with pytest.raises(FileFormatError, match=r"holds no vectors .* global_descriptor"):
+            open_vectors(f"hloc:{tmp_path / 'f.h5'}")
+        with h5py.File(tmp_path / "f.h5", "a") as file:
+            for name in images:
+                file[name]["global_descriptor"] = np.ones(8)
+        with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
+            assert reader.info().features == "hloc"
+        with open_vectors(f"hloc:{tmp_path / 'f.h5'}") as reader:
+            assert (reader.info().features, reader.info().dimensions) == ("hloc-global", 8)
+        with pytest.raises(ParameterError, match=r"use onnx:MODEL.onnx.* hloc:global.h5"):
+            open_vectors("npz:vectors.npz")

@@ -10,17 +10,23 @@ from typing import Any
 import numpy as np
 
 from vladkit.errors import ModelError
-from vladkit.features.onnx.extractor import CONSTANT_TYPES, TYPES, OnnxNetwork
-from vladkit.features.onnx.session import onnxruntime_module, session_of
-from vladkit.features.onnx.spec import Network, known_networks
+from vladkit.features.onnx.batches import CONSTANT_TYPES, TYPES
+from vladkit.features.onnx.extractor import OnnxNetwork
+from vladkit.features.onnx.session import Session, onnxruntime_module, session_of
+from vladkit.features.onnx.spec import KnownFile, Network, known_networks
 from vladkit.features.onnx.tiling import canvases
 from vladkit.features.onnx.zoo import known_file, models_folder, sha256_of
 
-__all__ = ["load_network"]
+__all__ = ["load_network", "title_by_name"]
 
 
 def load_network(
-    path: str, *, max_features: int = 2000, max_side: int | None = 640, enlarge_to: int = 320
+    path: str,
+    *,
+    max_features: int = 2000,
+    max_side: int | None = 640,
+    enlarge_to: int = 320,
+    in_place: bool = True,
 ) -> OnnxNetwork:
     """Load a model file with its description: MODEL.toml beside it, or one that vladkit ships.
 
@@ -28,7 +34,7 @@ def load_network(
     ----------
     path : str
         The file, or the name of a known model that `vladkit models fetch` has fetched.
-    max_features, max_side, enlarge_to
+    max_features, max_side, enlarge_to, in_place
         See `OnnxNetwork`.
 
     Raises
@@ -51,7 +57,8 @@ def load_network(
         "description": network.as_dict(),
     }
     trial = OnnxNetwork(str(file), _compact(about), max_features, max_side, enlarge_to)
-    return replace(trial, network=_compact(about | {"f": _trial_dimensions(trial)}))
+    network_of = _compact(about | {"f": _trial_dimensions(trial)})
+    return replace(trial, network=network_of, in_place=in_place)
 
 
 def _trial_dimensions(extractor: OnnxNetwork) -> int:
@@ -62,7 +69,10 @@ def _trial_dimensions(extractor: OnnxNetwork) -> int:
     shape = (h, w, 3) if spec.color == "rgb" else (h, w)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     canvas = canvases(noise, spec)[0]
-    _, local_lf, _ = extractor.points_on(canvas)
+    maps = extractor.outputs_of(canvas)
+    if not extractor.has_local:
+        return extractor.vector_of(maps).size
+    _, local_lf, _ = extractor.points_on(canvas, maps)
     if not local_lf.shape[1]:
         raise ModelError(f"{extractor.path}: its descriptors have no dimensions")
     return int(local_lf.shape[1])
@@ -94,22 +104,23 @@ def _text(file: Path) -> str:
         raise ModelError(f"{file} is not text in UTF-8: {error}") from error
 
 
-def _described(file: Path, sha256: str, session: Any) -> Network:
+def _described(file: Path, sha256: str, session: Session) -> Network:
     """Description of a model, with the name and size of its own input filled in."""
-    inputs = {each.name: each for each in session.get_inputs()}
-    outputs = [each.name for each in session.get_outputs()]
+    inputs = {each.name: each for each in session.inputs()}
+    outputs = [each.name for each in session.outputs()]
     beside = file.with_suffix(".toml")
     where = str(beside)
     if beside.is_file():
         network = Network.parse(_text(beside), where)
     else:
-        shipped = _shipped(sha256, list(inputs), outputs)
+        shipped = _shipped(sha256, list(inputs), outputs) or _by_name(file, session)
         if shipped is None:
             raise ModelError(
                 f"{file} has inputs {', '.join(inputs)} and outputs {', '.join(outputs)}, which "
                 f"vladkit does not know: describe it in {beside} (docs/how-to/networks.md)"
             )
         network, where = shipped, f"vladkit's description of {file.name}"
+    network = _with_vector(network, session, str(file), where)
     _check_names(network, list(inputs), outputs, str(file), where)
     name = network.input.name or _image_input(network, inputs)
     given = inputs[name]
@@ -121,7 +132,10 @@ def _described(file: Path, sha256: str, session: Any) -> Network:
     width, height = _fixed_size(network, given.shape, str(file), where)
     if not (width or network.input.multiple):
         raise ModelError(f"{where}: [input] needs multiple: {file.name} takes images of any size")
-    spec = replace(network.input, name=name, width=width, height=height)
+    fit = network.input.fit
+    if network.output.kind == "vector" and width:
+        fit = fit or "stretch"
+    spec = replace(network.input, name=name, width=width, height=height, fit=fit)
     return Network.from_dict(replace(network, input=spec).as_dict(), where)
 
 
@@ -184,6 +198,56 @@ def _shipped(sha256: str, inputs: list[str], outputs: list[str]) -> Network | No
         if names == set(inputs) and set(each.network.output.names().values()) <= set(outputs):
             return each.network
     return None
+
+
+def title_by_name(path: str) -> str:
+    """Title of the known network that a file of one vector is taken for by its name; "" if not."""
+    file = Path(path)
+    known = None if file.with_suffix(".toml").is_file() else _named(file)
+    return "" if known is None else known.title
+
+
+def _named(file: Path) -> KnownFile | None:
+    stem = "".join(filter(str.isalnum, file.stem.lower()))
+    return next((each for each in known_networks() if each.is_called(stem)), None)
+
+
+def _by_name(file: Path, session: Session) -> Network | None:
+    """Description of a network of one vector whose file has its name; inputs may have any.
+
+    Its size is the model's own, where that is fixed.
+    """
+    inputs, outputs = session.inputs(), _flat_outputs(session)
+    known = _named(file)
+    if known is None or len(inputs) != 1 or len(outputs) != 1:
+        return None
+    network, shape = known.network, inputs[0].shape
+    spec = replace(network.input, name=inputs[0].name)
+    if len(shape) == 4 and all(isinstance(n, int) for n in shape[2:]):
+        fit = "" if spec.multiple else spec.fit
+        spec = replace(spec, multiple=0, width=0, height=0, fit=fit)
+    return replace(network, input=spec, output=replace(network.output, descriptors=outputs[0]))
+
+
+def _with_vector(network: Network, session: Session, file: str, where: str) -> Network:
+    """The description with the name of the output of the vector, where it leaves that out."""
+    if network.output.kind != "vector" or network.output.descriptors:
+        return network
+    outputs = _flat_outputs(session)
+    if len(outputs) != 1:
+        names = ", ".join(each.name for each in session.outputs())
+        raise ModelError(
+            f"{file} has outputs {names}: name that of the vector, (1, D), in {where} as [output] "
+            "descriptors"
+        )
+    return replace(network, output=replace(network.output, descriptors=outputs[0]))
+
+
+def _flat_outputs(session: Session) -> list[str]:
+    """Names of the outputs of two axes, (b, D); of all where their shapes are not stated."""
+    outputs = session.outputs()
+    flat = [each.name for each in outputs if len(each.shape or ()) == 2]
+    return flat or [each.name for each in outputs]
 
 
 def _compact(about: dict[str, Any]) -> str:

@@ -64,10 +64,12 @@ class InputSpec:
         Size in px, for a model of one fixed size; 0: the model's own, or any.
     multiple : int
         For any other model: both sides have to be multiples of this; 0 only with a fixed size.
-    fit : {"letterbox", "tiles", "stretch", "pad"}
+    fit : {"letterbox", "tiles", "stretch", "pad", "crop"}
         How an image gets such a size. Fixed: reduced until it fits, the rest filled with its edge
-        (the default); or in overlapping tiles, each as large as the model takes. Any: stretched
-        to the multiples below (the default), or its edges continued to the next multiples.
+        (the default); in overlapping tiles, each as large as the model takes; or, for one vector,
+        stretched to it (the default there), or its middle where the shorter side fits. Any:
+        stretched to the multiples below (the default), or its edges continued to the next
+        multiples.
     overlap : int
         px that neighbouring tiles share.
     divide_by : float
@@ -98,7 +100,7 @@ class InputSpec:
         "width": _PX,
         "height": _PX,
         "multiple": Interval(int, 0, 1024),
-        "fit": StrOptions("", "letterbox", "tiles", "stretch", "pad"),
+        "fit": StrOptions("", "letterbox", "tiles", "stretch", "pad", "crop"),
         "overlap": Interval(int, 0, 4096),
         "divide_by": Interval(float, 1e-6, 1e6),
         "mean": _CHANNELS,
@@ -118,11 +120,12 @@ class OutputSpec:
 
     Parameters
     ----------
-    kind : {"map", "tokens", "keypoints"}
+    kind : {"map", "tokens", "keypoints", "vector"}
         A map of descriptors (1, f, h, w); or one for each patch, (1, n, f), row by row; or
-        keypoints with descriptors.
+        keypoints with descriptors; or one vector of the whole image, (1, D).
     descriptors : str
-        Output with the descriptors; for "keypoints" (1, n, f).
+        Output with the descriptors; for "keypoints" (1, n, f), for "vector" (1, D), where "" is
+        its only one.
     stride : int
         Size in px of the input of a cell of the map, or of a patch.
     skip : int
@@ -163,7 +166,7 @@ class OutputSpec:
     border: int = 0
 
     _constraints: ClassVar[dict[str, Constraints]] = {
-        "kind": StrOptions("", "map", "tokens", "keypoints"),
+        "kind": StrOptions("", "map", "tokens", "keypoints", "vector"),
         "coordinates": StrOptions("px", "normalized"),
         "stride": Interval(int, 0, 1024),
         "skip": Interval(int, 0, 64),
@@ -233,8 +236,8 @@ class Network:
             _read(MatchRule, tables.get("match", {}), f"{where}: [match]"),
             recipe,
         )
-        _check_input(network.input, f"{where}: [input]")
         _check_output(network.output, f"{where}: [output]")
+        _check_input(network.input, f"{where}: [input]", network.output.kind == "vector")
         return network
 
     def as_dict(self) -> dict[str, Any]:
@@ -266,6 +269,8 @@ class KnownFile:
     n_bytes : int
     url : str
         Address to fetch it from; empty where none is known that gives this very file.
+    stems : tuple of str
+        Beginnings of the names of files that it describes, whatever their inputs are called.
     """
 
     name: str
@@ -276,6 +281,11 @@ class KnownFile:
     sha256: str = ""
     n_bytes: int = 0
     url: str = ""
+    stems: tuple[str, ...] = ()
+
+    def is_called(self, stem: str) -> bool:
+        """Whether a file of that name, of small letters and digits alone, may be one of these."""
+        return any(stem.startswith(each) for each in self.stems)
 
 
 def known_networks() -> Iterator[KnownFile]:
@@ -291,7 +301,8 @@ def known_networks() -> Iterator[KnownFile]:
             held = each["sha256"], each["bytes"], each.get("url", "")
             yield KnownFile(each["name"], *about, *held)
         if "files" not in tables:
-            yield KnownFile(path.name.removesuffix(".toml"), *about)
+            stems = tuple(tables.get("stems", ()))
+            yield KnownFile(path.name.removesuffix(".toml"), *about, stems=stems)
 
 
 def _toml(text: str, where: str) -> dict[str, Any]:
@@ -314,7 +325,7 @@ def _read(cls: type[Any], table: dict[str, Any], where: str) -> Any:
     return cls(**values)
 
 
-def _check_input(spec: InputSpec, where: str) -> None:
+def _check_input(spec: InputSpec, where: str, is_vector: bool) -> None:
     fixed = spec.width or spec.height
     if fixed and not (spec.width and spec.height):
         raise ModelError(f"{where} needs width and height, or neither")
@@ -322,9 +333,17 @@ def _check_input(spec: InputSpec, where: str) -> None:
         raise ModelError(
             f"{where} has width, height and multiple: a size is fixed, or any multiple"
         )
-    if spec.fit in ("stretch", "pad") and fixed:
+    if is_vector and spec.fit == "tiles":
+        raise ModelError(f"{where} fit='tiles': one vector is of the whole image, not of tiles")
+    if is_vector and fixed and spec.fit == "pad":
+        raise ModelError(f"{where} fit='pad': with a fixed size use stretch, crop or letterbox")
+    if not is_vector and spec.fit == "crop":
+        raise ModelError(
+            f"{where} fit='crop' is for one vector of an image, [output] kind 'vector'"
+        )
+    if spec.fit in ("stretch", "pad") and fixed and not is_vector:
         raise ModelError(f"{where} fit={spec.fit!r}: with a fixed size use letterbox or tiles")
-    if spec.fit in ("letterbox", "tiles") and spec.multiple:
+    if spec.fit in ("letterbox", "tiles", "crop") and spec.multiple:
         raise ModelError(f"{where} fit={spec.fit!r}: with a multiple use stretch or pad")
     if fixed and spec.fit == "tiles" and 2 * spec.overlap > min(spec.width, spec.height):
         raise ModelError(
@@ -343,16 +362,21 @@ def _check_input(spec: InputSpec, where: str) -> None:
 
 def _check_output(spec: OutputSpec, where: str) -> None:
     if not spec.kind:
-        raise ModelError(f"{where} needs a kind: use 'map', 'tokens', 'keypoints'")
+        raise ModelError(f"{where} needs a kind: use 'map', 'tokens', 'keypoints', 'vector'")
     needed = {
         "map": ("descriptors", "stride"),
         "tokens": ("descriptors", "stride"),
         "keypoints": ("descriptors", "keypoints", "scores"),
+        "vector": (),
     }[spec.kind]
     for key in needed:
         if not getattr(spec, key):
             raise ModelError(f"{where} of kind {spec.kind!r} needs {key}")
-    unused = {"map": ("keypoints", "scores"), "keypoints": ("stride", "skip")}.get(spec.kind, ())
+    unused: tuple[str, ...] = {
+        "map": ("keypoints", "scores"),
+        "keypoints": ("stride", "skip"),
+        "vector": ("stride", "skip", "keypoints", "scores", "threshold", "border"),
+    }.get(spec.kind, ())
     if spec.kind != "map":
         unused = (*unused, "logits", "heatmap", "reliability")
     for key in unused:

@@ -77,10 +77,26 @@ def canvases(pixels: Pixels, spec: InputSpec) -> list[Canvas]:
         return [_filled(_resized(pixels, *size), *size, w / size[0], h / size[1])]
     if spec.fit == "tiles":
         return _tiles(pixels, spec)
+    if spec.fit == "stretch":
+        size = spec.width, spec.height
+        return [_filled(_resized(pixels, *size), *size, w / size[0], h / size[1])]
+    if spec.fit == "crop":
+        return [_middle(pixels, spec)]
     factor = min(spec.width / w, spec.height / h, 1)
     size = max(1, round(w * factor)), max(1, round(h * factor))
     small = _resized(pixels, *size)
     return [_filled(small, spec.width, spec.height, w / size[0], h / size[1])]
+
+
+def _middle(pixels: Pixels, spec: InputSpec) -> Canvas:
+    """The middle of an image of the aspect that is wanted, as large as fits."""
+    h, w = pixels.shape[:2]
+    factor = max(spec.width / w, spec.height / h)
+    size = max(spec.width, round(w * factor)), max(spec.height, round(h * factor))
+    left, top = (size[0] - spec.width) // 2, (size[1] - spec.height) // 2
+    part = _resized(pixels, *size)[top : top + spec.height, left : left + spec.width]
+    end = spec.width - 0.5, spec.height - 0.5
+    return Canvas(part, w / size[0], h / size[1], left, top, (-0.5, -0.5), end)
 
 
 def _tiles(pixels: Pixels, spec: InputSpec) -> list[Canvas]:

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from vladkit.core.files import is_open_database, is_special_file
-from vladkit.errors import FileFormatError, ParameterError
+from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError
 
 if TYPE_CHECKING:
     from vladkit.features.readers.anyloc import read_anyloc_centroids
@@ -23,6 +23,7 @@ __all__ = [
     "is_source",
     "map_vecs",
     "open_reader",
+    "open_vectors",
     "read_anyloc_centroids",
 ]
 
@@ -79,7 +80,26 @@ def open_reader(source: str | os.PathLike[str]) -> Reader:
         return NamedErrors(_reader(source))
 
 
-def _reader(source: str | os.PathLike[str]) -> Reader:
+def open_vectors(source: str | os.PathLike[str]) -> Reader:
+    """Open vectors, one for an image, that another program made: ``hloc:global.h5``.
+
+    `Reader.read` gives `Features` with ``vector_D``. Errors are those of `open_reader`.
+    """
+    from vladkit.features.readers.reader import NamedErrors, named_errors
+
+    kind, _, path = os.fspath(source).partition(":")
+    if kind != "hloc" or not path:
+        raise ParameterError(
+            f"vectors={os.fspath(source)!r}: use onnx:MODEL.onnx, a network that gives one vector, "
+            "or hloc:global.h5"
+        )
+    if not os.path.exists(path):
+        raise NothingToIndexError(f"{os.fspath(source)}: there is no {path}")
+    with named_errors(path):
+        return NamedErrors(_reader(source, vectors=True))
+
+
+def _reader(source: str | os.PathLike[str], *, vectors: bool = False) -> Reader:
     kind, _, path = os.fspath(source).partition(":")
     if is_open_database(path):
         raise FileFormatError(f"{path} is a collection that is open here, no file of features")
@@ -92,7 +112,7 @@ def _reader(source: str | os.PathLike[str]) -> Reader:
     if kind == "hloc":
         from vladkit.features.readers.hloc import HlocReader
 
-        return HlocReader(path)
+        return HlocReader(path, vectors=vectors)
     if kind == "npz":
         from vladkit.features.readers.arrays import open_arrays
 

@@ -4,6 +4,8 @@ The group's path is the image's, so ``a/b.jpg`` nests. In it ``descriptors`` (D,
 ``keypoints`` (N, 2), in px of the original image with the origin at the centre of the top-left
 px, as ours; ``scores`` (N,) and ``image_size`` (width, height), where the extractor gave them;
 ``scales`` and ``oris`` (degrees) from some extractors. float16 is common.
+Or one vector for each image, ``global_descriptor`` (D,), as hloc's ``extract_features`` writes them
+for retrieval.
 """
 
 from __future__ import annotations
@@ -29,17 +31,23 @@ _SAMPLED: Final = 8
 _DEEPEST: Final = 100
 """Most groups within each other, of names with folders: HDF5's time grows with their square."""
 
+_GLOBAL: Final = "global_descriptor"
+
 _TAKEN: Final = (errno.EAGAIN, errno.EACCES)
 """Error numbers of a lock that another program has."""
 
 
 class HlocReader(Reader):
-    """Local features in hloc's layout; `descriptor_lf` is (N, D), in the dtype of the file."""
+    """Features in hloc's layout; `descriptor_lf` is (N, D), in the dtype of the file.
+
+    Local features where it holds such; else, or with `vectors`, the global descriptors.
+    """
 
     kind = "hloc"
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, vectors: bool = False) -> None:
         super().__init__(path)
+        self._is_global = vectors
         try:
             import h5py
         except ImportError as error:
@@ -99,7 +107,11 @@ class HlocReader(Reader):
         with self._whole_file():
             if not self._names and any(isinstance(v, self._dataset) for v in self._file.values()):
                 raise FileFormatError(f"{self.path}: no group for each image: not hloc's layout")
-            full = (self._file[n] for n in self._names if all(_shape(self._file[n])))
+            full = (
+                self._file[n]
+                for n in self._names
+                if not self._is_global and all(_shape(self._file[n]))
+            )
             if some := list(islice(full, _SAMPLED)):
                 self._check_layout(some)
                 group = some[0]
@@ -112,16 +124,39 @@ class HlocReader(Reader):
                     sizes="scales" in group,
                     image_sizes="image_size" in group,
                 )
+            if n_dimensions := self._global_dimensions():
+                self._is_global = True
+                return SourceInfo("hloc-global", n_dimensions, "unit", places=False)
             first = next(iter(self._names), None)
             found = ", ".join(self._file[first]) if first else "nothing"
-        if "global_descriptor" in found:
-            raise FileFormatError(
-                f"{self.path} holds global descriptors, one for an image: wanted local features"
-            )
+        wanted = "local features, datasets descriptors (D, N) and keypoints (N, 2) for each image"
+        either = f"{wanted}; or global descriptors, a dataset global_descriptor (D,)"
+        if self._is_global:
+            either = "global descriptors, a dataset global_descriptor (D,) for each image"
         raise FileFormatError(
-            f"{self.path} holds no descriptors (an image has {found}): wanted hloc's local "
-            "features, datasets descriptors (D, N) and keypoints (N, 2) for each image"
+            f"{self.path} holds no {'vectors' if self._is_global else 'descriptors'} (an image "
+            f"has {found}): wanted hloc's {either}"
         )
+
+    def _global_dimensions(self) -> int:
+        """Dimension of global descriptors, that of most of the first; 0 if there are none.
+
+        Raises
+        ------
+        FileFormatError
+            If all of these have another shape.
+        """
+        groups = (self._file[n] for n in self._names)
+        with_one = (group for group in groups if _GLOBAL in group)
+        some = [(g.name[1:], _inside(g, _GLOBAL).shape) for g in islice(with_one, _SAMPLED)]
+        sizes = [shape[0] for _, shape in some if len(shape) == 1 and shape[0]]
+        if some and not sizes:
+            name, shape = some[0]
+            raise FileFormatError(
+                f"{self.path}: {_GLOBAL} of {name} has shape {shape}, wanted (D,), one vector for "
+                "an image: write each array's .ravel()"
+            )
+        return max(sizes, key=sizes.count, default=0)
 
     def _check_layout(self, groups: list[Any]) -> None:
         """Raise FileFormatError if arrays are transposed, by the first group that can tell.
@@ -165,7 +200,7 @@ class HlocReader(Reader):
         found: list[Any] = []
         n_bytes = 0
         with self._lock:
-            for part in ("descriptors", "keypoints"):
+            for part in (_GLOBAL,) if self._is_global else ("descriptors", "keypoints"):
                 try:
                     data = _inside(self._file[name], part)
                     is_full = data.size and data.dtype.kind != "O"
@@ -180,6 +215,8 @@ class HlocReader(Reader):
 
     def read(self, name: str) -> Features:
         """Read the features of one image."""
+        if self._is_global:
+            return self._read_global(name)
         with self._lock:
             try:
                 group = self._file[name]
@@ -213,6 +250,31 @@ class HlocReader(Reader):
             score_l=parts.get("scores"),
             image_size=size,
         )
+
+    def _read_global(self, name: str) -> Features:
+        with self._lock:
+            try:
+                group = self._file.get(name, {})
+                if _GLOBAL not in group:
+                    # the file may have it when it is asked again
+                    no_vector = f"{os.path.basename(self.path)} has no vector of it"
+                    raise ImageError(no_vector, transient=True)
+                data = np.asarray(_inside(group, _GLOBAL)[()])
+            except (KeyError, OSError, ValueError, TypeError) as error:
+                if isinstance(error, ImageError):
+                    raise
+                raise ImageError(f"cannot be read: {_reason(error)}") from error
+        if data.ndim != 1 or data.dtype.kind not in "fiu":
+            raise ImageError(
+                f"its {_GLOBAL} has shape {data.shape} and dtype {data.dtype}, wanted (D,) numbers"
+            )
+        with np.errstate(over="ignore"):
+            vector_D = data.astype(np.float32)
+        if not np.isfinite(vector_D).all():
+            raise ImageError("its vector holds NaN or infinity, or exceeds float32")
+        if not vector_D.any():
+            raise ImageError("its vector is all zeros")
+        return Features.of_vector(vector_D, 0, 0)  # of unknown size
 
     @contextmanager
     def _whole_file(self) -> Iterator[None]:
