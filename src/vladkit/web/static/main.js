@@ -149,6 +149,11 @@ function start(info) {
   };
 }
 
+const notShown = byId("not-shown", HTMLElement);
+new MutationObserver(() => {
+  const hidden = !main.querySelector("section:not([hidden]) .gone");
+  if (notShown.hidden !== hidden) notShown.hidden = hidden;
+}).observe(main, { childList: true, subtree: true, attributeFilter: ["hidden"] });
 themeSwitch(byId("theme", HTMLButtonElement), byId("theme-label", HTMLElement));
 byId("skip", HTMLElement).addEventListener("click", (event) => {
   event.preventDefault();

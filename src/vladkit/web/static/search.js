@@ -4,7 +4,7 @@
 import { Problem, address, get, isAbort, upload } from "./api.js";
 import { Activity } from "./activity.js";
 import { byId, count, el, plural } from "./dom.js";
-import { Gallery } from "./gallery.js";
+import { Gallery, sameFirst } from "./gallery.js";
 import { searchable } from "./image.js";
 import { QueryPanel, megabytes } from "./query.js";
 import { Settings } from "./settings.js";
@@ -231,8 +231,10 @@ export class SearchView {
    * @param {boolean} more matching is to come
    */
   render(answer, moving, more) {
+    const results = sameFirst(answer.results);
+    answer = { ...answer, results };
     this.answer = answer;
-    const { query, results } = answer;
+    const { query } = answer;
     this.searching.classList.remove("stale");
     if (!moving) this.query.show(query, this.files.get(query.key ?? ""));
     this.gallery.show(results, moving);
@@ -244,7 +246,7 @@ export class SearchView {
     if (!more) {
       const { verified } = answer;
       let found = plural(results.length, "result");
-      if (verified) found = `${plural(verified, "image")} verified`;
+      if (verified) found = `${plural(verified, "image shows", "images show")} the same thing`;
       else if (verified === 0) found = "Probably not in here: these only look alike";
       this.activity.done(results.length ? found : "");
     }
