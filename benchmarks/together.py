@@ -9,9 +9,9 @@ share an image to be found, such as other photos of a painting; else with the fi
 relevant images. What all of them have to find is found; what only some have, and the images
 that are asked with, do not count. "alone" is the mean over the images, each asked by itself.
 
-Vectors (s) and match codes (a) are scored for all images, and the first 100 of each rule are matched
-with each query image. "joined" is one query of all descriptors: the mean of the vectors, and
-codes of the sums of residuals over the images.
+Vectors (s) and match codes (a) are scored for all images, and the first 100 of each rule are
+matched with each query image. "joined" is one query of all descriptors: the mean of the vectors,
+and codes of the sums of residuals over the images.
 """
 
 from __future__ import annotations
@@ -90,19 +90,23 @@ class Scored:
 
     @cached_property
     def s_qn(self) -> np.ndarray:
+        """Similarity to each query image."""
         return np.stack([self._similarity(each.vector_vD) for each in self.queries])
 
     @cached_property
     def a_qn(self) -> np.ndarray:
+        """Agreement of the codes with each query image."""
         return np.stack([self._agreement(each) for each in self.queries])
 
     @cached_property
     def s_joined_n(self) -> np.ndarray:
+        """Similarity to the mean of the vectors."""
         mean_vD = np.mean([each.vector_vD for each in self.queries], axis=0)
         return self._similarity(mean_vD / np.linalg.norm(mean_vD, axis=1, keepdims=True))
 
     @cached_property
     def a_joined_n(self) -> np.ndarray:
+        """Agreement with the codes of all descriptors as of one image."""
         describer = self.index.describer
         parts = [describer._local_and_angle(each) for each in self.asked]
         local_lf = np.concatenate([local_lf for local_lf, _ in parts])
@@ -191,7 +195,7 @@ def rankings(scored: Scored) -> dict[str, list[np.ndarray]]:
 def measure(
     collection: Collection, folder: Path, size: int, every: int
 ) -> dict[str, tuple[float, int]]:
-    """mAP of each rule, and the number of groups."""
+    """MAP of each rule, and the number of groups."""
     row_of = {os.path.realpath(r.file): r.image_id for r in collection.images()}
     ids_n = np.array(sorted(row_of.values()), np.int64)
     extract = cache(collection.extract)

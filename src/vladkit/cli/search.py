@@ -28,7 +28,7 @@ from vladkit.errors import ImageError, ParameterError
 
 if TYPE_CHECKING:
     from vladkit.collection.collection import Collection, Progress
-    from vladkit.collection.searching import Hit
+    from vladkit.collection.ranked import Hit
     from vladkit.images.region import Region as Part
 
 __all__: list[str] = []

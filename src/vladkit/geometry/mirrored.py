@@ -65,4 +65,3 @@ def unmirrored(found: Verification, part: Region) -> Verification:
             if not np.isfinite(transform_33).all():  # the top-left pixel is on the horizon
                 transform_33 = None
     return replace(found, query_xy_m2=query_xy_m2, transform_33=transform_33)
-

@@ -12,8 +12,8 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from vladkit.collection.collection import Collection
+from vladkit.collection.ranked import Hit
 from vladkit.collection.search_options import SearchOptions
-from vladkit.collection.searching import Hit
 from vladkit.core.remote import is_url
 from vladkit.errors import ImageError, VladkitError
 from vladkit.features import Features

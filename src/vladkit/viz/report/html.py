@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from vladkit.collection.evaluation import Answer
-    from vladkit.collection.searching import Hit
+    from vladkit.collection.ranked import Hit
 
 __all__ = ["check_target", "write_report", "write_search"]
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 from vladkit.collection.collection import Collection
 from vladkit.collection.evaluation import Answer, RankedImage
 from vladkit.collection.indexing import Progress
-from vladkit.collection.searching import Hit
+from vladkit.collection.ranked import Hit
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.evaluation.benchmark import Benchmark, Outcome, ground_truth, read_ground_truth
 from vladkit.geometry.verification import Model
