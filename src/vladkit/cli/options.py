@@ -24,6 +24,7 @@ __all__ = [
     "Fundamental",
     "Images",
     "Json",
+    "Mirrored",
     "NearBy",
     "Prune",
     "Region",
@@ -137,6 +138,9 @@ Fundamental = Annotated[
 ]
 
 
+Mirrored = Annotated[
+    bool, typer.Option("--mirrored", help="Find mirror images of it, too: twice the time.")
+]
 Trust = Annotated[
     bool,
     typer.Option(
