@@ -184,13 +184,13 @@ def _show(query: str, hits: list[Hit]) -> None:
     if query:
         show(query)
     matched = _verified(hits) is not None
-    flipped = any(hit.mirrored for hit in hits)
-    for rank, hit in enumerate(hits, start=1):
+    flipped = [hit.mirrored and hit.verified is not False for hit in hits]
+    for rank, (hit, is_flipped) in enumerate(zip(hits, flipped, strict=True), start=1):
         matches = f"{hit.inliers:6} matches" if hit.inliers is not None else ""
         verified = "verified" if hit.verified else ""
         columns = f"{matches:14}  {verified:8}" if matched else ""
-        if flipped:
-            columns += f"  {'mirrored' if hit.mirrored else '':8}"
+        if any(flipped):
+            columns += f"  {'mirrored' if is_flipped else '':8}"
         show(f"{rank:4}  {cosine(hit.similarity):6.3f}{columns}  {shown(hit.path, hit.file)}")
 
 

@@ -15,7 +15,8 @@ const MOVING = 260; // ms
  */
 function verdict(result) {
   const { inliers, verified, mirrored } = result;
-  const flipped = mirrored ? el("span", { class: "badge mirrored" }, "mirrored") : null;
+  const flipped =
+    mirrored && verified !== false ? el("span", { class: "badge mirrored" }, "mirrored") : null;
   if (!verified || inliers === null) return [scores(result), flipped];
   const title = `${count(inliers)} matches agree on one geometry: the same thing`;
   const badge = el(
