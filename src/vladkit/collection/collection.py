@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,7 @@ from vladkit.features import Extractor, Features
 from vladkit.geometry.mirrored import unmirrored
 from vladkit.geometry.verification import Model, Verification
 from vladkit.images.exif import UNKNOWN, Photo
+from vladkit.images.forms import InMemory
 from vladkit.images.region import RegionLike, as_region
 from vladkit.kernels.loading import as_one_call
 from vladkit.store.ann import AnnReport
@@ -406,7 +407,7 @@ class Collection:
 
     def add(
         self,
-        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Mapping[str, InMemory],
         *,
         prune: bool = False,
         images: str | os.PathLike[str] | None = None,
@@ -424,6 +425,11 @@ class Collection:
             Folders are searched with their subfolders. Or features that another program found
             (``colmap:database.db``, ...), if the collection was made with the recipe of
             `vladkit.collection.import_recipe.recipe_for`.
+
+            Or a mapping of names to images in memory, in the forms that `search` takes: they are
+            indexed as if they were files of that path, which need not be there. Then they are
+            found, compared and matched by what is kept of them, but not shown. Names that are
+            given again with the same image are unchanged.
         prune : bool
             Forget images below the given folders whose file is gone.
         images : path or None
@@ -453,8 +459,10 @@ class Collection:
             If workers end before they have an image in hand.
         """
         self.index.refresh()
+        held = sources if isinstance(sources, Mapping) else None
         return Indexer(self.index).add(
-            as_paths(sources),
+            as_paths(sources) if held is None else [],
+            held,
             prune=prune,
             images=images,
             force=force,

@@ -67,6 +67,15 @@ def _too_large(n_bytes: Mapping[str, int]) -> dict[str, Result]:
     return results
 
 
+def _extract_held(
+    held_of: Mapping[str, bytes | ImageError], extractor: Extractor, file: str
+) -> Features:
+    held = held_of[file]
+    if isinstance(held, ImageError):
+        raise held
+    return extract_data(extractor, held)
+
+
 def _extract_ahead(ahead: ReadAhead, extractor: Extractor, file: str) -> Features:
     return extract_data(extractor, ahead.read(file))
 
@@ -96,7 +105,10 @@ def _try_apart(
 def _reading(extractor: Extractor, found: Sequence[SourceFile]) -> Callable[[str], Features]:
     """Function that gives the features of a file: extracted here, or another program's."""
     if not isinstance(extractor, Imported):
-        return partial(extract, extractor)
+        held_of = {each.file: each.held for each in found if each.held is not None}
+        return (
+            partial(_extract_held, held_of, extractor) if held_of else partial(extract, extractor)
+        )
     by_file = {each.file: each for each in found}
 
     def read(file: str) -> Features:
