@@ -164,13 +164,8 @@ def alone(scored: Scored, matched: bool) -> np.ndarray:
 
 STAGES: dict[str, Callable[[Scored], np.ndarray]] = {
     "joined": lambda x: product(x.s_joined_n, x.a_joined_n),
-    "mean vector, mean a": lambda x: product(x.s_joined_n, mean(x.a_qn)),
-    "mean s, joined a": lambda x: product(mean(x.s_qn), x.a_joined_n),
     "mean s, mean a": lambda x: product(mean(x.s_qn), mean(x.a_qn)),
     "most s, most a": lambda x: product(most(x.s_qn), most(x.a_qn)),
-    "most s, mean a": lambda x: product(most(x.s_qn), mean(x.a_qn)),
-    "mean of products": lambda x: mean(product(x.s_qn, x.a_qn)),
-    "most of products": lambda x: most(product(x.s_qn, x.a_qn)),
 }
 ENDS = {"most inliers": most, "sum of inliers": total}
 

@@ -101,7 +101,7 @@ def better(upright: Sequence[Ranked], mirrored: Sequence[Ranked]) -> list[Ranked
 
 
 def of_image_itself(ranked: Ranked, mirrored: Region | None) -> Ranked:
-    """What was found with the mirror image of a part of a query, in px of the query itself."""
+    """A result of the mirror image of a part of a query, in px of the query itself."""
     if mirrored is None:
         return ranked
     found = ranked.verification

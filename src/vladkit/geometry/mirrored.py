@@ -52,7 +52,8 @@ def unmirrored(found: Verification, part: Region) -> Verification:
     ([[9.0, 5.0], [0.0, 5.0]], [[-1.0, 0.0, 9.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     """
     right = part.left + part.width - 1
-    query_xy_m2 = found.query_xy_m2 * np.float32([-1, 1]) + np.float32([right, part.top])
+    sign_2, corner_2 = np.array([-1, 1], np.float32), np.array([right, part.top], np.float32)
+    query_xy_m2 = found.query_xy_m2 * sign_2 + corner_2
     transform_33 = found.transform_33
     if transform_33 is not None:
         to_mirror_33 = np.array([[-1, 0, right], [0, 1, -part.top], [0, 0, 1]], np.float64)

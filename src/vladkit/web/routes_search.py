@@ -105,8 +105,8 @@ def _response(answer: SearchAnswer) -> schemas.SearchResponse:
         }
         photo = asdict(answer.photos.get(hit.image_id, UNKNOWN))
         fields = scores | image_fields(row) | matched | photo
-        found = {"query": hit.query, "mirrored": hit.mirrored}
-        results.append(schemas.ResultInfo(rank=rank, **fields, **found))
+        fields |= {"query": hit.query, "mirrored": hit.mirrored}
+        results.append(schemas.ResultInfo(rank=rank, **fields))
     queries = [_query_info(query) for query in answer.queries]
     return schemas.SearchResponse(
         query=queries[0],
