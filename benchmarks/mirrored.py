@@ -87,8 +87,8 @@ def main() -> None:
         each = [np.mean(found[rule], axis=0) for found in by_set.values()]
         cells = [*each, np.mean(each, axis=0)]
         rows.append([rule, *(f"{ap:.3f} ({wrong:.2f})" for ap, wrong in cells)])
-    counts = [f"{name} ({len(found['flipped'])})" for name, found in by_set.items()]
-    columns = ["query: mAP (wrong ones verified)", *counts, "mean"]
+    rows.insert(0, ["queries", *(str(len(found["flipped"])) for found in by_set.values()), ""])
+    columns = ["mAP (wrong ones verified)", *by_set, "mean"]
     print(*(f"| {' | '.join(row)} |" for row in [columns, *rows]), sep="\n")
     if args.json:
         made = {"columns": columns, "rows": rows}

@@ -254,7 +254,8 @@ def main() -> None:
         for rule in rules:
             each = [float(np.mean([found[rule][0] for found in run])) for run in by_set.values()]
             rows.append([rule, *(f"{value:.3f}" for value in [*each, float(np.mean(each))])])
-        columns = ["mAP", *(f"{name} ({n})" for name, n in counts.items()), "mean"]
+        rows.insert(0, ["groups", *map(str, counts.values()), ""])
+        columns = ["mAP", *counts, "mean"]
         tables[f"{size} images"] = {"columns": columns, "rows": rows}
         print(*(f"| {' | '.join(row)} |" for row in [columns, *rows]), "", sep="\n")
     if args.json:
