@@ -77,7 +77,7 @@ def rank(collection: Collection, file_of: dict[int, str], query: Query, depth: i
                          (relevance.relevant, {*relevance.ignored, query.file}))  # fmt: skip
     ranked = [each for each in ranked if file_of[each.image_id] not in ignored]
     by_vectors = [i for i, e in enumerate(ranked, 1) if file_of[e.image_id] in relevant]
-    ranked = searcher.by_codes(asked, ranked)
+    ranked = searcher.by_codes([asked], ranked)
     found: dict[int, Verification] = {}
     searcher.match(features, [each.image_id for each in ranked[:depth]], "homography", found)
     inliers = {i: each.n_inliers for i, each in found.items()}

@@ -31,7 +31,7 @@ def once(file: str, image: str) -> dict[str, float]:
         extracted = time.perf_counter()
         query = collection.index.describer.query(features)
         encoded = time.perf_counter()
-        collection.index.searcher.search(query, SearchOptions(10, rerank=0))
+        collection.index.searcher.search([query], SearchOptions(10, rerank=0))
         n_images = len(collection)
     end = time.perf_counter()
     return {

@@ -52,6 +52,11 @@ SCRIPTS = {
         None,
     ),
     "benchmarks/million.py": ("--sizes 1000 --kinds scenes", "| recall@10 | 1.000 |", None),
+    "benchmarks/mirrored.py": (
+        "stereo --distractors photos",
+        "| flipped, `--mirrored` | 1.000 (0.00)",
+        None,
+    ),
     "benchmarks/mixed.py": ("stereo --distractors photos", "vectors alone | 1.000 (1.00)", None),
     "benchmarks/one_vector.py": ("stereo", "| vectors of the network alone | 1.000 |", "onnx"),
     "benchmarks/pieces.py": ("--others photos", "| photos | 0.01", None),
@@ -79,6 +84,11 @@ SCRIPTS = {
         "fastapi",
     ),
     "benchmarks/stream.py": ("--rows 3000 --ways partial_fit", "a.bvecs", None),
+    "benchmarks/together.py": (
+        "views --distractors photos --sizes 2",
+        "| mean s, mean a; most inliers | 1.000 |",
+        None,
+    ),
     "benchmarks/workers.py": (
         "photos --rounds 1 --simulate 2 --per-worker 20",
         "ratio in pairs | ",
@@ -108,6 +118,13 @@ def home(tmp_path_factory):
     query = {"query": "motorcycle_right.jpg", "relevant": ["motorcycle_left.jpg"]}
     truth = {"database": ["motorcycle_left.jpg"], "queries": [query]}
     (home / "stereo" / "ground_truth.json").write_text(json.dumps(truth))
+    (home / "views").mkdir()  # three of one thing
+    scaled = cv2.resize(photo("coffee"), (360, 240), interpolation=cv2.INTER_AREA)
+    for i, x in enumerate((0, 40, 80)):
+        cv2.imwrite(str(home / "views" / f"{i}.jpg"), scaled[:, x : x + 280])
+    query = {"query": "0.jpg", "relevant": ["1.jpg", "2.jpg"]}
+    truth = {"database": ["1.jpg", "2.jpg"], "queries": [query]}
+    (home / "views" / "ground_truth.json").write_text(json.dumps(truth))
     write_strecha(home / "scene")
     index = [sys.executable, "-m", "vladkit", "index", "photos", "stereo/motorcycle_left.jpg"]
     subprocess.run([*index, "-o", "photos.vlad"], cwd=home, check=True, capture_output=True)

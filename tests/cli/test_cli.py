@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
@@ -101,6 +102,38 @@ class TestSearch:
         assert found["results"][0]["path"] == "coffee.jpg"
         assert "nothing.jpg: no such file" in done.stderr.lower()
         assert "vladkit: images/broken.jpg: not an image" in done.stderr
+
+    def test_images_of_one_thing(self, home, tmp_path):
+        files = ["query.jpg", "images/moon.jpg"]
+        words = "search", "photos.vlad", *files, "--together"
+        done = run(*words, "--top", 2, "--html", tmp_path / "t.html", cwd=home)
+        assert sorted(line.split("/")[-1] for line in done.stdout.splitlines()) == [
+            "coffee.jpg",
+            "moon.jpg",
+        ]
+        text = (tmp_path / "t.html").read_text("utf-8")
+        assert "<h2>query.jpg, images/moon.jpg</h2>" in text
+        assert text.count('class="matched marked"') == 2
+        (answer,) = map(json.loads, run(*words, "--json", cwd=home).stdout.splitlines())
+        assert answer["queries"] == files
+        found = {hit["path"]: hit["query"] for hit in answer["results"] if hit["verified"]}
+        assert found == {"coffee.jpg": "query.jpg", "moon.jpg": "images/moon.jpg"}
+        done = run(*words, "gone.jpg", "--json", cwd=home, code=1)
+        failed = {"queries": [*files, "gone.jpg"], "error": "gone.jpg: no such file or directory"}
+        assert json.loads(done.stdout) == failed
+        assert done.stderr == "vladkit: gone.jpg: no such file or directory\n"
+
+    def test_mirror_images(self, home, tmp_path):
+        flipped = cv2.imread(str(home / "query.jpg"))[:, ::-1]
+        cv2.imwrite(str(tmp_path / "flipped.png"), flipped)
+        words = "search", "photos.vlad", tmp_path / "flipped.png", "--mirrored"
+        done = run(*words, "--top", 3, "--html", tmp_path / "m.html", cwd=home)
+        first, *others = done.stdout.splitlines()
+        assert re.search("verified  mirrored  .*coffee.jpg", first)
+        assert not any("mirrored" in line for line in others)
+        assert "of the mirror image" in (tmp_path / "m.html").read_text("utf-8")
+        (hit,) = json.loads(run(*words, "-n", 1, "--json", cwd=home).stdout)["results"]
+        assert (hit["path"], hit["mirrored"]) == ("coffee.jpg", True)
 
     def test_a_reader_that_leaves(self, home):
         code = (

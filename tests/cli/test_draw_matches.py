@@ -43,6 +43,17 @@ def draw(home, *words, code=0):
     return run("draw-matches", *words, cwd=home, code=code)
 
 
+def test_a_mirror_image(home):
+    cv2.imwrite(str(home / "flipped.png"), cv2.imread(str(home / "a.jpg"))[:, ::-1])
+    words = "flipped.png", "a.jpg", "-o", "m.svg", "--json"
+    assert json.loads(draw(home, *words).stdout)["verified"] is False
+    found = json.loads(draw(home, *words, "--mirrored", "--region", "100,50,400,300").stdout)
+    assert (found["mirrored"], found["verified"]) == (True, True)
+    points_m4 = np.array(found["points"])
+    assert np.median(np.abs(599 - points_m4[:, 0] - points_m4[:, 2])) < 1
+    assert points_m4[:, 0].min() >= 100
+
+
 class TestDrawMatches:
     def test_people(self, home):
         done = draw(home, "a.jpg", "b.jpg", "-o", "out.png")

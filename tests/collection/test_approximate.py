@@ -43,6 +43,11 @@ class TestApproximate:
             assert (report.n, report.n_dimensions) == (3015, 12)
             assert report.recall >= 0.98
             likely = [collection.search(query, 10, rerank=0) for query in queries]
+            both = collection.search(queries[:2], 10, rerank=0, together=True)
+            of_all = {
+                h.path: h.score for h in collection.search(queries[:2], 0, rerank=0, together=True)
+            }
+            assert all(of_all[h.path] == h.score for h in both)
         shares = [
             len({h.path for h in a} & {h.path for h in b}) / 10
             for a, b in zip(exact, likely, strict=True)

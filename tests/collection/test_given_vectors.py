@@ -75,6 +75,22 @@ def paths(hits):
     return [hit.path.removesuffix(".png") for hit in hits]
 
 
+@pytest.mark.parametrize("name", ["alone", "both"])
+def test_a_flipped_query_and_several(request, folder, name):
+    """The vector of the mirror image is made of its pixels, whatever local features are."""
+    flipped = folder / f"flipped_{name}.png"
+    cv2.imwrite(str(flipped), cv2.flip(cv2.imread(str(folder / "photos" / "blue0.png")), 1))
+    with Collection.open(request.getfixturevalue(name), read_only=True) as collection:
+        for query in (flipped, "blue0.png"):
+            hits = collection.search(query, top=2, mirrored=True)
+            assert paths(hits)[0].startswith("blue")
+            if name == "both":  # a mean colour is that of the mirror image
+                assert (paths(hits)[0], hits[0].mirrored) == ("blue0", query == flipped)
+        both = [folder / "photos" / "blue0.png", folder / "query.png"]
+        found = paths(collection.search(both, top=4, together=True))
+        assert {path[:3] for path in found} >= {"blu", "red"}
+
+
 class TestAlone:
     def test_search(self, alone, folder):
         with Collection.open(alone, read_only=True) as collection:

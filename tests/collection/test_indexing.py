@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from images import every_format, scene, textured
@@ -295,3 +297,49 @@ class TestBadImages:
             (row,) = collection.images()
             assert row.n_local is not None
             assert collection.info()["clusters"] == min(16, row.n_local)
+
+
+class TestInMemory:
+    def test_every_form_is_indexed_as_its_file(self, small, tmp_path, monkeypatch):
+        monkeypatch.chdir(small)
+        files = sorted(small.iterdir())
+        recipe = {"n_clusters": 8, "keep_bytes": 0}
+        with Collection.create(tmp_path / "files", **recipe) as collection:
+            collection.add([file.name for file in files])
+            wanted = {row.path: collection.image(row.image_id) for row in collection.images()}
+            id_n, vector_nD = collection.vectors()
+        pixels = [cv2.cvtColor(cv2.imread(str(f)), cv2.COLOR_BGR2RGB) for f in files]
+        images = {
+            files[0].name: pixels[0],
+            files[1].name: PIL.Image.fromarray(pixels[1]),
+            files[2].name: files[2].read_bytes(),
+            files[3].name: io.BytesIO(files[3].read_bytes()),
+            files[4].name: pixels[4],
+            files[5].name: pixels[5],
+        }
+        for file in files:
+            file.unlink()
+        with Collection.create(tmp_path / "memory", **recipe) as collection:
+            report = collection.add(images | {"none.jpg": b"no image"})
+            assert (report.indexed, report.skipped) == (
+                6,
+                [("none.jpg", "not an image that can be decoded")],
+            )
+            assert {row.path for row in collection.images()} == set(wanted)
+            ids, vectors = collection.vectors()
+            np.testing.assert_array_equal(ids, id_n)
+            np.testing.assert_array_equal(vectors, vector_nD)
+            again = collection.add({files[0].name: pixels[0], files[1].name: pixels[0]})
+            assert (again.unchanged, again.indexed) == (1, 1)
+            assert collection.search(pixels[0], 1)[0].verified
+            (group,) = collection.duplicates()
+            assert {group.path, *(each.path for each in group.others)} == {"0.png", "1.png"}
+
+    def test_what_is_none(self, small, tmp_path):
+        with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+            with pytest.raises(ParameterError, match=r"'s3://a/b' is no name of an image"):
+                collection.add({"s3://a/b": b""})
+            with pytest.raises(ParameterError, match=r"x is a float: give the bytes"):
+                collection.add({"x": 1.0})
+            with pytest.raises(ParameterError, match="prune is of folders"):
+                collection.add({"x": b""}, prune=True)

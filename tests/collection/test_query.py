@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import cv2
 import matplotlib.pyplot as plt
@@ -11,11 +12,12 @@ import PIL.Image
 import pytest
 
 from photos import photo
-from vladkit import Collection
+from vladkit import Collection, Where
 from vladkit.collection import searching
 from vladkit.collection.search_options import SearchOptions
 from vladkit.errors import ImageError, InputError, NothingToIndexError, ParameterError
 from vladkit.evaluation.benchmark import Query
+from vladkit.features import Sift
 from vladkit.features.pool import extract
 from vladkit.images import Region, read_image
 from vladkit.viz.matches import draw_matches
@@ -192,6 +194,118 @@ class TestSearchOptions:
                 empty.search("gone.png", -1)
             with pytest.raises(NothingToIndexError):
                 empty.search("gone.png")
+
+
+@pytest.fixture(scope="module")
+def asked(file):
+    """A piece of the coffee, and one of the cat."""
+    other = photo("chelsea")[20:260, 40:400, ::-1]
+    return [file[0], np.ascontiguousarray(other)]
+
+
+@pytest.fixture(scope="module")
+def flipped(file):
+    """The piece of the coffee, left and right exchanged."""
+    return np.ascontiguousarray(file[1][:, ::-1])
+
+
+class TestTogether:
+    """Several images of one thing; here of several, so that each shows in the ranking."""
+
+    @pytest.mark.parametrize("top", [0, 5])
+    def test_means_count_and_the_most_inliers(self, collection, asked, top):
+        hits = collection.search(asked, top, together=True)
+        alone = [{h.path: h for h in collection.search(each, 0)} for each in asked]
+        assert {h.path for h in hits[:2]} == {"coffee.jpg", "chelsea.jpg"}
+        for hit in hits:
+            each = [found[hit.path] for found in alone]
+            assert hit.similarity == pytest.approx(np.mean([h.similarity for h in each]), abs=2e-6)
+            assert hit.agreement == pytest.approx(np.mean([h.agreement for h in each]))
+            assert hit.inliers == max(h.inliers for h in each) == each[hit.query].inliers
+        assert {h.path: h.query for h in hits if h.verified} == {"coffee.jpg": 0, "chelsea.jpg": 1}
+
+    def test_of_the_collection_expanded_and_limited(self, collection, asked):
+        rows = ["coffee.jpg", collection.find("chelsea.jpg")]
+        hits = collection.search(rows, 3, together=True, expand=2)
+        assert {h.path for h in hits[:2]} == {"coffee.jpg", "chelsea.jpg"}
+        where = Where(under="chelsea.jpg")
+        (hit,) = collection.search(asked, together=True, where=where)
+        assert (hit.path, hit.query) == ("chelsea.jpg", 1)
+
+    def test_one_image_is_as_alone(self, collection, file):
+        alone = collection.search(file[0], 5)
+        for image in ([file[0]], file[0]):
+            got = collection.search(image, 5, together=True)
+            assert [(h.path, h.score) for h in got] == [(h.path, h.score) for h in alone]
+
+    def test_what_cannot_be_done(self, collection, file):
+        with pytest.raises(ParameterError, match="give together=True"):
+            collection.search([file[0], file[0]])
+        with pytest.raises(ParameterError, match="no image to search with"):
+            collection.search([], together=True)
+        with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
+            collection.search([file[0], "gone.jpg"], together=True)
+
+
+class TestMirrored:
+    @pytest.mark.parametrize("way", ["features", "pixels"])
+    @pytest.mark.parametrize("model", ["homography", "fundamental"])
+    def test_found_in_px_of_the_query_itself(self, collection, flipped, way, model, monkeypatch):
+        if way == "pixels":  # as of a network, whose features cannot be mirrored
+            monkeypatch.delattr(Sift, "mirrored")
+        assert not any(h.verified for h in collection.search(flipped, model=model))
+        hit = collection.search(flipped, 1, mirrored=True, model=model)[0]
+        assert (hit.path, hit.mirrored, hit.verified) == ("coffee.jpg", True, True)
+        assert is_flipped(hit.verification, flipped.shape[1])
+        again = collection.verify(flipped, hit.image_id, mirrored=True, model=model)
+        np.testing.assert_array_equal(again.query_xy_m2, hit.verification.query_xy_m2)
+        np.testing.assert_allclose(again.transform_33, hit.verification.transform_33)
+
+    @pytest.mark.parametrize("way", ["features", "pixels"])
+    def test_a_part(self, collection, flipped, way, monkeypatch):
+        if way == "pixels":
+            monkeypatch.delattr(Sift, "mirrored")
+        hit = collection.search(flipped, 1, mirrored=True, region=(50, 40, 300, 200))[0]
+        assert (hit.path, hit.mirrored, hit.verified) == ("coffee.jpg", True, True)
+        assert is_flipped(hit.verification, flipped.shape[1])
+        assert hit.verification.query_xy_m2[:, 0].min() >= 50
+        assert hit.verification.query_xy_m2[:, 0].max() <= 350
+
+    def test_the_better_of_two(self, collection, file, flipped):
+        upright, both = (collection.search(file[0], 0, mirrored=m) for m in (False, True))
+        assert not both[0].mirrored
+        assert len(both) == len(upright)
+        score_of = {h.path: h.score for h in upright}
+        assert all(h.score >= score_of[h.path] for h in both)
+        assert any(h.mirrored for h in both)
+        scores = [h.score for h in both]
+        assert scores == sorted(scores, reverse=True)
+        pair = collection.search([flipped, flipped], 1, together=True, mirrored=True)
+        assert (pair[0].path, pair[0].mirrored) == ("coffee.jpg", True)
+
+    def test_features_and_images_of_the_collection(self, collection, flipped, monkeypatch):
+        features = collection.extract(flipped)
+        assert collection.search(features, 1, mirrored=True)[0].path == "coffee.jpg"
+        row = collection.find("coffee.jpg")
+        assert not collection.search(row, 1, mirrored=True)[0].mirrored
+        monkeypatch.delattr(Sift, "mirrored")
+        with pytest.raises(ParameterError, match="cannot be mirrored: give the image instead"):
+            collection.search(features, mirrored=True)
+        assert collection.search(row, 1, mirrored=True)[0].path == "coffee.jpg"
+        gone = replace(row, folder=f"{row.folder}/gone")
+        with pytest.raises(ImageError, match=r"coffee\.jpg cannot be mirrored"):
+            collection.search(gone, mirrored=True)
+
+
+def is_flipped(found, width):
+    """Whether the points that match are those of a piece of coffee.jpg that was flipped."""
+    wanted_m2 = [width - 1 + 30, 20] + found.query_xy_m2 * [-1, 1]
+    error_m = np.abs(wanted_m2 - found.match_xy_m2).max(axis=1)
+    if found.model == "homography":
+        one_m1 = np.ones((len(error_m), 1))
+        moved_m3 = np.hstack([found.query_xy_m2, one_m1]) @ found.transform_33.T
+        error_m = np.maximum(error_m, np.abs(moved_m3[:, :2] / moved_m3[:, 2:] - wanted_m2).max(1))
+    return np.median(error_m) < 1
 
 
 def test_a_pair_is_matched_once_for_rerank_and_expand(collection, file, monkeypatch):

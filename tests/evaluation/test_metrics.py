@@ -14,6 +14,8 @@ from vladkit.evaluation.metrics import (
     average_precision,
     find_ranks,
     mean_average_precision,
+    mean_precision_at,
+    order_of,
     precision_at,
     precision_recall,
     recall_at,
@@ -126,6 +128,35 @@ class TestArrays:
         ranks = (1, 5, 6, 10, 20, 21)
         got = recall_at(order_qn, [[rank - 1] for rank in ranks])
         assert got == {1: 1 / 6, 5: 2 / 6, 10: 4 / 6, 20: 5 / 6}
+
+    def test_recall_without_junk(self):
+        got = recall_at(self.ORDER, [[0, 1], [3], [0]], ks=[1, 2], ignored=[[3], [0, 1], [3, 1]])
+        assert got == {1: 1 / 3, 2: 1.0}
+
+    def test_mean_precision_by_hand(self):
+        positives = [[0, 1, 9], [3], []]  # ranks 2, 3 and 4; the third query is not averaged
+        got = mean_precision_at(self.ORDER, positives, ks=[1, 2, 3, 4])
+        assert got == {1: 0, 2: 1 / 4, 3: 1 / 3, 4: (2 / 4 + 1 / 4) / 2}
+        got = mean_precision_at(self.ORDER, positives, ks=[1, 4], ignored=[[3], [0, 1], []])
+        assert got == {1: 1 / 2, 4: (2 / 4 + 1 / 4) / 2}
+        assert np.isnan(mean_precision_at(self.ORDER, [[]] * 3)[1])
+        with pytest.raises(ParameterError, match="k=0"):
+            mean_precision_at(self.ORDER, positives, ks=[0])
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int64])
+    def test_order_of_equals(self, dtype):
+        similarity_qn = np.random.default_rng(0).integers(0, 5, (8, 40)).astype(dtype)
+        wanted = [sorted(range(40), key=lambda i: (-int(row[i]), i)) for row in similarity_qn]
+        assert order_of(similarity_qn).tolist() == wanted
+        assert order_of(similarity_qn, 3).tolist() == [each[:3] for each in wanted]
+
+    def test_order_of_what_has_none(self):
+        with pytest.raises(ParameterError, match="similarities of query 1 hold NaN"):
+            order_of([[0.0, 1.0], [np.nan, 1.0]])
+        with pytest.raises(ParameterError, match=r"float64 of shape \(2,\): wanted numbers"):
+            order_of([0.0, 1.0])
+        with pytest.raises(ParameterError, match="top=-1"):
+            order_of([[0.0]], -1)
 
     def test_mean_average_precision_by_hand(self):
         positives = [[0, 1, 9], [3], []]  # 9 is not ranked; the third query is not averaged

@@ -96,6 +96,10 @@ class TestAsAFile:
                         for c in (one, other)
                     ]
                     assert found[0] == found[1]
+            options = {"together": True, "mirrored": True}
+            both = [c.search(["01.png", row.file], **options) for c in (one, other)]
+            first, second = ([(h.path, h.score, h.query) for h in hits] for hits in both)
+            assert first == second
             assert list(one.pairs(3, rerank=3)) == list(other.pairs(3, rerank=3))
             for options in ({}, {"contains": "0"}, {"skipped": True}, {"offset": 2, "limit": 3}):
                 pages = [c.page(**options) for c in (one, other)]

@@ -118,6 +118,9 @@ class TestSearch:
             from_file = found(ready[0], ready[1] / "07.png", **options)
             assert len(from_file) >= 10
             assert found(url, ready[1] / "07.png", **options) == from_file
+        asked = ["03.png", ready[1] / "07.png"]
+        options = {"together": True, "mirrored": True}
+        assert found(url, asked, **options) == found(ready[0], asked, **options)
 
     def test_of_vectors_alone_in_float32(self, ready, url, ask, tmp_path):
         make(tmp_path / "c", ready[1], dtype="float32", n_words=0, keep_features=0)

@@ -22,7 +22,7 @@ def test_no_setting_no_backend_no_pyplot():
         "before = matplotlib.rcParams.copy()\n"  # dict() would choose a backend
         "import vladkit.viz as p\n"
         "from figures import GRAY, found, some_features\n"
-        "from vladkit.collection.searching import Hit\n"
+        "from vladkit.collection.ranked import Hit\n"
         "figures = [p.draw_matches(GRAY, GRAY, found([[9, 9]])),\n"
         "  p.draw_ranking(GRAY, [Hit(1, 1, 1, path='a', file='a')], relevant=['a']),\n"
         "  p.draw_words(GRAY, some_features(5), range(5))]\n"

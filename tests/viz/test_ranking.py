@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from figures import GRAY, pixels
-from vladkit.collection.searching import Hit
+from vladkit.collection.ranked import Hit
 from vladkit.errors import ParameterError
 from vladkit.images import read_image
 from vladkit.viz import draw_ranking

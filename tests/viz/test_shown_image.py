@@ -8,7 +8,7 @@ import cv2
 import pytest
 
 from figures import GRAY, nothing, pixels
-from vladkit.collection.searching import Hit
+from vladkit.collection.ranked import Hit
 from vladkit.viz import draw_matches, draw_ranking
 from vladkit.viz.shown_image import printable, shorten
 

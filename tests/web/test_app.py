@@ -16,7 +16,7 @@ def test_openapi_says_what_is_answered(client, query):
         for path, methods in schema["paths"].items()
         for method, operation in methods.items()
     }
-    assert len(operations) == 12
+    assert len(operations) == 13
     for operation in operations.values():
         assert operation["summary"]
         assert operation["description"]

@@ -190,9 +190,11 @@ def test_a_file_that_is_gone(opened, home, request):
     request.addfinalizer(lambda: away.rename(file))
     page = opened("/#/browse?contains=gravel", expected="404")
     expect(page.locator("#list-browse .gone")).to_have_text("The file is gone")
+    expect(page.locator("#not-shown")).to_contain_text("vladkit relocate")
     page.locator("#list-browse .card-image").click()
     done(page)
     first(page, "gravel.jpg")  # from the features that are kept of it
+    expect(page.locator("#not-shown")).to_be_visible()
     compare(page)
     expect(page.locator("#compare .gone")).to_have_count(2)
     expect(page.locator("#overlay line")).to_have_count(100)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from browsing import done, expect, first, fulfil, search, titles, transfer
+from browsing import asked, compare, done, expect, first, fulfil, search, titles, transfer
 from serving import HOSTILE
 
 
@@ -56,24 +56,32 @@ def test_dropped(opened, home):
     first(page, "chelsea.jpg")
 
 
-def test_of_two_files_the_first_is_taken(opened, home):
-    page = opened()
-    page.evaluate(
-        """([name, bytes]) => {
-            const dataTransfer = new DataTransfer();
-            const image = new File([new Uint8Array(bytes)], name);
-            for (const file of [image, new File([], "b.jpg")]) dataTransfer.items.add(file);
-            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
-        }""",
-        ["coffee.jpg", list((home / "coffee.jpg").read_bytes())],
-    )
+def test_of_two_files_the_first_is_taken_and_all_are_offered(opened, home):
+    page = opened(expected="404")
+    page.set_input_files("#file", [home / "coffee.jpg", home / "chelsea.jpg"])
     done(page)
     first(page, "coffee.jpg")
-    expect(page.locator("#trouble")).to_have_text(
-        "Only the first of 2 files is searched with: coffee.jpg"
-    )
-    page.get_by_role("link", name="Images").click()
-    expect(page.locator("#trouble")).to_be_hidden()
+    expect(page.locator("#results .same li")).to_have_count(1)
+    expect(page.locator("#offer")).to_contain_text("the first of 2 files, coffee.jpg")
+    page.get_by_role("button", name="search with both").click()
+    expect(page.locator("#query-name")).to_have_text("2 images of one thing")
+    done(page)
+    expect(page.locator("#results .same li")).to_have_count(2)
+    expect(page.locator("#offer")).to_be_hidden()
+    expect(page.get_by_role("button", name="Mark a part")).to_be_hidden()
+    keys = asked(page)["query"].split(",")
+    for n, path in enumerate(titles(page)[:2]):  # each beside the image that it matches
+        compare(page, n)
+        key = keys[path == "chelsea.jpg"]
+        expect(page.locator("#pane-query img")).to_have_attribute("src", re.compile(key))
+        expect(page.locator("#compare-facts")).to_contain_text("agree, verified")
+        page.keyboard.press("Escape")
+    # the page sends them again if the server has forgotten one
+    page.route(re.compile(f"query={keys[0]}"), lambda r: r.fulfill(status=404, body="{}"))
+    page.evaluate(f"location.hash = '#/search?query={','.join(keys)}&top=3'")
+    expect(page).not_to_have_url(re.compile(keys[0]))
+    done(page)
+    expect(page.locator("#results .same li")).to_have_count(2)
 
 
 def test_pasted(opened, home):

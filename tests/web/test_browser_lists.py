@@ -67,7 +67,7 @@ class TestLists:
         page.goto(page.url.split("#")[0] + "#/search?id=1")
         page.reload()
         done(page)
-        expect(page.get_by_role("switch", name="Match features")).to_be_disabled()
+        expect(page.get_by_role("switch", name="Check the first")).to_be_disabled()
         expect(page.locator("#rerank-why")).to_contain_text("keeps no features")
         expect(page.locator("#results .badge")).to_have_count(0)
         page.locator("#results .card-image").first.click()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import cv2
+
 from browsing import asked, compare, done, expect, first, search, titles
 from serving import HOSTILE
 
@@ -31,13 +33,16 @@ class TestWaiting:
         held = []
         page.route(re.compile("rerank=100"), lambda route: held.append(route))
         page.set_input_files("#file", home / "coffee.jpg")
-        expect(page.locator("#activity")).to_contain_text("Matching 16 images")
+        expect(page.locator("#activity")).to_contain_text("Checking 16 images")
         expect(page.locator("#results .score")).to_have_count(16)
         expect(page.locator("#results .badge")).to_have_count(0)
         held.pop().continue_()
         done(page)
-        expect(page.locator("#results .badge")).to_have_count(16)
-        expect(page.locator("#activity")).to_contain_text("1 image verified")
+        expect(page.locator("#results .badge")).to_have_count(1)
+        expect(page.locator("#results h3")).to_have_text(["Same thing", "Only similar"])
+        expect(page.locator("#results .same li")).to_have_count(1)
+        expect(page.locator("#results .similar li")).to_have_count(15)
+        expect(page.locator("#activity")).to_contain_text("1 image shows the same thing")
 
     def test_examples_are_spread_over_the_collection(self, opened):
         page = opened()
@@ -64,7 +69,7 @@ class TestWaiting:
     def test_without_matching(self, opened, home):
         page = opened()
         search(page, home / "coffee.jpg")
-        page.get_by_role("switch", name="Match features").uncheck()
+        page.get_by_role("switch", name="Check the first").uncheck()
         expect(page.locator("#results .badge")).to_have_count(0)
         assert asked(page)["rerank"] == "0"
         page.get_by_role("combobox", name="Results").select_option("12")
@@ -101,12 +106,41 @@ class TestWaiting:
         page = opened()
         page.set_viewport_size({"width": 400, "height": 850})
         search(page, home / "coffee.jpg")
-        expect(page.get_by_role("switch", name="Match features")).to_be_hidden()
-        assert page.locator("#results li").first.bounding_box()["y"] < 600
+        expect(page.get_by_role("switch", name="Check the first")).to_be_hidden()
+        assert page.locator("#results li").first.bounding_box()["y"] < 500
+        expect(page.locator("#not-shown")).to_be_hidden()
         page.get_by_text("Settings").click()
-        expect(page.get_by_role("switch", name="Match features")).to_be_visible()
+        expect(page.get_by_role("switch", name="Check the first")).to_be_visible()
         page.set_viewport_size({"width": 1200, "height": 850})
-        expect(page.get_by_role("switch", name="Match features")).to_be_visible()
+        expect(page.get_by_role("switch", name="Check the first")).to_be_visible()
+
+    def test_targets_for_fingers(self, opened, home):
+        page = opened()
+        page.set_viewport_size({"width": 400, "height": 850})
+        search(page, home / "coffee.jpg")
+        page.get_by_text("Settings").click()
+        for target in page.locator(
+            ".bar a, .bar button, .query button, .query select, .query summary, .switch, .icon-link"
+        ).all():
+            if target.is_visible():
+                box = target.bounding_box()
+                assert min(box["width"], box["height"]) >= 44, target.evaluate("e => e.outerHTML")
+
+    def test_mirror_images(self, opened, home, tmp_path):
+        cv2.imwrite(str(tmp_path / "f.png"), cv2.imread(str(home / "coffee.jpg"))[:, ::-1])
+        page = opened()
+        search(page, tmp_path / "f.png")
+        expect(page.locator("#activity")).to_contain_text("Probably not in here")
+        page.get_by_role("switch", name="Mirror images, too").check()
+        expect(page.locator("#results .same .mirrored")).to_have_count(1)
+        first(page, "coffee.jpg")
+        assert asked(page)["mirrored"] == "true"
+        compare(page)
+        expect(page.locator("#compare-facts")).to_contain_text("mirrored")
+        page.get_by_label("Geometry").select_option("fundamental")
+        expect(page.locator("#compare-facts")).to_contain_text("agree, verified")
+        page.reload()
+        expect(page.locator("#mirrored")).to_be_checked()
 
     def test_limits_that_cannot_be_read(self, opened):
         page = opened(expected="422")

@@ -8,10 +8,10 @@ import pytest
 
 from networks import mean_colour
 from photos import cropped, photo
-from serving import id_of, problem, search, serving
+from serving import JPEG, id_of, problem, search, serving
 from vladkit import Collection
 from vladkit.geometry.verification import MIN_INLIERS
-from vladkit.web.limits import MAX_TOP
+from vladkit.web.limits import MAX_QUERIES, MAX_TOP
 
 
 class TestSearch:
@@ -114,9 +114,36 @@ class TestSearch:
         best = search(client, query, **options)["results"][0]
         assert (best["path"], best["verified"], best["outline"]) == ("coffee.jpg", True, None)
 
+    def test_images_of_one_thing(self, client, home, query):
+        asked = [home / "query.png", home / "chelsea.jpg"]
+        kept = [client.post("/api/queries", content=f.read_bytes(), headers=JPEG) for f in asked]
+        keys = [answer.json()["key"] for answer in kept]
+        found = client.get("/api/search", params={"query": keys, "id": id_of(client, "rocket")})
+        found = found.json()
+        assert [each["key"] for each in found["queries"]] == [*keys, None]
+        assert found["query"] == found["queries"][0] == kept[0].json()
+        same = {r["path"]: r["query"] for r in found["results"] if r["verified"]}
+        assert same == {"coffee.jpg": 0, "chelsea.jpg": 1, "rocket.jpg": 2}
+        parts = {"query": keys, "region": "0,0,200,200", "rerank": 0}
+        assert all(q["region"] for q in client.get("/api/search", params=parts).json()["queries"])
+
+    def test_mirror_images(self, client, query):
+        flipped = cv2.flip(cv2.imdecode(np.frombuffer(query, np.uint8), cv2.IMREAD_COLOR), 1)
+        data = cv2.imencode(".png", flipped)[1].tobytes()
+        assert search(client, data)["verified"] == 0
+        found = search(client, data, mirrored=True)
+        best = found["results"][0]
+        assert (best["path"], best["mirrored"], best["verified"]) == ("coffee.jpg", True, True)
+        asked = {"query": found["query"]["key"], "other": best["id"], "mirrored": True}
+        match = client.get("/api/match", params=asked).json()
+        assert match["points"] == best["points"]
+        assert not client.get("/api/match", params=asked | {"mirrored": False}).json()["verified"]
+
     def test_wrong_questions(self, client, query):
         problem(client.get("/api/search"), 422)
-        problem(client.get("/api/search", params={"id": 1, "query": "a"}), 422)
+        problem(client.get("/api/match", params={"id": [1, 2], "other": 3}), 422)
+        many = {"id": list(range(MAX_QUERIES + 1))}
+        assert "at most 8" in problem(client.get("/api/search", params=many), 422)["detail"]
         assert "forgotten" in problem(client.get("/api/search?query=nobody"), 404)["detail"]
         problem(client.get("/api/queries/nobody/preview"), 404)
         problem(client.get("/api/search?id=99999"), 404)

@@ -40,6 +40,9 @@ def draw_matches(
     ],
     region: Region = None,
     fundamental: Fundamental = False,
+    mirrored: Annotated[
+        bool, typer.Option("--mirrored", help="Match the mirror image of A.")
+    ] = False,
     max_features: recipe_option("max_features") = None,  # type: ignore[valid-type]
     max_lines: Annotated[
         int, typer.Option("--max-lines", min=0, help="Draw the N clearest matches as lines.")
@@ -53,6 +56,7 @@ def draw_matches(
     leave_cores_to_threads()
     import numpy as np
 
+    from vladkit.geometry.mirrored import mirrored_part, unmirrored
     from vladkit.geometry.verification import verify_all
     from vladkit.images import Region as Part
     from vladkit.viz.figure_file import check_figure_file
@@ -67,7 +71,12 @@ def draw_matches(
     if query_features is None or match_features is None:
         raise typer.Exit(1)
     model = model_of(fundamental)
-    (found,) = verify_all(query_features, [match_features], extractor.metric, model=model, n_jobs=1)
+    asked = query_features
+    if mirrored:
+        asked = extractor.mirrored(query_features)  # type: ignore[attr-defined]
+    (found,) = verify_all(asked, [match_features], extractor.metric, model=model, n_jobs=1)
+    if mirrored:
+        found = unmirrored(found, mirrored_part(query_features))
     shown = query_features.region  # of a reduced JPEG it has grown to whole blocks
     _draw(query, match, found, shown, max_lines, output)
     if not as_json:
@@ -83,6 +92,7 @@ def draw_matches(
             "match": match,
             "region": None if shown is None else list(astuple(shown)),
             "model": model,
+            "mirrored": mirrored,
             "inliers": found.n_inliers,
             "verified": found.verified,
             "transform": None if found.transform_33 is None else found.transform_33.tolist(),

@@ -26,6 +26,7 @@ __all__ = [
     "Fundamental",
     "Images",
     "Json",
+    "Mirrored",
     "NearBy",
     "Prune",
     "Region",
@@ -167,6 +168,9 @@ Fundamental = Annotated[
 ]
 
 
+Mirrored = Annotated[
+    bool, typer.Option("--mirrored", help="Find mirror images of it, too: twice the time.")
+]
 Trust = Annotated[
     bool,
     typer.Option(

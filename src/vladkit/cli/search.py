@@ -15,6 +15,7 @@ from vladkit.cli.options import (
     FileOrUrl,
     Fundamental,
     Json,
+    Mirrored,
     NearBy,
     Region,
     Rerank,
@@ -29,7 +30,7 @@ from vladkit.errors import ImageError, ParameterError
 
 if TYPE_CHECKING:
     from vladkit.collection.collection import Collection, Progress
-    from vladkit.collection.searching import Hit
+    from vladkit.collection.ranked import Hit
     from vladkit.images.region import Region as Part
 
 __all__: list[str] = []
@@ -54,6 +55,10 @@ def search(
     expand: Annotated[
         int, typer.Option("--expand", min=0, help="Query expansion with the top N results.")
     ] = 0,
+    together: Annotated[
+        bool, typer.Option("--together", help="All images show one thing: one ranking for all.")
+    ] = False,
+    mirrored: Mirrored = False,
     under: Under = None,
     after: After = None,
     before: Before = None,
@@ -70,7 +75,8 @@ def search(
 
     Prints rank, similarity, the number of matches that fit one geometry where features were
     matched, "verified" where these are enough to show the same thing, and the path of each. Exits
-    with 1 if an image cannot be used; the others are searched all the same.
+    with 1 if an image cannot be used; the others are searched all the same, unless they were to be
+    searched --together.
     """
     failed = False
     shows = html is not None
@@ -87,38 +93,40 @@ def search(
         unknown = where.unknown(collection.index.store)
         part = None if region is None else Part.parse(region)
         page = None if html is None else _Page(html, file, image)
-        for query in image:
-            name = without_query(query)
+        for queries in [image] if together else [[each] for each in image]:
+            name = ", ".join(map(without_query, queries))
             hits: list[Hit] | None = None
             verified: bool | None = None
             reason = ""
             try:
                 hits = collection.search(
-                    query,
+                    queries if together else queries[0],
                     top and max(top, collection.index.searcher.depth(rerank)),
                     region=part,
                     rerank=rerank,
                     model=model_of(fundamental),
                     expand=expand,
                     where=where,
+                    together=together,
+                    mirrored=mirrored,
                 )
                 verified = _verified(hits)  # all that were matched, shown or not
                 hits = hits[: top or None]
             except ImageError as error:
                 failed, reason = True, str(error)
-                say(f"vladkit: {name}: {reason}")
+                say(f"vladkit: {reason}" if len(queries) > 1 else f"vladkit: {name}: {reason}")
             if as_json:
-                value = _as_json(collection, query, hits, verified, reason)
+                value = _as_json(collection, queries, together, hits, verified, reason)
                 if where:
                     value["where"] = where.as_json() | unknown
                 print_json(value, indent=None)
             elif hits is not None:
-                _show(name if len(image) > 1 else "", hits)
+                _show(name if len(image) > 1 and not together else "", hits)
                 if verified is False:
                     among = "among the images that were searched" if where else f"in {file}"
                     say(f"{name}: probably not {among}: the images only look alike")
             if page is not None:
-                page.add(query, part, hits, reason)
+                page.add(queries, part, hits, reason)
         if page is not None:
             page.write(progress, collection.folders_to_show())
     for what, n in unknown.items():
@@ -130,10 +138,16 @@ def search(
 
 
 def _as_json(
-    collection: Collection, query: str, hits: list[Hit] | None, verified: bool | None, reason: str
+    collection: Collection,
+    queries: list[str],
+    together: bool,
+    hits: list[Hit] | None,
+    verified: bool | None,
+    reason: str,
 ) -> dict[str, Any]:
+    asked: dict[str, Any] = {"queries": queries} if together else {"query": queries[0]}
     if hits is None:
-        return {"query": query, "error": reason}
+        return asked | {"error": reason}
     from vladkit.images.exif import UNKNOWN
     from vladkit.store.photos import photos
 
@@ -152,10 +166,12 @@ def _as_json(
                 "inliers": hit.inliers,
                 "verified": hit.verified,
                 "transform": None if transform_33 is None else transform_33.tolist(),
+                "mirrored": hit.mirrored,
+                **({"query": queries[hit.query]} if together else {}),
                 **asdict(photo_of.get(hit.image_id, UNKNOWN)),
             }
         )
-    return {"query": query, "verified": verified, "results": results}
+    return asked | {"verified": verified, "results": results}
 
 
 def _verified(hits: list[Hit]) -> bool | None:
@@ -169,10 +185,13 @@ def _show(query: str, hits: list[Hit]) -> None:
     if query:
         show(query)
     matched = _verified(hits) is not None
-    for rank, hit in enumerate(hits, start=1):
+    flipped = [hit.mirrored and hit.verified is not False for hit in hits]
+    for rank, (hit, is_flipped) in enumerate(zip(hits, flipped, strict=True), start=1):
         matches = f"{hit.inliers:6} matches" if hit.inliers is not None else ""
         verified = "verified" if hit.verified else ""
         columns = f"{matches:14}  {verified:8}" if matched else ""
+        if any(flipped):
+            columns += f"  {'mirrored' if is_flipped else '':8}"
         show(f"{rank:4}  {cosine(hit.similarity):6.3f}{columns}  {shown(hit.path, hit.file)}")
 
 
@@ -193,13 +212,16 @@ class _Page:
         self._target, self._file = target, file
         self._asked: list[Asked] = []
 
-    def add(self, query: str, part: Part | None, hits: list[Hit] | None, reason: str) -> None:
+    def add(
+        self, queries: list[str], part: Part | None, hits: list[Hit] | None, reason: str
+    ) -> None:
         from vladkit.viz.report import Asked
 
+        query, *others = queries
         if hits is None:
-            self._asked.append(Asked(query, failed=reason))
+            self._asked.append(Asked(query, failed=reason, others=tuple(others)))
         else:
-            self._asked.append(Asked.found(query, part, hits))
+            self._asked.append(Asked.found(query, part, hits, others))
 
     def write(self, progress: Progress, within: list[str] | None) -> None:
         from vladkit.viz.report import write_search

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,20 @@ from vladkit.collection.merge import MergeReport, merge
 from vladkit.collection.pair_list import Names, Pairs
 from vladkit.collection.pairs import select_pairs
 from vladkit.collection.positions import Positions
-from vladkit.collection.query import QueryImage, extract_query, features_from, query_of
+from vladkit.collection.query import (
+    QueryImage,
+    QueryImages,
+    extract_query,
+    features_from,
+    mirror_of,
+    queries_of,
+)
+from vladkit.collection.ranked import Hit
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.reencode import adapt, whiten
 from vladkit.collection.sample import Shard
 from vladkit.collection.search_options import SearchOptions
-from vladkit.collection.searching import Hit, StaleQueryError
+from vladkit.collection.searching import StaleQueryError
 from vladkit.collection.sfm_model import SfmModel
 from vladkit.collection.verdicts import tell_apart
 from vladkit.collection.where import Where
@@ -36,8 +44,10 @@ from vladkit.core.remote import is_url
 from vladkit.errors import ParameterError
 from vladkit.evaluation.benchmark import Benchmark, Outcome
 from vladkit.features import Extractor, Features
+from vladkit.geometry.mirrored import unmirrored
 from vladkit.geometry.verification import Model, Verification
 from vladkit.images.exif import UNKNOWN, Photo
+from vladkit.images.forms import InMemory
 from vladkit.images.region import RegionLike, as_region
 from vladkit.kernels.loading import as_one_call
 from vladkit.store.ann import AnnReport
@@ -412,7 +422,7 @@ class Collection:
 
     def add(
         self,
-        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Mapping[str, InMemory],
         *,
         prune: bool = False,
         images: str | os.PathLike[str] | None = None,
@@ -431,6 +441,11 @@ class Collection:
             Folders are searched with their subfolders. Or features that another program found
             (``colmap:database.db``, ...), if the collection was made with the recipe of
             `vladkit.collection.import_recipe.recipe_for`.
+
+            Or a mapping of names to images in memory, in the forms that `search` takes: they are
+            indexed as if they were files of that path, which need not be there. Then they are
+            found, compared and matched by what is kept of them, but not shown. Names that are
+            given again with the same image are unchanged.
         prune : bool
             Forget images below the given folders whose file is gone.
         images : path or None
@@ -463,8 +478,10 @@ class Collection:
             If workers end before they have an image in hand.
         """
         self.index.refresh()
+        held = sources if isinstance(sources, Mapping) else None
         return Indexer(self.index).add(
-            as_paths(sources),
+            as_paths(sources) if held is None else [],
+            held,
             prune=prune,
             images=images,
             force=force,
@@ -513,7 +530,7 @@ class Collection:
 
     def search(
         self,
-        image: QueryImage | Features | ImageRow,
+        image: QueryImages,
         top: int = 10,
         *,
         region: RegionLike = None,
@@ -521,6 +538,8 @@ class Collection:
         model: Model = "homography",
         expand: int = 0,
         where: Where | None = None,
+        together: bool = False,
+        mirrored: bool = False,
     ) -> list[Hit]:
         """The images most similar to one image, the best first.
 
@@ -534,10 +553,11 @@ class Collection:
             that is given as its row, is searched by what the collection keeps of it: no file is
             opened, and `rerank`, `region` and rotated queries use the kept features. Where features
             were found by another program, an indexed image is always searched by those.
-        top, rerank, expand, model
+            With `together` a list of such: images of one thing, which give one ranking.
+        top, rerank, expand, model, together, mirrored
             See `SearchOptions`.
         region : Region, (left, top, width, height) or None
-            Part of the image to search by, in px; not with features.
+            Part of the image, or of each, to search by, in px; not with features.
         where : Where or None
             Folder, time or place that the images are of which are ranked, such as
             ``Where(under="trip", after="2024-05", near=(48.2, 16.37, 5))``; None ranks all.
@@ -549,14 +569,26 @@ class Collection:
         ParameterError
             If an option is out of range, `rerank` needs features and none are kept, the region
             is outside of the image, or the image is of another kind.
+
+        Notes
+        -----
+        Among others, several images of one thing find more than each alone, and mirror images are
+        not found without `mirrored`: docs/results/quality.md has figures of both.
         """
         options = SearchOptions(
-            top, rerank=rerank, expand=expand, model=model, region=region, where=where
+            top,
+            rerank=rerank,
+            expand=expand,
+            model=model,
+            region=region,
+            where=where,
+            together=together,
+            mirrored=mirrored,
         )
         while True:
             self.index.refresh()
             with suppress(StaleQueryError), as_one_call():  # stale: it has learned just now
-                return self._searcher.search(query_of(self.index, image, options), options)
+                return self._searcher.search(queries_of(self.index, image, options), options)
 
     def extract(self, image: QueryImage, *, region: RegionLike = None) -> Features:
         """Extract the features of an image, or of a part of it, as those of the collection were.
@@ -588,16 +620,43 @@ class Collection:
         return features, self._describer.words(features, vocabulary)
 
     def verify(
-        self, features: Features, image_id: int, *, model: Model = "homography"
+        self,
+        image: QueryImage | Features,
+        image_id: int,
+        *,
+        region: RegionLike = None,
+        model: Model = "homography",
+        mirrored: bool = False,
     ) -> Verification:
         """Match a query with one image, feature by feature; see `vladkit.verify`.
 
-        ParameterError if there is no such image, or no features are kept of it.
+        Parameters
+        ----------
+        image, region, model
+            See `search`.
+        image_id : int
+            Key of the image, as `Hit` has it.
+        mirrored : bool
+            Match the mirror image of the query. The result is in px of the query itself.
+
+        Raises
+        ------
+        ImageError
+            If the query cannot be used.
+        ParameterError
+            If there is no such image, or no features are kept of it; or for `mirrored` of features
+            that cannot be mirrored.
         """
         self._searcher.check_keeps_features()
         other = self.features_of(image_id)
         if other is None:
             raise ParameterError(f"no features are kept of {self.image(image_id).path}")
+        part = as_region(region)
+        if mirrored:
+            features, flipped = mirror_of(self.extractor, image, part)
+            (found,) = self._searcher.verify(features, [other], model, n_jobs=1)
+            return unmirrored(found, flipped)
+        features = features_from(self.extractor, image, part)
         return self._searcher.verify(features, [other], model, n_jobs=1)[0]
 
     def localize(

@@ -22,6 +22,7 @@ from vladkit.core.ragged import Ragged
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.features import Extractor, Features, has_local, vector_dimensions
+from vladkit.images import Region
 from vladkit.kernels.loading import as_one_call
 from vladkit.store.blocks import Layout
 
@@ -54,12 +55,15 @@ class Query:
         in a collection that has none.
     own : float
         Similarity of the codes to those that the same image has in a collection.
+    mirrored : Region or None
+        If all this is of the mirror image: the part of the image itself that was flipped.
     """
 
     vector_vD: Float32Array
     features: Features | None = None
     codes: Codes | None = None
     own: float = 1.0
+    mirrored: Region | None = None
 
 
 class Describer:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vladkit.collection.recipe import Recipe
 from vladkit.core.names import identity
 from vladkit.core.remote import Status, check_url, is_url, joined, list_files, without_query
-from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchError
+from vladkit.errors import ImageError, NothingToIndexError, ParameterError, RecipeMismatchError
 from vladkit.features.readers import Reader, is_source, open_reader, open_vectors
-from vladkit.features.readers.reader import status_of_file
+from vladkit.features.readers.reader import digest, status_of_file
 from vladkit.images import is_image_name
+from vladkit.images.forms import FORMS, InMemory, file_data
 
 __all__ = [
     "SourceFile",
     "check_fit",
+    "check_held",
     "check_kind",
     "check_sources",
     "discover",
     "each_once",
+    "in_memory",
     "with_vectors",
 ]
 
@@ -33,7 +36,8 @@ class SourceFile:
     ``root`` is the absolute folder that ``path`` is relative to, ``name`` the source as it was
     given; ``path`` has forward slashes. Or, with a ``reader``, an image whose features it has:
     ``root`` is then the file of features. Or a file elsewhere: ``root`` is a URL, and ``listed``
-    its status as it was listed there. ``vectors`` has the vectors of images by their paths, where
+    its status as it was listed there. Or an image in memory: ``held`` is its bytes, or why it has
+    none; there need be no such file. ``vectors`` has the vectors of images by their paths, where
     those are given.
     """
 
@@ -43,6 +47,7 @@ class SourceFile:
     reader: Reader | None = None
     listed: Status | None = None
     vectors: Reader | None = None
+    held: bytes | ImageError | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_text(self) -> bool:
@@ -67,6 +72,9 @@ class SourceFile:
         """Two numbers, one of which differs when the file has changed: size and mtime of it."""
         if self.listed is not None:
             return self.listed
+        if self.held is not None:
+            data = self.held if isinstance(self.held, bytes) else b""
+            return len(data), digest(data)
         if self.reader is None:
             return status_of_file(self.file)
         n_bytes, mark = self.reader.status(self.path)
@@ -131,6 +139,29 @@ def discover(
     return found
 
 
+def in_memory(images: Mapping[str, InMemory]) -> list[SourceFile]:
+    """Images in memory as files of the present folder, which need not be there.
+
+    Raises
+    ------
+    ParameterError
+        If a name is no relative or absolute path, or an image has none of the forms.
+    """
+    found = []
+    for name, image in images.items():
+        if not isinstance(name, str) or not name or "\0" in name or "://" in name:
+            raise ParameterError(f"{name!r} is no name of an image: give a path; no file is needed")
+        held: bytes | ImageError | None
+        try:
+            held = file_data(image)
+        except ImageError as error:
+            held = error
+        if held is None:
+            raise ParameterError(f"{name} is a {type(image).__name__}: give {FORMS}")
+        found.append(SourceFile(os.getcwd(), name.replace(os.sep, "/"), name, held=held))
+    return found
+
+
 def each_once(
     found: Sequence[SourceFile], known: Container[str]
 ) -> tuple[list[SourceFile], list[tuple[SourceFile, SourceFile]]]:
@@ -141,7 +172,8 @@ def each_once(
     """
     names: dict[object, list[SourceFile]] = {}
     for each in found:
-        key = None if each.reader or each.listed else identity(each.file)
+        is_file = each.reader is None and each.listed is None and each.held is None
+        key = identity(each.file) if is_file else None
         names.setdefault(key or each.file, []).append(each)
     name_of = {
         each: name
@@ -240,6 +272,18 @@ def with_vectors(
             f"{os.fspath(source)} holds {n_dimensions}: index it into another file"
         )
     return [replace(each, vectors=reader) for each in found]
+
+
+def check_held(recipe: Recipe, *, prune: bool, executor: object) -> None:
+    """Raise ParameterError unless images in memory can be added."""
+    if recipe.dimensions:
+        raise ParameterError(
+            f"the collection holds features of {recipe.features!r}, which images in memory have "
+            "not: index them into another file"
+        )
+    if prune or executor is not None:
+        what = "prune is of folders" if prune else "workers read files"
+        raise ParameterError(f"{what}, these images are in memory: leave it out")
 
 
 def check_fit(name: str, recipe: Recipe, found: Iterable[SourceFile]) -> None:

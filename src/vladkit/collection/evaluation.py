@@ -11,9 +11,10 @@ from typing import Final, Literal, Self, TypeAlias
 import numpy as np
 
 from vladkit.collection.index import Index
+from vladkit.collection.ranked import Ranked
 from vladkit.collection.search_options import check_rerank
-from vladkit.collection.searching import SHORTLIST, Ranked, Searcher, by_vectors
-from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
+from vladkit.collection.searching import SHORTLIST, by_vectors
+from vladkit.core.arrays import FloatArray, Int64Array
 from vladkit.core.names import identity, real
 from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
 from vladkit.evaluation.benchmark import Benchmark, Query
@@ -308,7 +309,7 @@ def _rankings(
         index.searcher.of_image(query) if isinstance(query, int) else index.describer.query(query)
         for query in queries
     ]
-    image_id_s, score_qs = _scores(index.searcher, [each.vector_vD for each in asked])
+    image_id_s, score_qs = index.searcher.scores_of([each.vector_vD for each in asked])
     ids_m = database.image_id_m
     if not np.isin(ids_m, image_id_s).all():
         raise StorageError(f"{index.store.path} lost images while it was evaluated: run again")
@@ -323,7 +324,7 @@ def _rankings(
         if n:
             row_of = {int(ids_m[row]): row for row in row_m[:n].tolist()}
             scored = [(i, float(similarity_m[row])) for i, row in row_of.items()]
-            head = index.searcher.by_codes(query, [Ranked(i, s, s) for i, s in scored])
+            head = index.searcher.by_codes([query], [Ranked(i, s, s) for i, s in scored])
             if rerank and query.features is not None:
                 head = index.searcher.reordered(query.features, head, rerank, model)
             row_m[: len(head)] = [row_of[each.image_id] for each in head]
@@ -333,11 +334,3 @@ def _rankings(
                 if each.verification is not None:
                     inliers[row] = each.verification.n_inliers
         yield _Ranking(database.once(row_m), score_m, similarity_m, inliers)
-
-
-def _scores(searcher: Searcher, views: Sequence[Float32Array]) -> tuple[Int64Array, FloatArray]:
-    """Scores of all queries; an indexed image without kept features has fewer views (v, D)."""
-    if len({query_vD.shape for query_vD in views}) == 1:
-        return searcher.scores(np.stack(views))
-    scored = [searcher.scores(query_vD[None]) for query_vD in views]
-    return scored[0][0], np.concatenate([score_1n for _, score_1n in scored])

@@ -31,7 +31,7 @@ from vladkit.images.opencv import within_memory
 __all__ = ["extracting"]
 
 _Load: TypeAlias = Callable[[str], bytes] | None
-"""Gives the bytes of a file that is elsewhere; None reads those of this machine."""
+"""Gives the bytes of a file that is elsewhere or in memory; None reads those of this machine."""
 
 
 @contextmanager
@@ -59,6 +59,9 @@ def extracting(
         if n_bytes:
             ahead = stack.enter_context(ReadAhead.on_threads(n_bytes))
             load, begin = ahead.read, ahead.begin
+        held_of = {each.file: each.held for each in found if each.held is not None}
+        if held_of:
+            load = partial(_held, held_of)
         journal = stack.enter_context(Journal.kept(path, resolve_n_jobs(n_jobs)))
         reading = partial(_noted, journal, _reading(extractor, found, load))
         several = None
@@ -82,6 +85,13 @@ def _too_large(n_bytes: Mapping[str, int]) -> dict[str, Result]:
         except ImageError as error:
             results[file] = error
     return results
+
+
+def _held(held_of: Mapping[str, bytes | ImageError], file: str) -> bytes:
+    held = held_of[file]
+    if isinstance(held, ImageError):
+        raise held
+    return held
 
 
 def _extract_loaded(extractor: Extractor, load: _Load, file: str) -> Features:

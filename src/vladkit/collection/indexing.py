@@ -26,9 +26,11 @@ from vladkit.collection.describer import Describer
 from vladkit.collection.discover import (
     SourceFile,
     check_fit,
+    check_held,
     check_kind,
     discover,
     each_once,
+    in_memory,
     with_vectors,
 )
 from vladkit.collection.extract import extracting
@@ -46,6 +48,7 @@ from vladkit.core.remote import is_url
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
+from vladkit.images.forms import InMemory
 from vladkit.store.lance.state import ConflictError
 from vladkit.store.photos import put_photos
 from vladkit.store.rows import ImageRow, Record, Source
@@ -85,6 +88,7 @@ class Indexer:
     def add(
         self,
         sources: Sequence[str | os.PathLike[str]],
+        held: Mapping[str, InMemory] | None = None,
         *,
         prune: bool = False,
         images: str | os.PathLike[str] | None = None,
@@ -95,7 +99,10 @@ class Indexer:
         vectors: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
-        """Index new and changed images of sources; see `vladkit.Collection.add`."""
+        """Index new and changed images of sources, or images that are held in memory, by name.
+
+        See `vladkit.Collection.add`.
+        """
         begin = time.perf_counter()
         report = AddReport()
         folder = None if images is None else os.fspath(images)
@@ -103,6 +110,8 @@ class Indexer:
         check_kind(str(self._store.path), recipe, sources, folder)
         if executor is not None:
             check_executor(executor, recipe)
+        if held is not None:
+            check_held(recipe, prune=prune, executor=executor)
         if shard is not None:
             check_shard(shard)
             if self._describer.learns and not self._describer.is_given:
@@ -116,6 +125,7 @@ class Indexer:
                     report.leave_out(file)
 
             found = discover(sources, opened, lambda folder, why: listed((folder, why)), leave_out)
+            found += in_memory(held or {})
             check_fit(str(self._store.path), recipe, found)
             found = with_vectors(str(self._store.path), recipe, found, vectors, opened)
             if not force:
@@ -230,12 +240,13 @@ class Indexer:
 
     def _check_not_moved(self, found: Sequence[SourceFile]) -> None:
         """Raise if images are found that the collection has from a folder that is no more."""
-        held = {source.root: source for source in self._store.sources().values()}
+        known_roots = {source.root: source for source in self._store.sources().values()}
         new: dict[str, dict[str, tuple[int, int]]] = {}
         for each in found:
-            if each.reader is None and each.listed is None and each.root not in held:
+            is_file = each.reader is None and each.listed is None and each.held is None
+            if is_file and each.root not in known_roots:
                 new.setdefault(each.root, {})[each.printable] = each.status()
-        roots = {s.source_id: s.root for s in held.values() if not is_url(s.root)}
+        roots = {s.source_id: s.root for s in known_roots.values() if not is_url(s.root)}
         lost = {source_id: root for source_id, root in roots.items() if not os.path.exists(root)}
         if not new or not lost:
             return

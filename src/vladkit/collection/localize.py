@@ -137,7 +137,7 @@ def localize(
         raise ImageError("no features of it are kept")
     found = _camera(model, query.features, camera, image)
     used = _Matched(index, model, query.features)
-    for hit in index.searcher.search(query, options):
+    for hit in index.searcher.search([query], options):
         name = name_of.get(hit.image_id, "")
         if len(used.images) < top and name in model.names:
             used.add(hit.image_id, hit.path, name)

@@ -20,7 +20,8 @@ from vladkit.collection.describer import Query
 from vladkit.collection.index import Index
 from vladkit.collection.pair_list import Names, Pair, Pairs, chosen
 from vladkit.collection.positions import Positions, nearest_places, places_of
-from vladkit.collection.searching import SHORTLIST, Ranked
+from vladkit.collection.ranked import Ranked
+from vladkit.collection.searching import SHORTLIST
 from vladkit.collection.sequences import following
 from vladkit.core.arrays import Float32Array, Int64Array
 from vladkit.core.threads import for_each, resolve_n_jobs
@@ -271,7 +272,7 @@ class _Images:
         """The first `n` for an image, by vectors and by the codes that are kept of it."""
         _, codes = self.index.store.codes([self.ids[row]])
         query = Query(np.empty((0, 0), np.float32), codes=codes)
-        some = self.index.searcher.by_codes(query, ranked)[:n]
+        some = self.index.searcher.by_codes([query], ranked)[:n]
         return [(-r.score, self.row_of[r.image_id], r.similarity) for r in some]
 
     def _scored(

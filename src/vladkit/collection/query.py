@@ -3,29 +3,74 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from vladkit.collection.describer import Query
 from vladkit.collection.index import Index
 from vladkit.collection.search_options import SearchOptions
+from vladkit.core.remote import without_query
 from vladkit.errors import ImageError, ParameterError
-from vladkit.features import Extractor, Features
+from vladkit.features import Extractor, Features, vector_dimensions, wants_color
 from vladkit.features.pool import extract, extract_data
 from vladkit.features.vectors import imported
+from vladkit.geometry.mirrored import flipped, mirrored_part
+from vladkit.images import decode_image, read_bytes
 from vladkit.images.forms import FORMS, InMemory, file_data
-from vladkit.images.region import RegionLike
+from vladkit.images.opencv import within_memory
+from vladkit.images.region import Region, RegionLike
 from vladkit.store.paths import find_image
 from vladkit.store.rows import ImageRow
 
-__all__ = ["QueryImage", "extract_query", "features_from", "query_of"]
+__all__ = [
+    "QueryImage",
+    "QueryImages",
+    "extract_query",
+    "features_from",
+    "mirror_of",
+    "queries_of",
+    "query_of",
+]
 
 QueryImage: TypeAlias = str | os.PathLike[str] | InMemory
 """Path, or an image in memory."""
 
+_One: TypeAlias = QueryImage | Features | ImageRow
 
-def query_of(
-    index: Index, image: QueryImage | Features | ImageRow, options: SearchOptions
-) -> Query:
+QueryImages: TypeAlias = _One | Sequence[_One]
+"""An image to search with, or several of one thing."""
+
+
+def queries_of(index: Index, image: QueryImages, options: SearchOptions) -> list[Query]:
+    """Queries of an image, or of several; parameters and errors of `Collection.search`."""
+    images = image if isinstance(image, list | tuple) else [image]
+    if isinstance(image, list | tuple) and not options.together:
+        raise ParameterError(
+            f"image is a {type(image).__name__}: give together=True if these are images of one "
+            f"thing, or search with one after the other; an image is a path, {FORMS}, or Features"
+        )
+    if not images:
+        raise ParameterError("no image to search with: give one, or several of one thing")
+    queries = [_named(index, each, options, len(images) > 1) for each in images]
+    if options.mirrored:
+        pairs = zip(images, queries, strict=True)
+        queries += [_mirrored(index, *pair, options.region) for pair in pairs]
+    return queries
+
+
+def _named(index: Index, image: _One, options: SearchOptions, several: bool) -> Query:
+    """`query_of`; of several images the error names the one that cannot be used."""
+    try:
+        return query_of(index, image, options)
+    except ImageError as error:
+        if several and isinstance(image, str | os.PathLike):
+            reason = f"{without_query(os.fspath(image))}: {error.reason}"
+            raise ImageError(reason, transient=error.transient) from error
+        raise
+
+
+def query_of(index: Index, image: _One, options: SearchOptions) -> Query:
     """Query of an image; parameters and errors of `Collection.search`."""
     index.check_ready()
     if options.rerank:
@@ -60,6 +105,66 @@ def _query_of_row(index: Index, row: ImageRow, region: RegionLike) -> Query:
     return index.describer.query(features)
 
 
+def _mirrored(index: Index, image: _One, query: Query, region: RegionLike) -> Query:
+    """Query of the mirror image of an image whose query is known."""
+    extractor = index.describer.extractor
+    row = image if isinstance(image, ImageRow) else None
+    if row is None and isinstance(image, str | os.PathLike) and not os.path.lexists(image):
+        row = find_image(index.store, image)
+    if row is not None and (query.features is None or _mirrors(extractor) is None):
+        within = None if index.trust else index.store.own_folders()
+        try:
+            image = read_bytes(row.file, within=within)
+        except ImageError as error:
+            raise ImageError(
+                f"{row.path} cannot be mirrored without its file: {error.reason}",
+                transient=error.transient,
+            ) from error
+    mirror, part = mirror_of(extractor, image, region, query.features)
+    return replace(index.describer.query(mirror), mirrored=part)
+
+
+def _mirrors(extractor: Extractor) -> Callable[[Features], Features] | None:
+    """Function that mirrors features; a vector beside them needs the pixels."""
+    if vector_dimensions(extractor):
+        return None
+    mirrored: Callable[[Features], Features] | None = getattr(extractor, "mirrored", None)
+    return mirrored
+
+
+def mirror_of(
+    extractor: Extractor,
+    image: _One,
+    region: RegionLike,
+    known: Features | None = None,
+) -> tuple[Features, Region]:
+    """Features of the mirror image of a query, and the part of the query that was flipped.
+
+    Features that are known are mirrored where that can be done; else the pixels are.
+
+    Raises
+    ------
+    ImageError
+        If the image cannot be used.
+    ParameterError
+        If there are no pixels, but features that cannot be mirrored; or as `extract_query`.
+    """
+    mirrored = _mirrors(extractor)
+    if known is None and (mirrored or isinstance(image, Features)):
+        known = features_from(extractor, image, region)
+    if mirrored and known is not None:
+        return mirrored(known), mirrored_part(known)
+    if isinstance(image, Features):
+        raise ParameterError(
+            f"features of {extractor.name!r} cannot be mirrored: give the image instead"
+        )
+    color, side = wants_color(extractor), extractor.max_side
+    with within_memory():
+        decoded = decode_image(_bytes_of(image), max_side=side, region=region, color=color)
+        part = decoded.region or Region(0, 0, decoded.width, decoded.height)
+        return extractor.extract(flipped(decoded)), part
+
+
 def features_from(
     extractor: Extractor, image: QueryImage | Features, region: RegionLike
 ) -> Features:
@@ -85,7 +190,15 @@ def extract_query(extractor: Extractor, image: QueryImage, region: RegionLike) -
     """
     if isinstance(image, str | os.PathLike):
         return extract(extractor, os.fspath(image), region)
-    data = file_data(image)
-    if data is not None:
-        return extract_data(extractor, data, region)
-    raise ParameterError(f"image is a {type(image).__name__}: give a path, {FORMS}, or Features")
+    return extract_data(extractor, _bytes_of(image), region)
+
+
+def _bytes_of(image: QueryImage) -> bytes:
+    data = (
+        read_bytes(os.fspath(image)) if isinstance(image, str | os.PathLike) else file_data(image)
+    )
+    if data is None:
+        raise ParameterError(
+            f"image is a {type(image).__name__}: give a path, {FORMS}, or Features"
+        )
+    return data

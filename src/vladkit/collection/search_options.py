@@ -41,6 +41,13 @@ class SearchOptions:
         same.
     where : Where or None
         Images that are ranked: of a folder, a time, a place. None ranks all.
+    together : bool, default False
+        Whether the query is several images of one thing. Similarities and match codes count by
+        their mean over the query images, and the matches with the one that most fit with; `region`
+        holds for each.
+    mirrored : bool, default False
+        Search with the mirror image of the query (left and right exchanged), too: an image has the
+        better of its two scores. Twice the time, beside the features of the query.
 
     Raises
     ------
@@ -54,6 +61,8 @@ class SearchOptions:
     model: Model = "homography"
     region: RegionLike = None
     where: Where | None = None
+    together: bool = False
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "region", as_region(self.region))

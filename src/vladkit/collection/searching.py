@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import chain
 from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from vladkit.collection.allowed import Allowed
 from vladkit.collection.augmentation import Augmentation
 from vladkit.collection.describer import Describer, Query
 from vladkit.collection.kept_features import unpack_features
+from vladkit.collection.ranked import Hit, Ranked, better, clearest, of_image_itself
 from vladkit.collection.search_options import RERANK, SearchOptions
 from vladkit.collection.where import Where
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
@@ -26,7 +28,7 @@ from vladkit.store.ann import AnnIndex
 from vladkit.store.exact import best, error_bound, estimate_all, score_all
 from vladkit.store.protocol import Approximate, CollectionStore
 
-__all__ = ["SHORTLIST", "Hit", "Ranked", "Searcher", "StaleQueryError", "by_vectors"]
+__all__ = ["SHORTLIST", "Searcher", "StaleQueryError", "by_vectors"]
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -70,63 +72,6 @@ _ALPHA: Final = 1.0
 small similarities of long vectors change nothing; with 0 wrong neighbours count in full."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """Image in a ranking.
-
-    Parameters
-    ----------
-    image_id : int
-        Its key in the collection, as in `Collection.image`.
-    score : float
-        The number that the ranking goes by. Without match codes that is the similarity; with them
-        ``similarity (agreement + 0.002) / 1.002``, less where agreement is not known. After
-        re-ranking it is what `vladkit.geometry.verification.rescore` makes of it and the inliers.
-    similarity : float
-        Cosine of the vectors, -1 to 1.
-    verification : Verification or None
-        For images that were matched in re-ranking: inliers, the transform from query to image,
-        and the points that matched, in px of the original images.
-    agreement : float or None
-        Similarity of the match codes (`vladkit.ASMK`), 1 for the query image itself; None for
-        images whose codes were not compared.
-    """
-
-    image_id: int
-    score: float
-    similarity: float
-    verification: Verification | None = None
-    agreement: float | None = None
-
-    @property
-    def inliers(self) -> int | None:
-        """Number of matches that fit one geometry; None if this image was not matched."""
-        return None if self.verification is None else self.verification.n_inliers
-
-    @property
-    def verified(self) -> bool | None:
-        """Whether enough matches fit one geometry to show the same thing; None if not matched."""
-        return None if self.verification is None else self.verification.verified
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit(Ranked):
-    """Image that a search found: `Ranked`, and which file it is.
-
-    Parameters
-    ----------
-    image_id, score, similarity, verification, agreement
-        See `Ranked`.
-    path : str
-        Its path when it was indexed, relative to the source where that is a folder.
-    file : str
-        Its file, absolute, where it is found now.
-    """
-
-    path: str
-    file: str
-
-
 class StaleQueryError(Exception):
     """A query was made with what the collection had learned before it learned again."""
 
@@ -142,43 +87,67 @@ class Searcher:
         self._augmentation: tuple[str, Augmentation | None] = ("", None)
         self._allowed: tuple[object, Allowed] | None = None
 
-    def search(self, query: Query, options: SearchOptions) -> list[Hit]:
-        """Search by a query's vectors, its match codes and, for re-ranking, its features.
+    def search(self, queries: Sequence[Query], options: SearchOptions) -> list[Hit]:
+        """Search by the vectors of queries, their match codes and, for re-ranking, features.
+
+        Several queries are images of one thing: see `together` for their rule. Those of mirror
+        images are ranked by themselves, and an image has the better of its two scores.
 
         Raises
         ------
         ParameterError
-            If features are needed, and the query or the collection has none.
+            If features are needed, and a query or the collection has none.
         """
-        features = query.features
-        if options.rerank and features is None:
+        if options.rerank and any(query.features is None for query in queries):
             raise ParameterError("rerank: no features are kept of the query")
-        top, rerank = options.top, 0 if features is None else self.depth(options.rerank)
-        shortlist = 0 if query.codes is None else SHORTLIST
-        n = max(top, rerank, options.expand, shortlist) if top else 0
-        matched: dict[int, Verification] = {}
+        has_features = any(query.features is not None for query in queries)
+        has_codes = any(query.codes is not None for query in queries)
+        top, rerank = options.top, self.depth(options.rerank) if has_features else 0
+        n = max(top, rerank, options.expand, SHORTLIST if has_codes else 0) if top else 0
         allowed: Allowed | None = None
-
-        def rank(query_vD: Float32Array) -> list[Ranked]:
-            (ranked,) = self.nearest(query_vD[None], n, allowed)
-            ranked = self.by_codes(query, ranked)
-            if features is None or not rerank:
-                return ranked
-            return self.reordered(features, ranked, rerank, options.model, matched)
-
         with self._store.reading():
             if self._store.learned() != self._describer.learned:
                 raise StaleQueryError
             if options.where:
                 allowed = self.allowed(options.where)
-            ranked = rank(query.vector_vD)
-            if options.expand:
-                neighbors = self.neighbors(ranked, options.expand)
-                ranked = rank(self.expanded(query.vector_vD, neighbors))
+            ranked: list[Ranked] = []
+            for mirrored in (False, True):
+                some = [query for query in queries if (query.mirrored is not None) == mirrored]
+                if some:
+                    found = self._rank(some, options, n, rerank, allowed)
+                    ranked = better(ranked, found)
             if 0 < top < len(ranked):  # with those of equal score, which are ordered by paths
                 ranked = [each for each in ranked if each.score >= ranked[top - 1].score]
             hits = self.hits(ranked)
         return hits[:top] if top else hits
+
+    def _rank(
+        self,
+        queries: Sequence[Query],
+        options: SearchOptions,
+        n: int,
+        rerank: int,
+        allowed: Allowed | None,
+    ) -> list[Ranked]:
+        """The first `n` for images of one thing, the first `rerank` of these matched."""
+        matched: list[dict[int, Verification]] = [{} for _ in queries]
+
+        def rank(views: Sequence[Float32Array]) -> list[Ranked]:
+            ranked = self.by_codes(queries, self.nearest_together(views, n, allowed))
+            if rerank:
+                ids = [each.image_id for each in ranked[:rerank]]
+                for query, known in zip(queries, matched, strict=True):
+                    if query.features is not None:
+                        new = [i for i in ids if i not in known]
+                        self.match(query.features, new, options.model, known)
+                ranked = self.by_inliers(ranked, rerank, clearest(matched))
+            return ranked
+
+        ranked = rank([query.vector_vD for query in queries])
+        if options.expand:
+            neighbors = self.neighbors(ranked, options.expand)
+            ranked = rank([self.expanded(query.vector_vD, neighbors) for query in queries])
+        return [of_image_itself(each, queries[each.query].mirrored) for each in ranked]
 
     # -- by vectors -------------------------------------------------------------------
 
@@ -216,23 +185,48 @@ class Searcher:
         """
         if top < 0:
             raise ParameterError(f"top={top}: give a number of images, or 0 for all")
+        ids_q = self._candidates(query_qvD, top, allowed)
+        if ids_q is None and top and len(query_qvD) == 1 and self.augmentation() is None:
+            ids_q = self._possible(query_qvD, top, allowed)
+        if ids_q is None:  # many queries: to score some vectors once more costs each its reading
+            image_id_n, score_qn = self.scores(query_qvD, allowed)
+            return [_ranked(image_id_n, score_n, top) for score_n in score_qn]
+        return [self._rescored([q], ids, top) for q, ids in zip(query_qvD, ids_q, strict=True)]
+
+    def nearest_together(
+        self, views: Sequence[Float32Array], top: int, allowed: Allowed | None = None
+    ) -> list[Ranked]:
+        """The `top` images whose scores for several queries have the highest mean; 0 ranks all."""
+        if len(views) == 1:
+            return self.nearest(views[0][None], top, allowed)[0]
+        ids_q = self._candidates(views, top, allowed)
+        if ids_q is not None:
+            return self._rescored(views, list(dict.fromkeys(chain(*ids_q))), top)
+        image_id_n, score_qn = self.scores_of(views, allowed)
+        return _ranked(image_id_n, score_qn.mean(axis=0).round(6), top)
+
+    def scores_of(
+        self, views: Sequence[Float32Array], allowed: Allowed | None = None
+    ) -> tuple[Int64Array, Float64Array]:
+        """`scores`, also where an indexed image without kept features has fewer views (v, D)."""
+        if len({query_vD.shape for query_vD in views}) == 1:
+            return self.scores(np.stack(views), allowed)
+        scored = [self.scores(query_vD[None], allowed) for query_vD in views]
+        return scored[0][0], np.concatenate([score_1n for _, score_1n in scored])
+
+    def _candidates(
+        self, views: Sequence[Float32Array] | Float32Array, top: int, allowed: Allowed | None
+    ) -> list[list[int]] | None:
+        """Ids of few images that are worth scoring, for each query; None where all are scored."""
         ann = self.ann() if 0 < top <= _ANN_TOP else None
         if allowed is not None and not isinstance(ann, AnnIndex):  # others look for all images
             ann = None
-        ids_q: list[list[int]] | None
         if allowed is not None and len(allowed) <= _FEW and self.augmentation() is None:
             with_vectors = list(self._store.vectors(allowed.image_id_n.tolist()))
-            ids_q = [with_vectors] * len(query_qvD)
-        elif ann is not None:
-            ids_q = [_likely(query_vD, top, ann, allowed) for query_vD in query_qvD]
-        elif top and len(query_qvD) == 1 and self.augmentation() is None:
-            ids_q = self._possible(query_qvD, top, allowed)
-        else:  # many queries: to score some vectors once more costs each its reading
-            ids_q = None
-        if ids_q is None:
-            image_id_n, score_qn = self.scores(query_qvD, allowed)
-            return [_ranked(image_id_n, score_n, top) for score_n in score_qn]
-        return [self._rescored(*pair, top) for pair in zip(query_qvD, ids_q, strict=True)]
+            return [with_vectors] * len(views)
+        if ann is not None:
+            return [_likely(query_vD, top, ann, allowed) for query_vD in views]
+        return None
 
     def _of_no_image(self) -> FileFormatError:
         path = self._store.path
@@ -279,8 +273,10 @@ class Searcher:
             return None
         return [image_id_n[inside_n].tolist() for inside_n in inside_qn]
 
-    def _rescored(self, query_vD: Float32Array, ids: Sequence[int], top: int) -> list[Ranked]:
-        """Rank some images by their stored vectors."""
+    def _rescored(
+        self, views: Sequence[Float32Array], ids: Sequence[int], top: int
+    ) -> list[Ranked]:
+        """Rank some images by stored vectors, and the mean of the scores of several queries."""
         vector_of = self._store.vectors(ids)
         if len(vector_of) != len(ids):
             raise self._of_no_image()
@@ -288,9 +284,13 @@ class Searcher:
             return []
         image_id_n = np.array(list(vector_of), np.int64)
         vector_nD = np.stack(list(vector_of.values()))
-        _, score_vn = score_all(query_vD, [(image_id_n, vector_nD)])
-        score_vn = self.last_if_damaged(score_vn)
-        return _ranked(image_id_n, _best_rotation(score_vn[None])[0].round(6), top)
+        score_qn = []
+        for query_vD in views:
+            _, score_vn = score_all(query_vD, [(image_id_n, vector_nD)])
+            score_vn = self.last_if_damaged(score_vn)
+            score_qn.append(_best_rotation(score_vn[None])[0].round(6))
+        score_n = score_qn[0] if len(score_qn) == 1 else np.mean(score_qn, axis=0).round(6)
+        return _ranked(image_id_n, score_n, top)
 
     def ann(self) -> Approximate | None:
         """Approximate index of the collection, if there is one and it is up to date."""
@@ -357,17 +357,20 @@ class Searcher:
 
     # -- by words ---------------------------------------------------------------------
 
-    def by_codes(self, query: Query, ranked: Sequence[Ranked]) -> list[Ranked]:
+    def by_codes(self, queries: Sequence[Query], ranked: Sequence[Ranked]) -> list[Ranked]:
         """The first `SHORTLIST` ordered by similarity and match codes together; then the rest.
 
-        Scores fall from the first to the last.
+        Scores fall from the first to the last. Of several queries the mean agreement counts.
         """
-        if query.codes is None:
+        queries = [query for query in queries if query.codes is not None]
+        if not queries:
             return list(ranked)
-        agreement_of = self._agreements(query, [each.image_id for each in ranked[:SHORTLIST]])
+        ids = [each.image_id for each in ranked[:SHORTLIST]]
+        found = [self._agreements(query, ids) for query in queries]
         scored = []
         for each in ranked:
-            agreement = agreement_of.get(each.image_id)
+            known = [of[each.image_id] for of in found if each.image_id in of]
+            agreement = sum(known) / len(queries) if known else None
             score = each.similarity * ((agreement or 0) + _BY_VECTORS) / (1 + _BY_VECTORS)
             scored.append(Ranked(each.image_id, round(score, 9), each.similarity, None, agreement))
         head = sorted(scored[:SHORTLIST], key=lambda each: -each.score)
@@ -414,17 +417,22 @@ class Searcher:
             raise ParameterError(f"rerank={n}: give a number of images, or 0 for none")
         self.check_keeps_features()
         matched = {} if matched is None else matched
+        ids = [each.image_id for each in ranked[:n]]
+        self.match(features, [i for i in ids if i not in matched], model, matched)
+        return self.by_inliers(ranked, n, clearest([matched]))
+
+    def by_inliers(
+        self, ranked: Sequence[Ranked], n: int, found: Mapping[int, tuple[int, Verification]]
+    ) -> list[Ranked]:
+        """The first `n` ordered by what was `found` with them, see `clearest`; then the rest."""
         head = list(ranked[:n])
-        self.match(
-            features, [e.image_id for e in head if e.image_id not in matched], model, matched
-        )
-        verification = [matched.get(each.image_id) for each in head]
-        inliers_n = np.array([v.n_inliers if v else 0 for v in verification], np.int64)
+        verified = [found.get(each.image_id, (0, None)) for each in head]
+        inliers_n = np.array([v.n_inliers if v else 0 for _, v in verified], np.int64)
         base_n = np.array([each.score for each in head])
         score_n = rescore(base_n, inliers_n, least=self.least).round(9)
         reranked = [
-            replace(each, score=score, verification=v)
-            for each, score, v in zip(head, score_n.tolist(), verification, strict=True)
+            replace(each, score=score, verification=v, query=number)
+            for each, score, (number, v) in zip(head, score_n.tolist(), verified, strict=True)
         ]
         reranked.sort(key=lambda each: -each.score)  # stable: equals stay in order
         return reranked + list(ranked[n:])
@@ -521,8 +529,8 @@ class Searcher:
             row = rows.get(each.image_id)
             if row is None:
                 raise self._of_no_image()
-            found = each.image_id, each.score, each.similarity, each.verification, each.agreement
-            hits.append(Hit(*found, path=row.path, file=row.file))
+            values = {field.name: getattr(each, field.name) for field in fields(Ranked)}
+            hits.append(Hit(**values, path=row.path, file=row.file))
         return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.file))
 
 

@@ -1,9 +1,9 @@
 """Retrieval metrics on rankings: average precision, recall and precision.
 
 They need no files and no collection: a ranking is an array of database indices, the best first,
-as ``numpy.argsort(-score_n)`` or a faiss search gives it. `recall_at` and
-`mean_average_precision` take such arrays of many queries; the other functions take the ranks of
-the relevant images, which `find_ranks` reads from one ranking.
+as `order_of` or a faiss search gives it. `recall_at`, `mean_average_precision` and
+`mean_precision_at` take such arrays of many queries; the other functions take the ranks of the
+relevant images, which `find_ranks` reads from one ranking.
 
 Axes: ``q`` queries, ``n`` ranked images.
 """
@@ -29,6 +29,8 @@ __all__ = [
     "find_ranks",
     "mean",
     "mean_average_precision",
+    "mean_precision_at",
+    "order_of",
     "precision_at",
     "precision_recall",
     "recall",
@@ -71,10 +73,55 @@ class QueryRanks:
 # -- arrays --------------------------------------------------------------------------
 
 
+def order_of(similarity_qn: npt.ArrayLike, top: int = 0) -> npt.NDArray[np.int64]:
+    """Database indices by similarity, the best first, of equals the lower index.
+
+    Parameters
+    ----------
+    similarity_qn : real array (q, n)
+        Similarity of each query to each image, such as ``query_qD @ vector_nD.T``; of distances
+        give the negative.
+    top : int, default=0
+        Number of first indices, r; 0 is all.
+
+    Returns
+    -------
+    order_qr : int64 array (q, r)
+
+    Raises
+    ------
+    ParameterError
+        If it has not two axes, holds NaN, or `top` is negative.
+
+    Notes
+    -----
+    Time is O(q n log n).
+
+    Examples
+    --------
+    >>> order_of([[0.1, 0.9, 0.2], [0.8, 0.3, 0.8]], top=2).tolist()
+    [[1, 2], [0, 2]]
+    """
+    similarity_qn = as_array(similarity_qn)
+    check_parameter("top", top, Interval(int, 0))
+    if similarity_qn.ndim != 2 or similarity_qn.dtype.kind not in "fiub":
+        raise ParameterError(
+            f"similarity_qn is {similarity_qn.dtype} of shape {similarity_qn.shape}: wanted "
+            "numbers, a row for each query and a column for each image"
+        )
+    if similarity_qn.dtype.kind == "f" and np.isnan(similarity_qn).any():
+        row = int(np.isnan(similarity_qn).any(axis=1).argmax())
+        raise ParameterError(f"similarities of query {row} hold NaN: such an image has no rank")
+    n = similarity_qn.shape[1]  # from the last to the first, so that equals end up in their order
+    order_qn = n - 1 - np.argsort(similarity_qn[:, ::-1], axis=1, kind="stable")[:, ::-1]
+    return np.ascontiguousarray(order_qn[:, : top or None], np.int64)
+
+
 def recall_at(
     order_qn: npt.ArrayLike,
     positives: Sequence[npt.ArrayLike],
     ks: Iterable[int] = (1, 5, 10, 20),
+    ignored: Sequence[npt.ArrayLike] | None = None,
 ) -> dict[int, float]:
     """Recall@k of place recognition: share of queries with a positive among their first k.
 
@@ -86,6 +133,9 @@ def recall_at(
         Indices of the right images of each query. A query without any counts as missed, as in
         the field's benchmarks; leave it out of both arguments to average over the others.
     ks : iterable of int
+    ignored : sequence of int arrays, optional
+        Indices that count neither as right nor as wrong, and take no rank: junk, and the query
+        itself where it is in the database. Then give ``max(ks)`` indices beside those.
 
     Returns
     -------
@@ -102,12 +152,49 @@ def recall_at(
     --------
     >>> import numpy as np
     >>> similarity_qn = np.array([[0.1, 0.9, 0.2], [0.8, 0.3, 0.4]])
-    >>> order_qn = np.argsort(-similarity_qn, axis=1)  # 1, 2, 0 and 0, 2, 1
+    >>> order_qn = order_of(similarity_qn)  # 1, 2, 0 and 0, 2, 1
     >>> recall_at(order_qn, [[1, 2], [1]], ks=(1, 2, 3))
     {1: 0.5, 2: 0.5, 3: 1.0}
+    >>> recall_at(order_qn, [[1, 2], [1]], ks=(1, 2), ignored=[[], [0]])
+    {1: 0.5, 2: 1.0}
     """
-    found = _find_all(order_qn, positives, [()] * len(positives))
+    found = _find_all(order_qn, positives, ignored)
     return {k: recall(found, k) for k in ks}
+
+
+def mean_precision_at(
+    order_qn: npt.ArrayLike,
+    positives: Sequence[npt.ArrayLike],
+    ks: Iterable[int] = (1, 5, 10),
+    ignored: Sequence[npt.ArrayLike] | None = None,
+) -> dict[int, float]:
+    """Mean share of right images among the first k, over the queries (mP@k).
+
+    Parameters
+    ----------
+    order_qn, positives, ks, ignored
+        See `recall_at`; but a query without positives is left out.
+
+    Returns
+    -------
+    dict
+        Share from 0 to 1 by k; NaN if no query has positives. A query with fewer than k positives
+        does not reach 1; `precision_at` is the variant of the revisited Oxford and Paris, which
+        ends at the last right image.
+
+    Raises
+    ------
+    ParameterError
+        As `recall_at`; or if a k is below 1.
+
+    Examples
+    --------
+    >>> mean_precision_at([[1, 2, 0], [0, 2, 1]], [[1, 2], [1]], ks=(1, 2))
+    {1: 0.5, 2: 0.5}
+    """
+    found = [each for each in _find_all(order_qn, positives, ignored) if each.n_relevant]
+    wanted = [check_parameter("k", k, Interval(int, 1)) for k in ks]
+    return {k: mean([sum(rank <= k for rank in each.ranks) / k for each in found]) for k in wanted}
 
 
 def mean_average_precision(
@@ -145,8 +232,6 @@ def mean_average_precision(
     >>> mean_average_precision([[1, 2, 0], [0, 2, 1]], [[1, 2], [1]], ignored=[[], [0, 2]])
     1.0
     """
-    if ignored is None:
-        ignored = [()] * len(positives)
     found = _find_all(order_qn, positives, ignored)
     return mean([each.average_precision for each in found if each.n_relevant])
 
@@ -188,9 +273,10 @@ def find_ranks(
 def _find_all(
     order_qn: npt.ArrayLike,
     positives: Sequence[npt.ArrayLike],
-    ignored: Sequence[npt.ArrayLike],
+    ignored: Sequence[npt.ArrayLike] | None,
 ) -> list[QueryRanks]:
     order_qn = as_array(order_qn)
+    ignored = [()] * len(positives) if ignored is None else ignored
     if not len(order_qn) == len(positives) == len(ignored):
         raise ParameterError(
             f"{len(order_qn)} rankings, {len(positives)} lists of positives, {len(ignored)} of "

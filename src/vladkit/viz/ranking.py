@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from vladkit.collection.searching import Hit
+from vladkit.collection.ranked import Hit
 from vladkit.errors import ImageError, ParameterError
 from vladkit.viz.figure_file import require_matplotlib
 from vladkit.viz.shown_image import Source, printable, shorten, try_load_image

@@ -5,16 +5,26 @@ from __future__ import annotations
 from typing import Annotated, Literal, TypeAlias
 
 from fastapi import Depends, Query, Request
+from pydantic import Field
 
 from vladkit.collection.search_options import SearchOptions
 from vladkit.collection.where import Where
 from vladkit.images.region import Region
 from vladkit.web.engine import Engine
-from vladkit.web.limits import MAX_EXPAND, MAX_RERANK, MAX_TOP
+from vladkit.web.limits import MAX_EXPAND, MAX_QUERIES, MAX_RERANK, MAX_TOP
 from vladkit.web.problems import Problem
 from vladkit.web.queries import QuerySource
 
-__all__ = ["MAX_ID", "EngineOfApp", "ModelOfMatches", "Part", "Ranking", "Source"]
+__all__ = [
+    "MAX_ID",
+    "EngineOfApp",
+    "Mirrored",
+    "ModelOfMatches",
+    "Part",
+    "Ranking",
+    "Source",
+    "Sources",
+]
 
 MAX_ID = 2**62
 """Largest id that is looked up; SQLite's integers end at 2^63."""
@@ -40,23 +50,36 @@ Part: TypeAlias = Annotated[Region | None, Depends(parsed_region)]
 ModelOfMatches: TypeAlias = Annotated[
     Literal["homography", "fundamental"], Query(description="Geometry that matches have to fit")
 ]
+Mirrored: TypeAlias = Annotated[
+    bool, Query(description="With the mirror image of the query, too: takes twice the time")
+]
 
 
-def query_source(
+def query_sources(
     region: Part,
     image_id: Annotated[
-        int | None, Query(alias="id", ge=0, le=MAX_ID, description="Id of an image to search with")
+        list[Annotated[int, Field(ge=0, le=MAX_ID)]] | None,
+        Query(alias="id", description="Id of an image to search with; several: of one thing"),
     ] = None,
     query: Annotated[
-        str | None, Query(max_length=40, description="`query.key` of an earlier answer")
+        list[Annotated[str, Field(max_length=40)]] | None,
+        Query(description="`key` of an image that was sent; several: of one thing"),
     ] = None,
-) -> QuerySource:
-    """The image to search with: one of the collection, or one that was sent before."""
-    if query is not None and image_id is None:
-        return QuerySource(query, region)
-    if image_id is not None and query is None:
-        return QuerySource(image_id, region)
-    raise Problem(422, "give either id, of an image of the collection, or query")
+) -> list[QuerySource]:
+    """The images to search with: those that were sent before, then those of the collection."""
+    sources = [QuerySource(image, region) for image in [*(query or ()), *(image_id or ())]]
+    if not sources:
+        raise Problem(422, "give id, of an image of the collection, or query")
+    if len(sources) > MAX_QUERIES:
+        raise Problem(422, f"{len(sources)} images of one thing: at most {MAX_QUERIES}")
+    return sources
+
+
+def query_source(sources: Annotated[list[QuerySource], Depends(query_sources)]) -> QuerySource:
+    """The one image to match with."""
+    if len(sources) > 1:
+        raise Problem(422, "give either id, of an image of the collection, or query: one of them")
+    return sources[0]
 
 
 def filter_parameters(
@@ -93,10 +116,12 @@ def ranking_parameters(
         int, Query(ge=0, le=MAX_EXPAND, description="Query expansion with the top N results")
     ] = 0,
     model: ModelOfMatches = "homography",
+    mirrored: Mirrored = False,
 ) -> SearchOptions:
     """The parameters of a search besides its query."""
-    return SearchOptions(top, rerank, expand, model, where=where)
+    return SearchOptions(top, rerank, expand, model, where=where, mirrored=mirrored)
 
 
+Sources: TypeAlias = Annotated[list[QuerySource], Depends(query_sources)]
 Source: TypeAlias = Annotated[QuerySource, Depends(query_source)]
 Ranking: TypeAlias = Annotated[SearchOptions, Depends(ranking_parameters)]

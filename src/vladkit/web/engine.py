@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO, Final
 
 import numpy as np
 
 from vladkit.collection.collection import Collection
+from vladkit.collection.query import QueryImage
+from vladkit.collection.ranked import Hit
 from vladkit.collection.search_options import SearchOptions
-from vladkit.collection.searching import Hit
 from vladkit.core.remote import is_url
 from vladkit.errors import ImageError, VladkitError
 from vladkit.features import Features
@@ -57,7 +59,7 @@ _CHECKED_SIDE: Final = 64
 class SearchAnswer:
     """The hits of a search with the rows of their images; seconds by step."""
 
-    query: SearchQuery
+    queries: list[SearchQuery]
     hits: list[tuple[Hit, ImageRow]]
     n_images: int
     n_matched: int
@@ -110,29 +112,42 @@ class Engine:
         self.pool.close()
         self.decoder.close()
 
-    async def search(self, source: QuerySource, options: SearchOptions) -> SearchAnswer:
-        """Read the query and rank the collection."""
-        return await self.pool.search(self._search, source, options)
+    async def search(self, sources: Sequence[QuerySource], options: SearchOptions) -> SearchAnswer:
+        """Read the queries, images of one thing, and rank the collection."""
+        return await self.pool.search(self._search, sources, options)
+
+    async def keep(self, data: bytes) -> SearchQuery:
+        """Read an image that is to be searched with later."""
+        return await self.pool.search(self.queries.read, QuerySource(data, None))
 
     def _search(
-        self, collection: Collection, source: QuerySource, options: SearchOptions
+        self, collection: Collection, sources: Sequence[QuerySource], options: SearchOptions
     ) -> SearchAnswer:
         begin = time.perf_counter()
-        query = self.queries.read(collection, source)
+        queries = [self.queries.read(collection, source) for source in sources]
         ready = time.perf_counter()
-        image: Features | ImageRow | None = query.features
-        if query.row is not None and (query.is_kept or image is None):
-            image, options = query.row, replace(options, region=query.region)
-        assert image is not None
+        images: list[QueryImage | Features | ImageRow] = []
+        for query in queries:
+            if query.row is None or not query.is_kept:
+                assert query.features is not None
+                images.append(query.features)
+            elif query.region is None:
+                images.append(query.row)
+            else:
+                if query.features is None or not len(query.features):
+                    where = f"no feature that is kept of {query.row.path} is in {query.region}"
+                    raise ImageError(where)
+                images.append(query.features)
         depth = collection.index.searcher.depth(options.rerank)
         hits = collection.search(
-            image,
+            images,
             max(options.top, depth),
-            region=options.region,
             rerank=options.rerank,
             model=options.model,
             expand=options.expand,
             where=options.where,
+            together=True,
+            mirrored=options.mirrored,
         )
         seconds = {"features": ready - begin, "search": time.perf_counter() - ready}
         rows = [(hit, collection.image(hit.image_id)) for hit in hits[: options.top]]
@@ -142,22 +157,22 @@ class Engine:
         photo_of = photos(store, [hit.image_id for hit, _ in rows])
         left_out = options.where.unknown(store) if options.where else {}
         counts = len(collection), len(known), n_verified
-        return SearchAnswer(query, rows, *counts, seconds, photo_of, left_out)
+        return SearchAnswer(queries, rows, *counts, seconds, photo_of, left_out)
 
     async def match(
-        self, source: QuerySource, other: int, model: Model
+        self, source: QuerySource, other: int, model: Model, mirrored: bool = False
     ) -> tuple[SearchQuery, Verification]:
-        """Match a query with one image of the collection."""
-        return await self.pool.search(self._match, source, other, model)
+        """Match a query, or its mirror image, with one image of the collection."""
+        return await self.pool.search(self._match, source, other, model, mirrored)
 
     def _match(
-        self, collection: Collection, source: QuerySource, other: int, model: Model
+        self, collection: Collection, source: QuerySource, other: int, model: Model, mirrored: bool
     ) -> tuple[SearchQuery, Verification]:
         indexed_image(collection, other)
         query = self.queries.read(collection, source)
         if query.features is None or not len(query.features):
             raise Problem(422, "no features are kept of this image: it cannot be matched")
-        return query, collection.verify(query.features, other, model=model)
+        return query, collection.verify(query.features, other, model=model, mirrored=mirrored)
 
     async def thumbnail(self, image_id: int, side: int) -> tuple[bytes, str]:
         """An image of the collection as a JPEG file of at most `side` px, and its ETag.

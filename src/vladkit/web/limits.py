@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["MAX_EXPAND", "MAX_PAGE", "MAX_RERANK", "MAX_TOP", "Limits"]
+__all__ = ["MAX_EXPAND", "MAX_PAGE", "MAX_QUERIES", "MAX_RERANK", "MAX_TOP", "Limits"]
 
 MAX_TOP: Final = 500
 MAX_RERANK: Final = 500
 MAX_EXPAND: Final = 50
 MAX_PAGE: Final = 200
-"""Images of one request: results, re-ranked ones, those of a query expansion, those of a list."""
+MAX_QUERIES: Final = 8
+"""Images of one request: results, re-ranked ones, those of a query expansion, those of a list, and
+those that are searched with together."""
 
 
 @dataclass(frozen=True, slots=True)

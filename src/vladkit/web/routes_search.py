@@ -13,10 +13,12 @@ from vladkit.web import schemas
 from vladkit.web.dependencies import (
     MAX_ID,
     EngineOfApp,
+    Mirrored,
     ModelOfMatches,
     Part,
     Ranking,
     Source,
+    Sources,
 )
 from vladkit.web.engine import SearchAnswer
 from vladkit.web.queries import QuerySource, SearchQuery
@@ -37,10 +39,13 @@ _IMAGE_BODY: Final[dict[str, Any]] = {
 
 @router.get("/api/search")
 async def search_again(
-    engine: EngineOfApp, source: Source, ranking: Ranking
+    engine: EngineOfApp, sources: Sources, ranking: Ranking
 ) -> schemas.SearchResponse:
-    """Search with an image of the collection, or with one that was sent before."""
-    return _response(await engine.search(source, ranking))
+    """Search with an image of the collection, or one that was sent; or with several of one thing.
+
+    Of several, similarities count by their mean, and the matches of the one that most fit with.
+    """
+    return _response(await engine.search(sources, ranking))
 
 
 @router.post("/api/search", openapi_extra=_IMAGE_BODY)
@@ -50,8 +55,17 @@ async def search_with(
     """Search with an image: the body is its file."""
     engine.pool.check_free()  # before the image is sent for nothing
     async with engine.uploads.receive(request) as data:
-        answer = await engine.search(QuerySource(data, region), ranking)
+        answer = await engine.search([QuerySource(data, region)], ranking)
     return _response(answer)
+
+
+@router.post("/api/queries", openapi_extra=_IMAGE_BODY)
+async def keep_query(request: Request, engine: EngineOfApp) -> schemas.QueryInfo:
+    """Send an image to search with later, by its `key`, alone or together with others."""
+    engine.pool.check_free()
+    async with engine.uploads.receive(request) as data:
+        query = await engine.keep(data)
+    return _query_info(query)
 
 
 @router.get("/api/match")
@@ -60,9 +74,10 @@ async def match(
     source: Source,
     other: Annotated[int, Query(ge=0, le=MAX_ID, description="Id of the image to match with")],
     model: ModelOfMatches = "homography",
+    mirrored: Mirrored = False,
 ) -> schemas.Match:
-    """Match the local features of a query with those of one image."""
-    query, verification = await engine.match(source, other, model)
+    """Match the local features of a query, or of its mirror image, with those of one image."""
+    query, verification = await engine.match(source, other, model, mirrored)
     transform_33 = verification.transform_33
     return schemas.Match(
         **_match_fields(verification, query),
@@ -82,7 +97,7 @@ def _response(answer: SearchAnswer) -> schemas.SearchResponse:
     for rank, (hit, row) in enumerate(answer.hits, start=1):
         matched: dict[str, Any] = dict.fromkeys(("inliers", "verified", "points", "outline"))
         if hit.verification is not None:
-            matched = _match_fields(hit.verification, answer.query)
+            matched = _match_fields(hit.verification, answer.queries[hit.query])
         scores: dict[str, Any] = {
             "score": round(hit.score, 9),
             "similarity": round(hit.similarity, 6),
@@ -90,9 +105,12 @@ def _response(answer: SearchAnswer) -> schemas.SearchResponse:
         }
         photo = asdict(answer.photos.get(hit.image_id, UNKNOWN))
         fields = scores | image_fields(row) | matched | photo
+        fields |= {"query": hit.query, "mirrored": hit.mirrored}
         results.append(schemas.ResultInfo(rank=rank, **fields))
+    queries = [_query_info(query) for query in answer.queries]
     return schemas.SearchResponse(
-        query=_query_info(answer.query),
+        query=queries[0],
+        queries=queries,
         results=results,
         images=answer.n_images,
         reranked=answer.n_matched,

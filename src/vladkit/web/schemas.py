@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from vladkit.web.limits import MAX_PAGE, MAX_RERANK, MAX_TOP
+from vladkit.web.limits import MAX_PAGE, MAX_QUERIES, MAX_RERANK, MAX_TOP
 
 __all__ = [
     "Health",
@@ -60,6 +60,7 @@ class LimitsInfo(BaseModel):
     top: int = MAX_TOP
     rerank: int = MAX_RERANK
     page: int = MAX_PAGE
+    queries: int = MAX_QUERIES
 
 
 class Info(BaseModel):
@@ -162,6 +163,8 @@ class ResultInfo(ImageInfo):
     verified: bool | None
     points: list[tuple[float, float, float, float]] | None
     outline: list[tuple[float, float]] | None
+    query: int = Field(description="Number, from 0, of the one of `queries` that it matches")
+    mirrored: bool = Field(description="Whether the mirror image of the query was found")
     taken: str | None = Field(description="YYYY-MM-DD HH:MM:SS on the camera's clock, by EXIF")
     latitude: float | None = Field(description="Degrees, north positive")
     longitude: float | None = Field(description="Degrees, east positive")
@@ -179,6 +182,7 @@ class SearchResponse(BaseModel):
     """Ranked results of a search."""
 
     query: QueryInfo
+    queries: list[QueryInfo] = Field(description="All images that were searched with together")
     results: list[ResultInfo]
     images: int = Field(description="Number of ranked images")
     reranked: int = Field(description="Number of first images that were matched")

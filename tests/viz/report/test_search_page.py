@@ -9,7 +9,7 @@ import pytest
 
 from pages import SCRIPT, Page
 from vladkit import Collection
-from vladkit.collection.searching import Hit
+from vladkit.collection.ranked import Hit
 from vladkit.images import Region
 from vladkit.viz.report import (
     Asked,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from vladkit.collection.evaluation import Answer
-    from vladkit.collection.searching import Hit
+    from vladkit.collection.ranked import Hit
 
 __all__ = ["check_target", "write_report", "write_search"]
 
@@ -169,13 +169,13 @@ def write_search(
     side_of: dict[str, int] = {}
     for each in asked:
         if each.failed is None:
-            side_of[each.query] = LARGE
+            side_of |= dict.fromkeys(each.queries, LARGE)
             drawn = {hit.file for hit in _to_draw(each.hits)}
             for hit in each.hits:
                 side = LARGE if hit.file in drawn else SMALL
                 side_of[hit.file] = max(side, side_of.get(hit.file, 0))
     step = None if progress is None else partial(progress, "thumbnails")
-    given = {each.query for each in asked}
+    given = {query for each in asked for query in each.queries}
     made = thumbnails(side_of, within=within, given=given, n_jobs=n_jobs, progress=step)
     text = (
         _environment()
@@ -193,33 +193,36 @@ def write_search(
 class _Search:
     """A search as the template wants it: results drawn with their matches, and the rest.
 
-    ``query`` is the query drawn by itself, or None if it has no image.
+    ``queries`` are query images, each by its name and drawn by itself, or None without an image.
     """
 
     asked: Asked
-    query: Markup | None
+    queries: list[tuple[str, Markup | None]]
     drawn: list[tuple[int, Hit, Markup]]
     plain: list[tuple[int, Hit]]
 
     @classmethod
     def of(cls, asked: Asked, made: dict[str, Thumbnail]) -> _Search:
         drawn, plain = [], []
-        a = made.get(asked.query)
-        query = None
-        if a and a.data:
-            left = Side(a.key, a.width, a.height)
-            query = alone(left, asked.region, f"Query {asked.query}")
+        sides = [_side(made.get(query)) for query in asked.queries]
+        queries = [
+            (query, None if side is None else alone(side, asked.region, f"Query {query}"))
+            for query, side in zip(asked.queries, sides, strict=True)
+        ]
         to_draw = {hit.image_id for hit in _to_draw(asked.hits)}
         for rank, hit in enumerate(asked.hits, start=1):
-            b = made[hit.file]
-            if hit.image_id in to_draw and hit.verification and query and b.data:
-                label = f"{hit.inliers} matches of {asked.query} and {hit.path}"
-                right = Side(b.key, b.width, b.height)
+            left, right = sides[hit.query], _side(made[hit.file])
+            if hit.image_id in to_draw and hit.verification and left and right:
+                label = f"{hit.inliers} matches of {asked.queries[hit.query]} and {hit.path}"
                 svg = matched(left, right, hit.verification, asked.region, label)
                 drawn.append((rank, hit, svg))
             else:
                 plain.append((rank, hit))
-        return cls(asked, query, drawn, plain)
+        return cls(asked, queries, drawn, plain)
+
+
+def _side(image: Thumbnail | None) -> Side | None:
+    return Side(image.key, image.width, image.height) if image and image.data else None
 
 
 def _to_draw(hits: Sequence[Hit]) -> list[Hit]:

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 from vladkit.collection.collection import Collection
 from vladkit.collection.evaluation import Answer, RankedImage
 from vladkit.collection.indexing import Progress
-from vladkit.collection.searching import Hit
+from vladkit.collection.ranked import Hit
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.evaluation.benchmark import Benchmark, Outcome, ground_truth, read_ground_truth
 from vladkit.geometry.verification import Model
@@ -127,18 +127,34 @@ class ReportData:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """A search: the query, the part of it that was asked for, and the results."""
+    """A search: the query, the part of it that was asked for, and the results.
+
+    `others` are further query images of the same thing.
+    """
 
     query: str
     region: Region | None = None
     hits: tuple[Hit, ...] = ()
     n_hits: int = 0
     failed: str | None = None
+    others: tuple[str, ...] = ()
 
     @classmethod
-    def found(cls, query: str, region: Region | None, hits: Sequence[Hit]) -> Self:
+    def found(
+        cls, query: str, region: Region | None, hits: Sequence[Hit], others: Sequence[str] = ()
+    ) -> Self:
         """A search with its first 200 results; nobody looks at a million."""
-        return cls(query, region, tuple(hits[:_MOST_HITS]), len(hits))
+        return cls(query, region, tuple(hits[:_MOST_HITS]), len(hits), others=tuple(others))
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """All query images, in order."""
+        return self.query, *self.others
+
+    @property
+    def title(self) -> str:
+        """Names of the query images."""
+        return ", ".join(self.queries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@
  * @property {[number, number][] | null} outline
  */
 
-/** @typedef {IndexedImage & Geometry & {rank: number, score: number, similarity: number}} Result */
+/** @typedef {IndexedImage & Geometry & {rank: number, score: number, similarity: number, query: number, mirrored: boolean}} Result */
 /** @typedef {{key: string | null, id: number | null, path: string | null, width: number, height: number, region: Region | null, n_features: number, preview: string}} Query */
-/** @typedef {{query: Query, results: Result[], images: number, reranked: number, verified: number | null, min_inliers: number, without_date: number | null, without_position: number | null, seconds: {features: number, search: number}}} Answer */
+/** @typedef {{query: Query, queries: Query[], results: Result[], images: number, reranked: number, verified: number | null, min_inliers: number, without_date: number | null, without_position: number | null, seconds: {features: number, search: number}}} Answer */
 /** @typedef {{id: number, path: string, reason: string}} Skipped */
 /**
  * @template T
@@ -48,7 +48,7 @@
  * @property {boolean} approximate
  * @property {{name: string, root: string}[]} sources
  * @property {string} version
- * @property {{upload_bytes: number, upload_pixels: number, top: number, rerank: number}} limits
+ * @property {{upload_bytes: number, upload_pixels: number, top: number, rerank: number, queries: number}} limits
  * @property {number} min_inliers
  */
 
@@ -87,12 +87,14 @@ function aborted() {
 
 /**
  * @param {string} path
- * @param {Record<string, string | number | null | undefined>} given
+ * @param {Record<string, string | string[] | number | boolean | null | undefined>} given
  */
 export function address(path, given) {
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(given)) {
-    if (value !== null && value !== undefined && value !== "") search.set(name, String(value));
+    for (const each of Array.isArray(value) ? value : [value]) {
+      if (each || each === 0) search.append(name, String(each));
+    }
   }
   return search.size ? `${path}?${search.toString().replaceAll("%2C", ",")}` : path;
 }

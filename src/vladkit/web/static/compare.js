@@ -11,6 +11,7 @@ import { format, state } from "./state.js";
 /** @typedef {import("./api.js").Answer} Answer */
 /** @typedef {import("./api.js").Geometry} Geometry */
 /** @typedef {import("./api.js").IndexedImage} IndexedImage */
+/** @typedef {import("./api.js").Query} Query */
 /** @typedef {import("./api.js").Result} Result */
 
 const FEW = [25, 100, 250]; // lines to choose from, besides all
@@ -128,7 +129,7 @@ export class Compare {
       this.facts.textContent = sentence(error);
       return;
     }
-    const { query } = answer;
+    const { query } = this;
     const name = this.result.path;
     this.title.replaceChildren(
       el("span", { class: "rank" }, this.result.rank ? String(this.result.rank) : ""),
@@ -140,6 +141,12 @@ export class Compare {
     this.links.file.href = this.result.file;
     this.preload(at);
     await this.match();
+  }
+
+  /** @returns {Query} the image that the result was matched with */
+  get query() {
+    const queries = /** @type {Answer} */ (this.answer).queries;
+    return queries[this.result?.query ?? 0];
   }
 
   hide() {
@@ -172,13 +179,14 @@ export class Compare {
     const { answer, result } = this;
     if (!answer || !result) return;
     const { signal } = this.asked;
-    const { query } = answer;
+    const { query } = this;
     const model = this.model.value;
     const url = address("/api/match", {
       query: query.key,
       id: query.key === null ? query.id : null,
       other: result.id,
       region: query.region?.join(),
+      mirrored: result.mirrored,
       model: model === "homography" ? null : model,
     });
     this.links.json.hidden = !this.matchable;
@@ -214,9 +222,8 @@ export class Compare {
     const first = news || (geometry ? agreement(geometry) : "");
     const verified = !news && geometry?.verified === true;
     const facts = [`${result.width} × ${result.height} px`];
-    if (result.rank) {
-      facts.unshift(`score ${decimals(result.score)}`, `similarity ${decimals(result.similarity)}`);
-    }
+    if (result.rank) facts.unshift(`similarity ${decimals(result.similarity)}`);
+    if (result.mirrored) facts.unshift("mirrored");
     const badge = { class: verified ? "badge verified" : null };
     this.facts.replaceChildren(
       el("strong", badge, verified ? icon("check") : null, first),
@@ -236,7 +243,8 @@ export class Compare {
     this.drawn.value = steps.includes(wanted) ? String(wanted) : "Infinity";
     this.drawn.disabled = !steps.length;
     const shown = points.slice(0, Number(this.drawn.value));
-    this.overlay.show(shown, this.geometry?.outline ?? null, this.answer?.query.region ?? null);
+    const region = this.answer ? this.query.region : null;
+    this.overlay.show(shown, this.geometry?.outline ?? null, region);
     this.step.max = String(shown.length);
     this.step.disabled = !shown.length;
     this.boxes.lines.disabled = this.boxes.points.disabled = !shown.length;
@@ -256,7 +264,7 @@ export class Compare {
     const { answer, result } = this;
     if (!answer || !result || !this.dialog.open) return;
     const height = SCROLLING.matches ? innerHeight * 0.7 : this.room.clientHeight;
-    const arrangement = arrange(answer.query, result, { width: this.room.clientWidth, height });
+    const arrangement = arrange(this.query, result, { width: this.room.clientWidth, height });
     this.stage.style.width = `${arrangement.width}px`;
     this.stage.style.height = `${arrangement.height}px`;
     this.stage.classList.toggle("stacked", arrangement.stacked);
@@ -301,7 +309,7 @@ async function unranked(id, signal) {
   /** @type {IndexedImage} */
   const image = await get(`/api/images/${id}`, { signal });
   const none = { inliers: null, verified: null, points: null, outline: null };
-  return { ...image, ...none, rank: 0, score: 0, similarity: 0 };
+  return { ...image, ...none, rank: 0, score: 0, similarity: 0, query: 0, mirrored: false };
 }
 
 /**
@@ -322,8 +330,7 @@ function fill(pane, url, text) {
 
 /** @param {Answer | null} answer */
 function ask(answer) {
-  const query = answer?.query;
-  return JSON.stringify([query?.key, query?.id, query?.region]);
+  return JSON.stringify(answer?.queries.map(({ key, id, region }) => [key, id, region]));
 }
 
 /** @param {Geometry} geometry */

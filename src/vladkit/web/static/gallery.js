@@ -1,7 +1,7 @@
 // @ts-check
 /** The results, the best first. Cards move to their new places when the order changes. */
 
-import { count, decimals, el, icon, pathLine } from "./dom.js";
+import { count, decimals, el, icon, pathLine, plural } from "./dom.js";
 import { baseName, card, links } from "./image.js";
 
 /** @typedef {import("./api.js").Result} Result */
@@ -9,38 +9,55 @@ import { baseName, card, links } from "./image.js";
 const MOVING = 260; // ms
 
 /**
- * The badge of a result: matched and verified, matched in vain, or none if it was not matched.
+ * What is said of a result: how many matches show that it is the same thing, or how similar it is.
  *
  * @param {Result} result
  */
-export function verdict(result) {
-  if (result.inliers === null) return null;
-  const { inliers, verified } = result;
-  const title = verified
-    ? "Verified: enough matches agree on one geometry"
-    : "Too few matches agree to be sure";
-  return el(
+function verdict(result) {
+  const { inliers, verified, mirrored } = result;
+  const flipped =
+    mirrored && verified !== false ? el("span", { class: "badge mirrored" }, "mirrored") : null;
+  if (!verified || inliers === null) return [scores(result), flipped];
+  const title = `${count(inliers)} matches agree on one geometry: the same thing`;
+  const badge = el(
     "span",
-    { class: verified ? "badge verified" : "badge", title },
-    verified ? icon("check") : null,
+    { class: "badge verified", title },
+    icon("check"),
     count(inliers),
     el("span", { class: "word" }, inliers === 1 ? " match" : " matches"),
-    el("span", { class: "unseen" }, verified ? ", verified" : ", not verified"),
+    el("span", { class: "unseen" }, ", verified"),
   );
+  return [badge, flipped];
 }
 
 /** @param {Result} result */
-function scores({ score, similarity }) {
-  return `Score ${score}, similarity ${similarity}`;
+function scores({ score, similarity, inliers }) {
+  const matched = inliers === null ? "" : `, ${plural(inliers, "match", "matches")}: too few to be sure`;
+  return el(
+    "span",
+    { class: "score", title: `Score ${score}, similarity ${similarity}${matched}` },
+    el("span", { class: "wide-only" }, "similarity "),
+    decimals(similarity),
+  );
+}
+
+/**
+ * In the order that people see: what is verified to be the same thing, then the others.
+ *
+ * @param {Result[]} results
+ */
+export function sameFirst(results) {
+  const same = results.filter((result) => result.verified);
+  return [...same, ...results.filter((result) => !result.verified)];
 }
 
 export class Gallery {
   /**
-   * @param {HTMLElement} list
+   * @param {HTMLElement} host
    * @param {(result: Result) => string} compareLink
    */
-  constructor(list, compareLink) {
-    this.list = list;
+  constructor(host, compareLink) {
+    this.host = host;
     this.compareLink = compareLink;
     /** @type {Map<number, HTMLElement>} */
     this.cards = new Map();
@@ -48,7 +65,7 @@ export class Gallery {
 
   clear() {
     this.cards.clear();
-    this.list.replaceChildren();
+    this.host.replaceChildren();
   }
 
   /**
@@ -64,9 +81,31 @@ export class Gallery {
       const item = this.render(result, old.get(result.id));
       this.cards.set(result.id, item);
     }
-    this.list.replaceChildren(...this.cards.values());
+    this.host.replaceChildren(...this.groups(results));
     if (moving && focused) this.cards.get(Number(focused))?.querySelector("a")?.focus();
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.animate(before);
+  }
+
+  /**
+   * Lists with a heading each; one without, where nothing was matched.
+   *
+   * @param {Result[]} results
+   * @returns {HTMLElement[]}
+   */
+  groups(results) {
+    /** @param {string} title @param {Result[]} some @param {string} kind */
+    const group = (title, some, kind) => {
+      const items = some.map(({ id }) => /** @type {HTMLElement} */ (this.cards.get(id)));
+      const list = el("ol", { class: `gallery ${kind}`, "aria-label": title || "Results" }, ...items);
+      return title ? [el("h3", { class: "group" }, title), list] : [list];
+    };
+    const same = results.filter((result) => result.verified);
+    const others = results.filter((result) => !result.verified);
+    if (!same.length) return results.length ? group("", results, "") : [];
+    return [
+      ...group("Same thing", same, "same"),
+      ...(others.length ? group("Only similar", others, "similar") : []),
+    ];
   }
 
   /**
@@ -89,13 +128,7 @@ export class Gallery {
         el("span", { class: "rank" }, String(result.rank)),
         pathLine(result.path),
       ),
-      el(
-        "p",
-        { class: "card-line muted" },
-        el("span", { class: "score", title: scores(result) }, decimals(result.score)),
-        verdict(result),
-        links(result),
-      ),
+      el("p", { class: "card-line muted" }, ...verdict(result), links(result)),
     );
     return item;
   }

@@ -86,7 +86,7 @@ export function links(image) {
     el(
       "a",
       {
-        class: "icon-link",
+        class: "icon-link of-file",
         href: image.file,
         target: "_blank",
         rel: "noopener",

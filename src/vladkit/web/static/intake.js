@@ -6,15 +6,14 @@
  * @param {HTMLElement} parts.cover shown while something is dragged over the page
  * @param {HTMLInputElement} parts.input of type file
  * @param {Iterable<HTMLElement>} parts.buttons
- * @param {(file: File, note: string) => void} parts.onFile with a note for the person, or ""
+ * @param {(files: File[]) => void} parts.onFiles one or more
  * @param {(text: string) => void} parts.onTrouble
  */
-export function takeIn({ cover, input, buttons, onFile, onTrouble }) {
+export function takeIn({ cover, input, buttons, onFiles, onTrouble }) {
   /** @param {FileList | null | undefined} files */
   const take = (files) => {
     if (!files?.length) return false;
-    const only = `Only the first of ${files.length} files is searched with: ${files[0].name}`;
-    onFile(files[0], files.length > 1 ? only : "");
+    onFiles([...files]);
     return true;
   };
 

@@ -52,7 +52,6 @@ function start(info) {
   describe(byId("about", HTMLElement), info);
 
   let shown = parse(location.hash);
-  let notice = "";
   let opened = false; // the comparison was opened here: a step back closes it
 
   /** @param {State} next */
@@ -96,8 +95,8 @@ function start(info) {
     const before = shown;
     shown = next;
     trouble.hidden = true;
-    if (notice) say(notice); // once more, when the image that was sent has its address
-    notice = "";
+    const named = before.query === null && before.id === null && shown.query !== null;
+    if (!named) offer.hidden = true; // it stays while the image that was sent gets its address
     opened = shown.match !== null && (opened || before.match === null);
     for (const view of VIEWS) byId(`view-${view}`, HTMLElement).hidden = view !== shown.view;
     for (const link of document.querySelectorAll("nav a[data-view]")) {
@@ -137,18 +136,37 @@ function start(info) {
   route();
   opened = false; // a reload has nothing to step back to
 
-  /** @param {File} file @param {string} note for the person, or "" */
-  return (file, note) => {
-    // the address follows when the image has a name: a step back leads to where it was dropped
+  /** @param {File[]} files all of one thing */
+  const take = (files) => {
+    // the address follows when the images have names: a step back leads to where they were dropped
     if (shown.view !== "search" || shown.match !== null) display(state(search.settings.chosen));
     trouble.hidden = true;
-    notice = note;
-    if (note) say(note);
+    offer.hidden = true;
     scrollTo(0, 0);
-    search.take(file).catch(fault);
+    search.take(files).catch(fault);
+  };
+
+  /** @param {File[]} files the first is searched with; to take all for one thing is offered */
+  return (files) => {
+    take(files.slice(0, 1));
+    if (files.length === 1) return;
+    const n = Math.min(files.length, info.limits.queries);
+    byId("offer-text", HTMLElement).textContent =
+      `Searched with the first of ${files.length} files, ${files[0].name}.`;
+    const all = byId("offer-all", HTMLButtonElement);
+    const which = n < files.length ? `the first ${n}` : n === 2 ? "both" : `all ${n}`;
+    all.textContent = `They show one thing: search with ${which}`;
+    all.onclick = () => take(files.slice(0, n));
+    offer.hidden = false;
   };
 }
 
+const offer = byId("offer", HTMLElement);
+const notShown = byId("not-shown", HTMLElement);
+new MutationObserver(() => {
+  const hidden = !main.querySelector("section:not([hidden]) .gone");
+  if (notShown.hidden !== hidden) notShown.hidden = hidden;
+}).observe(main, { childList: true, subtree: true, attributeFilter: ["hidden"] });
 themeSwitch(byId("theme", HTMLButtonElement), byId("theme-label", HTMLElement));
 byId("skip", HTMLElement).addEventListener("click", (event) => {
   event.preventDefault();
@@ -162,6 +180,6 @@ takeIn({
   input: byId("file", HTMLInputElement),
   buttons: document.querySelectorAll("[data-choose]"),
   // an image may come in before the page knows its collection: it waits for it
-  onFile: (file, note) => void started.then((take) => take(file, note), () => {}),
+  onFiles: (files) => void started.then((take) => take(files), () => {}),
   onTrouble: say,
 });

@@ -1,7 +1,7 @@
 // @ts-check
 /** The query: its image, what is known of it, and the part of it that is searched by. */
 
-import { byId, pathLine, plural } from "./dom.js";
+import { byId, el, pathLine, plural } from "./dom.js";
 import { RegionMarker } from "./region.js";
 
 /** @typedef {import("./api.js").Query} Query */
@@ -14,6 +14,7 @@ export class QueryPanel {
     this.img = byId("query-image", HTMLImageElement);
     this.name = byId("query-name", HTMLElement);
     this.facts = byId("query-facts", HTMLElement);
+    this.others = byId("query-others", HTMLElement);
     this.regionText = byId("region-text", HTMLElement);
     this.mark = byId("mark", HTMLButtonElement);
     this.searchRegion = byId("search-region", HTMLButtonElement);
@@ -45,24 +46,27 @@ export class QueryPanel {
     });
   }
 
-  /** @param {Blob} file that is being sent */
-  showFile(file) {
+  /** @param {File[]} files that are being sent */
+  showFiles(files) {
     this.hide();
     URL.revokeObjectURL(this.preview);
+    const [file] = files;
     this.preview = URL.createObjectURL(file);
     this.img.hidden = false;
     this.img.src = this.preview;
     this.img.alt = "Query";
-    this.name.replaceChildren(pathLine(file instanceof File ? file.name : ""));
-    this.facts.textContent = megabytes(file.size);
-    this.shown = named({ key: null, id: null }); // it has no name yet
+    this.name.replaceChildren(files.length > 1 ? oneThing(files.length) : pathLine(file.name));
+    this.facts.textContent = megabytes(files.reduce((sum, { size }) => sum + size, 0));
+    this.shown = named(null, null); // it has no name yet
   }
 
   /**
-   * @param {Query} query
-   * @param {Blob | undefined} file that was sent, where this page still has it
+   * @param {Query[]} queries images of one thing; mostly one
+   * @param {Map<string, Blob>} files that were sent, where this page still has them
    */
-  show(query, file) {
+  show(queries, files) {
+    const [query, ...others] = queries;
+    const file = files.get(query.key ?? "");
     this.img.hidden = false;
     if (this.img.getAttribute("src") !== query.preview) this.img.src = query.preview;
     this.img.alt = query.path ? `Query: ${query.path}` : "Query";
@@ -70,15 +74,28 @@ export class QueryPanel {
     this.img.height = query.height;
     this.shape(query.width / query.height);
     const name = query.path ?? (file instanceof File ? file.name : "Uploaded image");
-    this.name.replaceChildren(pathLine(name));
+    this.name.replaceChildren(others.length ? oneThing(queries.length) : pathLine(name));
     const features = plural(query.n_features, "feature");
     const where = query.region ? " in the part" : "";
-    this.facts.textContent = `${query.width} × ${query.height} px · ${features}${where}`;
-    this.mark.disabled = false;
+    this.facts.textContent = others.length ? "" : `${query.width} × ${query.height} px`;
+    this.facts.title = `${features}${where}`;
+    this.others.hidden = !others.length;
+    this.others.replaceChildren(
+      ...others.map(({ preview }) => el("li", {}, el("img", { src: preview, alt: "Query" }))),
+    );
     this.asked = query.region;
-    this.marker.show(query.width, query.height, query.region);
-    this.showRegion(query.region);
-    this.shown = named(query);
+    if (others.length) {
+      this.showRegion(null); // a part is of one image
+      this.marker.host.hidden = true;
+      this.mark.hidden = true;
+      this.regionText.textContent = "";
+    } else {
+      this.mark.disabled = false;
+      this.marker.show(query.width, query.height, query.region);
+      this.showRegion(query.region);
+    }
+    const keys = queries.map(({ key }) => key);
+    this.shown = named(keys[0] === null ? null : keys.join(), query.id);
   }
 
   hide() {
@@ -87,6 +104,7 @@ export class QueryPanel {
     this.marker.host.hidden = true;
     this.name.replaceChildren();
     this.facts.textContent = "";
+    this.others.hidden = true;
     this.asked = null;
     this.showRegion(null);
     this.regionText.textContent = "";
@@ -94,9 +112,9 @@ export class QueryPanel {
     this.shown = "";
   }
 
-  /** @param {{key: string | null, id: number | null}} query */
-  shows(query) {
-    return this.shown === named(query);
+  /** @param {{query: string | null, id: number | null}} wanted */
+  shows({ query, id }) {
+    return this.shown === named(query, id);
   }
 
   /** @param {number} aspect of the image, width by height */
@@ -115,9 +133,17 @@ export class QueryPanel {
   }
 }
 
-/** @param {{key: string | null, id: number | null}} query */
-function named({ key, id }) {
-  return `${key} ${id}`;
+/**
+ * @param {string | null} keys
+ * @param {number | null} id
+ */
+function named(keys, id) {
+  return `${keys} ${keys === null ? id : null}`;
+}
+
+/** @param {number} n */
+function oneThing(n) {
+  return `${n} images of one thing`;
 }
 
 /** @param {number} bytes */

@@ -4,7 +4,7 @@
 import { Problem, address, get, isAbort, upload } from "./api.js";
 import { Activity } from "./activity.js";
 import { byId, count, el, plural } from "./dom.js";
-import { Gallery } from "./gallery.js";
+import { Gallery, sameFirst } from "./gallery.js";
 import { searchable } from "./image.js";
 import { QueryPanel, megabytes } from "./query.js";
 import { Settings } from "./settings.js";
@@ -81,21 +81,22 @@ export class SearchView {
     if (!this.answer) this.asked.abort();
   }
 
-  /** @param {Blob} file a new query */
-  async take(file) {
+  /** @param {File[]} files a new query: an image, or several of one thing */
+  async take(files) {
     this.start.hidden = true;
     this.searching.hidden = false;
     this.asked.abort();
     this.answer = null;
-    this.query.showFile(file);
+    this.query.showFiles(files);
     this.clearResults();
     const { upload_bytes: most } = this.info.limits;
-    if (file.size > most) {
-      const sizes = `The file has ${megabytes(file.size)}, the server takes ${megabytes(most)}`;
+    const large = files.find((file) => file.size > most);
+    if (large) {
+      const sizes = `The file has ${megabytes(large.size)}, the server takes ${megabytes(most)}`;
       this.fail(new Problem(413, `${sizes}: make it smaller.`), state());
       return;
     }
-    await this.run(state(this.settings.chosen), file);
+    await this.run(state(this.settings.chosen), files);
   }
 
   /** @param {Region | null} region */
@@ -112,9 +113,9 @@ export class SearchView {
    * images to match, on two cores: 0.6 s and then 1.5 s more, where one question takes 2.0 s.
    *
    * @param {State} wanted
-   * @param {Blob | null} file sent instead of naming a query that the server has
+   * @param {Blob[] | null} files sent instead of naming a query that the server has
    */
-  async run(wanted, file) {
+  async run(wanted, files) {
     const asked = new AbortController();
     this.asked = asked;
     const asking = this.asking(asked.signal);
@@ -123,12 +124,13 @@ export class SearchView {
     this.nothing.hidden = true;
     this.activity.stop();
     try {
-      const known = file ? undefined : this.answers.get(searchAddress(wanted, top, rerank));
+      const known = files ? undefined : this.answers.get(searchAddress(wanted, top, rerank));
       if (known) return this.render(known, false, false);
-      this.activity.step(file ? "Sending the image" : "Searching");
-      const answer = await this.plain(wanted, top, file, asking);
+      const sending = files && files.length > 1 ? "Sending the images" : "Sending the image";
+      this.activity.step(files ? sending : "Searching");
+      const answer = await this.plain(wanted, top, files, asking);
       if (asked.signal.aborted) return;
-      wanted = this.named(wanted, answer, file);
+      wanted = this.named(wanted, answer, files);
       const more = rerank > 0 && answer.results.length > 0;
       this.render(answer, false, more);
       if (more) await this.match(wanted, top, rerank, answer, asking);
@@ -148,7 +150,7 @@ export class SearchView {
    * @param {Asking} asking
    */
   async match(wanted, top, rerank, before, asking) {
-    this.activity.step(`Matching ${plural(Math.min(rerank, before.images), "image")}`);
+    this.activity.step(`Checking ${plural(Math.min(rerank, before.images), "image")}`);
     const url = searchAddress(wanted, top, rerank);
     try {
       /** @type {Answer} */
@@ -158,7 +160,7 @@ export class SearchView {
       this.render(answer, true, false);
     } catch (error) {
       if (isAbort(error) || asking.signal?.aborted) return;
-      this.activity.failed(`${sentence(error)} The results are as before matching.`);
+      this.activity.failed(`${sentence(error)} The results are as before the check.`);
     }
   }
 
@@ -167,16 +169,17 @@ export class SearchView {
    *
    * @param {State} wanted
    * @param {Answer} answer
-   * @param {Blob | null} file
+   * @param {Blob[] | null} files
    * @returns {State}
    */
-  named(wanted, answer, file) {
-    const { key } = answer.query;
-    if (wanted.query === key) return wanted;
-    const sent = file ?? this.files.get(wanted.query ?? "");
-    if (sent && key) remember(this.files, key, sent);
+  named(wanted, answer, files) {
+    const keys = answer.queries.map(({ key }) => key);
+    const query = keys[0] === null ? null : keys.join();
+    if (wanted.query === query) return wanted;
+    const sent = files ?? this.sentAs(wanted.query) ?? [];
+    sent.forEach((file, i) => remember(this.files, String(keys[i]), file));
     const again = wanted.query !== null;
-    const named = { ...wanted, query: key };
+    const named = { ...wanted, query };
     this.shown = named;
     this.answer = answer;
     this.onState(named, again);
@@ -186,22 +189,50 @@ export class SearchView {
   /**
    * @param {State} wanted
    * @param {number} top
-   * @param {Blob | null} file
+   * @param {Blob[] | null} files
    * @param {Asking} asking
    * @returns {Promise<Answer>}
    */
-  async plain(wanted, top, file, asking) {
-    const limits = limitsOf(wanted);
-    if (file) return upload(address("/api/search", { top, rerank: 0, ...limits }), file, asking);
+  async plain(wanted, top, files, asking) {
+    if (files) return this.send(wanted, top, files, asking);
     try {
       return await get(searchAddress(wanted, top, 0), asking);
     } catch (error) {
-      const again = wanted.query && this.files.get(wanted.query);
+      const again = this.sentAs(wanted.query);
       if (!(error instanceof Problem) || error.status !== 404 || !again) throw error;
-      // forgotten by the server, but not by this page
-      const region = wanted.region?.join();
-      return upload(address("/api/search", { top, rerank: 0, region, ...limits }), again, asking);
+      return this.send(wanted, top, again, asking); // forgotten by the server, not by this page
     }
+  }
+
+  /**
+   * @param {State} wanted
+   * @param {number} top
+   * @param {Blob[]} files
+   * @param {Asking} asking
+   * @returns {Promise<Answer>}
+   */
+  async send(wanted, top, files, asking) {
+    if (files.length === 1) {
+      const given = { top, rerank: 0, region: wanted.region?.join(), ...limitsOf(wanted) };
+      return upload(address("/api/search", given), files[0], asking);
+    }
+    const keys = [];
+    for (const file of files) {
+      /** @type {import("./api.js").Query} */
+      const { key } = await upload("/api/queries", file, asking);
+      keys.push(key);
+    }
+    this.activity.step("Searching");
+    return get(searchAddress({ ...wanted, query: keys.join() }, top, 0), asking);
+  }
+
+  /**
+   * @param {string | null} query keys
+   * @returns {Blob[] | null} what was sent under them, if this page has all of it
+   */
+  sentAs(query) {
+    const files = (query ?? "").split(",").flatMap((key) => this.files.get(key) ?? []);
+    return files.length && files.length === query?.split(",").length ? files : null;
   }
 
   /**
@@ -231,10 +262,11 @@ export class SearchView {
    * @param {boolean} more matching is to come
    */
   render(answer, moving, more) {
+    const results = sameFirst(answer.results);
+    answer = { ...answer, results };
     this.answer = answer;
-    const { query, results } = answer;
     this.searching.classList.remove("stale");
-    if (!moving) this.query.show(query, this.files.get(query.key ?? ""));
+    if (!moving) this.query.show(answer.queries, this.files);
     this.gallery.show(results, moving);
     this.nothing.hidden = results.length > 0;
     const limited = LIMITS.some((name) => this.shown[name]);
@@ -244,7 +276,7 @@ export class SearchView {
     if (!more) {
       const { verified } = answer;
       let found = plural(results.length, "result");
-      if (verified) found = `${plural(verified, "image")} verified`;
+      if (verified) found = `${plural(verified, "image shows", "images show")} the same thing`;
       else if (verified === 0) found = "Probably not in here: these only look alike";
       this.activity.done(results.length ? found : "");
     }
@@ -257,7 +289,7 @@ export class SearchView {
     return [
       `${plural(results.length, "result")} of ${plural(images, "image")}. `,
       reranked
-        ? `The first ${count(reranked)} were matched; ${least} matches that agree verify an image. `
+        ? `The first ${count(reranked)} were checked: ${least} matches that agree show the same thing. `
         : "",
       without_date ? `${plural(without_date, "image")} without a date left out. ` : "",
       without_position ? `${plural(without_position, "image")} without a place left out. ` : "",
@@ -281,7 +313,7 @@ export class SearchView {
       text = "The server no longer has this image. Drop it again, or choose it.";
     }
     this.answer = null;
-    if (!this.query.shows({ key: wanted.query, id: wanted.id })) this.query.hide();
+    if (!this.query.shows(wanted)) this.query.hide();
     this.clearResults();
     this.activity.failed(text);
     if (error instanceof Problem && error.status === 401) this.onError(error);
@@ -324,7 +356,8 @@ function question(shown) {
 
 /** @param {State} shown */
 function limitsOf(shown) {
-  return Object.fromEntries(LIMITS.map((name) => [name, shown[name]]));
+  const limits = Object.fromEntries(LIMITS.map((name) => [name, shown[name]]));
+  return { ...limits, mirrored: shown.mirrored };
 }
 
 /**
@@ -334,7 +367,7 @@ function limitsOf(shown) {
  */
 function searchAddress(wanted, top, rerank) {
   return address("/api/search", {
-    query: wanted.query,
+    query: wanted.query?.split(","),
     id: wanted.query === null ? wanted.id : null,
     region: wanted.region?.join(),
     top,

@@ -9,7 +9,7 @@ import { LIMITS } from "./state.js";
 
 /** @typedef {import("./api.js").Info} Info */
 /**
- * @typedef {{top: number | null, rerank: number | null, under: string, after: string, before: string, near: string}} Chosen
+ * @typedef {{top: number | null, rerank: number | null, mirrored: boolean, under: string, after: string, before: string, near: string}} Chosen
  * null: as usual; rerank 0: off; "": not limited by that
  */
 
@@ -29,6 +29,7 @@ export class Settings {
     this.rerankOn = byId("rerank-on", HTMLInputElement);
     this.rerank = byId("rerank", HTMLSelectElement);
     this.top = byId("top", HTMLSelectElement);
+    this.mirrored = byId("mirrored", HTMLInputElement);
     fill(this.top, TOPS, limits.top);
     fill(this.rerank, RERANKS, limits.rerank);
     this.rerankOn.disabled = !keeps;
@@ -44,7 +45,7 @@ export class Settings {
     fold();
     this.limited = byId("limited", HTMLDetailsElement);
     this.limits = LIMITS.map((name) => byId(`limit-${name}`, HTMLInputElement));
-    for (const control of [this.rerankOn, this.rerank, this.top, ...this.limits]) {
+    for (const control of [this.rerankOn, this.rerank, this.top, this.mirrored, ...this.limits]) {
       control.addEventListener("change", () => {
         this.rerank.disabled = !this.rerankOn.checked;
         onChange();
@@ -67,6 +68,7 @@ export class Settings {
       after,
       before,
       near,
+      mirrored: this.mirrored.checked,
       top: top === this.usual.top ? null : top,
       rerank: rerank === this.usual.rerank ? null : rerank,
     };
@@ -87,6 +89,7 @@ export class Settings {
   show(chosen) {
     const { top, rerank } = this.meant(chosen);
     choose(this.top, top);
+    this.mirrored.checked = chosen.mirrored;
     this.rerankOn.checked = rerank > 0;
     choose(this.rerank, rerank || RERANK);
     this.rerank.disabled = !rerank;

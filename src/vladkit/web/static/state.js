@@ -6,11 +6,12 @@
 /**
  * @typedef {object} State
  * @property {"search" | "browse" | "skipped"} view
- * @property {string | null} query key of an uploaded image
+ * @property {string | null} query key of an uploaded image; several, of one thing, with commas
  * @property {number | null} id of an image of the collection, the query
  * @property {Region | null} region
  * @property {number | null} top null: the page's default
  * @property {number | null} rerank null: the page's default; 0: off
+ * @property {boolean} mirrored mirror images are found, too
  * @property {number | null} match id of the result that is compared with the query
  * @property {number} offset
  * @property {string} contains
@@ -31,6 +32,7 @@ const NOTHING = {
   region: null,
   top: null,
   rerank: null,
+  mirrored: false,
   match: null,
   offset: 0,
   contains: "",
@@ -81,6 +83,7 @@ export function parse(hash) {
     region: region(given.get("region")),
     top: whole(given.get("top")),
     rerank: whole(given.get("rerank")),
+    mirrored: given.get("mirrored") === "true",
     match: whole(given.get("match")),
     offset: whole(given.get("offset")) ?? 0,
     contains: given.get("contains") ?? "",
@@ -101,6 +104,7 @@ export function format(shown) {
     const value = shown[name];
     if (value !== null) given.set(name, String(value));
   }
+  if (shown.mirrored) given.set("mirrored", "true");
   if (shown.offset) given.set("offset", String(shown.offset));
   for (const name of /** @type {const} */ (["contains", ...LIMITS])) {
     if (shown[name]) given.set(name, shown[name]);
