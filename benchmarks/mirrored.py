@@ -4,9 +4,10 @@
     python benchmarks/mirrored.py ... --json docs/results/mirrored.json
 
 A set is a folder with ground_truth.json (see docs/how-to/evaluation.md). All databases and the
-distractors are indexed together, by the command's defaults. Each query is asked as it is, and flipped left to
-right, both without and with ``mirrored``: mAP, and in brackets the share of queries of which a
-wrong image is verified.
+distractors are indexed together, by the command's defaults.
+Each query is asked as it is, and flipped left to right, both
+without and with ``mirrored``: mAP, and in brackets the share of queries of which a wrong image is
+verified.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
     python benchmarks/together.py ... --seeds 0 1 2 --json docs/results/together.json
 
 A set is a folder with ground_truth.json (see docs/how-to/evaluation.md). All databases and the
-distractors are indexed together, by the command's defaults. A query is asked together with others of its set that
-share an image to be found, such as other photos of a painting; else with the first of its own
+distractors are indexed together, by the command's defaults.
+A query is asked together with others of its set that share an image to be
+found, such as other photos of a painting; else with the first of its own
 relevant images. What all of them have to find is found; what only some have, and the images
 that are asked with, do not count. "alone" is the mean over the images, each asked by itself.
 
