@@ -23,10 +23,23 @@ __all__ = [
     "pack_kept",
     "unpack_codes",
     "unpack_kept",
+    "unpack_value",
 ]
 
 _CODED: Final = "code"
 """In the place of a dtype: kept descriptors are codes."""
+
+_KINDS: Final = {
+    "id": str,
+    "revision": int,
+    "network_mark": str,
+    "lifted": list,
+    "told_apart": list,
+} | dict.fromkeys(
+    ("recipe", "made_with", "images", "learned", "codebook", "words", "whitening", "augmentation"),
+    dict,
+)
+"""Types of the values about a collection."""
 
 
 def number_type(dtype: str) -> np.dtype[Any]:
@@ -35,6 +48,14 @@ def number_type(dtype: str) -> np.dtype[Any]:
     if found.kind not in "fiu":
         raise TypeError(f"{dtype!r} are no numbers")
     return found
+
+
+def unpack_value(name: str, text: str) -> Any:
+    """Value about a collection from its JSON; TypeError if it is of another type than it has."""
+    value = json.loads(text)
+    if not isinstance(value, _KINDS.get(name, object)):
+        raise TypeError(f"it is a {type(value).__name__}")
+    return value
 
 
 def pack_array(array: AnyArray) -> tuple[str, str, bytes]:

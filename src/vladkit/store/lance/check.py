@@ -12,7 +12,15 @@ from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError
 from vladkit.store.check import AGAIN, CHANGED, LENGTH_ERROR, Finding
 from vladkit.store.database import row_crc
-from vladkit.store.lance.rows import CODES, COLUMNS, KEPT, image_crc, image_key, vectors_of
+from vladkit.store.lance.rows import (
+    CODES,
+    COLUMNS,
+    KEPT,
+    image_crc,
+    image_key,
+    is_whole,
+    vectors_of,
+)
 from vladkit.store.lance.store import LanceStore
 
 __all__ = ["check_lance"]
@@ -72,6 +80,8 @@ def _wrong_row(row: dict[str, Any], sources: Collection[int], twice: Collection[
     """Text of what is wrong with the row of an image; "" if nothing is."""
     image_id, source_id, path = row["image_id"], row["source_id"], row["path"]
     about = [row[n] for n in (*COLUMNS[:-1], "lifted")]
+    if not is_whole(row):
+        return "its row lacks a value"
     if row["crc"] != image_crc(about) or image_id not in [
         image_key(source_id, path, attempt) for attempt in (0, 1)
     ]:

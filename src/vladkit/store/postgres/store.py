@@ -14,6 +14,7 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.core.codes import Codes
+from vladkit.core.names import is_text
 from vladkit.errors import FileFormatError, ParameterError
 from vladkit.store import trust
 from vladkit.store.blocks import BLOCK_BYTES, Layout
@@ -234,9 +235,7 @@ class PostgresStore:
         spelled: Callable[[str], str] | None = None,
     ) -> list[ImageRow]:
         """Images of that path, as `Store.by_path`."""
-        try:
-            path.encode()
-        except UnicodeEncodeError:
+        if not is_text(path):
             return []
         paths = [path]
         if spelled is not None:
