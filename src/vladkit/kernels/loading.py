@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import ClassVar, Final
 
 __all__ = ["Code", "as_one_call", "is_switched_off", "wait_for_all"]
@@ -82,6 +83,7 @@ class Code:
             return
         with self._lock:
             if self._thread is None:
+                _wait_before_forks()
                 thread = threading.Thread(target=self._run, name="vladkit", daemon=True)
                 self._loading.add(thread)
                 thread.start()
@@ -115,5 +117,14 @@ def wait_for_all() -> None:
             thread.join()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=wait_for_all)
+@cache
+def _wait_before_forks() -> None:
+    """Have `wait_for_all` called before each fork.
+
+    What is registered last is called first. Logging takes its lock there, which importing Numba
+    needs, too: so logging has to be imported, and to have registered, before.
+    """
+    if hasattr(os, "register_at_fork"):
+        import logging  # noqa: F401
+
+        os.register_at_fork(before=wait_for_all)

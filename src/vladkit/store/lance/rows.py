@@ -130,7 +130,7 @@ def vector_layout(schema: Any) -> Layout:
     """Layout of the vectors of images that are stored with a schema; any, if it has none."""
     import pyarrow as pa
 
-    found = dict(zip(schema.names, schema.types, strict=True)).get("vector")
+    found = dict(zip(schema.names, schema.types, strict=True)).get("vector", pa.null())
     for dtype in (np.float16, np.float32):
         if pa.types.is_fixed_size_list(found) and found.value_type == pa.from_numpy_dtype(dtype):
             return Layout(np.dtype(dtype), found.list_size)

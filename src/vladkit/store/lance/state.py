@@ -13,6 +13,7 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError, StorageError
+from vladkit.store.ann import AnnReport
 from vladkit.store.database import damaged, row_crc
 from vladkit.store.lance.place import SUFFIX, imported, translated
 from vladkit.store.lance.rows import about_schema, array_schema, table_from
@@ -254,9 +256,8 @@ def _checked(name: object, value: Any) -> Any:
             case _:
                 fits = False
     elif name == "ann":
-        fits = isinstance(value, dict) and all(
-            isinstance(each, int | float) for each in value.values()
-        )
+        report = AnnReport(**value)
+        fits = all(type(each) in (int, float) for each in asdict(report).values())
     if not fits:
         raise TypeError("it is not as vladkit wrote it")
     return value
