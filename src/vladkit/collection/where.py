@@ -199,6 +199,6 @@ def _time(name: str, text: object) -> str | None:
         with suppress(ValueError):
             return str(datetime.fromisoformat(text.replace("T", " ") + first[len(text) :]))
     raise ParameterError(
-        f"{name}={text!r:.100}: give a date, such as '2024', '2024-05', '2024-05-17' or "
+        f"{name}={text!r:.100}: give a date as text, such as 2024, 2024-05, 2024-05-17 or "
         "'2024-05-17 14:30'"
     )
