@@ -258,11 +258,11 @@ class TestOthersCollections:
 
     def test_odd_paths(self, home):
         """Folders and paths that a file names may lead anywhere, or be none."""
-        sql(home / "c.vlad", "UPDATE picture SET path = 'x/../../photos/' || path")
+        sql(home / "c.vlad", "UPDATE picture SET path = '../../home/photos/' || path")
         plan = planned(home, home / "copies")
         assert plan.steps == ()
         assert {each.reason for each in plan.left} == {"its path leads out of its folder"}
-        sql(home / "c.vlad", "UPDATE picture SET path = replace(path, 'x/../../photos/', '')")
+        sql(home / "c.vlad", "UPDATE picture SET path = replace(path, '../../home/photos/', '')")
         sql(home / "c.vlad", ("UPDATE source SET root = ?, relative = NULL", ("/nowhere\0",)))
         assert planned(home, home / "copies").steps == ()
 
@@ -364,7 +364,7 @@ class TestUndoFiles:
             {"target": "/\ud800"}, {"file": "relative"},
         ]),
         *('{"vladkit": "undo", "format": 1}\n' + json.dumps(LINKED | change) + "\n" for change in [
-            {"inode": [1]}, {"mode": 1e9}, {"mode": -1}, {"owner": ["a", "b"]}, 
+            {"inode": [1]}, {"mode": 1e9}, {"mode": -1}, {"owner": ["a", "b"]},
             {"owner": [0, 2**40]}, {"times": [10**40, 0]}, {"times": None}, {"kept": "/a\0"},
         ]),
     ])  # fmt: skip

@@ -35,8 +35,9 @@ IS_NO_PHOTO: Final = """(
     OR longitude IS NOT NULL AND (typeof(longitude) != 'real' OR abs(longitude) > 180)
     OR camera IS NOT NULL AND (typeof(camera) != 'text' OR length(camera) > 100)
 )"""
-"""SQL: whether a row of the table is none that `vladkit.images.exif` gives. A file may be anybody's,
-and its rows of any type, whatever its tables say."""
+"""SQL: whether a row of the table is none that `vladkit.images.exif` gives.
+
+A file may be anybody's, and its rows of any type, whatever its tables say."""
 
 
 def has_photos(store: CollectionStore) -> bool:
