@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -113,6 +114,22 @@ def test_a_damaged_model_and_no_pycolmap(home, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     with pytest.raises(MissingDependencyError, match=r"vladkit\[sfm\]"):
         SfmModel(home / "model")
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern", "change", "reason"),
+    [
+        ("cameras.txt", " 640 480 ", " 0 480 ", "camera 1 is one of 0 x 480 px"),
+        ("cameras.txt", " 480 600 ", " 480 0 ", "focal length"),
+        ("points3D.txt", "(?m)^[0-9].*", "#", "observations of 0.png"),
+    ],
+)
+def test_a_model_that_does_not_fit_together(home, tmp_path, file, pattern, change, reason):
+    pycolmap.Reconstruction(str(home / "model")).write_text(str(tmp_path))
+    text = (tmp_path / file).read_text()
+    (tmp_path / file).write_text(re.sub(pattern, change, text))
+    with pytest.raises(FileFormatError, match=reason):
+        SfmModel(tmp_path).seen("0.png")
 
 
 def test_images_of_another_size_fit_and_rotated_ones_do_not(home):

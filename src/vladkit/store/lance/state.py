@@ -256,8 +256,8 @@ def _checked(name: object, value: Any) -> Any:
             case _:
                 fits = False
     elif name == "ann":
-        report = AnnReport(**value)
-        fits = all(type(each) in (int, float) for each in asdict(report).values())
+        report = asdict(AnnReport(**value))
+        fits = all(type(v) in (int, float) and not abs(v) >= 2**31 for v in report.values())
     if not fits:
         raise TypeError("it is not as vladkit wrote it")
     return value

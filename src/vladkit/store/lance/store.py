@@ -504,6 +504,10 @@ class LanceStore:
             skipped = images.count_rows("skipped IS NOT NULL")
             return images.count_rows() - skipped, skipped
 
+    def has_images(self) -> bool:
+        """Whether there is a dataset of images: it is made when the first are written."""
+        return self._images_now() is not None
+
     def batches(self, n: int) -> Iterator[Any]:
         """All that is kept of images, n at a time, for `check_lance`."""
         images = self._images_now()
