@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from commands import run
 from photos import write_photos
 from vladkit import Collection
 from vladkit.collection import localize as localizing
+from vladkit.collection.sfm_files import check_model_files
 from vladkit.collection.sfm_model import SfmModel
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
 
@@ -37,6 +39,19 @@ def home(tmp_path_factory):
 def collection(home):
     with Collection.open(home / "c.vlad", read_only=True) as collection:
         yield collection
+
+
+def test_files_of_cameras_on_a_rig_are_walked_to_their_end(tmp_path):
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_rigs, options.num_cameras_per_rig, options.num_points3D = 2, 3, 9
+    pycolmap.synthesize_dataset(options).write(str(tmp_path))
+    check_model_files(tmp_path)
+    for name in ("rigs", "frames", "images", "points3D"):
+        data = (tmp_path / f"{name}.bin").read_bytes()
+        (tmp_path / f"{name}.bin").write_bytes(data[:-1])
+        with pytest.raises(FileFormatError, match=f"{name}.bin cannot be read"):
+            check_model_files(tmp_path)
+        (tmp_path / f"{name}.bin").write_bytes(data)
 
 
 def test_the_place_is_where_the_camera_was(home, collection):
@@ -111,6 +126,12 @@ def test_a_damaged_model_and_no_pycolmap(home, tmp_path, monkeypatch):
     (tmp_path / "images.bin").write_bytes(b"no")
     with pytest.raises(FileFormatError, match="cannot be read as a model"):
         SfmModel(tmp_path)
+    for file in (home / "model").glob("*.bin"):  # COLMAP would take 4 GB, or never end
+        for damage in (lambda d: d[:20], lambda d: d[:-1], lambda d: b"\xff\xff\xff" + d[3:]):
+            shutil.copytree(home / "model", tmp_path / "model", dirs_exist_ok=True)
+            (tmp_path / "model" / file.name).write_bytes(damage(file.read_bytes()))
+            with pytest.raises(FileFormatError, match=f"{file.name} cannot be read as a model"):
+                SfmModel(tmp_path / "model")
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     with pytest.raises(MissingDependencyError, match=r"vladkit\[sfm\]"):
         SfmModel(home / "model")

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vladkit.collection.sfm_files import check_model_files
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
 from vladkit.store.database import damaged
 
@@ -140,6 +141,7 @@ class SfmModel:
                 f"{self.path} is no model of COLMAP: give the folder that holds images.bin, "
                 "such as sparse/0"
             )
+        check_model_files(self.path)
         before = pycolmap.logging.minloglevel
         pycolmap.logging.minloglevel = 3
         try:
