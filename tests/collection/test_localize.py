@@ -73,11 +73,13 @@ def test_the_place_is_where_the_camera_was(home, collection):
     assert found == collection.localize(home / "query.png", SfmModel(home / "model"), top=4)
 
 
-def test_a_focal_length_that_is_not_known_is_estimated(home, collection):
+def test_a_focal_length_that_is_not_known_is_estimated(home, collection, tmp_path):
     image = cv2.resize(
         cv2.imread(str(home / "query.png")), (520, 390), interpolation=cv2.INTER_AREA
     )
-    found = collection.localize(image[:, :, ::-1].copy(), home / "model")
+    file = tmp_path / "a.webp"  # which COLMAP does not read
+    file.write_bytes(cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, 101])[1])
+    found = collection.localize(file, home / "model")
     assert found.camera["source"] == "guessed"
     assert found.camera["params"][0] == pytest.approx(600 * 520 / 640, rel=0.02)
     assert np.linalg.norm(found.pose.centre - scene.QUERY[1]) < 4 * found.pose.position_error < 0.4
@@ -151,6 +153,15 @@ def test_a_model_that_does_not_fit_together(home, tmp_path, file, pattern, chang
     (tmp_path / file).write_text(re.sub(pattern, change, text))
     with pytest.raises(FileFormatError, match=reason):
         SfmModel(tmp_path).seen("0.png")
+
+
+def test_a_model_without_points_is_drawn(home):
+    from vladkit.viz.places import draw_places
+
+    model = SfmModel(home / "model")
+    for points in ({}, {1: SimpleNamespace(xyz=np.array([np.nan, 1e300, 0]))}):
+        model.reconstruction = SimpleNamespace(points3D=points)
+        assert draw_places(model, {}).axes[0].get_title(loc="left") == "7 cameras, 0 found"
 
 
 def test_images_of_another_size_fit_and_rotated_ones_do_not(home):
