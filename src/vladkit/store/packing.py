@@ -17,6 +17,7 @@ from vladkit.store.rows import KeptFeatures
 
 __all__ = [
     "array_shape",
+    "check_value",
     "number_type",
     "pack_array",
     "pack_codes",
@@ -53,9 +54,14 @@ def number_type(dtype: str) -> np.dtype[Any]:
 def unpack_value(name: str, text: str) -> Any:
     """Value about a collection from its JSON; TypeError if it is of another type than it has."""
     value = json.loads(text)
+    check_value(name, value)
+    return value
+
+
+def check_value(name: str, value: object) -> None:
+    """Raise TypeError if a value about a collection is of another type than it has."""
     if not isinstance(value, _KINDS.get(name, object)):
         raise TypeError(f"it is a {type(value).__name__}")
-    return value
 
 
 def pack_array(array: AnyArray) -> tuple[str, str, bytes]:

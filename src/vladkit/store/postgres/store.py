@@ -19,7 +19,7 @@ from vladkit.errors import FileFormatError, ParameterError
 from vladkit.store import trust
 from vladkit.store.blocks import BLOCK_BYTES, Layout
 from vladkit.store.database import damaged
-from vladkit.store.packing import unpack_codes, unpack_kept
+from vladkit.store.packing import check_value, number_type, unpack_codes, unpack_kept
 from vladkit.store.postgres.address import Address, connect, translated
 from vladkit.store.postgres.schema import enter_schema, holds_collection, vector_type
 from vladkit.store.rows import ImageRow, KeptFeatures, Source
@@ -138,7 +138,10 @@ class PostgresStore:
             raise FileFormatError(f"{self.path} holds no collection any more: export it again")
         *own, about = rows[0]
         found: dict[str, Any] = dict(zip(("id", "revision", "recipe", "learned"), own, strict=True))
-        found |= about
+        with damaged(self.path, "what is kept about it"):
+            found = {**about, **found}
+            for name, value in found.items():
+                check_value(name, value)
         if self._connection.info.transaction_status:
             self._known = found
         return found
@@ -163,7 +166,7 @@ class PostgresStore:
         found = {}
         for name, dtype, shape, data in rows:
             with damaged(self.path, f"array {name!r}"):
-                found[name] = np.frombuffer(data, np.dtype(dtype)).reshape(shape)
+                found[name] = np.frombuffer(data, number_type(dtype)).reshape(shape)
         return found
 
     # -- sources, images --------------------------------------------------------------
