@@ -42,7 +42,7 @@ SOURCE: Final = "~source "
 """Beginning of the names of values that are sources."""
 
 _WRITE: Final = re.compile("[0-9a-f]{32}")
-"""What an array was written with."""
+"""Name of a commit of arrays."""
 
 _IMAGES: Final = ([str, str, str], [str, type(None), str])
 """Types of a source's folder of images: absolute, from the collection's folder, and its mark."""
