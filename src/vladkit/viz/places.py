@@ -81,7 +81,9 @@ def _plane(rotation_n33: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _placed(place_n2: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Places that a drawing has room for: a model may hold any number."""
-    return place_n2[(np.abs(place_n2) < _FARTHEST).all(axis=1)]  # NaN is not
+    is_near_n = (np.abs(place_n2) < _FARTHEST).all(axis=1)  # NaN is not
+    near_n2: npt.NDArray[Any] = place_n2[is_near_n]
+    return near_n2
 
 
 def _limit(ax: Any, point_n2: npt.NDArray[Any], shown_n2: npt.NDArray[Any]) -> float:
