@@ -13,7 +13,6 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
@@ -256,8 +255,7 @@ def _checked(name: object, value: Any) -> Any:
             case _:
                 fits = False
     elif name == "ann":
-        report = asdict(AnnReport(**value))
-        fits = all(type(v) in (int, float) and not abs(v) >= 2**31 for v in report.values())
+        AnnReport.stored(value)
     if not fits:
         raise TypeError("it is not as vladkit wrote it")
     return value

@@ -597,7 +597,7 @@ class LanceStore:
         if images is None or about is None:
             return None
         with damaged(self.path, "value 'ann'"):
-            self._ann = images.version, LanceAnn(images, AnnReport(**about), self.path)
+            self._ann = images.version, LanceAnn(images, AnnReport.stored(about), self.path)
         return self._ann[1]
 
     def build_ann(self, n_dimensions: int, seed: int) -> AnnReport:
