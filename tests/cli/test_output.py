@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 from commands import run
 from images import textured
-from vladkit.cli.output import cosine, finite, shown
+from vladkit.cli.output import cosine, finite, shown, write_lines
 from vladkit.collection.collection import Collection
 
 
@@ -59,6 +60,17 @@ def test_a_similarity_is_a_cosine_of_six_digits():
     assert cosine(-1.0000001) == -1
     assert cosine(0.12345678) == 0.123457
     assert finite({"mAP": float("nan"), "recall@1": 1 / 3}) == {"mAP": None, "recall@1": 0.333333}
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "written"), [(True, "a\\x1b]0;b.png\n"), (False, "a\x1b]0;b.png\n")]
+)
+def test_lists_for_programs_do_not_steer_a_terminal(monkeypatch, is_terminal, written):
+    stdout = io.StringIO()
+    stdout.isatty = lambda: is_terminal
+    monkeypatch.setattr(sys, "stdout", stdout)
+    write_lines(["a\x1b]0;b.png\n"])
+    assert stdout.getvalue() == written
 
 
 def test_names_with_line_ends_are_a_line(here):

@@ -13,6 +13,7 @@ from commands import run
 from images import textured
 from vladkit import Collection
 from vladkit.collection import learn_codebook, train
+from vladkit.core.array_file import read_arrays, write_arrays
 from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError, RecipeMismatchError
 
 RECIPE = {"n_clusters": 4, "enlarge_to": 0, "max_features": 200, "n_words": 16}
@@ -102,6 +103,13 @@ class TestRefused:
         data[len(data) // 2] ^= 1
         (tmp_path / "words.npz").write_bytes(data)
         with pytest.raises(FileFormatError, match=r"words\.npz is not a codebook"):
+            Collection.create(tmp_path / "c", codebook=tmp_path / "words.npz")
+
+    def test_one_that_makes_vectors_of_no_numbers(self, home, tmp_path):
+        about, held = read_arrays(home / "words.npz", "codebook of collections", "")
+        held["0.rotation"] = np.full_like(held["0.rotation"], 3e38)
+        write_arrays(tmp_path / "words.npz", "codebook of collections", about, held)
+        with pytest.raises(FileFormatError, match=r"0\.rotation is no rotation"):
             Collection.create(tmp_path / "c", codebook=tmp_path / "words.npz")
 
     def test_folders_without_an_image(self, tmp_path):

@@ -15,6 +15,7 @@ import pytest
 from commands import run
 from images import textured
 from small import make
+from stored import sql
 from vladkit import Collection
 from vladkit.collection import duplicate_files as module
 from vladkit.collection.duplicate_files import apply, plan_hardlinks, plan_moves, undo
@@ -255,6 +256,16 @@ class TestOthersCollections:
         assert plan.steps == ()
         assert "not indexed by you" in plan.left[0].reason
 
+    def test_odd_paths(self, home):
+        """Folders and paths that a file names may lead anywhere, or be none."""
+        sql(home / "c.vlad", "UPDATE picture SET path = '../../home/photos/' || path")
+        plan = planned(home, home / "copies")
+        assert plan.steps == ()
+        assert {each.reason for each in plan.left} == {"its path leads out of its folder"}
+        sql(home / "c.vlad", "UPDATE picture SET path = replace(path, '../../home/photos/', '')")
+        sql(home / "c.vlad", ("UPDATE source SET root = ?, relative = NULL", ("/nowhere\0",)))
+        assert planned(home, home / "copies").steps == ()
+
 
 KILLS = '''
 import json, os, sys
@@ -329,6 +340,13 @@ class TestKills:
         assert int(done.stdout) >= 4 * len(steps)
 
 
+MOVED = {"do": "move", "file": "/a/b.jpg", "target": "/c/b.jpg", "made": ["/c"]}
+LINKED = {
+    "do": "hardlink", "file": "/a/b.jpg", "kept": "/a/c.jpg", "inode": [1, 2], "sha256": "0",
+    "mode": 0o644, "owner": [0, 0], "times": [0, 0],
+}  # fmt: skip
+
+
 class TestUndoFiles:
     def test_one_that_exists_is_not_replaced(self, home):
         (home / "log").write_text("mine")
@@ -341,11 +359,28 @@ class TestUndoFiles:
         '{"vladkit": "undo", "format": 1}\n{"do": "delete", "file": "/etc/passwd"}\n',
         '{"vladkit": "undo", "format": 1}\n{"do": "move", "file": 3, "target": "x"}\n',
         '{"vladkit": "undo", "format": 1}\n[]\n',
+        *('{"vladkit": "undo", "format": 1}\n' + json.dumps(MOVED | change) + "\n" for change in [
+            {"made": None}, {"made": 5}, {"made": ["/elsewhere"]}, {"file": "/a\0"},
+            {"target": "/\ud800"}, {"file": "relative"},
+        ]),
+        *('{"vladkit": "undo", "format": 1}\n' + json.dumps(LINKED | change) + "\n" for change in [
+            {"inode": [1]}, {"mode": 1e9}, {"mode": -1}, {"owner": ["a", "b"]},
+            {"owner": [0, 2**40]}, {"times": [10**40, 0]}, {"times": None}, {"kept": "/a\0"},
+        ]),
     ])  # fmt: skip
     def test_other_files_are_refused(self, tmp_path, text):
         (tmp_path / "log").write_text(text)
         with pytest.raises(FileFormatError, match="no undo file"):
             undo(tmp_path / "log")
+
+    def test_what_is_no_file_is_not_read(self, tmp_path):
+        """A pipe would be waited for, a device read, for ever."""
+        os.mkfifo(tmp_path / "pipe")
+        entries = [LINKED | {name: str(tmp_path / "pipe")} for name in ("file", "kept")]
+        lines = [{"vladkit": "undo", "format": 1}, *entries]
+        (tmp_path / "log").write_text("".join(json.dumps(each) + "\n" for each in lines))
+        outcome = undo(tmp_path / "log")
+        assert [each.reason for each in outcome.left] == ["no regular file"] * 2
 
     def test_one_that_is_not_there(self, tmp_path):
         with pytest.raises(FileFormatError, match="cannot read"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -15,6 +17,7 @@ from commands import run
 from photos import write_photos
 from vladkit import Collection
 from vladkit.collection import localize as localizing
+from vladkit.collection.sfm_files import check_model_files
 from vladkit.collection.sfm_model import SfmModel
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
 
@@ -38,6 +41,19 @@ def collection(home):
         yield collection
 
 
+def test_files_of_cameras_on_a_rig_are_walked_to_their_end(tmp_path):
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_rigs, options.num_cameras_per_rig, options.num_points3D = 2, 3, 9
+    pycolmap.synthesize_dataset(options).write(str(tmp_path))
+    check_model_files(tmp_path)
+    for name in ("rigs", "frames", "images", "points3D"):
+        data = (tmp_path / f"{name}.bin").read_bytes()
+        (tmp_path / f"{name}.bin").write_bytes(data[:-1])
+        with pytest.raises(FileFormatError, match=f"{name}.bin cannot be read"):
+            check_model_files(tmp_path)
+        (tmp_path / f"{name}.bin").write_bytes(data)
+
+
 def test_the_place_is_where_the_camera_was(home, collection):
     found = collection.localize(home / "query.png", home / "model", top=4)
     rotation_33, centre_3 = scene.QUERY
@@ -57,11 +73,13 @@ def test_the_place_is_where_the_camera_was(home, collection):
     assert found == collection.localize(home / "query.png", SfmModel(home / "model"), top=4)
 
 
-def test_a_focal_length_that_is_not_known_is_estimated(home, collection):
+def test_a_focal_length_that_is_not_known_is_estimated(home, collection, tmp_path):
     image = cv2.resize(
         cv2.imread(str(home / "query.png")), (520, 390), interpolation=cv2.INTER_AREA
     )
-    found = collection.localize(image[:, :, ::-1].copy(), home / "model")
+    file = tmp_path / "a.webp"  # which COLMAP does not read
+    file.write_bytes(cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, 101])[1])
+    found = collection.localize(file, home / "model")
     assert found.camera["source"] == "guessed"
     assert found.camera["params"][0] == pytest.approx(600 * 520 / 640, rel=0.02)
     assert np.linalg.norm(found.pose.centre - scene.QUERY[1]) < 4 * found.pose.position_error < 0.4
@@ -110,9 +128,40 @@ def test_a_damaged_model_and_no_pycolmap(home, tmp_path, monkeypatch):
     (tmp_path / "images.bin").write_bytes(b"no")
     with pytest.raises(FileFormatError, match="cannot be read as a model"):
         SfmModel(tmp_path)
+    for file in (home / "model").glob("*.bin"):  # COLMAP would take 4 GB, or never end
+        for damage in (lambda d: d[:20], lambda d: d[:-1], lambda d: b"\xff\xff\xff" + d[3:]):
+            shutil.copytree(home / "model", tmp_path / "model", dirs_exist_ok=True)
+            (tmp_path / "model" / file.name).write_bytes(damage(file.read_bytes()))
+            with pytest.raises(FileFormatError, match=f"{file.name} cannot be read as a model"):
+                SfmModel(tmp_path / "model")
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     with pytest.raises(MissingDependencyError, match=r"vladkit\[sfm\]"):
         SfmModel(home / "model")
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern", "change", "reason"),
+    [
+        ("cameras.txt", " 640 480 ", " 0 480 ", "camera 1 is one of 0 x 480 px"),
+        ("cameras.txt", " 480 600 ", " 480 0 ", "focal length"),
+        ("points3D.txt", "(?m)^[0-9].*", "#", "observations of 0.png"),
+    ],
+)
+def test_a_model_that_does_not_fit_together(home, tmp_path, file, pattern, change, reason):
+    pycolmap.Reconstruction(str(home / "model")).write_text(str(tmp_path))
+    text = (tmp_path / file).read_text()
+    (tmp_path / file).write_text(re.sub(pattern, change, text))
+    with pytest.raises(FileFormatError, match=reason):
+        SfmModel(tmp_path).seen("0.png")
+
+
+def test_a_model_without_points_is_drawn(home):
+    from vladkit.viz.places import draw_places
+
+    model = SfmModel(home / "model")
+    for points in ({}, {1: SimpleNamespace(xyz=np.array([np.nan, 1e300, 0]))}):
+        model.reconstruction = SimpleNamespace(points3D=points)
+        assert draw_places(model, {}).axes[0].get_title(loc="left") == "7 cameras, 0 found"
 
 
 def test_images_of_another_size_fit_and_rotated_ones_do_not(home):

@@ -95,6 +95,10 @@ def test_positions_that_are_none(database, tmp_path):
     database.commit()
     with pytest.raises(FileFormatError, match="no pose priors"):
         places_of(["a.jpg"], tmp_path / "f.db")
+    database.execute("CREATE VIEW pose_priors AS SELECT 1 AS image_id")
+    database.commit()
+    with pytest.raises(FileFormatError, match="table pose_priors is a view"):
+        places_of(["a.jpg"], tmp_path / "f.db")
     (tmp_path / "text").write_text("a 1 2 3")
     with pytest.raises(FileFormatError, match="no COLMAP database"):
         places_of(["a.jpg"], tmp_path / "text")

@@ -15,10 +15,11 @@ from PIL import Image as PilImage
 from commands import run
 from images import textured
 from small import make
+from stored import sql
 from vladkit import Collection, Where
 from vladkit.collection import searching
 from vladkit.collection.where import Near
-from vladkit.errors import ParameterError
+from vladkit.errors import FileFormatError, ParameterError
 from vladkit.images import Photo
 from vladkit.store.ann import AnnIndex
 from vladkit.store.paths import ids_below
@@ -157,7 +158,7 @@ def test_distance_on_the_globe(tmp_path, place, radius):
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"after": "yesterday"}, "after='yesterday': give a date, such as 2024"),
+        ({"after": "yesterday"}, "after='yesterday': give a date as text, such as 2024"),
         ({"before": "2024-13"}, "before='2024-13': give a date"),
         ({"before": "2024-02-30"}, "before='2024-02-30': give a date"),
         ({"after": "24"}, "after='24': give a date"),
@@ -168,6 +169,11 @@ def test_distance_on_the_globe(tmp_path, place, radius):
         ({"near": (0, 181, 5)}, "give a latitude"),
         ({"near": (0, 0, 0)}, "a radius in km, more than 0"),
         ({"near": (0, 0, math.inf)}, "a radius in km, more than 0"),
+        ({"near": (48.2, 16.4)}, r"near=\(48.2, 16.4\): give LAT,LON,KM"),
+        ({"near": ("a", None, 5)}, "near='a',None,5: give a latitude"),
+        ({"near": 5}, "near=5: give LAT,LON,KM"),
+        ({"after": 2024}, "after=2024: give a date as text"),
+        ({"under": ["a"]}, r"under=\['a'\]: give the path of a folder"),
     ],
 )
 def test_values_that_are_none(values, reason):
@@ -176,8 +182,9 @@ def test_values_that_are_none(values, reason):
 
 
 def test_folder_that_is_not_there(collection, made):
-    with pytest.raises(ParameterError, match=r"not in .*: nowhere: give paths as"):
-        collection.search(made / "photos" / "a" / "04.jpg", where=Where(under="nowhere"))
+    for under in ("nowhere", "a\0b", "\udcff", b"\xff"):  # the last two are no text
+        with pytest.raises(ParameterError, match=r"not in .*: give paths as"):
+            collection.search(made / "photos" / "a" / "04.jpg", where=Where(under=under))
 
 
 @pytest.mark.parametrize("given", ["a", "a/", "photos/a", "photos", ".", "b/05.jpg"])
@@ -272,6 +279,19 @@ class TestCommand:
         said = json.loads(run("info", made / "c.vlad", "--images", "--json").stdout)
         row = next(each for each in said["indexed_images"] if each["path"] == "b/05.jpg")
         assert (row["taken"], row["latitude"], row["longitude"]) == ("2005-06-01 12:00:00", 45, 10)
+
+
+@pytest.mark.parametrize("change", ["latitude = 9e999", "camera = hex(zeroblob(99))", "taken = ''"])
+def test_values_that_no_exif_has(made, tmp_path, change):
+    """A file may be anybody's: infinity ends in no JSON that a browser reads."""
+    shutil.copy(made / "c.vlad", tmp_path / "c.vlad")
+    sql(tmp_path / "c.vlad", f"UPDATE photo SET {change} WHERE picture_id = 3")
+    with Collection.open(tmp_path / "c.vlad") as collection:
+        with pytest.raises(FileFormatError, match=r"the EXIF of image 3: run vladkit check"):
+            collection.photo(3)
+        assert len(collection.check(repair=True)) == 1
+        assert collection.photo(3) == Photo()
+        assert collection.check() == []
 
 
 def test_check_finds_and_drops_what_has_changed(made, tmp_path):

@@ -591,6 +591,7 @@ class TestLoading:
             "segment_sum(x, s, 1), segment_sum(x, s, 1)\n"
             "from vladkit.kernels.loading import Code\n"
             "assert Code._loading or 'numba' in __import__('sys').modules\n"
+            "import logging\n"  # takes a lock before a fork, which importing Numba needs, too
             "pid = os.fork()\n"
             "assert segment_sum(x, s, 1, method='fused')[0, 0] == 200_000\n"
             "if pid: assert os.waitpid(pid, 0)[1] == 0\n"

@@ -261,6 +261,20 @@ class TestFile:
             (tmp_path / "a").write_bytes(body + tail + len(tail).to_bytes(8, "little") + data[-8:])
             assert open_ann(tmp_path / "a", STAMP) is None
 
+    @pytest.mark.parametrize("report", [None, [1], {}, {"evil": 1}, {"n": "x"}, {"n_probes": 1e99}])
+    def test_a_report_of_no_index(self, built, tmp_path, report):
+        data = built[0].read_bytes()
+        size = int.from_bytes(data[-16:-8], "little")
+        about = json.loads(data[-16 - size : -16])
+        about["report"] = (
+            about["report"] | report if isinstance(report, dict) and report else report
+        )
+        text = json.dumps(about).encode()
+        (tmp_path / "a").write_bytes(
+            data[: -16 - size] + text + len(text).to_bytes(8, "little") + data[-8:]
+        )
+        assert open_ann(tmp_path / "a", about["stamp"]) is None
+
     def test_replaced_whole_or_not_at_all(self, built, tmp_path, monkeypatch):
         id_n, vector_nD = scenes(300)
         path = tmp_path / "a"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import subprocess
@@ -22,6 +23,8 @@ from vladkit.errors import (
     RecipeMismatchError,
     StorageError,
 )
+from vladkit.store.ann import AnnReport
+from vladkit.store.database import row_crc
 from vladkit.store.lance import ann, rows
 from vladkit.store.lance import store as lance_store
 from vladkit.store.opening import check_store, create_store, open_store
@@ -257,6 +260,99 @@ class TestCheck:
         lance.dataset(str(small.path / "about.lance")).update({"value": "'3'"}, where="name = 'id'")
         with pytest.raises(FileFormatError, match="value 'id' has changed since"):
             open_store(small.path)
+
+
+class TestHostileValues:
+    """A collection may be anybody's; checksums are right, as whoever forges it would have them."""
+
+    @pytest.fixture
+    def forge(self, small):
+        """Write values about it; None drops one."""
+
+        def forge(**values):
+            dataset = lance.dataset(str(small.path / "about.lance"))
+            held = {row["name"]: row["value"] for row in dataset.to_table().to_pylist()}
+            held |= {n: None if v is None else json.dumps(v) for n, v in values.items()}
+            lines = [(n, v, row_crc(n, v)) for n, v in held.items() if v is not None]
+            table = rows.table_from(lines, rows.about_schema())
+            lance.write_dataset(table, str(small.path / "about.lance"), mode="overwrite")
+            return small.path
+
+        return forge
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"id": None},
+            {"id": 5},
+            {"~arrays": None},
+            {"~arrays": {"centroids": "' OR 1 = 1 --"}},
+            {"recipe": []},
+            {"learned": []},
+            {"ann": {}},
+            {"ann": dict.fromkeys(AnnReport.__slots__, "x")},
+            {"ann": dict.fromkeys(AnnReport.__slots__, 10**30)},
+            {"~source 5": {"root": 5, "relative": None, "name": "x", "mark": ""}},
+            {"~source 5": {"root": "/", "relative": None, "name": "x", "mark": "", "images": [1]}},
+        ],
+    )
+    def test_about_it(self, forge, values):
+        with pytest.raises(FileFormatError, match=r"small.lance is damaged"):
+            open_store(forge(**values))
+
+    def test_of_an_index(self, forge):
+        ann = dict.fromkeys(AnnReport.__slots__, 1) | {"n_probes": -1}
+        with open_store(forge(ann=ann), read_only=True) as store:
+            store.layout = LAYOUT
+            with pytest.raises((FileFormatError, StorageError)):
+                store.ann().search(np.ones((1, 16), np.float32), 3)
+
+    @pytest.mark.parametrize("name", ["about", "array", "image"])
+    def test_columns_of_other_types(self, small, name):
+        with small.writing():
+            small.set_arrays({"centroids": np.zeros(3)})
+        place = str(small.path / f"{name}.lance")
+        table = lance.dataset(place).to_table()
+        last = table.num_columns - 1
+        table = table.set_column(last, table.column_names[last], [["x"] * len(table)])
+        lance.write_dataset(table, place, mode="overwrite")
+        match = f"the columns of {name}.lance are not as"
+
+        def read():
+            with open_store(small.path) as store:
+                store.arrays()
+                store.count()
+
+        with pytest.raises(FileFormatError, match=match):
+            read()
+
+    def test_values_that_are_missing(self, small):
+        images = lance.dataset(str(small.path / "image.lance"))
+        images.update({"path": "NULL"}, where="n_local = 2 AND mtime_ns = 3")
+        with pytest.raises(FileFormatError, match="lacks a value"):
+            list(small.images())
+        assert [f.text for f in check_store(small, repair=True)] == ["its row lacks a value"]
+        assert len(list(small.images())) == 9
+
+    def test_data_elsewhere(self, small):
+        """Whoever opens it would read a place that somebody else has chosen."""
+        images = lance.dataset(str(small.path / "image.lance"))
+        copy = shutil.copytree(small.path, small.path.with_name("copy.lance"))
+        shutil.rmtree(copy / "image.lance")
+        images.shallow_clone(str(copy / "image.lance"), images.version)
+        with open_store(copy) as store, pytest.raises(FileFormatError, match="in other places"):
+            store.count()
+
+    def test_files_that_are_gone(self, small):
+        copy = shutil.copytree(small.path, small.path.with_name("copy.lance"))
+        shutil.rmtree(copy / "image.lance" / "data")
+        with open_store(copy) as store:
+            (found,) = check_store(store)
+            assert "is damaged: " in found.text
+        shutil.rmtree(copy / "image.lance")
+        with open_store(copy) as store:
+            (found,) = check_store(store)
+            assert found.text == "its images are missing: index them again"
 
 
 class TestKeys:

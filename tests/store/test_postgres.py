@@ -175,6 +175,24 @@ class TestSearch:
                     change()
 
 
+def test_values_that_no_file_has(ready, url, ask):
+    """A database may be anybody's, too."""
+    export(ready[0], url)
+    for table, column, value in (
+        ("collection", "recipe", "[]"),
+        ("collection", "about", "[]"),
+        ("learned", "dtype", "<U1"),
+    ):
+        where = f"vladkit.{table} SET {column} ="
+        ((before, kind),) = ask(
+            f"SELECT {column}::text, pg_typeof({column})::text FROM vladkit.{table} LIMIT 1"
+        )
+        ask(f"UPDATE {where} %s::{kind}", value)
+        with pytest.raises(FileFormatError, match="damaged"):
+            Collection.open(url, read_only=True)
+        ask(f"UPDATE {where} %s::{kind}", before)
+
+
 class TestExport:
     def test_rows_are_those_of_the_file(self, ready, url, ask):
         done = export(ready[0], url)

@@ -25,6 +25,7 @@ __all__ = [
     "say",
     "show",
     "shown",
+    "write_lines",
 ]
 
 
@@ -36,6 +37,13 @@ def say(text: str) -> None:
 def show(text: str) -> None:
     """Print a line of the answer, on stdout."""
     typer.echo(one_line(text))
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Print lines for other programs as they are, but on a terminal as `show` does."""
+    if sys.stdout.isatty():  # a name may be a control sequence
+        lines = (f"{one_line(line.removesuffix(chr(10)))}\n" for line in lines)
+    sys.stdout.writelines(lines)
 
 
 def one_line(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ import typer
 
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import File, Fundamental, Json, Threads, model_of
-from vladkit.cli.output import counted, print_json, say
+from vladkit.cli.output import counted, print_json, say, write_lines
 from vladkit.errors import NothingToIndexError
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def pairs(
         if as_json:
             print_json(value)
             return
-        sys.stdout.writelines(found.lines())
+        write_lines(found.lines())
     else:
         from vladkit.core.files import replace_file
 

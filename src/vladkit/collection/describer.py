@@ -37,6 +37,7 @@ _OTHERS: Final = (_WHITENING, _WORDS, _KEPT)
 
 _FLOATS: Final = ("centroids", "cells")
 _UNIT: Final = 2.0
+_LARGEST: Final = 1.001  # value of a rotation: its columns are of unit length
 """Arrays that are stored in float16 where no number is larger: of descriptors of length 1."""
 
 
@@ -116,6 +117,10 @@ class Describer:
         """
         words = _below(_WORDS, arrays)
         rest = {n: a for n, a in arrays.items() if not n.startswith(_OTHERS)}
+        for name, array in arrays.items():
+            # of one that is not, vectors are not finite
+            if name.endswith("rotation") and not np.abs(array).max() <= _LARGEST:
+                raise ValueError(f"{name} is no rotation")
         self.learned = about.get("learned", {})
         self.vlad = self.asmk = self.whitening = None
         if "words" in about:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from vladkit.collection.recipe import Recipe
-from vladkit.core.names import identity
+from vladkit.core.names import identity, is_text
 from vladkit.core.remote import Status, check_url, is_url, joined, list_files, without_query
 from vladkit.errors import ImageError, NothingToIndexError, ParameterError, RecipeMismatchError
 from vladkit.features.readers import Reader, is_source, open_reader, open_vectors
@@ -52,11 +52,7 @@ class SourceFile:
     @property
     def is_text(self) -> bool:
         """Whether the path can be stored as text; names on Unix may be any bytes."""
-        try:
-            self.path.encode()
-        except UnicodeEncodeError:
-            return False
-        return True
+        return is_text(self.path)
 
     @property
     def printable(self) -> str:

@@ -21,6 +21,8 @@ from typing import Any, BinaryIO, Final
 
 from vladkit.collection.collection import Collection
 from vladkit.collection.duplicates import Duplicate, DuplicateGroup
+from vladkit.core.files import is_special_file
+from vladkit.core.names import real
 from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, ParameterError, StorageError
 
@@ -134,7 +136,7 @@ def plan_moves(
     """
     target = os.path.realpath(folder)
     for source in collection.index.store.sources().values():
-        inside = os.path.join(os.path.realpath(source.folder), "")
+        inside = os.path.join(real(source.folder), "")
         if os.path.join(target, "").startswith(inside):
             raise ParameterError(
                 f"{folder} is in {source.folder}, which is indexed: its images would be found "
@@ -152,7 +154,7 @@ def _plan(
     own = tuple(os.path.join(each, "") for each in collection.index.store.own_folders())
     rows = {row.file: row for row in collection.index.store.images()}
     sources = collection.index.store.sources().values()
-    names = {each.source_id: os.path.basename(os.path.realpath(each.folder)) for each in sources}
+    names = {each.source_id: os.path.basename(real(each.folder)) for each in sources}
     linked = _ends_of_links(own) if folder else frozenset()
     steps, left = [], []
     taken: set[str] = set()
@@ -168,7 +170,12 @@ def _plan(
                 continue
             target = ""
             if folder:
-                target = _free(os.path.join(folder, names[row.source_id], row.path), taken)
+                below = os.path.join(folder, names[row.source_id])
+                target = os.path.normpath(os.path.join(below, row.path))
+                if not target.startswith(os.path.join(below, "")):
+                    left.append(Left(each.file, "its path leads out of its folder"))
+                    continue
+                target = _free(target, taken)
             kept = kept_of.get(each.file, group.file)
             kept_bytes = group.n_bytes if folder else row.n_bytes
             steps.append(Step(each.file, kept, target, row.n_bytes, row.mtime_ns, kept_bytes))
@@ -192,10 +199,10 @@ def _reason_against(
         return "no file of this machine"
     if os.path.islink(copy.file):
         return "a link to a file elsewhere"
-    real = os.path.realpath(copy.file)
-    if not real.startswith(own):
+    file = real(copy.file)
+    if not file.startswith(own):
         return "in a folder that was not indexed by you on this machine: index it, or add it again"
-    if real in linked:
+    if file in linked:
         return "a link in the folder leads to it"
     return ""
 
@@ -422,14 +429,40 @@ def _entries(log: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
             raise ValueError
         for line in lines[:-1]:  # the last one is empty, or was being written: nothing was done
             entry = json.loads(line)
-            names = {"move": ("file", "target"), "hardlink": ("file", "kept", "sha256")}
-            if not all(isinstance(entry[name], str) for name in names[entry["do"]]):
-                raise ValueError
+            _check_entry(entry)
             yield entry
     except OSError as error:
         raise FileFormatError(f"cannot read {log}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileFormatError(f"{log} is no undo file of vladkit duplicates") from error
+
+
+def _check_entry(entry: Any) -> None:
+    """Raise ValueError unless a line of an undo file is one that `_do` writes."""
+    match entry:
+        case {"do": "move", "file": str(file), "target": str(target), "made": list(made)}:
+            # only folders of the file that was moved go with it
+            is_one = {*map(str, made)} <= {*map(str, Path(target).parents)}
+        case {
+            "do": "hardlink",
+            "file": str(file),
+            "kept": str(target),
+            "inode": [int(), int()],
+            "sha256": str(),
+            "mode": int(mode),
+            "owner": [int(user), int(group)],
+            "times": [int(read), int(written)],
+        }:
+            is_owner = all(0 <= n < 2**32 for n in (user, group))
+            is_one = 0 <= mode < 0o10000 and is_owner and max(abs(read), abs(written)) < 2**63
+        case _:
+            raise ValueError
+    if not is_one or not all(map(_is_path, (file, target))):
+        raise ValueError
+
+
+def _is_path(name: str) -> bool:
+    return os.path.isabs(name) and b"\0" not in os.fsencode(name)
 
 
 def _move_back(entry: dict[str, Any]) -> None:
@@ -496,6 +529,8 @@ def _beside(file: str) -> str:
 
 
 def _digest(file: str) -> str:
+    if is_special_file(file):  # to read one may not end
+        raise OSError("no regular file")
     with open(file, "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

@@ -412,7 +412,7 @@ def _is_gone(file: str) -> bool:
     """
     try:
         os.lstat(file)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null byte in it
         return True
     except OSError:
         return False

@@ -260,9 +260,10 @@ def _camera(
     if (same := model.camera_of_size(*size)) is not None:
         return copy(same), "model"
     if isinstance(image, str | os.PathLike) and os.path.isfile(image):
-        camera = pycolmap.infer_camera_from_image(os.fspath(image))
-        if camera.has_prior_focal_length and (camera.width, camera.height) == size:
-            return camera, "exif"
+        with suppress(ValueError, RuntimeError):  # COLMAP reads no WebP, HEIC, AVIF or RAW
+            camera = pycolmap.infer_camera_from_image(os.fspath(image))
+            if camera.has_prior_focal_length and (camera.width, camera.height) == size:
+                return camera, "exif"
     params = [_GUESS * max(size), size[0] / 2, size[1] / 2]
     made = {"model": "SIMPLE_PINHOLE", "width": size[0], "height": size[1], "params": params}
     return pycolmap.Camera(made), "guessed"

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from vladkit.core.files import is_special_file
 from vladkit.errors import FileFormatError, ParameterError, StorageError
+from vladkit.features.readers.colmap import check_tables
 
 __all__ = ["Positions", "nearest_places", "places_of"]
 
@@ -88,6 +89,7 @@ def _priors(path: str) -> dict[str, npt.NDArray[np.float64]]:
     try:
         uri = f"{Path(path).absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as database:
+            check_tables(database, path)
             columns = [row[1] for row in database.execute("PRAGMA table_info(pose_priors)")]
             if not columns:
                 raise FileFormatError(f"{path} has no pose priors: COLMAP 3.12 or later keeps them")

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from vladkit.collection.sfm_files import check_model_files
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
+from vladkit.store.database import damaged
 
 __all__ = ["Seen", "SfmModel", "is_model", "require_pycolmap"]
 
@@ -96,8 +99,10 @@ class Seen:
         depth_l = np.zeros(len(place_l2))
         depth_l[known_l] = self.depth_m[near_l[known_l]]
         ray_l2 = self.camera.cam_from_img(place_l2)
-        ray_l3 = np.column_stack([ray_l2, np.ones(len(ray_l2))]) * depth_l[:, None]
-        return ray_l3 @ self.rotation_33 + self.centre_3, known_l & np.isfinite(ray_l3).all(axis=1)
+        with np.errstate(all="ignore"):  # a model may be anybody's
+            ray_l3 = np.column_stack([ray_l2, np.ones(len(ray_l2))]) * depth_l[:, None]
+            xyz_l3 = ray_l3 @ self.rotation_33 + self.centre_3
+        return xyz_l3, known_l & np.isfinite(xyz_l3).all(axis=1)
 
     def is_of_size(self, width: int, height: int) -> bool:
         """Whether an image of that size is this one, perhaps resized; not if it was rotated."""
@@ -136,6 +141,7 @@ class SfmModel:
                 f"{self.path} is no model of COLMAP: give the folder that holds images.bin, "
                 "such as sparse/0"
             )
+        check_model_files(self.path)
         before = pycolmap.logging.minloglevel
         pycolmap.logging.minloglevel = 3
         try:
@@ -146,6 +152,13 @@ class SfmModel:
             ) from error
         finally:
             pycolmap.logging.minloglevel = before
+        for camera in self.reconstruction.cameras.values():
+            focal = camera.params[camera.focal_length_idxs()]
+            if not (camera.width and camera.height and (focal > 0).all()):
+                raise FileFormatError(
+                    f"{self.path} is damaged: camera {camera.camera_id} is one of "
+                    f"{camera.width} x {camera.height} px and focal length {focal.tolist()}"
+                )
         images = (self.reconstruction.image(i) for i in self.reconstruction.reg_image_ids())
         self.names: dict[str, Any] = {image.name: image for image in images}
         self._seen: dict[str, Seen] = {}
@@ -158,7 +171,8 @@ class SfmModel:
 
     def _look(self, image: Any) -> Seen:
         points = self.reconstruction.points3D
-        seen = [(p.xy, points[p.point3D_id].xyz) for p in image.get_observation_points2D()]
+        with damaged(Path(self.path), f"observations of {image.name}"):
+            seen = [(p.xy, points[p.point3D_id].xyz) for p in image.get_observation_points2D()]
         xy_m2 = np.array([xy for xy, _ in seen]).reshape(-1, 2)
         xyz_m3 = np.array([xyz for _, xyz in seen]).reshape(-1, 3)
         pose = image.cam_from_world()

@@ -86,7 +86,7 @@ def digest_of(row: ImageRow, within: Sequence[str] | None = None) -> bytes | Non
             if (status.st_size, status.st_mtime_ns) != (row.n_bytes, row.mtime_ns):
                 return None
         data = read_row(row, within)
-    except OSError:  # an ImageError is one
+    except (OSError, ValueError):  # an ImageError is one; ValueError: a null byte in the name
         return None
     return hashlib.sha256(data).digest() if len(data) == row.n_bytes else None
 

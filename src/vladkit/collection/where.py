@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from numbers import Real
 from typing import Any, Final
 
 import numpy as np
@@ -44,21 +45,28 @@ class Near:
     def __post_init__(self) -> None:
         values = self.latitude, self.longitude, self.km
         limits = zip(values, (90, 180, math.inf), strict=True)
-        if not all(abs(each) <= most for each, most in limits) or not 0 < self.km < math.inf:
+        is_one = all(isinstance(v, Real) and abs(v) <= most for v, most in limits)
+        if not is_one or not 0 < self.km < math.inf:
+            shown = ",".join(f"{v:g}" if isinstance(v, Real) else repr(v) for v in values)
             raise ParameterError(
-                f"near={','.join(f'{each:g}' for each in values)}: give a latitude of -90 to 90, a "
-                "longitude of -180 to 180, and a radius in km, more than 0"
+                f"near={shown}: give a latitude of -90 to 90, a longitude of -180 to 180, and a "
+                "radius in km, more than 0"
             )
 
     @classmethod
-    def parse(cls, text: str) -> Near:
-        """The circle that ``LAT,LON,KM`` is; ParameterError for anything else."""
+    def parse(cls, given: object) -> Near:
+        """The circle that ``LAT,LON,KM`` is, or three numbers; ParameterError for anything else."""
         try:
-            latitude, longitude, km = (float(each) for each in text.split(","))
-        except ValueError as error:
-            message = f"near={text!r}: give LAT,LON,KM in degrees and km, such as 48.2,16.37,5"
-            raise ParameterError(message) from error
-        return cls(latitude, longitude, km)
+            if isinstance(given, str):
+                return cls(*(float(each) for each in given.split(",")))
+            if isinstance(given, tuple | list):
+                return cls(*given)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, ParameterError):
+                raise
+        raise ParameterError(
+            f"near={given!r:.100}: give LAT,LON,KM in degrees and km, such as 48.2,16.37,5"
+        )
 
     def ids(self, store: CollectionStore) -> Int64Array:
         """Ids of the images that were taken within the circle, rising."""
@@ -122,10 +130,10 @@ class Where:
     def __post_init__(self) -> None:
         for name in ("after", "before"):
             object.__setattr__(self, name, _time(name, getattr(self, name)))
-        if isinstance(self.near, str):
+        if self.under is not None:
+            object.__setattr__(self, "under", _folder(self.under))
+        if self.near is not None and not isinstance(self.near, Near):
             object.__setattr__(self, "near", Near.parse(self.near))
-        elif isinstance(self.near, tuple):
-            object.__setattr__(self, "near", Near(*self.near))
 
     def __bool__(self) -> bool:
         return self != Where()
@@ -174,15 +182,23 @@ class Where:
         return found
 
 
-def _time(name: str, text: str | None) -> str | None:
+def _folder(given: object) -> str:
+    """A path as text."""
+    try:
+        return os.fsdecode(given)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ParameterError(f"under={given!r:.100}: give the path of a folder") from error
+
+
+def _time(name: str, text: object) -> str | None:
     """The beginning of a year, month, day or minute, with all digits."""
     if text is None:
         return None
-    found = _DATE.fullmatch(text)
-    if found:
+    if isinstance(text, str) and _DATE.fullmatch(text):
         first = "0001-01-01 00:00:00"
         with suppress(ValueError):
             return str(datetime.fromisoformat(text.replace("T", " ") + first[len(text) :]))
     raise ParameterError(
-        f"{name}={text!r}: give a date, such as 2024, 2024-05, 2024-05-17 or '2024-05-17 14:30'"
+        f"{name}={text!r:.100}: give a date as text, such as 2024, 2024-05, 2024-05-17 or "
+        "'2024-05-17 14:30'"
     )

@@ -7,7 +7,7 @@ import unicodedata
 
 from vladkit.core.remote import is_url, local_path
 
-__all__ = ["absolute", "composed", "identity", "on_disk", "real"]
+__all__ = ["absolute", "composed", "identity", "is_text", "on_disk", "real"]
 
 
 def identity(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
@@ -33,7 +33,23 @@ def absolute(path: str | os.PathLike[str]) -> str:
 def real(path: str | os.PathLike[str]) -> str:
     """Absolute path of a file or folder with its links resolved, or its URL."""
     name = absolute(path)
-    return name if is_url(name) else os.path.realpath(name)
+    # nothing is at a path with a null byte, and to follow it is a ValueError
+    return name if is_url(name) or "\0" in name else os.path.realpath(name)
+
+
+def is_text(name: str) -> bool:
+    r"""Whether a name is text; names on Unix may be any bytes, and no store keeps those.
+
+    Examples
+    --------
+    >>> is_text("a.jpg"), is_text(b"\xff.jpg".decode(errors="surrogateescape"))
+    (True, False)
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def composed(name: str) -> str:

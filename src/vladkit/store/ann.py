@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Self
 
 import numpy as np
 
@@ -78,6 +78,16 @@ class AnnReport:
     recall: float
     n_sampled: int
     scanned: float
+
+    @classmethod
+    def stored(cls, values: Any) -> Self:
+        """Report of its values by name, from JSON; TypeError if these are of none."""
+        report = cls(**values)
+        if not all(
+            type(v) in (int, float) and not abs(v) >= 2**31 for v in asdict(report).values()
+        ):
+            raise TypeError("a report holds what is no number")
+        return report
 
 
 class AnnIndex:
@@ -221,15 +231,15 @@ def open_ann(path: str | os.PathLike[str], stamp: str) -> AnnIndex | None:
         return None
     import faiss
 
-    if about["faiss"] != faiss.__version__:
+    if about.get("faiss") != faiss.__version__:
         return None
     try:
+        report = AnnReport.stored(about.get("report"))
         # Mapped: 2 to 16 ms and 8 MB to open a million vectors, 400 ms and 260 MB to load them.
         # faiss ends the process when somebody adds to such an index; nothing here does.
         index = faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC)
-    except (RuntimeError, MemoryError):
+    except (RuntimeError, MemoryError, TypeError):
         return None
-    report = AnnReport(**about["report"])
     if (index.ntotal, index.d) != (report.n, report.n_dimensions):
         return None
     return AnnIndex(index, report)

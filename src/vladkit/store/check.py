@@ -13,7 +13,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import FileFormatError
 from vladkit.store.database import row_crc
-from vladkit.store.photos import has_photos
+from vladkit.store.photos import IS_NO_PHOTO, has_photos
 from vladkit.store.schema import CHECKED
 from vladkit.store.store import Store
 
@@ -148,8 +148,9 @@ def _changed(store: Store) -> Iterator[_Fixable]:
         yield Finding(f"the row of the folder {root} {CHANGED}: see if it is right"), accept
 
 
-def _unlike(store: Store, table: str, key: str) -> list[tuple[int]]:
-    sql = f"SELECT {key} FROM {table} WHERE crc != row_crc({CHECKED[table]}) ORDER BY {key}"
+def _unlike(store: Store, table: str, key: str, also: str = "0") -> list[tuple[int]]:
+    is_unlike = f"crc != row_crc({CHECKED[table]}) OR {also}"
+    sql = f"SELECT {key} FROM {table} WHERE {is_unlike} ORDER BY {key}"
     return store.connection.execute(sql).fetchall()
 
 
@@ -261,7 +262,9 @@ def _sums(store: Store) -> Iterator[_Fixable]:
 
 
 def _photos(store: Store) -> Iterator[_Fixable]:
-    for (image_id,) in _unlike(store, "photo", "picture_id") if has_photos(store) else ():
+    for (image_id,) in (
+        _unlike(store, "photo", "picture_id", IS_NO_PHOTO) if has_photos(store) else ()
+    ):
 
         def drop(image_id: int = image_id) -> None:
             store.connection.execute("DELETE FROM photo WHERE picture_id = ?", (image_id,))

@@ -17,16 +17,30 @@ from vladkit.store.rows import KeptFeatures
 
 __all__ = [
     "array_shape",
+    "check_value",
     "number_type",
     "pack_array",
     "pack_codes",
     "pack_kept",
     "unpack_codes",
     "unpack_kept",
+    "unpack_value",
 ]
 
 _CODED: Final = "code"
 """In the place of a dtype: kept descriptors are codes."""
+
+_KINDS: Final = {
+    "id": str,
+    "revision": int,
+    "network_mark": str,
+    "lifted": list,
+    "told_apart": list,
+} | dict.fromkeys(
+    ("recipe", "made_with", "images", "learned", "codebook", "words", "whitening", "augmentation"),
+    dict,
+)
+"""Types of the values about a collection."""
 
 
 def number_type(dtype: str) -> np.dtype[Any]:
@@ -35,6 +49,19 @@ def number_type(dtype: str) -> np.dtype[Any]:
     if found.kind not in "fiu":
         raise TypeError(f"{dtype!r} are no numbers")
     return found
+
+
+def unpack_value(name: str, text: str) -> Any:
+    """Value about a collection from its JSON; TypeError if it is of another type than it has."""
+    value = json.loads(text)
+    check_value(name, value)
+    return value
+
+
+def check_value(name: str, value: object) -> None:
+    """Raise TypeError if a value about a collection is of another type than it has."""
+    if not isinstance(value, _KINDS.get(name, object)):
+        raise TypeError(f"it is a {type(value).__name__}")
 
 
 def pack_array(array: AnyArray) -> tuple[str, str, bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 
-from vladkit.core.names import absolute, composed, real
+from vladkit.core.names import absolute, composed, is_text, real
 from vladkit.errors import ParameterError
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import ImageRow
@@ -91,7 +91,7 @@ def ids_under(store: CollectionStore, folder: str | os.PathLike[str]) -> set[int
             ids |= store.ids_in(source.source_id, "")
             continue
         inside = {f.removeprefix(below) for f in files if f.startswith(below)}
-        for path in {name, *map(_with_slashes, inside)}:
+        for path in filter(is_text, {name, *map(_with_slashes, inside)}):
             ids |= store.ids_in(source.source_id, path)
     return ids or ids_below(store, [folder])  # spelled otherwise, or nothing, as it says
 

@@ -8,13 +8,15 @@ from typing import Any, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.errors import FileFormatError
 from vladkit.images.exif import Photo
 from vladkit.store.database import damaged, translated
 from vladkit.store.protocol import CollectionStore
-from vladkit.store.schema import OPTIONAL
+from vladkit.store.schema import CHECKED, OPTIONAL
 from vladkit.store.store import Store
 
 __all__ = [
+    "IS_NO_PHOTO",
     "count_photos",
     "has_photos",
     "ids_between",
@@ -26,6 +28,16 @@ __all__ = [
 
 
 _LIMIT: Final = "limit a search to a time or a place"
+
+IS_NO_PHOTO: Final = """(
+    taken IS NOT NULL AND (typeof(taken) != 'text' OR length(taken) != 19)
+    OR latitude IS NOT NULL AND (typeof(latitude) != 'real' OR abs(latitude) > 90)
+    OR longitude IS NOT NULL AND (typeof(longitude) != 'real' OR abs(longitude) > 180)
+    OR camera IS NOT NULL AND (typeof(camera) != 'text' OR length(camera) > 100)
+)"""
+"""SQL: whether a row of the table is none that `vladkit.images.exif` gives.
+
+A file may be anybody's, and its rows of any type, whatever its tables say."""
 
 
 def has_photos(store: CollectionStore) -> bool:
@@ -49,13 +61,23 @@ def put_photos(store: CollectionStore, found: Iterable[tuple[int, Photo]]) -> No
 
 
 def photos(store: CollectionStore, image_ids: Sequence[int]) -> dict[int, Photo]:
-    """Photos of some images by id; those that were not read yet are left out."""
+    """Photos of some images by id; those that were not read yet are left out.
+
+    FileFormatError if one is not as it was written.
+    """
     found = {}
     for begin in range(0, len(image_ids), 500):  # SQLite takes 999 at least
         some = [int(i) for i in image_ids[begin : begin + 500]]
         marks = ",".join("?" * len(some))
-        for image_id, *facts in _rows(store, f"* FROM photo WHERE picture_id IN ({marks})", *some):
-            found[int(image_id)] = Photo(*facts[:4])
+        columns = f"picture_id, {IS_NO_PHOTO}, {CHECKED['photo']}"
+        sql = f"{columns} FROM photo WHERE picture_id IN ({marks})"
+        for image_id, is_none, *facts in _rows(store, sql, *some):
+            if is_none:
+                raise FileFormatError(
+                    f"{store.path} is damaged: the EXIF of image {image_id}: run vladkit check "
+                    f"{store.path} --repair"
+                )
+            found[int(image_id)] = Photo(*facts)
     return found
 
 

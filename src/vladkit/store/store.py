@@ -17,7 +17,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
 from vladkit.core.files import as_collection, replace_path
-from vladkit.core.names import real
+from vladkit.core.names import is_text, real
 from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store import trust
@@ -40,6 +40,7 @@ from vladkit.store.packing import (
     pack_kept,
     unpack_codes,
     unpack_kept,
+    unpack_value,
 )
 from vladkit.store.rows import LONGEST_PATH, ImageRow, KeptFeatures, Record, Source
 from vladkit.store.schema import check_format, create_tables, is_file_with_content
@@ -51,18 +52,6 @@ _COLUMNS: Final = (
     "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient, picture_id"
 )
 """Columns of an `ImageRow`, by the names that they had in format 1 of the file."""
-
-_KINDS: Final = {
-    "id": str,
-    "revision": int,
-    "network_mark": str,
-    "lifted": list,
-    "told_apart": list,
-} | dict.fromkeys(
-    ("recipe", "made_with", "images", "learned", "codebook", "words", "whitening", "augmentation"),
-    dict,
-)
-"""Types of the values about a collection."""
 
 
 class Store:
@@ -206,9 +195,7 @@ class Store:
         for name, value, crc in self._rows("SELECT name, value, crc FROM about"):
             self._check_crc(f"value {name!r}", crc, name, value)
             with damaged(self.path, f"value {name!r}"):
-                found[name] = json.loads(value)
-                if not isinstance(found[name], _KINDS.get(name, object)):
-                    raise TypeError(f"it is a {type(found[name]).__name__}")
+                found[name] = unpack_value(name, value)
         return found
 
     def _check_crc(self, what: str, crc: int, *values: object) -> None:
@@ -430,9 +417,7 @@ class Store:
 
         With `spelled` those whose path gives the same result of that function.
         """
-        try:
-            path.encode()
-        except UnicodeEncodeError:  # of a name that is no text: such are not stored
+        if not is_text(path):
             return []
         where = "skipped IS NULL"
         if source_id is not None:

@@ -22,6 +22,8 @@ _POINTS: Final = 50_000
 _AROUND: Final = 2.0
 """Per cent of the points, at each end, that may lie outside of the drawing."""
 
+_FARTHEST: Final = 1e30
+
 _CAMERA, _FOUND = "#0072b2", "#d55e00"
 
 
@@ -46,13 +48,13 @@ def draw_places(model: SfmModel, places: Mapping[str, Pose]) -> NotebookFigure:
     plane_23 = _plane(look_n33)
     points = list(model.reconstruction.points3D.values())
     points = points[:: max(1, len(points) // _POINTS)]
-    point_n2 = np.array([each.xyz for each in points]).reshape(-1, 3) @ plane_23.T
+    point_n2 = _placed(np.array([each.xyz for each in points]).reshape(-1, 3) @ plane_23.T)
     figure = NotebookFigure(figsize=(8, 8), layout="constrained")
     ax = figure.add_subplot()
     ax.plot(*point_n2.T, ",", color="0.6", zorder=0)
     found_q3 = np.array([each.centre for each in places.values()]).reshape(-1, 3)
     look_q3 = np.array([_looks(each.qvec) for each in places.values()]).reshape(-1, 3)
-    shown_n2 = np.vstack([centre_n3, found_q3]) @ plane_23.T
+    shown_n2 = _placed(np.vstack([centre_n3, found_q3]) @ plane_23.T)
     length = _limit(ax, point_n2, shown_n2) / 25
     _draw(ax, centre_n3, look_n33[:, 2], plane_23, length, _CAMERA)
     _draw(ax, found_q3, look_q3, plane_23, length, _FOUND)
@@ -77,13 +79,21 @@ def _plane(rotation_n33: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.stack([np.cross(ahead_3, up_3), ahead_3])
 
 
+def _placed(place_n2: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Places that a drawing has room for: a model may hold any number."""
+    is_near_n = (np.abs(place_n2) < _FARTHEST).all(axis=1)  # NaN is not
+    near_n2: npt.NDArray[Any] = place_n2[is_near_n]
+    return near_n2
+
+
 def _limit(ax: Any, point_n2: npt.NDArray[Any], shown_n2: npt.NDArray[Any]) -> float:
     """Limit the axes to all cameras and most points; returns the longer side."""
-    low_2, high_2 = np.percentile(point_n2, [_AROUND, 100 - _AROUND], axis=0)
-    low_2, high_2 = (
-        np.minimum(low_2, shown_n2.min(axis=0)),
-        np.maximum(high_2, shown_n2.max(axis=0)),
-    )
+    if len(point_n2):
+        most_22 = np.percentile(point_n2, [_AROUND, 100 - _AROUND], axis=0)
+        shown_n2 = np.vstack([shown_n2, most_22])
+    if not len(shown_n2):
+        shown_n2 = np.zeros((1, 2))
+    low_2, high_2 = shown_n2.min(axis=0), shown_n2.max(axis=0)
     side = float((high_2 - low_2).max()) or 1.0
     for limit, low, high in zip((ax.set_xlim, ax.set_ylim), low_2, high_2, strict=True):
         limit(low - 0.05 * side, high + 0.05 * side)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -52,6 +53,16 @@ class TestArrays:
         np.savez(tmp_path / "a.npz", descriptors=np.asfortranarray(local_Nf), offsets=start_T)
         with open_reader(f"npz:{tmp_path / 'a.npz'}") as reader:
             assert_all_read(reader, images, list("012345"))
+
+    @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+    def test_the_directory_of_an_archive_is_read_once(self, tmp_path, monkeypatch, save):
+        save(tmp_path / "a.npz", **{f"{i}": np.full((2, 4), i) for i in range(5)})
+        with open_reader(f"npz:{tmp_path / 'a.npz'}") as reader:
+            monkeypatch.delattr(zipfile, "ZipFile")  # which reads it
+            assert reader.info().dimensions == 4
+            for name in reader.names():
+                assert reader.status(name)[0] > 0
+                assert (reader.read(name).descriptor_lf == int(name)).all()
 
     def test_an_array_for_each_name(self, images, tmp_path):
         arrays = {name: f.descriptor_lf for name, f in images.items()}

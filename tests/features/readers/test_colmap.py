@@ -61,6 +61,18 @@ class TestColmap:
         assert (read.size_l == 1).all()
         assert (read.angle_l == 0).all()
 
+    @pytest.mark.parametrize("table", ["images", "keypoints", "descriptors"])
+    def test_endless_views_are_refused(self, images, tmp_path, table):
+        sources.write_colmap(tmp_path / "d.db", images)
+        with closing(sqlite3.connect(tmp_path / "d.db")) as connection, connection:
+            connection.execute(f"ALTER TABLE {table} RENAME TO real")
+            connection.execute(
+                f"CREATE VIEW {table} AS WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 "
+                "FROM r) SELECT real.* FROM r CROSS JOIN real"
+            )
+        with pytest.raises(FileFormatError, match=f"its table {table} is a view"):
+            open_reader(f"colmap:{tmp_path / 'd.db'}")
+
     @pytest.mark.parametrize(
         ("typed", "name"),
         [(1, "aliked-n16rot"), (2, "aliked-n32"), (3, "loma-b"), (4, "loma-b128")],

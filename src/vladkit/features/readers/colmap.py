@@ -38,7 +38,9 @@ from vladkit.features.readers.reader import (
 )
 from vladkit.features.types import Features
 
-__all__ = ["ColmapReader"]
+__all__ = ["ColmapReader", "check_tables"]
+
+_TABLES: Final = ("cameras", "images", "keypoints", "descriptors", "pose_priors")
 
 _TYPES: Final[dict[int, str]] = {
     0: "sift",
@@ -56,6 +58,20 @@ _MATRIX: Final = (
 
 _BUSY_SECONDS: Final = 10.0
 """Longest wait for another process that writes to the file."""
+
+
+def check_tables(connection: sqlite3.Connection, path: str) -> None:
+    """Raise FileFormatError if a table of a database is none.
+
+    It may be anybody's: a view can go on for ever.
+    """
+    connection.execute("PRAGMA trusted_schema = OFF")
+    rows = connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'view' OR sql LIKE 'CREATE VIRTUAL%'"
+    )
+    for (name,) in rows:
+        if str(name).lower() in _TABLES:
+            raise FileFormatError(f"{path} is no COLMAP database: its table {name} is a view")
 
 
 class ColmapReader(Reader):
@@ -96,6 +112,7 @@ class ColmapReader(Reader):
             raise
 
     def _look(self) -> None:
+        check_tables(self._connection, self.path)
         columns = {
             table: {row[1] for row in self._connection.execute(f"PRAGMA table_info({table})")}
             for table in ("images", "keypoints", "descriptors")

@@ -263,6 +263,6 @@ def status_of_file(file: str | Path) -> tuple[int, int]:
     """Size and time of change of a file, (-1, -1) if it is missing."""
     try:
         status = os.stat(file)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null byte in the name
         return -1, -1
     return status.st_size, status.st_mtime_ns

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.errors import InputError
 from vladkit.store.ann import AnnReport, Truth
 from vladkit.store.exact import widen
+from vladkit.store.lance.place import place_of, translated
 from vladkit.store.lance.rows import vectors_of
 
 __all__ = ["COLUMN", "LEAST", "LanceAnn", "build_index", "measured"]
@@ -36,8 +38,8 @@ _TARGET_RECALL: Final = 0.98
 class LanceAnn:
     """Index of one version of the images, which looks into `report.n_probes` cells."""
 
-    def __init__(self, images: Any, report: AnnReport) -> None:
-        self._images = images
+    def __init__(self, images: Any, report: AnnReport, place: Path) -> None:
+        self._images, self._place = images, place
         self.report = report
         self.near: dict[int, AnyArray] = {}
         """Vectors that the last search has read."""
@@ -51,18 +53,18 @@ class LanceAnn:
         score_qn = np.full((len(query_qD), n), -np.inf, np.float32)
         self.near = {}
         for q, query_D in enumerate(query_qD):
-            table = self._images.to_table(
-                columns=["image_id", COLUMN, "_distance"],
-                nearest={
-                    "column": COLUMN,
-                    "q": query_D,
-                    "k": n,
-                    "metric": "dot",
-                    "minimum_nprobes": self.report.n_probes,
-                    "maximum_nprobes": self.report.n_probes,
-                    "refine_factor": 1,
-                },
-            )
+            nearest = {
+                "column": COLUMN,
+                "q": query_D,
+                "k": n,
+                "metric": "dot",
+                "minimum_nprobes": self.report.n_probes,
+                "maximum_nprobes": self.report.n_probes,
+                "refine_factor": 1,
+            }
+            columns = ["image_id", COLUMN, "_distance"]
+            with translated(self._place, "search"):
+                table = self._images.to_table(columns=columns, nearest=nearest)
             m = len(table)
             id_qn[q, :m] = table["image_id"].to_numpy()
             score_qn[q, :m] = 1 - table["_distance"].to_numpy()
@@ -126,7 +128,7 @@ def measured(
 
     n_probes, is_enough = 1, False
     while True:
-        found = LanceAnn(images, report(n_probes))
+        found = LanceAnn(images, report(n_probes), place_of(images.uri))
         recall = truth.recall(found.search(truth.query_qD, _CANDIDATES + 1)[0])
         if is_enough or n_probes == n_cells:
             return replace(found.report, recall=recall)

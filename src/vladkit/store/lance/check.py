@@ -12,7 +12,15 @@ from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError
 from vladkit.store.check import AGAIN, CHANGED, LENGTH_ERROR, Finding
 from vladkit.store.database import row_crc
-from vladkit.store.lance.rows import CODES, COLUMNS, KEPT, image_crc, image_key, vectors_of
+from vladkit.store.lance.rows import (
+    CODES,
+    COLUMNS,
+    KEPT,
+    image_crc,
+    image_key,
+    is_whole,
+    vectors_of,
+)
 from vladkit.store.lance.store import LanceStore
 
 __all__ = ["check_lance"]
@@ -48,6 +56,8 @@ def check_lance(
 
 def _findings(store: LanceStore, progress: Callable[[int, int], None] | None) -> Iterator[_Fixable]:
     sources, n_all, done = store.sources(), sum(store.count()), 0
+    if sources and not store.has_images():
+        yield Finding("its images are missing: index them again"), lambda: None
     twice = set(store.keys_kept_twice())
     for batch in store.batches(_ROWS):
         done += batch.num_rows
@@ -72,6 +82,8 @@ def _wrong_row(row: dict[str, Any], sources: Collection[int], twice: Collection[
     """Text of what is wrong with the row of an image; "" if nothing is."""
     image_id, source_id, path = row["image_id"], row["source_id"], row["path"]
     about = [row[n] for n in (*COLUMNS[:-1], "lifted")]
+    if not is_whole(row):
+        return "its row lacks a value"
     if row["crc"] != image_crc(about) or image_id not in [
         image_key(source_id, path, attempt) for attempt in (0, 1)
     ]:

@@ -88,15 +88,15 @@ def translated(place: Path, verb: str) -> Iterator[None]:
                 f"cannot {verb} {place}: others have been writing to it all the time; try again"
             ) from error
         line = text.partition("\n")[0][:300]
-        if any(word in text for word in _DAMAGED):
+        hint = next((h for key, h in _HINTS.items() if key in text), "")
+        if not hint and any(word in text for word in _DAMAGED):
             raise FileFormatError(f"{place} is damaged: {line}") from error
-        hint = next((h for key, h in _HINTS.items() if key in text), line)
-        raise StorageError(f"cannot {verb} {place}: {hint}") from error
+        raise StorageError(f"cannot {verb} {place}: {hint or line}") from error
 
 
 _SOURCE: Final = re.compile(r",? \S*/rust/\S+:\d+:\d+")
 _CONFLICTS: Final = ("too many concurrent", "contention", "conflict")
-_DAMAGED: Final = ("corrupt", "Corrupt", "failed to decode", "not found:")
+_DAMAGED: Final = ("corrupt", "Corrupt", "failed to decode", "not found:", "Not found:")
 _HINTS: Final = {
     "No space left": "the disk is full; what was committed before is safe",
     "Permission denied": "the folder may not be written",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
+from vladkit.errors import FileFormatError
 from vladkit.store.blocks import Layout
 from vladkit.store.database import row_crc
 from vladkit.store.packing import pack_codes, pack_kept
@@ -23,10 +25,12 @@ __all__ = [
     "image_crc",
     "image_key",
     "image_schema",
+    "is_whole",
     "row_of",
     "source_key",
     "table_from",
     "table_of",
+    "vector_layout",
     "vectors_of",
 ]
 
@@ -41,6 +45,8 @@ COLUMNS: Final = [
     "transient", "image_id",
 ]  # fmt: skip
 """Columns of an `ImageRow`."""
+
+_NEVER_NULL: Final = ("source_id", "path", "n_bytes", "mtime_ns", "transient")
 
 KEPT: Final = ["kept_n", "kept_dtype", "kept_descriptor", "kept_geometry"]
 CODES: Final = ["code_word", "code_code", "code_angle"]
@@ -120,6 +126,17 @@ def image_schema(layout: Layout) -> Any:
     )
 
 
+def vector_layout(schema: Any) -> Layout:
+    """Layout of the vectors of images that are stored with a schema; any, if it has none."""
+    import pyarrow as pa
+
+    found = dict(zip(schema.names, schema.types, strict=True)).get("vector", pa.null())
+    for dtype in (np.float16, np.float32):
+        if pa.types.is_fixed_size_list(found) and found.value_type == pa.from_numpy_dtype(dtype):
+            return Layout(np.dtype(dtype), found.list_size)
+    return Layout(np.dtype(np.float16), 1)
+
+
 def table_from(rows: Sequence[Sequence[Any]], schema: Any) -> Any:
     """Table of some rows, one at least."""
     import pyarrow as pa
@@ -172,8 +189,18 @@ def table_of(records: Iterable[tuple[int, Record]], layout: Layout) -> Any:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def row_of(values: dict[str, Any], folders: dict[int, str]) -> ImageRow:
-    """Row of an image from its columns."""
+def is_whole(values: dict[str, Any]) -> bool:
+    """Whether the row of an image has all values that none lacks."""
+    return all(values[name] is not None for name in _NEVER_NULL)
+
+
+def row_of(values: dict[str, Any], folders: dict[int, str], place: Path) -> ImageRow:
+    """Row of an image from its columns; FileFormatError, with the place, if it is not whole."""
+    if not is_whole(values):
+        raise FileFormatError(
+            f"{place} is damaged: row {values['image_id']} lacks a value: run vladkit check "
+            f"{place} --repair"
+        )
     folder = folders.get(values["source_id"], "")
     return ImageRow(**{name: values[name] for name in COLUMNS}, folder=folder)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -20,12 +21,13 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError, StorageError
+from vladkit.store.ann import AnnReport
 from vladkit.store.database import damaged, row_crc
 from vladkit.store.lance.place import SUFFIX, imported, translated
 from vladkit.store.lance.rows import about_schema, array_schema, table_from
-from vladkit.store.packing import array_shape, number_type, pack_array
+from vladkit.store.packing import array_shape, number_type, pack_array, unpack_value
 
-__all__ = ["ConflictError", "State"]
+__all__ = ["SOURCE", "ConflictError", "State", "check_schema"]
 
 _FORMAT: Final = 1
 
@@ -34,6 +36,15 @@ _TRIES: Final = 20
 
 _ARRAYS: Final = "~arrays"
 """Value: for each array by name what it was written with."""
+
+SOURCE: Final = "~source "
+"""Beginning of the names of values that are sources."""
+
+_WRITE: Final = re.compile("[0-9a-f]{32}")
+"""Name of a commit of arrays."""
+
+_IMAGES: Final = ([str, str, str], [str, type(None), str])
+"""Types of a source's folder of images: absolute, from the collection's folder, and its mark."""
 
 _Values = dict[str, Any]
 
@@ -89,6 +100,7 @@ class State:
                 f"{self._place} does not exist or is empty: make it with vladkit index SOURCE -o "
                 f"{self._place}"
             ) from None
+        check_schema(self._dataset, about_schema(), self._place)
         found = self.values().get("format")
         if found != _FORMAT:
             raise FileFormatError(
@@ -107,13 +119,15 @@ class State:
         if self._read[0] != version:
             with translated(self._place, "read"):
                 rows = self._dataset.to_table().to_pylist()
-            found = {}
+            found: _Values = {}
             for row in rows:
                 name, value = row["name"], row["value"]
                 if row["crc"] != row_crc(name, value):
                     raise self._changed(f"value {name!r}")
                 with damaged(self._place, f"value {name!r}"):
-                    found[name] = json.loads(value)
+                    found[name] = _checked(name, unpack_value(name, value))
+            if not {"format", "id", _ARRAYS} <= found.keys():
+                raise FileFormatError(f"{self._place} is damaged: values are missing")
             self._read = version, found
         return dict(self._read[1])
 
@@ -189,7 +203,9 @@ class State:
             return {}
         writes = ", ".join(f"'{each}'" for each in sorted(set(wanted.values())))
         with translated(self._place, "read"):
-            table = imported().dataset(self._array_uri).to_table(filter=f"write IN ({writes})")
+            dataset = imported().dataset(self._array_uri)
+            check_schema(dataset, array_schema(), self._place)
+            table = dataset.to_table(filter=f"write IN ({writes})")
         found: dict[str, AnyArray] = {}
         for row in table.to_pylist():
             name, dtype, shape, data = (row[n] for n in ("name", "dtype", "shape", "data"))
@@ -203,6 +219,46 @@ class State:
         if missing := wanted.keys() - found.keys():
             raise FileFormatError(f"{self._place} is damaged: array {min(missing)!r} is missing")
         return found
+
+
+def check_schema(dataset: Any, wanted: Any, place: Path) -> None:
+    """Raise FileFormatError unless a dataset has these columns, and all of its data are its own.
+
+    A collection may be anybody's: with columns of other types its values would be of any, and
+    another base is a place of this machine or of a network that somebody else has chosen.
+    """
+    found = [(f.name, f.type, f.nullable) for f in dataset.schema]
+    if found != [(f.name, f.type, f.nullable) for f in wanted]:
+        raise FileFormatError(
+            f"{place} is damaged, or was changed by another program: the columns of "
+            f"{Path(dataset.uri).name} are not as vladkit made them"
+        )
+    if any(f.base_id is not None for each in dataset.get_fragments() for f in each.data_files()):
+        raise FileFormatError(
+            f"{place} has data in other places, which vladkit does not read: copy it with all that "
+            "it refers to, or index the images again"
+        )
+
+
+def _checked(name: object, value: Any) -> Any:
+    """A value; TypeError if it is of another form than `State` and `LanceStore` write."""
+    fits = isinstance(name, str)
+    if name == _ARRAYS:
+        fits = isinstance(value, dict) and all(
+            isinstance(each, str) and _WRITE.fullmatch(each) for each in value.values()
+        )
+    elif fits and str(name).startswith(SOURCE):
+        match value:
+            case {"root": str(), "relative": None | str(), "name": str(), "mark": str()}:
+                images = value.get("images")
+                fits = images is None or [type(each) for each in images] in _IMAGES
+            case _:
+                fits = False
+    elif name == "ann":
+        AnnReport.stored(value)
+    if not fits:
+        raise TypeError("it is not as vladkit wrote it")
+    return value
 
 
 def _table(values: _Values) -> Any:

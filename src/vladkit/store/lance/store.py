@@ -14,6 +14,7 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
+from vladkit.core.names import is_text
 from vladkit.errors import FileFormatError, InputError, ParameterError, StorageError
 from vladkit.store import trust
 from vladkit.store.ann import AnnReport
@@ -31,16 +32,14 @@ from vladkit.store.lance.rows import (
     row_of,
     source_key,
     table_of,
+    vector_layout,
     vectors_of,
 )
-from vladkit.store.lance.state import State
+from vladkit.store.lance.state import SOURCE, State, check_schema
 from vladkit.store.packing import unpack_codes, unpack_kept
 from vladkit.store.rows import ImageRow, KeptFeatures, Record, Source
 
 __all__ = ["LanceStore"]
-
-_SOURCE: Final = "~source "
-"""Beginning of the names of values that are sources."""
 
 _TRIES: Final = 30
 """Commits of images that are tried, when others have changed the same rows each time."""
@@ -154,10 +153,13 @@ class LanceStore:
                 self._dataset.checkout_latest()
                 return self._dataset
             try:
-                self._dataset = imported().dataset(self._uri)
+                found = imported().dataset(self._uri)
             except (ValueError, OSError) as error:
                 if "not found" not in str(error).lower():
                     raise
+                return None
+            check_schema(found, image_schema(vector_layout(found.schema)), self.path)
+            self._dataset = found
         return self._dataset
 
     @contextmanager
@@ -271,9 +273,9 @@ class LanceStore:
 
     def _source_values(self) -> dict[int, dict[str, Any]]:
         values = self._values()
-        names = sorted(n for n in values if n.startswith(_SOURCE))
+        names = sorted(n for n in values if n.startswith(SOURCE))
         with damaged(self.path, "its sources"):
-            return {int(n.removeprefix(_SOURCE)): values[n] for n in names}
+            return {int(n.removeprefix(SOURCE)): values[n] for n in names}
 
     def sources(self) -> dict[int, Source]:
         """All sources by their id, each where it is found now."""
@@ -318,7 +320,7 @@ class LanceStore:
 
     def _change_source(self, source_id: int, **given: Any) -> None:
         before = self._source_values().get(source_id, {})
-        self._pending.values[f"{_SOURCE}{source_id}"] = before | given
+        self._pending.values[f"{SOURCE}{source_id}"] = before | given
 
     def set_images(self, source_id: int, folder: str, own: str | None = None) -> None:
         """Remember the folder of the images of a source of features; within `writing`."""
@@ -375,7 +377,7 @@ class LanceStore:
         folders = self._folders()
         for batch in table.to_batches(max_chunksize=4096):
             for values in batch.to_pylist():
-                yield row_of(values, folders)
+                yield row_of(values, folders, self.path)
 
     def _folders(self) -> dict[int, str]:
         return {i: source.folder for i, source in self.sources().items()}
@@ -400,16 +402,14 @@ class LanceStore:
         spelled: Callable[[str], str] | None = None,
     ) -> list[ImageRow]:
         """Images that have a vector and this path, of one source or of all."""
-        try:
-            path.encode()
-        except UnicodeEncodeError:  # of a name that is no text: such are not stored
+        if not is_text(path):
             return []
         sources = self._source_values() if source_id is None else [source_id]
         if spelled is None:
             keys = [image_key(i, path, attempt) for i in sources for attempt in (0, 1)]
             rows = self._by_id(COLUMNS[:-1], keys, " AND skipped IS NULL")
             folders = self._folders()
-            return [row_of(row, folders) for row in rows if row["path"] == path]
+            return [row_of(row, folders, self.path) for row in rows if row["path"] == path]
         wanted, where = spelled(path), "octet_length(path) > character_length(path)"
         images = self._rows(f"skipped IS NULL AND {where}")  # others are spelled in one way
         return [r for r in images if r.source_id in sources and spelled(r.path) == wanted]
@@ -431,7 +431,7 @@ class LanceStore:
         """Rows of some images by image id; unknown ones are left out."""
         folders = self._folders()
         rows = self._by_id(COLUMNS[:-1], image_ids)
-        return {row["image_id"]: row_of(row, folders) for row in rows}
+        return {row["image_id"]: row_of(row, folders, self.path) for row in rows}
 
     def page(
         self, offset: int, limit: int, contains: str, *, skipped: bool
@@ -503,6 +503,10 @@ class LanceStore:
         with translated(self.path, "read"):
             skipped = images.count_rows("skipped IS NOT NULL")
             return images.count_rows() - skipped, skipped
+
+    def has_images(self) -> bool:
+        """Whether there is a dataset of images: it is made when the first are written."""
+        return self._images_now() is not None
 
     def batches(self, n: int) -> Iterator[Any]:
         """All that is kept of images, n at a time, for `check_lance`."""
@@ -593,7 +597,7 @@ class LanceStore:
         if images is None or about is None:
             return None
         with damaged(self.path, "value 'ann'"):
-            self._ann = images.version, LanceAnn(images, AnnReport(**about))
+            self._ann = images.version, LanceAnn(images, AnnReport.stored(about), self.path)
         return self._ann[1]
 
     def build_ann(self, n_dimensions: int, seed: int) -> AnnReport:

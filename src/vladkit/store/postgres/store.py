@@ -14,11 +14,12 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.core.codes import Codes
+from vladkit.core.names import is_text
 from vladkit.errors import FileFormatError, ParameterError
 from vladkit.store import trust
 from vladkit.store.blocks import BLOCK_BYTES, Layout
 from vladkit.store.database import damaged
-from vladkit.store.packing import unpack_codes, unpack_kept
+from vladkit.store.packing import check_value, number_type, unpack_codes, unpack_kept
 from vladkit.store.postgres.address import Address, connect, translated
 from vladkit.store.postgres.schema import enter_schema, holds_collection, vector_type
 from vladkit.store.rows import ImageRow, KeptFeatures, Source
@@ -137,7 +138,10 @@ class PostgresStore:
             raise FileFormatError(f"{self.path} holds no collection any more: export it again")
         *own, about = rows[0]
         found: dict[str, Any] = dict(zip(("id", "revision", "recipe", "learned"), own, strict=True))
-        found |= about
+        with damaged(self.path, "what is kept about it"):
+            found = {**about, **found}
+            for name, value in found.items():
+                check_value(name, value)
         if self._connection.info.transaction_status:
             self._known = found
         return found
@@ -162,7 +166,7 @@ class PostgresStore:
         found = {}
         for name, dtype, shape, data in rows:
             with damaged(self.path, f"array {name!r}"):
-                found[name] = np.frombuffer(data, np.dtype(dtype)).reshape(shape)
+                found[name] = np.frombuffer(data, number_type(dtype)).reshape(shape)
         return found
 
     # -- sources, images --------------------------------------------------------------
@@ -234,9 +238,7 @@ class PostgresStore:
         spelled: Callable[[str], str] | None = None,
     ) -> list[ImageRow]:
         """Images of that path, as `Store.by_path`."""
-        try:
-            path.encode()
-        except UnicodeEncodeError:
+        if not is_text(path):
             return []
         paths = [path]
         if spelled is not None:
