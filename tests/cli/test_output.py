@@ -47,7 +47,7 @@ def test_a_line_for_each_query_with_all_keys(here):
     failed, found = map(json.loads, done.stdout.splitlines())
     assert failed == {"query": "none.png", "error": "no such file or directory"}
     keys = {"path", "score", "file", "similarity", "agreement", "inliers", "verified"}
-    keys |= {"transform", "taken", "latitude", "longitude", "camera"}
+    keys |= {"mirrored", "transform", "taken", "latitude", "longitude", "camera"}
     assert [set(hit) for hit in found["results"]] == [keys] * 5
     assert found["results"][0]["inliers"] > 8
     assert found["results"][1]["inliers"] is found["results"][1]["transform"] is None

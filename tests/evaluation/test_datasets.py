@@ -95,7 +95,7 @@ class Set:
         names = [os.path.basename(row.path) for row in images]
         left = iter(orders)
 
-        def scores(query_qvD):
+        def scores(query_qvD, allowed=None):
             rows = []
             for _ in query_qvD:
                 order = next(left)
