@@ -147,25 +147,13 @@ def test_every_script_has_a_row():
         assert script.rpartition("/")[2] in (TESTS / test).read_text(), f"{test} runs no {script}"
 
 
-SLOW = {
-    f"{name}.py"
-    for name in (
-        "benchmarks/cluster_faults", "benchmarks/compare", "benchmarks/duplicates",
-        "benchmarks/elsewhere", "benchmarks/encode",
-        "benchmarks/lance_collection", "benchmarks/localize", "benchmarks/million",
-        "benchmarks/one_vector", "benchmarks/postgres",
-        "benchmarks/reconstruct", "benchmarks/segments", "benchmarks/serve", "benchmarks/stream",
-        "benchmarks/workers",
-        "examples/cluster", "examples/demo", "examples/looking", "examples/report",
-        "examples/screenshots",
-    )
-}  # fmt: skip
-"""Scripts that `make check` runs and CI does not: they take a minute of its two cores."""
+IN_CI = {f"benchmarks/{name}.py" for name in ("index", "rerank", "search", "shortlist")}
+"""Scripts that CI runs: all of them, as `make check` does, take two minutes of its two cores."""
 
 
 @pytest.mark.parametrize(
     "script",
-    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SCRIPTS],
+    [pytest.param(name, marks=() if name in IN_CI else pytest.mark.slow) for name in SCRIPTS],
 )
 def test_runs_to_its_end(script, home):
     arguments, printed, needed = SCRIPTS[script]

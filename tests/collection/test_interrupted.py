@@ -81,7 +81,7 @@ class TestKill:
         [
             -1,
             pytest.param(0, marks=pytest.mark.slow),
-            1,
+            pytest.param(1, marks=pytest.mark.slow),
             33,
             pytest.param(64, marks=pytest.mark.slow),
         ],
