@@ -32,7 +32,7 @@ LEAST: Final = 1000
 
 _SAMPLED: Final = 100
 _CANDIDATES: Final = 100
-_TARGET_RECALL: Final = 0.98
+_TARGET_RECALL: Final = 0.99
 
 
 class LanceAnn:
@@ -105,7 +105,7 @@ def measured(
 ) -> AnnReport:
     """Size and recall of the index, with as many cells to look into as the recall wants.
 
-    As `vladkit.store.ann.build_ann` has it: twice as many as find .98 of the nearest 10 of 100
+    As `vladkit.store.ann.build_ann` has it: twice as many as find .99 of the nearest 10 of 100
     stored vectors among 100 candidates.
     """
     rng = np.random.default_rng(seed)
