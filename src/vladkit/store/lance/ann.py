@@ -2,8 +2,8 @@
 
 Lance builds it from the data and keeps it with the images. What is added later is not in it, and is
 compared exactly until `vladkit.store.lance.store.LanceStore.freshen` takes it in, so that nothing
-is missed. What it finds is scored again by the stored vectors. benchmarks/lance.py has why this
-kind: it is smaller, is built in less time, and finds more than product codes do.
+is missed. What it finds is scored again by the stored vectors. Why this kind: it is smaller, is
+built in less time, and finds more than product codes do (docs/how-to/scale.md).
 """
 
 from __future__ import annotations
