@@ -33,6 +33,8 @@ LEAST: Final = 1000
 _SAMPLED: Final = 100
 _CANDIDATES: Final = 100
 _TARGET_RECALL: Final = 0.99
+_SPARE: Final = 2
+"""Times that the cells are doubled once they are enough for stored vectors."""
 
 
 class LanceAnn:
@@ -105,8 +107,9 @@ def measured(
 ) -> AnnReport:
     """Size and recall of the index, with as many cells to look into as the recall wants.
 
-    As `vladkit.store.ann.build_ann` has it: twice as many as find .99 of the nearest 10 of 100
-    stored vectors among 100 candidates.
+    Four times as many as find .99 of the nearest 10 of 100 stored vectors among 100 candidates:
+    queries that are not stored lie nearer to the borders of cells. Of ten million they found .978
+    with twice as many, .993 with these.
     """
     rng = np.random.default_rng(seed)
     place_s = np.sort(rng.choice(n, min(n, _SAMPLED), replace=False))
@@ -126,11 +129,11 @@ def measured(
         n_sampled, d = truth.query_qD.shape
         return AnnReport(n, d, n_cells, n_probes, math.nan, n_sampled, n_probes / n_cells)
 
-    n_probes, is_enough = 1, False
+    n_probes, n_spare = 1, 0
     while True:
         found = LanceAnn(images, report(n_probes), place_of(images.uri))
         recall = truth.recall(found.search(truth.query_qD, _CANDIDATES + 1)[0])
-        if is_enough or n_probes == n_cells:
+        if n_spare == _SPARE or n_probes == n_cells:
             return replace(found.report, recall=recall)
-        is_enough = not recall < _TARGET_RECALL
+        n_spare += n_spare > 0 or not recall < _TARGET_RECALL
         n_probes = min(2 * n_probes, n_cells)
