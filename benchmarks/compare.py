@@ -156,6 +156,17 @@ def set_rows(results: list[dict[str, Any]]) -> dict[str, Any]:
     return {"columns": ["mAP", *names], "rows": rows}
 
 
+def tables_of(results: list[dict[str, Any]], given: dict[str, Any]) -> dict[str, Any]:
+    """Tables as the page shows them."""
+    asked = sum(map(len, given["sets"].values()))
+    size = [["images", str(len(given["files"]))], ["queries", str(asked)]]
+    return {
+        "peers": {"columns": COLUMNS, "rows": [row(each) for each in results]},
+        "sets": set_rows(results),
+        "size": {"columns": ["", "value"], "rows": size},
+    }
+
+
 def print_table(table: dict[str, Any]) -> None:
     """Print a table as Markdown."""
     print("\n| " + " | ".join(table["columns"]) + " |\n" + "|---" * len(table["columns"]) + "|")
@@ -218,24 +229,19 @@ def main() -> None:
         arguments = [*map(os.path.abspath, sets)]
         if args.distractors:
             arguments += ["--distractors", *map(os.path.abspath, args.distractors)]
+        given = read_sets(sets, args.distractors)
         results = []
         for name in args.peers:
             results.append(by_process(name, arguments))
             print("| " + " | ".join(row(results[-1])) + " |", flush=True)
-        given = read_sets(sets, args.distractors)
-    n, asked = len(given["files"]), sum(map(len, given["sets"].values()))
+            tables = tables_of(results, given)
+            if args.json:
+                about = {"provenance": provenance("benchmarks/compare.py"), "tables": tables}
+                args.json.write_text(json.dumps(about | {"results": results}, indent=1) + "\n")
+    n, asked = (cells[1] for cells in tables["size"]["rows"])
     print(f"\n{n} images, {asked} queries of {len(given['sets'])} sets")
-    tables = {"peers": {"columns": COLUMNS, "rows": [row(each) for each in results]}}
-    tables["sets"] = set_rows(results)
-    tables["size"] = {
-        "columns": ["", "value"],
-        "rows": [["images", str(n)], ["queries", str(asked)]],
-    }
     for name in ("peers", "sets"):
         print_table(tables[name])
-    if args.json:
-        about = {"provenance": provenance("benchmarks/compare.py"), "tables": tables}
-        args.json.write_text(json.dumps(about | {"results": results}, indent=1) + "\n")
     if args.plot:
         plot(results, args.plot)
     if not args.no_bench:
