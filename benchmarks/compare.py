@@ -179,10 +179,10 @@ def plot(results: list[dict[str, Any]], path: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for result in results:
-        if "error" in result:
-            continue
-        found = mean([each["mAP"] for each in result["sets"].values()])
+    good = [result for result in results if "error" not in result]
+    means = [mean([each["mAP"] for each in result["sets"].values()]) for result in good]
+    by_mean = sorted(zip(means, good, strict=True), key=lambda pair: pair[0])
+    for i, (found, result) in enumerate(by_mean):  # names above and below in turn
         ours = result["peer"].startswith("vladkit")
         axes.scatter(
             result["query_ms"],
@@ -191,7 +191,14 @@ def plot(results: list[dict[str, Any]], path: str) -> None:
             color="#2a6fb0" if ours else "#b0b4b9",
             edgecolor="#333333",
         )
-        axes.annotate(f" {result['peer']}", (result["query_ms"], found), va="bottom", fontsize=8)
+        axes.annotate(
+            result["peer"],
+            (result["query_ms"], found),
+            xytext=(0, -14 if i % 2 else 8),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
     axes.set(xscale="log", xlabel="a query, ms", ylabel="mAP", ylim=(0, 1))
     axes.set_title("Area: bytes an image", loc="left", fontsize=9)
     axes.margins(x=0.25)

@@ -8,6 +8,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
+from vladkit.errors import ImageError
 from vladkit.features import make_extractor
 from vladkit.images import read_image
 
@@ -17,6 +18,8 @@ SAMPLE = 200_000
 
 class Aggregated:
     """Base: SIFT, a vector an image, an exact index of faiss."""
+
+    n_dimensions: int
 
     def index(self, files: Sequence[str], folder: Path) -> None:
         """Extract features, learn, aggregate, index."""
@@ -33,10 +36,15 @@ class Aggregated:
         faiss.write_index(self.flat, str(self.path))
 
     def _local(self, file: str) -> np.ndarray:
-        features = self.extractor.extract(read_image(file, max_side=640))
+        try:
+            features = self.extractor.extract(read_image(file, max_side=640))
+        except ImageError:  # a blank image: it has no features, and a vector of zeros
+            return np.zeros((0, self.extractor.n_dimensions), np.float32)
         return np.ascontiguousarray(features.descriptor_lf, np.float32)
 
     def _vector(self, local_lf: np.ndarray) -> np.ndarray:
+        if not len(local_lf):
+            return np.zeros(self.n_dimensions, np.float32)
         vector_D = self.aggregate(local_lf).astype(np.float32)
         return vector_D / max(float(np.linalg.norm(vector_D)), 1e-12)
 
@@ -66,6 +74,7 @@ class AnyLoc(Aggregated):
     """
 
     n_clusters = 32
+    n_dimensions = 32 * 128
 
     def learn(self, local_Nf: np.ndarray) -> None:
         """Learn centroids."""
@@ -87,6 +96,7 @@ class Fisher(Aggregated):
     """scikit-image's improved Fisher vectors, of 16 Gaussians over 64 principal axes."""
 
     n_modes, n_axes, sample = 16, 64, 50_000
+    n_dimensions = 2 * 16 * 64 + 16
 
     def learn(self, local_Nf: np.ndarray) -> None:
         """Learn axes and the mixture."""
