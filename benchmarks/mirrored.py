@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from together import files_of
 from vladkit import Collection
 from vladkit.bench.machine import provenance
 from vladkit.bench.run import environment_for
@@ -72,10 +73,7 @@ def main() -> None:
     wanted = environment_for(1)
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], wanted)
-    files = [args.distractors] if args.distractors else []
-    for folder in args.sets:
-        database = json.loads((folder / "ground_truth.json").read_text())["database"]
-        files += [folder / name for name in database]
+    files = files_of(args.sets, args.distractors)
     with (
         tempfile.TemporaryDirectory() as temporary,
         Collection.create(args.file or Path(temporary) / "mirrored.vlad") as collection,

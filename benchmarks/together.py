@@ -22,7 +22,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -214,6 +214,15 @@ def measure(
     return {rule: (float(np.mean(values)), len(values)) for rule, values in found.items()}
 
 
+def files_of(sets: Sequence[Path], distractors: Path | None) -> list[Path]:
+    """Databases of the sets, and the folder of other photos."""
+    files = [distractors] if distractors else []
+    for folder in sets:
+        database = json.loads((folder / "ground_truth.json").read_text())["database"]
+        files += [folder / name for name in database]
+    return files
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sets", nargs="+", type=Path, help="folders with ground_truth.json")
@@ -227,10 +236,7 @@ def main() -> None:
     wanted = environment_for(1)
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], wanted)
-    files = [args.distractors] if args.distractors else []
-    for folder in args.sets:
-        database = json.loads((folder / "ground_truth.json").read_text())["database"]
-        files += [folder / name for name in database]
+    files = files_of(args.sets, args.distractors)
     runs: dict[tuple[int, str], list[dict[str, tuple[float, int]]]] = {}
     for seed in args.seeds:
         with tempfile.TemporaryDirectory() as temporary:

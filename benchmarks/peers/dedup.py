@@ -7,23 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
+OPERATORS: list[object] = []
+"""Declared ones, for as long as the process lasts."""
+
 
 def load_torchvision() -> None:
     """Import it also where it was built for another torch, so that its own operators are missing:
     here nobody uses them.
     """
-    import torch
+    from torch import library
 
     try:
         import torchvision  # noqa: F401
     except RuntimeError:
-        missing = torch.library.Library("torchvision", "DEF")
+        missing = library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
             missing.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        LIBRARIES.append(missing)
-
-
-LIBRARIES: list[object] = []
+        OPERATORS.append(missing)
 
 
 class Hash:
