@@ -88,6 +88,8 @@ LOST = """
 import os, signal, sys, weakref
 from vladkit.web.server import serve
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run as a job
+
 class Thing: ...
 
 def ready(url):
