@@ -18,6 +18,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,15 +120,22 @@ def one_hot(local_tlf: torch.Tensor, centroid_kf: torch.Tensor) -> torch.Tensor:
     return total_tkf - mask_tlk.sum(1)[..., None] * centroid_kf
 
 
-def with_jax(case: Case) -> dict[str, Callable[[], object]]:
-    """`encode` of a JAX array, and a scatter in float32; nothing without JAX on the device."""
+def has_jax() -> bool:
+    """Tell whether JAX is there, with a device."""
     try:
         import jax
-        import jax.numpy as jnp
     except ImportError:
+        return False
+    return jax.default_backend() != "cpu"
+
+
+def with_jax(case: Case) -> dict[str, Callable[[], object]]:
+    """`encode` of a JAX array, and a scatter in float32; nothing without JAX on the device."""
+    if not has_jax():
         return {}
-    if jax.default_backend() == "cpu":
-        return {}
+    import jax
+    import jax.numpy as jnp
+
     local, centroid = (jnp.asarray(x) for x in case.arrays())
 
     @jax.jit
@@ -142,6 +150,21 @@ def with_jax(case: Case) -> dict[str, Callable[[], object]]:
     return {
         "JAX": lambda: jax.block_until_ready(encode(local, centroid)),
         "JAX, scatter": lambda: jax.block_until_ready(scatter(local, centroid)),
+    }
+
+
+def sums_with_jax(case: SumCase) -> dict[str, Callable[[], object]]:
+    """`segment_sum` of JAX arrays and JAX's own, in float32; nothing without JAX on the device."""
+    if not has_jax():
+        return {}
+    import jax
+    import jax.numpy as jnp
+
+    values, segment = (jnp.asarray(x) for x in case.arrays())
+    own = jax.jit(partial(jax.ops.segment_sum, num_segments=case.n_segments))
+    return {
+        "JAX": lambda: jax.block_until_ready(segment_sum(values, segment, case.n_segments)),
+        "jax.ops.segment_sum": lambda: jax.block_until_ready(own(values, segment)),
     }
 
 
@@ -197,11 +220,13 @@ def sums(clock: Clock, cases: list[SumCase], rate: float) -> dict:
         }
         gpu = [clock.device(call) for call in ways.values()]
         wall = [clock.wall(call) for call in ways.values()]
+        wall += [clock.wall(call) for call in sums_with_jax(case).values()]
         moved = value_Nf.nbytes + segment.nbytes + 4 * s * value_Nf.shape[1]
         row = [case.name, *(f"{t:.3f}" for t in (*gpu, moved / rate)), *(f"{t:.2f}" for t in wall)]
         rows.append(row)
         print(*row, sep=" | ", flush=True)
-    columns = ["rows", *(f"`{w}`" for w in ways), "read", *(f"`{w}`, clock" for w in ways)]
+    clocked = [*(f"`{w}`" for w in ways), *(["JAX", "`jax.ops.segment_sum`"] if has_jax() else [])]
+    columns = ["rows", *(f"`{w}`" for w in ways), "read", *(f"{w}, clock" for w in clocked)]
     return {"columns": columns, "rows": rows}
 
 
@@ -224,10 +249,25 @@ def accuracy(device: torch.device, n: int) -> dict:
             "segment_sum": segment_sum(x, segment, 1),
             "index_add_": torch.zeros(1, 1, device=device).index_add_(0, segment, x),
         }
+        if has_jax():
+            total |= accuracy_with_jax(values)
         errors = [abs(float(got) - exact) / abs(exact) for got in total.values()]
         rows.append([name.replace("e+0", "e"), *(f"{error:.1e}" for error in errors)])
         print(*rows[-1], sep=" | ", flush=True)
     return {"columns": ["sum of", *(f"`{w}`" for w in total)], "rows": rows}
+
+
+def accuracy_with_jax(values: np.ndarray) -> dict[str, float]:
+    """One sum by each way of JAX."""
+    import jax
+    import jax.numpy as jnp
+
+    x, segment = jnp.asarray(values[:, None]), jnp.zeros(len(values), int)
+    return {
+        "encode, JAX": float(encode(x[None], jnp.zeros((1, 1), x.dtype)).ravel()[0]),
+        "segment_sum, JAX": float(segment_sum(x, segment, 1).ravel()[0]),
+        "jax.ops.segment_sum": float(jax.ops.segment_sum(x, segment, 1).ravel()[0]),
+    }
 
 
 def blocks(clock: Clock, cases: list[Case]) -> None:

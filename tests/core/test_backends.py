@@ -172,8 +172,8 @@ class TestJax:
         one_by_one = self.jax.vmap(lambda x: encode(x[None], centroids)[0])(local)
         np.testing.assert_allclose(one_by_one, wanted, atol=1e-4)
 
-    def test_both_ways_of_summing(self, monkeypatch):
-        """On a CPU a scatter, elsewhere a product: the product is tried here too."""
+    def test_ways_of_summing(self, monkeypatch):
+        """On a CPU a scatter in float64, elsewhere a product, on a GPU a scatter of two parts."""
         from vladkit.kernels import jax as kernel
 
         def sums(*arguments):
@@ -185,10 +185,48 @@ class TestJax:
         scatter = sums(local, centroids, length)
         monkeypatch.setattr(kernel.jax, "default_backend", lambda: "tpu")
         product = sums(local, centroids, length)
+        monkeypatch.setattr(kernel.jax, "default_backend", lambda: "gpu")
+        monkeypatch.setattr(kernel, "_MANY_WORDS", 1)
+        two_parts = sums(local, centroids, length)
         wanted = encode([x[:n] for x, n in zip(local, length, strict=True)], centroids)
-        for residual, count in (scatter, product):
+        for residual, count in (scatter, product, two_parts):
             np.testing.assert_allclose(residual, wanted, atol=1e-4)
             np.testing.assert_array_equal(count.sum(axis=1), length)
+
+    @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+    def test_sums_of_two_parts(self, monkeypatch, scale):
+        """In any order the same bits, and 1e5 equal rows without the error of float32."""
+        from vladkit.kernels import jax as kernel
+
+        monkeypatch.setattr(kernel.jax, "default_backend", lambda: "gpu")
+        monkeypatch.setattr(kernel, "_MANY_WORDS", 1)
+        way = self.jax.jit(lambda x, c: kernel.residual_sums(x, c)[0])
+        equal = np.full((1, 100_000, 2), 1.1 * scale, np.float32)
+        exact = 1e5 * float(equal[0, 0, 0])
+        np.testing.assert_allclose(way(equal, np.zeros((1, 2), np.float32)), exact, rtol=1e-7)
+        rng = np.random.default_rng(0)
+        mixed = (rng.normal(size=(1, 1000, 8)) * scale).astype(np.float32)
+        centroid = (rng.normal(size=(3, 8)) * scale).astype(np.float32)
+        wanted = encode(mixed.astype(np.float64), centroid.astype(np.float64), method=ORACLE)
+        once = way(mixed, centroid)
+        np.testing.assert_allclose(once, wanted, rtol=1e-5, atol=1e-5 * scale)
+        np.testing.assert_array_equal(once, way(mixed[:, rng.permutation(1000)], centroid))
+
+    def test_gradients_of_two_parts(self, monkeypatch):
+        """Those of the sums with the labels held, as on every other way."""
+        from vladkit.kernels import jax as kernel
+
+        local = np.random.default_rng(0).normal(size=(2, 50, 4)).astype(np.float32)
+        centroid = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+
+        def loss(local, centroid):
+            return (kernel.residual_sums(local, centroid)[0] ** 2).sum()
+
+        wanted = self.jax.grad(loss, (0, 1))(local, centroid)
+        monkeypatch.setattr(kernel.jax, "default_backend", lambda: "gpu")
+        monkeypatch.setattr(kernel, "_MANY_WORDS", 1)
+        for got, other in zip(self.jax.grad(loss, (0, 1))(local, centroid), wanted, strict=True):
+            np.testing.assert_allclose(got, other, rtol=1e-4, atol=1e-4)
 
     def test_large_arrays_go_in_groups(self, monkeypatch):
         from vladkit.kernels import jax as kernel

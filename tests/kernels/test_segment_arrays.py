@@ -369,6 +369,29 @@ class TestJax:
             got = segment_reduce(x, self.jax.numpy.asarray(segment), N_SEGMENTS, op)
             np.testing.assert_allclose(host(got), wanted, rtol=1e-6)
 
+    @pytest.mark.parametrize("op", ["sum", "mean", "count", "logsumexp", "softmax"])
+    def test_copies_of_the_sums(self, monkeypatch, op):
+        """On a device few segments have several copies, which neighbours in line go to."""
+        from vladkit.kernels import jax_segments as kernel
+
+        rng = np.random.default_rng(0)
+        x, segment = rng.normal(size=(1003, 3)).astype(np.float32), rng.integers(-1, 6, 1003)
+        wanted = segment_reduce(
+            x[(segment >= 0) & (segment < 5)], segment[(segment >= 0) & (segment < 5)], 5, op
+        )
+        added, calls = kernel._added_to_copies, []
+        monkeypatch.setattr(kernel, "_added_to_copies", lambda *a: calls.append(1) or added(*a))
+        monkeypatch.setattr(kernel.jax, "default_backend", lambda: "gpu")
+        self.jax.clear_caches()
+        got = host(
+            segment_reduce(self.jax.numpy.asarray(x), self.jax.numpy.asarray(segment), 5, op)
+        )
+        if op == "softmax":
+            got = got[(segment >= 0) & (segment < 5)]
+        np.testing.assert_allclose(got, wanted, rtol=1e-5)
+        assert calls
+        self.jax.clear_caches()
+
     def test_number_of_segments_inside_jit(self):
         with pytest.raises(ParameterError, match="n_segments=None: the segments are not known"):
             self.jax.jit(segment_reduce)(self.jax.numpy.asarray(VALUES), SEGMENT)

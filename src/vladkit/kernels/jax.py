@@ -43,6 +43,9 @@ _SHORTEST, _LONGEST = 128, 8192
 _PIECE = 1024
 """Most rows of an image in one product, whose sums are float32; those of pieces are float64."""
 
+_MANY_WORDS = 256
+"""Centroids from which on a scatter beats a product on a GPU; on a CPU it always does."""
+
 _MOST_SCORES = 2**27
 """Scores, or residuals, that exist at a time in one step: half a GB in float32."""
 
@@ -108,7 +111,10 @@ def _sums(
         # NaN where there is no label, as the sums must not look as if there were one
         is_there = jnp.isfinite(score_tlk.max(axis=-1, keepdims=True)) & (unit_2[0] > _least(dtype))
         counts_tl1 *= jnp.where(is_there, 1, jnp.nan)
-        if jax.default_backend() == "cpu":  # a scatter beats a product there, and only there
+        backend = jax.default_backend()
+        if backend not in ("cpu", "tpu") and k >= _MANY_WORDS and dtype == jnp.float32:
+            return _scattered(local_tlf, centroid_kf, label_tl, counts_tl1)
+        if backend == "cpu":
             bucket_N = (jnp.arange(t)[:, None] * k + label_tl).reshape(-1)
             count_N1 = counts_tl1.reshape(-1, 1)
             arguments = count_N1, centroid_kf, label_tl.reshape(-1), bucket_N, t * k
@@ -120,10 +126,47 @@ def _sums(
     weight_pk = weight_plk.sum(axis=1)
     residual_pkf = exact("plk,plf->pkf", weight_plk, shifted_plf)
     residual_pkf -= weight_pk[..., None] * direction_kf
-    if len(weight_pk) == t:
+    return _joined(residual_pkf, weight_pk, t)
+
+
+def _scattered(
+    local_tlf: Array, centroid_kf: Array, label_tl: Array, counts_tl1: Array
+) -> tuple[Array, Array]:
+    """Residual sums and counts by additions of float32 in any order, equal each time.
+
+    A residual is cut into a high part of at most 13 bits, sums of which have no error, and the
+    rest: 2^-13 of the error of a plain sum, which is 1e-5 for 1,024 equal rows.
+    """
+    t, l, f = local_tlf.shape
+    k = len(centroid_kf)
+    n = max(1, -(-l // _PIECE))
+    piece_tl = jnp.arange(t)[:, None] * n + jnp.arange(l) // max(1, -(-l // n))
+    bucket_N = (piece_tl * k + label_tl).reshape(-1)
+    counts_N = counts_tl1.reshape(-1)
+    count_b = jax.ops.segment_sum(counts_N, bucket_N, t * n * k)
+    # What does not count would wait for one bucket: it goes to none.
+    bucket_N = jnp.where(counts_N == 0, t * n * k, bucket_N)
+    residual_tlf = (local_tlf - centroid_kf[label_tl]) * counts_tl1
+    held_tlf = jax.lax.stop_gradient(residual_tlf)
+    largest_t11 = jnp.abs(held_tlf).max(axis=(1, 2), keepdims=True, initial=0)
+    _, power_t11 = jnp.frexp(largest_t11)
+    step_t11 = jnp.ldexp(jnp.ones_like(largest_t11), jnp.maximum(power_t11, -112) - 13)
+    high_tlf = jnp.round(held_tlf / step_t11) * step_t11
+
+    def summed(part_tlf: Array) -> Array:
+        return jax.ops.segment_sum(part_tlf.reshape(t * l, f), bucket_N, t * n * k)
+
+    residual_bf = summed(high_tlf) + summed(residual_tlf - high_tlf)
+    return _joined(residual_bf.reshape(t * n, k, f), count_b.reshape(t * n, k), t)
+
+
+def _joined(residual_pkf: Array, weight_pk: Array, t: int) -> tuple[Array, Array]:
+    """Sums of t images from those of their pieces."""
+    p, k, f = residual_pkf.shape
+    if p == t:
         return residual_pkf, weight_pk
-    image_p = jnp.repeat(jnp.arange(t), len(weight_pk) // t)
-    residual_tD = sum_rows(residual_pkf.reshape(-1, k * f), image_p, t)
+    image_p = jnp.repeat(jnp.arange(t), p // t)
+    residual_tD = sum_rows(residual_pkf.reshape(p, k * f), image_p, t)
     return residual_tD.reshape(t, k, f), sum_rows(weight_pk, image_p, t)
 
 
