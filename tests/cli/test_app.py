@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import h5py
@@ -108,3 +110,21 @@ class TestLines:
                 clock[0] += 90
                 update(step, 2, 2)
         assert capsys.readouterr().err == "learning: 2/2 in 0:01:30\nindexing: 2/2 in 0:01:30\n"
+
+
+def test_a_search_loads_no_more_than_it_needs(here):
+    """Its start is half of its time: no other command, and what only they use."""
+    code = (
+        "import sys; from vladkit.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(*sys.modules, sep='\\n', file=sys.stderr)"
+    )
+    arguments = ["search", "photos.vlad", "photos/1.png", "--rerank", "0"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stderr.split())
+    assert "vladkit.cli.search" in loaded
+    for name in ("cli.serve", "collection.indexing", "collection.duplicates"):
+        assert f"vladkit.{name}" not in loaded
+    assert not loaded & {"numba", "scipy", "numpy.ma", "PIL", "subprocess"}

@@ -46,7 +46,7 @@ def sums_of_words(
     The segments are the words in use: a dense array of 16,384 sums would be 20 times as large.
     """
     row_N, column_N = np.nonzero(word_la >= 0)
-    word_s, segment_N = np.unique(word_la[row_N, column_N], return_inverse=True)
+    word_s, segment_N = _distinct(word_la[row_N, column_N])
     with np.errstate(over="ignore", invalid="ignore"):
         residual_Nf = local_lf[row_N] - centroid_kf[word_la[row_N, column_N]]
         residual_sf = segment_sum(residual_Nf, segment_N, len(word_s))
@@ -58,6 +58,18 @@ def sums_of_words(
     x_s, y_s = segment_sum(unit_N2, segment_N, len(word_s)).T
     turn_s = np.rint(np.arctan2(y_s, x_s) * (128 / np.pi)).astype(np.int64)
     return word_s, residual_sf, (turn_s % 256).astype(np.uint8)
+
+
+def _distinct(word_N: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Words in use, rising, and which of them each is.
+
+    As ``np.unique``, which would import masked arrays, 14 ms of a search by the command.
+    """
+    order_N = np.argsort(word_N, kind="stable")
+    is_first_N = np.diff(word_N[order_N], prepend=-1) > 0
+    segment_N = np.empty(len(word_N), np.int64)
+    segment_N[order_N] = np.cumsum(is_first_N) - 1
+    return word_N[order_N][is_first_N], segment_N
 
 
 def packed(residual_sf: FloatArray, rotation_fd: FloatArray | None) -> npt.NDArray[np.uint8]:

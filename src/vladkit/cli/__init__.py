@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import gc
 import os
 import sys
 import warnings
@@ -15,14 +16,21 @@ if TYPE_CHECKING:
 __all__ = ["load", "main"]
 
 
-def load() -> typer.Typer:
-    """The command with all its subcommands, each from the file of its name."""
+def load(only: str | None = None) -> typer.Typer:
+    """The command with its subcommands, each from the file of its name.
+
+    Parameters
+    ----------
+    only : str, optional
+        Name of the one subcommand to load, which takes 55 ms less than all; all without it, or if
+        there is no such one.
+    """
     from vladkit.cli.app import GROUPS, app
 
-    for names in GROUPS.values():
-        for name in names:
-            module = "evaluate" if name == "eval" else name.replace("-", "_")
-            import_module(f"vladkit.cli.{module}")
+    known = [name for names in GROUPS.values() for name in names]
+    for name in known if only not in known else [only]:
+        module = "evaluate" if name == "eval" else name.replace("-", "_")
+        import_module(f"vladkit.cli.{module}")
     return app
 
 
@@ -56,7 +64,7 @@ def _encode_somehow(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def _run() -> None:
-    app = load()
+    app = load(sys.argv[1] if len(sys.argv) > 1 else None)
     try:
         app()
     except SystemExit as done:
@@ -65,6 +73,7 @@ def _run() -> None:
         raise
     finally:
         sys.stdout.flush()
+        gc.freeze()  # Python's end would look for garbage in all there is: 40 ms
 
 
 def _leave_at_once() -> NoReturn:

@@ -1,16 +1,25 @@
-"""`AddReport`: what became of the files of some sources."""
+"""`AddReport`: what became of the files of some sources; `Progress`: how far a method is."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from vladkit.images.files import HEIC_SUFFIXES
 from vladkit.images.heic import HEIC_HINT
 
-__all__ = ["AddReport"]
+__all__ = ["AddReport", "Progress"]
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called as ``progress(step, done, total)``.
+
+Steps of the methods of `Collection`: "try apart", "sample", "learn", "index" and "dates" of `add`;
+"queries" of `evaluate` and `assess`; "pairs", "match" and "join" of `pairs`; others have one step
+of their own name.
+"""
 
 _SHOWN: Final = 8
 """Kinds of files that a message lists."""

@@ -1,4 +1,7 @@
-"""`Collection`: images in, ranked images out. The work is done by the other modules here."""
+"""`Collection`: images in, ranked images out. The work is done by the other modules here.
+
+Those that a search has no use for are imported where they are used: it would wait 30 ms for them.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from vladkit.collection.augmentation import augment
+from vladkit.collection.add_report import AddReport, Progress
 from vladkit.collection.describer import Codebook
-from vladkit.collection.duplicates import DuplicateGroup, find_duplicates
-from vladkit.collection.evaluation import Answer, ask
 from vladkit.collection.index import Index
-from vladkit.collection.indexing import AddReport, Indexer, Progress
-from vladkit.collection.learn_codebook import CodebookReport, learn_codebook
-from vladkit.collection.localize import Localization, localize
-from vladkit.collection.merge import MergeReport, merge
-from vladkit.collection.pair_list import Names, Pairs
-from vladkit.collection.pairs import select_pairs
-from vladkit.collection.positions import Positions
 from vladkit.collection.query import (
     QueryImage,
     QueryImages,
@@ -31,18 +25,13 @@ from vladkit.collection.query import (
 )
 from vladkit.collection.ranked import Hit
 from vladkit.collection.recipe import Recipe
-from vladkit.collection.reencode import adapt, whiten
-from vladkit.collection.sample import Shard
 from vladkit.collection.search_options import SearchOptions
 from vladkit.collection.searching import StaleQueryError
-from vladkit.collection.sfm_model import SfmModel
-from vladkit.collection.verdicts import tell_apart
 from vladkit.collection.where import Where
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import as_paths
 from vladkit.core.remote import is_url
 from vladkit.errors import ParameterError
-from vladkit.evaluation.benchmark import Benchmark, Outcome
 from vladkit.features import Extractor, Features
 from vladkit.geometry.mirrored import unmirrored
 from vladkit.geometry.verification import Model, Verification
@@ -50,17 +39,27 @@ from vladkit.images.exif import UNKNOWN, Photo
 from vladkit.images.forms import InMemory
 from vladkit.images.region import RegionLike, as_region
 from vladkit.kernels.loading import as_one_call
-from vladkit.store.ann import AnnReport
-from vladkit.store.check import Finding
-from vladkit.store.export import export
 from vladkit.store.opening import check_store
 from vladkit.store.paths import find_image, ids_below
 from vladkit.store.photos import photos
-from vladkit.store.postgres.address import Address
-from vladkit.store.postgres.export import PostgresExport, export_postgres
-from vladkit.store.relocate import Relocation, relocate
 from vladkit.store.rows import ImageRow
 from vladkit.store.store import Store
+
+if TYPE_CHECKING:
+    from vladkit.collection.duplicates import DuplicateGroup
+    from vladkit.collection.evaluation import Answer
+    from vladkit.collection.learn_codebook import CodebookReport
+    from vladkit.collection.localize import Localization
+    from vladkit.collection.merge import MergeReport
+    from vladkit.collection.pair_list import Names, Pairs
+    from vladkit.collection.positions import Positions
+    from vladkit.collection.sample import Shard
+    from vladkit.collection.sfm_model import SfmModel
+    from vladkit.evaluation.benchmark import Benchmark, Outcome
+    from vladkit.store.ann import AnnReport
+    from vladkit.store.check import Finding
+    from vladkit.store.postgres.export import PostgresExport
+    from vladkit.store.relocate import Relocation
 
 __all__ = ["AddReport", "Collection", "Hit", "Progress"]
 
@@ -195,6 +194,8 @@ class Collection:
         >>> learned.images, learned.clusters, sum(n)
         (4, 8, 4)
         """
+        from vladkit.collection.learn_codebook import learn_codebook
+
         made = Recipe.make(fields) if recipe is None else recipe
         return learn_codebook(target, as_paths(sources), made, n_jobs=n_jobs, progress=progress)
 
@@ -276,6 +277,8 @@ class Collection:
         >>> report.files, report.images, report.twice
         (2, 4, 0)
         """
+        from vladkit.collection.merge import merge
+
         return merge(target, as_paths(files), progress=progress)
 
     def close(self) -> None:
@@ -477,6 +480,8 @@ class Collection:
         WorkerError
             If workers end before they have an image in hand.
         """
+        from vladkit.collection.indexing import Indexer
+
         self.index.refresh()
         held = sources if isinstance(sources, Mapping) else None
         return Indexer(self.index).add(
@@ -524,6 +529,8 @@ class Collection:
         NothingToIndexError
             If `new` is not a folder, or holds none of the images. Nothing is changed then.
         """
+        from vladkit.store.relocate import relocate
+
         return relocate(self._store, old, new)
 
     # -- searching --------------------------------------------------------------------
@@ -702,6 +709,9 @@ class Collection:
         MissingDependencyError
             Without pycolmap: ``pip install 'vladkit[sfm]'``.
         """
+        from vladkit.collection.localize import localize
+        from vladkit.collection.sfm_model import SfmModel
+
         read = model if isinstance(model, SfmModel) else SfmModel(model)
         while True:
             self.index.refresh()
@@ -743,6 +753,8 @@ class Collection:
         Needs kept features; only copies are opened, to tell how they differ. Takes O(n^2 D) for the
         candidates, and some 5 ms for each of ``n * candidates / 2`` comparisons.
         """
+        from vladkit.collection.duplicates import find_duplicates
+
         self.index.refresh()
         self.index.check_ready()
         with self._store.reading():
@@ -783,6 +795,8 @@ class Collection:
         ParameterError
             If one is not in the collection or cannot be read, or two have the same bytes.
         """
+        from vladkit.collection.verdicts import tell_apart
+
         return tell_apart(self._store, images)
 
     def pairs(
@@ -849,6 +863,8 @@ class Collection:
         O(n^2 D), in batches whose vectors and scores take 64 MB each, whatever n; an index made by
         `build_ann` is used instead if it is there. Matching takes some 5 ms a pair.
         """
+        from vladkit.collection.pairs import select_pairs
+
         self.index.refresh()
         with self._store.reading():
             return select_pairs(
@@ -908,6 +924,8 @@ class Collection:
         progress: Progress | None = None,
     ) -> tuple[list[Answer], list[str]]:
         """`evaluate` query by query: the first `top` images that count of each ranking; remarks."""
+        from vladkit.collection.evaluation import ask
+
         self.index.refresh()
         asked = self.index, benchmark
         return ask(*asked, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress)
@@ -922,6 +940,8 @@ class Collection:
         they are whitened: adapt first. See Arandjelović, Zisserman, "All about VLAD", CVPR 2013,
         section 3.2.
         """
+        from vladkit.collection.reencode import adapt
+
         adapt(self.index, progress=_step(progress, "adapt"))
 
     def whiten(
@@ -945,6 +965,8 @@ class Collection:
         exponent, power
             See `vladkit.Whitening`, whose defaults None stands for.
         """
+        from vladkit.collection.reencode import whiten
+
         step = _step(progress, "whiten")
         whiten(self.index, n_components, exponent=exponent, power=power, progress=step)
 
@@ -957,6 +979,8 @@ class Collection:
         augment again. 0 neighbours remove it. Vectors stay as they are. Approximate search does
         without it. Takes O(n^2 D); docs/results/defaults.md has the gain.
         """
+        from vladkit.collection.augmentation import augment
+
         self._store.check_can("augment")
         self.index.check_ready()
         augment(self._store, n_neighbors, alpha)
@@ -1023,6 +1047,8 @@ class Collection:
             If the library that writes the format is not installed.
         """
         self.index.check_ready()
+        from vladkit.store.export import export
+
         return export(self._store, target, root)
 
     def export_postgres(
@@ -1052,6 +1078,9 @@ class Collection:
         self.index.check_ready()
         self._store.check_can("export to PostgreSQL")
         assert isinstance(self._store, Store)
+        from vladkit.store.postgres.address import Address
+        from vladkit.store.postgres.export import export_postgres
+
         address = Address.parse(url, schema)
         return export_postgres(self._store, address, _step(progress, "export"))
 

@@ -21,7 +21,7 @@ from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from vladkit.aggregation.encode import fastest, warm_up
-from vladkit.collection.add_report import AddReport
+from vladkit.collection.add_report import AddReport, Progress
 from vladkit.collection.describer import Describer
 from vladkit.collection.discover import (
     SourceFile,
@@ -54,14 +54,6 @@ from vladkit.store.photos import put_photos
 from vladkit.store.rows import ImageRow, Record, Source
 
 __all__ = ["NO_CODEBOOK", "AddReport", "Indexer", "Progress"]
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called as ``progress(step, done, total)``.
-
-Steps of the methods of `Collection`: "try apart", "sample", "learn", "index" and "dates" of `add`;
-"queries" of `evaluate` and `assess`; "pairs", "match" and "join" of `pairs`; others have one step
-of their own name.
-"""
 
 NO_CODEBOOK: Final = (
     "a shard needs the codebook of all shards, or their vectors could not be compared: make it "

@@ -62,7 +62,7 @@ def segment_reduce_of(
     shape = values.shape[1:]
     value_Nf = values.reshape(len(values), math.prod(shape))
     segment = jnp.asarray(segment)
-    result = _reduce(value_Nf, weights, segment, n, op)
+    result: Array = _reduce(value_Nf, weights, segment, n, op)
     if fill_value is not None:
         dtype = result.dtype if np.dtype(result.dtype).kind != "V" else np.dtype(np.float32)
         fill = check_fill(op, fill_value, dtype)

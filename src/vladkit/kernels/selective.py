@@ -222,7 +222,8 @@ def fence_of_blocks(
     n_rows = int(end_M[-1]) if len(end_M) else 0
     step = most_rows or _SHARED_ROWS
     fence = np.searchsorted(end_M, np.arange(0, n_rows, step), side="right")
-    return np.unique(np.append(fence, [0, len(image_M)]))
+    edge = np.sort(np.append(fence, [0, len(image_M)]))
+    return edge[np.diff(edge, prepend=-1) > 0]
 
 
 def _blocks(start_T: Int64Array, image_M: Int64Array) -> Iterator[slice]:

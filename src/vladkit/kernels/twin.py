@@ -26,6 +26,9 @@ __all__ = ["aggregate", "nearest", "rounds_once", "segment_sum"]
 _BLOCK_SCORES = 2**17
 """Scores that exist at a time: 1 MB of float64."""
 
+_FEW_ROWS = 64
+"""Rows among which equal ones are not looked for."""
+
 
 def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[FloatArray, Int64Array]:
     """Residual sums and counts. `n_jobs` is not used."""
@@ -88,13 +91,15 @@ def nearest(local_Nf: FloatArray, centroid_kf: FloatArray) -> Int64Array:
         check_overflow(top_n)
         is_near_nk = score_nk >= (top_n - 1.001 * doubt_n)[:, None]
         row = np.flatnonzero(np.count_nonzero(is_near_nk, axis=1) > 1)
-        if len(row):  # equal rows once: 4,000 that tie everywhere took 2 s
+        if len(row) > _FEW_ROWS:  # equal rows once: 4,000 that tie everywhere took 2 s
             _, first, copy = np.unique(
                 local_nf[row], axis=0, return_index=True, return_inverse=True
             )
             row_u = row[first]
             label_u = _decide(local_nf[row_u], panel_kf, bias_k, is_near_nk[row_u])
             label_n[row] = label_u[copy.reshape(-1)]  # NumPy 2.0 gives it two axes
+        elif len(row):
+            label_n[row] = _decide(local_nf[row], panel_kf, bias_k, is_near_nk[row])
     return label_N
 
 
