@@ -1,6 +1,6 @@
 """`vladkit index` against a bare loop of decode + SIFT with the same settings and threads.
 
-    python benchmarks/index.py [FOLDER] [--rounds 3]
+    python benchmarks/index.py [FOLDER] [--rounds 3] [--json docs/results/index.json]
 
 Without a folder: crops of the photographs that scikit-image ships. The bare loop reads each file,
 decodes it at the same size and runs OpenCV's SIFT on it, one image to a thread, and keeps nothing.
@@ -11,6 +11,7 @@ start-up, finding files, training, encoding, storing.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", help="of images; default: scikit-image's photographs")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures")
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.bare:
@@ -93,7 +95,21 @@ def main() -> None:
     for name, values in seconds.items():
         spread = f"{min(values):.2f} to {max(values):.2f}"
         print(f"{name:20} {median[name]:7.2f} s  ({spread}, {args.threads} threads)")
-    print(f"ratio {median['vladkit index'] / median['bare decode + SIFT']:.3f}")
+    ratio = median["vladkit index"] / median["bare decode + SIFT"]
+    print(f"ratio {ratio:.3f}")
+    if args.json:
+        from vladkit.bench.machine import provenance
+
+        rows = [[name, f"{seconds:.1f}"] for name, seconds in median.items()]
+        tables = {
+            "folder": {
+                "columns": ["", "ratio"],
+                "rows": [["vladkit index over decode and SIFT", f"{ratio:.2f}"]],
+            },
+            "seconds": {"columns": ["", "s"], "rows": rows},
+        }
+        run = {"provenance": provenance("benchmarks/index.py"), "tables": tables}
+        args.json.write_text(json.dumps(run, indent=1) + "\n")
 
 
 if __name__ == "__main__":

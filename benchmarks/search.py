@@ -1,9 +1,10 @@
 """Where the time of one search goes: start-up, decode + SIFT, and all the rest.
 
-    python benchmarks/search.py photos.vlad query.jpg [--rounds 9]
+    python benchmarks/search.py photos.vlad query.jpg [--rounds 9] [--json docs/results/search.json]
 
 Each round is a fresh process, as `vladkit search` is. `rest` is reading the codebook, encoding,
-reading all vectors and ranking. Medians.
+reading all vectors and ranking, without geometry. The last two are the command itself, from its
+start to its end. Medians.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 
 def once(file: str, image: str) -> dict[str, float]:
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("image")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures")
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.once:
@@ -60,12 +63,29 @@ def main() -> None:
         json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         for _ in range(args.rounds)
     ]
-    for name in runs[0]:
-        values = [run[name] for run in runs]
-        if name == "images":
-            print(f"{values[0]} images")
-        else:
-            print(f"{name:14} {1e3 * statistics.median(values):7.1f} ms")
+    for options in ([], ["--rerank", "0"]):
+        search = ["search", args.file, args.image, *options]
+        name = "vladkit search" + "".join(f" {option}" for option in options)
+        for run in runs:
+            begin = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "vladkit", *search], check=True, capture_output=True
+            )
+            run[name] = time.perf_counter() - begin
+    images = int(runs[0].pop("images"))
+    print(f"{images} images")
+    rows = [[name, f"{1e3 * statistics.median(run[name] for run in runs):.0f}"] for name in runs[0]]
+    for name, took in rows:
+        print(f"{name:25} {took:>5} ms")
+    if args.json:
+        from vladkit.bench.machine import provenance
+
+        tables = {
+            "size": {"columns": ["", "value"], "rows": [["images", str(images)]]},
+            "steps": {"columns": ["", "ms"], "rows": rows},
+        }
+        run = {"provenance": provenance("benchmarks/search.py"), "tables": tables}
+        args.json.write_text(json.dumps(run, indent=1) + "\n")
 
 
 if __name__ == "__main__":

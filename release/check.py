@@ -53,6 +53,7 @@ EXTRAS = {
     "postgres": "import psycopg",
     "sfm": "import pycolmap",
     "heic": "import pillow_heif",
+    "jxl": "import pillow_jxl",
     "fisher": "import sklearn.mixture",
     "demo": "import skimage",
     "docs": "import furo, myst_parser, sphinx",

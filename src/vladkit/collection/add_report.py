@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from vladkit.images.files import HEIC_SUFFIXES
-from vladkit.images.heic import HEIC_HINT
+from vladkit.images.files import hints
 
 __all__ = ["AddReport", "Progress"]
 
@@ -65,7 +64,5 @@ class AddReport:
         if rest := sum(n for _, n in kinds[_SHOWN:]):
             shown.append(f"{rest} of other kinds")
         text = f"{total} {'file' if total == 1 else 'files'}: {', '.join(shown)}"
-        # with the extra they are images, and not left out
-        return (
-            f"{text}; to read HEIC: {HEIC_HINT}" if HEIC_SUFFIXES & self.left_out.keys() else text
-        )
+        hint = hints(self.left_out)  # with the extra they are images, and not left out
+        return f"{text}; {hint}" if hint else text

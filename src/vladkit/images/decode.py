@@ -34,6 +34,7 @@ from vladkit.images.forms import FORMS, InMemory, file_data
 from vladkit.images.header import Header, read_header
 from vladkit.images.heic import decode_heic
 from vladkit.images.image import Image
+from vladkit.images.jxl import decode_jxl
 from vladkit.images.levels import form_of, to_levels
 from vladkit.images.opencv import is_out_of_memory, silent_opencv
 from vladkit.images.region import Region, RegionLike, as_region
@@ -71,10 +72,10 @@ def read_image(
     Parameters
     ----------
     path : str, path or image in memory
-        JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, binary PBM/PGM/PPM; HEIC with the extra ``heic``;
-        of camera RAW (DNG, CR2, NEF, ARW, PEF, RAF) the largest JPEG in it. The content decides,
-        not the suffix; of several frames or pages the first counts (of a TIFF the first that is
-        no reduced copy).
+        JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, binary PBM/PGM/PPM; HEIC with the extra ``heic``,
+        JPEG XL with ``jxl``; of camera RAW (DNG, CR2, NEF, ARW, PEF, RAF) the largest JPEG in it.
+        The content decides, not the suffix; of several frames or pages the first counts (of a TIFF
+        the first that is no reduced copy).
     max_side : int or None, default=640
         Longest side of the result in px, up to 2:1; see `decode_image`. None keeps the original
         size.
@@ -195,10 +196,8 @@ def decode_image(
             f"{header.width}x{header.height} px take {held / 1e6:,.0f} MB, too much for a file of "
             f"{len(header.data) / 1e3:,.0f} kB"
         )
-    n_passed = header.n_scans * header.width * header.height
-    if not header.sequential and n_passed > _MOST_SCANS * max_pixels:
-        raise ImageError(f"{header.n_scans:,} scans of {header.width}x{header.height} px, too many")
-    pixels = _decode(header, factor, color=color)
+    _check_scans(header, max_pixels)
+    pixels = _decode(header, factor, max_pixels, color=color)
     _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
     if factor > 1 and pixels.shape[:2] != size[::-1]:
         raise ImageError("damaged JPEG: two different sizes in one file")
@@ -226,6 +225,12 @@ def decode_image(
 
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
     return Image(pixels, width, height, scale_x, scale_y, region, whole, header.photo)
+
+
+def _check_scans(header: Header, max_pixels: int) -> None:
+    n_passed = header.n_scans * header.width * header.height
+    if not header.sequential and n_passed > _MOST_SCANS * max_pixels:
+        raise ImageError(f"{header.n_scans:,} scans of {header.width}x{header.height} px, too many")
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -287,10 +292,19 @@ def _jpeg_factor(header: Header, by: float) -> int:
     return 1
 
 
-def _decode(header: Header, factor: int, *, color: bool) -> npt.NDArray[np.uint8]:
+def _decode(header: Header, factor: int, max_pixels: int, *, color: bool) -> npt.NDArray[np.uint8]:
     """Decode to gray or BGR, as stored, a JPEG at 1/factor of its size."""
     import cv2
 
+    if header.kind == "JPEG XL":
+        content = decode_jxl(header.data)
+        if not isinstance(content, bytes):
+            return to_levels(*content, color=color)
+        jpeg = read_header(content)
+        if (jpeg.kind, jpeg.width, jpeg.height) != ("JPEG", header.width, header.height):
+            raise ImageError("damaged JPEG XL: it holds another image than it says")
+        _check_scans(jpeg, max_pixels)
+        return _decode(jpeg, 1, max_pixels, color=color)
     if header.kind == "HEIC":
         sample_yxc, form = decode_heic(header.data)
         return to_levels(sample_yxc, form, color=color)

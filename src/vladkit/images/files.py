@@ -6,18 +6,19 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO, Final
 
 from vladkit.core.files import is_open_database
 from vladkit.core.remote import is_below, is_url, local_path, read_file
 from vladkit.errors import ImageError, MissingDependencyError, StorageError
-from vladkit.images.heic import has_heic
+from vladkit.images.heic import HEIC_HINT, has_heic
+from vladkit.images.jxl import JXL_HINT, has_jxl
 
 __all__ = [
-    "HEIC_SUFFIXES",
     "MAX_BYTES",
     "check_size",
+    "hints",
     "is_image_name",
     "open_file",
     "read_bytes",
@@ -32,8 +33,8 @@ _SUFFIXES: Final = frozenset(
     | {".pbm", ".pgm", ".ppm", ".pnm", ".avif", ".mpo"}
     | {".dng", ".cr2", ".nef", ".arw", ".pef", ".raf"}
 )
-HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
-"""Suffixes of images where the extra ``heic`` is installed."""
+_HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
+_JXL_SUFFIXES: Final = frozenset({".jxl"})
 
 _NOT_SHOWN: Final = "not in a folder that was indexed here: it is not shown"
 
@@ -53,8 +54,8 @@ def is_image_name(path: str | os.PathLike[str]) -> bool:
     -------
     bool
         True for the suffixes of formats that `read_image` reads here, in any case (HEIC needs the
-        extra ``heic``); False for hidden names such as the ``._IMG_1.jpg`` that macOS leaves on
-        shared disks.
+        extra ``heic``, JPEG XL ``jxl``); False for hidden names such as the ``._IMG_1.jpg`` that
+        macOS leaves on shared disks.
 
     Examples
     --------
@@ -63,8 +64,22 @@ def is_image_name(path: str | os.PathLike[str]) -> bool:
     """
     name = os.path.basename(os.fspath(path))
     suffix = os.path.splitext(name)[1].lower()
-    is_known = suffix in _SUFFIXES or (suffix in HEIC_SUFFIXES and has_heic())
+    is_known = (
+        suffix in _SUFFIXES
+        or (suffix in _HEIC_SUFFIXES and has_heic())
+        or (suffix in _JXL_SUFFIXES and has_jxl())
+    )
     return is_known and not name.startswith(".")
+
+
+def hints(suffixes: Iterable[str]) -> str:
+    """Commands that install what reads files with these suffixes, which are no images here."""
+    found, suffixes = [], set(suffixes)
+    if suffixes & _HEIC_SUFFIXES:
+        found.append(f"to read HEIC: {HEIC_HINT}")
+    if suffixes & _JXL_SUFFIXES:
+        found.append(f"to read JPEG XL: {JXL_HINT}")
+    return "; ".join(found)
 
 
 def read_bytes(

@@ -19,6 +19,7 @@ from vladkit.errors import ImageError
 from vladkit.images.boxes import read_boxes
 from vladkit.images.directory import Parts
 from vladkit.images.exif import UNKNOWN, Photo, photo_of
+from vladkit.images.jxl import read_jxl
 from vladkit.images.levels import SampleForm
 from vladkit.images.orientation import Places
 from vladkit.images.raw import RawPreview, raf_preview, tiff_preview
@@ -279,6 +280,20 @@ def _boxed(kind: str, data: bytes) -> Header:
     )
 
 
+def _jxl(data: bytes) -> Header:
+    jxl = read_jxl(data)
+    return Header(
+        "JPEG XL",
+        jxl.width,
+        jxl.height,
+        data,
+        jxl.orientation,
+        form=SampleForm(),
+        n_bytes=6 * (1 + (jxl.n_bits > 8)),  # libjxl holds 6 of 8 bits, and the samples
+        photo=photo_of([jxl.exif]),
+    )
+
+
 def _gif(data: bytes) -> Header:
     width, height = struct.unpack_from("<HH", data, 6)
     return Header("GIF", width, height, data, form=SampleForm(), n_bytes=4)
@@ -334,5 +349,5 @@ _KINDS: Final[tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], Header] | No
     ),
     (re.compile(rb"....ftypcrx ", re.DOTALL), "CR3", None),
     (re.compile(rb"FUJIFILMCCD-RAW "), "RAF", lambda data: _raw(raf_preview(data))),
-    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEG XL", None),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEG XL", _jxl),
 )

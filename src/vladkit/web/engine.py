@@ -47,6 +47,7 @@ MEDIA_TYPES: Final = {
     "PNM": "image/x-portable-anymap",
     "AVIF": "image/avif",
     "HEIC": "image/heic",
+    "JPEG XL": "image/jxl",
     "RAF": "image/x-fuji-raf",
 }
 """Formats that the file of an image may have, in `vladkit.images.header`'s words."""
