@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 
 import numpy as np
@@ -19,11 +20,11 @@ from stored import sql
 from vladkit import Collection, Where
 from vladkit.collection import searching
 from vladkit.collection.where import Near
-from vladkit.errors import FileFormatError, ParameterError
+from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
 from vladkit.images import Photo
 from vladkit.store.ann import AnnIndex
 from vladkit.store.paths import ids_below
-from vladkit.store.photos import put_photos, unread
+from vladkit.store.photos import photos, put_photos, unread
 
 N = 24
 """Images: every third has no date, every fourth no position; half of them are in each folder."""
@@ -324,3 +325,44 @@ def test_merged_shards_keep_it(made, tmp_path):
         assert collection.check() == []
     assert len(dated) == N // 3
     assert all(path.startswith("b/") for path in dated)
+
+
+def test_columns_of_a_table(collection, tmp_path):
+    """Every fact, typed, beside its vector; null where there is none."""
+    pandas = pytest.importorskip("pandas")
+    collection.export(tmp_path / "out.parquet")
+    table = pandas.read_parquet(tmp_path / "out.parquet").set_index("path").sort_index()
+    assert len(table) == N
+    ids, vector_nD = collection.vectors()
+    path_of = {row.image_id: row.path for row in collection.images()}
+    vector_of = {path_of[i]: v for i, v in zip(ids.tolist(), vector_nD, strict=True)}
+    for path, row in table.iterrows():
+        i = int(path[-6:-4])
+        wanted = pandas.Timestamp(2000 + i, 6, 1, 12) if i % 3 else pandas.NaT
+        assert row["taken"] is wanted or row["taken"] == wanted
+        if i % 4:
+            assert (row["latitude"], row["longitude"]) == (40 + i, 10)
+        else:
+            assert math.isnan(row["latitude"])
+            assert math.isnan(row["longitude"])
+        assert (row["width"], row["height"], pandas.isna(row["camera"])) == (96, 96, True)
+        np.testing.assert_array_equal(row["vector"], vector_of[path].astype(np.float32))
+
+
+def test_a_day_that_does_not_exist_is_null_in_a_table(made, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    shutil.copy(made / "c.vlad", tmp_path / "c.vlad")
+    with Collection.open(tmp_path / "c.vlad") as opened:
+        undated = photos(opened._store, [1])[1].taken is None
+        with opened._store.writing():
+            put_photos(opened._store, [(1, Photo(taken="2024-02-31 00:00:00", camera="é"))])
+        opened.export(tmp_path / "out.parquet")
+    table = pandas.read_parquet(tmp_path / "out.parquet")
+    assert table["taken"].isna().sum() == N // 3 + (not undated)
+    assert (table["camera"] == "é").sum() == 1
+
+
+def test_a_table_wants_pyarrow(collection, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'vladkit\[parquet\]'"):
+        collection.export(tmp_path / "out.parquet")

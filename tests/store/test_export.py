@@ -69,7 +69,7 @@ class TestExport:
 
     def test_errors(self, ready, tmp_path):
         with Collection.open(ready[0], read_only=True) as collection:
-            with pytest.raises(ParameterError, match=r"ends in \.npz, \.fvecs, \.faiss, \.h5"):
+            with pytest.raises(ParameterError, match=r"ends in \.npz, \.fvecs, \.faiss, \.h5, \.p"):
                 collection.export(tmp_path / "out.txt")
             with pytest.raises(StorageError, match="cannot write"):
                 collection.export(tmp_path / "nowhere" / "out.npz")

@@ -21,7 +21,7 @@ def export(
         str | None,
         typer.Argument(
             metavar="[OUT]",
-            help="NAME.npz, .fvecs, .faiss or .h5; or postgresql://USER@HOST/DATABASE.",
+            help="NAME.npz, .fvecs, .faiss, .h5 or .parquet; or postgresql://USER@HOST/DATABASE.",
             show_default=False,
         ),
     ] = None,
@@ -37,9 +37,9 @@ def export(
 ) -> None:
     """Write the vectors for other programs, or all to PostgreSQL.
 
-    For NumPy (.npz), texmex tools (.fvecs), FAISS (.faiss) or hloc (.h5). PostgreSQL, with
-    pgvector, gets all that a search needs, and the next time what has changed since
-    (docs/how-to/postgres.md).
+    For NumPy (.npz), texmex tools (.fvecs), FAISS (.faiss), hloc (.h5), or pandas, polars and
+    DuckDB (.parquet, with date, place and camera as columns). PostgreSQL, with pgvector, gets all
+    that a search needs, and the next time what has changed since (docs/how-to/postgres.md).
     """
     from vladkit.store.export import check_target
     from vladkit.store.postgres.address import is_database, with_schema

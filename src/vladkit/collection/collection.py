@@ -1035,7 +1035,7 @@ class Collection:
         Parameters
         ----------
         target : path
-            The suffix decides the format: .npz, .fvecs, .faiss or .h5, see
+            The suffix decides the format: .npz, .fvecs, .faiss, .h5 or .parquet, see
             `vladkit.store.export`.
         root : path or None
             For .h5 the folder that names are relative to, as in `pairs`. The others have the paths

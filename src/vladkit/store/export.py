@@ -6,6 +6,8 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -16,15 +18,20 @@ from vladkit.core.files import check_writable, replace_file
 from vladkit.core.remote import is_url
 from vladkit.core.threads import faiss_threads
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
+from vladkit.images.exif import UNKNOWN, Photo
 from vladkit.store.blocks import Layout
 from vladkit.store.naming import names_below
+from vladkit.store.photos import has_photos, photos
 from vladkit.store.postgres.address import is_database, shown_url
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import LONGEST_PATH
 
 __all__ = ["FORMATS", "check_target", "export"]
 
-FORMATS: Final = (".npz", ".fvecs", ".faiss", ".h5")
+FORMATS: Final = (".npz", ".fvecs", ".faiss", ".h5", ".parquet")
+
+_WRITERS: Final = {".h5": ("h5py", "hloc"), ".parquet": ("pyarrow", "parquet")}
+"""Library that writes a format, and its extra."""
 
 _NAMES: Final = 4096  # paths turned into an array's rows at a time
 
@@ -46,13 +53,15 @@ def check_target(target: str | os.PathLike[str]) -> str:
         if is_database(target):
             raise ParameterError(f"{shown_url(target)} is a database: use export_postgres")
         raise ParameterError(f"{target}: the name of an export ends in {', '.join(FORMATS)}")
-    if suffix == ".h5":
+    if suffix in _WRITERS:
+        module, extra = _WRITERS[suffix]
         try:
-            import h5py  # noqa: F401
+            import_module(module)
         except ImportError as error:
             raise MissingDependencyError(
-                f"{target}: h5py, which writes it, is not installed: pip install 'vladkit[hloc]'",
-                name="h5py",
+                f"{target}: {module}, which writes it, is not installed: "
+                f"pip install 'vladkit[{extra}]'",
+                name=module,
             ) from error
     return suffix
 
@@ -64,16 +73,19 @@ def export(
 ) -> list[Path | str]:
     """Write all vectors and the paths they belong to, as they are when it begins.
 
-    ==========  ======================================================================
-    ``.npz``    arrays ``vectors`` (n, D) in the collection's dtype and ``paths`` (n,),
-                Unicode; `numpy.load` reads it without pickle
-    ``.fvecs``  for each vector int32 D, then D float32, all little-endian (texmex);
-                paths in order in ``NAME.fvecs.json``
-    ``.faiss``  a flat inner-product index (float16 vectors stay float16), row i being
-                path i of ``NAME.faiss.json``
-    ``.h5``     hloc's global descriptors: a group for each image, named as its path
-                below one folder, with dataset ``global_descriptor`` (D,) float32
-    ==========  ======================================================================
+    ============  ======================================================================
+    ``.npz``      arrays ``vectors`` (n, D) in the collection's dtype and ``paths`` (n,),
+                  Unicode; `numpy.load` reads it without pickle
+    ``.fvecs``    for each vector int32 D, then D float32, all little-endian (texmex);
+                  paths in order in ``NAME.fvecs.json``
+    ``.faiss``    a flat inner-product index (float16 vectors stay float16), row i being
+                  path i of ``NAME.faiss.json``
+    ``.h5``       hloc's global descriptors: a group for each image, named as its path
+                  below one folder, with dataset ``global_descriptor`` (D,) float32
+    ``.parquet``  a row for each image: path, width, height (px), what its EXIF states
+                  (taken, on the camera's clock; latitude, longitude; camera), and its
+                  vector, float32
+    ============  ======================================================================
 
     Parameters
     ----------
@@ -107,6 +119,10 @@ def export(
             path_of = {row.image_id: row.path for row in store.indexed()}
         if (longest := max(map(len, path_of.values()), default=0)) > LONGEST_PATH:
             raise FileFormatError(f"a path of {longest} letters is no path: no system has such")
+        if suffix == ".parquet":
+            with replace_file(target) as file:
+                _write_parquet(file, store, path_of)
+            return [os.fspath(target) if is_url(target) else Path(target)]
         return _write(store, target, suffix, path_of)
 
 
@@ -167,6 +183,51 @@ def _write_npz(
             _write_header(entry, (len(paths),), name_type)
             for begin in range(0, len(paths), _NAMES):
                 entry.write(np.array(paths[begin : begin + _NAMES], name_type).tobytes())
+
+
+def _write_parquet(file: BinaryIO, store: CollectionStore, path_of: Mapping[int, str]) -> None:
+    """Write a table, a block of vectors at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    d = store.layout.n_dimensions
+    columns = [
+        ("path", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("taken", pa.timestamp("s")),
+        ("latitude", pa.float64()),
+        ("longitude", pa.float64()),
+        ("camera", pa.string()),
+        ("vector", pa.list_(pa.float32(), d)),
+    ]
+    row_of = {row.image_id: row for row in store.indexed()}
+    with pq.ParquetWriter(file, pa.schema(columns)) as writer:
+        for image_id_n, vector_nD in store.vector_blocks():
+            at = [i for i, image_id in enumerate(image_id_n.tolist()) if image_id in path_of]
+            ids = image_id_n[at].tolist()
+            rows, known = [row_of[i] for i in ids], photos(store, ids) if has_photos(store) else {}
+            facts = [known.get(i, UNKNOWN) for i in ids]
+            flat = pa.array(np.ascontiguousarray(vector_nD[at], np.float32).ravel())
+            values = [
+                pa.array([path_of[i] for i in ids], pa.string()),
+                pa.array([row.width for row in rows], pa.int32()),
+                pa.array([row.height for row in rows], pa.int32()),
+                pa.array([_time_of(each) for each in facts], pa.timestamp("s")),
+                pa.array([each.latitude for each in facts], pa.float64()),
+                pa.array([each.longitude for each in facts], pa.float64()),
+                pa.array([each.camera for each in facts], pa.string()),
+                pa.FixedSizeListArray.from_arrays(flat, d),
+            ]
+            writer.write_table(pa.table(values, schema=writer.schema))
+
+
+def _time_of(photo: Photo) -> datetime | None:
+    """Time that a photo was taken; None also for what is none, such as the 31st of February."""
+    try:
+        return None if photo.taken is None else datetime.fromisoformat(photo.taken)
+    except ValueError:
+        return None
 
 
 def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
