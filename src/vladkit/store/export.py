@@ -6,7 +6,6 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -18,7 +17,7 @@ from vladkit.core.files import check_writable, replace_file
 from vladkit.core.remote import is_url
 from vladkit.core.threads import faiss_threads
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
-from vladkit.images.exif import UNKNOWN, Photo
+from vladkit.images.exif import UNKNOWN
 from vladkit.store.blocks import Layout
 from vladkit.store.naming import names_below
 from vladkit.store.photos import has_photos, photos
@@ -213,21 +212,13 @@ def _write_parquet(file: BinaryIO, store: CollectionStore, path_of: Mapping[int,
                 pa.array([path_of[i] for i in ids], pa.string()),
                 pa.array([row.width for row in rows], pa.int32()),
                 pa.array([row.height for row in rows], pa.int32()),
-                pa.array([_time_of(each) for each in facts], pa.timestamp("s")),
+                pa.array([each.time() for each in facts], pa.timestamp("s")),
                 pa.array([each.latitude for each in facts], pa.float64()),
                 pa.array([each.longitude for each in facts], pa.float64()),
                 pa.array([each.camera for each in facts], pa.string()),
                 pa.FixedSizeListArray.from_arrays(flat, d),
             ]
             writer.write_table(pa.table(values, schema=writer.schema))
-
-
-def _time_of(photo: Photo) -> datetime | None:
-    """Time that a photo was taken; None also for what is none, such as the 31st of February."""
-    try:
-        return None if photo.taken is None else datetime.fromisoformat(photo.taken)
-    except ValueError:
-        return None
 
 
 def _write_header(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -17,12 +17,15 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray
 from vladkit.errors import FileFormatError
+from vladkit.images.exif import UNKNOWN
 from vladkit.store import trust
 from vladkit.store.blocks import Layout
+from vladkit.store.photos import has_photos, photos
 from vladkit.store.postgres.address import Address, connect, translated
 from vladkit.store.postgres.schema import (
     COLUMNS,
     VIEW,
+    add_columns,
     create_tables,
     enter_schema,
     holds_collection,
@@ -129,8 +132,10 @@ class _Export:
         removed = [i for i in mark_of if i not in ids]
         if former is None:
             create_tables(self._connection, layout)
-        elif former[1] != layout.n_dimensions:
-            self._change_type(layout)
+        else:
+            add_columns(self._connection)
+            if former[1] != layout.n_dimensions:
+                self._change_type(layout)
         self._put_sources()
         self._connection.execute("DELETE FROM image WHERE image_id = ANY(%s)", [removed])
         sent = self._send({} if whole else mark_of, bool(mark_of), len(ids), progress)
@@ -268,20 +273,24 @@ class _Export:
         binary_n = _binary(vector_nD)
         places = ",".join("?" * len(ids))
         heads = {row[0]: row for row in self._select(_HEADS.format(places), *ids)}
+        photo_of = photos(self._store, ids) if has_photos(self._store) else {}
         changed = {}
         for i, image_id in enumerate(ids):
             head = heads.get(image_id)
             if head is None:
                 continue  # a vector of no image
             lifted = image_id in self._lifted
-            mark = _mark(repr((head, lifted)).encode() + binary_n[i])
+            photo = photo_of.get(image_id, UNKNOWN)
+            mark = _mark(repr((head, lifted, photo)).encode() + binary_n[i])
             if mark_of.get(image_id) != mark:
                 changed[image_id] = [*head[:-2], lifted, mark, binary_n[i]]
         places = ",".join("?" * len(changed))
         codes = {i: rest for i, *rest in self._select(_CODES.format(places), *changed)}
         kept = {i: rest for i, *rest in self._select(_KEPT.format(places), *changed)}
         for image_id, row in changed.items():
-            yield [*row, *codes.get(image_id, [None] * 3), *kept.get(image_id, [None] * 4)]
+            photo = photo_of.get(image_id, UNKNOWN)
+            facts = photo.time(), photo.latitude, photo.longitude, photo.camera
+            yield [*row, *codes.get(image_id, [None] * 3), *kept.get(image_id, [None] * 4), *facts]
 
     # -- index ------------------------------------------------------------------------
 

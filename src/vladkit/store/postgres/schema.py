@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMNS",
     "VIEW",
+    "add_columns",
     "create_tables",
     "enter_schema",
     "holds_collection",
@@ -56,6 +57,10 @@ COLUMNS: Final = {
     "kept_dtype": ("text", 'of their descriptors; "code": codes of bytes'),
     "kept_descriptor": ("bytea", "(n_kept, f), little-endian"),
     "kept_geometry": ("bytea", "x, y, size, angle, score of each: docs/reference/file-format.md"),
+    "taken": ("timestamp", "by the camera's clock, of the image's EXIF, as the next three"),
+    "latitude": ("float8", "degrees, north positive"),
+    "longitude": ("float8", "degrees, east positive"),
+    "camera": ("text", "maker and model"),
 }
 """Columns of the table `image`: type, comment."""
 
@@ -102,10 +107,10 @@ _COMMENTS: Final = {
     "VIEW images": "images for joining with other tables; vector <#> vector is minus the cosine",
 }
 
-VIEW: Final = """CREATE VIEW images AS SELECT
+VIEW: Final = """CREATE OR REPLACE VIEW images AS SELECT
     image_id, path, rtrim(coalesce(images, root), '/') || '/' || path AS file,
     coalesce(images, root) AS folder, width, height, n_bytes,
-    to_timestamp(mtime_ns / 1e9) AS modified, n_local, vector
+    to_timestamp(mtime_ns / 1e9) AS modified, n_local, vector, taken, latitude, longitude, camera
 FROM image JOIN source USING (source_id)"""
 
 
@@ -221,8 +226,6 @@ def holds_collection(connection: psycopg.Connection[Any], address: Address) -> b
 
 def create_tables(connection: psycopg.Connection[Any], layout: Layout) -> None:
     """Make the tables, the view and their comments; within `enter_schema`."""
-    from psycopg import sql
-
     columns = ",\n    ".join(f"{name} {kind}" for name, (kind, _) in COLUMNS.items())
     for statement in _TABLES.values():
         made = statement.format(columns=columns).format(type=vector_type(layout))
@@ -231,6 +234,23 @@ def create_tables(connection: psycopg.Connection[Any], layout: Layout) -> None:
     for column in ("word", "code", "angle", "kept_descriptor", "kept_geometry"):
         connection.execute(f"ALTER TABLE image ALTER {column} SET STORAGE EXTERNAL".encode())
     connection.execute("CREATE INDEX image_path ON image (path)")
+    _finish(connection)
+
+
+def add_columns(connection: psycopg.Connection[Any]) -> None:
+    """Give tables of an earlier version the columns that they lack; within `enter_schema`."""
+    rows = connection.execute("SELECT * FROM image LIMIT 0").description or ()
+    missing = [name for name in COLUMNS if name not in {row.name for row in rows}]
+    for name in missing:
+        connection.execute(f"ALTER TABLE image ADD COLUMN {name} {COLUMNS[name][0]}".encode())
+    if missing:
+        _finish(connection)
+
+
+def _finish(connection: psycopg.Connection[Any]) -> None:
+    """Make the view and the comments."""
+    from psycopg import sql
+
     connection.execute(VIEW)
     own = {f"COLUMN image.{name}": text for name, (_, text) in COLUMNS.items()}
     for what, text in (_COMMENTS | own).items():
