@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -120,6 +121,27 @@ def test_changed_bytes(seed):
                 changed[at] = rng.integers(256)
             with contextlib.suppress(ImageError):
                 assert decode_image(bytes(changed), max_pixels=10**6).pixels.size
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Out of memory"), ValueError("x")])
+def test_errors_of_the_decoder(monkeypatch, error):
+    import pillow_jxl
+
+    class PanicException(BaseException):
+        pass
+
+    for raised, reason in ((error, "not enough memory|cut short"), (PanicException(), "cut short")):
+
+        def decoder(num_threads, raised=raised):
+            raise raised
+
+        monkeypatch.setattr(pillow_jxl, "Decoder", decoder)
+        with pytest.raises(ImageError, match=reason):
+            decode_image(PLAIN)
+    interrupted = KeyboardInterrupt()
+    monkeypatch.setattr(pillow_jxl, "Decoder", partial(decoder, raised=interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        decode_image(PLAIN)
 
 
 def test_refused_from_the_header():

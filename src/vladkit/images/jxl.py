@@ -188,11 +188,12 @@ def decode_jxl(data: bytes) -> bytes | tuple[npt.NDArray[Any], SampleForm]:
         is_jpeg, about, content, *_ = Decoder(num_threads=0)(data)
     except MemoryError as error:
         raise ImageError("not enough memory to decode it", transient=True) from error
-    except Exception as error:  # RuntimeError, of many lines
-        reason = "out of memory" if "ut of memory" in str(error) else "cut short or damaged"
-        raise ImageError(
-            f"JPEG XL cannot be decoded: {reason}", transient=reason == "out of memory"
-        ) from error
+    except BaseException as error:  # RuntimeError of many lines, or a panic of Rust's
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        if "ut of memory" in str(error):
+            raise ImageError("not enough memory to decode it", transient=True) from error
+        raise ImageError("JPEG XL cannot be decoded: cut short or damaged") from error
     if is_jpeg:
         return bytes(content)
     if read_jxl(data).orientation != 1:  # libjxl has rotated what it was not to decode
