@@ -177,6 +177,7 @@ def print_table(table: dict[str, Any]) -> None:
 def plot(results: list[dict[str, Any]], path: str) -> None:
     """What is found against the time of a query, with bytes an image as size."""
     import matplotlib.pyplot as plt
+    import numpy as np
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     good = [result for result in results if "error" not in result]
@@ -184,19 +185,22 @@ def plot(results: list[dict[str, Any]], path: str) -> None:
     by_mean = sorted(zip(means, good, strict=True), key=lambda pair: pair[0])
     for i, (found, result) in enumerate(by_mean):  # names above and below in turn
         ours = result["peer"].startswith("vladkit")
+        area = 12 + result["bytes"] / 1e3
+        beside = (area / np.pi) ** 0.5 + 4
         axes.scatter(
             result["query_ms"],
             found,
-            s=12 + result["bytes"] / 1e3,
+            s=area,
             color="#2a6fb0" if ours else "#b0b4b9",
             edgecolor="#333333",
         )
         axes.annotate(
             result["peer"],
             (result["query_ms"], found),
-            xytext=(0, -14 if i % 2 else 8),
+            xytext=(0, -beside if i % 2 else beside),
             textcoords="offset points",
             ha="center",
+            va="top" if i % 2 else "bottom",
             fontsize=8,
         )
     axes.set(xscale="log", xlabel="a query, ms", ylabel="mAP", ylim=(0, 1))

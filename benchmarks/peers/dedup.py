@@ -61,7 +61,10 @@ class Network:
         load_torchvision()
         from imagededup.methods import CNN
 
-        self.files, self.method = list(files), CNN(verbose=False)
+        try:
+            self.files, self.method = list(files), CNN(verbose=False)
+        except OSError as error:  # of urllib, too
+            raise SystemExit(f"its weights cannot be had: {error}") from error
         self.path = folder / "vectors.npy"
         self.vector_nD = np.stack([self._vector(file) for file in files])
         np.save(self.path, self.vector_nD)
