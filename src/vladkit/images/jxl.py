@@ -75,7 +75,7 @@ class _Bits:
         return value
 
     def one_of(self, *ways: tuple[int, int]) -> int:
-        """Number coded in one of four ways: at least this, and so many bits."""
+        """Number coded in one of four ways, each a least number and the bits that are added."""
         least, n = ways[self.take(2)]
         return least + self.take(n)
 
