@@ -14,11 +14,13 @@ import pytest
 
 from commands import run
 from images import textured
+from paths import SHARED
 from small import make
 from stored import sql
 from vladkit import Collection
 from vladkit.collection import duplicate_files as module
 from vladkit.collection.duplicate_files import apply, plan_hardlinks, plan_moves, undo
+from vladkit.collection.duplicates import INDIRECT
 from vladkit.errors import FileFormatError, ParameterError, StorageError
 
 
@@ -516,3 +518,46 @@ class TestRules:
             pytest.raises(ParameterError, match="keeps no features"),
         ):
             collection.duplicates(against=other)
+
+
+def test_a_crop_of_a_crop_is_not_moved(tmp_path):
+    """It is like its crop, and not like the whole: for a person to look at."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    image = textured(1600, 1400, seed=3)
+    for i in range(5):
+        cv2.imwrite(str(folder / f"{i}.png"), image)
+        h, w = image.shape
+        image = image[h - int(0.6 * h) :, w - int(0.6 * w) :]
+    make(tmp_path / "c.vlad", folder, keep_features=400, enlarge_to=640)
+    with Collection.open(tmp_path / "c.vlad") as collection:
+        (group,) = collection.duplicates()
+        kinds = {each.path: each.kinds for each in group.others}
+        assert (group.path, kinds["1.png"]) == ("0.png", ("cropped",))
+        assert kinds["4.png"] == ("cropped", INDIRECT)
+        plan = plan_moves(collection, [group], tmp_path / "moved")
+        moved = {Path(step.file).name for step in plan.steps}
+        assert "1.png" in moved
+        assert moved == {path for path, each in kinds.items() if INDIRECT not in each}
+        assert all("look at it first" in left.reason for left in plan.left)
+        asked = plan_moves(collection, [group], tmp_path / "moved", ["cropped", INDIRECT])
+        assert len(asked.steps) == 4
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
+def test_another_photo_of_a_group_is_not_moved(tmp_path):
+    """Two photos of a series whose small versions are alike make one group."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("100301", "100302"):
+        photo = cv2.imread(str(SHARED / "data" / "holidays100" / "images" / f"{name}.jpg"))
+        smaller = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        for version, image in (("original", photo), ("half", smaller), ("crop", photo[:, 300:])):
+            quality = [cv2.IMWRITE_JPEG_QUALITY, 90]
+            cv2.imwrite(str(folder / f"{name} {version}.jpg"), image, quality)
+    with Collection.create(tmp_path / "c.vlad") as collection:
+        collection.add([folder])
+        plan = plan_moves(collection, collection.duplicates(), tmp_path / "moved")
+    assert plan.steps
+    for step in plan.steps:
+        assert Path(step.file).name[:6] == Path(step.kept).name[:6]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from vladkit.collection.collection import Collection
-from vladkit.collection.duplicates import Duplicate, DuplicateGroup
+from vladkit.collection.duplicates import INDIRECT, Duplicate, DuplicateGroup
 from vladkit.core.files import is_special_file
 from vladkit.core.names import real
 from vladkit.core.remote import is_url
@@ -127,7 +127,8 @@ def plan_moves(
     folder : path
         Made if it is not there; outside of all folders that are indexed.
     kinds : sequence of str
-        Move only copies that differ in nothing else (see `Duplicate`); empty moves all.
+        Move only copies that differ in nothing else (see `Duplicate`); empty moves all but those
+        that are "indirect".
 
     Raises
     ------
@@ -193,6 +194,8 @@ def _reason_against(
     """Why a copy is left as it is, known before anything is done; "" if nothing speaks against."""
     if not folder and not is_equal:
         return f"{', '.join(copy.kinds)}: its bytes differ, and a link would lose them"
+    if INDIRECT in copy.kinds and INDIRECT not in kinds:
+        return "like another copy, and not like the image that is kept: look at it first"
     if kinds and not kinds.issuperset(copy.kinds):
         return f"{', '.join(copy.kinds)}: not of the kinds asked for"
     if is_url(copy.file):

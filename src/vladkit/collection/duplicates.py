@@ -33,7 +33,7 @@ from vladkit.geometry.same_shot import Difference, mirroring, same_shot
 from vladkit.images import Image, decode_image
 from vladkit.store.rows import ImageRow
 
-__all__ = ["KEEP", "Duplicate", "DuplicateGroup", "find_duplicates"]
+__all__ = ["INDIRECT", "KEEP", "Duplicate", "DuplicateGroup", "find_duplicates"]
 
 Pair: TypeAlias = tuple[int, int]
 """Ids of two images, the lower one first."""
@@ -45,6 +45,9 @@ _WORTH_WRITING: Final = 20_000
 """Pairs after which those that were compared are written: a minute and more of comparing."""
 
 _IDENTICAL: Final = ("identical",)
+
+INDIRECT: Final = "indirect"
+"""Kind of an image that is a copy of a copy, and by itself is not like the reference."""
 
 KEEP: Final = ("largest", "oldest", "first")
 """Rules by which one image of a group is its reference; see `_first_by`."""
@@ -61,7 +64,8 @@ class Duplicate:
     kinds : tuple of str
         How it differs from the reference: "identical", or one or more of "flipped", "rotated",
         "resized", "cropped", "brightness", "watermarked", "re-compressed" ("altered" where a file
-        cannot be read to tell the last three apart).
+        cannot be read to tell the last three apart). With "indirect" it is like another copy, in
+        that way, and by itself not like the reference: a crop of a crop, or a wrong guess.
     similarity : float
         Cosine of the two vectors; 1 for identical files that have none, as they have no features.
     width, height : int or None
@@ -395,23 +399,30 @@ class _Finder:
             extractor = self._describer.extractor
             difference = same_shot(features[a], features[b], extractor, flips=self._flips)
         if difference is None:  # too different: as from the one that it was found by
-            b = self.first_of.get(b, b)
-            return next(
-                kinds
-                for pair, kinds in self.groups.kinds.items()
-                if b in pair and not self._are_equal(*pair)
-            )
+            return self._indirect(b)
         if difference.kinds == _IDENTICAL:
             return _IDENTICAL
         pair = self._images(a, b, READ_SIDE)
         if pair is None:
             return difference.kinds
         flipped = "flipped" in difference.kinds
+        if not agrees(*pair, difference.affine_23, flipped=flipped):
+            return self._indirect(b)
         seen = retouching(*pair, difference.affine_23, flipped=flipped)
         if "watermarked" not in seen and self._print(a, b, pair, difference) != "same":
             seen += ("watermarked",)
         rest = tuple(kind for kind in difference.kinds if kind != "altered")
         return rest + seen or ("re-compressed",)
+
+    def _indirect(self, b: int) -> tuple[str, ...]:
+        """How an image differs from the one that it was found by."""
+        b = self.first_of.get(b, b)
+        found_by = (
+            kinds
+            for pair, kinds in self.groups.kinds.items()
+            if b in pair and not self._are_equal(*pair)
+        )
+        return (*next(found_by), INDIRECT)
 
     def _are_equal(self, a: int, b: int) -> bool:
         """Whether the files of two images have the same bytes."""
