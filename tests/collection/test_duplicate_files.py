@@ -19,6 +19,7 @@ from small import make
 from stored import sql
 from vladkit import Collection
 from vladkit.collection import duplicate_files as module
+from vladkit.collection import duplicates
 from vladkit.collection.duplicate_files import apply, plan_hardlinks, plan_moves, undo
 from vladkit.collection.duplicates import INDIRECT
 from vladkit.errors import FileFormatError, ParameterError, StorageError
@@ -542,6 +543,24 @@ def test_a_crop_of_a_crop_is_not_moved(tmp_path):
         assert all("look at it first" in left.reason for left in plan.left)
         asked = plan_moves(collection, [group], tmp_path / "moved", ["cropped", INDIRECT])
         assert len(asked.steps) == 4
+
+
+def test_what_differs_in_pixels_from_the_image_that_is_kept(home, monkeypatch):
+    """It came into the group by another image: its features alone do not decide."""
+    described = duplicates._Finder.described
+
+    def when_groups_are_made(finder, *arguments):
+        monkeypatch.setattr(duplicates, "agrees", lambda *_, **__: False)
+        return described(finder, *arguments)
+
+    monkeypatch.setattr(duplicates._Finder, "described", when_groups_are_made)
+    with Collection.open(home / "c.vlad") as collection:
+        groups = collection.duplicates()
+        plan = plan_moves(collection, groups, home / "moved")
+    for group in groups:
+        kinds = {os.path.basename(each.path)[:4]: each.kinds for each in group.others}
+        assert kinds == {"copy": ("identical",), "half": ("resized", INDIRECT)}
+    assert {Path(step.file).name[:4] for step in plan.steps} == {"copy"}
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
