@@ -550,6 +550,7 @@ def test_what_differs_in_pixels_from_the_image_that_is_kept(home, monkeypatch):
     described = duplicates._Finder.described
 
     def when_groups_are_made(finder, *arguments):
+        finder._sure.clear()
         monkeypatch.setattr(duplicates, "agrees", lambda *_, **__: False)
         return described(finder, *arguments)
 
@@ -561,6 +562,18 @@ def test_what_differs_in_pixels_from_the_image_that_is_kept(home, monkeypatch):
         kinds = {os.path.basename(each.path)[:4]: each.kinds for each in group.others}
         assert kinds == {"copy": ("identical",), "half": ("resized", INDIRECT)}
     assert {Path(step.file).name[:4] for step in plan.steps} == {"copy"}
+
+
+def test_a_pair_whose_pixels_have_agreed_is_direct(home, monkeypatch):
+    """Whichever of the two is kept: the same pair the other way round may be close to the limit."""
+    seen = []
+    agrees = duplicates.agrees
+    monkeypatch.setattr(
+        duplicates, "agrees", lambda *a, **k: not seen.append(a) and agrees(*a, **k)
+    )
+    with Collection.open(home / "c.vlad") as collection:
+        groups = collection.duplicates()
+    assert len(seen) == len(groups) == 2
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")

@@ -211,6 +211,7 @@ class _Finder:
         self._n_threads = n_threads
         self.compared = self._compared()
         self._within = None if index.trust else index.store.own_folders()
+        self._sure: set[Pair] = set()  # pairs that were believed, and joined two groups
         self._tried: set[tuple[Pair, bool]] = set(self.compared.different)
         self.groups = _Groups(apart_of(index.store, rows, self._within))
         # of files with the same bytes, and of names of one file; the first has no entry
@@ -338,13 +339,14 @@ class _Finder:
         if self.groups.are_joined(a, b):
             return True
         pair = self._images(a, b, READ_SIDE)
-        if pair is None:
-            return True  # the features alone decide
-        flipped = "flipped" in difference.kinds
-        return (
-            agrees(*pair, difference.affine_23, flipped=flipped)
-            and self._print(a, b, pair, difference) != "different"
-        )
+        if pair is not None:  # or else the features alone decide
+            flipped = "flipped" in difference.kinds
+            if not agrees(*pair, difference.affine_23, flipped=flipped):
+                return False
+            if self._print(a, b, pair, difference) == "different":
+                return False
+        self._sure.add(_pair(a, b))
+        return True
 
     def _print(self, a: int, b: int, pair: tuple[Image, Image], difference: Difference) -> str:
         """Difference of what is written on two images, as `compare_print`, if both are pages."""
@@ -398,15 +400,17 @@ class _Finder:
         if len(features) == 2:
             extractor = self._describer.extractor
             difference = same_shot(features[a], features[b], extractor, flips=self._flips)
+        found = _pair(self.first_of.get(a, a), self.first_of.get(b, b))
+        is_sure = found in self._sure
         if difference is None:  # too different: as from the one that it was found by
-            return self._indirect(b)
+            return self.groups.kinds[found] if is_sure else self._indirect(b)
         if difference.kinds == _IDENTICAL:
             return _IDENTICAL
         pair = self._images(a, b, READ_SIDE)
         if pair is None:
             return difference.kinds
         flipped = "flipped" in difference.kinds
-        if not agrees(*pair, difference.affine_23, flipped=flipped):
+        if not is_sure and not agrees(*pair, difference.affine_23, flipped=flipped):
             return self._indirect(b)
         seen = retouching(*pair, difference.affine_23, flipped=flipped)
         if "watermarked" not in seen and self._print(a, b, pair, difference) != "same":
