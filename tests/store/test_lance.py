@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ from vladkit.store.ann import AnnReport
 from vladkit.store.database import row_crc
 from vladkit.store.lance import ann, rows
 from vladkit.store.lance import store as lance_store
+from vladkit.store.lance.place import translated
 from vladkit.store.opening import check_store, create_store, open_store
 from writing import LAYOUT, record, write
 
@@ -623,3 +625,16 @@ class TestS3:
             StorageError, match=r"cannot create s3://no/c\.lance: there is no such b"
         ):
             create_store("s3://no/c.lance", recipe={})
+
+
+def test_a_panic_of_lance_is_an_error_of_its_collection():
+    """Rust's panics are no `Exception`; an interrupt passes."""
+
+    class PanicException(BaseException):
+        pass
+
+    damaged = "c.lance is damaged, Lance gave up on it: index out"
+    with pytest.raises(FileFormatError, match=damaged), translated(Path("c.lance"), "read"):
+        raise PanicException("index out of bounds\nmore")
+    with pytest.raises(KeyboardInterrupt), translated(Path("c.lance"), "read"):
+        raise KeyboardInterrupt

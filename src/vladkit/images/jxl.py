@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from vladkit.core.panics import is_panic
 from vladkit.errors import ImageError
 from vladkit.images.directory import Parts
 from vladkit.images.levels import SampleForm
@@ -189,7 +190,7 @@ def decode_jxl(data: bytes) -> bytes | tuple[npt.NDArray[Any], SampleForm]:
     except MemoryError as error:
         raise ImageError("not enough memory to decode it", transient=True) from error
     except BaseException as error:  # RuntimeError of many lines, or a panic of Rust's
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         if "ut of memory" in str(error):
             raise ImageError("not enough memory to decode it", transient=True) from error

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from vladkit.core.panics import is_panic
 from vladkit.errors import FileFormatError, MissingDependencyError, StorageError, VladkitError
 
 __all__ = ["Address", "beside", "imported", "is_lance", "is_remote", "place_of", "translated"]
@@ -92,6 +93,11 @@ def translated(place: Path, verb: str) -> Iterator[None]:
         if not hint and any(word in text for word in _DAMAGED):
             raise FileFormatError(f"{place} is damaged: {line}") from error
         raise StorageError(f"cannot {verb} {place}: {hint or line}") from error
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        line = str(error).partition("\n")[0][:300]
+        raise FileFormatError(f"{place} is damaged, Lance gave up on it: {line}") from error
 
 
 _SOURCE: Final = re.compile(r",? \S*/rust/\S+:\d+:\d+")
