@@ -9,6 +9,7 @@ from contextlib import closing
 
 import h5py
 import pytest
+from typer.core import TyperGroup
 
 from commands import run
 from vladkit.cli import progress
@@ -128,3 +129,12 @@ def test_a_search_loads_no_more_than_it_needs(here):
     for name in ("cli.serve", "collection.indexing", "collection.duplicates"):
         assert f"vladkit.{name}" not in loaded
     assert loaded & {"numba", "scipy", "numpy.ma", "PIL"} == set()
+
+
+def test_an_interrupt_while_arguments_are_read_is_named(monkeypatch):
+    monkeypatch.setattr(TyperGroup, "parse_args", _interrupted)
+    assert "vladkit: interrupted" in run("search", "a", "b", code=130).stderr
+
+
+def _interrupted(*_):
+    raise KeyboardInterrupt

@@ -33,6 +33,16 @@ GROUPS: Final = {
 """Commands in the order in which a person meets them; each is in the file of its name."""
 
 
+@contextmanager
+def _named_interrupt() -> Iterator[None]:
+    """Say that the command was interrupted: typer would exit without a word."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        say(": ".join(["vladkit: interrupted", *map(str, interrupt.args)]))
+        raise typer.Exit(130) from None
+
+
 class Commands(TyperGroup):
     """The commands in groups; their errors and interrupts become a message and an exit code."""
 
@@ -50,18 +60,17 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command line; a ``file://`` URL is a path like any other."""
-        return super().parse_args(ctx, [local_path(each) for each in args])
+        with _named_interrupt():  # typer's coercion is loaded here: 60 ms
+            return super().parse_args(ctx, [local_path(each) for each in args])
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit with 2 after wrong usage, 1 after a failure, 130 when interrupted."""
-        try:
-            return super().invoke(ctx)
-        except VladkitError as error:
-            say(f"vladkit: {error}")
-            raise typer.Exit(2 if isinstance(error, ParameterError) else 1) from error
-        except KeyboardInterrupt as interrupt:  # typer would exit without a word
-            say(": ".join(["vladkit: interrupted", *map(str, interrupt.args)]))
-            raise typer.Exit(130) from None
+        with _named_interrupt():
+            try:
+                return super().invoke(ctx)
+            except VladkitError as error:
+                say(f"vladkit: {error}")
+                raise typer.Exit(2 if isinstance(error, ParameterError) else 1) from error
 
 
 app = typer.Typer(
