@@ -58,3 +58,27 @@ def test_many_words_of_a_cell(way):
     cell_k = rng.integers(0, 3, 400)
     found = WordSearch(centroid_kf, cell_cf, cell_k).nearest(local_lf, 5, 2)
     np.testing.assert_array_equal(found, plain(local_lf, centroid_kf, cell_cf, cell_k, 5, 2))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 70))
+def test_scores_that_are_equal_infinite_or_no_number(seed, n_assign, n_words):
+    rng = np.random.default_rng(seed)
+    values = rng.choice([0, 1, 2, -1, np.inf, -np.inf, np.nan], 3 + int(rng.integers(5)))
+    score_mw = rng.choice(values, (9, n_words)).astype(np.float32)
+    if seed % 2:
+        score_mw = np.nan_to_num(score_mw)
+    bias_w = rng.choice([0.0, 1.0, -1.0], n_words).astype(np.float32)
+    row_m = rng.permutation(12)[:9]
+    kept = []
+    for keep in words._keep_best, words._compiled().keep_best:
+        score_na = np.full((12, n_assign), -np.inf, np.float32)
+        score_na[::2, 0] = 0
+        place_na = np.where(score_na == 0, 7, -1)
+        with np.errstate(invalid="ignore"):
+            keep(score_mw.copy(), bias_w, row_m, 100, score_na, place_na)
+        kept.append((score_na, place_na))
+    np.testing.assert_array_equal(kept[0][0][:, 0], kept[1][0][:, 0])
+    known_n = ~np.isnan(kept[0][0]).any(axis=1)  # of several that are no numbers any place will do
+    np.testing.assert_array_equal(kept[0][1][known_n], kept[1][1][known_n])
+    np.testing.assert_array_equal(kept[0][0][known_n], kept[1][0][known_n])

@@ -102,9 +102,10 @@ class WordSearch:
     ) -> tuple[FloatArray, Int64Array]:
         """Best words of descriptors, and their scores, among those of some cells for each."""
         n, n_probes = cell_np.shape
-        # a row for each descriptor and cell, sorted by cell
-        order_N = np.argsort(cell_np.ravel(), kind="stable")
-        row_N, cell_N = order_N // n_probes, cell_np.ravel()[order_N]
+        # a row for each descriptor and cell, sorted by cell: bytes in a tenth of the time of int64
+        cell_N = cell_np.ravel().astype(np.min_scalar_type(len(self._cell_cf)))
+        order_N = np.argsort(cell_N, kind="stable")
+        row_N, cell_N = order_N // n_probes, cell_N[order_N]
         fence_C = np.searchsorted(cell_N, np.arange(len(self._fence_C)))
         score_na = np.full((n, n_assign), -np.inf, word_kf.dtype)
         place_na = np.full((n, n_assign), -1)
