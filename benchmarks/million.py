@@ -113,8 +113,12 @@ def vectors(kind: str, n: int, seed: int) -> Iterator[Float32Array]:
     scale_D = (np.arange(1, D + 1) ** -0.16).astype(np.float32)
     n_scenes = max(1, n // 10)
     place_kD = rng.standard_normal((200, D), np.float32)
-    scene_nD = 0.8 * rng.standard_normal((n_scenes, D), np.float32)
-    scene_nD += 0.6 * place_kD[rng.integers(0, 200, n_scenes)]
+    scene_nD = rng.standard_normal((n_scenes, D), np.float32)
+    scene_nD *= 0.8
+    place_n = rng.integers(0, 200, n_scenes)
+    for begin in range(0, n_scenes, batch):  # the only large array: what is measured is the store
+        some = slice(begin, begin + batch)
+        scene_nD[some] += 0.6 * place_kD[place_n[some]]
     images_n = np.cumsum(np.arange(1, n_scenes + 1) ** -0.5)
     for m in sizes:
         scene_m = np.searchsorted(images_n, rng.uniform(0, images_n[-1], m))

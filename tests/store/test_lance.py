@@ -358,15 +358,17 @@ class TestHostileValues:
 
 
 class TestKeys:
-    def test_two_paths_with_one_key(self, small, monkeypatch):
+    @pytest.mark.parametrize("at_once", [1, 2000])  # looked for by one pass over all, by a filter
+    def test_two_paths_with_one_key(self, small, monkeypatch, at_once):
         (source_id,) = small.sources()
+        monkeypatch.setattr(lance_store, "_AT_ONCE", at_once)
         monkeypatch.setattr(rows, "_key", lambda *parts: 77 + int(parts[-1]))
         with small.writing():
             small.put([record(source_id, 20, path="a.png"), record(source_id, 21, path="b.png")])
         with small.writing():
-            small.put([record(source_id, 22, path="b.png")])
+            small.put([record(source_id, 22, path="b.png"), record(source_id, 23, path="a.png")])
         found = {path: small.by_path(path)[0] for path in ("a.png", "b.png")}
-        assert [(row.image_id, row.n_bytes) for row in found.values()] == [(77, 20), (78, 22)]
+        assert [(row.image_id, row.n_bytes) for row in found.values()] == [(77, 23), (78, 22)]
 
     def test_are_of_root_and_path(self):
         """For ever: a collection that was written by one version is added to by another."""

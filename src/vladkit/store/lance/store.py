@@ -368,6 +368,20 @@ class LanceStore:
         place = {int(image_id): i for i, image_id in enumerate(ids)}
         return sorted(found, key=lambda row: place[row["image_id"]])
 
+    def _there(self, keys: list[int]) -> list[int]:
+        """Those of some ids that images have, or all: by one pass over all ids if they are many."""
+        images = self._images_now()
+        if images is None or len(keys) <= _AT_ONCE:
+            return keys  # which a filter finds by the index, if there is one
+        key_n, found = np.unique(keys), [np.zeros(0, np.int64)]
+        with translated(self.path, "read"):
+            for batch in images.to_batches(columns=["image_id"]):
+                id_b = batch["image_id"].to_numpy()
+                place_b = np.minimum(np.searchsorted(key_n, id_b), len(key_n) - 1)
+                found.append(id_b[key_n[place_b] == id_b])
+        there: list[int] = np.concatenate(found).tolist()
+        return there
+
     def _rows(self, where: str | None, **options: Any) -> Iterator[ImageRow]:
         table = self._scan(COLUMNS, where, **options)
         if table is None:
@@ -455,7 +469,7 @@ class LanceStore:
         ids = []
         places = [(record.row.source_id, record.row.path) for record in records]
         keys = [image_key(*place) for place in places]
-        held = self._by_id(["source_id", "path"], keys)
+        held = self._by_id(["source_id", "path"], self._there(keys))
         taken = {row["image_id"]: (row["source_id"], row["path"]) for row in held}
         for key, place, record in zip(keys, places, records, strict=True):
             if taken.setdefault(key, place) != place:  # two paths with one key
