@@ -44,7 +44,7 @@ def keep_best(score_mw, bias_w, row_m, first, score_na, place_na):  # type: igno
     a, n_words = score_na.shape[1], score_mw.shape[1]
     for i in range(len(row_m)):
         row = row_m[i]
-        if a == 1:  # the one best, in a fifth of the time
+        if a == 1:  # the one best, in two fifths of the time that the general way below takes
             limit = score_na[row, 0]
             n_better, n_nan = 0, 0
             for j in range(n_words):  # without a branch
