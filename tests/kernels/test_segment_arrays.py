@@ -369,28 +369,107 @@ class TestJax:
             got = segment_reduce(x, self.jax.numpy.asarray(segment), N_SEGMENTS, op)
             np.testing.assert_allclose(host(got), wanted, rtol=1e-6)
 
-    @pytest.mark.parametrize("op", ["sum", "mean", "count", "logsumexp", "softmax"])
-    def test_copies_of_the_sums(self, monkeypatch, op):
-        """On a device few segments have several copies, which neighbours in line go to."""
+    @pytest.fixture
+    def on_a_device(self, monkeypatch):
+        """Names of the ways that sums went, as on a device."""
         from vladkit.kernels import jax_segments as kernel
 
+        ways = []
+        for name in ("_added_to_copies", "_added_in_order"):
+            way = getattr(kernel, name)
+            monkeypatch.setattr(kernel, name, lambda *a, n=name, way=way: ways.append(n) or way(*a))
+        monkeypatch.setattr(kernel.jax, "default_backend", lambda: "gpu")
+        self.jax.clear_caches()
+        yield ways
+        self.jax.clear_caches()
+
+    @pytest.fixture
+    def in_order(self, on_a_device, monkeypatch):
+        from vladkit.kernels import jax_segments as kernel
+
+        for name in ("_MANY_VALUES", "_MANY_DIMS", "_ROWS_OF_SEGMENT"):
+            monkeypatch.setattr(kernel, name, 0)
+        return on_a_device
+
+    @pytest.mark.parametrize("op", ["sum", "mean", "count", "logsumexp", "softmax"])
+    def test_copies_of_the_sums(self, on_a_device, op):
+        """On a device few segments have several copies, which neighbours in line go to."""
         rng = np.random.default_rng(0)
         x, segment = rng.normal(size=(1003, 3)).astype(np.float32), rng.integers(-1, 6, 1003)
         wanted = segment_reduce(
             x[(segment >= 0) & (segment < 5)], segment[(segment >= 0) & (segment < 5)], 5, op
         )
-        added, calls = kernel._added_to_copies, []
-        monkeypatch.setattr(kernel, "_added_to_copies", lambda *a: calls.append(1) or added(*a))
-        monkeypatch.setattr(kernel.jax, "default_backend", lambda: "gpu")
-        self.jax.clear_caches()
         got = host(
             segment_reduce(self.jax.numpy.asarray(x), self.jax.numpy.asarray(segment), 5, op)
         )
         if op == "softmax":
             got = got[(segment >= 0) & (segment < 5)]
         np.testing.assert_allclose(got, wanted, rtol=1e-5)
-        assert calls
-        self.jax.clear_caches()
+        assert set(on_a_device) == {"_added_to_copies"}
+
+    @pytest.mark.parametrize("labels", ["random", "sorted", "one", "none", "alternating", "each"])
+    @pytest.mark.parametrize(("n", "f", "s"), [(1, 3, 1), (15, 1, 2), (160, 20, 9), (337, 8, 400)])
+    def test_rows_in_the_order_of_their_segments(self, in_order, n, f, s, labels):
+        """On a device many wide rows are sorted, and groups of 16 added up before."""
+        rng = np.random.default_rng(n)
+        x = rng.normal(size=(n, f)).astype(np.float32)
+        segment = {
+            "random": rng.integers(-1, s + 1, n),
+            "sorted": np.sort(rng.integers(0, s, n)),
+            "one": np.full(n, s - 1),
+            "none": np.full(n, s),
+            "alternating": np.arange(n) % s,
+            "each": np.arange(n) * s // n,
+        }[labels]
+        inside = (segment >= 0) & (segment < s)
+        wanted = np.zeros((s, f))
+        np.add.at(wanted, segment[inside], x[inside].astype(np.float64))
+        got = segment_sum(self.jax.numpy.asarray(x), self.jax.numpy.asarray(segment), s)
+        np.testing.assert_array_equal(host(got), wanted.astype(np.float32))
+        assert "_added_in_order" in in_order
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("op", ["sum", "mean", "logsumexp", "softmax"])
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int16"])
+    def test_reductions_in_order(self, in_order, dtype, op, weighted):
+        rng = np.random.default_rng(5)
+        x = self.jax.numpy.asarray(rng.integers(-9, 9, (800, 20)), dtype)
+        segment = rng.integers(0, 11, 800)
+        weights = rng.random(800, np.float32) if weighted and op != "softmax" else None
+        wanted = segment_reduce(
+            np.asarray(x.astype(np.float32 if dtype == "bfloat16" else dtype)),
+            segment, 12, op, weights=weights,
+        )  # fmt: skip
+        got = segment_reduce(x, self.jax.numpy.asarray(segment), 12, op, weights=weights)
+        rtol = 4e-3 if dtype == "bfloat16" else 1e-6
+        np.testing.assert_allclose(np.asarray(got, np.float64), wanted, rtol=rtol, atol=1e-6)
+        assert "_added_in_order" in in_order
+
+    def test_no_number_and_infinity_in_order(self, in_order):
+        x, segment = np.ones((300, 16), np.float32), np.arange(300) % 5
+        x[7, 3], x[8, 4] = np.nan, np.inf
+        got = host(segment_sum(self.jax.numpy.asarray(x), segment, 5))
+        assert np.isnan(got[2, 3])
+        assert got[3, 4] == np.inf
+        assert np.isfinite(np.delete(got.ravel(), [2 * 16 + 3, 3 * 16 + 4])).all()
+        assert in_order
+
+    def test_in_order_inside_jit_vmap_and_grad(self, in_order):
+        rng = np.random.default_rng(6)
+        x = rng.normal(size=(3, 300, 17)).astype(np.float32)
+        segment = rng.integers(0, 5, (3, 300))
+
+        def summed(x, segment):
+            return segment_sum(x, segment, 5)
+
+        got = self.jax.jit(self.jax.vmap(summed))(x, self.jax.numpy.asarray(segment))
+        wanted = [segment_sum(*each, 5) for each in zip(x, segment, strict=True)]
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+        gradient = self.jax.jit(
+            self.jax.grad(lambda x: (segment_sum(x, segment[0], 5) ** 2).sum())
+        )(x[0])
+        np.testing.assert_allclose(gradient, 2 * wanted[0][segment[0]], rtol=1e-6)
+        assert "_added_in_order" in in_order
 
     def test_number_of_segments_inside_jit(self):
         with pytest.raises(ParameterError, match="n_segments=None: the segments are not known"):

@@ -32,6 +32,14 @@ _BLOCK_VALUES = 2**17
 _COPIES_VALUES, _MOST_COPIES = 2**21, 64
 """Sums in all copies on a device, 16 MB that stay in its cache; and copies."""
 
+_MANY_VALUES, _MANY_DIMS, _ROWS_OF_SEGMENT = 2**25, 16, 16
+"""Values, dimensions, and mean number of rows of a segment, from which on a device adds rows in the
+order of their segments: an H200 takes 1.2 ms in place of 2.8 for 4,000,000 x 64 into 4,096, and of
+5.5 if they are sorted already."""
+
+_GROUP = 16
+"""Rows of a group that is added up before; XLA reads 32 in 4 ms, as it does not fuse them."""
+
 
 def segment_reduce_of(
     values: Array,
@@ -110,8 +118,7 @@ def sum_residuals(
     """
 
     def rows(part: Callable[[Array], Array]) -> Array:
-        residual_nf = (part(local_Nf) - centroid_kf[part(label_N)]) * part(count_N1)
-        return residual_nf.astype(np.float64)
+        return (part(local_Nf) - centroid_kf[part(label_N)]) * part(count_N1)
 
     with _all_bits():
         total_bf = jnp.zeros((n_buckets, local_Nf.shape[1]), np.float64)
@@ -241,8 +248,9 @@ def _sums(
     weight_N: Array | None,
 ) -> Array:
     def rows(part: Callable[[Array], Array]) -> Array:
-        value_nf = part(value_Nf).astype(wide)
-        return value_nf if weight_N is None else value_nf * part(weight_N)[:, None]
+        if weight_N is None:
+            return part(value_Nf)
+        return part(value_Nf).astype(wide) * part(weight_N)[:, None]
 
     total_sf = jnp.zeros((n_segments, value_Nf.shape[1]), wide)
     return _added(total_sf, segment_N, rows)
@@ -252,9 +260,21 @@ def _added(
     total_sf: Array, segment_N: Array, rows: Callable[[Callable[[Array], Array]], Array]
 ) -> Array:
     """Sums of rows, which `rows` makes of the same part of each array."""
+    n, (s, f) = len(segment_N), total_sf.shape
+    if jax.default_backend() == "cpu":
+        return _added_in_blocks(total_sf, segment_N, rows)
+    value_Nf = rows(lambda x: x)
+    is_large = n * f >= _MANY_VALUES and f >= _MANY_DIMS and n >= _ROWS_OF_SEGMENT * s
+    if is_large and n < 2**31:
+        return _added_in_order(total_sf, segment_N, value_Nf)
+    return _added_to_copies(total_sf, segment_N, value_Nf)
+
+
+def _added_in_blocks(
+    total_sf: Array, segment_N: Array, rows: Callable[[Callable[[Array], Array]], Array]
+) -> Array:
+    """Sums of rows on a CPU: of a block at a time, which stays in cache."""
     n, f = len(segment_N), total_sf.shape[1]
-    if jax.default_backend() != "cpu":
-        return _added_to_copies(total_sf, segment_N, rows)
     step = min(n, max(256, _BLOCK_VALUES // max(f, 1)))
     n_blocks = n // max(step, 1)
 
@@ -262,7 +282,8 @@ def _added(
         def part(x: Array) -> Array:
             return jax.lax.dynamic_slice_in_dim(x, begin, size)
 
-        return total_sf.at[part(segment_N)].add(rows(part), mode="drop")
+        value_nf = rows(part).astype(total_sf.dtype)
+        return total_sf.at[part(segment_N)].add(value_nf, mode="drop")
 
     if n_blocks > 1:
         total_sf = jax.lax.fori_loop(0, n_blocks, lambda i, x: add(i * step, step, x), total_sf)
@@ -270,9 +291,37 @@ def _added(
     return add(done, n - done, total_sf)
 
 
-def _added_to_copies(
-    total_sf: Array, segment_N: Array, rows: Callable[[Callable[[Array], Array]], Array]
-) -> Array:
+def _added_in_order(total_sf: Array, segment_N: Array, value_Nf: Array) -> Array:
+    """Sums of many wide rows on a device, which reads them in the order of their segments.
+
+    Of each group of j neighbours in order, those of the first segment are added up before they go
+    to memory, and those of the last. What lies between is added one by one, if there is any: where
+    a segment has fewer rows than a group.
+    """
+    n, s = len(segment_N), len(total_sf)
+    row_N = jax.lax.iota(np.int32, n)
+    ordered_N, row_N = jax.lax.sort((segment_N.astype(np.int32), row_N), num_keys=1)
+    missing = -n % _GROUP
+    segment_gj = jnp.pad(ordered_N, (0, missing), constant_values=s).reshape(-1, _GROUP)
+    row_gj = jnp.pad(row_N, (0, missing)).reshape(-1, _GROUP)
+    value_gjf = value_Nf[row_gj].astype(total_sf.dtype)
+    first_g, last_g = segment_gj[:, 0], segment_gj[:, -1]
+    is_first_gj = segment_gj == first_g[:, None]
+    is_last_gj = (segment_gj == last_g[:, None]) & ~is_first_gj
+    between_gj = ~(is_first_gj | is_last_gj)
+    for segment_g, is_one_gj in ((first_g, is_first_gj), (last_g, is_last_gj)):
+        one_gf = jnp.where(is_one_gj[:, :, None], value_gjf, 0).sum(axis=1)
+        total_sf = _added_to_copies(total_sf, segment_g, one_gf)
+
+    def add_between(total_sf: Array) -> Array:
+        between_N = jnp.where(between_gj, segment_gj, s).reshape(-1)
+        return _added_to_copies(total_sf, between_N, value_Nf[row_gj.reshape(-1)])
+
+    added: Array = jax.lax.cond(between_gj.any(), add_between, lambda x: x, total_sf)
+    return added
+
+
+def _added_to_copies(total_sf: Array, segment_N: Array, value_Nf: Array) -> Array:
     """Sums of rows on a device, which adds at one address after the other.
 
     Few segments have several copies of the sums, so that neighbours in line go to different ones.
@@ -282,7 +331,7 @@ def _added_to_copies(
     copy_N = jnp.arange(n) % copies
     bucket_N = jnp.where(segment_N < s, copy_N * s + segment_N, copies * s)
     total_bf = jnp.zeros((copies * s, f), total_sf.dtype)
-    total_bf = total_bf.at[bucket_N].add(rows(lambda x: x), mode="drop")
+    total_bf = total_bf.at[bucket_N].add(value_Nf.astype(total_sf.dtype), mode="drop")
     return total_sf + total_bf.reshape(copies, s, f).sum(axis=0)
 
 
