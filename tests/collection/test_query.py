@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import threading
 from dataclasses import replace
 
 import cv2
@@ -245,6 +247,75 @@ class TestTogether:
             collection.search([], together=True)
         with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
             collection.search([file[0], "gone.jpg"], together=True)
+
+
+@pytest.fixture(scope="module")
+def many(collection, file, asked, tmp_path_factory):
+    """Images in every form, two of which cannot be used."""
+    blank = tmp_path_factory.mktemp("many") / "blank.png"
+    cv2.imwrite(str(blank), np.zeros((90, 90), np.uint8))
+    row = collection.find("chelsea.jpg")
+    features = collection.extract(file[0])
+    read = file[0].read_bytes()
+    return [*asked, str(blank), "coffee.jpg", row, features, "gone.jpg", read, file[1]]
+
+
+class TestMany:
+    """Many images, each with a ranking of its own, extracted on threads in advance."""
+
+    @pytest.mark.parametrize("n_jobs", [1, 3])
+    @pytest.mark.parametrize(
+        "options", [{}, {"rerank": 0}, {"mirrored": True, "model": "fundamental", "expand": 1}]
+    )
+    def test_each_as_by_itself(self, collection, many, options, n_jobs):
+        images = [io.BytesIO(each) if isinstance(each, bytes) else each for each in many]
+        got = list(collection.search_many(images, 4, **options, n_jobs=n_jobs))
+        assert len(got) == len(many)
+        for image, found in zip(many, got, strict=True):
+            if isinstance(found, ImageError):
+                with pytest.raises(ImageError, match=re.escape(str(found))):
+                    collection.search(image, 4, **options)
+                continue
+            wanted = collection.search(image, 4, **options)
+            assert [(h.path, h.score, h.inliers, h.mirrored) for h in found] == [
+                (h.path, h.score, h.inliers, h.mirrored) for h in wanted
+            ]
+        assert [i for i, found in enumerate(got) if isinstance(found, ImageError)] == [2, 6]
+
+    def test_extracted_on_threads_while_others_are_ranked(self, collection, file, monkeypatch):
+        own, names = Sift.extract, []
+
+        def extract(self, image):
+            names.append(threading.current_thread().name)
+            return own(self, image)
+
+        monkeypatch.setattr(Sift, "extract", extract)
+        found = collection.search_many([file[0]] * 5, 1, rerank=0, n_jobs=2)
+        assert next(found)[0].path == "coffee.jpg"
+        assert names
+        assert all(name.startswith("vladkit-extract") for name in names)
+        found.close()
+        assert len(names) < 6
+        names.clear()
+        assert len(list(collection.search_many([file[0]], 1, rerank=0))) == 1
+        assert names == [threading.current_thread().name]  # OpenCV has all cores for one
+
+    def test_a_part_of_each(self, collection, file, asked):
+        region = (10, 10, 200, 150)
+        got = list(collection.search_many(asked, 2, region=region))
+        for image, found in zip(asked, got, strict=True):
+            wanted = collection.search(image, 2, region=region)
+            assert [(h.path, h.score) for h in found] == [(h.path, h.score) for h in wanted]
+        with pytest.raises(ParameterError, match="outside"):
+            list(collection.search_many([file[0], file[1]], region=(9000, 0, 50, 50)))
+
+    def test_nothing_to_do(self, collection, tmp_path):
+        assert list(collection.search_many([])) == []
+        with pytest.raises(ParameterError, match="top=-1"):
+            collection.search_many(["a.jpg"], -1)  # before the first is asked for
+        empty = Collection.create(tmp_path / "empty.vlad", n_clusters=4)
+        with empty, pytest.raises(NothingToIndexError):
+            next(empty.search_many(["a.png", "b.png"]))
 
 
 class TestMirrored:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,28 +95,28 @@ def search(
         unknown = where.unknown(collection.index.store)
         part = None if region is None else Part.parse(region)
         page = None if html is None else _Page(html, file, image)
-        for queries in [image] if together else [[each] for each in image]:
+        asked = [image] if together else [[each] for each in image]
+        options: dict[str, Any] = {
+            "top": top and max(top, collection.index.searcher.depth(rerank)),
+            "region": part,
+            "rerank": rerank,
+            "model": model_of(fundamental),
+            "expand": expand,
+            "where": where,
+            "mirrored": mirrored,
+        }
+        results = _results(collection, image, together, options)
+        for i, (queries, result) in enumerate(zip(asked, results, strict=True)):
             name = ", ".join(map(without_query, queries))
             hits: list[Hit] | None = None
             verified: bool | None = None
             reason = ""
-            try:
-                hits = collection.search(
-                    queries if together else queries[0],
-                    top and max(top, collection.index.searcher.depth(rerank)),
-                    region=part,
-                    rerank=rerank,
-                    model=model_of(fundamental),
-                    expand=expand,
-                    where=where,
-                    together=together,
-                    mirrored=mirrored,
-                )
-                verified = _verified(hits)  # all that were matched, shown or not
-                hits = hits[: top or None]
-            except ImageError as error:
-                failed, reason = True, str(error)
+            if isinstance(result, ImageError):
+                failed, reason = True, str(result)
                 say(f"vladkit: {reason}" if len(queries) > 1 else f"vladkit: {name}: {reason}")
+            else:
+                verified = _verified(result)  # all that were matched, shown or not
+                hits = result[: top or None]
             if as_json:
                 value = _as_json(collection, queries, together, hits, verified, reason)
                 if where:
@@ -127,6 +129,8 @@ def search(
                     say(f"{name}: probably not {among}: the images only look alike")
             if page is not None:
                 page.add(queries, part, hits, reason)
+            if len(asked) > 1 and not sys.stdout.isatty():  # there the answers are seen
+                progress("queries", i + 1, len(asked))
         if page is not None:
             page.write(progress, collection.folders_to_show())
     for what, n in unknown.items():
@@ -135,6 +139,19 @@ def search(
             say(f"note: {left_out} {what.replace('_', ' a ', 1)}, left out")
     if failed:
         raise typer.Exit(1)
+
+
+def _results(
+    collection: Collection, image: list[str], together: bool, options: dict[str, Any]
+) -> Iterator[list[Hit] | ImageError]:
+    """The ranking of each image, or of all together, or the error of one that cannot be used."""
+    if not together:
+        yield from collection.search_many(image, **options)
+        return
+    try:
+        yield collection.search(image, together=True, **options)
+    except ImageError as error:
+        yield error
 
 
 def _as_json(

@@ -6,7 +6,7 @@ Those that a search has no use for are imported where they are used: it would wa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from vladkit.collection.query import (
     QueryImage,
     QueryImages,
     extract_query,
+    extracted_ahead,
     features_from,
     mirror_of,
     queries_of,
@@ -31,7 +32,7 @@ from vladkit.collection.where import Where
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import as_paths
 from vladkit.core.remote import is_url
-from vladkit.errors import ParameterError
+from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Extractor, Features
 from vladkit.geometry.mirrored import unmirrored
 from vladkit.geometry.verification import Model, Verification
@@ -592,10 +593,81 @@ class Collection:
             together=together,
             mirrored=mirrored,
         )
+        return self._found(image, options)
+
+    def search_many(
+        self,
+        images: Sequence[QueryImage | Features | ImageRow],
+        top: int = 10,
+        *,
+        region: RegionLike = None,
+        rerank: int | None = None,
+        model: Model = "homography",
+        expand: int = 0,
+        where: Where | None = None,
+        mirrored: bool = False,
+        n_jobs: int | None = None,
+    ) -> Iterator[list[Hit] | ImageError]:
+        """The images most similar to each of many, one ranking after the other.
+
+        The same as `search` with each image, but features are extracted on `n_jobs` threads while
+        others are ranked.
+
+        Parameters
+        ----------
+        images : sequence
+            Images as `search` takes one.
+        top, region, rerank, model, expand, where, mirrored
+            See `search`.
+
+        Yields
+        ------
+        list of Hit, or ImageError
+            Ranking of each image in order; the error of an image that cannot be used.
+
+        Raises
+        ------
+        ParameterError
+            As `search`; at once if an option is out of range.
+
+        """
+        options = SearchOptions(
+            top,
+            rerank=rerank,
+            expand=expand,
+            model=model,
+            region=region,
+            where=where,
+            mirrored=mirrored,
+        )
+        return self._found_ahead(images, options, n_jobs)
+
+    def _found_ahead(
+        self,
+        images: Sequence[QueryImage | Features | ImageRow],
+        options: SearchOptions,
+        n_jobs: int | None,
+    ) -> Iterator[list[Hit] | ImageError]:
+        self.index.refresh()
+        with extracted_ahead(self.index, images, options, n_jobs) as results:
+            for image, result in zip(images, results, strict=True):
+                if isinstance(result, ImageError):
+                    yield result
+                    continue
+                try:
+                    hits: list[Hit] | ImageError = self._found(image, options, result)
+                except ImageError as error:
+                    hits = error
+                yield hits
+
+    def _found(
+        self, image: QueryImages, options: SearchOptions, features: Features | None = None
+    ) -> list[Hit]:
         while True:
             self.index.refresh()
             with suppress(StaleQueryError), as_one_call():  # stale: it has learned just now
-                return self._searcher.search(queries_of(self.index, image, options), options)
+                queries = queries_of(self.index, image, options, features)
+                return self._searcher.search(queries, options)
 
     def extract(self, image: QueryImage, *, region: RegionLike = None) -> Features:
         """Extract the features of an image, or of a part of it, as those of the collection were.

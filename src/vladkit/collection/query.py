@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -13,7 +14,7 @@ from vladkit.collection.search_options import SearchOptions
 from vladkit.core.remote import without_query
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Extractor, Features, vector_dimensions, wants_color
-from vladkit.features.pool import extract, extract_data
+from vladkit.features.pool import Extraction, Result, extract, extract_data
 from vladkit.features.vectors import imported
 from vladkit.geometry.mirrored import flipped, mirrored_part
 from vladkit.images import decode_image, read_bytes
@@ -27,6 +28,7 @@ __all__ = [
     "QueryImage",
     "QueryImages",
     "extract_query",
+    "extracted_ahead",
     "features_from",
     "mirror_of",
     "queries_of",
@@ -42,27 +44,68 @@ QueryImages: TypeAlias = _One | Sequence[_One]
 """An image to search with, or several of one thing."""
 
 
-def queries_of(index: Index, image: QueryImages, options: SearchOptions) -> list[Query]:
-    """Queries of an image, or of several; parameters and errors of `Collection.search`."""
+@contextmanager
+def extracted_ahead(
+    index: Index, images: Sequence[_One], options: SearchOptions, n_jobs: int | None = None
+) -> Iterator[Iterator[Result | None]]:
+    """With the features of each of many images, or its error, extracted on threads in advance.
+
+    None for images that are not extracted: given as features, or kept in the collection.
+    """
+    _check(index, options)
+    todo = [i for i, image in enumerate(images) if len(images) > 1 and _is_read(index, image)]
+    if len(todo) < 2:  # OpenCV has all threads for one
+        yield iter([None] * len(images))
+        return
+    extractor = index.describer.extractor
+
+    def read(image: QueryImage) -> Features:
+        return extract_query(extractor, image, options.region)
+
+    with Extraction.on_threads(extractor, n_jobs, len(todo), read, ahead=0) as extraction:
+        results = extraction.run([images[i] for i in todo])
+        are_read = set(todo)
+        yield (next(results) if i in are_read else None for i in range(len(images)))
+
+
+def queries_of(
+    index: Index, image: QueryImages, options: SearchOptions, features: Features | None = None
+) -> list[Query]:
+    """Queries of an image, or of several; parameters and errors of `Collection.search`.
+
+    `features` are those of the one image, if they are extracted already.
+    """
     images = image if isinstance(image, list | tuple) else [image]
     if isinstance(image, list | tuple) and not options.together:
         raise ParameterError(
             f"image is a {type(image).__name__}: give together=True if these are images of one "
-            f"thing, or search with one after the other; an image is a path, {FORMS}, or Features"
+            f"thing, or use search_many; an image is a path, {FORMS}, or Features"
         )
     if not images:
         raise ParameterError("no image to search with: give one, or several of one thing")
-    queries = [_named(index, each, options, len(images) > 1) for each in images]
+    queries = []
+    ahead = (
+        nullcontext(iter([features]))
+        if features is not None
+        else extracted_ahead(index, images, options)
+    )
+    with ahead as results:
+        for each, result in zip(images, results, strict=True):
+            queries.append(_named(index, each, options, len(images) > 1, result))
     if options.mirrored:
         pairs = zip(images, queries, strict=True)
         queries += [_mirrored(index, *pair, options.region) for pair in pairs]
     return queries
 
 
-def _named(index: Index, image: _One, options: SearchOptions, several: bool) -> Query:
+def _named(
+    index: Index, image: _One, options: SearchOptions, several: bool, result: Result | None
+) -> Query:
     """`query_of`; of several images the error names the one that cannot be used."""
     try:
-        return query_of(index, image, options)
+        if isinstance(result, ImageError):
+            raise result
+        return query_of(index, image, options, result)
     except ImageError as error:
         if several and isinstance(image, str | os.PathLike):
             reason = f"{without_query(os.fspath(image))}: {error.reason}"
@@ -70,19 +113,39 @@ def _named(index: Index, image: _One, options: SearchOptions, several: bool) -> 
         raise
 
 
-def query_of(index: Index, image: _One, options: SearchOptions) -> Query:
-    """Query of an image; parameters and errors of `Collection.search`."""
+def query_of(
+    index: Index, image: _One, options: SearchOptions, features: Features | None = None
+) -> Query:
+    """Query of an image, or of features of it that are extracted; see `queries_of`."""
+    _check(index, options)
+    if features is None:
+        row = _row_of(index, image)
+        if row is not None:
+            return _query_of_row(index, row, options.region)
+        assert not isinstance(image, ImageRow)
+        features = features_from(index.describer.extractor, image, options.region)
+    return index.describer.query(features)
+
+
+def _check(index: Index, options: SearchOptions) -> None:
     index.check_ready()
     if options.rerank:
         index.searcher.check_keeps_features()
-    row = image if isinstance(image, ImageRow) else None
+
+
+def _is_read(index: Index, image: _One) -> bool:
+    """Tell whether the pixels of an image are read."""
+    return not isinstance(image, Features) and _row_of(index, image) is None
+
+
+def _row_of(index: Index, image: _One) -> ImageRow | None:
+    """Row of an image that is searched by what is kept of it; None if its pixels are read."""
+    if isinstance(image, ImageRow):
+        return image
     own_only = imported(index.describer.extractor)
     if isinstance(image, str | os.PathLike) and (own_only or not os.path.lexists(image)):
-        row = find_image(index.store, image)
-    if row is not None:
-        return _query_of_row(index, row, options.region)
-    features = features_from(index.describer.extractor, image, options.region)
-    return index.describer.query(features)
+        return find_image(index.store, image)
+    return None
 
 
 def _query_of_row(index: Index, row: ImageRow, region: RegionLike) -> Query:

@@ -115,12 +115,13 @@ class Extraction:
         begin: Callable[[Item], None] | None = None,
         read_many: Callable[[list[Item]], list[Result]] | None = None,
         batch: int = 1,
+        ahead: int = _AHEAD,
     ) -> None:
         self._read = read
         self._begin = begin
         self._pool = pool
         self._read_many, self._batch = read_many, batch
-        self._ahead = max(4 * threads + _AHEAD, 2 * threads * batch)
+        self._ahead = max(4 * threads + ahead, 2 * threads * batch)
         self._pending: deque[tuple[Future[list[Result]], int]] = deque()
 
     @classmethod
@@ -133,12 +134,14 @@ class Extraction:
         read: Callable[[Item], Features] | None = None,
         begin: Callable[[Item], None] | None = None,
         read_many: Callable[[list[Item]], list[Result]] | None = None,
+        ahead: int = _AHEAD,
     ) -> Iterator[Self]:
         """With a pool for `n` images; results not consumed when the block ends are dropped.
 
         `read` gives the features of an item; by default an item is an image file, from which
         `extractor` extracts. `read_many` gives those of several, where the extractor takes a batch
-        of them (`batch_size`). `begin` is called with each item when its turn is near.
+        of them (`batch_size`). `begin` is called with each item when its turn is near. `ahead` items
+        are extracted in advance, beside four for each thread.
         """
         batch = batch_size(extractor)
         if batch > 1 and read is None:
@@ -148,7 +151,7 @@ class Extraction:
         with one_opencv_thread(), ThreadPoolExecutor(threads, "vladkit-extract") as pool:
             try:
                 each = read or partial(extract, extractor)
-                yield cls(each, pool, threads, begin, read_many, batch)
+                yield cls(each, pool, threads, begin, read_many, batch, ahead)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
