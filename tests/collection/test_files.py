@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
 import cv2
+import numpy as np
 import pytest
 
 from images import textured
+from photos import photo
 from rights import as_nobody, open_to_all
 from small import make
 from vladkit import Collection
 from vladkit.collection.searching import Searcher
 from vladkit.errors import (
+    DamageWarning,
     FileFormatError,
     StorageError,
 )
@@ -161,6 +166,27 @@ class TestFiles:
         ):
             collection.search(small / "0.png")
 
+    def test_a_vector_that_is_no_number(self, tmp_path, small):
+        """It ranks last itself, and nothing else does because of it."""
+        shutil.copy(small / "0.png", small / "copy.png")
+        cv2.imwrite(str(small / "coffee.png"), photo("coffee"))
+        cv2.imwrite(str(small / "coffee.jpg"), photo("coffee"))
+        make(tmp_path / "c", small)
+        before = pairs_and_duplicates(tmp_path / "c")
+        with closing(sqlite3.connect(tmp_path / "c")) as connection, connection:
+            ((data,),) = connection.execute("SELECT data FROM block")
+            (n,) = connection.execute("SELECT count(*) FROM picture WHERE block_id").fetchone()
+            vector_nD = np.frombuffer(data, "<f2").reshape(n, -1).copy()
+            vector_nD[1] = np.nan
+            connection.execute("UPDATE block SET data = ?", (vector_nD.tobytes(),))
+        with pytest.warns(DamageWarning, match="1 of its vectors"):
+            after = pairs_and_duplicates(tmp_path / "c")
+        damaged = "1.png"
+        assert after[0] == {pair: s for pair, s in before[0].items() if damaged not in pair} | {
+            pair: -1.0 for pair in after[0] if damaged in pair
+        }
+        assert after[1] == before[1] == {("coffee.jpg", "coffee.png"), ("0.png", "copy.png")}
+
     def test_damaged_pages(self, tmp_path, small):
         make(tmp_path / "c", small)
         data = bytearray((tmp_path / "c").read_bytes())
@@ -191,3 +217,15 @@ class TestFiles:
                 assert n == 0 or collection.search(folder / "00.png")[0].path == "00.png"
         finally:
             subprocess.run(["umount", disk], check=True)
+
+
+def pairs_and_duplicates(path):
+    """Similarity of each pair of images, and the pairs that are copies."""
+    with Collection.open(path) as collection:
+        pairs = {tuple(sorted((p.first, p.second))): p.similarity for p in collection.pairs(9)}
+        copies = {
+            tuple(sorted((group.path, other.path)))
+            for group in collection.duplicates()
+            for other in group.others
+        }
+    return pairs, copies

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+from contextlib import nullcontext
 
 import cv2
 import numpy as np
@@ -136,6 +137,31 @@ class TestAgain:
             assert collection.remove(["1.png", small / "2.png"]) == 2
         assert paths(tmp_path / "c") == ["0.png", "3.png", "4.png", "5.png"]
 
+    def test_remove_through_a_link(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        (tmp_path / "link").symlink_to(small)
+        with Collection.open(tmp_path / "c") as collection:
+            assert collection.remove([tmp_path / "link" / "1.png"]) == 1
+            assert collection.remove([tmp_path / "link"]) == 5
+
+    def test_remove_what_several_folders_have(self, tmp_path, small, monkeypatch):
+        other = tmp_path / "other"
+        shutil.copytree(small, other)
+        for i in range(6):
+            cv2.imwrite(str(other / f"{i}.png"), textured(120, 90, seed=60 + i))
+        make(tmp_path / "c", small)
+        make(tmp_path / "c", other)
+        with Collection.open(tmp_path / "c") as collection:
+            n = len(collection)
+            with pytest.raises(ParameterError, match=r"1\.png is in several folders: give one of"):
+                collection.remove(["1.png"])
+            assert len(collection) == n
+            monkeypatch.chdir(other)  # where it is a file
+            assert collection.remove(["1.png"]) == 1
+            assert collection.find(small / "1.png") is not None
+            monkeypatch.chdir(tmp_path)
+            assert collection.remove(["1.png"]) == 1  # there is one now
+
     def test_remove_all_or_nothing(self, tmp_path, small):
         make(tmp_path / "c", small)
         with Collection.open(tmp_path / "c") as collection:
@@ -254,6 +280,60 @@ class TestBadImages:
         (small / "0.png").chmod(0o644)
         with as_nobody():
             assert make(tmp_path / "c", small).indexed == 1
+
+    @pytest.mark.parametrize("how", ["link", "permission", "folder", "vanishing"])
+    def test_what_cannot_be_read_now_stays_as_it_was(self, tmp_path, small, how, monkeypatch):
+        """A disk that is away, or a permission, says nothing of the images."""
+        open_to_all(tmp_path)
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        for file in small.iterdir():
+            (folder / file.name).symlink_to(file)
+        make(tmp_path / "c", folder)
+        with Collection.open(tmp_path / "c") as collection:
+            n = len(collection)
+            before = [(hit.path, hit.score) for hit in collection.search("1.png", 0)]
+        if how == "link":  # what they lead to is away
+            small.rename(tmp_path / "away")
+        elif how == "permission":
+            for file in small.iterdir():
+                file.touch()
+                file.chmod(0)
+        elif how == "folder":
+            small.chmod(0)
+        else:
+            for file in small.iterdir():
+                file.touch()
+
+            def vanishing(file):
+                raise ImageError("gone", transient=True)
+
+            monkeypatch.setattr("vladkit.features.pool.read_bytes", vanishing)
+        with as_nobody() if how in ("permission", "folder") else nullcontext():
+            report = make(tmp_path / "c", folder)
+        assert (report.indexed, len(report.skipped)) == (0, n)
+        assert all(why.endswith("; kept as it was indexed") for _, why in report.skipped)
+        with Collection.open(tmp_path / "c") as collection:
+            assert len(collection) == n
+            assert [(hit.path, hit.score) for hit in collection.search("1.png", 0)] == before
+            assert not [row for row in collection.index.store.images() if row.skipped]
+        monkeypatch.undo()
+        if how == "link":
+            (tmp_path / "away").rename(small)
+        small.chmod(0o755)
+        for file in small.iterdir():
+            file.chmod(0o644)
+        report = make(tmp_path / "c", folder)
+        assert (report.indexed + report.unchanged, report.skipped) == (n, [])
+
+    def test_an_image_that_is_broken_now_is_skipped(self, tmp_path, small):
+        make(tmp_path / "c", small)
+        (small / "1.png").write_bytes(b"no image any more")
+        report = make(tmp_path / "c", small)
+        assert report.skipped == [("1.png", "not an image that can be decoded")]
+        with Collection.open(tmp_path / "c") as collection:
+            skipped = [row.path for row in collection.index.store.images() if row.skipped]
+            assert skipped == ["1.png"]
 
     def test_vanished_meanwhile_is_tried_again(self, tmp_path, small, monkeypatch):
         from vladkit.features import pool as extraction

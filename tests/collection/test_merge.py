@@ -20,6 +20,7 @@ from vladkit.collection import train
 from vladkit.collection.sample import in_shard
 from vladkit.errors import FileFormatError, RecipeMismatchError, StorageError
 from vladkit.store.schema import CHECKED, TABLES
+from vladkit.store.store import Store
 
 RECIPE = {"n_clusters": 8, "enlarge_to": 0, "max_features": 300, "n_words": 64}
 
@@ -203,3 +204,41 @@ def test_by_the_command(home, tmp_path, monkeypatch):
     report = json.loads(run("merge", "json.vlad", *shards(home, 2), "--json").stdout)
     assert (report["images"], report["files"], report["twice"]) == (22, 2, 0)
     assert "there already" in run("merge", "all.vlad", "json.vlad", code=1).stderr
+
+
+def test_what_sqlite_left_of_a_removed_file_is_not_taken_for_the_new_ones(home, tmp_path):
+    """`rm; merge`, as a Makefile has it, after a kill or under a server: the -wal is another's."""
+    target = tmp_path / "m.vlad"
+    shutil.copy(home / "one.vlad", target)
+    with Collection.open(target) as collection:
+        collection.remove(["01.png", "02.png"])
+        left = (tmp_path / "m.vlad-wal").read_bytes()
+        shm = (tmp_path / "m.vlad-shm").read_bytes()
+    assert len(left) > 1000
+    for make in (
+        lambda: Collection.merge(target, shards(home, 2)),
+        lambda: copy_to(target, home / "one.vlad"),
+    ):
+        target.unlink()
+        (tmp_path / "m.vlad-wal").write_bytes(left)
+        (tmp_path / "m.vlad-shm").write_bytes(shm)
+        make()
+        with Collection.open(target) as collection:
+            assert (len(collection), collection.check()) == (22, [])
+
+
+def test_verdicts_of_all_files_stay(home, tmp_path):
+    files = shards(home, 2)
+    for i, file in enumerate(files):
+        files[i] = shutil.copy(file, tmp_path)
+        with Collection.open(files[i]) as collection:
+            some = [row.path for row in collection.images()][:2]
+            assert collection.tell_apart(*some) == 1
+    Collection.merge(tmp_path / "m.vlad", files)
+    with Collection.open(tmp_path / "m.vlad") as collection:
+        assert len(collection.index.store.about()["told_apart"]) == 2
+
+
+def copy_to(target, path):
+    with Store.open(path) as store:
+        store.copy(target)

@@ -53,6 +53,26 @@ class TestPrune:
 
 
 class TestRelocate:
+    @pytest.mark.parametrize("old", ["a", "link/a", "/"])
+    def test_through_links_and_the_root(self, here, old):
+        """Folders are kept without links: else each image would be indexed once more."""
+        os.symlink(".", "link")
+        if old == "/":
+            away = here / "away"
+            (away / str(here).strip("/")).mkdir(parents=True)
+            shutil.move("a", away / str(here).strip("/") / "a")
+            new, there = away, away / str(here).strip("/") / "a"
+        else:
+            os.makedirs("real")
+            os.symlink("real", "other")
+            shutil.move("a", "real/a")
+            new, there = "other/a", here / "real/a"
+        assert "6 images moved" in run("relocate", "c", old, new).stderr
+        assert "0 indexed" in run("index", there, "-o", "c").stderr
+        assert len(everything("c")) == 6
+        with Collection.open("c") as collection:
+            assert collection.find("0.png").file == f"{there}/0.png"
+
     def test_images_that_moved_are_not_indexed_once_more(self, here):
         shutil.move("a", "b")
         done = run("index", "b", "-o", "c", code=1)

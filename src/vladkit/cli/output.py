@@ -113,8 +113,8 @@ def pairs(values: Mapping[str, Any]) -> str:
 
 
 def cosine(similarity: float) -> float:
-    """A similarity for JSON: six digits, -1 to 1 also where float32 rounds to more."""
-    return round(min(max(similarity, -1.0), 1.0), 6)
+    """A similarity for JSON: six digits, -1 to 1 also where float32 rounds to more; -1 for NaN."""
+    return round(min(max(similarity, -1.0), 1.0), 6) if similarity == similarity else -1.0
 
 
 def finite(figures: Mapping[str, float]) -> dict[str, float | None]:

@@ -383,7 +383,9 @@ class _Finder:
         for i in sorted(rest, key=lambda i: (self.rows[i].path, self.rows[i].source_id)):
             similarity = 1.0
             if {first, i} <= vector_of.keys():
-                similarity = round(float(vector_of[first] @ vector_of[i]), 6)
+                similarity = float(vector_of[first] @ vector_of[i])
+                # -1 for a damaged vector, as in every ranking
+                similarity = round(similarity, 6) if abs(similarity) < 1.1 else -1.0
             row, kinds = self.rows[i], self._kinds(first, i)
             size = row.width, row.height, row.n_bytes
             others.append(Duplicate(row.path, row.file, kinds, similarity, *size))

@@ -75,6 +75,7 @@ class Indexer:
         self._learner = Learner(index)
         self._sources: dict[int, Source] = {}
         self._held: list[Record] = []  # encoded, to be committed with others
+        self._good: set[tuple[int, str]] = set()  # to be read again, of what is indexed
         self._method = "auto"  # a batch is not worth the loading of compiled code
 
     def add(
@@ -176,6 +177,8 @@ class Indexer:
                     report.skipped.append((row.path, row.skipped))
                 continue
             place = (row.source_id, row.path) if row else (0, each.printable)
+            if row and row.skipped is None and each.reader is None:
+                self._good.add(place)
             work.append((each, ImageRow(*place, *status)))
         return work
 
@@ -357,16 +360,17 @@ class Indexer:
         """
         is_kept = False
         while not is_kept:
-            new = make()
-            records = self._held + new
-            if len(records) < self._store.batch_images and len(new) < left:
+            made = make()
+            records = self._held + made
+            if len(records) < self._store.batch_images and len(made) < left:
                 self._held = records
-                return len(new)
+                return len(made)
             with self._store.writing():
                 is_kept = self._store.learned() == self._describer.learned
                 if is_kept:
-                    ids = self._store.put(self._with_sources(records))
-                    found = zip(ids, records, strict=True)
+                    new = [record for record in records if not self._stays(record.row)]
+                    ids = self._store.put(self._with_sources(new))
+                    found = zip(ids, new, strict=True)
                     put_photos(self._store, [(i, r.photo) for i, r in found if r.photo])
             if not is_kept:  # another process has learned meanwhile
                 self._index.restore()
@@ -374,9 +378,19 @@ class Indexer:
         for row in (record.row for record in records):
             if row.skipped is None:
                 report.indexed += 1
+            elif self._stays(row):
+                report.skipped.append((row.path, f"{row.skipped}; kept as it was indexed"))
             else:
                 report.skipped.append((row.path, row.skipped))
-        return len(new)
+        return len(made)
+
+    def _stays(self, row: ImageRow) -> bool:
+        """Tell whether an image stays as it was indexed: its file cannot be read now.
+
+        A disk may be away, a permission be missing: nothing says that the image has changed.
+        """
+        is_away = bool(row.transient) or row.n_bytes < 0
+        return row.skipped is not None and is_away and (row.source_id, row.path) in self._good
 
 
 def _by_path(found: Sequence[SourceFile]) -> list[SourceFile]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from vladkit.collection.index import Index, stored_recipe
+from vladkit.collection.verdicts import merge_verdicts
 from vladkit.core.arrays import AnyArray
 from vladkit.core.files import as_collection, refuse_url
 from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchError
@@ -74,6 +75,7 @@ def merge(
         with out.writing():
             out.set_about(**{name: about[name] for name in kept if name in about})
             out.set_arrays(arrays)
+            merge_verdicts(out, shards)
             n, twice = choose_images(out, shards, copy_sources(out, shards))
             copy_images(out, shards, n, partial(progress, "merge") if progress else None)
         indexed, skipped = out.count()

@@ -295,8 +295,9 @@ class _Images:
             vector_of = self._vectors({row for a, others in some for row in (a, *others)})
             for a, others in some:
                 other_nD = np.stack([vector_of[b] for b in others])
-                _, score_qn = score_all(vector_of[a][None], [(np.array(others), other_nD)])
-                score_qn = self.index.searcher.last_if_damaged(score_qn)
+                query_qD = vector_of[a][None]
+                _, score_qn = score_all(query_qD, [(np.array(others), other_nD)])
+                score_qn = self.index.searcher.last_if_damaged(score_qn, query_qD)
                 score_n = score_qn[0].round(6).tolist()
                 pairs = zip(repeat(a), others, score_n, score_n, strict=False)
                 parts.append(self._candidates([p for p in pairs if self._asked(*p[:2])], a))

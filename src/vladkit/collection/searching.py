@@ -164,8 +164,9 @@ class Searcher:
         blocks = self._store.vector_blocks()
         if allowed is not None and augmentation is None:  # which needs the scores of all
             blocks = allowed.blocks(blocks)
-        image_id_n, score_mn = score_all(query_qvD.reshape(q * v, -1), blocks)
-        score_mn = self.last_if_damaged(score_mn)
+        query_mD = query_qvD.reshape(q * v, -1)
+        image_id_n, score_mn = score_all(query_mD, blocks)
+        score_mn = self.last_if_damaged(score_mn, query_mD)
         if augmentation is not None:
             score_mn = augmentation.scores(image_id_n, score_mn)
         image_id_n, score_mn = _only(allowed, image_id_n, score_mn)
@@ -234,11 +235,18 @@ class Searcher:
             f"{path} is damaged: it has a vector of no image: run vladkit check {path} --repair"
         )
 
-    def last_if_damaged(self, score_mn: npt.NDArray[_Float]) -> npt.NDArray[_Float]:
-        """The scores, with -1 for vectors that are damaged: no other is as low, or NaN, or high."""
+    def last_if_damaged(
+        self, score_mn: npt.NDArray[_Float], query_mD: Float32Array
+    ) -> npt.NDArray[_Float]:
+        """The scores, with -1 for vectors that are damaged: no other is as low, or NaN, or high.
+
+        A query that is damaged itself has -1 everywhere, and says nothing of the others.
+        """
         fine_mn = np.abs(score_mn) < _MOST
         if not fine_mn.all():
-            n = int((~fine_mn).any(axis=0).sum())
+            is_query_m = np.abs(np.einsum("md,md->m", query_mD, query_mD)) < _MOST
+            damaged_n = ~fine_mn[is_query_m].all(axis=0)
+            n = max(int(damaged_n.sum()), int((~is_query_m).sum()))
             path = self._store.path
             warnings.warn(
                 f"{path} is damaged: {n} of its vectors are no numbers, or too long, and rank "
@@ -246,7 +254,8 @@ class Searcher:
                 DamageWarning,
                 stacklevel=2,
             )
-            score_mn[:, ~fine_mn.all(axis=0)] = -1
+            score_mn[:, damaged_n] = -1
+            score_mn[~is_query_m] = -1
         return score_mn
 
     def _possible(
@@ -259,7 +268,7 @@ class Searcher:
         if allowed is not None:
             blocks = allowed.blocks(blocks)
         image_id_n, score_mn = estimate_all(query_mD, blocks)
-        score_mn = self.last_if_damaged(score_mn)
+        score_mn = self.last_if_damaged(score_mn, query_mD)
         image_id_n, score_mn = _only(allowed, image_id_n, score_mn)
         if len(image_id_n) <= top:
             return None
@@ -287,7 +296,7 @@ class Searcher:
         score_qn = []
         for query_vD in views:
             _, score_vn = score_all(query_vD, [(image_id_n, vector_nD)])
-            score_vn = self.last_if_damaged(score_vn)
+            score_vn = self.last_if_damaged(score_vn, query_vD)
             score_qn.append(_best_rotation(score_vn[None])[0].round(6))
         score_n = score_qn[0] if len(score_qn) == 1 else np.mean(score_qn, axis=0).round(6)
         return _ranked(image_id_n, score_n, top)

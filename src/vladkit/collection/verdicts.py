@@ -20,7 +20,7 @@ from vladkit.store.paths import find_image
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import ImageRow
 
-__all__ = ["apart_of", "digest_of", "read_row", "tell_apart"]
+__all__ = ["apart_of", "digest_of", "merge_verdicts", "read_row", "tell_apart"]
 
 _NAME: Final = "told_apart"
 """Name of the value about a collection that holds the verdicts."""
@@ -71,6 +71,13 @@ def apart_of(
             for image_id in some:
                 apart[image_id] |= others
     return dict(apart)
+
+
+def merge_verdicts(out: CollectionStore, stores: Sequence[CollectionStore]) -> None:
+    """Keep the verdicts of several collections in one, within its transaction."""
+    verdicts = {pair for store in stores for pair in _verdicts(store)}
+    if verdicts:
+        out.set_about(**{_NAME: sorted(verdicts)})
 
 
 def read_row(row: ImageRow, within: Sequence[str] | None = None) -> bytes:

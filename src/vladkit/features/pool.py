@@ -140,8 +140,8 @@ class Extraction:
 
         `read` gives the features of an item; by default an item is an image file, from which
         `extractor` extracts. `read_many` gives those of several, where the extractor takes a batch
-        of them (`batch_size`). `begin` is called with each item when its turn is near. `ahead` items
-        are extracted in advance, beside four for each thread.
+        of them (`batch_size`). `begin` is called with each item when its turn is near. `ahead`
+        items are extracted in advance, beside four for each thread.
         """
         batch = batch_size(extractor)
         if batch > 1 and read is None:

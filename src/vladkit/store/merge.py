@@ -6,7 +6,6 @@ blocks that are filled in the order of the images.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +14,12 @@ from typing import Any, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
-from vladkit.core.files import replace_path
 from vladkit.core.remote import joined
-from vladkit.errors import FileFormatError, StorageError
+from vladkit.errors import FileFormatError
 from vladkit.store import trust
 from vladkit.store.database import row_crc, translated
 from vladkit.store.photos import has_photos
-from vladkit.store.schema import CHECKED
+from vladkit.store.schema import CHECKED, new_file
 from vladkit.store.store import Store
 
 __all__ = ["choose_images", "copy_images", "copy_sources", "new_store"]
@@ -45,9 +43,7 @@ def new_store(path: Path) -> Iterator[Store]:
     StorageError
         If there is something at `path`, or it cannot be written.
     """
-    if os.path.lexists(path):
-        raise StorageError(f"{path} is there already: give another name, or remove it first")
-    with replace_path(path) as name, Store.create(name) as out:
+    with new_file(path) as name, Store.create(name) as out:
         # Nobody else knows the file, and what is left of it after a failure is of no use.
         out.connection.execute("PRAGMA journal_mode = OFF")
         out.connection.execute("PRAGMA synchronous = OFF")

@@ -97,15 +97,29 @@ def ids_under(store: CollectionStore, folder: str | os.PathLike[str]) -> set[int
 
 
 def _below(given: str, rows: Iterable[tuple[int, str, str]]) -> set[int]:
-    """Ids of the rows (id, path, file) that are at a path, or below it."""
+    """Ids of the rows (id, path, file) that are at a path, or below it.
+
+    Raises
+    ------
+    ParameterError
+        If that is the path of images in several folders, and of no file.
+    """
     name = _with_slashes(given).rstrip("/")
-    file = absolute(given)
-    below = os.path.join(file, ""), os.path.join(real(file), "")
-    return {
-        image_id
-        for image_id, path, where in rows
-        if path == name or path.startswith(name + "/") or where == file or where.startswith(below)
-    }
+    files = absolute(given), real(given)
+    below = tuple(os.path.join(file, "") for file in files)
+    there: set[int] = set()
+    named: dict[str, set[int]] = {}
+    for image_id, path, where in rows:
+        if where in files or where.startswith(below):
+            there.add(image_id)
+        elif path == name or path.startswith(name + "/"):
+            named.setdefault(where[: len(where) - len(path)], set()).add(image_id)
+    if len(named) > 1 and not there:
+        raise ParameterError(
+            f"{given} is in several folders: give one of "
+            + ", ".join(sorted(folder + name for folder in named)[:3])
+        )
+    return there or set().union(*named.values())
 
 
 def _with_slashes(path: str) -> str:

@@ -28,7 +28,7 @@ def relocate(
     store: CollectionStore, old: str | os.PathLike[str], new: str | os.PathLike[str]
 ) -> Relocation:
     """Change the folder that images are looked for in; see `vladkit.Collection.relocate`."""
-    before, after = os.path.abspath(old), os.path.abspath(new)
+    before, after = os.path.abspath(old), os.path.realpath(new)  # folders are kept without links
     if not os.path.isdir(after):
         raise NothingToIndexError(
             f"{new} is not a folder: give the one in which the images are now"
@@ -37,11 +37,13 @@ def relocate(
     with store.writing():
         # as they were when indexed, or as they are found now if they moved with the file
         folders = [*store.folders(), *((s.source_id, s.folder) for s in store.sources().values())]
-        inside = {
-            source_id: after + folder.removeprefix(before)
-            for source_id, folder in folders
-            if os.path.join(folder, "").startswith(os.path.join(before, ""))
-        }
+        inside: dict[int, str] = {}
+        for above in (before, os.path.realpath(old)):
+            inside |= {
+                source_id: os.path.normpath(os.path.join(after, os.path.relpath(folder, above)))
+                for source_id, folder in folders
+                if os.path.join(folder, "").startswith(os.path.join(above, ""))
+            }
         if not inside:
             known = ", ".join(dict.fromkeys(folder for _, folder in folders))
             raise ParameterError(f"{store.path} has no images of {before}: its folders are {known}")

@@ -14,12 +14,12 @@ import re
 import sqlite3
 import stat
 import uuid
-from collections.abc import Container
-from contextlib import closing
+from collections.abc import Container, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from vladkit.core.files import is_special_file, refuse_url
+from vladkit.core.files import is_special_file, refuse_url, replace_path
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store.database import connect_reading, pragma, translated
 
@@ -32,10 +32,14 @@ __all__ = [
     "check_format",
     "create_tables",
     "is_file_with_content",
+    "new_file",
     "tables_of",
 ]
 
 FORMAT_VERSION: Final = 4
+_BESIDE: Final = "-journal", "-wal", "-shm"
+"""Ends of the names of files that SQLite has beside a database."""
+
 _APPLICATION_ID: Final = int.from_bytes(b"VLAD", "big")
 
 # 64 MB of vectors took 38 ms to read with pages of 16 KB, 66 ms with 4 KB.
@@ -164,7 +168,7 @@ def is_file_with_content(path: Path) -> bool:
         If it cannot be read.
     """
     refuse_url(path)
-    for beside in (f"{path}{end}" for end in ("-journal", "-wal", "-shm")):
+    for beside in (f"{path}{end}" for end in _BESIDE):
         if is_special_file(beside):  # SQLite would open it
             raise FileFormatError(f"{beside} is no regular file: remove it")
     try:
@@ -276,3 +280,24 @@ _OF_SQLITE: Final = ("sqlite_sequence", "sqlite_stat1", "sqlite_stat4")
 def _bare(statement: str) -> str:
     """A statement without comments, quotes and white space."""
     return re.sub(r"--[^\n]*|[\s\"]+", "", statement)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[str]:
+    """Path of an empty file that is at `path`, where nothing is, when all went well.
+
+    SQLite would read what it left beside a file that was removed there as that of the new one, and
+    so damage it: this is removed.
+
+    Raises
+    ------
+    StorageError
+        If there is something at `path`, or it cannot be written.
+    """
+    if os.path.lexists(path):
+        raise StorageError(f"{path} is there already: give another name, or remove it first")
+    with replace_path(path) as name:
+        yield name
+        for end in _BESIDE:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{path}{end}")

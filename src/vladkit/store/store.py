@@ -16,10 +16,10 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
-from vladkit.core.files import as_collection, replace_path
+from vladkit.core.files import as_collection
 from vladkit.core.names import is_text, real
 from vladkit.core.remote import is_url
-from vladkit.errors import FileFormatError, StorageError
+from vladkit.errors import FileFormatError
 from vladkit.store import trust
 from vladkit.store.ann import AnnIndex, AnnReport, ann_path, build_ann, open_ann
 from vladkit.store.blocks import Blocks, Layout
@@ -43,7 +43,7 @@ from vladkit.store.packing import (
     unpack_value,
 )
 from vladkit.store.rows import LONGEST_PATH, ImageRow, KeptFeatures, Record, Source
-from vladkit.store.schema import check_format, create_tables, is_file_with_content
+from vladkit.store.schema import check_format, create_tables, is_file_with_content, new_file
 
 __all__ = ["Store", "new_state"]
 
@@ -586,10 +586,8 @@ class Store:
             If there is something at `target`, or it cannot be written.
         """
         where = as_collection(target)
-        if os.path.lexists(where):
-            raise StorageError(f"{where} is there already: give another name, or remove it first")
         with (
-            replace_path(where) as name,
+            new_file(where) as name,
             translated(where, "write"),
             closing(sqlite3.connect(f"{Path(name).as_uri()}?nolock=1", uri=True)) as copy,
         ):

@@ -30,6 +30,11 @@ COLUMN: Final = "vector"
 LEAST: Final = 1000
 """Fewest vectors that an index is made of."""
 
+_BITS: Final = 4
+"""Bits of the code of a dimension. With 3 a search of ten million holds 1.4 GB, with Lance's own 5
+2.1 GB; but of a million vectors without any structure 3 find 0.951 of the nearest 10 among 50
+candidates, 4 find 0.989, 5 find 0.996."""
+
 _SAMPLED: Final = 100
 _CANDIDATES: Final = 100
 _TARGET_RECALL: Final = 0.99
@@ -93,7 +98,13 @@ def build_index(images: Any, n: int) -> int:
     images.checkout_latest()
     n_cells = math.isqrt(n)
     images.create_index(
-        COLUMN, "IVF_RQ", name=COLUMN, metric="dot", num_partitions=n_cells, replace=True
+        COLUMN,
+        "IVF_RQ",
+        name=COLUMN,
+        metric="dot",
+        num_partitions=n_cells,
+        num_bits=_BITS,
+        replace=True,
     )
     return n_cells
 
