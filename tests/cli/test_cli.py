@@ -19,6 +19,7 @@ import pytest
 from commands import run
 from images import textured
 from photos import NAMES, cropped, photo, write_photos
+from vladkit import Collection
 from vladkit.collection.recipe import Recipe
 
 
@@ -142,6 +143,35 @@ class TestSearch:
         done = subprocess.run(code, shell=True, cwd=home, capture_output=True, text=True)
         assert done.stdout == '{"query":'
         assert "Traceback" not in done.stderr
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has /dev/full")
+    @pytest.mark.parametrize("words", ["search photos.vlad query.jpg", "--version", "--help"])
+    def test_output_that_cannot_be_written(self, home, words):
+        code = f"{sys.executable} -m vladkit {words} > /dev/full"
+        done = subprocess.run(code, shell=True, cwd=home, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr == "vladkit: cannot write the output: No space left on device\n"
+
+    @pytest.mark.skipif(os.name == "nt", reason="as a shell of Unix does it")
+    @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+    def test_streams_that_are_closed(self, home, tmp_path, closed):
+        """As daemons have them: no file of ours gets the number, and the messages, of one."""
+        code = f"{sys.executable} -m vladkit index images -o {tmp_path}/c.vlad {closed}"
+        done = subprocess.run(code, shell=True, cwd=home, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr
+        with Collection.open(tmp_path / "c.vlad") as collection:
+            assert (len(collection), collection.check()) == (len(NAMES), [])
+        assert done.returncode == 0
+
+    @pytest.mark.skipif(os.name == "nt", reason="a folder in use stays")
+    def test_a_current_folder_that_is_gone(self, home, tmp_path):
+        (tmp_path / "gone").mkdir()
+        search = f"{sys.executable} -m vladkit search {home}/photos.vlad {home}/query.jpg"
+        code = f"rmdir {tmp_path}/gone; {search}"
+        where = tmp_path / "gone"
+        done = subprocess.run(code, shell=True, cwd=where, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith("vladkit: the current folder is gone")
 
 
 class TestIndex:

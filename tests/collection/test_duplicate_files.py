@@ -424,6 +424,27 @@ class TestCommand:
         run("duplicates", "c.vlad", "--undo", log, cwd=home)
         assert state(home / "photos") == before
 
+    def test_an_error_after_it_says_how_to_bring_back_what_was_done(self, home, monkeypatch):
+        before = state(home / "photos")
+
+        def busy(self, paths):
+            raise StorageError("another process has been writing")
+
+        monkeypatch.setattr(Collection, "remove", busy)
+        said = run("duplicates", "c.vlad", "--move", "away", "--apply", cwd=home, code=1).stderr
+        assert "another process has been writing" in said
+        assert state(home / "photos") != before
+        log = said.partition("--undo ")[2].split()[0]
+        run("duplicates", "c.vlad", "--undo", log, cwd=home)
+        assert state(home / "photos") == before
+
+    def test_nothing_could_be_done(self, home):
+        (home / "file").write_text("no folder")
+        words = "duplicates", "c.vlad", "--move", "file", "--apply", "--json"
+        found = json.loads(run(*words, cwd=home, code=1).stdout)
+        assert (found["done"], found["undo"], len(found["left"])) == ([], None, 4)
+        assert not list(home.glob("*.jsonl"))
+
     def test_hardlinks(self, home):
         done = run("duplicates", "c.vlad", "--hardlink", "--apply", "--keep", "first", cwd=home)
         assert "2 copies replaced by hard links, 2 left as they are" in done.stderr

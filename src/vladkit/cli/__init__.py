@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import gc
 import os
 import sys
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     import typer
 
 __all__ = ["load", "main"]
+
+_UNWRITTEN = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO
+"""Errors of a full disk that output goes to."""
 
 
 def load(only: str | None = None) -> typer.Typer:
@@ -36,19 +40,44 @@ def load(only: str | None = None) -> typer.Typer:
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    _open_closed_streams()
     codecs.register_error("vladkit", _encode_somehow)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="vladkit")
     warnings.formatwarning = lambda message, *_, **__: f"vladkit: {message}\n"
     try:
+        os.getcwd()
+    except OSError as error:
+        sys.exit(f"vladkit: the current folder is gone ({error.strerror}): go to one that is there")
+    try:
         _run()
     except KeyboardInterrupt:  # before a command began
         print("vladkit: interrupted", file=sys.stderr)  # noqa: T201
         _leave_at_once()
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _UNWRITTEN or error.filename is not None:
+            raise
+        _drop_output()  # of a file there would be a name
+        sys.exit(f"vladkit: cannot write the output: {error.strerror}")
+
+
+def _open_closed_streams() -> None:
+    """Open what a daemon may have closed: a file of ours would get the number, and the messages."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _encode_somehow(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ import typer
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import File, Json, Threads
 from vladkit.cli.output import cosine, counted, emit, say, shown
-from vladkit.errors import ParameterError
+from vladkit.errors import ParameterError, VladkitError
 
 if TYPE_CHECKING:
     from vladkit.collection.collection import Collection, Progress
@@ -107,12 +108,16 @@ def duplicates(
         copies = f"{counted(len(groups), 'shot')} with {counted(n_copies, 'copy', 'copies')}"
         text = f"{file}: {counted(n_all, 'image')}, {copies if groups else 'no copies'}"
         value: dict[str, Any] = {"file": file, "images": n_all, "groups": listed}
+        failed = False
         if acts:
             acted = _acted(collection, groups, move, kind or [], do_it, progress)
             value |= acted[0]
             lines += acted[1]
             text += f"; {acted[2]}"
+            failed = acted[3]
     emit(as_json, value, text, lines=lines)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _check(hardlink: bool, move: str | None, kind: Sequence[str] | None, do_it: bool) -> None:
@@ -145,8 +150,18 @@ def _acted(
     kinds: Sequence[str],
     do_it: bool,
     progress: Progress,
-) -> tuple[dict[str, Any], list[str], str]:
-    """Plan, and with `do_it` carry out, what is to be done with copies: JSON, lines, message."""
+) -> tuple[dict[str, Any], list[str], str, bool]:
+    """Plan, and with `do_it` carry out, what is to be done with copies.
+
+    Returns
+    -------
+    value : dict
+        For JSON.
+    lines, text : list of str, str
+        For people.
+    failed : bool
+        Whether most of it could not be done.
+    """
     from vladkit.collection import duplicate_files
 
     plan: Plan
@@ -164,32 +179,36 @@ def _acted(
         n = counted(len(plan.steps), "copy", "copies")
         text = f"{n} would be {what}{_left_text(plan.left)}; nothing was changed: --apply does it"
         value = duplicate_files.as_json(plan) | {"applied": False, "undo": None}
-        return value, lines + _left_lines(plan.left), text
-    log = f"{collection.path}.undo-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
+        return value, lines + _left_lines(plan.left), text, False
+    log = f"{collection.path}.undo-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.jsonl"
     back = f"vladkit duplicates {collection.path} --undo {log}"
     outcome: Outcome
     try:
         outcome = duplicate_files.apply(plan, log, lambda *done: progress("apply", *done))
-    except KeyboardInterrupt:
-        say(f"what was done until now: {back} brings it back")
+        if move is not None and outcome.done:
+            collection.remove(outcome.done)
+    except (KeyboardInterrupt, VladkitError):
+        if os.path.exists(log):
+            say(f"what was done until now: {back} brings it back")
         raise
-    if move is not None and outcome.done:
-        collection.remove(outcome.done)
+    if not outcome.done and os.path.exists(log):
+        duplicate_files.undo(log)  # of steps that failed; with nothing to bring back, it goes
+    is_kept = os.path.exists(log)
     left = [*plan.left, *outcome.left]
     n = counted(len(outcome.done), "copy", "copies")
     text = f"{n} {what}{_left_text(left)}"
     if outcome.freed:
         text += f", {outcome.freed / 1e6:.1f} MB freed"
-    if plan.steps:
+    if is_kept:
         text += f"; {back} brings them back"
     value = duplicate_files.as_json(plan) | {
         "left": [asdict(each) for each in left],
         "done": outcome.done,
         "freed": outcome.freed,
         "applied": True,
-        "undo": log if plan.steps else None,
+        "undo": log if is_kept else None,
     }
-    return value, _left_lines(left), text
+    return value, _left_lines(left), text, len(outcome.left) > len(outcome.done)
 
 
 def _left_text(left: Sequence[Left]) -> str:
