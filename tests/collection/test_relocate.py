@@ -51,6 +51,20 @@ class TestPrune:
         os.rmdir("a/sub")
         assert "2 forgotten" in run("index", "a", "-o", "c", "--prune").stderr
 
+    def test_a_link_to_a_folder_leads_nowhere(self, here):
+        """A disk that is mounted when it is looked at, and was not this time."""
+        os.makedirs("disk")
+        for i in (7, 8):
+            cv2.imwrite(f"disk/{i}.png", textured(120, 90, seed=i))
+        os.symlink(here / "disk", "a/ext")
+        assert "2 indexed" in run("index", "a", "-o", "c").stderr
+        os.rename("disk", "gone")
+        done = run("index", "a", "-o", "c", "--prune", code=1)
+        assert f"{here}/a/ext leads nowhere now, 2 are gone" in done.stderr
+        assert len(everything("c")) == 8
+        os.unlink("a/ext")
+        assert "2 forgotten" in run("index", "a", "-o", "c", "--prune").stderr
+
 
 class TestRelocate:
     @pytest.mark.parametrize("old", ["a", "link/a", "/"])

@@ -221,16 +221,18 @@ class Indexer:
         return len(ids)
 
     def _check_prune(self, folder: str, known: Sequence[str], gone: Sequence[str]) -> None:
-        """Raise if it looks as if a disk is not mounted, which leaves an empty folder behind."""
+        """Raise if it looks as if a disk is not mounted, which leaves an empty folder or a link."""
         n, n_gone = (sum(file.startswith(folder) for file in files) for files in (known, gone))
         above = (f for f in _folders_above(gone) if os.path.join(f, "").startswith(folder))
-        empty = [f for f in above if _is_empty(f)]
-        if 2 * n_gone > n or empty:
-            what = f"{empty[0]} is empty now" if empty else f"of {n} images of {folder}"
+        left = [f for f in above if _is_empty(f) or _leads_nowhere(f)]
+        if 2 * n_gone > n or left:
+            what = f"of {n} images of {folder}"
+            if left:
+                what = f"{left[0]} {'leads nowhere' if _leads_nowhere(left[0]) else 'is empty'} now"
             raise NothingToIndexError(
                 f"{what}, {n_gone} are gone: nothing is forgotten; is a disk not mounted? If they "
                 "are gone for good, give --force, or vladkit remove "
-                f"{self._store.path} {empty[0] if empty else folder}"
+                f"{self._store.path} {left[0] if left else folder}"
             )
 
     def _check_not_moved(self, found: Sequence[SourceFile]) -> None:
@@ -442,3 +444,7 @@ def _is_empty(folder: str) -> bool:
             return next(entries, None) is None
     except OSError:  # gone with its images
         return False
+
+
+def _leads_nowhere(folder: str) -> bool:
+    return os.path.islink(folder) and not os.path.exists(folder)
