@@ -67,6 +67,18 @@ class TestPrune:
 
 
 class TestRelocate:
+    def test_the_file_by_a_link_in_another_folder(self, here):
+        os.makedirs("away")
+        os.symlink(here / "home/c", "away/link")
+        os.makedirs("first")
+        shutil.move("c", "first/c")
+        shutil.move("a", "first/a")
+        run("relocate", "first/c", "a", "first/a")
+        os.rename("first", "home")  # both moved
+        with Collection.open("away/link") as collection:
+            assert collection.find("0.png").file == f"{here}/home/a/0.png"
+            assert collection.lost_folders() == []
+
     @pytest.mark.parametrize("old", ["a", "link/a", "/"])
     def test_through_links_and_the_root(self, here, old):
         """Folders are kept without links: else each image would be indexed once more."""

@@ -155,6 +155,13 @@ class TestSearch:
         problem(answer, 405)
         assert answer.headers["allow"] == "GET"
 
+    def test_head_is_get_without_the_body(self, client):
+        for address in ("/", "/api/info", "/api/images/1/thumbnail", "/api/nothing"):
+            got, head = client.get(address), client.head(address)
+            assert (head.status_code, head.content) == (got.status_code, b"")
+            for name in ("content-type", "content-length", "etag"):
+                assert head.headers.get(name) == got.headers.get(name)
+
 
 class TestOneVector:
     """A collection of a network's vectors, without local features."""

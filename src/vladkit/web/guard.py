@@ -63,7 +63,11 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        is_head = scope["method"] == "HEAD"  # the answer to GET, without its body
+
         async def send_guarded(message: Message) -> None:
+            if is_head and message["type"] == "http.response.body":
+                message = message | {"body": b""}
             if message["type"] == "http.response.start":
                 known = {name.lower() for name, _ in message["headers"]}
                 extra = [(name, v) for name, v in _HEADERS.items() if name not in known]
@@ -84,6 +88,8 @@ class Guard:
         except Problem as problem:
             await _send_problem(problem, send_guarded)
             return
+        if is_head:
+            scope = scope | {"method": "GET"}
         await self._app(scope, receive, send_guarded)
 
     def _check_origin(self, scope: Message, headers: dict[str, str]) -> None:

@@ -34,10 +34,10 @@ class Uploads:
         """
         _check_content_type(request.headers.get("content-type", ""))
         limits = self._limits
-        most = f"at most {limits.upload_bytes / 1e6:.0f} MB"
+        most = f"at most {limits.upload_bytes / 2**20:.0f} MB"
         length = request.headers.get("content-length", "0")
         if length.isdigit() and int(length) > limits.upload_bytes:
-            raise Problem(413, f"{int(length) / 1e6:,.0f} MB: {most}")
+            raise Problem(413, f"{int(length) / 2**20:,.0f} MB: {most}")
         data = bytearray()
         n_held = 0
         try:
