@@ -37,8 +37,8 @@ def tiff_page(sample_yxc: Array, rng: Rng, *, order: str, bits: int = 0, **tags:
     packed = bool(predictor > 1 or rng.random() < 0.5)
     separate = c > 1 and rng.random() < 0.3
     tile = rng.random() < 0.4
-    # 64: OpenCV reads no plain tiles of other than whole kB
-    tile_w, tile_h = (64, 64) if tile else (w, int(rng.integers(1, h + 1)))
+    sides = (int(side) for side in rng.choice([16, 48, 64, 112], 2))
+    tile_w, tile_h = sides if tile else (w, int(rng.integers(1, h + 1)))
     planes = [sample_yxc[:, :, i : i + 1] for i in range(c)] if separate else [sample_yxc]
     pieces = []
     for plane in planes:

@@ -129,3 +129,22 @@ class TestSources:
         (tmp_path / "empty").mkdir()
         with pytest.raises(NothingToIndexError, match="no images found"):
             make(tmp_path / "c", tmp_path / "empty")
+
+
+def test_a_folder_that_vanishes_while_it_is_walked(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "x.png").touch()
+    walk = os.walk
+
+    def vanishing(*given, **named):
+        for folder, subfolders, names in walk(*given, **named):
+            if folder.endswith("a"):
+                shutil.rmtree(folder)
+            yield folder, subfolders, names
+
+    monkeypatch.setattr(os, "walk", vanishing)
+    unreadable = []
+    with ExitStack() as opened:
+        found = discover([tmp_path], opened, lambda *each: unreadable.append(each))
+    assert [each.printable for each in found] == ["x.png"]
+    assert unreadable == [(str(tmp_path / "a"), "No such file or directory")]

@@ -326,6 +326,18 @@ class TestBadImages:
         report = make(tmp_path / "c", folder)
         assert (report.indexed + report.unchanged, report.skipped) == (n, [])
 
+    @pytest.mark.parametrize("year", [1901, 1969, 2262, 2300, 2440])
+    def test_times_that_no_clock_should_have(self, tmp_path, small, year):
+        """Of broken clocks and archives; 64 bits of ns end in 2262."""
+        seconds = (year - 1970) * 31_556_952 + 1
+        os.utime(small / "1.png", (seconds, seconds))
+        if os.stat(small / "1.png").st_mtime != seconds:
+            pytest.skip("the file system has no such times")
+        assert make(tmp_path / "c", small).indexed == 6
+        assert make(tmp_path / "c", small).unchanged == 6
+        os.utime(small / "1.png", (seconds + 1, seconds + 1))
+        assert make(tmp_path / "c", small).indexed == 1
+
     def test_an_image_that_is_broken_now_is_skipped(self, tmp_path, small):
         make(tmp_path / "c", small)
         (small / "1.png").write_bytes(b"no image any more")

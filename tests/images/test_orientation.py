@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 
 import numpy as np
@@ -11,7 +12,7 @@ from families import exif_block, jpeg_with, raw_profile, segment, xmp_packet
 from images import png_chunk, scene, to_bytes
 from vladkit.errors import ImageError
 from vladkit.images import decode_image, orientation
-from vladkit.images.orientation import Places, xmp_orientation
+from vladkit.images.orientation import Places, exif_orientation, xmp_orientation
 
 JPEG = to_bytes(scene(60, 40), "JPEG")
 EXIF = {n: exif_block(n, "<") for n in range(10)}
@@ -102,3 +103,11 @@ def test_markers_without_content(marker):
 def test_markers_that_do_not_belong_there(marker):
     with pytest.raises(ImageError, match="damaged JPEG: a marker in its header"):
         size(marker)
+
+
+def test_a_tag_that_says_the_same_twice():
+    """Two values are refused, as decoders differ in which they take."""
+    for second, stated in ((6, 6), (8, 0)):
+        entries = [struct.pack("<HHIHH", 0x112, 3, 1, value, 0) for value in (6, second)]
+        block = b"II*\0" + struct.pack("<IH", 8, 2) + b"".join(entries) + bytes(4)
+        assert exif_orientation(block) == stated

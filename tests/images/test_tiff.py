@@ -53,6 +53,28 @@ def test_bands_that_no_eye_sees():
         np.testing.assert_array_equal(decode_image(data, color=True).rgb_yx3, rgb)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("n_bands", [3, 4])
+def test_gray_bands_are_red_green_and_blue(dtype, n_bands):
+    """Of more than two bands without a meaning the first three have that, of any depth."""
+    rgb = np.asarray(scene(80, 60))
+    bands = np.dstack([rgb, textured(80, 60)])[:, :, :n_bands].astype(dtype)
+    for seed in range(4):
+        tags, pieces, names = page(bands * (257 if dtype == "u2" else 1), seed=seed)
+        tags[262] = 3, [1]
+        got = decode_image(tiff_file((tags, pieces, names)), max_side=None, color=True)
+        np.testing.assert_array_equal(got.rgb_yx3, rgb)
+
+
+@pytest.mark.parametrize("compression", [9, 33003, 34712, 34887, 50001, 50002, 65000])
+def test_a_compression_that_nobody_reads_is_named(compression):
+    """OpenCV gives some of them as black."""
+    tags, pieces, names = page(GRAY)
+    tags[259] = 3, [compression]
+    with pytest.raises(ImageError, match=f"TIFF of compression {compression} is not supported"):
+        decode_image(tiff_file((tags, pieces, names)))
+
+
 def test_a_depth_that_nobody_reads():
     tags, pieces, names = page(np.zeros((60, 80, 1), "u4"))
     tags[258] = 3, [24]

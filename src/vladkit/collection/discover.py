@@ -323,7 +323,12 @@ def _walk(
 
     names: list[str] = []
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=failed):
-        status = os.stat(folder)
+        try:
+            status = os.stat(folder)
+        except OSError as error:  # gone meanwhile
+            failed(error)
+            subfolders.clear()
+            continue
         if (status.st_dev, status.st_ino) in entered:
             subfolders.clear()
             continue

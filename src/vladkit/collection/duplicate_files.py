@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 
 from vladkit.collection.collection import Collection
 from vladkit.collection.duplicates import INDIRECT, Duplicate, DuplicateGroup
-from vladkit.core.files import is_special_file
+from vladkit.core.files import is_special_file, time_of_change
 from vladkit.core.names import real
 from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, ParameterError, StorageError
@@ -316,7 +316,7 @@ def _checked(step: Step) -> os.stat_result:
         raise _NotDone("no regular file")
     if os.path.samestat(status, kept):
         raise _NotDone("one file with the one that is kept already")
-    if (status.st_size, status.st_mtime_ns) != (step.n_bytes, step.mtime_ns):
+    if (status.st_size, time_of_change(status)) != (step.n_bytes, step.mtime_ns):
         raise _NotDone("changed since it was indexed")
     if kept.st_size != step.kept_bytes:
         raise _NotDone(f"{step.kept} has changed since it was indexed")

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Final, TypeAlias
 
+from vladkit.core.files import time_of_change
 from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, ParameterError
 from vladkit.images import read_bytes
@@ -90,7 +91,7 @@ def digest_of(row: ImageRow, within: Sequence[str] | None = None) -> bytes | Non
     try:
         if not is_url(row.file):
             status = os.stat(row.file)
-            if (status.st_size, status.st_mtime_ns) != (row.n_bytes, row.mtime_ns):
+            if (status.st_size, time_of_change(status)) != (row.n_bytes, row.mtime_ns):
                 return None
         data = read_row(row, within)
     except (OSError, ValueError):  # an ImageError is one; ValueError: a null byte in the name

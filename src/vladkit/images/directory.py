@@ -49,7 +49,7 @@ def read_directory(
     """Wanted whole-number tags of one directory, and where it ends; `big`: of a BigTIFF.
 
     With `texts` also bytes of texts, and fractions, two numbers each.
-    A tag that is there twice is refused: decoders differ in which of the two they take.
+    A tag that is there twice, with two values, is refused: decoders differ in which they take.
     """
     tags: Tags = {}
     size, head, word = (20, "Q", "Q") if big else (12, "H", "I")
@@ -62,14 +62,14 @@ def read_directory(
         if texts and code in (2, 5):
             letter, count = ("B", count) if code == 2 else ("I", 2 * count)
         if tag in wanted and letter and count:
-            if tag in tags:
-                raise ImageError(f"damaged TIFF: tag {tag} is there twice")
             values, where = f"{order}{count}{letter}", entry + size - struct.calcsize(word)
             if struct.calcsize(values) > struct.calcsize(word):
                 parts.add(struct.calcsize(values))
                 (where,) = struct.unpack_from(order + word, data, where)
             if letter == "B":  # no million numbers of a long text
-                tags[tag] = struct.unpack_from(f"{count}s", data, where)[0]
+                found = struct.unpack_from(f"{count}s", data, where)[0]
             else:
-                tags[tag] = struct.unpack_from(values, data, where)
+                found = struct.unpack_from(values, data, where)
+            if tags.setdefault(tag, found) != found:
+                raise ImageError(f"damaged TIFF: tag {tag} is there twice")
     return tags, at + size * n_entries

@@ -16,6 +16,10 @@ InMemory: TypeAlias = bytes | AnyArray | Any
 """Bytes of an image file, such a file opened for reading, pixels (uint8: gray (y, x) or RGB
 (y, x, 3)), or an Image of Pillow."""
 
+_DEEP = frozenset({"I", "F", "I;16B", "I;16L", "I;16N"})
+_WITH_OPACITY = {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
+"""Modes of Pillow: of more than 8 bits, and with opacity, with the mode that says the same."""
+
 FORMS = (
     "the bytes of an image file, a file opened with mode 'rb', an array of pixels (uint8: gray "
     "(y, x) or RGB (y, x, 3)), an Image of Pillow"
@@ -72,8 +76,11 @@ def _png_of_pillow(image: Any) -> bytes:
     from PIL import ImageOps
 
     upright = ImageOps.exif_transpose(image)
-    if upright.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
-        upright = upright.convert("RGB")
     file = io.BytesIO()
+    if upright.mode in _DEEP:  # PNG has no such samples; a TIFF's are read as those of any other
+        upright.save(file, "TIFF")
+        return file.getvalue()
+    if upright.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        upright = upright.convert(_WITH_OPACITY.get(upright.mode, "RGB"))
     upright.save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -30,6 +30,8 @@ _WANTED: Final = frozenset(
 )
 _LOSSLESS: Final = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions of bytes, whatever they mean: none, LZW, deflate, PackBits, LZMA, Zstandard."""
+_READ: Final = _LOSSLESS | {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677}
+"""Compressions that OpenCV reads in some build; others it gives as black, without an error."""
 _KINDS: Final = {1: "u", 2: "i", 3: "f"}
 _NATIVE: Final = "<" if sys.byteorder == "little" else ">"
 
@@ -172,6 +174,9 @@ def read_tiff(data: bytes) -> Tiff:
         raise ImageError("damaged TIFF: no image in it")
     if chosen_at != start:
         data = _replaced(data, where, struct.pack(order + word, chosen_at))
+    compression = _one(chosen, 259, 1)
+    if compression not in _READ:
+        raise ImageError(f"TIFF of compression {compression} is not supported")
     form = _packed_form(chosen)
     packed = PackedSamples(data, chosen, order, form) if form else None
     orientation = _one(chosen, 274, 0)
@@ -224,6 +229,11 @@ def _packed_form(page: Tags) -> SampleForm | None:
         return None
     (depth,) = bits
     usual = depth in (1, 8) and kind == {1} and alpha is None and n_channels in (1, 3, 4)
+    if usual and depth == 8:
+        # OpenCV takes one band of several gray ones, and refuses some sizes of tiles as they are
+        usual = not (n_channels > 1 and photometric <= 1) and not (
+            322 in page and _one(page, 259, 1) == 1
+        )
     if depth % 8:
         possible = 1 <= depth <= 15 and kind == {1} and _one(page, 317, 1) == 1
     else:

@@ -67,7 +67,7 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if is_head and message["type"] == "http.response.body":
-                message = message | {"body": b""}
+                message = {**message, "body": b""}
             if message["type"] == "http.response.start":
                 known = {name.lower() for name, _ in message["headers"]}
                 extra = [(name, v) for name, v in _HEADERS.items() if name not in known]
@@ -89,7 +89,7 @@ class Guard:
             await _send_problem(problem, send_guarded)
             return
         if is_head:
-            scope = scope | {"method": "GET"}
+            scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send_guarded)
 
     def _check_origin(self, scope: Message, headers: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
+from vladkit.core.files import time_of_change
 from vladkit.errors import FileFormatError, ImageError, StorageError, VladkitError
 from vladkit.features.types import Features
 
@@ -265,4 +266,4 @@ def status_of_file(file: str | Path) -> tuple[int, int]:
         status = os.stat(file)
     except (OSError, ValueError):  # ValueError: a null byte in the name
         return -1, -1
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, time_of_change(status)
