@@ -503,3 +503,13 @@ def _python(code: str | Path, **environment: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=180)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_a_list_of_jax_arrays_has_the_widest_dtype():
+    """As lists of NumPy's arrays and torch's tensors."""
+    jnp = pytest.importorskip("jax").numpy
+    half, single = jnp.asarray([[60000.0, 3]], jnp.float16), jnp.asarray([[1e6, 3]], jnp.float32)
+    for images in ([half, single], [single, half]):
+        got = encode(images, np.zeros((1, 2)))
+        assert got.dtype == np.float32
+        assert sorted(np.asarray(got)[:, 0, 0].tolist()) == [60000, 1e6]

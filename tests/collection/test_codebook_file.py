@@ -121,6 +121,18 @@ class TestRefused:
         assert os.listdir(tmp_path) == ["a.png"]
 
 
+def test_a_codebook_of_features_for_images_makes_no_file(home, tmp_path):
+    rng = np.random.default_rng(0)
+    features = {f"{i}": rng.random((200, 8)).astype("f4") for i in range(4)}
+    np.savez(tmp_path / "f.npz", **features)
+    run("codebook", f"npz:{tmp_path}/f.npz", "-o", tmp_path / "w.npz", "--n-clusters", 4)
+    file = tmp_path / "c.vlad"
+    done = run("index", home / "b", "-o", file, "--codebook", tmp_path / "w.npz", code=1)
+    assert f"{tmp_path}/w.npz holds features" in done.stderr
+    assert not file.exists()
+    run("index", home / "b", "-o", file, "--n-clusters", 4)
+
+
 def test_by_the_commands(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ["--n-clusters", 4, "--enlarge-to", 0, "--n-words", 16]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import threading
 from dataclasses import replace
 
@@ -306,8 +307,52 @@ class TestMany:
         for image, found in zip(asked, got, strict=True):
             wanted = collection.search(image, 2, region=region)
             assert [(h.path, h.score) for h in found] == [(h.path, h.score) for h in wanted]
-        with pytest.raises(ParameterError, match="outside"):
-            list(collection.search_many([file[0], file[1]], region=(9000, 0, 50, 50)))
+
+    def test_what_one_image_alone_has_wrong(self, collection, file, tmp_path):
+        """The others are searched all the same."""
+        small = tmp_path / "small.png"
+        cv2.imwrite(str(small), photo("coffee")[:60, :60])
+        images = [file[0], small, None, file[0]]
+        found = list(collection.search_many(images, 1, region=(100, 100, 150, 100)))
+        assert [isinstance(each, ImageError) for each in found] == [False, True, True, False]
+        assert "is outside of the image of 60x60" in str(found[1])
+        assert "image is a NoneType" in str(found[2])
+        with pytest.raises(ParameterError, match="is outside"):
+            list(collection.search_many([small], region=(100, 100, 150, 100)))
+
+    def test_a_name_that_two_folders_have(self, photos, file, tmp_path):
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            shutil.copy(photos / "coffee.jpg", tmp_path / name)
+        with Collection.create(tmp_path / "c", n_clusters=4) as collection:
+            collection.add([tmp_path / "a", tmp_path / "b"])
+            found = list(collection.search_many([file[0], "coffee.jpg"], 1))
+        assert found[0][0].path == "coffee.jpg"
+        assert "2 images of" in str(found[1])
+
+    @pytest.mark.parametrize("kind", ["generator", "set", "paths", "stack"])
+    def test_any_iterable(self, collection, file, kind):
+        images = {
+            "generator": (each for each in [file[0], file[1]]),
+            "set": {file[0], str(file[0])},
+            "paths": file[0].parent.glob("q.png"),
+            "stack": np.stack([file[1], file[1]]),
+        }[kind]
+        found = list(collection.search_many(images, 1, rerank=0))
+        assert {hits[0].path for hits in found} == {"coffee.jpg"}
+
+    @pytest.mark.parametrize("kind", ["path", "text", "bytes", "array", "Pillow", "features"])
+    def test_one_image_is_not_several(self, collection, file, kind):
+        image = {
+            "path": file[0],
+            "text": str(file[0]),
+            "bytes": file[0].read_bytes(),
+            "array": file[1],
+            "Pillow": PIL.Image.fromarray(np.ascontiguousarray(file[1])),
+            "features": collection.extract(file[0]),
+        }[kind]
+        with pytest.raises(ParameterError, match="give a list of images, or use search"):
+            collection.search_many(image)
 
     def test_nothing_to_do(self, collection, tmp_path):
         assert list(collection.search_many([])) == []
@@ -316,6 +361,16 @@ class TestMany:
         empty = Collection.create(tmp_path / "empty.vlad", n_clusters=4)
         with empty, pytest.raises(NothingToIndexError):
             next(empty.search_many(["a.png", "b.png"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"top": None}, "top=None"), ({"top": 1.5}, "top=1.5"), ({"expand": 1.5}, "expand=1.5"),
+     ({"rerank": "a"}, "rerank=a"), ({"where": {"under": "x"}}, "give a Where")],
+)  # fmt: skip
+def test_options_of_other_types(collection, file, options, message):
+    with pytest.raises(ParameterError, match=message):
+        collection.search(file[0], **options)
 
 
 class TestMirrored:

@@ -91,6 +91,18 @@ def test_pose_priors(database, tmp_path, key):
         places_of(["x/a.jpg"], tmp_path / "f.db")
 
 
+def test_pose_priors_of_other_sensors(database, tmp_path):
+    """A prior of a sensor that is no camera has that one's number, not an image's."""
+    database.execute(
+        "CREATE TABLE pose_priors(corr_data_id, position BLOB, coordinate_system, corr_sensor_type)"
+    )
+    database.executemany("INSERT INTO pose_priors VALUES (?, ?, ?, 0)", rows_of(1))
+    elsewhere = np.array([6378137.0, 0, 0]).tobytes()
+    database.execute("INSERT INTO pose_priors VALUES (1, ?, 1, 1)", (elsewhere,))
+    database.commit()
+    assert places_of(["a.jpg"], tmp_path / "f.db").tolist() == [LUND_3]
+
+
 def test_positions_that_are_none(database, tmp_path):
     database.commit()
     with pytest.raises(FileFormatError, match="no pose priors"):

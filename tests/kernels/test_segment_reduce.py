@@ -635,3 +635,16 @@ class TestLoading:
             "other._thread.join()\n"  # the lock is free again
         )
         subprocess.run([sys.executable, "-c", script, imports], check=True, timeout=30)
+
+
+@pytest.mark.parametrize("op", ["sum", "mean"])
+def test_weighted_rows_in_the_order_of_columns(op, monkeypatch):
+    """As pandas has them; by compiled code, too."""
+    rng = np.random.default_rng(0)
+    x = np.asfortranarray(rng.normal(size=(200_000, 3)))
+    segment, weights = rng.integers(0, 50, 200_000), rng.random(200_000)
+    wanted = segment_reduce(np.ascontiguousarray(x), segment, 50, op, weights=weights)
+    for is_ready in (False, True):
+        monkeypatch.setattr(loading.Code, "is_ready", lambda self, ready=is_ready: ready)
+        got = segment_reduce(x, segment, 50, op, weights=weights)
+        np.testing.assert_allclose(got, wanted, rtol=1e-12)

@@ -76,6 +76,11 @@ def index(
         as_collection(output)
     check_arguments(source, n_jobs)  # all before a file is made
     part = None if shard is None else _shard(shard, made, codebook, output)
+    if codebook is not None and not os.path.exists(output):
+        from vladkit.collection.codebook_file import CodebookFile
+        from vladkit.collection.discover import check_kind
+
+        check_kind(codebook, CodebookFile.read(codebook).recipe, source)
     for note in [*notes, *known_by_name(made)]:
         say(f"note: {note}")
     with (

@@ -37,7 +37,7 @@ from vladkit.features import Extractor, Features
 from vladkit.geometry.mirrored import unmirrored
 from vladkit.geometry.verification import Model, Verification
 from vladkit.images.exif import UNKNOWN, Photo
-from vladkit.images.forms import InMemory
+from vladkit.images.forms import InMemory, is_in_memory
 from vladkit.images.region import RegionLike, as_region
 from vladkit.kernels.loading import as_one_call
 from vladkit.store.opening import check_store
@@ -597,7 +597,7 @@ class Collection:
 
     def search_many(
         self,
-        images: Sequence[QueryImage | Features | ImageRow],
+        images: Iterable[QueryImage | Features | ImageRow],
         top: int = 10,
         *,
         region: RegionLike = None,
@@ -615,7 +615,7 @@ class Collection:
 
         Parameters
         ----------
-        images : sequence
+        images : iterable
             Images as `search` takes one.
         top, region, rerank, model, expand, where, mirrored
             See `search`.
@@ -623,12 +623,14 @@ class Collection:
         Yields
         ------
         list of Hit, or ImageError
-            Ranking of each image in order; the error of an image that cannot be used.
+            Ranking of each image in order; the error of an image that cannot be used, or not with
+            these options: a region that is outside of it, a name that two folders have.
 
         Raises
         ------
         ParameterError
-            As `search`; at once if an option is out of range.
+            If an option is out of range, or `images` is a single one: at once. As `search` where
+            there is one image only.
 
         """
         options = SearchOptions(
@@ -640,7 +642,11 @@ class Collection:
             where=where,
             mirrored=mirrored,
         )
-        return self._found_ahead(images, options, n_jobs)
+        if isinstance(images, Features | ImageRow | os.PathLike | str) or is_in_memory(images):
+            raise ParameterError(
+                f"images is one {type(images).__name__}: give a list of images, or use search"
+            )
+        return self._found_ahead(list(images), options, n_jobs)
 
     def _found_ahead(
         self,
@@ -658,6 +664,10 @@ class Collection:
                     hits: list[Hit] | ImageError = self._found(image, options, result)
                 except ImageError as error:
                     hits = error
+                except ParameterError as error:
+                    if len(images) == 1:
+                        raise
+                    hits = ImageError(str(error))  # it holds of this image: options were checked
                 yield hits
 
     def _found(

@@ -94,9 +94,11 @@ def _priors(path: str) -> dict[str, npt.NDArray[np.float64]]:
             if not columns:
                 raise FileFormatError(f"{path} has no pose priors: COLMAP 3.12 or later keeps them")
             by_image = "p.image_id" if "image_id" in columns else "p.corr_data_id"
+            # 0: a camera; a prior of another sensor has that one's numbers
+            of_cameras = "WHERE p.corr_sensor_type = 0" if "corr_sensor_type" in columns else ""
             rows = database.execute(
                 "SELECT i.name, p.coordinate_system, CAST(p.position AS BLOB) FROM pose_priors p "
-                f"JOIN images i ON i.image_id = {by_image}"
+                f"JOIN images i ON i.image_id = {by_image} {of_cameras}"
             ).fetchall()
     except sqlite3.Error as error:
         raise FileFormatError(f"{path} is no COLMAP database: {error}") from error

@@ -60,7 +60,10 @@ def extracted_ahead(
     extractor = index.describer.extractor
 
     def read(image: QueryImage) -> Features:
-        return extract_query(extractor, image, options.region)
+        try:
+            return extract_query(extractor, image, options.region)
+        except ParameterError as error:  # of this image: its region, its form
+            raise ImageError(str(error)) from error
 
     with Extraction.on_threads(extractor, n_jobs, len(todo), read, ahead=0) as extraction:
         results = extraction.run([images[i] for i in todo])
@@ -135,7 +138,10 @@ def _check(index: Index, options: SearchOptions) -> None:
 
 def _is_read(index: Index, image: _One) -> bool:
     """Tell whether the pixels of an image are read."""
-    return not isinstance(image, Features) and _row_of(index, image) is None
+    try:
+        return not isinstance(image, Features) and _row_of(index, image) is None
+    except ParameterError:  # several images have its name: said when it is its turn
+        return False
 
 
 def _row_of(index: Index, image: _One) -> ImageRow | None:

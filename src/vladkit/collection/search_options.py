@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Final
 
+from vladkit.collection.where import Where
 from vladkit.errors import ParameterError
 from vladkit.images.region import RegionLike, as_region
 
 if TYPE_CHECKING:
-    from vladkit.collection.where import Where
     from vladkit.geometry.verification import Model
 
 __all__ = ["RERANK", "SearchOptions", "check_rerank"]
@@ -67,9 +68,11 @@ class SearchOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "region", as_region(self.region))
         check_rerank(self.rerank)
+        if self.where is not None and not isinstance(self.where, Where):
+            raise ParameterError(f"where={self.where!r}: give a Where, such as Where(under='trip')")
         for name in ("top", "expand"):
             value = getattr(self, name)
-            if value < 0:
+            if not isinstance(value, Integral) or value < 0:
                 raise ParameterError(f"{name}={value}: give a number of images, 0 or more")
         if self.model not in ("homography", "fundamental"):
             raise ParameterError(f"model={self.model!r}: use 'homography' or 'fundamental'")
@@ -77,5 +80,5 @@ class SearchOptions:
 
 def check_rerank(rerank: int | None) -> None:
     """Raise ParameterError unless it is None or a number of images."""
-    if rerank is not None and rerank < 0:
+    if rerank is not None and (not isinstance(rerank, Integral) or rerank < 0):
         raise ParameterError(f"rerank={rerank}: give a number of images, 0 or more")

@@ -10,7 +10,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, as_array, is_made_by
 from vladkit.errors import ImageError, ParameterError
 
-__all__ = ["FORMS", "InMemory", "file_data"]
+__all__ = ["FORMS", "InMemory", "file_data", "is_in_memory"]
 
 InMemory: TypeAlias = bytes | AnyArray | Any
 """Bytes of an image file, such a file opened for reading, pixels (uint8: gray (y, x) or RGB
@@ -25,6 +25,14 @@ FORMS = (
     "(y, x) or RGB (y, x, 3)), an Image of Pillow"
 )
 """Forms of `InMemory`, in the words of a message."""
+
+
+def is_in_memory(image: object) -> bool:
+    """Tell whether that is one image in memory; an array of four axes is several."""
+    if isinstance(image, np.ndarray):
+        return image.ndim < 4
+    is_bytes = isinstance(image, bytes | bytearray | memoryview)
+    return is_bytes or hasattr(image, "read") or is_made_by("PIL.Image", "Image", image)
 
 
 def file_data(image: InMemory) -> bytes | None:

@@ -275,7 +275,8 @@ def encode(local: Any, centroids: Any, alpha: float | None) -> Array:
         batch = Ragged.from_list(list_of_lf)
         centroid_kf = as_centroids(np.asarray(centroids), batch.n_features, batch.float_dtype)
         residual_tkf = jnp.asarray(_by_chunks(batch, centroid_kf, alpha)[0])
-        first = next(x for x in local if x is not None)
+        dtypes = [jnp.asarray(x).dtype for x in local if x is not None]
+        dtype = jnp.result_type(*dtypes)  # as NumPy's lists and torch's
     else:
         _, _, f = checked_shape(local.shape)
         _check_real("descriptors", local)
@@ -290,9 +291,9 @@ def encode(local: Any, centroids: Any, alpha: float | None) -> Array:
                 "use one extractor for both"
             )
         residual_tkf = _in_groups(local, centroids, alpha)
-        first = local
-    is_float = jnp.issubdtype(first.dtype, jnp.floating)
-    return residual_tkf.astype(first.dtype) if is_float else residual_tkf
+        dtype = local.dtype
+    is_float = jnp.issubdtype(dtype, jnp.floating)
+    return residual_tkf.astype(dtype) if is_float else residual_tkf
 
 
 def _check_real(what: str, numbers: Array) -> None:

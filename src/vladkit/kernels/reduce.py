@@ -74,7 +74,7 @@ def sums(
     if weight_N is not None:
 
         def rows(some: slice) -> AnyArray:
-            weighted_nf: AnyArray = values_Nf[some].astype(wide)
+            weighted_nf: AnyArray = values_Nf[some].astype(wide, order="C")
             weighted_nf *= weight_N[some, None].astype(wide)
             return weighted_nf
 

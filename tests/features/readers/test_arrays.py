@@ -34,6 +34,28 @@ class TestArrays:
         with open_reader(f"npz:{tmp_path / 'a.npy'}") as reader:
             assert_all_read(reader, images)
 
+    @pytest.mark.parametrize("dtype", ["u2", "u4", "u8", "i2"])
+    def test_lengths_of_any_whole_numbers(self, images, tmp_path, dtype):
+        local_Nf, start_T = stacked(images)
+        length_t = np.diff(start_T).astype(dtype)
+        np.savez(tmp_path / "a.npz", descriptors=local_Nf, lengths=length_t)
+        np.save(tmp_path / "a.npy", local_Nf)
+        np.save(tmp_path / "a.npy.lengths.npy", length_t)
+        for name in ("a.npz", "a.npy"):
+            with open_reader(f"npz:{tmp_path / name}") as reader:
+                assert_all_read(reader, images, list("012345"))
+
+    def test_names_as_editors_write_them(self, images, tmp_path):
+        """With a byte order mark; and a name may hold what Unicode calls the end of a line."""
+        local_Nf, start_T = stacked(images)
+        np.save(tmp_path / "a.npy", local_Nf)
+        lengths = "\n".join(map(str, np.diff(start_T)))
+        (tmp_path / "a.npy.lengths").write_text(lengths, encoding="utf-8-sig")
+        names = ["a\u2028b", *list(images)[1:]]
+        (tmp_path / "a.npy.names").write_text("\n".join(names) + "\n", encoding="utf-8-sig")
+        with open_reader(f"npz:{tmp_path / 'a.npy'}") as reader:
+            assert reader.names() == sorted(names)
+
     @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
     def test_stacked_npz(self, images, tmp_path, save):
         local_Nf, start_T = stacked(images)

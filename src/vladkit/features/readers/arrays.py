@@ -26,6 +26,7 @@ from vladkit.features.readers.stacked import (
     checked_start,
     numbered,
     rows_beside,
+    starts_of,
 )
 from vladkit.features.types import Features
 
@@ -193,7 +194,7 @@ class StackedNpzReader(StackedReader):
         if "offsets" in archive.members:
             start = archive.array("offsets")
         elif "lengths" in archive.members:
-            start = np.concatenate([[0], np.cumsum(archive.array("lengths"))])
+            start = starts_of(archive.array("lengths"))
         else:
             raise FileFormatError(
                 f"{self.path} has descriptors and neither offsets (t + 1,) nor lengths (t,): add "

@@ -16,7 +16,14 @@ from vladkit.errors import FileFormatError
 from vladkit.features.readers.reader import HEAD_BYTES, Reader, SourceInfo, digest, features_from
 from vladkit.features.types import Features
 
-__all__ = ["StackedReader", "checked_names", "checked_start", "numbered", "rows_beside"]
+__all__ = [
+    "StackedReader",
+    "checked_names",
+    "checked_start",
+    "numbered",
+    "rows_beside",
+    "starts_of",
+]
 
 
 def rows_beside(path: str, n_rows: int) -> tuple[list[str], Int64Array]:
@@ -41,7 +48,7 @@ def rows_beside(path: str, n_rows: int) -> tuple[list[str], Int64Array]:
             if _is_there(path + end):
                 numbers = _numbers(path + end)
                 if kind == "lengths":
-                    numbers = np.concatenate([[0], np.cumsum(numbers)])
+                    numbers = starts_of(numbers)
                 names = _names(path + ".names", len(numbers) - 1)
                 return names, checked_start(numbers, n_rows, path + end)
     raise FileFormatError(
@@ -49,6 +56,13 @@ def rows_beside(path: str, n_rows: int) -> tuple[list[str], Int64Array]:
         f"{path}.lengths (rows of each image, one number per line) beside it, or give a folder of "
         "files"
     )
+
+
+def starts_of(length_t: AnyArray) -> AnyArray:
+    """Fence posts of images of these numbers of rows."""
+    if length_t.dtype.kind not in "iu":
+        return length_t  # `checked_start` refuses it
+    return np.concatenate([[0], np.cumsum(length_t, dtype=np.int64)])
 
 
 def checked_start(start_T: AnyArray, n_rows: int, where: str) -> Int64Array:
@@ -89,7 +103,7 @@ def _numbers(path: str) -> AnyArray:
     try:
         if path.endswith(".npy"):
             return np.asarray(np.load(path, allow_pickle=False))
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return np.array([int(line) for line in file.read().split()], np.int64)
     except (OSError, ValueError) as error:
         raise FileFormatError(f"{path}: wanted one number per line ({error})") from error
@@ -99,7 +113,8 @@ def _names(path: str, t: int) -> list[str]:
     if not _is_there(path):
         return numbered(t)
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        text = Path(path).read_text(encoding="utf-8-sig")
+        lines = text.removesuffix("\n").split("\n") if text else []  # names may hold U+2028
     except (OSError, ValueError) as error:
         raise FileFormatError(f"{path}: wanted one name per line, UTF-8 ({error})") from error
     return checked_names(lines, t, path)
