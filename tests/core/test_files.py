@@ -7,6 +7,7 @@ import stat
 
 import pytest
 
+from vladkit.core import remote
 from vladkit.core.files import check_writable, is_special_file, replace_file
 from vladkit.errors import StorageError
 
@@ -20,6 +21,16 @@ def test_special_files(tmp_path):
     special = [path.name for path in tmp_path.iterdir() if is_special_file(path)]
     assert sorted(special) == ["device", "pipe", "to pipe"]
     assert not any(map(is_special_file, (tmp_path, tmp_path / "none", "a\0b", "x" * 5000)))
+
+
+@pytest.mark.parametrize("year", [1901, 1970, 2261, 2300, 9999])
+def test_times_of_servers_fit_into_64_bits(year):
+    """A number of 65 bits cannot be stored; those of two times differ all the same."""
+    months = ("Jan", "Feb")
+    times = [f"Mon, 01 {month} {year} 00:00:00 GMT" for month in months]
+    found = [remote._status({"size": 1, "Last-Modified": each})[1] for each in times]
+    assert all(-(2**63) <= ns < 2**63 for ns in found)
+    assert found[0] != found[1]
 
 
 class TestReplaceFile:

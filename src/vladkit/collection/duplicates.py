@@ -13,6 +13,7 @@ import numpy as np
 from vladkit.collection.compared import Compared
 from vladkit.collection.describer import Describer
 from vladkit.collection.index import Index
+from vladkit.collection.searching import MOST
 from vladkit.collection.verdicts import apart_of, digest_of, read_row
 from vladkit.core.arrays import AnyArray, Float32Array
 from vladkit.core.linalg import on_grid
@@ -385,7 +386,7 @@ class _Finder:
             if {first, i} <= vector_of.keys():
                 similarity = float(vector_of[first] @ vector_of[i])
                 # -1 for a damaged vector, as in every ranking
-                similarity = round(similarity, 6) if abs(similarity) < 1.1 else -1.0
+                similarity = round(similarity, 6) if abs(similarity) < MOST else -1.0
             row, kinds = self.rows[i], self._kinds(first, i)
             size = row.width, row.height, row.n_bytes
             others.append(Duplicate(row.path, row.file, kinds, similarity, *size))

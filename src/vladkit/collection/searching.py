@@ -28,7 +28,7 @@ from vladkit.store.ann import AnnIndex
 from vladkit.store.exact import best, error_bound, estimate_all, score_all
 from vladkit.store.protocol import Approximate, CollectionStore
 
-__all__ = ["SHORTLIST", "Searcher", "StaleQueryError", "by_vectors"]
+__all__ = ["MOST", "SHORTLIST", "Searcher", "StaleQueryError", "by_vectors"]
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -64,7 +64,7 @@ images have .001 to .003, three of four right ones more."""
 _LEAST: Final = 0.001
 """Similarity that a lower one counts as, when it is multiplied by the evidence of inliers."""
 
-_MOST: Final = 1.1
+MOST: Final = 1.1
 """Cosine that no two vectors have whose lengths are 1, within what float16 rounds."""
 
 _ALPHA: Final = 1.0
@@ -242,9 +242,9 @@ class Searcher:
 
         A query that is damaged itself has -1 everywhere, and says nothing of the others.
         """
-        fine_mn = np.abs(score_mn) < _MOST
+        fine_mn = np.abs(score_mn) < MOST
         if not fine_mn.all():
-            is_query_m = np.abs(np.einsum("md,md->m", query_mD, query_mD)) < _MOST
+            is_query_m = np.abs(np.einsum("md,md->m", query_mD, query_mD)) < MOST
             damaged_n = ~fine_mn[is_query_m].all(axis=0)
             n = max(int(damaged_n.sum()), int((~is_query_m).sum()))
             path = self._store.path

@@ -13,7 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from vladkit.core.remote import check_target, is_url, local_path, without_query, write_file
+from vladkit.core.remote import (
+    check_target,
+    in_64_bits,
+    is_url,
+    local_path,
+    without_query,
+    write_file,
+)
 from vladkit.errors import ParameterError, StorageError, VladkitError
 
 __all__ = [
@@ -56,12 +63,8 @@ def as_paths(given: object) -> list[str]:
 
 
 def time_of_change(status: os.stat_result) -> int:
-    """Time of a file's last change, in ns, as 64 bits with a sign hold it.
-
-    Broken clocks and archives make times after the year 2262, which wrap around: they still tell a
-    changed file.
-    """
-    return (status.st_mtime_ns + 2**63) % 2**64 - 2**63
+    """Time of a file's last change, in ns, as it is stored."""
+    return in_64_bits(status.st_mtime_ns)
 
 
 def as_collection(path: str | os.PathLike[str]) -> Path:

@@ -23,6 +23,7 @@ __all__ = [
     "check_there",
     "check_url",
     "exists",
+    "in_64_bits",
     "is_below",
     "is_url",
     "joined",
@@ -305,7 +306,16 @@ def _status(info: dict[str, Any]) -> Status:
     if isinstance(changed, str):
         changed = parsedate_to_datetime(changed)
     seconds = int(changed.timestamp()) if isinstance(changed, datetime) else int(changed)
-    return info["size"] or 0, seconds * _SECOND + (below if tag else 0)
+    return info["size"] or 0, in_64_bits(seconds * _SECOND + (below if tag else 0))
+
+
+def in_64_bits(ns: int) -> int:
+    """A time in ns as 64 bits with a sign hold it.
+
+    Broken clocks and archives make times after the year 2262, which wrap around: they still tell a
+    changed file.
+    """
+    return (ns + 2**63) % 2**64 - 2**63
 
 
 def _check_page(url: str, info: dict[str, Any]) -> None:
