@@ -16,7 +16,9 @@ from vladkit.kernels.cached import compiled
 @pytest.fixture
 def load(tmp_path, monkeypatch):
     """Function that gives a function to compile, each time as a new process has it."""
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    folder = str(tmp_path / "cache")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", folder)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", folder)  # Numba reads it again where others have changed
     module = tmp_path / "module.py"
     module.write_text("def double(x):\n    return 2 * x\n")
 
@@ -66,6 +68,7 @@ def test_no_folder_that_can_be_written(load, tmp_path, monkeypatch):
 def test_no_home(load, tmp_path, monkeypatch):
     (tmp_path / "__pycache__").write_text("a file")
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.chdir(tmp_path)

@@ -24,10 +24,12 @@ FLOATS = ["float16", "float32", "float64", ">f4", ">f8"]
 WHOLES = ["bool", "int8", "uint8", "int16", "int32", "int64", "uint64", ">i4"]
 
 
-@pytest.fixture(params=["compiled", "numpy"])
+@pytest.fixture(params=["compiled", "numpy", "parts"])
 def loops(request, monkeypatch):
-    """Both kinds of loops, whatever this process has loaded."""
-    is_ready = request.param == "compiled"
+    """Both kinds of loops, whatever this process has loaded; `parts` are compiled, of few rows."""
+    is_ready = request.param != "numpy"
+    if request.param == "parts":
+        monkeypatch.setattr(reduce, "_PART_VALUES", 6)
     monkeypatch.setattr(loading.Code, "is_ready", lambda self: is_ready)
     monkeypatch.setattr("vladkit.aggregation.segments._FEW", 0)  # or bincount would do it
     return request.param
@@ -135,6 +137,7 @@ def test_both_loops_give_the_same_bits(monkeypatch, shape, dtype):
     labels = rng.integers(0, n_segments, n)
     weights = rng.normal(size=n).astype(np.float32)
     monkeypatch.setattr(reduce, "_BLOCK_VALUES", 2500)
+    monkeypatch.setattr(reduce, "_PART_VALUES", 3000)
     for segment in (labels, np.sort(labels), np.sort(labels).astype(np.int32)):
         results = []
         for is_ready in (True, False):
@@ -146,6 +149,80 @@ def test_both_loops_give_the_same_bits(monkeypatch, shape, dtype):
             ]
             results.append([(x.shape, x.dtype, x.tobytes()) for x in some])
         assert results[0] == results[1]
+
+
+class TestParts:
+    """Many rows, which threads share: shapes alone say how."""
+
+    @pytest.mark.parametrize("shape", [(300_000, 1, 7), (99_991, 3, 50), (20_011, 64, 9)], ids=str)
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "bool", ">f4"])
+    def test_sums_are_those_of_parts_in_order(self, monkeypatch, shape, dtype):
+        n, f, s = shape
+        values = (1000 * rows_of(dtype, n, f)).astype(dtype)
+        segment = np.random.default_rng(5).integers(0, s, n)
+        parts = reduce._parts_of(n, f, s)
+        assert len(parts) > 1
+        assert [row for part in parts for row in range(n)[part]] == list(range(n))
+        want_dtype = dtype_of("sum", dtype)
+        want = np.zeros((s, f), np.float64 if want_dtype.kind == "f" else want_dtype)
+        for part in parts:
+            of_part = np.zeros_like(want)
+            np.add.at(of_part, segment[part], values[part].astype(want.dtype))
+            want += of_part
+        for is_ready in (True, False):
+            monkeypatch.setattr(loading.Code, "is_ready", lambda self, ready=is_ready: ready)
+            for n_jobs in (1, 2, 5):
+                got = segment_sum(values, segment, s, n_jobs=n_jobs)
+                assert got.tobytes() == want.astype(want_dtype).tobytes()
+        assert segment_sum(values, segment, s, method="fused").tobytes() == got.tobytes()
+
+    def test_columns_by_themselves(self):
+        """Numbers on one axis, too, are summed in their parts, and in no other order."""
+        values = rows_of("float64", 300_000, 1)
+        segment = np.zeros(300_000, np.int64)
+        parts = reduce._parts_of(300_000, 1, 1)
+        want = 0.0
+        for part in parts:
+            want += np.add.accumulate(values[part, 0])[-1]
+        assert segment_sum(values[:, 0].copy(), segment, 1)[0] == want
+
+    @pytest.mark.parametrize("n_parts", [1, 2, 8])
+    def test_shapes_decide(self, n_parts):
+        n = {1: 2**18 - 1, 2: 2**18, 8: 2**22}[n_parts]
+        assert len(reduce._parts_of(n, 1, 10)) == n_parts
+        assert len(reduce._parts_of(n // 64, 64, 10)) == n_parts
+
+    def test_results_take_less_memory_than_rows(self):
+        for n, f, s in [(2**20, 1, 2**18), (2**20, 8, 10**5), (10**5, 512, 300), (10**7, 1, 10**6)]:
+            parts = len(reduce._parts_of(n, f, s))
+            assert parts == 1 or parts * s <= (n if f == 1 else n / 16)
+
+    def test_the_first_wrong_row_is_named(self, loops):
+        values, segment = np.ones((300_000, 2)), np.zeros(300_000, np.int64)
+        segment[[299_000, 120_000, 290_000]] = 9, -3, 7
+        for op in ("sum", "mean", "min", "prod"):
+            with pytest.raises(ParameterError, match=r"segment\[120000\] is -3, wanted 0 to 4"):
+                segment_reduce(values, segment, 5, op)
+
+    @pytest.mark.filterwarnings("error")
+    def test_infinity_and_nan_of_any_part(self, loops):
+        values, segment = np.ones((300_000, 1), np.float32), np.zeros(300_000, np.int64)
+        segment[1::2] = 1
+        values[[0, 299_998]] = [[np.inf], [-np.inf]]
+        values[150_001] = -np.inf
+        assert np.isnan(segment_sum(values, segment, 2)[0, 0])
+        assert segment_sum(values, segment, 2)[1, 0] == -np.inf
+        assert segment_reduce(values, segment, 2, "min")[:, 0].tolist() == [-np.inf, -np.inf]
+        assert segment_reduce(values, segment, 2, "max")[:, 0].tolist() == [np.inf, 1]
+        values[299_999] = np.nan
+        for op in ("sum", "mean", "min", "max"):
+            assert np.isnan(segment_reduce(values, segment, 2, op)[1, 0])
+
+    def test_means_count_all_rows(self, loops):
+        values = np.arange(300_000.0)[:, None]
+        segment = np.arange(300_000) % 3
+        mean = segment_reduce(values, segment, 3, "mean")[:, 0]
+        assert mean.tolist() == [149998.5, 149999.5, 150000.5]
 
 
 @pytest.mark.parametrize("n", [0, 90, 5000])

@@ -17,7 +17,6 @@ from vladkit.aggregation.coding import (
     sums_of_words,
 )
 from vladkit.aggregation.partitions import refuse_partitions
-from vladkit.aggregation.segments import segment_sum
 from vladkit.aggregation.trained import Trained
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array, as_array
 from vladkit.core.backends import as_sets, on_host
@@ -26,6 +25,7 @@ from vladkit.core.params import Constraints, Interval, StrOptions, check_paramet
 from vladkit.core.ragged import Ragged, as_centroids, float_dtype_for
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import FileFormatError, ParameterError, ShapeError
+from vladkit.kernels import reduce
 from vladkit.kernels.nearest import nearest
 from vladkit.kernels.selective import (
     Selectivity,
@@ -542,8 +542,9 @@ class ASMK(Trained):
         if not self.idf:
             return np.diff(codes.start_T)[image_M].astype(np.float64)
         some = codes if len(image_M) == len(codes) else codes[image_M]
-        size_M: FloatArray = segment_sum(Ragged(self._weights()[some.word_N, None], some.start_T))
-        return size_M[:, 0]
+        weight_N1 = self._weights()[some.word_N, None]
+        image_N = np.repeat(np.arange(len(some)), np.diff(some.start_T))
+        return reduce.sums(weight_N1, image_N, len(some), weight_N1.dtype)[:, 0]
 
     def add(self, X: Any, angle: Any = None) -> Self:
         """Add images (or Codes) to those that `search` ranks, `codes_`; raises as `similarity`."""

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.aggregation.segments import segment_sum
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array, as_array
 from vladkit.core.backends import on_host
 from vladkit.core.linalg import on_grid, unit_rows
 from vladkit.core.ragged import Ragged
 from vladkit.errors import InputError, NonFiniteError, ShapeError
+from vladkit.kernels import reduce
 from vladkit.kernels.nearest import check_overflow
 
 __all__ = ["as_angles", "bytes_of", "numbers", "packed", "random_rotation", "sums_of_words"]
@@ -49,13 +49,13 @@ def sums_of_words(
     word_s, segment_N = _distinct(word_la[row_N, column_N])
     with np.errstate(over="ignore", invalid="ignore"):
         residual_Nf = local_lf[row_N] - centroid_kf[word_la[row_N, column_N]]
-        residual_sf = segment_sum(residual_Nf, segment_N, len(word_s))
+        residual_sf = reduce.sums(residual_Nf, segment_N, len(word_s), residual_Nf.dtype)
     check_overflow(residual_sf)
     if angle_l is None:
         return word_s, residual_sf, None
     radian_N = np.deg2rad(angle_l.astype(np.float64))[row_N]
     unit_N2 = np.stack([np.cos(radian_N), np.sin(radian_N)], axis=1)
-    x_s, y_s = segment_sum(unit_N2, segment_N, len(word_s)).T
+    x_s, y_s = reduce.sums(unit_N2, segment_N, len(word_s), unit_N2.dtype).T
     turn_s = np.rint(np.arctan2(y_s, x_s) * (128 / np.pi)).astype(np.int64)
     return word_s, residual_sf, (turn_s % 256).astype(np.uint8)
 

@@ -64,9 +64,10 @@ def segment_sum(
         NumPy's array that is written to and returned: of the result's shape and dtype.
     method : str
         Way to compute the sums, see `encode`. `auto` sums as the plain loop does, in the order of
-        the rows; it is `torch` for tensors and `jax` for JAX's arrays.
+        the rows, and many rows in parts whose sums it adds; it is `torch` for tensors and `jax` for
+        JAX's arrays.
     n_jobs : int or None
-        Threads for `fused`; the result does not depend on it.
+        Threads for `auto` and `fused`; the result does not depend on it.
 
     Returns
     -------
@@ -231,7 +232,7 @@ def _reduce(
         if op == "prod":
             result = reduce.products(*arguments, dtype)
         else:
-            result = reduce.sums(*arguments, dtype, weight_N=weight_N, n_jobs=n_jobs)
+            result = reduce.sums(*arguments, dtype, weight_N=weight_N, in_parts=True, n_jobs=n_jobs)
     elif op == "mean":
         result = _means(*arguments, weight_N)
     elif op == "logsumexp":
@@ -334,10 +335,14 @@ def _means(
     wide = np.dtype(np.float64)
     count_s: AnyArray = np.zeros(n_segments, np.int64)
     if weight_N is not None:
-        total_sf = reduce.sums(values_Nf, segment_N, n_segments, wide, weight_N=weight_N)
+        total_sf = reduce.sums(
+            values_Nf, segment_N, n_segments, wide, weight_N=weight_N, in_parts=True
+        )
         count_s = _counts(values_Nf, segment_N, n_segments, weight_N)
     else:
-        total_sf = reduce.sums(values_Nf, segment_N, n_segments, wide, count_s=count_s)
+        total_sf = reduce.sums(
+            values_Nf, segment_N, n_segments, wide, count_s=count_s, in_parts=True
+        )
     with np.errstate(divide="ignore", invalid="ignore"):  # NaN where there are no rows
         total_sf /= count_s[:, None]
     return reduce.narrow(total_sf, _float_dtype(values_Nf, weight_N))

@@ -141,10 +141,12 @@ def aggregate_mixture(
 def segment_sum(
     values_Nf: AnyArray, segment_N: Int64Array, n_segments: int, n_jobs: int = 1
 ) -> AnyArray:
-    """Sum rows into segments, in the order of the rows, by compiled loops."""
+    """Sum rows into segments by compiled loops."""
     _check_compiler()
     dtype = values_Nf.dtype
-    return reduce.sums(values_Nf, segment_N, n_segments, dtype, compiled=True, n_jobs=n_jobs)
+    return reduce.sums(
+        values_Nf, segment_N, n_segments, dtype, compiled=True, in_parts=True, n_jobs=n_jobs
+    )
 
 
 def _check_compiler() -> None:

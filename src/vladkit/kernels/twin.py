@@ -65,8 +65,10 @@ def aggregate(batch: Ragged, centroid_kf: FloatArray, n_jobs: int) -> tuple[Floa
 def segment_sum(
     values_Nf: AnyArray, segment_N: Int64Array, n_segments: int, n_jobs: int = 1
 ) -> AnyArray:
-    """Sum rows into segments, in the order of the rows."""
-    return reduce.sums(values_Nf, segment_N, n_segments, values_Nf.dtype, compiled=False)
+    """Sum rows into segments, as `fused` does."""
+    return reduce.sums(
+        values_Nf, segment_N, n_segments, values_Nf.dtype, compiled=False, in_parts=True
+    )
 
 
 def nearest(local_Nf: FloatArray, centroid_kf: FloatArray) -> Int64Array:
