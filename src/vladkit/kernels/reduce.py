@@ -39,8 +39,11 @@ _MOST_PARTS: Final = 8
 _PART_VALUES: Final = 2**17
 """Fewest values of a part: 0.1 ms, and a thread wakes up 0.02 to 0.2 ms late."""
 
+_LINE: Final = 64
+"""Bytes of a line of cache."""
+
 _LINES: Final = 128
-"""Bytes that a core fetches together: a line of cache, and the one beside it."""
+"""Bytes that a core fetches together: a line, and the one beside it."""
 
 _FLOAT64: Final = np.dtype(np.float64)
 _NO_ROWS: Final = np.zeros(0, np.int64)
@@ -107,8 +110,9 @@ def sums(
     if compiled and is_plain and _is_scattered(n, f, n_segments):
         return _sums_of_sorted(values_Nf, segment_N, n_segments, dtype, n_jobs)
     parts = _parts_of(n, f, n_segments) if in_parts else [slice(0, n)]
-    total_psf = [_apart(np.zeros, (n_segments, f), wide) for _ in parts]
-    count_ps = [_apart(np.zeros, count_s.shape, count_s.dtype) for _ in parts]
+    make = _aligned if f >= 8 or len(parts) > 1 else np.zeros  # which takes 3 us less
+    total_psf = [make((n_segments, f), wide) for _ in parts]
+    count_ps = [make(count_s.shape, count_s.dtype) for _ in parts]
 
     def add(loops: Any, value: AnyArray, segment: Int64Array, _: int, p: int) -> int:
         return int(loops.add(value, segment, total_psf[p], count_ps[p]))
@@ -152,7 +156,7 @@ def extremes(
     row_sf = np.full(best_sf.shape, -1) if numbered else _NO_NUMBERS
     n, f = values_Nf.shape
     parts = [slice(0, n)] if numbered else _parts_of(n, f, n_segments)
-    best_psf = [best_sf, *(_apart(np.empty, best_sf.shape, best_sf.dtype) for _ in parts[1:])]
+    best_psf = [best_sf, *(_aligned(best_sf.shape, best_sf.dtype) for _ in parts[1:])]
     for other_sf in best_psf[1:]:
         other_sf[...] = best_sf
 
@@ -239,15 +243,17 @@ def _parts_of(n: int, f: int, n_segments: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(fence)]
 
 
-def _apart(make: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
-    """Array whose memory no other thread writes close to.
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
+    """Zeros that begin with a line of cache, and have the last of their lines to themselves.
 
-    Two cores that write to one line of cache wait for each other: sums of a million numbers in
-    two segments took 1.9 ms instead of 1.0.
+    Vectors of 64 bytes that lie in two lines are read and written as two: sums of 32,768 x 64 into
+    4,096 took 0.43 ms instead of 0.32. Two cores that write to one line wait for each other: a
+    million numbers into two segments took 1.9 ms instead of 1.0.
     """
     size = math.prod(shape)
-    padded: AnyArray = make(size + _LINES // dtype.itemsize, dtype)
-    return padded[:size].reshape(shape)
+    padded: AnyArray = np.zeros(size + (_LINE + _LINES) // dtype.itemsize, dtype)
+    begin = -padded.ctypes.data % _LINE // dtype.itemsize
+    return padded[begin : begin + size].reshape(shape)
 
 
 def _run(
@@ -347,7 +353,7 @@ def _sums_of_sorted(
     fence[0] = 0
 
     def run(i: int) -> None:
-        row_f = np.empty(f, np.float64 if dtype.kind == "f" else dtype)
+        row_f = _aligned((f,), _FLOAT64 if dtype.kind == "f" else dtype)
         loops.add_sorted(values_Nf, order_N, start_S, fence[i], fence[i + 1], row_f, total_sf)
 
     for_each(run, parts, jobs)
