@@ -344,7 +344,7 @@ def _means(
             values_Nf, segment_N, n_segments, wide, count_s=count_s, in_parts=True
         )
     with np.errstate(divide="ignore", invalid="ignore"):  # NaN where there are no rows
-        total_sf /= count_s[:, None]
+        total_sf /= count_s.astype(wide)[:, None]  # at once, not in pieces
     return reduce.narrow(total_sf, _float_dtype(values_Nf, weight_N))
 
 

@@ -33,8 +33,10 @@ _MANY: Final = 2**20
 """Values of a result beyond which the rows of a segment are brought together first: sums in float64
 would take more memory than their results, and be written to all over it."""
 
-_MOST_PARTS: Final = 8
-"""Parts of many rows: two cores are as fast with 2 or 4, and more have something to do, too."""
+_MOST_PARTS: Final = 4
+"""Parts of many rows. Each begins with results of its own, and least and greatest rows change most
+often in the beginning: those of a million numbers in 1,000 segments take 0.50 ms in 2 parts, 0.55
+in 4, 0.69 in 7. Sums take the same time in 2, 4 or 8."""
 
 _PART_VALUES: Final = 2**17
 """Fewest values of a part: 0.1 ms, and a thread wakes up 0.02 to 0.2 ms late."""
