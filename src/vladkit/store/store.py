@@ -150,8 +150,9 @@ class Store:
     def writing(self) -> Iterator[None]:
         """Transaction: all of the block's changes are kept, or none.
 
-        One that changes vectors increments the collection's `revision`, by which caches notice
-        that they are out of date.
+        One that changes vectors gives the collection another `revision`, by which caches notice
+        that they are out of date. It is drawn, not counted: a copy that is put back, and grows by
+        other images, would come to the same number.
         """
         with translated(self.path, "write"):
             self.connection.execute("BEGIN IMMEDIATE")
@@ -159,10 +160,7 @@ class Store:
             try:
                 yield
                 if self.changed:
-                    self.connection.execute(
-                        "UPDATE about SET value = value + 1, crc = row_crc(name, value + 1) "
-                        "WHERE name = 'revision'"
-                    )
+                    self.set_about(revision=int.from_bytes(os.urandom(6)))
                 self.connection.execute("COMMIT")
             except BaseException:
                 if self.connection.in_transaction:  # SQLite may have ended it: a full disk
