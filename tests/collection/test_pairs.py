@@ -368,6 +368,24 @@ class TestConnected:
         assert matched.n_components == 1
         assert (matched.inliers_p >= 0).all()
 
+    def test_names_that_a_list_cannot_hold_join_no_others(self, home, tmp_path):
+        """The rest of a list is one group without them."""
+        for i, scene in enumerate(SCENES):
+            shutil.copytree(home / "scenes" / scene, tmp_path / "p" / scene)
+            (tmp_path / "p" / scene / "1.png").rename(tmp_path / "p" / scene / f"{i} a.png")
+        with Collection.create(tmp_path / "c", n_words=0, n_clusters=8, enlarge_to=0) as collection:
+            collection.add([tmp_path / "p"])
+            assert collection.pairs(1).n_components > 1
+            found = collection.pairs(1, connected=True)
+        assert found.n_components == 1
+        group = {name: {name} for name in found.names if " " not in name}
+        for line in found.lines():
+            a, b = line.split()
+            together = group[a] | group[b]
+            group |= dict.fromkeys(together, together)
+        assert len(group) == 24 - len(SCENES)
+        assert group[a] == set(group)
+
     def test_what_was_matched_before_is_not_matched_again(self, scenes, monkeypatch):
         asked = []
 
@@ -578,6 +596,7 @@ class TestQueries:
             ({"queries": "query/"}, "queries: no name of the 24 images begins with 'query/'"),
             ({"database": ["coffee/1.png", "x"]}, "database: 1 of 2 names .* such as 'x'"),
             ({"queries": []}, "queries: 0 of 0 names"),
+            ({"queries": ""}, "queries='': give the beginning of some names"),
             ({"queries": "c", "connected": True}, "connected joins all images"),
         ],
     )
@@ -633,3 +652,33 @@ class TestCommand:
         )
         assert f"is not below {tmp_path}" in done.stderr
         assert not (tmp_path / "p.txt").exists()
+
+    def test_an_output_replaces_nothing_that_is_read(self, home, own, tmp_path):
+        names = tmp_path / "names.txt"
+        names.write_text("brick/1.png\n")
+        (tmp_path / "model").mkdir()
+        for name in ("cameras.bin", "images.bin"):
+            (tmp_path / "model" / name).write_bytes(b"of COLMAP")
+        shutil.copy(names, tmp_path / "db.db")
+        given = {
+            names: ("--queries", names),
+            tmp_path / "model" / "cameras.bin": ("--database", tmp_path / "model"),
+            tmp_path / "db.db": ("--gps", 1, "--positions", tmp_path / "db.db"),
+            own: (),
+        }
+        for target, options in given.items():
+            before = target.read_bytes()
+            done = run("pairs", own, *options, "-o", target, code=2)
+            assert f"{target} is read here: give another file to write to" in done.stderr
+            assert target.read_bytes() == before
+
+    def test_one_image_that_asks_for_itself(self, home):
+        options = "--queries brick/2 --database brick/2 --min-score 0.5"
+        done = run("pairs", home / "scenes.vlad", *options.split(), code=1)
+        assert "24 images" in done.stderr
+        assert "make no pair: nothing is written" in done.stderr
+
+    def test_what_is_nearest_has_the_same_names(self, home):
+        options = ("--root", home, "--queries", "scenes/brick", "--min-score", 1)
+        done = run("pairs", home / "scenes.vlad", *options, code=1)
+        assert "no pair has a similarity of 1.0 or more" in done.stderr

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import faiss
+import h5py
 import numpy as np
 import pytest
 
@@ -79,6 +80,41 @@ class TestExport:
         ):
             collection.export(tmp_path / "out.npz")
         assert not list(tmp_path.glob("*out*"))
+
+    def test_nothing_that_the_vectors_come_from_is_replaced(self, ready, tmp_path):
+        collection = shutil.copy(ready[0], tmp_path / "c.npz")
+        rng = np.random.default_rng(0)
+        rooms = {name: rng.random((40, 16), np.float32) for name in "ab"}
+        np.savez(tmp_path / "rooms.npz", **rooms)
+        (tmp_path / "folder").mkdir()
+        for name, local_lf in rooms.items():
+            np.savez(tmp_path / "folder" / f"{name}.npz", descriptors=local_lf)
+        with h5py.File(tmp_path / "feats.h5", "w") as file:
+            for name, local_lf in rooms.items():
+                file[f"{name}.jpg/descriptors"] = local_lf.T
+                file[f"{name}.jpg/keypoints"] = rng.random((40, 2), np.float32)
+        made = {collection: collection}
+        sources = {
+            "npz:rooms.npz": "rooms.npz", "npz:folder": "folder/a.npz", "hloc:feats.h5": "feats.h5"
+        }  # fmt: skip
+        for i, (source, target) in enumerate(sources.items()):
+            kind, name = source.split(":")
+            run(
+                "index",
+                f"{kind}:{tmp_path / name}",
+                "-o",
+                tmp_path / f"{i}.vlad",
+                "--n-clusters",
+                4,
+            )
+            made[tmp_path / f"{i}.vlad"] = tmp_path / target
+        for file, target in made.items():
+            before = target.read_bytes()
+            done = run("export", file, target, code=2)
+            assert f"{target} is read here: give another file to write to" in done.stderr
+            assert target.read_bytes() == before
+        run("export", tmp_path / "1.vlad", tmp_path / "folder" / "vectors.npz")
+        run("export", tmp_path / "1.vlad", tmp_path / "folder" / "vectors.npz")
 
     def test_command(self, ready, tmp_path):
         done = run("export", ready[0], "-o", tmp_path / "v.faiss", "--json")

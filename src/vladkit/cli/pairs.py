@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,7 +43,7 @@ def pairs(
         float | None,
         typer.Option(
             "--min-score",
-            help="Least similarity of a pair (cosine, -1 to 1).",
+            help="Least similarity of those of --top (cosine, -1 to 1).",
         ),
     ] = None,
     sequential: Annotated[
@@ -114,7 +115,7 @@ def pairs(
 
     some: dict[str, Any] = {"queries": _names(queries), "database": _names(database)}
     if output is not None:
-        check_writable(output, [file])
+        check_writable(output, _read(file, queries, database, positions))
     with opened(file) as (collection, progress):
         found = collection.pairs(
             top,
@@ -134,6 +135,7 @@ def pairs(
             progress=progress,
         )
         if not len(found):
+            some |= {"root": root, "rotated": rotated}
             raise NothingToIndexError(_no_pairs(collection, min_score, top, some, progress))
     n = len(found.names)
     about = {"file": file, "root": found.root, "images": n, "groups": found.n_components}
@@ -174,6 +176,16 @@ def _range(found: Pairs) -> str:
     return f"{found.similarity_p.min():.3f} to {found.similarity_p.max():.3f}"
 
 
+def _read(*given: str | None) -> Iterator[str]:
+    """Files that options name, and those of models."""
+    from vladkit.collection.sfm_model import is_model
+
+    for each in filter(None, given):
+        yield each
+        if is_model(each):
+            yield from (entry.path for entry in os.scandir(each))
+
+
 def _names(given: str | None) -> Names:
     if given is None:
         return None
@@ -191,9 +203,12 @@ def _no_pairs(
 ) -> str:
     """Why there is no pair."""
     n = len(collection)
+    no_pair = f"{counted(n, 'image')} of {collection.path} make no pair: nothing is written"
     if min_score is None or n < 2:
-        return f"{counted(n, 'image')} of {collection.path} make no pair: nothing is written"
+        return no_pair
     nearest = collection.pairs(top or 1, **some, progress=progress)
+    if not len(nearest):
+        return no_pair
     return (
         f"no pair has a similarity of {min_score} or more: the most similar others have "
         f"{_range(nearest)}: lower --min-score; nothing is written"

@@ -914,7 +914,8 @@ class Collection:
         model : {"homography", "fundamental"}
             See `SearchOptions`.
         min_score : float or None
-            Pairs of less similarity of their vectors (cosine) are left out, and not matched.
+            Of the `top` ones, pairs of less similarity of their vectors (cosine) are left out, and
+            not matched; `sequential`, `gps` and `connected` add theirs whatever it is.
         sequential : int
             Number of images that follow in the folder, in natural order of names, that each image
             is also paired with: for videos and walks.

@@ -17,7 +17,7 @@ from vladkit.core.arrays import Float32Array, Int64Array
 from vladkit.core.files import replace_file
 from vladkit.errors import ParameterError, StorageError
 
-__all__ = ["Names", "Pair", "Pairs", "chosen"]
+__all__ = ["Names", "Pair", "Pairs", "chosen", "is_listed"]
 
 Names: TypeAlias = str | os.PathLike[str] | Iterable[str] | None
 """Some images of a collection: what their names begin with; a file (a path, not a string) with a
@@ -80,7 +80,7 @@ class Pairs:
         hloc and COLMAP split lines at white space and know no quotes; for COLMAP # is a comment.
         """
         rows = np.unique(self.row_p2).tolist()
-        return [name for name in map(self.names.__getitem__, rows) if not _is_listed(name)]
+        return [name for name in map(self.names.__getitem__, rows) if not is_listed(name)]
 
     def lines(self) -> Iterator[str]:
         """``first second`` for each pair, as hloc and COLMAP's matches_importer read them.
@@ -92,7 +92,7 @@ class Pairs:
         ParameterError
             If that leaves none; raised before the first line.
         """
-        is_listed_n = np.array([_is_listed(name) for name in self.names], bool)
+        is_listed_n = np.array([is_listed(name) for name in self.names], bool)
         kept_p2 = self.row_p2[is_listed_n[self.row_p2].all(axis=1)]
         if len(self) and not len(kept_p2):
             raise ParameterError(
@@ -119,7 +119,8 @@ class Pairs:
             file.writelines(map(os.fsencode, lines))
 
 
-def _is_listed(name: str) -> bool:
+def is_listed(name: str) -> bool:
+    """Whether a list of pairs can hold a name."""
     return not name.startswith("#") and name.split() == [name]
 
 
@@ -134,6 +135,8 @@ def chosen(names: Sequence[str], some: Names, what: str) -> npt.NDArray[np.bool_
         If a file of names cannot be read.
     """
     if isinstance(some, str):
+        if not some:
+            raise ParameterError(f"{what}='': give the beginning of some names, or leave it out")
         is_chosen_n = np.array([name.startswith(some) for name in names], bool)
         if not is_chosen_n.any():
             raise ParameterError(f"{what}: no name of the {len(names)} images begins with {some!r}")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from vladkit.collection.describer import Query
 from vladkit.collection.index import Index
-from vladkit.collection.pair_list import Names, Pair, Pairs, chosen
+from vladkit.collection.pair_list import Names, Pair, Pairs, chosen, is_listed
 from vladkit.collection.positions import Positions, nearest_places, places_of
 from vladkit.collection.ranked import Ranked
 from vladkit.collection.searching import SHORTLIST
@@ -136,13 +136,15 @@ def select_pairs(
         near = nearest_places(place_n3, gps, images.asks_n, images.answers_n)
         found.append(images.compared(near))
     joined = _Candidates.join(found)
-    label_n = _labels(joined, images.n)
-    while connected and label_n.max(initial=0) > 0:
-        crossing = images.crossing(label_n, max(top, rerank, 1))
-        found.append(matching.best(crossing, max(top, 1), rerank))
-        joined = _Candidates.join(found)
-        before, label_n = label_n, _labels(joined, images.n)
-        assert label_n.max() < before.max(), "every group but one was joined to another"
+    is_any_n, is_listed_n = np.ones(images.n, bool), np.array([*map(is_listed, images.names)], bool)
+    for among_n in (is_any_n, is_listed_n) if connected else ():
+        label_n = _labels(joined, among_n)
+        while label_n.max(initial=0) > 0:
+            crossing = images.crossing(label_n, max(top, rerank, 1))
+            found.append(matching.best(crossing, max(top, 1), rerank))
+            joined = _Candidates.join(found)
+            before, label_n = label_n, _labels(joined, among_n)
+            assert label_n.max() < before.max(), "every group but one was joined to another"
     key_p, first_p = np.unique(joined.key_m, return_index=True)
     row_p2 = np.stack(np.divmod(key_p, max(images.n, 1)), axis=1)
     second_p = images.asks_n[row_p2[:, 1]] & ~images.asks_n[row_p2[:, 0]]
@@ -155,18 +157,24 @@ def select_pairs(
         row_p2=row_p2[order_p],
         similarity_p=joined.similarity_m[first_p][order_p],
         inliers_p=inliers_p[order_p],
-        n_components=int(label_n.max(initial=-1)) + 1,
+        n_components=int(_labels(joined, is_any_n).max(initial=-1)) + 1,
     )
 
 
-def _labels(chosen: _Candidates, n: int) -> Int64Array:
-    """Component of each row, from 0."""
+def _labels(chosen: _Candidates, among_n: npt.NDArray[np.bool_]) -> Int64Array:
+    """Component of each row, from 0, by pairs of such rows alone; -1 for others."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    ends = np.divmod(np.unique(chosen.key_m), max(n, 1))
-    graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(n, n))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+    n = len(among_n)
+    a, b = np.divmod(np.unique(chosen.key_m), max(n, 1))
+    place_n = np.cumsum(among_n) - 1
+    ends = tuple(place_n[each[among_n[a] & among_n[b]]] for each in (a, b))
+    m = int(among_n.sum())
+    graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(m, m))
+    label_n = np.full(n, -1)
+    label_n[among_n] = connected_components(graph, directed=False)[1]
+    return label_n
 
 
 class _Images:
@@ -308,14 +316,20 @@ class _Images:
         return bool(one_way or other_way)
 
     def crossing(self, label_n: Int64Array, n: int) -> _Candidates:
-        """The `n` best pairs that leave each component but the largest.
+        """The `n` best pairs that leave each component but the largest, to rows of others.
 
         The largest need not be asked: whatever leaves it enters one that is.
         """
-        largest = int(np.bincount(label_n).argmax())
+        among_n = label_n >= 0
+        largest = int(np.bincount(label_n[among_n]).argmax())
         found: dict[int, list[tuple[float, int, int, float]]] = defaultdict(list)
-        for rows in self._batches(np.flatnonzero(label_n != largest).tolist(), "join"):
-            for row, some in self._scored(rows, n, lambda row: label_n != label_n[row]):
+
+        def outside(row: int) -> npt.NDArray[np.bool_]:
+            others_n: npt.NDArray[np.bool_] = among_n & (label_n != label_n[row])
+            return others_n
+
+        for rows in self._batches(np.flatnonzero(among_n & (label_n != largest)).tolist(), "join"):
+            for row, some in self._scored(rows, n, outside):
                 own = int(label_n[row])
                 some_of_row = [(s, other, row, similar) for s, other, similar in some]
                 found[own] = sorted([*found[own], *some_of_row])[:n]

@@ -32,6 +32,9 @@ FORMATS: Final = (".npz", ".fvecs", ".faiss", ".h5", ".parquet")
 _WRITERS: Final = {".h5": ("h5py", "hloc"), ".parquet": ("pyarrow", "parquet")}
 """Library that writes a format, and its extra."""
 
+_WITH_PATHS: Final = (".fvecs", ".faiss")
+"""Formats with their paths in a file beside, NAME.json."""
+
 _NAMES: Final = 4096  # paths turned into an array's rows at a time
 
 
@@ -102,7 +105,8 @@ def export(
     Raises
     ------
     ParameterError
-        If the name ends in none of these, or `root` does not fit.
+        If the name ends in none of these, `root` does not fit, or a file to write is the collection
+        or a source of it.
     MissingDependencyError
         See `check_target`.
     StorageError
@@ -111,6 +115,9 @@ def export(
     suffix = check_target(target)
     if root is not None and suffix != ".h5":
         raise ParameterError(f"root={root} is for .h5, {target} has paths as indexed")
+    for end in ("", ".json") if suffix in _WITH_PATHS else ("",):
+        name = f"{os.fspath(target)}{end}"
+        check_writable(name, _made_from(store, name))
     with store.reading():
         if suffix == ".h5":
             path_of = names_below(store.indexed(), store.sources(), root)[1]
@@ -123,6 +130,21 @@ def export(
                 _write_parquet(file, store, path_of)
             return [os.fspath(target) if is_url(target) else Path(target)]
         return _write(store, target, suffix, path_of)
+
+
+def _made_from(store: CollectionStore, target: str) -> list[str]:
+    """Files that the vectors come from: the collection, and files of features."""
+    found = [os.fspath(store.path)]
+    for source in store.sources().values():
+        name = os.path.relpath(os.path.realpath(target), os.path.realpath(source.root))
+        stem = os.path.splitext(name)[0].replace(os.sep, "/")
+        if not os.path.isdir(source.root):
+            found.append(source.root)
+        elif any(
+            (each.source_id, each.path) == (source.source_id, stem) for each in store.images()
+        ):
+            found.append(target)  # a folder of features has a file for each image
+    return found
 
 
 def _write(
