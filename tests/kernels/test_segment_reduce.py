@@ -20,7 +20,7 @@ from vladkit.aggregation.segments import OPERATIONS
 from vladkit.errors import InputError, ParameterError, ShapeError
 from vladkit.kernels import loading, reduce
 
-FLOATS = ["float16", "float32", "float64", ">f4", ">f8"]
+FLOATS = ["float16", "float32", "float64", ">f4", ">f8", "longdouble"]
 WHOLES = ["bool", "int8", "uint8", "int16", "int32", "int64", "uint64", ">i4"]
 
 
@@ -50,7 +50,7 @@ def plain(rows, op, dtype):
     """Reduction of some numbers by a loop in Python."""
     if not len(rows):
         return of_no_rows(op, dtype)
-    numbers = [x.item() for x in rows]
+    numbers = rows.tolist()
     if op in ("sum", "mean"):
         total = sum(numbers)
         return total / len(numbers) if op == "mean" else total
@@ -90,7 +90,7 @@ def dtype_of(op, dtype):
     if op in ("min", "max"):
         return dtype.newbyteorder("=")
     if dtype.kind == "f":
-        return np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
+        return np.dtype(np.float64 if dtype.itemsize >= 8 else np.float32)
     if op in ("sum", "prod"):
         return np.dtype(np.uint64 if dtype.kind == "u" else np.int64)
     return np.dtype(np.float64)
@@ -167,6 +167,30 @@ def test_numbers_are_a_column(loops, op, n):
                     got = segment_reduce(values, segment, 10, op)
                 assert (got.dtype, got.shape) == (want.dtype, (10,))
                 assert got.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("weight", ["longdouble", "float16", "bool", "uint64"])
+def test_weights_of_any_dtype(loops, weight):
+    values, segment = rows_of("float64"), np.random.default_rng(1).integers(0, 9, 40)
+    weights = np.random.default_rng(2).integers(0, 2, 40)
+    for op in ("sum", "mean", "count", "logsumexp"):
+        got = segment_reduce(values, segment, 9, op, weights=weights.astype(weight))
+        want = segment_reduce(values, segment, 9, op, weights=weights.astype(np.float64))
+        assert got.astype(np.float64).tobytes() == want.astype(np.float64).tobytes()
+
+
+def test_extremes_of_longdouble_keep_its_digits(loops):
+    one, more = np.longdouble(1), 1 + np.finfo(np.longdouble).eps
+    values, segment = np.array([one, more, one, more]), [0, 0, 1, 1]
+    assert segment_reduce(values, segment, 2, "max").tolist() == [more, more]
+    assert segment_reduce(values, segment, 2, "argmax").tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "object", "S3", "M8[s]", "f4,i4", "V4"])
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_what_is_no_real_number_is_refused(loops, op, dtype):
+    with pytest.raises(InputError, match="wanted real numbers"):
+        segment_reduce(np.zeros((3, 2), dtype), [0, 1, 0], 2, op)
 
 
 @pytest.mark.parametrize("op", ["min", "max"])

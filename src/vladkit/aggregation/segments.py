@@ -71,9 +71,10 @@ def segment_sum(
     Returns
     -------
     total : (n_segments,) or (n_segments, ...)
-        Floats keep their dtype (NumPy's float16 becomes float32), integers become 64 bits wide,
-        as in ``numpy.sum``, and booleans are counted. NaN and infinity stay in their bucket. (The
-        integers are 64 bits wide also where JAX has these off; its own operations then cut them.)
+        Floats keep their dtype (NumPy's float16 becomes float32, longdouble float64), integers
+        become 64 bits wide, as in ``numpy.sum``, and booleans are counted. NaN and infinity stay
+        in their bucket. (The integers are 64 bits wide also where JAX has these off; its own
+        operations then cut them.)
 
     Raises
     ------
@@ -347,7 +348,9 @@ def _extremes(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, op: str
     least, numbered = op.endswith("min"), op.startswith("arg")
     dtype = values_Nf.dtype
     best = worst(dtype, least)
-    wide = np.dtype(np.float32) if dtype.char == "e" else _sum_dtype(values_Nf, None)
+    wide = _sum_dtype(values_Nf, None)
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        wide = np.dtype(np.longdouble)
     best_sf = np.full((n_segments, values_Nf.shape[1]), best, wide)
     row_sf = reduce.extremes(values_Nf, segment_N, best_sf, least=least, numbered=numbered)
     if numbered:
@@ -364,7 +367,9 @@ def _log_sums(
 
     def exponentials(rows: slice) -> AnyArray:
         exp_nf = _exponentials(values_Nf[rows], segment_N[rows], top_sf)
-        return exp_nf if weight_N is None else exp_nf * weight_N[rows, None]
+        if weight_N is not None:
+            exp_nf *= weight_N[rows, None].astype(np.float64)
+        return exp_nf
 
     total_sf = reduce.sums(values_Nf, segment_N, n_segments, top_sf.dtype, rows=exponentials)
     with np.errstate(divide="ignore", invalid="ignore"):  # of no rows, of weights below 0
@@ -387,14 +392,16 @@ def _softmax(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int) -> AnyAr
 
 def _finite_tops(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int) -> AnyArray:
     """Greatest rows (s, f) in float64, so that no exponential overflows; 0 for infinity and NaN."""
-    top_sf = _extremes(values_Nf, segment_N, n_segments, "max").astype(np.float64)
+    greatest_sf = _extremes(values_Nf, segment_N, n_segments, "max")
+    top_sf = reduce.narrow(greatest_sf, np.dtype(np.float64))
     top_sf[~np.isfinite(top_sf)] = 0
     return top_sf
 
 
 def _exponentials(values_nf: AnyArray, segment_n: AnyArray, top_sf: AnyArray) -> AnyArray:
-    exp_nf: AnyArray = np.exp(values_nf - top_sf[segment_n])
-    return exp_nf
+    """Exponentials in float64, as the loops take them; of a longdouble, too."""
+    exp_nf: AnyArray = np.subtract(values_nf, top_sf[segment_n], dtype=np.float64)
+    return np.exp(exp_nf, out=exp_nf)
 
 
 def _fill(result: AnyArray, segment_N: AnyArray, op: str, fill_value: Any) -> None:
