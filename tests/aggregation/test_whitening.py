@@ -279,6 +279,36 @@ class TestContract:
         assert frame.columns.tolist() == [f"whitening{i}" for i in range(4)]
         assert Whitening(2).fit(frame).n_features_in_ == 4
 
+    @pytest.mark.parametrize("library", ["pandas", "polars"])
+    def test_names_of_columns(self, library, tmp_path):
+        frames = pytest.importorskip(library)
+        vector_nD = vectors(30, 4)
+        frame = frames.DataFrame({f"x{i}": vector_nD[:, i] for i in range(4)})
+        whitening = Whitening(2).fit(frame)
+        assert whitening.feature_names_in_.tolist() == ["x0", "x1", "x2", "x3"]
+        assert whitening.feature_names_in_.dtype == object
+        whitening.save(tmp_path / "w")
+        for each in (whitening, Whitening.load(tmp_path / "w")):
+            assert each.feature_names_in_.tolist() == ["x0", "x1", "x2", "x3"]
+            np.testing.assert_array_equal(each.transform(frame), each.transform(vector_nD))
+            with pytest.raises(InputError, match="column 1 of X is 'x2', that of fit was 'x1'"):
+                each.transform(frame[["x0", "x2", "x1", "x3"]])
+        with pytest.raises(ShapeError, match="X has 3 dimensions"):
+            whitening.transform(frame[["x0", "x1", "x2"]])
+        assert not hasattr(whitening.fit(vector_nD), "feature_names_in_")
+        whitening.transform(frame)
+
+    def test_names_that_are_no_text(self):
+        pandas = pytest.importorskip("pandas")
+        whitening = Whitening(2).fit(pandas.DataFrame(vectors(30, 4)))
+        assert not hasattr(whitening, "feature_names_in_")
+
+    def test_clones_keep_their_container(self):
+        pandas = pytest.importorskip("pandas")
+        twin = clone(Whitening(2).set_output(transform="pandas"))
+        assert isinstance(twin.fit_transform(vectors(30, 4)), pandas.DataFrame)
+        assert twin.__sklearn_tags__().transformer_tags.preserves_dtype == ["float32"]
+
     def test_behind_vlad(self):
         rng = np.random.default_rng(0)
         images = [rng.normal(size=(n, 12)).astype(np.float32) for n in (60, 0, 90, 40, 20)]
