@@ -150,6 +150,11 @@ class TestFit:
         for X in (np.zeros((5, 4)), np.ones((1, 4)), iter([]), np.ones((5, 4))):
             with pytest.raises(InputError):
                 Whitening(2).fit(X)
+        for n in (2, 7, 40, 300):  # whose mean is rounded
+            for D in (4, 4097):  # moments, then a sample
+                equal = np.tile(np.random.default_rng(n).normal(size=D), (n, 1))
+                with pytest.raises(InputError, match=f"all {n} vectors are the same"):
+                    Whitening().fit(equal)
         with pytest.raises(InputError, match="int"):
             Whitening(2).fit(7)
         with pytest.raises(ShapeError, match="3 dimensions, those before it 4"):

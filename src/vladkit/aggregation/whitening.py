@@ -183,7 +183,9 @@ class Whitening(Estimator):
                 f"n_components={most} at most, or fit on more vectors"
             )
         variance_d, component_dD = training.axes(d)
-        has_variance_d = variance_d > variance_d[0] * 1e-12  # what rounding leaves of none
+        # what rounding leaves of none: of an axis beside others, and of the mean of equal vectors
+        mean_error = n * np.finfo(np.float64).eps * float(np.linalg.norm(training.mean_D))
+        has_variance_d = variance_d > max(variance_d[0] * 1e-12, mean_error**2)
         if not has_variance_d.any():
             raise InputError(f"all {n} vectors are the same: there is no axis to find")
         variance_d[~has_variance_d] = 0
