@@ -1,9 +1,10 @@
 """fvecs, bvecs, ivecs and siftgeo files (texmex, INRIA), little-endian.
 
-A vector is int32 d, then d float32 (fvecs), uint8 (bvecs) or int32 (ivecs: ground truth). These files know no images: the
-number of rows of each image comes from a file beside (`vladkit.features.readers.stacked`); or a
-folder has one file for each image. siftgeo is a folder of files, 168 bytes per feature: 9 float32
-(x, y, scale, angle, 4 for the affine shape, cornerness), int32 128, 128 uint8.
+A vector is int32 d, then d float32 (fvecs), uint8 (bvecs) or int32 (ivecs: ground truth). These
+files know no images: the number of rows of each image comes from a file beside
+(`vladkit.features.readers.stacked`); or a folder has one file for each image. siftgeo is a folder
+of files, 168 bytes per feature: 9 float32 (x, y, scale, angle, 4 for the affine shape, cornerness),
+int32 128, 128 uint8.
 """
 
 from __future__ import annotations
