@@ -506,6 +506,7 @@ class TestContract:
             {"n_clusters": 0}, {"binary": 1}, {"n_bits": 0}, {"rotation": "pca"}, {"alpha": -1},
             {"rotation": None, "n_bits": 8}, {"code_dtype": "float64"}, {"tau": 1.5},
             {"tau": np.nan}, {"n_assign": 0}, {"idf": None}, {"rotated": "yes"}, {"n_cells": 0},
+            {"n_iter": 2**31}, {"n_bits": 2**40}, {"n_jobs": True},
             {"n_probes": 0}, {"sample_size": 0}, {"n_iter": 0}, {"n_jobs": 0}, {"random_state": -1},
         ],
         ids=str,

@@ -373,6 +373,26 @@ def test_options_of_other_types(collection, file, options, message):
         collection.search(file[0], **options)
 
 
+@pytest.mark.parametrize("value", [True, 1.5, -1, "2", None, float("nan")])
+def test_numbers_of_other_types(collection, file, value):
+    use = {
+        "top": lambda: collection.search(file[0], top=value),
+        "expand": lambda: collection.search(file[0], expand=value),
+        "candidates": lambda: collection.duplicates(candidates=value),
+        "sequential": lambda: collection.pairs(sequential=value),
+        "gps": lambda: collection.pairs(gps=value),
+        "n_neighbors": lambda: collection.augment(value),
+        "offset": lambda: collection.page(value),
+        "limit": lambda: collection.page(limit=value),
+    }
+    for name, call in use.items():
+        with pytest.raises(ParameterError, match=rf"{name}='?{value}"):
+            call()
+    if value not in (None, -1):
+        with pytest.raises(ParameterError, match=f"min_score={value!r}"):
+            collection.pairs(min_score=value)
+
+
 class TestMirrored:
     @pytest.mark.parametrize("way", ["features", "pixels"])
     @pytest.mark.parametrize("model", ["homography", "fundamental"])

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from compare import WAYS
 from vladkit import Ragged, segment_reduce, segment_sum
 from vladkit.aggregation.segments import OPERATIONS
-from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.errors import InputError, MemoryLimitError, ParameterError, ShapeError
 from vladkit.kernels import loading, reduce
 
 FLOATS = ["float16", "float32", "float64", ">f4", ">f8", "longdouble"]
+MANY = 2**46  # results in more bytes than processors have addresses
 WHOLES = ["bool", "int8", "uint8", "int16", "int32", "int64", "uint64", ">i4"]
 
 
@@ -191,6 +192,61 @@ def test_extremes_of_longdouble_keep_its_digits(loops):
 def test_what_is_no_real_number_is_refused(loops, op, dtype):
     with pytest.raises(InputError, match="wanted real numbers"):
         segment_reduce(np.zeros((3, 2), dtype), [0, 1, 0], 2, op)
+
+
+@pytest.mark.parametrize("op", OPERATIONS)
+@pytest.mark.parametrize("column", [False, True])
+def test_more_segments_than_memory_holds(loops, op, column):
+    values, segment = rows_of("float64", 6, 2), np.array([0, 1, 2, 0, 1, 2])
+    values = values[:, 0] if column else values
+    with pytest.raises(MemoryLimitError, match=rf"n_segments={MANY}: a result .*unique"):
+        segment_reduce(values, segment, MANY, op)
+    far = np.where(segment == 2, 2**60, segment)
+    with pytest.raises(MemoryLimitError, match=f"n_segments={2**60 + 1}: "):
+        segment_reduce(values, far, None, op)
+    with pytest.raises(ParameterError, match=rf"segment\[2\] is {2**60}, wanted 0 to 9"):
+        segment_reduce(values, far, 10, op)
+    with pytest.raises(ParameterError, match=f"n_segments={2**70}: wanted an integer from 0 to"):
+        segment_reduce(values, segment, 2**70, op)
+
+
+def test_far_segments_of_few_numbers():
+    """Which bincount would allocate for."""
+    values, segment = np.ones(3), np.array([0, 2**60, 1])
+    with pytest.raises(ParameterError, match=rf"segment\[1\] is {2**60}, wanted 0 to 9"):
+        segment_sum(values, segment, 10)
+    for n_segments, error in ((MANY, MemoryLimitError), (2**70, ParameterError)):
+        with pytest.raises(error, match=f"n_segments={n_segments}"):
+            segment_sum(values, np.arange(3), n_segments)
+
+
+@pytest.mark.parametrize("method", ["fused", "reduceat", "scatter", "cumsum", "sparse", "loop"])
+def test_more_segments_than_memory_holds_in_every_way(method):
+    with pytest.raises(MemoryLimitError, match=f"n_segments={MANY}"):
+        segment_sum(np.ones((6, 2)), np.arange(6), MANY, method=method)
+
+
+def test_out_that_does_not_fit():
+    values, segment = np.ones((4, 2)), [0, 1, 0, 1]
+    locked = np.zeros((2, 2))
+    locked.flags.writeable = False
+    for sums in (segment_sum, segment_reduce):
+        with pytest.raises(ParameterError, match="out is read-only"):
+            sums(values, segment, out=locked)
+        for wrong in (np.zeros((2, 2), np.float32), np.zeros((3, 2)), np.zeros(4)):
+            with pytest.raises(ShapeError, match="out has shape"):
+                sums(values, segment, out=wrong)
+        with pytest.raises(ParameterError, match="out is for results"):
+            sums(values, segment, out=[[0.0, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("op", ["sum", "max", "softmax"])
+def test_out_that_overlaps_the_input(loops, op):
+    values, segment = rows_of("float64", 40, 3), np.arange(40) % 20
+    want = segment_reduce(values, segment, 20, op)
+    out = values[-len(want) :][::-1]
+    assert segment_reduce(values, segment, 20, op, out=out) is out
+    assert out.tolist() == want.tolist()
 
 
 @pytest.mark.parametrize("op", ["min", "max"])

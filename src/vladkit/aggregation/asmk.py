@@ -150,7 +150,7 @@ class ASMK(Trained):
     _constraints: ClassVar[dict[str, Constraints]] = {
         "n_clusters": Interval(int, 1, 2**31 - 2),
         "binary": bool,
-        "n_bits": (Interval(int, 1), None),
+        "n_bits": (Interval(int, 1, 2**16), None),
         "rotation": (StrOptions("random"), None),
         "code_dtype": StrOptions("float32", "float16"),
         "alpha": Interval(float, 0),
@@ -161,7 +161,7 @@ class ASMK(Trained):
         "n_cells": (Interval(int, 1), None),
         "n_probes": (Interval(int, 1), None),
         "sample_size": (Interval(int, 1), None),
-        "n_iter": Interval(int, 1),
+        "n_iter": Interval(int, 1, 2**31 - 1),
         "random_state": (Interval(int, 0), None),
     }
     _kind: ClassVar[str] = "vladkit ASMK"
@@ -446,7 +446,7 @@ class ASMK(Trained):
 
     def _origin(self) -> bytes:
         """Digest of the words and the rotation that codes are made with."""
-        rotation = b"" if self.rotation_ is None else np.ascontiguousarray(self.rotation_)
+        rotation = b"" if self.rotation_ is None else np.ascontiguousarray(self.rotation_).data
         return hashlib.blake2b(rotation, digest_size=16, key=self._word_search.digest).digest()
 
     @property

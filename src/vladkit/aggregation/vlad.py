@@ -125,7 +125,7 @@ class VLAD(Trained):
         "metric": StrOptions("euclidean", "cosine"),
         "residual": StrOptions("plain", "unit"),
         "sample_size": (Interval(int, 1), None),
-        "n_iter": Interval(int, 1),
+        "n_iter": Interval(int, 1, 2**31 - 1),
         "method": METHOD,
         "random_state": (Interval(int, 0), None),
     }

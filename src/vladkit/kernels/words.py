@@ -53,7 +53,9 @@ class WordSearch:
     @cached_property
     def digest(self) -> bytes:
         """Hash of the words, to tell two codebooks apart."""
-        return hashlib.blake2b(np.ascontiguousarray(self._centroid_kf), digest_size=16).digest()
+        return hashlib.blake2b(
+            np.ascontiguousarray(self._centroid_kf).data, digest_size=16
+        ).digest()
 
     def nearest(
         self, local_lf: FloatArray, n_assign: int = 1, n_probes: int | None = None
