@@ -210,6 +210,12 @@ def test_more_segments_than_memory_holds(loops, op, column):
         segment_reduce(values, segment, 2**70, op)
 
 
+def test_rows_of_no_segments(loops):
+    for segment, n_segments in (([0, 1, 2], 0), ([-1, -2, -1], None)):
+        with pytest.raises(ParameterError, match="wanted no rows, as there are no segments"):
+            segment_reduce(np.ones((3, 2)), segment, n_segments)
+
+
 def test_far_segments_of_few_numbers():
     """Which bincount would allocate for."""
     values, segment = np.ones(3), np.array([0, 2**60, 1])

@@ -102,6 +102,11 @@ def worst(dtype: np.dtype[Any], least: bool) -> Any:
 
 def outside(segment_N: AnyArray, row: int, n_segments: int) -> ParameterError:
     """Error for a row whose segment does not exist."""
+    if n_segments == 0:
+        return ParameterError(
+            f"segment[{row}] is {segment_N[row]}, wanted no rows, as there are no segments: number "
+            "them from 0, n_segments is how many there are"
+        )
     return ParameterError(
         f"segment[{row}] is {segment_N[row]}, wanted 0 to {n_segments - 1}: "
         "n_segments is the number of buckets"
