@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -353,6 +355,18 @@ class TestMany:
         }[kind]
         with pytest.raises(ParameterError, match="give a list of images, or use search"):
             collection.search_many(image)
+
+    @pytest.mark.parametrize("where", ["vladkit", "builtins"])
+    def test_a_search_that_nobody_ends(self, collection, file, where):
+        """What holds it is let go of after the last import is possible."""
+        program = (
+            f"import {where}, vladkit\n"
+            f"collection = vladkit.Collection.open({str(collection.path)!r}, read_only=True)\n"
+            f"found = collection.search_many([{str(file[0])!r}] * 20, rerank=0, n_jobs=2)\n"
+            f"next(found)\n{where}.found = found\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
     def test_nothing_to_do(self, collection, tmp_path):
         assert list(collection.search_many([])) == []
