@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vladkit import VLAD, Aggregate
-from vladkit.errors import NonFiniteError, NotFittedError, ParameterError, ShapeError
+from vladkit.errors import InputError, NonFiniteError, NotFittedError, ParameterError, ShapeError
 
 
 @pytest.fixture
@@ -105,6 +105,9 @@ class TestInVlad:
         )
         with pytest.raises(ParameterError, match="other centroids"):
             vlad.transform_aggregate(other.aggregate(images))
+        for use in (vlad.transform_aggregate, vlad.adapt, lambda x: vlad.adapt([x])):
+            with pytest.raises(InputError, match="an object of type ndarray, wanted sums"):
+                use(vlad.transform(images))
 
     def test_sums_are_not_used_up(self, images):
         vlad = VLAD(4).fit(images)

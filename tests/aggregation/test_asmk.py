@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from vladkit import ASMK, Codes, Ragged, encode
+from vladkit import ASMK, VLAD, Codes, Ragged, Whitening, encode, segment_sum
 from vladkit.errors import (
     FileFormatError,
     InputError,
@@ -401,6 +401,40 @@ class TestCodes:
         with pytest.raises(ParameterError, match="do not fit"):
             other.similarity(numbers, images)
 
+    def test_codes_of_another_codebook_that_would_fit(self, images, tmp_path):
+        asmk = ASMK(8).fit(images)
+        codes = asmk.transform(images)
+        others = [
+            ASMK(4).fit(images), ASMK(8, random_state=1).fit(images), ASMK(8, n_bits=8).fit(images),
+        ]  # fmt: skip
+        for other in others:
+            foreign = other.transform(images)
+            again = pickle.loads(pickle.dumps(foreign))
+            for given in (foreign, foreign[1:], again, Codes.concatenate([foreign, foreign])):
+                for use in (asmk.similarity, asmk.add, asmk.fit_idf, asmk.search):
+                    if use == asmk.search:
+                        asmk.codes_ = codes
+                    with pytest.raises(ParameterError, match="is of another codebook"):
+                        use(given)
+            with pytest.raises(ParameterError, match="is of another codebook"):
+                asmk.similarity(codes, foreign)
+            with pytest.raises(ParameterError, match="of two codebooks"):
+                Codes.concatenate([codes, foreign])
+        asmk.save(tmp_path / "a")
+        wanted = asmk.similarity(codes)
+        for same in (ASMK.load(tmp_path / "a"), pickle.loads(pickle.dumps(asmk))):
+            np.testing.assert_array_equal(same.similarity(codes), wanted)
+        plain = Codes(codes.start_T, codes.word_N, codes.code_Nb)  # as a file keeps them
+        np.testing.assert_array_equal(asmk.similarity(codes, plain), wanted)
+
+    def test_codes_are_no_array(self, images):
+        codes = ASMK(8).fit(images).transform(images)
+        for use in (VLAD(2).fit, Whitening(2).fit, lambda x: segment_sum(x, [0] * 5, 1)):
+            with pytest.raises(InputError, match=r"^got Codes\(5 images.*wanted an array"):
+                use(codes)
+        with pytest.raises(ParameterError, match="no codes"):
+            Codes.concatenate([])
+
 
 class TestWords:
     def test_two_levels_find_nearly_all_words(self):
@@ -472,6 +506,7 @@ class TestContract:
             {"n_clusters": 0}, {"binary": 1}, {"n_bits": 0}, {"rotation": "pca"}, {"alpha": -1},
             {"rotation": None, "n_bits": 8}, {"code_dtype": "float64"}, {"tau": 1.5},
             {"tau": np.nan}, {"n_assign": 0}, {"idf": None}, {"rotated": "yes"}, {"n_cells": 0},
+            {"n_iter": 2**31}, {"n_bits": 2**40}, {"n_jobs": True},
             {"n_probes": 0}, {"sample_size": 0}, {"n_iter": 0}, {"n_jobs": 0}, {"random_state": -1},
         ],
         ids=str,

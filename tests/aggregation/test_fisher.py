@@ -254,6 +254,11 @@ class TestContract:
             {"norm": ("intra", "l2")},
             {"gradients": ()},
             {"gradients": "mean"},
+            {"gradients": 3},
+            {"gradients": None},
+            {"gradients": [["means"]]},
+            {"n_iter": 2**31},
+            {"n_jobs": True},
             {"rotation": 0},
             {"rotation": 7},
             {"n_iter": 0},
@@ -265,6 +270,23 @@ class TestContract:
                 fisher.fit(images)
         with pytest.raises(InputError, match="fewer"):
             Fisher(400).fit(images)
+        with pytest.raises(InputError, match="got 1 descriptor, wanted at least 2"):
+            Fisher(1).fit([np.ones((1, 4))])
+        wide = [each.astype(np.float64) for each in images]
+        for scale in (1e200, 1e-200):
+            with pytest.raises(NonFiniteError, match="variances overflow float64, or vanish"):
+                Fisher(2).fit([each * scale for each in wide])
+
+    def test_constant_descriptors(self, images):
+        """One place has no spread, and its Gaussians no gradient; nor has a constant dimension."""
+        same = np.full((2, 20, 3), 0.7)
+        fisher = Fisher(2, norm="none", gradients=("weights", "means")).fit(same)
+        assert np.abs(fisher.transform(same)).max() < 1e-6
+        assert np.abs(fisher.transform(same + 1e-9)).max() < 1e-6  # not a spread of 1e-16
+        column = [np.hstack([each, np.ones((len(each), 1))]) for each in images]
+        fisher = Fisher(2, norm="none", gradients="means").fit(column)
+        vector_tkf = fisher.transform(column).reshape(len(images), 2, -1)
+        assert np.abs(vector_tkf[:, :, -1]).max() < 1e-6 < np.abs(vector_tkf[:, :, 0]).max()
 
     def test_not_fitted(self, images):
         fisher = Fisher(4)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from vladkit import VLAD, MultiVLAD
+from vladkit import VLAD, MultiVLAD, Whitening
 from vladkit.errors import FileFormatError, NotFittedError, ParameterError
 
 
@@ -73,6 +73,8 @@ def test_from_vlads(images):
         MultiVLAD.from_vlads([])
     with pytest.raises(ParameterError, match="6, 7"):
         MultiVLAD.from_vlads([*some, VLAD(2).fit([np.eye(7)])])
+    with pytest.raises(ParameterError, match="wanted a VLAD"):
+        MultiVLAD.from_vlads([some[0], Whitening(2)])
     with pytest.raises(NotFittedError):
         MultiVLAD.from_vlads([VLAD(2)]).transform(images)
 

@@ -107,6 +107,11 @@ class TestAugmentDatabase:
         for bad in ({"n_neighbors": 0}, {"n_neighbors": 2.5}, {"alpha": -1}):
             with pytest.raises(ParameterError):
                 augment_database(list, **bad)
+        with pytest.raises(InputError, match="wanted a function"):
+            augment_database(np.eye(3))
+        for blocks, wanted in (([np.eye(3), np.eye(2)], r"\(n, 3\) as those"), ([np.ones(3)], "D")):
+            with pytest.raises(ShapeError, match=wanted):
+                list(augment_database(lambda blocks=blocks: blocks))
 
 
 def test_equal_vectors_are_equally_near_wherever_they_stand():

@@ -55,6 +55,8 @@ class TestContract:
             {"rotation": 13},
             {"sample_size": 0},
             {"n_iter": 0},
+            {"n_iter": 2**31},
+            {"n_jobs": True},
             {"random_state": -1},
             {"random_state": 1.5},
             {"random_state": np.random.default_rng(0)},

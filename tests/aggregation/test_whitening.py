@@ -150,6 +150,11 @@ class TestFit:
         for X in (np.zeros((5, 4)), np.ones((1, 4)), iter([]), np.ones((5, 4))):
             with pytest.raises(InputError):
                 Whitening(2).fit(X)
+        for n in (2, 7, 40, 300):  # whose mean is rounded
+            for D in (4, 4097):  # moments, then a sample
+                equal = np.tile(np.random.default_rng(n).normal(size=D), (n, 1))
+                with pytest.raises(InputError, match=f"all {n} vectors are the same"):
+                    Whitening().fit(equal)
         with pytest.raises(InputError, match="int"):
             Whitening(2).fit(7)
         with pytest.raises(ShapeError, match="3 dimensions, those before it 4"):
@@ -278,6 +283,36 @@ class TestContract:
         assert whitening.fit(named).transform(named[3:5]).index.tolist() == ["3.jpg", "4.jpg"]
         assert frame.columns.tolist() == [f"whitening{i}" for i in range(4)]
         assert Whitening(2).fit(frame).n_features_in_ == 4
+
+    @pytest.mark.parametrize("library", ["pandas", "polars"])
+    def test_names_of_columns(self, library, tmp_path):
+        frames = pytest.importorskip(library)
+        vector_nD = vectors(30, 4)
+        frame = frames.DataFrame({f"x{i}": vector_nD[:, i] for i in range(4)})
+        whitening = Whitening(2).fit(frame)
+        assert whitening.feature_names_in_.tolist() == ["x0", "x1", "x2", "x3"]
+        assert whitening.feature_names_in_.dtype == object
+        whitening.save(tmp_path / "w")
+        for each in (whitening, Whitening.load(tmp_path / "w")):
+            assert each.feature_names_in_.tolist() == ["x0", "x1", "x2", "x3"]
+            np.testing.assert_array_equal(each.transform(frame), each.transform(vector_nD))
+            with pytest.raises(InputError, match="column 1 of X is 'x2', that of fit was 'x1'"):
+                each.transform(frame[["x0", "x2", "x1", "x3"]])
+        with pytest.raises(ShapeError, match="X has 3 dimensions"):
+            whitening.transform(frame[["x0", "x1", "x2"]])
+        assert not hasattr(whitening.fit(vector_nD), "feature_names_in_")
+        whitening.transform(frame)
+
+    def test_names_that_are_no_text(self):
+        pandas = pytest.importorskip("pandas")
+        whitening = Whitening(2).fit(pandas.DataFrame(vectors(30, 4)))
+        assert not hasattr(whitening, "feature_names_in_")
+
+    def test_clones_keep_their_container(self):
+        pandas = pytest.importorskip("pandas")
+        twin = clone(Whitening(2).set_output(transform="pandas"))
+        assert isinstance(twin.fit_transform(vectors(30, 4)), pandas.DataFrame)
+        assert twin.__sklearn_tags__().transformer_tags.preserves_dtype == ["float32"]
 
     def test_behind_vlad(self):
         rng = np.random.default_rng(0)

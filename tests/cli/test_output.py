@@ -125,6 +125,19 @@ class TestInfo:
         assert "None" not in done.stdout
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names on Windows are text")
+def test_json_of_names_that_are_no_text(here):
+    """ASCII; a path that was given comes back to the byte, and beside letters beyond 16 bits."""
+    name = b"\xf0\x9f\x93\xb7 \xff\xc3.jpg"
+    command = [sys.executable, "-m", "vladkit", "search", "photos.vlad", name, "--json"]
+    done = subprocess.run(command, cwd=here, capture_output=True)
+    assert done.returncode == 1
+    assert done.stdout.isascii()
+    answer = json.loads(done.stdout)
+    assert os.fsencode(answer["query"]) == name
+    assert "no such file" in answer["error"]
+
+
 def test_counts_add_up(here):
     (here / "photos" / "bad.png").write_text("no image")
     run("index", "photos", "-o", "photos.vlad")

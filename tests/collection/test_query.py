@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -354,6 +356,18 @@ class TestMany:
         with pytest.raises(ParameterError, match="give a list of images, or use search"):
             collection.search_many(image)
 
+    @pytest.mark.parametrize("where", ["vladkit", "builtins"])
+    def test_a_search_that_nobody_ends(self, collection, file, where):
+        """What holds it is let go of after the last import is possible."""
+        program = (
+            f"import {where}, vladkit\n"
+            f"collection = vladkit.Collection.open({str(collection.path)!r}, read_only=True)\n"
+            f"found = collection.search_many([{str(file[0])!r}] * 20, rerank=0, n_jobs=2)\n"
+            f"next(found)\n{where}.found = found\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
     def test_nothing_to_do(self, collection, tmp_path):
         assert list(collection.search_many([])) == []
         with pytest.raises(ParameterError, match="top=-1"):
@@ -371,6 +385,26 @@ class TestMany:
 def test_options_of_other_types(collection, file, options, message):
     with pytest.raises(ParameterError, match=message):
         collection.search(file[0], **options)
+
+
+@pytest.mark.parametrize("value", [True, 1.5, -1, "2", None, float("nan")])
+def test_numbers_of_other_types(collection, file, value):
+    use = {
+        "top": lambda: collection.search(file[0], top=value),
+        "expand": lambda: collection.search(file[0], expand=value),
+        "candidates": lambda: collection.duplicates(candidates=value),
+        "sequential": lambda: collection.pairs(sequential=value),
+        "gps": lambda: collection.pairs(gps=value),
+        "n_neighbors": lambda: collection.augment(value),
+        "offset": lambda: collection.page(value),
+        "limit": lambda: collection.page(limit=value),
+    }
+    for name, call in use.items():
+        with pytest.raises(ParameterError, match=rf"{name}='?{value}"):
+            call()
+    if value not in (None, -1):
+        with pytest.raises(ParameterError, match=f"min_score={value!r}"):
+            collection.pairs(min_score=value)
 
 
 class TestMirrored:

@@ -118,3 +118,26 @@ def test_positions_that_are_none(database, tmp_path):
         places_of(["a.jpg"], tmp_path / "gone.db")
     with pytest.raises(ParameterError, match="give positions"):
         places_of(["a.jpg"], None)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [(1, 2), (1, 2, np.nan), (1, 2, np.inf), "1,2,3", ("1", "2", "3"), None, 7, (1, (2, 3), 4),
+     (True, False, True)],
+)  # fmt: skip
+def test_positions_that_are_no_three_numbers(place):
+    with pytest.raises(ParameterError, match=r"position of 'b.jpg' is .*: give x, y, z in metres"):
+        places_of(["a.jpg"], {"a.jpg": (0, 1, 2), "b.jpg": place})
+
+
+@pytest.mark.parametrize("place_3", [(95.0, 16.0, 1.0), (48.0, 181.0, 1.0), (np.nan, 16.0, 1.0)])
+def test_a_prior_that_is_no_place_on_earth(database, tmp_path, place_3):
+    """As of an image without one."""
+    database.execute(
+        "CREATE TABLE pose_priors(corr_data_id, position BLOB, coordinate_system, corr_sensor_type)"
+    )
+    database.executemany("INSERT INTO pose_priors VALUES (?, ?, ?, 0)", rows_of(0))
+    database.execute("UPDATE pose_priors SET position = ?", (np.array(place_3).tobytes(),))
+    database.commit()
+    with pytest.raises(ParameterError, match="no image has one of"):
+        places_of(["a.jpg"], tmp_path / "f.db")

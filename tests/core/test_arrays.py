@@ -1,4 +1,4 @@
-"""Arrays whose numbers do not count as they stand: masked ones, and images."""
+"""Arrays whose numbers do not count as they stand: masked or missing ones, and images."""
 
 from __future__ import annotations
 
@@ -68,6 +68,65 @@ def test_a_mask_that_hides_nothing():
     assert type(as_array(np.ma.masked_array(X))) is np.ndarray
 
 
+@pytest.mark.parametrize("kind", ["torch", "jax.numpy"])
+def test_masked_segments_and_weights_of_other_libraries_values(kind):
+    library = pytest.importorskip(kind)
+    values = library.ones(3)
+    for segment, weights in (
+        (np.zeros(3, int), masked(np.ones(3))),
+        (masked(np.zeros(3, int)), None),
+    ):
+        with pytest.raises(InputError, match="1 of 3 values are masked"):
+            segment_sum(values, segment, 1, weights=weights)
+
+
+NUMBERS = np.arange(12).reshape(3, 4) % 5
+PANDAS = {
+    "Int64": "int64", "UInt8": "uint8", "Float32": "float32", "boolean": "bool",
+    "int32[pyarrow]": "int32", "double[pyarrow]": "float64",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", PANDAS)
+def test_pandas_dtypes_that_may_lack_values(dtype):
+    pandas = pytest.importorskip("pandas")
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame(NUMBERS.astype(PANDAS[dtype])).astype(dtype)
+    plain = NUMBERS.astype(PANDAS[dtype])
+    for given, wanted in ((frame, plain), (frame[1], plain[:, 1])):
+        got = as_array(given)
+        assert (got.dtype, got.tolist()) == (wanted.dtype, wanted.tolist())
+    frame.loc[2, 1] = pandas.NA
+    for given, n in ((frame, 12), (frame[1], 3), (pandas.Index(frame[1]), 3)):
+        with pytest.raises(InputError, match=rf"^1 of {n} values are missing: give x.fillna"):
+            as_array(given)
+    assert as_array(frame[0]).tolist() == NUMBERS.astype(PANDAS[dtype])[:, 0].tolist()
+
+
+def test_pandas_dtypes_of_several_columns():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(NUMBERS).astype({0: "Int64", 1: "Float32", 2: "float32"})
+    assert as_array(frame).dtype == np.float64
+    assert encode([frame], NUMBERS).tolist() == encode([NUMBERS], NUMBERS).tolist()
+    plain = pandas.DataFrame({"a": [0.5, np.nan], "b": [1, 2]})
+    assert np.isnan(as_array(plain)).sum() == 1  # NaN is a number of NumPy's floats
+    assert Whitening(2).fit(pandas.DataFrame(W).astype("Float64")).n_samples_ == 30
+    images = pandas.Series([NUMBERS, None, NUMBERS])
+    assert encode(images, NUMBERS).shape == (3, 3, 4)
+
+
+def test_polars():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame(NUMBERS, schema=list("abcd"), orient="row")
+    np.testing.assert_array_equal(as_array(frame), NUMBERS)
+    assert as_array(frame["b"]).tolist() == NUMBERS[:, 1].tolist()
+    missing = frame.with_columns(b=polars.Series([1, None, 2]))
+    for given, n in ((missing, 12), (missing["b"], 3)):
+        with pytest.raises(InputError, match=rf"^1 of {n} values are missing: give x.fill_null"):
+            as_array(given)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_images_are_no_descriptors(mode):
     image = PIL.Image.fromarray(np.eye(8, dtype=np.uint8)).convert(mode)
@@ -77,7 +136,7 @@ def test_images_are_no_descriptors(mode):
     assert as_array(np.asarray(image)).shape[:2] == (8, 8)
 
 
-@pytest.mark.parametrize("module", ["numpy.ma", "PIL.Image", "torch", "jax"])
+@pytest.mark.parametrize("module", ["numpy.ma", "PIL.Image", "torch", "jax", "pandas", "polars"])
 def test_while_another_thread_imports_what_makes_them(monkeypatch, module):
     """The module is known then, and lacks names."""
     monkeypatch.setitem(sys.modules, module, types.ModuleType(module))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 
+import numpy as np
 import pytest
 
 from vladkit.core import cores
 from vladkit.core.cores import quota, usable_cores
 from vladkit.core.threads import resolve_n_jobs
+from vladkit.errors import ParameterError
 
 V2 = "34 23 0:28 {root} {folder} rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "34 23 0:28 {root} {folder} rw - cgroup cgroup rw,cpu,cpuacct"
@@ -111,3 +113,10 @@ def test_omp_num_threads(monkeypatch, given, wanted):
     assert resolve_n_jobs(None) == wanted
     assert resolve_n_jobs(-1) == 16
     assert resolve_n_jobs(3) == 3
+
+
+@pytest.mark.parametrize("n_jobs", [0, True, np.True_, 1.0, "2", [1], np.array([1, 2])])
+def test_what_is_no_number_of_threads(n_jobs):
+    with pytest.raises(ParameterError, match=r"n_jobs=.*: wanted an integer other than 0"):
+        resolve_n_jobs(n_jobs)
+    assert resolve_n_jobs(np.int64(1)) == 1

@@ -18,6 +18,7 @@ from vladkit.evaluation.metrics import (
     order_of,
     precision_at,
     precision_recall,
+    recall,
     recall_at,
     recall_curve,
     trapezoid_precision,
@@ -49,6 +50,11 @@ def test_average_precision(ranks, n_relevant, wanted):
         ([1, 1], 1, "2 ranks for n_relevant=1"),
         ([1, 2, 3], 2, "3 ranks for n_relevant=2"),
         ([], 0, "0 ranks for n_relevant=0"),
+        ([], 1.5, "0 ranks for n_relevant=1.5"),
+        ([1, 2], True, "2 ranks for n_relevant=True"),
+        ([1.5], 2, "rank 1.5 follows 0"),
+        ([True], 2, "rank True follows 0"),
+        (["1"], 2, "rank '1' follows 0"),
     ],
 )
 def test_ranks_that_cannot_be(figure, ranks, n_relevant, message):
@@ -60,6 +66,18 @@ def test_ranks_that_cannot_be(figure, ranks, n_relevant, message):
             precision_recall([QueryRanks(tuple(ranks), n_relevant)])
         with pytest.raises(ParameterError, match=message):
             _ = QueryRanks(tuple(ranks), n_relevant).average_precision
+
+
+def test_numbers_of_curves():
+    found = [QueryRanks((1,), 1)]
+    for n in (1.5, -1, "2", True):
+        with pytest.raises(ParameterError, match=r"n=.*: wanted an integer from 0"):
+            recall_curve(found, n)
+    for n in (0, 1.5, -1, True):
+        with pytest.raises(ParameterError, match=r"n=.*: wanted an integer from 1"):
+            precision_recall(found, n)
+    with pytest.raises(ParameterError, match="k=0: wanted an integer from 1"):
+        recall(found, 0)
 
 
 def test_precision_at():
@@ -190,6 +208,18 @@ class TestArrays:
             recall_at(self.ORDER / 4, [[0]] * 3)
         with pytest.raises(ParameterError, match=r"order_n is int64 of shape \(4, 1\)"):
             recall_at(self.ORDER[..., None], [[0]] * 3)
+        for ks in ((0,), (1, -1), (1.5,), (True,), (float("nan"),), ("1",), [[1]], (None,)):
+            for figure in (recall_at, mean_precision_at):
+                with pytest.raises(ParameterError, match=r"k=.*wanted an integer from 1"):
+                    figure(self.ORDER, [[0]] * 3, ks)
+                with pytest.raises(ParameterError, match="ks=5: wanted integers"):
+                    figure(self.ORDER, [[0]] * 3, 5)
+        with pytest.raises(ParameterError, match="positives=3: wanted a list"):
+            recall_at(self.ORDER, 3)
+        with pytest.raises(ParameterError, match=r"ignored=1\.5: wanted a list"):
+            recall_at(self.ORDER, [[0]] * 3, ignored=1.5)
+        with pytest.raises(ParameterError, match=r"order_qn has shape \(\)"):
+            recall_at(7, [[0]] * 3)
         with pytest.raises(ParameterError, match=r"index 7 is twice in one ranking"):
             find_ranks([5, 7, 7], [7])
 

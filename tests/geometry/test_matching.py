@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from vladkit.errors import ParameterError, ShapeError
+from vladkit.errors import InputError, NonFiniteError, ParameterError, ShapeError
 from vladkit.features import Sift
 from vladkit.geometry import matching
 from vladkit.geometry.matching import Matcher, match
@@ -115,6 +115,33 @@ def test_refusals():
             match(some_lf, some_lf, ratio=ratio)
         with pytest.raises(ParameterError, match="ratio"):
             Matcher(some_lf, Sift().metric, ratio=ratio)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ratio", "0.9"), ("ratio", True), ("ratio", float("nan")), ("min_cosine", False),
+     ("min_cosine", "x"), ("min_cosine", None), ("mutual", 1), ("mutual", "no")],
+)  # fmt: skip
+def test_options_of_other_types(name, value):
+    one = np.eye(3, dtype=np.float32)
+    with pytest.raises(ParameterError, match=f"{name}=.*: wanted"):
+        match(one, one, **{name: value})
+    with pytest.raises(ParameterError, match=f"{name}=.*: wanted"):
+        Matcher(one, np.asarray, **{name: value})
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "bool", "object", "S1", "M8[s]", "f4,i4"])
+def test_descriptors_that_are_no_numbers(dtype):
+    with pytest.raises(InputError, match="wanted real numbers"):
+        match(np.eye(3), np.zeros((3, 3), dtype))
+    with pytest.raises(NonFiniteError, match="hold NaN or infinity"):
+        match(np.full((3, 3), np.nan), np.eye(3))
+
+
+def test_a_matcher_of_another_extractor():
+    matcher = Matcher(np.eye(4, dtype=np.float32), np.asarray)
+    with pytest.raises(ShapeError, match="have 3 dimensions, those of the query 4"):
+        matcher.match(np.eye(3, dtype=np.float32))
 
 
 def test_loads_nothing_heavy():

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from compare import WAYS
 from vladkit import Ragged, segment_reduce, segment_sum
 from vladkit.aggregation.segments import OPERATIONS
-from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.errors import InputError, MemoryLimitError, ParameterError, ShapeError
 from vladkit.kernels import loading, reduce
 
-FLOATS = ["float16", "float32", "float64", ">f4", ">f8"]
+FLOATS = ["float16", "float32", "float64", ">f4", ">f8", "longdouble"]
+MANY = 2**46  # results in more bytes than processors have addresses
 WHOLES = ["bool", "int8", "uint8", "int16", "int32", "int64", "uint64", ">i4"]
 
 
@@ -52,7 +53,7 @@ def plain(rows, op, dtype):
     """Reduction of some numbers by a loop in Python."""
     if not len(rows):
         return of_no_rows(op, dtype)
-    numbers = [x.item() for x in rows]
+    numbers = rows.tolist()
     if op in ("sum", "mean"):
         total = sum(numbers)
         return total / len(numbers) if op == "mean" else total
@@ -92,7 +93,7 @@ def dtype_of(op, dtype):
     if op in ("min", "max"):
         return dtype.newbyteorder("=")
     if dtype.kind == "f":
-        return np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
+        return np.dtype(np.float64 if dtype.itemsize >= 8 else np.float32)
     if op in ("sum", "prod"):
         return np.dtype(np.uint64 if dtype.kind == "u" else np.int64)
     return np.dtype(np.float64)
@@ -244,6 +245,91 @@ def test_numbers_are_a_column(loops, op, n):
                     got = segment_reduce(values, segment, 10, op)
                 assert (got.dtype, got.shape) == (want.dtype, (10,))
                 assert got.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("weight", ["longdouble", "float16", "bool", "uint64"])
+def test_weights_of_any_dtype(loops, weight):
+    values, segment = rows_of("float64"), np.random.default_rng(1).integers(0, 9, 40)
+    weights = np.random.default_rng(2).integers(0, 2, 40)
+    for op in ("sum", "mean", "count", "logsumexp"):
+        got = segment_reduce(values, segment, 9, op, weights=weights.astype(weight))
+        want = segment_reduce(values, segment, 9, op, weights=weights.astype(np.float64))
+        assert got.astype(np.float64).tobytes() == want.astype(np.float64).tobytes()
+
+
+def test_extremes_of_longdouble_keep_its_digits(loops):
+    one, more = np.longdouble(1), 1 + np.finfo(np.longdouble).eps
+    values, segment = np.array([one, more, one, more]), [0, 0, 1, 1]
+    assert segment_reduce(values, segment, 2, "max").tolist() == [more, more]
+    assert segment_reduce(values, segment, 2, "argmax").tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "object", "S3", "M8[s]", "f4,i4", "V4"])
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_what_is_no_real_number_is_refused(loops, op, dtype):
+    with pytest.raises(InputError, match="wanted real numbers"):
+        segment_reduce(np.zeros((3, 2), dtype), [0, 1, 0], 2, op)
+
+
+@pytest.mark.parametrize("op", OPERATIONS)
+@pytest.mark.parametrize("column", [False, True])
+def test_more_segments_than_memory_holds(loops, op, column):
+    values, segment = rows_of("float64", 6, 2), np.array([0, 1, 2, 0, 1, 2])
+    values = values[:, 0] if column else values
+    with pytest.raises(MemoryLimitError, match=rf"n_segments={MANY}: a result .*unique"):
+        segment_reduce(values, segment, MANY, op)
+    far = np.where(segment == 2, 2**60, segment)
+    with pytest.raises(MemoryLimitError, match=f"n_segments={2**60 + 1}: "):
+        segment_reduce(values, far, None, op)
+    with pytest.raises(ParameterError, match=rf"segment\[2\] is {2**60}, wanted 0 to 9"):
+        segment_reduce(values, far, 10, op)
+    with pytest.raises(ParameterError, match=f"n_segments={2**70}: wanted an integer from 0 to"):
+        segment_reduce(values, segment, 2**70, op)
+
+
+def test_rows_of_no_segments(loops):
+    for segment, n_segments in (([0, 1, 2], 0), ([-1, -2, -1], None)):
+        with pytest.raises(ParameterError, match="wanted no rows, as there are no segments"):
+            segment_reduce(np.ones((3, 2)), segment, n_segments)
+
+
+def test_far_segments_of_few_numbers():
+    """Which bincount would allocate for."""
+    values, segment = np.ones(3), np.array([0, 2**60, 1])
+    with pytest.raises(ParameterError, match=rf"segment\[1\] is {2**60}, wanted 0 to 9"):
+        segment_sum(values, segment, 10)
+    for n_segments, error in ((MANY, MemoryLimitError), (2**70, ParameterError)):
+        with pytest.raises(error, match=f"n_segments={n_segments}"):
+            segment_sum(values, np.arange(3), n_segments)
+
+
+@pytest.mark.parametrize("method", ["fused", "reduceat", "scatter", "cumsum", "sparse", "loop"])
+def test_more_segments_than_memory_holds_in_every_way(method):
+    with pytest.raises(MemoryLimitError, match=f"n_segments={MANY}"):
+        segment_sum(np.ones((6, 2)), np.arange(6), MANY, method=method)
+
+
+def test_out_that_does_not_fit():
+    values, segment = np.ones((4, 2)), [0, 1, 0, 1]
+    locked = np.zeros((2, 2))
+    locked.flags.writeable = False
+    for sums in (segment_sum, segment_reduce):
+        with pytest.raises(ParameterError, match="out is read-only"):
+            sums(values, segment, out=locked)
+        for wrong in (np.zeros((2, 2), np.float32), np.zeros((3, 2)), np.zeros(4)):
+            with pytest.raises(ShapeError, match="out has shape"):
+                sums(values, segment, out=wrong)
+        with pytest.raises(ParameterError, match="out is for results"):
+            sums(values, segment, out=[[0.0, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("op", ["sum", "max", "softmax"])
+def test_out_that_overlaps_the_input(loops, op):
+    values, segment = rows_of("float64", 40, 3), np.arange(40) % 20
+    want = segment_reduce(values, segment, 20, op)
+    out = values[-len(want) :][::-1]
+    assert segment_reduce(values, segment, 20, op, out=out) is out
+    assert out.tolist() == want.tolist()
 
 
 @pytest.mark.parametrize("op", ["min", "max"])

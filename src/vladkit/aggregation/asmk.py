@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -149,7 +150,7 @@ class ASMK(Trained):
     _constraints: ClassVar[dict[str, Constraints]] = {
         "n_clusters": Interval(int, 1, 2**31 - 2),
         "binary": bool,
-        "n_bits": (Interval(int, 1), None),
+        "n_bits": (Interval(int, 1, 2**16), None),
         "rotation": (StrOptions("random"), None),
         "code_dtype": StrOptions("float32", "float16"),
         "alpha": Interval(float, 0),
@@ -160,7 +161,7 @@ class ASMK(Trained):
         "n_cells": (Interval(int, 1), None),
         "n_probes": (Interval(int, 1), None),
         "sample_size": (Interval(int, 1), None),
-        "n_iter": Interval(int, 1),
+        "n_iter": Interval(int, 1, 2**31 - 1),
         "random_state": (Interval(int, 0), None),
     }
     _kind: ClassVar[str] = "vladkit ASMK"
@@ -377,12 +378,14 @@ class ASMK(Trained):
                 length_t[begin + i] = len(word_s)
                 if angle_s is not None:
                     angles.append(angle_s)
-        return Codes(
+        made = Codes(
             np.append(0, np.cumsum(length_t)),
             np.concatenate(words),
             np.concatenate(codes),
             None if angle_N is None else np.concatenate(angles),
         )
+        made._origin = self._origin()
+        return made
 
     def _query(self, local_lf: FloatArray, angle_l: AnyArray | None) -> tuple[Codes, Codes]:
         """Codes of one image by `transform_queries` and by `transform`, from one search of words.
@@ -437,7 +440,14 @@ class ASMK(Trained):
                 f"{X!r} has words up to {X.n_words - 1}, this ASMK {len(self.centroids_)} words "
                 f"and {self._n_bits} bits: use the one that made the codes"
             )
+        if X._origin is not None and X._origin != self._origin():
+            raise ParameterError(f"{X!r} is of another codebook: use the ASMK that made the codes")
         return X
+
+    def _origin(self) -> bytes:
+        """Digest of the words and the rotation that codes are made with."""
+        rotation = b"" if self.rotation_ is None else np.ascontiguousarray(self.rotation_).data
+        return hashlib.blake2b(rotation, digest_size=16, key=self._word_search.digest).digest()
 
     @property
     def _n_bits(self) -> int:

@@ -35,6 +35,7 @@ class Estimator:
     _constraints: ClassVar[dict[str, Constraints]]
     _kind: ClassVar[str]
     _accepts_3d: ClassVar[bool] = False
+    _preserves_dtype: ClassVar[tuple[str, ...]] = ("float64", "float32")
 
     # -- parameters -------------------------------------------------------------------
 
@@ -117,12 +118,12 @@ class Estimator:
         """Set the container that `transform` returns: "default" (NumPy), "pandas" or "polars"."""
         check_parameter("transform", transform, (_CONTAINERS, None))
         if transform is not None:
-            self._output = transform
+            self._sklearn_output_config = {"transform": transform}  # which `clone` keeps
         return self
 
     def _in_container(self, vector_tD: FloatArray, X: object = None) -> Any:
         """Vectors in the container of `set_output`; a pandas frame has the index of `X`."""
-        kind = self.__dict__.get("_output")
+        kind = self.__dict__.get("_sklearn_output_config", {}).get("transform")
         if kind is None and "sklearn" in sys.modules:
             kind = sys.modules["sklearn"].get_config()["transform_output"]
         if kind in (None, "default"):
@@ -143,7 +144,7 @@ class Estimator:
         return Tags(
             estimator_type="transformer",
             target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(preserves_dtype=["float64", "float32"]),
+            transformer_tags=TransformerTags(preserves_dtype=list(self._preserves_dtype)),
             input_tags=InputTags(two_d_array=not self._accepts_3d, three_d_array=self._accepts_3d),
         )
 

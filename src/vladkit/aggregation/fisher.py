@@ -115,7 +115,7 @@ class Fisher(Trained):
         "n_components": Interval(int, 1),
         "rotation": (Interval(int, 1), None),
         "sample_size": (Interval(int, 1), None),
-        "n_iter": Interval(int, 1),
+        "n_iter": Interval(int, 1, 2**31 - 1),
         "random_state": (Interval(int, 0), None),
     }
     _kind: ClassVar[str] = "vladkit mixture"
@@ -247,8 +247,9 @@ class Fisher(Trained):
     def _parts(self) -> tuple[str, ...]:
         """Parts of the vector, in the order of all."""
         given = self.gradients
-        names = (given,) if isinstance(given, str) else tuple(given)
-        if not names or not set(names) <= set(_GRADIENTS):
+        names = (given,) if isinstance(given, str) else given
+        is_some = isinstance(names, Sequence) and len(names) > 0
+        if not is_some or not all(name in _GRADIENTS for name in names):
             raise ParameterError(
                 f"gradients={given!r}: wanted one or more of {', '.join(_GRADIENTS)}"
             )

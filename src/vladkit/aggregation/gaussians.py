@@ -9,7 +9,7 @@ import numpy as np
 
 from vladkit.aggregation.codebook import train_centroids
 from vladkit.core.arrays import FloatArray
-from vladkit.errors import MissingDependencyError
+from vladkit.errors import InputError, MissingDependencyError, NonFiniteError
 from vladkit.kernels.mixture import Mixture
 from vladkit.kernels.nearest import nearest
 
@@ -45,7 +45,8 @@ def train_mixture(
     Raises
     ------
     InputError
-        As `vladkit.aggregation.codebook.train_centroids`.
+        As `vladkit.aggregation.codebook.train_centroids`, or if there is only one row;
+        NonFiniteError if their variances overflow float64, or vanish in it.
     MissingDependencyError
         If scikit-learn is not installed.
 
@@ -63,13 +64,25 @@ def train_mixture(
             "was learned elsewhere to Fisher.from_mixture",
             name=error.name,
         ) from error
+    if len(local_Nf) == 1:
+        raise InputError("got 1 descriptor, wanted at least 2 to find a variance: give more images")
     centroid_kf, _ = train_centroids(local_Nf, n_components, seed=seed, n_iter=25, n_jobs=n_jobs)
     label_N = nearest(local_Nf, centroid_kf)
     # from their mean and in their spread, so that a mixture does not depend on the unit
     row_Nf = local_Nf.astype(np.float64)
     mean_f = row_Nf.mean(axis=0)
+    is_same_f = (row_Nf == row_Nf[0]).all(axis=0)
+    mean_f[is_same_f] = row_Nf[0, is_same_f]  # or rounding would be all their spread
     row_Nf -= mean_f
-    unit = float(np.sqrt(np.mean(row_Nf**2))) or 1.0
+    with np.errstate(over="ignore", under="ignore"):  # what overflows or vanishes is found below
+        variance = float(np.mean(row_Nf**2))
+    least = np.finfo(np.float64).tiny / _LEAST_VARIANCE
+    if not least < variance < np.inf and row_Nf.any():
+        raise NonFiniteError(
+            f"descriptors differ from their mean by up to {np.abs(row_Nf).max():.3g}: their "
+            "variances overflow float64, or vanish in it; scale the descriptors"
+        )
+    unit = float(np.sqrt(variance)) or 1.0
     row_Nf /= unit
     count_k = np.bincount(label_N, minlength=n_components)
     start_kf = (centroid_kf.astype(np.float64) - mean_f) / unit

@@ -75,11 +75,13 @@ class MultiVLAD(Estimator):
 
     @classmethod
     def from_vlads(cls, vlads: Sequence[VLAD]) -> Self:
-        """Join fitted estimators of any parameters; ParameterError if their inputs differ."""
+        """Join fitted VLADs of any parameters; ParameterError if their inputs differ."""
         vlads = list(vlads)
         if not vlads:
             raise ParameterError("got no estimators, wanted at least one")
         for each in vlads:
+            if not isinstance(each, VLAD):
+                raise ParameterError(f"got {each!r} among the estimators, wanted a VLAD")
             each._check_fitted()
         sizes = {each.n_features_in_ for each in vlads}
         if len(sizes) > 1:

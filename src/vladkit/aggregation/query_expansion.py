@@ -141,7 +141,8 @@ def augment_database(
     Raises
     ------
     ParameterError
-        If `n_neighbors` or `alpha` is out of range; InputError if vectors are not real numbers.
+        If `n_neighbors` or `alpha` is out of range; InputError if vectors are not real numbers, or
+        `blocks` is no function; ShapeError if a block is not (n_i, D).
 
     Notes
     -----
@@ -209,7 +210,24 @@ def neighbor_weights(
 
 
 def _plain(blocks: Callable[[], Iterable[AnyArray]]) -> Callable[[], Iterable[AnyArray]]:
-    return lambda: map(as_array, blocks())
+    """Blocks as NumPy's arrays, of one dimension."""
+    if not callable(blocks):
+        raise InputError(
+            f"blocks is an object of type {type(blocks).__name__}, wanted a function that gives "
+            "the database each time it is called: lambda: [vector_nD]"
+        )
+
+    def checked() -> Iterator[AnyArray]:
+        D: int | None = None
+        for block in blocks():
+            vector_nD = as_array(block)
+            if vector_nD.ndim != 2 or D not in (None, vector_nD.shape[1]):
+                wanted = "(n, D)" if D is None else f"(n, {D}) as those before it"
+                raise ShapeError(f"a block has shape {vector_nD.shape}, wanted {wanted}")
+            D = vector_nD.shape[1]
+            yield vector_nD
+
+    return checked
 
 
 def _checked(n_neighbors: int, alpha: float) -> tuple[int, float]:

@@ -13,9 +13,9 @@ from vladkit.core.backends import kind_of, like, to_numpy
 from vladkit.core.params import StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, float_dtype_for
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import ParameterError, ShapeError
+from vladkit.errors import MemoryLimitError, ParameterError, ShapeError
 from vladkit.kernels import reduce
-from vladkit.kernels.operations import check_fill, check_range, check_rows, worst
+from vladkit.kernels.operations import MOST_SEGMENTS, check_fill, check_range, check_rows, worst
 
 __all__ = ["OPERATIONS", "segment_reduce", "segment_sum"]
 
@@ -32,6 +32,9 @@ _METHOD: Final = StrOptions("auto", *kernels.METHODS)
 
 _INT64: Final = np.dtype(np.int64)
 _UINT64: Final = np.dtype(np.uint64)
+
+_MOST_AT_ONCE: Final = 2**28
+"""Segments whose results are allocated without a look at the memory: 2 GB."""
 
 _FEW: Final = 4096
 """Numbers that ``numpy.bincount`` sums before a compiled loop has been called."""
@@ -72,9 +75,10 @@ def segment_sum(
     Returns
     -------
     total : (n_segments,) or (n_segments, ...)
-        Floats keep their dtype (NumPy's float16 becomes float32), integers become 64 bits wide,
-        as in ``numpy.sum``, and booleans are counted. NaN and infinity stay in their bucket. (The
-        integers are 64 bits wide also where JAX has these off; its own operations then cut them.)
+        Floats keep their dtype (NumPy's float16 becomes float32, longdouble float64), integers
+        become 64 bits wide, as in ``numpy.sum``, and booleans are counted. NaN and infinity stay
+        in their bucket. (The integers are 64 bits wide also where JAX has these off; its own
+        operations then cut them.)
 
     Raises
     ------
@@ -83,10 +87,11 @@ def segment_sum(
     ShapeError
         If `segment` is not one integer per row, `weights` not one number, or `out` does not fit.
     ParameterError
+        If `out` is read-only;
         If a segment is below 0 or not below `n_segments`; not looked for in tensors on a device
         and JAX's arrays, where JAX drops such rows.
-    MemoryLimitError, MissingDependencyError
-        As in `encode`.
+    MemoryLimitError
+        If the result does not fit into memory; or as in `encode`, as MissingDependencyError.
 
     Notes
     -----
@@ -116,7 +121,10 @@ def segment_sum(
         value_Nf = value_Nf * weight_N[:, None].astype(dtype)
     sums = kernels.load(method).segment_sum
     segment_N = segment_N.astype(np.int64, copy=False)
-    total_sf = sums(value_Nf, segment_N, n_segments, resolve_n_jobs(n_jobs))
+    try:
+        total_sf = sums(value_Nf, segment_N, n_segments, resolve_n_jobs(n_jobs))
+    except MemoryError as error:
+        raise _named(error, n_segments, len(segment_N)) from error
     return _into(out, like(total_sf.reshape(n_segments, *value_Nx.shape[1:]), values, kind))
 
 
@@ -165,7 +173,7 @@ def segment_reduce(
 
     Raises
     ------
-    InputError, ShapeError, ParameterError
+    InputError, ShapeError, ParameterError, MemoryLimitError
         As `segment_sum`; ParameterError also if `op` takes no weights, or `fill_value` is not a
         number that the result can hold.
 
@@ -219,12 +227,30 @@ def _reduce(
         own = kernels.for_own_arrays(kind)
         return own.segment_reduce_of(values, segment, n_segments, op, weights, fill_value)
     value_Nx, segment_N, n_segments, weight_N = _checked(values, segment, n_segments, weights)
+    if op == "softmax" and fill_value is not None:
+        check_fill(op, fill_value, value_Nx.dtype)
+    try:
+        result = _reduced(value_Nx, segment_N, n_segments, op, weight_N, n_jobs)
+    except MemoryError as error:
+        raise _named(error, n_segments, len(segment_N)) from error
+    if fill_value is not None:
+        _fill(result, segment_N, op, fill_value)
+    return _into(out, result)
+
+
+def _reduced(
+    value_Nx: AnyArray,
+    segment_N: AnyArray,
+    n_segments: int,
+    op: str,
+    weight_N: AnyArray | None,
+    n_jobs: int | None,
+) -> AnyArray:
+    """Results of checked arrays, in the shape that they are given in."""
     arguments = _rows(value_Nx), segment_N, n_segments
     result: AnyArray
     if op == "softmax":
-        if fill_value is not None:
-            check_fill(op, fill_value, value_Nx.dtype)
-        return _into(out, _softmax(*arguments).reshape(value_Nx.shape))
+        return _softmax(*arguments).reshape(value_Nx.shape)
     if op == "count":
         result = _counts(*arguments, weight_N)
     elif op in ("sum", "prod"):
@@ -241,9 +267,17 @@ def _reduce(
         result = _extremes(*arguments, op)
     if value_Nx.ndim != 2 and op != "count":
         result = result.reshape(n_segments, *value_Nx.shape[1:])
-    if fill_value is not None:
-        _fill(result, segment_N, op, fill_value)
-    return _into(out, result)
+    return result
+
+
+def _named(error: MemoryError, n_segments: int, n_rows: int) -> MemoryError:
+    """Error that says which number does not fit into memory: that of segments, if it is larger."""
+    if isinstance(error, MemoryLimitError) or n_segments <= n_rows:
+        return error
+    return MemoryLimitError(
+        f"n_segments={n_segments}: a result for each does not fit into memory: number segments "
+        "from 0 without gaps (numpy.unique(segment, return_inverse=True))"
+    )
 
 
 def _of_numbers(values: AnyArray, segment: AnyArray, n_segments: Any, op: str) -> AnyArray | None:
@@ -258,7 +292,12 @@ def _of_numbers(values: AnyArray, segment: AnyArray, n_segments: Any, op: str) -
     if op == "sum" and values.size < _FEW and segment.dtype.kind == "i":
         try:
             total_s = np.bincount(segment, None if is_whole else values, n_segments)
-        except (TypeError, ValueError):  # which is named, by its row, elsewhere
+        except (
+            TypeError,
+            ValueError,
+            OverflowError,
+            MemoryError,
+        ):  # which is named, by its row, elsewhere
             return None
         if len(total_s) != n_segments:
             return None
@@ -266,7 +305,9 @@ def _of_numbers(values: AnyArray, segment: AnyArray, n_segments: Any, op: str) -
             total_s[:] = 0
             np.add.at(total_s, segment, values)
         return reduce.narrow(total_s, _INT64 if is_whole else float_dtype_for(dtype))
-    if segment.dtype != _INT64 or type(n_segments) is not int or n_segments < 0:
+    if segment.dtype != _INT64 or type(n_segments) is not int:
+        return None
+    if not 0 <= n_segments <= _MOST_AT_ONCE:
         return None
     return reduce.of_numbers(values, segment, n_segments, op)
 
@@ -288,6 +329,8 @@ def _checked(
     check_rows(value, segment_N, n_segments, weight_N, is_real=_is_real, is_whole=_is_whole)
     if n_segments is None:
         n_segments = max(0, int(segment_N.max()) + 1) if len(value) else 0
+        if n_segments > MOST_SEGMENTS:
+            raise _named(MemoryError(), n_segments, len(value))
     return value, segment_N, n_segments, weight_N
 
 
@@ -352,7 +395,9 @@ def _extremes(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, op: str
     least, numbered = op.endswith("min"), op.startswith("arg")
     dtype = values_Nf.dtype
     best = worst(dtype, least)
-    wide = np.dtype(np.float32) if dtype.char == "e" else _sum_dtype(values_Nf, None)
+    wide = _sum_dtype(values_Nf, None)
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        wide = np.dtype(np.longdouble)
     best_sf = np.full((n_segments, values_Nf.shape[1]), best, wide)
     row_sf = reduce.extremes(values_Nf, segment_N, best_sf, least=least, numbered=numbered)
     if numbered:
@@ -369,7 +414,9 @@ def _log_sums(
 
     def exponentials(rows: slice) -> AnyArray:
         exp_nf = _exponentials(values_Nf[rows], segment_N[rows], top_sf)
-        return exp_nf if weight_N is None else exp_nf * weight_N[rows, None]
+        if weight_N is not None:
+            exp_nf *= weight_N[rows, None].astype(np.float64)
+        return exp_nf
 
     total_sf = reduce.sums(values_Nf, segment_N, n_segments, top_sf.dtype, rows=exponentials)
     with np.errstate(divide="ignore", invalid="ignore"):  # of no rows, of weights below 0
@@ -392,14 +439,16 @@ def _softmax(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int) -> AnyAr
 
 def _finite_tops(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int) -> AnyArray:
     """Greatest rows (s, f) in float64, so that no exponential overflows; 0 for infinity and NaN."""
-    top_sf = _extremes(values_Nf, segment_N, n_segments, "max").astype(np.float64)
+    greatest_sf = _extremes(values_Nf, segment_N, n_segments, "max")
+    top_sf = reduce.narrow(greatest_sf, np.dtype(np.float64))
     top_sf[~np.isfinite(top_sf)] = 0
     return top_sf
 
 
 def _exponentials(values_nf: AnyArray, segment_n: AnyArray, top_sf: AnyArray) -> AnyArray:
-    exp_nf: AnyArray = np.exp(values_nf - top_sf[segment_n])
-    return exp_nf
+    """Exponentials in float64, as the loops take them; of a longdouble, too."""
+    exp_nf: AnyArray = np.subtract(values_nf, top_sf[segment_n], dtype=np.float64)
+    return np.exp(exp_nf, out=exp_nf)
 
 
 def _fill(result: AnyArray, segment_N: AnyArray, op: str, fill_value: Any) -> None:
@@ -416,6 +465,8 @@ def _into(out: AnyArray | None, result: Any) -> Any:
         return result
     if not isinstance(out, np.ndarray) or not isinstance(result, np.ndarray):
         raise ParameterError("out is for results that are NumPy's arrays, and has to be one")
+    if not out.flags.writeable:
+        raise ParameterError("out is read-only: give an array that can be written to")
     if out.shape != result.shape or out.dtype != result.dtype:
         raise ShapeError(
             f"out has shape {out.shape} and dtype {out.dtype}, the result {result.shape} and "

@@ -125,7 +125,7 @@ class VLAD(Trained):
         "metric": StrOptions("euclidean", "cosine"),
         "residual": StrOptions("plain", "unit"),
         "sample_size": (Interval(int, 1), None),
-        "n_iter": Interval(int, 1),
+        "n_iter": Interval(int, 1, 2**31 - 1),
         "method": METHOD,
         "random_state": (Interval(int, 0), None),
     }
@@ -395,7 +395,7 @@ class VLAD(Trained):
         ------
         ParameterError
             If the sums were made with other centroids than this estimator finds labels with, or
-            with ``residual="unit"``.
+            with ``residual="unit"``; InputError if they are no `Aggregate`.
         """
         self._check_fitted()
         self._check_can_move()
@@ -516,6 +516,11 @@ class VLAD(Trained):
             )
 
     def _check_made_here(self, aggregate: Aggregate) -> Aggregate:
+        if not isinstance(aggregate, Aggregate):
+            raise InputError(
+                f"got an object of type {type(aggregate).__name__}, wanted sums, as `aggregate` "
+                "makes them of images"
+            )
         label_kf = self._label_centroids()
         theirs_kf = aggregate.centroid_kf
         if theirs_kf.shape != label_kf.shape or not np.array_equal(theirs_kf, label_kf):

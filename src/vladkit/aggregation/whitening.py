@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from vladkit.aggregation.base import Estimator
 from vladkit.aggregation.partitions import is_partitioned, moments_of, transformed
-from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, as_array
+from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, as_array, is_made_by
 from vladkit.core.backends import on_host
 from vladkit.core.linalg import row_lengths, to_unit_length
 from vladkit.core.params import Constraints, Interval
@@ -67,6 +68,9 @@ class Whitening(Estimator):
         Number of training vectors that are not all zero.
     n_features_in_ : int
         Dimension of the training vectors, D.
+    feature_names_in_ : (D,) object
+        Names of the columns, where `fit` was given a frame whose names are text; `transform`
+        refuses a frame with others.
 
     Notes
     -----
@@ -110,8 +114,10 @@ class Whitening(Estimator):
     explained_variance_: FloatArray
     n_samples_: int
     n_features_in_: int
+    feature_names_in_: npt.NDArray[np.object_]
 
     _kind: ClassVar[str] = "vladkit whitening"
+    _preserves_dtype: ClassVar[tuple[str, ...]] = ("float32",)
 
     def __init__(
         self,
@@ -177,7 +183,9 @@ class Whitening(Estimator):
                 f"n_components={most} at most, or fit on more vectors"
             )
         variance_d, component_dD = training.axes(d)
-        has_variance_d = variance_d > variance_d[0] * 1e-12  # what rounding leaves of none
+        # what rounding leaves of none: of an axis beside others, and of the mean of equal vectors
+        mean_error = n * np.finfo(np.float64).eps * float(np.linalg.norm(training.mean_D))
+        has_variance_d = variance_d > max(variance_d[0] * 1e-12, mean_error**2)
         if not has_variance_d.any():
             raise InputError(f"all {n} vectors are the same: there is no axis to find")
         variance_d[~has_variance_d] = 0
@@ -189,7 +197,13 @@ class Whitening(Estimator):
         self.explained_variance_ = variance_d[:d]
         self.n_samples_ = training.n_seen
         self.n_features_in_ = D
+        self._set_names(_column_names(X))
         return self
+
+    def _set_names(self, names: AnyArray | None) -> None:
+        self.__dict__.pop("feature_names_in_", None)
+        if names is not None:
+            self.feature_names_in_ = names
 
     def _of_partitions(self, X: Any) -> _Training | None:
         found = moments_of(X, _filled_blocks)
@@ -222,11 +236,25 @@ class Whitening(Estimator):
             Before `fit`.
         ShapeError, NonFiniteError
             If X is not (n, D) or holds NaN or infinity.
+        InputError
+            If X is a frame with other columns than that of `fit`, or in another order.
         """
+        self._check_fitted()
         if is_partitioned(X):
-            self._check_fitted()
             return transformed(self, X, np.float32)
+        self._check_names(_column_names(X))
         return self._in_container(self._project(_checked(X))[0], X)
+
+    def _check_names(self, names: AnyArray | None) -> None:
+        own: AnyArray | None = self.__dict__.get("feature_names_in_")
+        if own is None or names is None or np.array_equal(own, names):
+            return
+        for i, (name, wanted) in enumerate(zip(names, own, strict=False)):
+            if name != wanted:
+                raise InputError(
+                    f"column {i} of X is {name!r}, that of fit was {wanted!r}: give the same "
+                    "columns in the same order"
+                )
 
     def _transform_alone(self, vector_nD: AnyArray) -> Float32Array:
         """Shorten vectors as `transform` does, each as if it were alone, to the last bit.
@@ -327,6 +355,8 @@ class Whitening(Estimator):
             "components": self.components_,
             "explained_variance": self.explained_variance_,
         }
+        if "feature_names_in_" in self.__dict__:
+            arrays["feature_names"] = self.feature_names_in_.astype(str)  # objects are pickled
         return about, arrays
 
     @classmethod
@@ -348,7 +378,21 @@ class Whitening(Estimator):
             raise FileFormatError(f"damaged {cls._kind}: values not finite, or negative variance")
         self.mean_, self.components_, self.explained_variance_ = mean_D, component_dD, variance_d
         self.n_samples_, self.n_features_in_ = n_samples, D
+        names = arrays.get("feature_names")
+        if names is not None and (names.shape != (D,) or names.dtype.kind != "U"):
+            raise FileFormatError(f"damaged {cls._kind}: feature_names are no {D} texts")
+        self._set_names(None if names is None else names.astype(object))
         return self
+
+
+def _column_names(X: Any) -> AnyArray | None:
+    """Names of a frame's columns, if all are text, as scikit-learn takes them."""
+    if not any(is_made_by(library, "DataFrame", X) for library in ("pandas", "polars")):
+        return None
+    names = list(X.columns)
+    if not names or not all(isinstance(name, str) for name in names):
+        return None
+    return np.array(names, object)
 
 
 def _exact_product(wide_nD: FloatArray, axis_Dd: FloatArray) -> FloatArray:

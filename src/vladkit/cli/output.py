@@ -56,7 +56,11 @@ def one_line(text: str) -> str:
 
 
 def print_json(value: Any, indent: int | None = 1) -> None:
-    """Print one JSON value and a line end."""
+    r"""Print one JSON value and a line end, in ASCII.
+
+    A byte of a name that is not UTF-8 is ``\udc80`` to ``\udcff``, as Python has it in the name:
+    ``os.fsencode(json.loads(...))`` gives the bytes back.
+    """
     json.dump(value, sys.stdout, indent=indent)
     sys.stdout.write("\n")
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from vladkit.aggregation.query_expansion import neighbor_weights
 from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
+from vladkit.core.params import Interval, check_parameter
 from vladkit.errors import FileFormatError
 from vladkit.store.protocol import CollectionStore
 
@@ -116,6 +117,8 @@ class Augmentation:
 
 def augment(store: CollectionStore, n_neighbors: int, alpha: float) -> None:
     """Make the augmentation of a collection, or drop it; see `vladkit.Collection.augment`."""
+    n_neighbors = check_parameter("n_neighbors", n_neighbors, Interval(int, 0))
+    alpha = check_parameter("alpha", alpha, Interval(float, 0))
     with store.writing():
         if n_neighbors == 0:
             Augmentation.drop(store)

@@ -31,6 +31,7 @@ from vladkit.collection.searching import StaleQueryError
 from vladkit.collection.where import Where
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import as_paths
+from vladkit.core.params import Interval
 from vladkit.core.remote import is_url
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Extractor, Features
@@ -393,8 +394,8 @@ class Collection:
         Only those whose path contains a text (upper and lower case of ASCII are equal); those that
         have a vector, or with `skipped` those that have none.
         """
-        if offset < 0 or limit < 0:
-            raise ParameterError(f"offset={offset}, limit={limit}: give numbers from 0")
+        if not all(each in Interval(int, 0, 2**63 - 1) for each in (offset, limit)):
+            raise ParameterError(f"offset={offset!r}, limit={limit!r}: give numbers from 0")
         return self._store.page(offset, limit, contains, skipped=skipped)
 
     def image(self, image_id: int) -> ImageRow:

@@ -13,6 +13,7 @@ import numpy as np
 from vladkit.collection.compared import Compared
 from vladkit.collection.describer import Describer
 from vladkit.collection.index import Index
+from vladkit.collection.search_options import check_number
 from vladkit.collection.searching import MOST
 from vladkit.collection.verdicts import apart_of, digest_of, read_row
 from vladkit.core.arrays import AnyArray, Float32Array
@@ -124,8 +125,7 @@ def find_duplicates(
     bytes, those without features among them. Each image is then compared with its nearest ones,
     feature by feature.
     """
-    if candidates < 1:
-        raise ParameterError(f"candidates={candidates}: give a number of images from 1")
+    check_number("candidates", candidates, 1)
     check_parameter("keep", keep, StrOptions(*KEEP))
     finder: _Finder
     if against is None:

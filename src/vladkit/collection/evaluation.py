@@ -12,11 +12,11 @@ import numpy as np
 
 from vladkit.collection.index import Index
 from vladkit.collection.ranked import Ranked
-from vladkit.collection.search_options import check_rerank
+from vladkit.collection.search_options import check_number, check_rerank
 from vladkit.collection.searching import SHORTLIST, by_vectors
 from vladkit.core.arrays import FloatArray, Int64Array
 from vladkit.core.names import identity, real
-from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
+from vladkit.errors import ImageError, NothingToIndexError, StorageError
 from vladkit.evaluation.benchmark import Benchmark, Query
 from vladkit.evaluation.metrics import QueryRanks, find_ranks
 from vladkit.features import Features
@@ -110,8 +110,7 @@ def ask(
     progress: Callable[[str, int, int], None] | None,
 ) -> tuple[list[Answer], list[str]]:
     """Answers to all queries, and remarks; see `vladkit.Collection.assess`."""
-    if top < 0:
-        raise ParameterError(f"top={top}: give a number of images, 0 or more")
+    check_number("top", top)
     check_rerank(rerank)
     depth = index.searcher.depth(rerank)
     database, remarks = _Database.of(index.store, benchmark)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from vladkit.collection.query import QueryImage, query_of
-from vladkit.collection.search_options import SearchOptions
+from vladkit.collection.search_options import SearchOptions, check_number
 from vladkit.collection.sfm_model import Float64Array, SfmModel, require_pycolmap
 from vladkit.core.arrays import Int64Array
 from vladkit.errors import ImageError, ParameterError
@@ -125,8 +125,7 @@ def localize(
     root: str | os.PathLike[str] | None,
 ) -> Localization:
     """Find the pose of an image; parameters and errors of `Collection.localize`."""
-    if top < 1:
-        raise ParameterError(f"top={top}: give a number of images, 1 or more")
+    check_number("top", top, 1)
     index.searcher.check_keeps_features()
     folder, name_of = names_below(index.store.indexed(), index.store.sources(), root)
     model.check_names(list(name_of.values()), folder)

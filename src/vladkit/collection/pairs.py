@@ -21,9 +21,11 @@ from vladkit.collection.index import Index
 from vladkit.collection.pair_list import Names, Pair, Pairs, chosen, is_listed
 from vladkit.collection.positions import Positions, nearest_places, places_of
 from vladkit.collection.ranked import Ranked
+from vladkit.collection.search_options import check_number
 from vladkit.collection.searching import SHORTLIST
 from vladkit.collection.sequences import following
 from vladkit.core.arrays import Float32Array, Int64Array
+from vladkit.core.params import Interval
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import FileFormatError, ParameterError
 from vladkit.features import Features
@@ -107,14 +109,13 @@ def select_pairs(
     index.check_ready()
     numbers = {"top": top, "rerank": rerank, "sequential": sequential, "gps": gps}
     for name, value in numbers.items():
-        if value < 0:
-            raise ParameterError(f"{name}={value}: give a number of images, 0 or more")
+        check_number(name, value)
     if not top and (rerank or not sequential + gps):
         raise ParameterError("top=0 leaves no similar images: give top, or sequential or gps alone")
     if (quadratic or rigs) and not sequential:
         raise ParameterError("quadratic and rigs say which images follow: give sequential, too")
-    if min_score is not None and not -1 <= min_score <= 1:
-        raise ParameterError(f"min_score={min_score}: give a cosine, -1 to 1")
+    if min_score is not None and min_score not in Interval(float, -1, 1):
+        raise ParameterError(f"min_score={min_score!r}: give a cosine, -1 to 1")
     if connected and (queries is not None or database is not None):
         raise ParameterError("connected joins all images: leave queries and database out")
     if rotated and index.describer.has_vectors:

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vladkit.core.arrays import as_array
 from vladkit.core.files import is_special_file
 from vladkit.errors import FileFormatError, ParameterError, StorageError
 from vladkit.features.readers.colmap import check_tables
@@ -35,7 +36,7 @@ def places_of(names: Sequence[str], positions: Positions) -> npt.NDArray[np.floa
     Raises
     ------
     ParameterError
-        If there are no positions, or none of these images.
+        If there are no positions, or none of these images; or one is not three finite numbers.
     FileFormatError, StorageError
         If the file is no COLMAP database with pose priors, or cannot be read.
     """
@@ -44,7 +45,11 @@ def places_of(names: Sequence[str], positions: Positions) -> npt.NDArray[np.floa
             "gps needs positions: give positions, a COLMAP database (its feature_extractor keeps "
             "those of EXIF) or x, y, z by name"
         )
-    known = positions if isinstance(positions, Mapping) else _priors(os.fspath(positions))
+    known = (
+        {name: _place(name, each) for name, each in positions.items()}
+        if isinstance(positions, Mapping)
+        else _priors(os.fspath(positions))
+    )
     nothing = (np.nan,) * 3
     place_n3 = np.array([known.get(name, nothing) for name in names], np.float64).reshape(-1, 3)
     if not np.isfinite(place_n3).all(axis=1).any():
@@ -82,6 +87,20 @@ def nearest_places(
     return [(a, [b for b in others if b != a][:k]) for a, others in pairs]
 
 
+def _place(name: str, place: object) -> npt.NDArray[np.float64]:
+    try:
+        place_3 = as_array(place)
+        is_one = place_3.shape == (3,) and place_3.dtype.kind in "fiu"
+    except ValueError:  # numbers beside lists of numbers
+        is_one = False
+    if not is_one or not np.isfinite(place_3).all():
+        raise ParameterError(
+            f"position of {name!r} is {place!r:.100}: give x, y, z in metres, and leave images "
+            "without one out"
+        )
+    return place_3.astype(np.float64)
+
+
 def _priors(path: str) -> dict[str, npt.NDArray[np.float64]]:
     """Positions by name in COLMAP's table of pose priors (3.12 and later)."""
     if not os.path.isfile(path) or is_special_file(path):
@@ -111,7 +130,12 @@ def _priors(path: str) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def _from_earth(place_3: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Latitude and longitude in degrees and altitude in m as x, y, z from the earth's centre."""
+    """Latitude and longitude in degrees and altitude in m as x, y, z from the earth's centre.
+
+    NaN where these are no place.
+    """
+    if not (abs(place_3[:2]) <= (90, 180)).all():
+        return np.full(3, np.nan)
     latitude, longitude = np.radians(place_3[:2])
     altitude = place_3[2] if np.isfinite(place_3[2]) else 0.0
     squared = _FLATTENING * (2 - _FLATTENING)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Final
 
 from vladkit.collection.where import Where
+from vladkit.core.params import Interval
 from vladkit.errors import ParameterError
 from vladkit.images.region import RegionLike, as_region
 
 if TYPE_CHECKING:
     from vladkit.geometry.verification import Model
 
-__all__ = ["RERANK", "SearchOptions", "check_rerank"]
+__all__ = ["RERANK", "SearchOptions", "check_number", "check_rerank"]
 
 RERANK: Final = 100
 """First results that are matched with the query where nothing else is said."""
@@ -71,14 +71,19 @@ class SearchOptions:
         if self.where is not None and not isinstance(self.where, Where):
             raise ParameterError(f"where={self.where!r}: give a Where, such as Where(under='trip')")
         for name in ("top", "expand"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < 0:
-                raise ParameterError(f"{name}={value}: give a number of images, 0 or more")
+            check_number(name, getattr(self, name))
         if self.model not in ("homography", "fundamental"):
             raise ParameterError(f"model={self.model!r}: use 'homography' or 'fundamental'")
 
 
 def check_rerank(rerank: int | None) -> None:
     """Raise ParameterError unless it is None or a number of images."""
-    if rerank is not None and (not isinstance(rerank, Integral) or rerank < 0):
-        raise ParameterError(f"rerank={rerank}: give a number of images, 0 or more")
+    if rerank is not None:
+        check_number("rerank", rerank)
+
+
+def check_number(name: str, value: int, least: int = 0) -> None:
+    """Raise ParameterError unless it is a number of images from the least on."""
+    if value not in Interval(int, least):
+        rest = "" if value in Interval(int) else f", not a {type(value).__name__}"
+        raise ParameterError(f"{name}={value}: give a number of images, {least} or more{rest}")

@@ -17,7 +17,7 @@ from vladkit.collection.augmentation import Augmentation
 from vladkit.collection.describer import Describer, Query
 from vladkit.collection.kept_features import unpack_features
 from vladkit.collection.ranked import Hit, Ranked, better, clearest, of_image_itself
-from vladkit.collection.search_options import RERANK, SearchOptions
+from vladkit.collection.search_options import RERANK, SearchOptions, check_number
 from vladkit.collection.where import Where
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
 from vladkit.errors import DamageWarning, FileFormatError, ParameterError
@@ -184,8 +184,7 @@ class Searcher:
         ParameterError
             If `top` is negative.
         """
-        if top < 0:
-            raise ParameterError(f"top={top}: give a number of images, or 0 for all")
+        check_number("top", top)
         ids_q = self._candidates(query_qvD, top, allowed)
         if ids_q is None and top and len(query_qvD) == 1 and self.augmentation() is None:
             ids_q = self._possible(query_qvD, top, allowed)
@@ -422,8 +421,7 @@ class Searcher:
         ParameterError
             If `n` is negative, the model does not exist, or the collection keeps no features.
         """
-        if n < 0:
-            raise ParameterError(f"rerank={n}: give a number of images, or 0 for none")
+        check_number("rerank", n)
         self.check_keeps_features()
         matched = {} if matched is None else matched
         ids = [each.image_id for each in ranked[:n]]

@@ -52,10 +52,14 @@ Int64Array: TypeAlias = npt.NDArray[np.int64]
 def as_array(values: Any) -> AnyArray:
     """NumPy's plain array of any values; not copied where they are in one.
 
+    Frames and series of pandas whose dtypes may lack values (Int64, Arrow's) are arrays of NumPy's
+    dtypes, too.
+
     Raises
     ------
     InputError
         If values are masked (`numpy.ma`), as ``numpy.asarray`` gives the numbers below the mask;
+        values of pandas or polars are missing, which it gives as NaN or objects;
         or they are an image of Pillow, whose pixels are no descriptors.
 
     Examples
@@ -78,7 +82,36 @@ def as_array(values: Any) -> AnyArray:
             "got an image of Pillow, wanted its descriptors (vladkit.features.Sift); where pixels "
             "are meant, give numpy.asarray(image)"
         )
+    if any(is_made_by("pandas", name, values) for name in ("DataFrame", "Series", "Index")):
+        return _of_pandas(values)
+    if is_made_by("polars", "DataFrame", values) or is_made_by("polars", "Series", values):
+        return _of_polars(values)
     return np.asarray(values)
+
+
+def _of_pandas(values: Any) -> AnyArray:
+    dtypes = [*values.dtypes] if values.ndim == 2 else [values.dtype]
+    if not any(hasattr(dtype, "numpy_dtype") for dtype in dtypes):  # all are NumPy's
+        return np.asarray(values)
+    _check_none_missing(int(np.sum(np.asarray(values.isna()))), values, "fillna")
+    dtype = np.result_type(*(getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes))
+    array: AnyArray = values.to_numpy(dtype)
+    return array
+
+
+def _of_polars(values: Any) -> AnyArray:
+    columns = values.get_columns() if hasattr(values, "get_columns") else [values]
+    n = sum(each.null_count() for each in columns if not each.dtype.is_nested())
+    _check_none_missing(n, values, "fill_null")
+    return np.asarray(values)
+
+
+def _check_none_missing(n: int, values: Any, fill: str) -> None:
+    if n:
+        raise InputError(
+            f"{n} of {np.prod(values.shape)} values are missing: give x.{fill}(...), or leave "
+            "their rows out"
+        )
 
 
 def is_made_by(module: str, name: str, value: object) -> bool:

@@ -58,7 +58,7 @@ class Codes:
     """
 
     __slots__ = (
-        "_lists", "_n_queries", "angle_N", "code_Nb", "n_words", "start_T", "word_N",
+        "_lists", "_n_queries", "_origin", "angle_N", "code_Nb", "n_words", "start_T", "word_N",
     )  # fmt: skip
 
     start_T: Int64Array
@@ -68,6 +68,7 @@ class Codes:
     n_words: int
     _lists: Any
     _n_queries: int
+    _origin: bytes | None
 
     def __init__(
         self,
@@ -103,9 +104,14 @@ class Codes:
         self.n_words = int(self.word_N.max(initial=-1)) + 1
         self._lists = None  # rows by word, which vladkit.kernels.selective makes for many queries
         self._n_queries = 0
+        self._origin = None  # digest of the codebook, where an ASMK has made them
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Codes, (self.start_T, self.word_N, self.code_Nb, self.angle_N)
+        given = self.start_T, self.word_N, self.code_Nb, self.angle_N
+        return Codes, given, (None, {"_origin": self._origin})
+
+    def __array__(self, *_: object, **__: object) -> AnyArray:
+        raise InputError(f"got {self!r}, wanted an array: codes are for ASMK, which compares them")
 
     @classmethod
     def concatenate(cls, several: Sequence[Codes]) -> Codes:
@@ -114,19 +120,25 @@ class Codes:
         Raises
         ------
         ParameterError
-            If they are of different kinds: bits or numbers, how many, with or without angles.
+            If there are none, or they are of different kinds: bits or numbers, how many, with or
+            without angles, of which codebook.
         """
+        if not several:
+            raise ParameterError("got no codes, wanted at least those of one batch")
         first = several[0]
         for each in several:
             first.check_kind(each)
         angle = [each.angle_N for each in several if each.angle_N is not None]
         lengths = np.concatenate([np.diff(each.start_T) for each in several])
-        return cls(
+        joined = cls(
             np.append(0, np.cumsum(lengths)),
             np.concatenate([each.word_N for each in several]),
             np.concatenate([each.code_Nb for each in several]),
             np.concatenate(angle) if angle else None,
         )
+        if all(each._origin == first._origin for each in several):
+            joined._origin = first._origin
+        return joined
 
     def check_kind(self, other: Codes) -> None:
         """Raise ParameterError if codes of the two cannot be compared."""
@@ -135,6 +147,8 @@ class Codes:
             raise ParameterError(
                 f"codes of {mine} and of {theirs} do not fit: make both in one way"
             )
+        if None not in (self._origin, other._origin) and self._origin != other._origin:
+            raise ParameterError("codes of two codebooks do not fit: make both with one ASMK")
 
     def _kind(self) -> str:
         b, kind = self.code_Nb.shape[1], self.code_Nb.dtype
@@ -166,7 +180,9 @@ class Codes:
         row, length = rows_of(self.start_T, image_M)
         angle = None if self.angle_N is None else self.angle_N[row]
         start_T = np.append(0, np.cumsum(length))
-        return Codes(start_T, self.word_N[row], self.code_Nb[row], angle)
+        some = Codes(start_T, self.word_N[row], self.code_Nb[row], angle)
+        some._origin = self._origin
+        return some
 
     def __iter__(self) -> Iterator[Codes]:
         return (self[i] for i in range(len(self)))

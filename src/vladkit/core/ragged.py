@@ -413,6 +413,8 @@ def checked_start(start_T: npt.ArrayLike, n: int) -> Int64Array:
 
 
 def _checked_parts(list_of_lf: Sequence[npt.ArrayLike | None]) -> tuple[list[AnyArray], int]:
+    if not hasattr(list_of_lf, "__len__"):
+        raise InputError(f"got an object of type {type(list_of_lf).__name__}, wanted a list")
     if len(list_of_lf) == 0:
         raise ShapeError(f"got an empty list, wanted {_ACCEPTED} with at least one image")
     array = [np.empty((0, 0), np.uint8) if p is None else as_array(p) for p in list_of_lf]

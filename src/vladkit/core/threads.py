@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import re
 import threading
@@ -12,6 +11,7 @@ from itertools import count
 from queue import SimpleQueue
 
 from vladkit.core.cores import usable_cores
+from vladkit.core.params import Interval
 from vladkit.errors import ParameterError
 
 __all__ = ["faiss_threads", "for_each", "resolve_n_jobs"]
@@ -34,12 +34,11 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
     ParameterError
         For 0, or anything that is not an integer.
     """
-    if n_jobs is not None and hasattr(n_jobs, "__index__"):
-        n_jobs = operator.index(n_jobs)
-    if n_jobs == 0 or not isinstance(n_jobs, int | None):
+    if n_jobs is not None and (n_jobs not in Interval(int) or n_jobs == 0):
         raise ParameterError(
             f"n_jobs={n_jobs!r}: wanted an integer other than 0, or None for every core"
         )
+    n_jobs = None if n_jobs is None else int(n_jobs)
     cores = usable_cores()
     if n_jobs is None:
         limit = re.match(r"\s*\+?0*([1-9]\d{,8})\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))

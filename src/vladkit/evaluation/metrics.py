@@ -146,7 +146,7 @@ def recall_at(
     ------
     ParameterError
         If the arguments do not have one entry for each query, or are no indices; or a right one
-        is twice in one ranking.
+        is twice in one ranking; or if a k is not an integer from 1.
 
     Examples
     --------
@@ -159,7 +159,7 @@ def recall_at(
     {1: 0.5, 2: 1.0}
     """
     found = _find_all(order_qn, positives, ignored)
-    return {k: recall(found, k) for k in ks}
+    return {k: recall(found, k) for k in _checked_ks(ks)}
 
 
 def mean_precision_at(
@@ -185,7 +185,7 @@ def mean_precision_at(
     Raises
     ------
     ParameterError
-        As `recall_at`; or if a k is below 1.
+        As `recall_at`.
 
     Examples
     --------
@@ -193,8 +193,10 @@ def mean_precision_at(
     {1: 0.5, 2: 0.5}
     """
     found = [each for each in _find_all(order_qn, positives, ignored) if each.n_relevant]
-    wanted = [check_parameter("k", k, Interval(int, 1)) for k in ks]
-    return {k: mean([sum(rank <= k for rank in each.ranks) / k for each in found]) for k in wanted}
+    return {
+        k: mean([sum(rank <= k for rank in each.ranks) / k for each in found])
+        for k in _checked_ks(ks)
+    }
 
 
 def mean_average_precision(
@@ -270,12 +272,25 @@ def find_ranks(
     return QueryRanks(tuple(rank_n[right_n].tolist()), len(to_find))
 
 
+def _checked_ks(ks: Iterable[int]) -> list[int]:
+    if not isinstance(ks, Iterable):
+        raise ParameterError(f"ks={ks!r}: wanted integers from 1, such as (1, 5, 10)")
+    return [check_parameter("k", k, Interval(int, 1)) for k in ks]
+
+
 def _find_all(
     order_qn: npt.ArrayLike,
     positives: Sequence[npt.ArrayLike],
     ignored: Sequence[npt.ArrayLike] | None,
 ) -> list[QueryRanks]:
     order_qn = as_array(order_qn)
+    if order_qn.ndim == 0:
+        raise ParameterError(
+            f"order_qn has shape {order_qn.shape}: wanted (q, n), a ranking for each query"
+        )
+    for name, lists in (("positives", positives), ("ignored", ignored)):
+        if lists is not None and not hasattr(lists, "__len__"):
+            raise ParameterError(f"{name}={lists!r:.100}: wanted a list of indices for each query")
     ignored = [()] * len(positives) if ignored is None else ignored
     if not len(order_qn) == len(positives) == len(ignored):
         raise ParameterError(
@@ -330,16 +345,18 @@ def average_precision(ranks: Iterable[int], n_relevant: int) -> float:
 
 
 def _checked(ranks: Iterable[int], n_relevant: int) -> Sequence[int]:
+    if not isinstance(ranks, Iterable):
+        raise ParameterError(f"ranks={ranks!r}: wanted ranks from 1, rising, one for each image")
     ranks = list(ranks)
-    if len(ranks) > n_relevant or n_relevant < 1:
+    if n_relevant not in Interval(int, 1) or len(ranks) > n_relevant:
         raise ParameterError(
-            f"{len(ranks)} ranks for n_relevant={n_relevant}: wanted at most one for each relevant "
-            "image, of which there is at least one"
+            f"{len(ranks)} ranks for n_relevant={n_relevant!r}: wanted at most one for each "
+            "relevant image, of which there is at least one"
         )
     for before, rank in pairwise([0, *ranks]):
-        if not rank > before:
+        if (type(rank) is not int and rank not in Interval(int)) or rank <= before:
             raise ParameterError(
-                f"rank {rank} follows {before}: wanted ranks from 1, rising, one for each image"
+                f"rank {rank!r} follows {before}: wanted ranks from 1, rising, one for each image"
             )
     return ranks
 
@@ -396,22 +413,26 @@ def precision_at(ranks: Sequence[int], k: int) -> float:
 def recall(found: Sequence[QueryRanks], k: int) -> float:
     """Share of the queries with a relevant image among their first k; NaN if there are none.
 
+    ParameterError unless `k` is an integer from 1.
+
     Examples
     --------
     >>> recall([QueryRanks((2,), 1), QueryRanks((), 1)], k=2)
     0.5
     """
+    check_parameter("k", k, Interval(int, 1))
     return mean([bool(each.ranks) and each.ranks[0] <= k for each in found])
 
 
 def recall_curve(found: Sequence[QueryRanks], n: int) -> list[float]:
-    """`recall` at k = 1 to `n`.
+    """`recall` at k = 1 to `n`, an integer from 0.
 
     Examples
     --------
     >>> recall_curve([QueryRanks((2,), 1), QueryRanks((), 1)], 3)
     [0.0, 0.5, 0.5]
     """
+    check_parameter("n", n, Interval(int, 0))
     if not found:
         return [float("nan")] * n
     found_at = Counter(each.first_rank for each in found)
@@ -437,6 +458,7 @@ def precision_recall(found: Sequence[QueryRanks], n: int = 10) -> list[tuple[flo
     >>> precision_recall([QueryRanks((1, 4), 2)], n=2)  # 1/1, then 2/4
     [(0.0, 1.0), (0.5, 1.0), (1.0, 0.5)]
     """
+    check_parameter("n", n, Interval(int, 1))
     levels = [_interpolated(each, n) for each in found if each.n_relevant]
     return [(i / n, mean([level[i] for level in levels])) for i in range(n + 1)]
 

@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, IntArray, as_array
-from vladkit.errors import ParameterError, ShapeError
+from vladkit.core.params import Interval, check_parameter
+from vladkit.errors import InputError, NonFiniteError, ShapeError
 
 __all__ = ["MIN_COSINE", "MUTUAL", "RATIO", "Matcher", "Matches", "match"]
 
@@ -91,8 +92,11 @@ def match(
     ------
     ShapeError
         An array has not two axes, or the two have unequal dimensions.
+    InputError
+        Descriptors are not real numbers; NonFiniteError if they hold NaN or infinity.
     ParameterError
-        ``ratio`` is not above 0 and at most 1, or ``min_cosine`` not from -1 to 1.
+        ``ratio`` is not above 0 and at most 1, ``min_cosine`` not from -1 to 1, or ``mutual`` not
+        True or False.
 
     Notes
     -----
@@ -119,7 +123,7 @@ def match(
             f"query_lf is {query_lf.shape}, other_lf {other_lf.shape}: give two arrays (l, f) "
             "of one f, made by one extractor"
         )
-    _check(ratio, min_cosine)
+    _check(ratio, mutual, min_cosine)
     return _match(_as_query(query_lf), _as_other(other_lf), ratio, mutual, min_cosine)
 
 
@@ -154,7 +158,7 @@ class Matcher:
         mutual: bool = MUTUAL,
         min_cosine: float = MIN_COSINE,
     ) -> None:
-        _check(ratio, min_cosine)
+        _check(ratio, mutual, min_cosine)
         self._metric = metric
         self._ratio = ratio
         self._mutual = mutual
@@ -164,14 +168,18 @@ class Matcher:
     def match(self, other_lf: AnyArray) -> Matches:
         """Match with one image, given its descriptors as stored."""
         other_lg = _as_other(self._metric(other_lf))
+        if other_lg.shape[1] != self._query_lf.shape[1]:
+            raise ShapeError(
+                f"descriptors have {other_lg.shape[1] - 2} dimensions, those of the query "
+                f"{self._query_lf.shape[1] - 2}: use one extractor for both"
+            )
         return _match(self._query_lf, other_lg, self._ratio, self._mutual, self._min_cosine)
 
 
-def _check(ratio: float, min_cosine: float) -> None:
-    if not 0 < ratio <= 1:
-        raise ParameterError(f"ratio={ratio!r}: give a number above 0, at most 1")
-    if not -1 <= min_cosine <= 1:
-        raise ParameterError(f"min_cosine={min_cosine!r}: give a number from -1 to 1")
+def _check(ratio: float, mutual: bool, min_cosine: float) -> None:
+    check_parameter("ratio", ratio, Interval(float, 0, 1, closed="right"))
+    check_parameter("mutual", mutual, bool)
+    check_parameter("min_cosine", min_cosine, Interval(float, -1, 1))
 
 
 # Two more columns make the product itself minus half the squared distance. They cost less than
@@ -181,6 +189,10 @@ def _check(ratio: float, min_cosine: float) -> None:
 def _as_floats(local_lf: AnyArray) -> Float32Array:
     """Descriptors in a type in which their products do not overflow: floats, 32 bits or more."""
     local_lf = as_array(local_lf)
+    if local_lf.dtype.kind not in "fiu":
+        raise InputError(f"descriptors are {local_lf.dtype}, wanted real numbers")
+    if not np.isfinite(local_lf).all():
+        raise NonFiniteError("descriptors hold NaN or infinity: drop such rows, or fix them")
     return local_lf.astype(np.result_type(local_lf.dtype, np.float32), copy=False)
 
 

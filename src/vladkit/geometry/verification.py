@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, IntArray
+from vladkit.core.params import Interval, StrOptions, check_parameter
 from vladkit.core.threads import for_each, resolve_n_jobs
-from vladkit.errors import ParameterError
 from vladkit.features import Features
 from vladkit.geometry.hypotheses import FRAME_SIDE, MAX_SCALE, Frame, consistent_matches
 from vladkit.geometry.matching import MIN_COSINE, MUTUAL, RATIO, Matcher, Matches
@@ -174,10 +174,8 @@ def verify(
     >>> found.n_inliers, abs(found.transform_33.round(3)).tolist()
     (20, [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 1.0]])
     """
-    if model not in _MIN_MATCHES:
-        raise ParameterError(f"model={model!r}: use 'homography' or 'fundamental'")
-    if not 0 < tolerance < 1:
-        raise ParameterError(f"tolerance={tolerance!r}: give a share of the longest side, 0 to 1")
+    check_parameter("model", model, StrOptions(*_MIN_MATCHES))
+    check_parameter("tolerance", tolerance, Interval(float, 0, 1, closed="neither"))
     query_m, other_m = _each_point_once(query, other, matches)
     query_frame, other_frame = Frame(query), Frame(other)
     agree_m, scale = consistent_matches(query_frame, other_frame, query_m, other_m)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -33,7 +34,8 @@ class _Setting:
         finally:
             with self._lock:
                 self._n_blocks -= 1
-                if self._n_blocks == 0:
+                # nothing is to be restored, and nothing can be imported, where Python is ending
+                if self._n_blocks == 0 and not sys.is_finalizing():
                     self._exchange(self._before)
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.arrays import AnyArray, Int64Array, as_array
 from vladkit.errors import ParameterError
 from vladkit.kernels.operations import check_fill, check_rows, result_dtype, worst
 
@@ -56,9 +56,9 @@ def segment_reduce_of(
     is 0.
     """
     if segment is not None and not isinstance(segment, Array):
-        segment = np.asarray(segment)
+        segment = as_array(segment)
     if weights is not None and not isinstance(weights, Array):
-        weights = np.asarray(weights)
+        weights = as_array(weights)
     check_rows(values, segment, n_segments, weights, is_real=_is_real, is_whole=_is_whole)
     if n_segments is None:
         n_segments = _highest(segment) + 1

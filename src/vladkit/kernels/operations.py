@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -12,7 +12,18 @@ from vladkit.core.arrays import AnyArray, as_array
 from vladkit.core.params import Interval, check_parameter
 from vladkit.errors import InputError, ParameterError, ShapeError
 
-__all__ = ["check_fill", "check_range", "check_rows", "outside", "result_dtype", "worst"]
+__all__ = [
+    "MOST_SEGMENTS",
+    "check_fill",
+    "check_range",
+    "check_rows",
+    "outside",
+    "result_dtype",
+    "worst",
+]
+
+MOST_SEGMENTS: Final = 2**48
+"""Most segments: no memory holds more results, nor can NumPy count their bytes."""
 
 
 def check_rows(
@@ -37,8 +48,9 @@ def check_rows(
             f"segment has shape {tuple(segment.shape)} and dtype {segment.dtype}, wanted one "
             f"integer for each of {n} rows"
         )
-    if n_segments is not None and (type(n_segments) is not int or n_segments < 0):
-        check_parameter("n_segments", n_segments, Interval(int, 0))
+    is_usual = type(n_segments) is int and 0 <= n_segments <= MOST_SEGMENTS
+    if n_segments is not None and not is_usual:
+        check_parameter("n_segments", n_segments, Interval(int, 0, MOST_SEGMENTS))
     if weights is None:
         return
     if not is_real(weights):
@@ -90,6 +102,11 @@ def worst(dtype: np.dtype[Any], least: bool) -> Any:
 
 def outside(segment_N: AnyArray, row: int, n_segments: int) -> ParameterError:
     """Error for a row whose segment does not exist."""
+    if n_segments == 0:
+        return ParameterError(
+            f"segment[{row}] is {segment_N[row]}, wanted no rows, as there are no segments: number "
+            "them from 0, n_segments is how many there are"
+        )
     return ParameterError(
         f"segment[{row}] is {segment_N[row]}, wanted 0 to {n_segments - 1}: "
         "n_segments is the number of buckets"

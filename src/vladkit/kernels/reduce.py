@@ -152,7 +152,8 @@ def extremes(
 ) -> AnyArray:
     """Least (or greatest) rows into best_sf; their numbers (s, f) if `numbered`, -1 without rows.
 
-    best_sf holds what is not less (or greater) than any row: float32, float64, int64 or uint64.
+    best_sf holds what is not less (or greater) than any row: float32, float64, int64, uint64, or a
+    longdouble, which only NumPy's loops know.
     """
     n_segments = len(best_sf)
     row_sf = np.full(best_sf.shape, -1) if numbered else _NO_NUMBERS
@@ -166,10 +167,11 @@ def extremes(
         return int(loops.extreme(value, segment, best_psf[p], row_sf, first, least))
 
     dtype = best_sf.dtype
-    code = _code("extreme", dtype.char, dtype.char)
+    code = _code("extreme", dtype.char, dtype.char) if dtype in _READY else None
+    compiled = code is not None and code.is_ready()
     is_ready = _is_ready(values_Nf, segment_N, dtype)
     arguments = values_Nf, segment_N, n_segments, dtype, is_ready
-    _run(keep, code, code.is_ready(), *arguments, parts=parts)
+    _run(keep, code, compiled, *arguments, parts=parts)
     for other_sf in best_psf[1:]:
         (np.minimum if least else np.maximum)(best_sf, other_sf, out=best_sf)
     return row_sf

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.arrays import AnyArray, Int64Array, as_array
 from vladkit.kernels.operations import check_fill, check_range, check_rows, result_dtype, worst
 
 __all__ = ["as_tensor", "row_blocks", "segment_reduce_of", "segment_sum", "wide_float"]
@@ -42,9 +42,9 @@ def segment_reduce_of(
     in torch.sum.
     """
     if segment is not None and not isinstance(segment, Tensor):
-        segment = np.asarray(segment)
+        segment = as_array(segment)
     if weights is not None and not isinstance(weights, Tensor):
-        weights = np.asarray(weights)
+        weights = as_array(weights)
     check_rows(values, segment, n_segments, weights, is_real=_is_real, is_whole=_is_whole)
     if weights is not None:
         weights = as_tensor(weights).to(values.device)

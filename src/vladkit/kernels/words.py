@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import hashlib
+from functools import cached_property, lru_cache
 from time import perf_counter
 from typing import Any, Final
 
@@ -48,6 +49,13 @@ class WordSearch:
         self._order_k = np.argsort(cell_k, kind="stable")
         self._fence_C = np.searchsorted(cell_k[self._order_k], np.arange(len(cell_cf) + 1))
         self._laid_out: dict[tuple[Any, bool], tuple[AnyArray, ...]] = {}
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Hash of the words, to tell two codebooks apart."""
+        return hashlib.blake2b(
+            np.ascontiguousarray(self._centroid_kf).data, digest_size=16
+        ).digest()
 
     def nearest(
         self, local_lf: FloatArray, n_assign: int = 1, n_probes: int | None = None

@@ -58,6 +58,20 @@ def ids_below(store: CollectionStore, paths: Iterable[str | os.PathLike[str]]) -
     ParameterError
         If no image, skipped ones included, is at one of the paths.
     """
+    ids, unknown = _found_below(store, paths)
+    if unknown:
+        some = ", ".join(sorted(unknown)[:3]) + (", ..." if len(unknown) > 3 else "")
+        raise ParameterError(
+            f"not in {store.path}: {some}: give paths as `vladkit info --images` "
+            "lists them, or files; nothing was done"
+        )
+    return ids
+
+
+def _found_below(
+    store: CollectionStore, paths: Iterable[str | os.PathLike[str]]
+) -> tuple[set[int], list[str]]:
+    """Ids of the images at paths or below them, and the paths that have none."""
     rows = [(row.image_id, row.path, row.file) for row in store.images()]
     ids: set[int] = set()
     unknown: list[str] = []
@@ -69,18 +83,17 @@ def ids_below(store: CollectionStore, paths: Iterable[str | os.PathLike[str]]) -
         ids |= found
         if not found:
             unknown.append(given)
-    if unknown:
-        some = ", ".join(sorted(unknown)[:3]) + (", ..." if len(unknown) > 3 else "")
-        raise ParameterError(
-            f"not in {store.path}: {some}: give paths as `vladkit info --images` "
-            "lists them, or files; nothing was done"
-        )
-    return ids
+    return ids, unknown
 
 
 def ids_under(store: CollectionStore, folder: str | os.PathLike[str]) -> set[int]:
     """Ids of the images of a folder, as `ids_below`; by ranges of paths, so that it takes no time
     for the other images.
+
+    Raises
+    ------
+    ParameterError
+        If no image, skipped ones included, is there.
     """
     name = _with_slashes(os.fspath(folder)).rstrip("/")
     files = {absolute(folder), real(folder)}
@@ -93,7 +106,14 @@ def ids_under(store: CollectionStore, folder: str | os.PathLike[str]) -> set[int
         inside = {f.removeprefix(below) for f in files if f.startswith(below)}
         for path in filter(is_text, {name, *map(_with_slashes, inside)}):
             ids |= store.ids_in(source.source_id, path)
-    return ids or ids_below(store, [folder])  # spelled otherwise, or nothing, as it says
+    if not ids:  # spelled otherwise
+        ids, unknown = _found_below(store, [folder])
+        if unknown:
+            raise ParameterError(
+                f"under={unknown[0]}: not in {store.path}: give paths as `vladkit info --images` "
+                "lists them, or as they are on disk"
+            )
+    return ids
 
 
 def _below(given: str, rows: Iterable[tuple[int, str, str]]) -> set[int]:

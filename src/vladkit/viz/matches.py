@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.core.arrays import FloatArray
+from vladkit.core.params import Interval
 from vladkit.errors import ParameterError
 from vladkit.geometry.verification import MIN_INLIERS, Verification
 from vladkit.images.region import Region, RegionLike, as_region
@@ -175,7 +176,7 @@ def _check(verification: Verification, max_lines: int) -> None:
             f"verification is {verification!r:.80}: give what vladkit.verify returns, or the "
             "verification of a Hit, which it has after search(..., rerank=N)"
         )
-    if isinstance(max_lines, bool) or not isinstance(max_lines, (int, np.integer)) or max_lines < 0:
+    if max_lines not in Interval(int, 0):
         raise ParameterError(f"max_lines={max_lines!r}: give a number of lines, 0 or more")
 
 

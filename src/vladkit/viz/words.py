@@ -12,6 +12,7 @@ import numpy.typing as npt
 from vladkit.aggregation.vlad import VLAD
 from vladkit.collection.collection import Collection
 from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
+from vladkit.core.params import Interval
 from vladkit.errors import ParameterError, ShapeError
 from vladkit.features import Features
 from vladkit.images import Region
@@ -135,8 +136,7 @@ def draw_words(
     require_matplotlib("draw_words")
     from vladkit.viz.axes import add_caption, axes_for, draw_image, figure_of, set_title
 
-    is_number = isinstance(max_features, (int, np.integer)) and not isinstance(max_features, bool)
-    if not is_number or max_features < 0:
+    if max_features not in Interval(int, 0):
         raise ParameterError(f"max_features={max_features!r}: give a number, 0 or more")
     label_l, k = _labels(features, labels)
     wanted_l = _wanted(label_l, k, words)

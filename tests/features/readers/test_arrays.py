@@ -56,6 +56,44 @@ class TestArrays:
         with open_reader(f"npz:{tmp_path / 'a.npy'}") as reader:
             assert reader.names() == sorted(names)
 
+    @pytest.mark.parametrize("size", [(640, 480), (0, 480)])
+    def test_stacked_npz_with_sizes_of_images(self, images, tmp_path, size):
+        local_Nf, start_T = stacked(images)
+        size_t2 = np.array([[100 + i, 50 + i] for i in range(5)] + [size])
+        arrays = {"descriptors": local_Nf, "offsets": start_T}
+        np.savez(tmp_path / "a.npz", **arrays, image_size=size_t2)
+        with open_reader(f"npz:{tmp_path / 'a.npz'}") as reader:
+            assert reader.info().image_sizes
+            for i in range(5):
+                read = reader.read(str(i))
+                assert (read.width, read.height) == (100 + i, 50 + i)
+            if size[0]:
+                assert reader.read("5").width == 640
+            else:
+                with pytest.raises(ImageError, match="image_size"):
+                    reader.read("5")
+        for wrong in (size_t2[:5], size_t2[0], size_t2.T):
+            np.savez(tmp_path / "a.npz", **arrays, image_size=wrong)
+            with pytest.raises(FileFormatError, match=r"image_size has shape .* wanted \(6, 2\)"):
+                open_reader(f"npz:{tmp_path / 'a.npz'}")
+
+    def test_two_files_of_one_image(self, images, tmp_path):
+        """Which of them counts is not for us to say; once one is gone the other does."""
+        first, second = (each.descriptor_lf for each in list(images.values())[:2])
+        np.save(tmp_path / "a.npy", first)
+        np.savez(tmp_path / "a.npz", descriptors=second)
+        np.save(tmp_path / "b.npy", second)
+        with open_reader(f"npz:{tmp_path}") as reader:
+            assert reader.names() == ["a", "b"]
+            assert reader.info().dimensions == 128
+            np.testing.assert_array_equal(reader.read("b").descriptor_lf, second)
+            with pytest.raises(ImageError, match=r"has two files, a.npy and a.npz") as caught:
+                reader.read("a")
+            assert caught.value.transient
+        (tmp_path / "a.npy").unlink()
+        with open_reader(f"npz:{tmp_path}") as reader:
+            np.testing.assert_array_equal(reader.read("a").descriptor_lf, second)
+
     @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
     def test_stacked_npz(self, images, tmp_path, save):
         local_Nf, start_T = stacked(images)

@@ -241,10 +241,52 @@ class TestHloc:
                 open_reader(f"{kind}:{tmp_path / 'f'}")
 
 
+class TestLinks:
+    """A link within the file is one more name of an image, as h5py's own reading has it."""
+
+    def test_names(self, tmp_path):
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            for name in ("walk/a.jpg", "walk/b.jpg"):
+                file[f"{name}/descriptors"] = np.full((4, 3), ord(name[-5]), np.float32)
+                file[f"{name}/keypoints"] = np.ones((3, 2), np.float32)
+            file["walk/soft.jpg"] = h5py.SoftLink("/walk/a.jpg")
+            file["walk/near.jpg"] = h5py.SoftLink("b.jpg")
+            file["twice.jpg"] = h5py.SoftLink("/walk/soft.jpg")
+            file["run/hard.jpg"] = file["walk/b.jpg"]
+            file["jump/soft.jpg"] = h5py.SoftLink("/walk/b.jpg")
+            file["parts.jpg/descriptors"] = h5py.SoftLink("/walk/a.jpg/descriptors")
+            file["lost.jpg"] = h5py.SoftLink("/nowhere")
+            file["round.jpg"] = h5py.SoftLink("/round.jpg")
+            file["number"] = h5py.SoftLink("/walk/a.jpg/keypoints")  # no image
+        wanted = {
+            "walk/a.jpg": "a", "walk/b.jpg": "b", "walk/soft.jpg": "a", "walk/near.jpg": "b",
+            "twice.jpg": "a", "run/hard.jpg": "b", "jump/soft.jpg": "b", "parts.jpg": "a",
+        }  # fmt: skip
+        with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
+            assert reader.names() == sorted([*wanted, "lost.jpg", "round.jpg"])
+            for name, letter in wanted.items():
+                assert (reader.read(name).descriptor_lf == ord(letter)).all()
+                assert reader.status(name) != reader.status("lost.jpg")
+            for name in ("lost.jpg", "round.jpg"):
+                with pytest.raises(ImageError, match="cannot be read"):
+                    reader.read(name)
+
+    def test_of_folders(self, tmp_path):
+        """It is said that they hold no features; a round of them has no end."""
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            file["walk/a.jpg/descriptors"] = np.ones((4, 3), np.float32)
+            file["walk/up"] = h5py.SoftLink("/walk")
+            file["walk/hard"] = file["walk"]
+        with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
+            assert reader.names() == ["walk/a.jpg", "walk/hard", "walk/up"]
+            with pytest.raises(ImageError, match="its group has no descriptors"):
+                reader.read("walk/up")
+
+
 class TestOtherFilesOnDisk:
     """Somebody's file does not say what else is read."""
 
-    @pytest.mark.parametrize("way", ["link", "raw", "virtual"])
+    @pytest.mark.parametrize("way", ["link", "link to it", "raw", "virtual"])
     @pytest.mark.parametrize("part", ["descriptors", "keypoints"])
     def test_are_not_read(self, images, tmp_path, way, part):
         path = tmp_path / "f.h5"
@@ -258,6 +300,9 @@ class TestOtherFilesOnDisk:
             del file[name][part]
             if way == "link":
                 file[name][part] = h5py.ExternalLink(tmp_path / "secret.h5", "/d")
+            elif way == "link to it":
+                file["away"] = h5py.ExternalLink(tmp_path / "secret.h5", "/")
+                file[name][part] = h5py.SoftLink("/away/d")
             elif way == "raw":
                 outside = [(str(tmp_path / "secret.raw"), 0, data.nbytes)]
                 file[name].create_dataset(part, data.shape, data.dtype, external=outside)
@@ -268,6 +313,25 @@ class TestOtherFilesOnDisk:
         # the first image tells the layout of all
         with pytest.raises((FileFormatError, ImageError), match="kept in another file"):
             self.read(path, name)
+
+    @pytest.mark.parametrize("way", ["group", "vector"])
+    def test_by_links_to_groups(self, tmp_path, way):
+        with h5py.File(tmp_path / "secret.h5", "w") as secret:
+            for part, shape in {"descriptors": (4, 3), "global_descriptor": (4,)}.items():
+                secret[f"walk/a.jpg/{part}"] = np.ones(shape, np.float32)
+        with h5py.File(tmp_path / "f.h5", "w") as file:
+            part = "global_descriptor" if way == "vector" else "descriptors"
+            file[f"b.jpg/{part}"] = np.ones((4, 3)[: 1 if way == "vector" else 2], np.float32)
+            file["away"] = h5py.ExternalLink(tmp_path / "secret.h5", "/walk")
+            file["a.jpg"] = h5py.SoftLink("/away/a.jpg")
+        opened = open_vectors if way == "vector" else open_reader
+        with opened(f"hloc:{tmp_path / 'f.h5'}") as reader:
+            assert reader.names() == ["a.jpg", "away", "b.jpg"]
+            for name in ("a.jpg", "away"):
+                with pytest.raises(ImageError, match=r"kept in another file|no vector of it"):
+                    reader.read(name)
+                reader.status(name)
+            assert len(reader.read("b.jpg").descriptor_lf) == (0 if way == "vector" else 3)
 
     @staticmethod
     def read(path, name):

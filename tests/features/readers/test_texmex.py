@@ -10,6 +10,7 @@ from sources import assert_all_read, stacked
 from vladkit.errors import (
     FileFormatError,
     ImageError,
+    ParameterError,
     StorageError,
 )
 from vladkit.features.readers import map_vecs, open_reader
@@ -30,6 +31,27 @@ class TestTexmex:
                 assert_all_read(reader, images, list("012345"))
                 assert reader.read("0").descriptor_lf.dtype == dtype
                 assert reader.info().dimensions == 128
+
+    @pytest.mark.parametrize("end", ["BVECS", "Bvecs", "bvecs"])
+    def test_suffixes_in_capitals(self, tmp_path, end):
+        local_Nf = np.arange(12, dtype=np.uint8).reshape(3, 4)
+        (tmp_path / "each").mkdir()
+        sources.write_vecs(tmp_path / f"each/a.{end}", local_Nf)
+        assert map_vecs(tmp_path / f"each/a.{end}").dtype == np.uint8
+        with open_reader(f"bvecs:{tmp_path}/each") as reader:
+            np.testing.assert_array_equal(reader.read("a").descriptor_lf, local_Nf)
+
+    def test_whole_numbers(self, tmp_path):
+        """Ground truth: numbers above 2^24 that float32 has not, and small ones, its 1e-45."""
+        label_qn = np.array([[2**24 + 1, 0, 7], [2**31 - 1, 3, -1]], "<i4")
+        sources.write_vecs(tmp_path / "truth.ivecs", label_qn)
+        sources.write_vecs(tmp_path / "truth", label_qn)
+        for got in (map_vecs(tmp_path / "truth.ivecs"), map_vecs(tmp_path / "truth", "i4")):
+            assert (got.dtype, got.tolist()) == (np.int32, label_qn.tolist())
+        with pytest.raises(FileFormatError, match="is ivecs by its name, wanted fvecs"):
+            open_reader(f"fvecs:{tmp_path}/truth.ivecs")
+        with pytest.raises(ParameterError, match="dtype='f8': wanted 'f4', 'u1' or 'i4'"):
+            map_vecs(tmp_path / "truth.ivecs", "f8")
 
     def test_bad_files(self, tmp_path):
         sources.write_vecs(tmp_path / "a.fvecs", np.ones((10, 4), "<f4"))

@@ -3,8 +3,8 @@
 Nothing is unpickled. In a folder a ``.npy`` is an image's descriptors (l, f); a ``.npz`` has them
 as ``descriptors``, and optionally ``keypoints`` (l, 2), ``sizes``, ``angles`` (degrees),
 ``scores`` (l,) and ``image_size`` (width, height). One ``.npz`` for all has them stacked, (N, f)
-and so on, with ``offsets`` (t + 1,) or ``lengths`` (t,) and ``names`` (t,); or has only an array
-of descriptors for each name. One ``.npy`` has its offsets beside it, see
+and so on, ``image_size`` (t, 2), with ``offsets`` (t + 1,) or ``lengths`` (t,) and ``names`` (t,);
+or has only an array of descriptors for each name. One ``.npy`` has its offsets beside it, see
 `vladkit.features.readers.stacked`.
 """
 
@@ -215,7 +215,15 @@ class StackedNpzReader(StackedReader):
                 raise FileFormatError(
                     f"{self.path}: {what} has {array.shape} for {len(local_Nf)} descriptors"
                 )
-        self._stack(local_Nf, names, start_T, **columns)
+        image_size_t2 = None
+        if "image_size" in archive.members:
+            image_size_t2 = archive.array("image_size")
+            if image_size_t2.shape != (t, 2):
+                raise FileFormatError(
+                    f"{self.path}: image_size has shape {image_size_t2.shape}, wanted ({t}, 2): "
+                    "width and height of each image"
+                )
+        self._stack(local_Nf, names, start_T, image_size_t2, **columns)
 
 
 class ArchiveReader(Reader):

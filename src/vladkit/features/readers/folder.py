@@ -20,6 +20,7 @@ class FolderReader(Reader):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
         self._files: dict[str, str] = {}
+        self._others: dict[str, str] = {}
         if not os.path.isdir(self.path):
             raise FileFormatError(
                 f"{self.path} is a file, wanted a folder of {' or '.join(self.ends)} files"
@@ -30,7 +31,9 @@ class FolderReader(Reader):
                 stem, end = os.path.splitext(os.path.join(folder, file))
                 if end.lower() in self.ends and not file.startswith("."):
                     name = os.path.relpath(stem, self.path).replace(os.sep, "/")
-                    self._files.setdefault(name, stem + end)
+                    first = self._files.setdefault(name, stem + end)
+                    if first != stem + end:
+                        self._others[name] = stem + end
         if not self._files:
             raise FileFormatError(f"{self.path} holds no {' or '.join(self.ends)} files")
 
@@ -53,7 +56,10 @@ class FolderReader(Reader):
         return sorted(self._files)
 
     def file(self, name: str) -> str:
-        """Path of an image's file; ImageError if it is a FIFO or a device."""
+        """Path of an image's file; ImageError if it has two, or it is a FIFO or a device."""
+        if name in self._others:
+            pair = (os.path.basename(each) for each in (self._files[name], self._others[name]))
+            raise ImageError(f"has two files, {' and '.join(pair)}: keep one", transient=True)
         if is_special_file(self._files[name]):
             raise ImageError("not a regular file")
         return self._files[name]

@@ -124,11 +124,19 @@ class StackedReader(Reader):
     """Images that are rows of one array (N, f), which is mapped and not in memory."""
 
     def _stack(
-        self, local_Nf: AnyArray, names: list[str], start_T: Int64Array, **columns: AnyArray
+        self,
+        local_Nf: AnyArray,
+        names: list[str],
+        start_T: Int64Array,
+        image_size_t2: AnyArray | None = None,
+        **columns: AnyArray,
     ) -> None:
         """Set the array, names, fence posts, and further arrays (N, ...) by `Features` field."""
         self._local_Nf = local_Nf
         self._columns = columns
+        self._image_sizes = (
+            None if image_size_t2 is None else dict(zip(names, image_size_t2, strict=True))
+        )
         self._bounds = dict(zip(names, itertools.pairwise(start_T), strict=True))
 
     def info(self) -> SourceInfo:
@@ -140,6 +148,7 @@ class StackedReader(Reader):
             places="xy_l2" in self._columns,
             directions="angle_l" in self._columns,
             sizes="size_l" in self._columns,
+            image_sizes=self._image_sizes is not None,
         )
 
     def names(self) -> list[str]:
@@ -160,5 +169,8 @@ class StackedReader(Reader):
             what: np.array(array[first:last]) for what, array in self._columns.items()
         }
         return features_from(
-            np.array(self._local_Nf[first:last]), columns.pop("xy_l2", None), **columns
+            np.array(self._local_Nf[first:last]),
+            columns.pop("xy_l2", None),
+            image_size=None if self._image_sizes is None else self._image_sizes[name],
+            **columns,
         )

@@ -1,9 +1,10 @@
-"""fvecs, bvecs and siftgeo files (texmex, INRIA), little-endian.
+"""fvecs, bvecs, ivecs and siftgeo files (texmex, INRIA), little-endian.
 
-A vector is int32 d, then d float32 (fvecs) or uint8 (bvecs). These files know no images: the
-number of rows of each image comes from a file beside (`vladkit.features.readers.stacked`); or a
-folder has one file for each image. siftgeo is a folder of files, 168 bytes per feature: 9 float32
-(x, y, scale, angle, 4 for the affine shape, cornerness), int32 128, 128 uint8.
+A vector is int32 d, then d float32 (fvecs), uint8 (bvecs) or int32 (ivecs: ground truth). These
+files know no images: the number of rows of each image comes from a file beside
+(`vladkit.features.readers.stacked`); or a folder has one file for each image. siftgeo is a folder
+of files, 168 bytes per feature: 9 float32 (x, y, scale, angle, 4 for the affine shape, cornerness),
+int32 128, 128 uint8.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
+from vladkit.core.params import StrOptions, check_parameter
 from vladkit.errors import FileFormatError, ImageError, StorageError
 from vladkit.features.readers.folder import FolderReader
 from vladkit.features.readers.reader import Reader, SourceInfo, features_from
@@ -23,26 +25,32 @@ from vladkit.features.types import Features
 
 __all__ = ["SiftgeoReader", "map_vecs", "open_vecs"]
 
+_KINDS: Final = {"f4": "fvecs", "u1": "bvecs", "i4": "ivecs"}
+"""Suffixes by type of the values."""
+
 _SIFTGEO: Final = np.dtype(
     [("xysa", "<f4", 4), ("affine", "<f4", 4), ("score", "<f4"), ("d", "<i4"), ("v", "u1", 128)]
 )
 
 
 def map_vecs(path: str | os.PathLike[str], dtype: str | None = None) -> AnyArray:
-    """Map the vectors of a fvecs or bvecs file into memory; they are read when they are used.
+    """Map the vectors of a fvecs, bvecs or ivecs file into memory; they are read when needed.
 
     Parameters
     ----------
     path : path
-    dtype : {"f4", "u1"} or None
-        Type of the values; None goes by the suffix, .fvecs or .bvecs.
+    dtype : {"f4", "u1", "i4"} or None
+        Type of the values; None goes by the suffix, .fvecs, .bvecs or .ivecs in small letters or
+        capitals, and is float32 for others.
 
     Returns
     -------
-    vector_Nf : (N, f), float32 or uint8, read-only
+    vector_Nf : (N, f), float32, uint8 or int32, read-only
 
     Raises
     ------
+    ParameterError
+        If `dtype` is another one.
     FileFormatError
         If the file is empty, or not rows of one size.
     StorageError
@@ -58,7 +66,8 @@ def map_vecs(path: str | os.PathLike[str], dtype: str | None = None) -> AnyArray
     [[1.0, 0.5], [3.0, 4.0]]
     """
     where = os.fspath(path)
-    value = np.dtype(dtype or ("u1" if where.endswith(".bvecs") else "<f4"))
+    check_parameter("dtype", dtype, (StrOptions(*_KINDS), None))
+    value = np.dtype(f"<{dtype or _dtype_by_suffix(where) or 'f4'}")
     try:
         n_bytes = os.path.getsize(where)
         with open(where, "rb") as file:
@@ -69,8 +78,8 @@ def map_vecs(path: str | os.PathLike[str], dtype: str | None = None) -> AnyArray
     row_bytes = 4 + f * value.itemsize
     if len(head) < 4 or not 0 < f <= 2**20 or n_bytes % row_bytes:
         raise FileFormatError(
-            f"{where} is not {'bvecs' if value.itemsize == 1 else 'fvecs'}, or truncated: its "
-            f"{n_bytes} bytes are not rows of one size (the first says {f} dimensions)"
+            f"{where} is not {_KINDS[value.str[1:]]}, or truncated: its {n_bytes} bytes are not "
+            f"rows of one size (the first says {f} dimensions)"
         )
     n = n_bytes // row_bytes
     # Read, not mapped: each mapped row that is looked at may make 2 MB around it resident.
@@ -81,6 +90,11 @@ def map_vecs(path: str | os.PathLike[str], dtype: str | None = None) -> AnyArray
                 raise FileFormatError(f"{where}: rows differ in dimension, the first has {f}")
     raw_Nb: AnyArray = np.memmap(where, np.uint8, "r").reshape(-1, row_bytes)
     return raw_Nb[:, 4:].view(value)
+
+
+def _dtype_by_suffix(path: str) -> str | None:
+    end = os.path.splitext(path)[1].lower()
+    return next((dtype for dtype, kind in _KINDS.items() if end == f".{kind}"), None)
 
 
 class SiftgeoReader(FolderReader):
@@ -139,7 +153,10 @@ class VectorReader(StackedReader):
     def __init__(self, kind: str, path: str | os.PathLike[str]) -> None:
         self.kind = kind
         super().__init__(path)
-        local_Nf = map_vecs(self.path, "u1" if kind == "bvecs" else "<f4")
+        by_name = _dtype_by_suffix(self.path)
+        if by_name and _KINDS[by_name] != kind:
+            raise FileFormatError(f"{self.path} is {_KINDS[by_name]} by its name, wanted {kind}")
+        local_Nf = map_vecs(self.path, "u1" if kind == "bvecs" else "f4")
         self._stack(local_Nf, *rows_beside(self.path, len(local_Nf)))
 
 

@@ -15,7 +15,8 @@ from vladkit.collection.collection import Collection
 from vladkit.collection.evaluation import Answer, RankedImage
 from vladkit.collection.indexing import Progress
 from vladkit.collection.ranked import Hit
-from vladkit.errors import NothingToIndexError, ParameterError
+from vladkit.collection.search_options import check_number
+from vladkit.errors import NothingToIndexError
 from vladkit.evaluation.benchmark import Benchmark, Outcome, ground_truth, read_ground_truth
 from vladkit.geometry.verification import Model
 from vladkit.images import Region
@@ -200,8 +201,7 @@ def drawn(collection: Collection, n: int, seed: int = 0) -> Questions:
     ParameterError
         If `n` is negative.
     """
-    if n < 0:
-        raise ParameterError(f"n={n}: give a number of images, 0 or more")
+    check_number("n", n)
     rows = list(collection.images())
     if not rows:
         raise NothingToIndexError(f"{collection.path} holds no images yet")
