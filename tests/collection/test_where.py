@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sqlite3
 import sys
@@ -175,6 +176,7 @@ def test_distance_on_the_globe(tmp_path, place, radius):
         ({"near": 5}, "near=5: give LAT,LON,KM"),
         ({"after": 2024}, "after=2024: give a date as text"),
         ({"under": ["a"]}, r"under=\['a'\]: give the path of a folder"),
+        ({"under": ""}, "under='': give the path of a folder"),
     ],
 )
 def test_values_that_are_none(values, reason):
@@ -197,6 +199,30 @@ def test_folders_as_remove_takes_them(collection, made, given, monkeypatch):
         except ParameterError:  # no such file: the path of an image is within the source
             continue
         assert Where(under=each).ids(collection.index.store).tolist() == wanted
+
+
+def test_one_folder_is_meant(tmp_path, made, monkeypatch):
+    """A folder that is beside stands before others of its name; of two sources neither is."""
+    for folder in ("p/trips", "p/2024/trips", "q/trips"):
+        shutil.copytree(made / "photos" / "a", tmp_path / folder)
+    make(tmp_path / "c.vlad", tmp_path / "p")
+    with Collection.open(tmp_path / "c.vlad") as collection:
+        store = collection.index.store
+
+        def paths(under):
+            rows = store.images_by_id(Where(under=under).ids(store).tolist())
+            return {os.path.dirname(row.path) for row in rows.values()}
+
+        monkeypatch.chdir(tmp_path / "p" / "2024")
+        assert paths("trips") == {"2024/trips"}
+        monkeypatch.chdir(tmp_path)
+        assert paths("trips") == {"trips"}
+        collection.add([tmp_path / "q"])
+        with pytest.raises(ParameterError, match="trips is in several folders: give one of"):
+            paths("trips")
+        assert paths("p/trips") == {"trips"}
+        monkeypatch.chdir(tmp_path / "q")
+        assert len(Where(under="trips").ids(store)) == len(list((tmp_path / "q/trips").iterdir()))
 
 
 def test_nothing_limits_nothing():

@@ -185,9 +185,11 @@ class Where:
 def _folder(given: object) -> str:
     """A path as text."""
     try:
-        return os.fsdecode(given)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise ParameterError(f"under={given!r:.100}: give the path of a folder") from error
+        if name := os.fsdecode(given):  # type: ignore[arg-type]
+            return name
+    except TypeError:
+        pass
+    raise ParameterError(f"under={given!r:.100}: give the path of a folder")
 
 
 def _time(name: str, text: object) -> str | None:

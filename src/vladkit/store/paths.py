@@ -93,19 +93,24 @@ def ids_under(store: CollectionStore, folder: str | os.PathLike[str]) -> set[int
     Raises
     ------
     ParameterError
-        If no image, skipped ones included, is there.
+        If no image, skipped ones included, is there; or if it is the name of several folders, and
+        none is there from the current one.
     """
     name = _with_slashes(os.fspath(folder)).rstrip("/")
     files = {absolute(folder), real(folder)}
     ids: set[int] = set()
+    named: dict[str, set[int]] = {}
     for source in store.sources().values():
         below = os.path.join(source.folder, "")
         if any(below.startswith(os.path.join(file, "")) for file in files):
             ids |= store.ids_in(source.source_id, "")
             continue
         inside = {f.removeprefix(below) for f in files if f.startswith(below)}
-        for path in filter(is_text, {name, *map(_with_slashes, inside)}):
+        for path in filter(is_text, map(_with_slashes, inside)):
             ids |= store.ids_in(source.source_id, path)
+        if is_text(name) and (found := store.ids_in(source.source_id, name)):
+            named.setdefault(below, set()).update(found)
+    ids = ids or _named_once(name, named)
     if not ids:  # spelled otherwise
         ids, unknown = _found_below(store, [folder])
         if unknown:
@@ -134,12 +139,17 @@ def _below(given: str, rows: Iterable[tuple[int, str, str]]) -> set[int]:
             there.add(image_id)
         elif path == name or path.startswith(name + "/"):
             named.setdefault(where[: len(where) - len(path)], set()).add(image_id)
-    if len(named) > 1 and not there:
+    return there or _named_once(name, named)
+
+
+def _named_once(name: str, named: dict[str, set[int]]) -> set[int]:
+    """Ids of the one folder that has a name; ParameterError if several have it."""
+    if len(named) > 1:
         raise ParameterError(
-            f"{given} is in several folders: give one of "
+            f"{name} is in several folders: give one of "
             + ", ".join(sorted(folder + name for folder in named)[:3])
         )
-    return there or set().union(*named.values())
+    return set().union(*named.values())
 
 
 def _with_slashes(path: str) -> str:
