@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -113,6 +114,34 @@ def test_nothing_is_overwritten_and_nothing_left_where_nothing_is_found(home, fo
         extract_frames(home / "pan.mp4", tmp_path / "file" / "f")
     with pytest.raises(ParameterError, match="new=2"):
         extract_frames(home / "pan.mp4", tmp_path / "f", new=2)
+
+
+def test_a_folder_that_is_taken_meanwhile_costs_nothing(home, found, tmp_path, monkeypatch):
+    """What was done stays, and the same call ends it once the folder is free."""
+    target, rename = tmp_path / "out", os.rename
+
+    def taken(source, where):
+        Path(where).mkdir(exist_ok=True)
+        (Path(where) / ".DS_Store").write_bytes(b"")
+        rename(source, where)
+
+    monkeypatch.setattr(os, "rename", taken)
+    with pytest.raises(StorageError, match="cannot write"):
+        extract_frames(home / "pan.mp4", target, new=0.7)
+    monkeypatch.setattr(os, "rename", rename)
+    (target / ".DS_Store").unlink()
+    again = extract_frames(home / "pan.mp4", target, new=0.7)
+    assert again.frames == found.frames
+    assert {p.name for p in target.iterdir()} == {f.name for f in again.frames} | {"frames.csv"}
+
+
+def test_an_empty_partial_folder_and_a_mounted_one(home, found, tmp_path, monkeypatch):
+    (tmp_path / "out.partial").mkdir()  # a disk was full before its first file
+    assert extract_frames(home / "pan.mp4", tmp_path / "out", new=0.7).frames == found.frames
+    (tmp_path / "volume").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: os.fspath(path).endswith("volume"))
+    with pytest.raises(StorageError, match=r"volume is a mounted folder.* such as .*volume.frames"):
+        extract_frames(home / "pan.mp4", tmp_path / "volume")
 
 
 def test_times_and_rotation_are_the_containers(home, tmp_path):

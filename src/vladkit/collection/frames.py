@@ -146,13 +146,18 @@ def extract_frames(
         options left its ``FOLDER.partial``.
     StorageError
         If it cannot be written. What was written stays in ``FOLDER.partial``, and the same call
-        goes on from there.
+        goes on from there. At once if a file system is mounted there.
     """
     check_parameter("new", new, Interval(float, 0, 1))
     check_parameter("window", window, Interval(float, 0.001, 86_400))
     target = Path(os.path.realpath(folder))
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ParameterError(f"{folder} is there already: give a folder that is not")
+    if os.path.ismount(target):
+        raise StorageError(
+            f"{folder} is a mounted folder, which another cannot replace: give one below it, such "
+            f"as {os.path.join(folder, 'frames')}"
+        )
     with Video(video) as opened, one_opencv_thread():
         try:
             found = _Run(target, video, new, window).go(opened, progress)
@@ -178,8 +183,8 @@ class _Run:
         made_of: dict[str, float | str] = {"new": new, "window": window, "size": status.st_size}
         made_of |= {"video": os.path.realpath(video), "changed": status.st_mtime_ns}
         run = self._partial / _RUN
-        if not self._partial.exists():
-            self._partial.mkdir(parents=True)
+        if not self._partial.is_dir() or not any(self._partial.iterdir()):
+            self._partial.mkdir(parents=True, exist_ok=True)
             with replace_file(run) as file:
                 file.write(json.dumps(made_of).encode())
         elif not run.is_file() or json.loads(run.read_bytes()) != made_of:
@@ -245,13 +250,14 @@ class _Run:
                 self._write(Frame(name, seconds, round(sharp, 1), round(share, 3)), data)
                 last = features
         found = Frames(tuple(self._kept), read, video.n_frames, plain)
-        (self._partial / _RUN).unlink()
         if not self._kept:
+            (self._partial / _RUN).unlink()
             self._partial.rmdir()
             return found
         with suppress(FileNotFoundError):
             self._target.rmdir()  # empty
         os.rename(self._partial, self._target)
+        (self._target / _RUN).unlink()  # only now: what fails before may be done again
         return found
 
     def _share(self, features: Features, last: Features) -> float:
