@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -408,6 +409,16 @@ class TestCommand:
         assert "4 files as before" in done.stderr
         assert state(home / "photos") == before
 
+    def test_the_way_back_can_be_pasted(self, home, tmp_path):
+        place = tmp_path / "my pics"
+        place.mkdir()
+        before = state(home / "photos")
+        shutil.copy(home / "c.vlad", place / "my c.vlad")
+        done = run("duplicates", place / "my c.vlad", "--move", home / "a", "--apply", cwd=place)
+        _, *words = shlex.split(done.stderr.partition("; vladkit ")[2].partition(" brings")[0])
+        run("duplicates", *words, cwd=home)
+        assert state(home / "photos") == before
+
     def test_an_interrupt_says_how_to_bring_back_what_was_done(self, home, monkeypatch):
         before, real, done = state(home / "photos"), module._do, []
 
@@ -455,6 +466,10 @@ class TestCommand:
         (["--apply"], "give --hardlink or --move"),
         (["--kind", "resized"], "--kind is for --move"),
         (["--keep", "newest"], "keep='newest'"),
+        (["--move", "x", "--kind", "resize"], "kinds='resize': wanted 'identical', 'flipped'"),
+        (["--not-same", "a", "b", "--move", "x", "--apply"], "--not-same does nothing else"),
+        (["--not-same", "a", "b", "--undo", "u"], "--undo does nothing else"),
+        (["--undo", "u", "--hardlink", "--apply"], "--undo does nothing else"),
     ])  # fmt: skip
     def test_options_that_do_not_go_together(self, home, words, message):
         assert message in run("duplicates", "c.vlad", *words, cwd=home, code=2).stderr

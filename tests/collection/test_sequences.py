@@ -118,6 +118,8 @@ def test_positions_that_are_none(database, tmp_path):
         places_of(["a.jpg"], tmp_path / "gone.db")
     with pytest.raises(ParameterError, match="give positions"):
         places_of(["a.jpg"], None)
+    with pytest.raises(ParameterError, match="positions: there are none"):
+        places_of(["a.jpg"], {})
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import typer
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import File, Json
 from vladkit.cli.output import counted, emit, say
+from vladkit.core.names import quoted
 
 __all__: list[str] = []
 
@@ -46,7 +47,7 @@ def check(
     )
     if not as_json:
         for folder in lost:
-            moved = f"vladkit relocate {file} {folder} NEW"
+            moved = f"vladkit relocate {quoted(file)} {quoted(folder)} NEW"
             say(f"note: {folder} is not there: if it has moved, {moved}")
         if is_stale:
             images = "fewer" if learned_from is None else counted(learned_from, "image")

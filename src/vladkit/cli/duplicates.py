@@ -14,6 +14,7 @@ import typer
 from vladkit.cli.app import app, opened
 from vladkit.cli.options import File, Json, Threads
 from vladkit.cli.output import cosine, counted, emit, say, shown
+from vladkit.core.names import quoted
 from vladkit.errors import ParameterError, VladkitError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def duplicates(
     The first of each group is the one to keep; the others follow with how they differ. With
     --hardlink or --move, and --apply, an undo file is written beside the collection.
     """
-    _check(hardlink, move, kind, do_it)
+    _check(hardlink, move, kind, do_it, undo_file, not_same)
     if undo_file is not None:
         _undo(file, undo_file, as_json)
         return
@@ -120,8 +121,19 @@ def duplicates(
         raise typer.Exit(1)
 
 
-def _check(hardlink: bool, move: str | None, kind: Sequence[str] | None, do_it: bool) -> None:
+def _check(
+    hardlink: bool,
+    move: str | None,
+    kind: Sequence[str] | None,
+    do_it: bool,
+    undo_file: str | None,
+    not_same: tuple[str, str] | None,
+) -> None:
     """Refuse options that do not go together."""
+    alone = {"--undo": undo_file, "--not-same": not_same}
+    given = [name for name, value in alone.items() if value is not None]
+    if len(given) > 1 or (given and (hardlink or move is not None or kind or do_it)):
+        raise ParameterError(f"{given[0]} does nothing else: leave the other options out")
     if hardlink and move is not None:
         raise ParameterError("--hardlink and --move: give one of them")
     if do_it and not hardlink and move is None:
@@ -181,7 +193,7 @@ def _acted(
         value = duplicate_files.as_json(plan) | {"applied": False, "undo": None}
         return value, lines + _left_lines(plan.left), text, False
     log = f"{collection.path}.undo-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.jsonl"
-    back = f"vladkit duplicates {collection.path} --undo {log}"
+    back = f"vladkit duplicates {quoted(collection.path)} --undo {quoted(log)}"
     outcome: Outcome
     try:
         outcome = duplicate_files.apply(plan, log, lambda *done: progress("apply", *done))

@@ -13,6 +13,7 @@ from vladkit.cli.options import FileOrUrl, Json, Schema
 from vladkit.cli.output import counted, pairs, print_json, show
 from vladkit.collection.given_vectors import WITHOUT_CODEBOOK, WITHOUT_LOCAL
 from vladkit.collection.recipe import Recipe
+from vladkit.core.names import quoted
 
 __all__: list[str] = []
 
@@ -68,7 +69,7 @@ def _lines(file: str, about: dict[str, Any]) -> list[str]:
     counts = f"{counted(about['images'], 'image')}, {about['skipped']} skipped"
     lines = [f"{file}: {counts}, {about['bytes'] / 1e6:.1f} MB"]
     if not about["images"]:
-        lines.append(f"  no images yet: add some with vladkit add {file} SOURCE")
+        lines.append(f"  no images yet: add some with vladkit add {quoted(file)} SOURCE")
     for source in about["sources"]:
         where = f" (images in {source['images']})" if "images" in source else ""
         counts = f"{counted(source['indexed'], 'image')}, {source['skipped']} skipped"

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from vladkit.collection.collection import Collection
-from vladkit.collection.duplicates import INDIRECT, Duplicate, DuplicateGroup
+from vladkit.collection.duplicates import INDIRECT, KINDS, Duplicate, DuplicateGroup
 from vladkit.core.files import is_special_file, time_of_change
 from vladkit.core.names import real
+from vladkit.core.params import StrOptions, check_parameter
 from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, ParameterError, StorageError
 
@@ -133,8 +134,10 @@ def plan_moves(
     Raises
     ------
     ParameterError
-        If the folder is inside of one that is indexed.
+        If the folder is inside of one that is indexed, or a kind is none.
     """
+    for kind in kinds:
+        check_parameter("kinds", kind, StrOptions(*KINDS))
     target = os.path.realpath(folder)
     for source in collection.index.store.sources().values():
         inside = os.path.join(real(source.folder), "")

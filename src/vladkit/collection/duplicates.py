@@ -35,7 +35,7 @@ from vladkit.geometry.same_shot import Difference, mirroring, same_shot
 from vladkit.images import Image, decode_image
 from vladkit.store.rows import ImageRow
 
-__all__ = ["INDIRECT", "KEEP", "Duplicate", "DuplicateGroup", "find_duplicates"]
+__all__ = ["INDIRECT", "KEEP", "KINDS", "Duplicate", "DuplicateGroup", "find_duplicates"]
 
 Pair: TypeAlias = tuple[int, int]
 """Ids of two images, the lower one first."""
@@ -50,6 +50,12 @@ _IDENTICAL: Final = ("identical",)
 
 INDIRECT: Final = "indirect"
 """Kind of an image that is a copy of a copy, and by itself is not like the reference."""
+
+KINDS: Final = (
+    "identical", "flipped", "rotated", "resized", "cropped", "brightness", "watermarked",
+    "re-compressed", "altered", INDIRECT,
+)  # fmt: skip
+"""Ways in which a copy differs from its reference, see `Duplicate`."""
 
 KEEP: Final = ("largest", "oldest", "first")
 """Rules by which one image of a group is its reference; see `_first_by`."""

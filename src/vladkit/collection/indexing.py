@@ -43,7 +43,7 @@ from vladkit.collection.photos import fill_photos
 from vladkit.collection.records import BATCH, make_records
 from vladkit.collection.sample import Shard, check_shard, in_shard
 from vladkit.collection.tasks import Tasks, check_executor
-from vladkit.core.names import real
+from vladkit.core.names import quoted, real
 from vladkit.core.remote import is_url
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.features.pool import Extraction, Result
@@ -232,7 +232,7 @@ class Indexer:
             raise NothingToIndexError(
                 f"{what}, {n_gone} are gone: nothing is forgotten; is a disk not mounted? If they "
                 "are gone for good, give --force, or vladkit remove "
-                f"{self._store.path} {left[0] if left else folder}"
+                f"{quoted(self._store.path)} {quoted(left[0] if left else folder)}"
             )
 
     def _check_not_moved(self, found: Sequence[SourceFile]) -> None:
@@ -259,7 +259,8 @@ class Indexer:
                     raise NothingToIndexError(
                         f"{root} holds {n} of the {len(known)} images that were indexed in {old}, "
                         "which is gone: if they have moved, vladkit relocate "
-                        f"{self._store.path} {old} {root}; to index them once more, give --force"
+                        f"{quoted(self._store.path)} {quoted(old)} {quoted(root)}; to index them "
+                        "once more, give --force"
                     )
 
     def _extract_and_commit(

@@ -274,9 +274,10 @@ def _given(pycolmap: Any, given: str, width: int, height: int) -> Any:
     with suppress(ValueError):
         if made["model"] in pycolmap.CameraModelId.__members__:
             camera = pycolmap.Camera({**made, "params": [float(v) for v in text.split(",")]})
-            if camera.verify_params():
+            focal = [camera.params[i] for i in camera.focal_length_idxs()]
+            if camera.verify_params() and np.isfinite(camera.params).all() and min(focal) > 0:
                 return camera
     raise ParameterError(
         f"camera={given!r}: give one of COLMAP's models and its parameters, such as "
-        "SIMPLE_RADIAL,f,cx,cy,k"
+        "SIMPLE_RADIAL,f,cx,cy,k, of finite numbers with f above 0"
     )

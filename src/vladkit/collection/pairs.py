@@ -25,6 +25,7 @@ from vladkit.collection.search_options import check_number
 from vladkit.collection.searching import SHORTLIST
 from vladkit.collection.sequences import following
 from vladkit.core.arrays import Float32Array, Int64Array
+from vladkit.core.names import quoted
 from vladkit.core.params import Interval
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import FileFormatError, ParameterError
@@ -221,7 +222,7 @@ class _Images:
         if len(found) != len(wanted):
             raise FileFormatError(
                 f"{self.index.store.path} lacks vectors of {len(wanted) - len(found)} images: run "
-                f"vladkit check {self.index.store.path} --repair"
+                f"vladkit check {quoted(self.index.store.path)} --repair"
             )
         return {wanted[i]: vector_D.astype(np.float32) for i, vector_D in found.items()}
 

@@ -53,7 +53,9 @@ def places_of(names: Sequence[str], positions: Positions) -> npt.NDArray[np.floa
     nothing = (np.nan,) * 3
     place_n3 = np.array([known.get(name, nothing) for name in names], np.float64).reshape(-1, 3)
     if not np.isfinite(place_n3).all(axis=1).any():
-        example = next(iter(known), "none")
+        if not known:
+            raise ParameterError("positions: there are none, so none can be near: leave gps out")
+        example = next(iter(known))
         raise ParameterError(
             f"no image has one of the {len(known)} positions, which are of names such as "
             f"{example!r}: give the folder of COLMAP's image_path as root"

@@ -12,6 +12,7 @@ from vladkit.aggregation.vlad import VLAD
 from vladkit.aggregation.whitening import Whitening
 from vladkit.collection.index import Index
 from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.names import quoted
 from vladkit.errors import FileFormatError, ParameterError, StorageError
 from vladkit.store.store import new_state
 
@@ -97,7 +98,8 @@ def adapt(index: Index, *, progress: _Step | None) -> None:
         sums = store.sums(ids.tolist())
         if missing := [i for i in ids.tolist() if i not in sums]:
             raise FileFormatError(
-                f"{store.path}: image {missing[0]} has no sums: run vladkit check {store.path}"
+                f"{store.path}: image {missing[0]} has no sums: run vladkit check "
+                f"{quoted(store.path)}"
             )
         residual_tkf = np.stack([sums[i][0] for i in ids.tolist()])
         return Aggregate(residual_tkf, np.stack([sums[i][1] for i in ids.tolist()]), sums_to_kf)

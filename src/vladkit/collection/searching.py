@@ -20,6 +20,7 @@ from vladkit.collection.ranked import Hit, Ranked, better, clearest, of_image_it
 from vladkit.collection.search_options import RERANK, SearchOptions, check_number
 from vladkit.collection.where import Where
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
+from vladkit.core.names import quoted
 from vladkit.errors import DamageWarning, FileFormatError, ParameterError
 from vladkit.features import Features, match_rule
 from vladkit.geometry.ranked import verify_ranked
@@ -231,7 +232,8 @@ class Searcher:
     def _of_no_image(self) -> FileFormatError:
         path = self._store.path
         return FileFormatError(
-            f"{path} is damaged: it has a vector of no image: run vladkit check {path} --repair"
+            f"{path} is damaged: it has a vector of no image: run vladkit check "
+            f"{quoted(path)} --repair"
         )
 
     def last_if_damaged(
@@ -249,7 +251,7 @@ class Searcher:
             path = self._store.path
             warnings.warn(
                 f"{path} is damaged: {n} of its vectors are no numbers, or too long, and rank "
-                f"last: run vladkit check {path} --repair",
+                f"last: run vladkit check {quoted(path)} --repair",
                 DamageWarning,
                 stacklevel=2,
             )

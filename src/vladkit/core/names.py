@@ -7,7 +7,7 @@ import unicodedata
 
 from vladkit.core.remote import is_url, local_path
 
-__all__ = ["absolute", "composed", "identity", "is_text", "on_disk", "real"]
+__all__ = ["absolute", "composed", "identity", "is_text", "on_disk", "quoted", "real"]
 
 
 def identity(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
@@ -50,6 +50,19 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """A path as a shell takes it, for the commands that messages give.
+
+    Examples
+    --------
+    >>> quoted("photos.vlad"), quoted("my photos.vlad")
+    ('photos.vlad', "'my photos.vlad'")
+    """
+    import shlex
+
+    return shlex.quote(os.fspath(path))
 
 
 def composed(name: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.names import quoted
 from vladkit.errors import FileFormatError
 
 __all__ = ["BLOCK_BYTES", "Blocks", "Layout"]
@@ -132,7 +133,7 @@ class Blocks:
                 if len(places) != 1:
                     raise FileFormatError(
                         f"{self._path}: image {image_id} is not in its block {block_id}: "
-                        f"run vladkit check {self._path} --repair"
+                        f"run vladkit check {quoted(self._path)} --repair"
                     )
                 begin = int(places[0]) * vector_D.nbytes
                 little_D = vector_D.astype(vector_D.dtype.newbyteorder("<"))
@@ -224,7 +225,7 @@ class Blocks:
         if len(ids) % 8:
             raise FileFormatError(
                 f"{self._path}: the ids of block {block_id} have {len(ids)} bytes, wanted a "
-                f"multiple of 8: run vladkit check {self._path} --repair"
+                f"multiple of 8: run vladkit check {quoted(self._path)} --repair"
             )
         return np.frombuffer(ids, "<i8")
 
@@ -249,7 +250,8 @@ class Blocks:
     def _damaged(self, block_id: int, got: int, wanted: int) -> FileFormatError:
         return FileFormatError(
             f"{self._path}: the vectors of block {block_id} have {got} bytes, wanted {wanted}: "
-            f"run vladkit check {self._path}, or open it again if another process has changed it"
+            f"run vladkit check {quoted(self._path)}, or open it again if another "
+            "process has changed it"
         )
 
 

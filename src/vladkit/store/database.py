@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vladkit.core.files import forget_databases, note_database
+from vladkit.core.names import quoted
 from vladkit.errors import FileFormatError, StorageError, VladkitError
 
 if sys.platform != "win32":
@@ -272,7 +273,7 @@ def damaged(path: Path, what: str, *, repair: bool = False) -> Iterator[None]:
     except VladkitError:
         raise
     except _MISFITS as error:
-        hint = f": run vladkit check {path} --repair" if repair else ""
+        hint = f": run vladkit check {quoted(path)} --repair" if repair else ""
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise FileFormatError(f"{path} is damaged: {what} ({reason}){hint}") from error
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
+from vladkit.core.names import quoted
 from vladkit.core.remote import joined
 from vladkit.errors import FileFormatError
 from vladkit.store import trust
@@ -202,5 +203,6 @@ def _check_rows(shard: Store, table: str) -> None:
 
 def _damaged(shard: Store, what: str) -> FileFormatError:
     return FileFormatError(
-        f"{shard.path} is damaged: {what}: run vladkit check {shard.path} --repair, and index again"
+        f"{shard.path} is damaged: {what}: run vladkit check {quoted(shard.path)} "
+        "--repair, and index again"
     )

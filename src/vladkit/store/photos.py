@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.names import quoted
 from vladkit.errors import FileFormatError
 from vladkit.images.exif import Photo
 from vladkit.store.database import damaged, translated
@@ -75,7 +76,7 @@ def photos(store: CollectionStore, image_ids: Sequence[int]) -> dict[int, Photo]
             if is_none:
                 raise FileFormatError(
                     f"{store.path} is damaged: the EXIF of image {image_id}: run vladkit check "
-                    f"{store.path} --repair"
+                    f"{quoted(store.path)} --repair"
                 )
             found[int(image_id)] = Photo(*facts)
     return found

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vladkit.core.files import is_special_file, refuse_url, replace_path
+from vladkit.core.names import quoted
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store.database import connect_reading, pragma, translated
 
@@ -226,7 +227,7 @@ def check_format(
     if found not in accept:
         fix = "use the version that wrote it, or index the images again"
         if found < FORMAT_VERSION:
-            fix = f"convert it with vladkit migrate {path}"
+            fix = f"convert it with vladkit migrate {quoted(path)}"
         raise FileFormatError(
             f"{path} is a vladkit collection of format {found}, this vladkit reads format "
             f"{FORMAT_VERSION}: {fix}; it is left as it is"

@@ -17,7 +17,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
 from vladkit.core.files import as_collection
-from vladkit.core.names import is_text, real
+from vladkit.core.names import is_text, quoted, real
 from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError
 from vladkit.store import trust
@@ -762,7 +762,7 @@ class Store:
             if not len(count_k) or len(residual) % (4 * len(count_k)):
                 raise FileFormatError(
                     f"{self.path}: the sums of image {image_id} are damaged: "
-                    f"run vladkit check {self.path} --repair"
+                    f"run vladkit check {quoted(self.path)} --repair"
                 )
             residual_kf = np.frombuffer(residual, "<f4").reshape(len(count_k), -1)
             found[int(image_id)] = residual_kf, count_k

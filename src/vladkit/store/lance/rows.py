@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
+from vladkit.core.names import quoted
 from vladkit.errors import FileFormatError
 from vladkit.store.blocks import Layout
 from vladkit.store.database import row_crc
@@ -199,7 +200,7 @@ def row_of(values: dict[str, Any], folders: dict[int, str], place: Path) -> Imag
     if not is_whole(values):
         raise FileFormatError(
             f"{place} is damaged: row {values['image_id']} lacks a value: run vladkit check "
-            f"{place} --repair"
+            f"{quoted(place)} --repair"
         )
     folder = folders.get(values["source_id"], "")
     return ImageRow(**{name: values[name] for name in COLUMNS}, folder=folder)

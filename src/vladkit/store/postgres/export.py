@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
+from vladkit.core.names import quoted
 from vladkit.errors import FileFormatError
 from vladkit.images.exif import UNKNOWN
 from vladkit.store import trust
@@ -267,8 +268,8 @@ class _Export:
         if not np.isfinite(vector_nD).all():
             path = self._store.path
             raise FileFormatError(
-                f"{path} is damaged: it has vectors that are no numbers: run vladkit check {path} "
-                "--repair"
+                f"{path} is damaged: it has vectors that are no numbers: run vladkit check "
+                f"{quoted(path)} --repair"
             )
         binary_n = _binary(vector_nD)
         places = ",".join("?" * len(ids))
