@@ -84,6 +84,16 @@ def test_of_two_files_the_first_is_taken_and_all_are_offered(opened, home):
     expect(page.locator("#results .same li")).to_have_count(2)
 
 
+def test_of_several_files_the_wrong_one_is_named(opened, home, tmp_path):
+    page = opened(expected="422")
+    (tmp_path / "notes.jpg").write_text("no image")
+    page.set_input_files("#file", [home / "coffee.jpg", tmp_path / "notes.jpg"])
+    done(page)
+    page.get_by_role("button", name="search with both").click()
+    done(page, "failed")
+    expect(page.locator("#activity")).to_contain_text("notes.jpg: The image cannot be used")
+
+
 def test_pasted(opened, home):
     page = opened()
     page.evaluate(

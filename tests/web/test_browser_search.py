@@ -7,7 +7,7 @@ import re
 
 import cv2
 
-from browsing import asked, compare, done, expect, first, search, titles
+from browsing import asked, compare, done, expect, first, fulfil, search, titles
 from serving import HOSTILE
 
 
@@ -207,6 +207,32 @@ class TestAddress:
         page.go_back()
         page.go_back()
         expect(page.locator("#start")).to_be_visible()
+
+    def test_an_answer_is_shown_again_while_the_collection_is_the_same(self, opened):
+        page = opened(expected="Failed to load")
+        sent = []
+        page.on("request", lambda request: sent.append(request.url) if "/api/search" in request.url
+                else None)  # fmt: skip
+
+        def ask():
+            page.evaluate("location.hash = '#/'")
+            expect(page.locator("#start")).to_be_visible()
+            page.evaluate("location.hash = '#/search?id=3'")
+            expect(page.locator("#results li")).to_have_count(16)
+            expect(page.locator("#results .badge")).not_to_have_count(0)
+            return len(sent)
+
+        n = ask()
+        assert n > 0
+        assert ask() == n
+        page.route("**/api/health", lambda route: fulfil(route, state="of another process"))
+        with page.expect_request("**/api/search?*"):
+            ask()
+        done(page)
+        page.unroute("**/api/health")
+        n = ask()
+        page.route("**/api/health", lambda route: route.abort())
+        assert ask() == n
 
     def test_reload(self, opened, home):
         page = opened()

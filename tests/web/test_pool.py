@@ -91,10 +91,14 @@ def test_threads_close_the_file_one_after_another(home, tmp_path, monkeypatch):
 
 def test_another_process_changes_the_collection(own, home, query):
     with serving(own / "photos.vlad", n_jobs=2) as (client, _):
-        assert search(client, query)["results"][0]["path"] == "coffee.jpg"
+        before = search(client, query)
+        assert before["results"][0]["path"] == "coffee.jpg"
+        assert client.get("/api/health").json()["state"] == before["state"]
         with Collection.open(own / "photos.vlad") as collection:
             collection.remove(["coffee.jpg"])
-        assert client.get("/api/health").json()["images"] == 15
+        after = client.get("/api/health").json()
+        assert after["images"] == 15
+        assert after["state"] != before["state"]
         assert "coffee.jpg" not in [r["path"] for r in search(client, query)["results"]]
         with Collection.open(own / "photos.vlad") as collection:
             collection.add([own / "photos"])

@@ -68,6 +68,7 @@ class SearchAnswer:
     seconds: dict[str, float]
     photos: dict[int, Photo]
     left_out: dict[str, int]  # see `Where.unknown`
+    state: str  # see `Collection.stamp`
 
 
 class Engine:
@@ -124,7 +125,7 @@ class Engine:
     def _search(
         self, collection: Collection, sources: Sequence[QuerySource], options: SearchOptions
     ) -> SearchAnswer:
-        begin = time.perf_counter()
+        begin, state = time.perf_counter(), collection.stamp()
         queries = [self.queries.read(collection, source) for source in sources]
         ready = time.perf_counter()
         images: list[QueryImage | Features | ImageRow] = []
@@ -158,7 +159,7 @@ class Engine:
         photo_of = photos(store, [hit.image_id for hit, _ in rows])
         left_out = options.where.unknown(store) if options.where else {}
         counts = len(collection), len(known), n_verified
-        return SearchAnswer(queries, rows, *counts, seconds, photo_of, left_out)
+        return SearchAnswer(queries, rows, *counts, seconds, photo_of, left_out, state)
 
     async def match(
         self, source: QuerySource, other: int, model: Model, mirrored: bool = False

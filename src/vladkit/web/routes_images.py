@@ -46,8 +46,8 @@ Contains: TypeAlias = Annotated[
 @router.get("/api/health", tags=["collection"])
 async def health(engine: EngineOfApp) -> schemas.Health:
     """Say whether the collection can be read."""
-    n = await engine.pool.lookup(len)
-    return schemas.Health(status="ok", version=__version__, images=n)
+    n, state = await engine.pool.lookup(lambda collection: (len(collection), collection.stamp()))
+    return schemas.Health(status="ok", version=__version__, images=n, state=state)
 
 
 @router.get("/api/info", tags=["collection"])

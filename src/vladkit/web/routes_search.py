@@ -118,6 +118,7 @@ def _response(answer: SearchAnswer) -> schemas.SearchResponse:
         min_inliers=MIN_INLIERS,
         without_date=answer.left_out.get("without_date"),
         without_position=answer.left_out.get("without_position"),
+        state=answer.state,
         seconds=schemas.Seconds(**answer.seconds),
     )
 

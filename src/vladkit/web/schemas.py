@@ -43,6 +43,7 @@ class Health(BaseModel):
     status: str
     version: str
     images: int
+    state: str = Field(description="Another one after each change of what a search finds")
 
 
 class SourceInfo(BaseModel):
@@ -192,4 +193,5 @@ class SearchResponse(BaseModel):
         description="How many images a filter by date left out because it is not known; null: none"
     )
     without_position: int | None = Field(description="The same of a filter by place")
+    state: str = Field(description="As of `/api/health`, when the search began")
     seconds: Seconds

@@ -26,7 +26,7 @@
 
 /** @typedef {IndexedImage & Geometry & {rank: number, score: number, similarity: number, query: number, mirrored: boolean}} Result */
 /** @typedef {{key: string | null, id: number | null, path: string | null, width: number, height: number, region: Region | null, n_features: number, preview: string}} Query */
-/** @typedef {{query: Query, queries: Query[], results: Result[], images: number, reranked: number, verified: number | null, min_inliers: number, without_date: number | null, without_position: number | null, seconds: {features: number, search: number}}} Answer */
+/** @typedef {{query: Query, queries: Query[], results: Result[], images: number, reranked: number, verified: number | null, min_inliers: number, without_date: number | null, without_position: number | null, state: string, seconds: {features: number, search: number}}} Answer */
 /** @typedef {{id: number, path: string, reason: string}} Skipped */
 /**
  * @template T

@@ -125,7 +125,7 @@ export class SearchView {
     this.activity.stop();
     try {
       const known = files ? undefined : this.answers.get(searchAddress(wanted, top, rerank));
-      if (known) return this.render(known, false, false);
+      if (known && (await this.isNow(known, asking))) return this.render(known, false, false);
       const sending = files && files.length > 1 ? "Sending the images" : "Sending the image";
       this.activity.step(files ? sending : "Searching");
       const answer = await this.plain(wanted, top, files, asking);
@@ -137,6 +137,22 @@ export class SearchView {
       else remember(this.answers, searchAddress(wanted, top, rerank), answer);
     } catch (error) {
       if (!isAbort(error) && !asked.signal.aborted) this.fail(error, wanted);
+    }
+  }
+
+  /**
+   * @param {Answer} known
+   * @param {Asking} asking
+   * @returns {Promise<boolean>} whether the collection is still what it was for that answer
+   */
+  async isNow(known, asking) {
+    try {
+      /** @type {{state: string}} */
+      const { state } = await get("/api/health", asking);
+      return state === known.state;
+    } catch (error) {
+      if (error instanceof Problem && error.status === 0) return true; // no server that knows better
+      throw error;
     }
   }
 
@@ -218,9 +234,16 @@ export class SearchView {
     }
     const keys = [];
     for (const file of files) {
-      /** @type {import("./api.js").Query} */
-      const { key } = await upload("/api/queries", file, asking);
-      keys.push(key);
+      try {
+        /** @type {import("./api.js").Query} */
+        const { key } = await upload("/api/queries", file, asking);
+        keys.push(key);
+      } catch (error) {
+        if (error instanceof Problem && file instanceof File) {
+          error.message = `${file.name}: ${error.message}`;
+        }
+        throw error;
+      }
     }
     this.activity.step("Searching");
     return get(searchAddress({ ...wanted, query: keys.join() }, top, 0), asking);
