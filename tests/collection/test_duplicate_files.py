@@ -142,6 +142,23 @@ class TestHardlinks:
         assert "bytes differ" in done.left[0].reason
         assert file.read_bytes() == before
 
+    def test_a_copy_stays_where_the_kept_file_has_changed(self, home):
+        """Emptied in place, of the same size: the copy is the last good one."""
+        plan = planned(home, home / "away")
+        kept = Path(plan.steps[0].kept)
+        kept.write_bytes(bytes(kept.stat().st_size))
+        done = apply(plan, home / "log")
+        assert {each.reason for each in done.left} == {f"{kept} has changed since it was indexed"}
+        assert [step.file for step in plan.steps if step.kept == str(kept)] == [
+            each.file for each in done.left
+        ]
+        with Collection.open(home / "c.vlad", read_only=True) as collection:
+            groups = collection.duplicates()  # and a plan that is made only now
+            again = plan_moves(collection, groups, home / "away2")
+        assert {s.kept for s in again.steps} >= {str(kept)}
+        left = apply(again, home / "log2").left
+        assert f"{kept} has changed since it was indexed" in {each.reason for each in left}
+
     def test_names_of_one_file_are_left(self, home):
         plan = planned(home)
         os.unlink(home / "photos/sub/copy 0.png")

@@ -111,6 +111,7 @@ def test_an_image_of_another_place_is_not_found(home, collection):
     [
         ({"camera": "SIMPLE_PINHOLE,1"}, ParameterError, "SIMPLE_RADIAL,f,cx,cy,k"),
         ({"camera": "NO_SUCH,1,2,3"}, ParameterError, "SIMPLE_RADIAL,f,cx,cy,k"),
+        ({"camera": "OPENCV,1"}, ParameterError, "SIMPLE_RADIAL,f,cx,cy,k"),
         ({"camera": "SIMPLE_RADIAL,-900,500,333,0"}, ParameterError, "with f above 0"),
         ({"camera": "PINHOLE,900,0,500,333"}, ParameterError, "with f above 0"),
         ({"camera": "SIMPLE_RADIAL,nan,500,333,0"}, ParameterError, "of finite numbers"),

@@ -672,6 +672,26 @@ class TestCommand:
             assert f"{target} is read here: give another file to write to" in done.stderr
             assert target.read_bytes() == before
 
+    def test_an_output_replaces_no_image(self, home, tmp_path):
+        shutil.copytree(home / "scenes" / "brick", tmp_path / "photos" / "brick")
+        shutil.copytree(home / "scenes" / "coffee", tmp_path / "photos" / "coffee")
+        file = tmp_path / "c.vlad"
+        with Collection.create(file, n_words=0, n_clusters=8, enlarge_to=0) as collection:
+            collection.add([tmp_path / "photos"])
+        target, query = tmp_path / "photos/brick/1.png", tmp_path / "photos/coffee/1.png"
+        (tmp_path / "link.png").symlink_to(target)
+        before = target.read_bytes()
+        for output in (target, tmp_path / "link.png"):
+            for words in (
+                ("pairs", file, "-o", output),
+                ("report", file, "--queries", 1, "-o", output),
+                ("search", file, query, "--html", output),
+            ):
+                done = run(*words, code=2)
+                assert f"{output} is an image of {file}: give another file" in done.stderr
+                assert target.read_bytes() == before
+        run("pairs", file, "-o", tmp_path / "1.png", cwd=tmp_path)
+
     def test_one_image_that_asks_for_itself(self, home):
         options = "--queries brick/2 --database brick/2 --min-score 0.5"
         done = run("pairs", home / "scenes.vlad", *options.split(), code=1)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
+import cv2
 import faiss
 import h5py
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from commands import run
+from images import textured
 from stored import everything
 from vladkit import Collection
 from vladkit.errors import NothingToIndexError, ParameterError, StorageError
@@ -80,6 +84,31 @@ class TestExport:
         ):
             collection.export(tmp_path / "out.npz")
         assert not list(tmp_path.glob("*out*"))
+
+    def test_names_that_two_sources_have_are_told_apart(self, ready, tmp_path):
+        for folder in "ab":
+            (tmp_path / folder).mkdir()
+            for i, name in enumerate(("0.png", "1.png")):
+                cv2.imwrite(str(tmp_path / folder / name), textured(seed=10 * i + ord(folder)))
+        with Collection.create(tmp_path / "c", n_clusters=4, enlarge_to=0) as collection:
+            collection.add([tmp_path / "a", tmp_path / "b"])
+            wanted = ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
+            vector_of = {
+                os.path.relpath(row.file, tmp_path): collection.vectors()[1][
+                    collection.vectors()[0].tolist().index(row.image_id)
+                ]
+                for row in collection.images()
+            }
+            collection.export(tmp_path / "v.npz")
+            with np.load(tmp_path / "v.npz") as archive:
+                for path, vector_D in zip(archive["paths"], archive["vectors"], strict=True):
+                    np.testing.assert_array_equal(vector_D, vector_of.pop(str(path)))
+            assert not vector_of
+            collection.export(tmp_path / "v.faiss")
+            assert sorted(json.loads((tmp_path / "v.faiss.json").read_text())) == wanted
+            collection.export(tmp_path / "v.parquet")
+            table = pyarrow.parquet.read_table(tmp_path / "v.parquet")
+            assert sorted(table["path"].to_pylist()) == wanted
 
     def test_nothing_that_the_vectors_come_from_is_replaced(self, ready, tmp_path):
         collection = shutil.copy(ready[0], tmp_path / "c.npz")

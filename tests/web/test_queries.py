@@ -49,6 +49,23 @@ def test_without_kept_features(own, query):
         assert "keeps no features" in problem(answer, 422)["detail"]
 
 
+def test_a_file_that_has_changed_is_searched_with_as_it_was(own):
+    with Collection.create(own / "c.vlad", n_clusters=16) as collection:
+        collection.add([own / "photos"])
+    with serving(own / "c.vlad") as (client, _):
+        image_id = id_of(client, "chelsea")
+        whole = {"id": image_id}
+        before = client.get("/api/search", params=whole).json()
+        assert before["results"][0]["path"] == "chelsea.jpg"
+    cv2.imwrite(str(own / "photos" / "chelsea.jpg"), photo("coffee")[::2, ::2])
+    with serving(own / "c.vlad") as (client, _):
+        found = client.get("/api/search", params=whole).json()
+        assert found["results"][0]["path"] == "chelsea.jpg"
+        assert found["query"]["width"] == before["query"]["width"]
+        part = client.get("/api/search", params=whole | {"region": "50,20,300,250"}).json()
+        assert part["results"][0]["path"] == "chelsea.jpg"
+
+
 def test_features_of_a_network(home, tmp_path, query, capfd):
     """It takes colour; without it the images of the collection still search."""
     pytest.importorskip("onnxruntime")

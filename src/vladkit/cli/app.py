@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from vladkit.cli.output import one_line, print_json, say
+from vladkit.core.names import absolute
 from vladkit.core.remote import local_path
 from vladkit.errors import ParameterError, VladkitError
 
@@ -122,6 +123,7 @@ def opened(
     schema: str | None = None,
     device: str | None = None,
     batch: int | None = None,
+    output: str | None = None,
 ) -> Iterator[tuple[Collection, Progress]]:
     """An open collection, and the callable that reports progress on stderr.
 
@@ -151,6 +153,8 @@ def opened(
         ``--schema``, for such a URL.
     device, batch
         ``--device`` and ``--batch``, for networks; which device "auto" takes is said.
+    output : str or None
+        File that is written at the end, which may be no image of the collection.
     """
     if not blas:
         from vladkit.cli.process import leave_cores_to_threads
@@ -191,6 +195,8 @@ def opened(
     if device == "auto":
         say(f"note: networks run on {', '.join(devices_of(collection.extractor))}")
     with collection, progress_bar() as progress:
+        if output is not None and collection.find(absolute(output)) is not None:
+            raise ParameterError(f"{output} is an image of {file}: give another file to write to")
         before = collection.stamp()
         try:
             yield collection, progress

@@ -71,7 +71,7 @@ def localize(
         check_figure_file(plot, "--plot", inputs=[file, *image])
     failed = False
     found: dict[str, Localization] = {}
-    with opened(file, others=[model, *image], trust=trust) as (collection, progress):
+    with opened(file, others=[model, *image], trust=trust, output=plot) as (collection, progress):
         read = SfmModel(model)
         for i, query in enumerate(image):
             try:

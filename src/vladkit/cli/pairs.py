@@ -116,7 +116,7 @@ def pairs(
     some: dict[str, Any] = {"queries": _names(queries), "database": _names(database)}
     if output is not None:
         check_writable(output, _read(file, queries, database, positions))
-    with opened(file) as (collection, progress):
+    with opened(file, output=output) as (collection, progress):
         found = collection.pairs(
             top,
             rerank=rerank,

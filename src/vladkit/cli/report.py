@@ -55,7 +55,10 @@ def report(
 
     inputs = [file] if ground_truth is None else [file, ground_truth]
     check_target(output, inputs)
-    with opened(file, others=inputs[1:], trust=trust, shows=True) as (collection, progress):
+    with opened(file, others=inputs[1:], trust=trust, shows=True, output=output) as (
+        collection,
+        progress,
+    ):
         asked = drawn(collection, queries, seed) if ground_truth is None else read(ground_truth)
         data = assess(
             collection,

@@ -83,7 +83,14 @@ def search(
     failed = False
     shows = html is not None
     with opened(
-        file, others=image, trust=trust, shows=shows, url=True, schema=schema, device=device
+        file,
+        others=image,
+        trust=trust,
+        shows=shows,
+        url=True,
+        schema=schema,
+        device=device,
+        output=html,
     ) as (collection, progress):
         from vladkit.collection.where import Where
         from vladkit.core.remote import without_query

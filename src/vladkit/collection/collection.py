@@ -1123,7 +1123,7 @@ class Collection:
             `vladkit.store.export`.
         root : path or None
             For .h5 the folder that names are relative to, as in `pairs`. The others have the paths
-            that images were indexed by.
+            that images were indexed by, and names as .h5 where several sources have one path.
 
         Raises
         ------

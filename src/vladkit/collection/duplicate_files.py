@@ -52,6 +52,8 @@ class Step:
         Size of the copy, and its time of change, when it was indexed.
     kept_bytes : int
         Size of the file that stays.
+    kept_mtime_ns : int or None
+        Its time of change when it was indexed; None where bytes are compared.
     """
 
     file: str
@@ -60,6 +62,7 @@ class Step:
     n_bytes: int
     mtime_ns: int
     kept_bytes: int
+    kept_mtime_ns: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +184,8 @@ def _plan(
                     continue
                 target = _free(target, taken)
             kept = kept_of.get(each.file, group.file)
-            kept_bytes = group.n_bytes if folder else row.n_bytes
-            steps.append(Step(each.file, kept, target, row.n_bytes, row.mtime_ns, kept_bytes))
+            is_kept = (group.n_bytes, group.mtime_ns) if folder else (row.n_bytes, None)
+            steps.append(Step(each.file, kept, target, row.n_bytes, row.mtime_ns, *is_kept))
     return Plan(tuple(steps), tuple(left))
 
 
@@ -321,7 +324,8 @@ def _checked(step: Step) -> os.stat_result:
         raise _NotDone("one file with the one that is kept already")
     if (status.st_size, time_of_change(status)) != (step.n_bytes, step.mtime_ns):
         raise _NotDone("changed since it was indexed")
-    if kept.st_size != step.kept_bytes:
+    same_time = step.kept_mtime_ns in (None, time_of_change(kept))
+    if kept.st_size != step.kept_bytes or not same_time:
         raise _NotDone(f"{step.kept} has changed since it was indexed")
     return status
 

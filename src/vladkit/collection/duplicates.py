@@ -105,6 +105,8 @@ class DuplicateGroup:
         Size of the reference in px, upright.
     n_bytes : int
         Size of the reference's file.
+    mtime_ns : int
+        Time of its change when it was indexed, in ns since 1970.
     """
 
     path: str
@@ -113,6 +115,7 @@ class DuplicateGroup:
     width: int | None
     height: int | None
     n_bytes: int
+    mtime_ns: int
 
 
 def find_duplicates(
@@ -398,7 +401,7 @@ class _Finder:
             others.append(Duplicate(row.path, row.file, kinds, similarity, *size))
         row = self.rows[first]
         size = row.width, row.height, row.n_bytes
-        return DuplicateGroup(row.path, row.file, tuple(others), *size)
+        return DuplicateGroup(row.path, row.file, tuple(others), *size, row.mtime_ns)
 
     def _kinds(self, a: int, b: int) -> tuple[str, ...]:
         """How two images of a group differ, as the pixels tell, or else the features."""

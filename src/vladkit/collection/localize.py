@@ -274,8 +274,8 @@ def _given(pycolmap: Any, given: str, width: int, height: int) -> Any:
     with suppress(ValueError):
         if made["model"] in pycolmap.CameraModelId.__members__:
             camera = pycolmap.Camera({**made, "params": [float(v) for v in text.split(",")]})
-            focal = [camera.params[i] for i in camera.focal_length_idxs()]
-            if camera.verify_params() and np.isfinite(camera.params).all() and min(focal) > 0:
+            is_one = camera.verify_params() and np.isfinite(camera.params).all()
+            if is_one and min(camera.params[i] for i in camera.focal_length_idxs()) > 0:
                 return camera
     raise ParameterError(
         f"camera={given!r}: give one of COLMAP's models and its parameters, such as "

@@ -147,7 +147,8 @@ class Searcher:
         ranked = rank([query.vector_vD for query in queries])
         if options.expand:
             neighbors = self.neighbors(ranked, options.expand)
-            ranked = rank([self.expanded(query.vector_vD, neighbors) for query in queries])
+            if neighbors:
+                ranked = rank([self.expanded(query.vector_vD, neighbors) for query in queries])
         return [of_image_itself(each, queries[each.query].mirrored) for each in ranked]
 
     # -- by vectors -------------------------------------------------------------------

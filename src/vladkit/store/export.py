@@ -89,6 +89,9 @@ def export(
                   vector, float32
     ============  ======================================================================
 
+    Paths are those that images were indexed by; where several sources have one path, all are those
+    below the deepest folder that holds them all, as names in ``.h5`` are.
+
     Parameters
     ----------
     store : CollectionStore
@@ -119,10 +122,9 @@ def export(
         name = f"{os.fspath(target)}{end}"
         check_writable(name, _made_from(store, name))
     with store.reading():
-        if suffix == ".h5":
+        path_of = {row.image_id: row.path for row in store.indexed()}
+        if suffix == ".h5" or len(set(path_of.values())) < len(path_of):
             path_of = names_below(store.indexed(), store.sources(), root)[1]
-        else:
-            path_of = {row.image_id: row.path for row in store.indexed()}
         if (longest := max(map(len, path_of.values()), default=0)) > LONGEST_PATH:
             raise FileFormatError(f"a path of {longest} letters is no path: no system has such")
         if suffix == ".parquet":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from dataclasses import dataclass
 
 from vladkit.collection.collection import Collection
+from vladkit.core.files import time_of_change
+from vladkit.core.remote import is_url
 from vladkit.errors import ImageError, MissingDependencyError, ModelError, ParameterError
 from vladkit.features import Features, wants_color
 from vladkit.images import Image, Region, read_bytes
@@ -158,11 +161,13 @@ class Queries:
         """The query of an indexed image, by what is kept of it where its file is no help."""
         size = row.width or 1, row.height or 1
         try:
+            if not _is_as_indexed(row):
+                raise ImageError("changed since it was indexed")
             data = read_bytes(row.file, within=collection.folders_to_show())
             image = self._decoded(collection, data, region)
             features = collection.extractor.extract(image)
         except (ImageError, ModelError, MissingDependencyError):
-            # The file is gone, or the network that found its features is not here.
+            # The file is gone or another, or the network that found its features is not here.
             kept = collection.features_of(row.image_id)
             if region is not None:
                 if kept is None:
@@ -182,6 +187,15 @@ class Queries:
             n_bytes += features.vector_D.nbytes
         self._queries.put((name, region, collection.stamp()), query, n_bytes + 1000)
         return query
+
+
+def _is_as_indexed(row: ImageRow) -> bool:
+    """Whether a file has the size and time that it was indexed with, or is elsewhere or gone."""
+    try:
+        status = None if is_url(row.file) else os.stat(row.file)
+    except OSError:  # which is said where it is read
+        return True
+    return status is None or (status.st_size, time_of_change(status)) == (row.n_bytes, row.mtime_ns)
 
 
 def indexed_image(collection: Collection, image_id: int) -> ImageRow:
