@@ -37,6 +37,7 @@ from vladkit.images.image import Image
 from vladkit.images.jxl import decode_jxl
 from vladkit.images.levels import form_of, to_levels
 from vladkit.images.opencv import is_out_of_memory, silent_opencv
+from vladkit.images.pieces import DAMAGED, Pieces
 from vladkit.images.region import Region, RegionLike, as_region
 
 __all__ = ["MAX_PIXELS", "decode_image", "decoder_facts", "read_image"]
@@ -198,6 +199,8 @@ def decode_image(
         )
     _check_scans(header, max_pixels)
     pixels = _decode(header, factor, max_pixels, color=color)
+    if header.pieces:
+        _check_pieces(header.pieces)
     _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
     if factor > 1 and pixels.shape[:2] != size[::-1]:
         raise ImageError("damaged JPEG: two different sizes in one file")
@@ -231,6 +234,19 @@ def _check_scans(header: Header, max_pixels: int) -> None:
     n_passed = header.n_scans * header.width * header.height
     if not header.sequential and n_passed > _MOST_SCANS * max_pixels:
         raise ImageError(f"{header.n_scans:,} scans of {header.width}x{header.height} px, too many")
+
+
+def _check_pieces(pieces: Pieces) -> None:
+    """Raise ImageError if a strip or tile cannot be unpacked."""
+    import cv2
+
+    for file in pieces.files():
+        try:
+            _opencv("TIFF", file, flag=cv2.IMREAD_UNCHANGED)
+        except ImageError as error:
+            if error.transient:
+                raise
+            raise ImageError(DAMAGED) from error
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import struct
+import sys
+from collections.abc import Sequence
 from typing import Final
 
 from vladkit.errors import ImageError
 
-__all__ = ["Parts", "Tags", "read_directory"]
+__all__ = ["NATIVE", "Parts", "Tags", "one", "read_directory", "with_directory"]
 
 Tags = dict[int, "tuple[int, ...] | bytes"]
+
+NATIVE: Final = "<" if sys.byteorder == "little" else ">"
+"""Byte order of this machine."""
 
 _MOST_PARTS: Final = 200_000
 """Most segments, chunks or directory entries of a file: a PNG of 1 GiB in pieces of 8 kB has
@@ -73,3 +78,27 @@ def read_directory(
             if tags.setdefault(tag, found) != found:
                 raise ImageError(f"damaged TIFF: tag {tag} is there twice")
     return tags, at + size * n_entries
+
+
+def one(page: Tags, tag: int, default: int) -> int:
+    """First number of a tag; the default where it is missing."""
+    return page.get(tag, (default,))[0]
+
+
+def with_directory(data: bytes, tags: dict[int, Sequence[int]]) -> bytes:
+    """A TIFF of the same pixels, with a directory of its own behind them."""
+    at = len(data) + len(data) % 2
+    n_bytes = 2 + 12 * len(tags) + 4
+    entries, arrays = b"", b""
+    for tag, value in sorted(tags.items()):
+        try:
+            packed = struct.pack(f"{NATIVE}{len(value)}I", *value).ljust(4, b"\0")
+        except struct.error as error:
+            raise ImageError(f"damaged TIFF: tag {tag} is too large") from error
+        if len(value) > 1:
+            where = struct.pack(NATIVE + "I", at + n_bytes + len(arrays))
+            arrays, packed = arrays + packed, where
+        entries += struct.pack(NATIVE + "HHI", tag, 4, len(value)) + packed
+    mark = (b"II*\0" if NATIVE == "<" else b"MM\0*") + struct.pack(NATIVE + "I", at)
+    head = struct.pack(NATIVE + "H", len(tags)) + entries + bytes(4)
+    return b"".join([mark, memoryview(data)[8:], bytes(len(data) % 2), head, arrays])

@@ -22,6 +22,7 @@ from vladkit.images.exif import UNKNOWN, Photo, photo_of
 from vladkit.images.jxl import read_jxl
 from vladkit.images.levels import SampleForm
 from vladkit.images.orientation import Places
+from vladkit.images.pieces import Pieces
 from vladkit.images.raw import RawPreview, raf_preview, tiff_preview
 from vladkit.images.tiff import PackedSamples, read_tiff
 
@@ -56,6 +57,8 @@ class Header:
         Bytes of a pixel with such samples.
     packed : PackedSamples or None
         Samples of a TIFF that are unpacked by us.
+    pieces : Pieces or None
+        Strips or tiles of a TIFF whose damage a decoder passes over.
     photo : Photo
         Date, position and camera, by EXIF.
     """
@@ -71,6 +74,7 @@ class Header:
     form: SampleForm | None = None
     n_bytes: int = 1
     packed: PackedSamples | None = None
+    pieces: Pieces | None = None
     photo: Photo = UNKNOWN
 
 
@@ -244,6 +248,7 @@ def _tiff(data: bytes) -> Header:
         form=tiff.packed.form if tiff.packed else None,
         n_bytes=tiff.packed.n_bytes if tiff.packed else 1,
         packed=tiff.packed,
+        pieces=tiff.pieces,
         photo=photo_of([data]),
     )
 
