@@ -103,7 +103,7 @@ def tiff_file(*pages: Any, order: str = "<", big: bool = False) -> bytes:
         entries = {names[0]: (code, starts), names[1]: (code, [len(p) for p in pieces])} | tags
         directory = struct.pack(order + ("Q" if big else "H"), len(entries))
         for tag, (kind, values) in sorted(entries.items()):
-            letter = {3: "H", 4: "I", 7: "B", 16: "Q"}[kind]
+            letter = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}[kind]
             value = struct.pack(f"{order}{len(values)}{letter}", *values)
             if len(value) > struct.calcsize(word):
                 where = n_head + len(body)

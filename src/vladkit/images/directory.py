@@ -20,7 +20,11 @@ _MOST_PARTS: Final = 200_000
 """Most segments, chunks or directory entries of a file: a PNG of 1 GiB in pieces of 8 kB has
 131,072, a TIFF of 10,000 pages some 150,000."""
 
-_LETTERS: Final = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q"}
+_LETTERS: Final = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
+_EXIF_LETTERS: Final = {2: "B", 5: "I", 10: "i"}
+"""Texts, and fractions without and with a sign."""
+_MOST_FACT: Final = 1024
+"""Most letters, or numbers, of a fact about a photograph that are read."""
 
 
 class Parts:
@@ -49,34 +53,56 @@ def read_directory(
     wanted: frozenset[int],
     *,
     big: bool = False,
-    texts: bool = False,
+    exif: bool = False,
 ) -> tuple[Tags, int]:
     """Wanted whole-number tags of one directory, and where it ends; `big`: of a BigTIFF.
 
-    With `texts` also bytes of texts, and fractions, two numbers each.
     A tag that is there twice, with two values, is refused: decoders differ in which they take.
+    With `exif` also bytes of texts, and fractions, two numbers each, of both at most the first
+    `_MOST_FACT`; a tag that is damaged or there twice is left out, and the others count.
+
+    Raises
+    ------
+    ImageError
+        A tag is there twice, or there are more values than the file holds.
+    struct.error
+        The directory or a value lies past the end.
     """
     tags: Tags = {}
+    twice = set()
     size, head, word = (20, "Q", "Q") if big else (12, "H", "I")
     (n_entries,) = struct.unpack_from(order + head, data, at)
     at += struct.calcsize(head)
+    if exif:
+        n_entries = min(n_entries, max(0, len(data) - at) // size)
     parts.add(2 + size * n_entries, 1 + n_entries)
     for entry in range(at, at + size * n_entries, size):
         tag, code, count = struct.unpack_from(order + "HH" + word, data, entry)
         letter = _LETTERS.get(code)
-        if texts and code in (2, 5):
-            letter, count = ("B", count) if code == 2 else ("I", 2 * count)
-        if tag in wanted and letter and count:
-            values, where = f"{order}{count}{letter}", entry + size - struct.calcsize(word)
-            if struct.calcsize(values) > struct.calcsize(word):
-                parts.add(struct.calcsize(values))
-                (where,) = struct.unpack_from(order + word, data, where)
-            if letter == "B":  # no million numbers of a long text
-                found = struct.unpack_from(f"{count}s", data, where)[0]
-            else:
-                found = struct.unpack_from(values, data, where)
-            if tags.setdefault(tag, found) != found:
-                raise ImageError(f"damaged TIFF: tag {tag} is there twice")
+        if exif and code in _EXIF_LETTERS:
+            letter, count = _EXIF_LETTERS[code], count if code == 2 else 2 * count
+        if not (tag in wanted and letter and count):
+            continue
+        n_bytes, where = count * struct.calcsize("=" + letter), entry + size - struct.calcsize(word)
+        if n_bytes > struct.calcsize(word):
+            (where,) = struct.unpack_from(order + word, data, where)
+        if exif:
+            if where + n_bytes > len(data):
+                continue
+            count = min(count, _MOST_FACT)
+        if n_bytes > struct.calcsize(word):
+            parts.add(count * struct.calcsize("=" + letter))
+        found: tuple[int, ...] | bytes
+        if letter == "B":  # no million numbers of a long text
+            (found,) = struct.unpack_from(f"{count}s", data, where)
+        else:
+            found = struct.unpack_from(f"{order}{count}{letter}", data, where)
+        if tags.setdefault(tag, found) != found:
+            twice.add(tag)
+    if twice and not exif:
+        raise ImageError(f"damaged TIFF: tag {min(twice)} is there twice")
+    for tag in twice:
+        del tags[tag]
     return tags, at + size * n_entries
 
 
