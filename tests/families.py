@@ -69,6 +69,8 @@ def tiff_page(sample_yxc: Array, rng: Rng, *, order: str, bits: int = 0, **tags:
         entries[274] = 3, [tags["orientation"]]
     if tags.get("xmp"):
         entries[700] = 7, tags["xmp"]
+    if tags.get("nothing"):
+        entries[42113] = 2, tags["nothing"]
     if tags.get("subfile"):
         entries[254] = 4, [tags["subfile"]]
     return entries, pieces, (324, 325) if tile else (273, 279)

@@ -20,9 +20,9 @@ _MOST_PARTS: Final = 200_000
 """Most segments, chunks or directory entries of a file: a PNG of 1 GiB in pieces of 8 kB has
 131,072, a TIFF of 10,000 pages some 150,000."""
 
-_LETTERS: Final = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
-_EXIF_LETTERS: Final = {2: "B", 5: "I", 10: "i"}
-"""Texts, and fractions without and with a sign."""
+_LETTERS: Final = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
+_FRACTIONS: Final = {5: "I", 10: "i"}
+"""Without and with a sign."""
 _MOST_FACT: Final = 1024
 """Most letters, or numbers, of a fact about a photograph that are read."""
 
@@ -55,11 +55,13 @@ def read_directory(
     big: bool = False,
     exif: bool = False,
 ) -> tuple[Tags, int]:
-    """Wanted whole-number tags of one directory, and where it ends; `big`: of a BigTIFF.
+    """Wanted tags of one directory, whole numbers and texts, and where it ends.
+
+    `big`: of a BigTIFF.
 
     A tag that is there twice, with two values, is refused: decoders differ in which they take.
-    With `exif` also bytes of texts, and fractions, two numbers each, of both at most the first
-    `_MOST_FACT`; a tag that is damaged or there twice is left out, and the others count.
+    With `exif` also fractions, two numbers each, and at most the first `_MOST_FACT` of all; a tag
+    that is damaged or there twice is left out, and the others count.
 
     Raises
     ------
@@ -79,8 +81,8 @@ def read_directory(
     for entry in range(at, at + size * n_entries, size):
         tag, code, count = struct.unpack_from(order + "HH" + word, data, entry)
         letter = _LETTERS.get(code)
-        if exif and code in _EXIF_LETTERS:
-            letter, count = _EXIF_LETTERS[code], count if code == 2 else 2 * count
+        if exif and code in _FRACTIONS:
+            letter, count = _FRACTIONS[code], 2 * count
         if not (tag in wanted and letter and count):
             continue
         n_bytes, where = count * struct.calcsize("=" + letter), entry + size - struct.calcsize(word)

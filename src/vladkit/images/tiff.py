@@ -8,6 +8,7 @@ neighbours.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ __all__ = ["PackedSamples", "Tiff", "read_tiff"]
 
 _WANTED: Final = frozenset(
     {254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317}
-    | {322, 323, 324, 325, 338, 339, 530, 700}
+    | {322, 323, 324, 325, 338, 339, 530, 700, 42113}
 )
 _READ: Final = LOSSLESS | {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677}
 """Compressions that OpenCV reads in some build; others it gives as black, without an error."""
@@ -196,7 +197,7 @@ def read_tiff(data: bytes) -> Tiff:
     if 1 <= orientation <= 8:
         data = _set_upright(data, order, chosen_at, big)
     else:
-        orientation = xmp_orientation(bytes(chosen.get(700, b""))) or 1
+        orientation = xmp_orientation(_bytes(chosen, 700)) or 1
     width, height, tile_w, tile_h = (one(chosen, tag, 0) for tag in (256, 257, 322, 323))
     return Tiff(width, height, data, orientation, tile_w * tile_h, packed, pieces)
 
@@ -236,7 +237,14 @@ def _packed_form(page: Tags) -> SampleForm | None:
     if len(bits) > 1 or len(kind) > 1 or not kind <= _KINDS.keys():
         return None
     (depth,) = bits
-    usual = depth in (1, 8) and kind == {1} and alpha is None and n_channels in (1, 3, 4)
+    nothing = _nothing(page)
+    usual = (
+        nothing is None
+        and depth in (1, 8)
+        and kind == {1}
+        and alpha is None
+        and n_channels in (1, 3, 4)
+    )
     if usual and depth == 8:
         # OpenCV takes one band of several gray ones, and refuses some sizes of tiles as they are
         usual = not (n_channels > 1 and photometric <= 1) and not (
@@ -256,7 +264,26 @@ def _packed_form(page: Tags) -> SampleForm | None:
         premultiplied=kind_of_alpha == 1,
         white_is_zero=photometric == 0,
         most=2**depth - 1 if depth % 8 else 0,
+        transparent=nothing,
     )
+
+
+def _nothing(page: Tags) -> float | None:
+    """Number of samples that are none, as GDAL writes it."""
+    text = _bytes(page, 42113).split(b"\0")[0].strip()
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    if math.isnan(number):  # which is none anyway
+        return None
+    return int(text) if text.lstrip(b"+-").isdigit() else number
+
+
+def _bytes(page: Tags, tag: int) -> bytes:
+    """Bytes of a text; empty where it is missing, or is none."""
+    value = page.get(tag, b"")
+    return value if isinstance(value, bytes) else b""
 
 
 def _unpack_bits(byte_yxb: npt.NDArray[np.uint8], bits: int, n: int) -> npt.NDArray[np.uint16]:
