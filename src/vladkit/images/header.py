@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from vladkit.errors import ImageError
+from vladkit.images.bmp import MaskedPixels, masked_pixels
 from vladkit.images.boxes import read_boxes
 from vladkit.images.directory import Parts
 from vladkit.images.exif import UNKNOWN, Photo, photo_of
@@ -55,8 +56,8 @@ class Header:
         levels and colours are right.
     n_bytes : int
         Bytes of a pixel with such samples.
-    packed : PackedSamples or None
-        Samples of a TIFF that are unpacked by us.
+    packed : PackedSamples, MaskedPixels or None
+        Samples of a TIFF or a BMP that are unpacked by us.
     pieces : Pieces or None
         Strips or tiles of a TIFF whose damage a decoder passes over.
     photo : Photo
@@ -73,7 +74,7 @@ class Header:
     largest_tile: int = 0
     form: SampleForm | None = None
     n_bytes: int = 1
-    packed: PackedSamples | None = None
+    packed: PackedSamples | MaskedPixels | None = None
     pieces: Pieces | None = None
     photo: Photo = UNKNOWN
 
@@ -310,8 +311,11 @@ def _bmp(data: bytes) -> Header:
     # Only a mask says that the fourth byte is opacity; most writers leave anything there.
     has_mask = header_size >= 56 and struct.unpack_from("<HI", data, 28) == (32, 3)
     form = SampleForm() if has_mask and any(data[66:70]) else None
+    packed = masked_pixels(data)
+    if packed:
+        form = packed.form
     # height < 0: rows from top to bottom
-    return Header("BMP", width, abs(height), data, form=form, n_bytes=4)
+    return Header("BMP", width, abs(height), data, form=form, n_bytes=4, packed=packed)
 
 
 def _pnm(data: bytes) -> Header:
