@@ -92,6 +92,12 @@ def _rows(piece_yxc: Array, predictor: int, order: str, bits: int) -> bytes:
     return number.astype(f"{order}u{size}").tobytes()
 
 
+TIFF_LETTERS = {
+    1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I",
+    16: "Q", 17: "q", 18: "Q",
+}  # fmt: skip
+
+
 def tiff_file(*pages: Any, order: str = "<", big: bool = False) -> bytes:
     """A TIFF or BigTIFF of such pages."""
     word, n_head = ("Q", 16) if big else ("I", 8)
@@ -105,7 +111,7 @@ def tiff_file(*pages: Any, order: str = "<", big: bool = False) -> bytes:
         entries = {names[0]: (code, starts), names[1]: (code, [len(p) for p in pieces])} | tags
         directory = struct.pack(order + ("Q" if big else "H"), len(entries))
         for tag, (kind, values) in sorted(entries.items()):
-            letter = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}[kind]
+            letter = TIFF_LETTERS[kind]
             value = struct.pack(f"{order}{len(values)}{letter}", *values)
             if len(value) > struct.calcsize(word):
                 where = n_head + len(body)

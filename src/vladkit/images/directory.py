@@ -9,7 +9,7 @@ from typing import Final
 
 from vladkit.errors import ImageError
 
-__all__ = ["NATIVE", "Parts", "Tags", "one", "read_directory", "with_directory"]
+__all__ = ["LETTERS", "NATIVE", "Parts", "Tags", "one", "read_directory", "with_directory"]
 
 Tags = dict[int, "tuple[int, ...] | bytes"]
 
@@ -20,7 +20,12 @@ _MOST_PARTS: Final = 200_000
 """Most segments, chunks or directory entries of a file: a PNG of 1 GiB in pieces of 8 kB has
 131,072, a TIFF of 10,000 pages some 150,000."""
 
-_LETTERS: Final = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
+LETTERS: Final = {
+    1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I",
+    16: "Q", 17: "q", 18: "Q",
+}  # fmt: skip
+"""Types of whole numbers and texts, in the letters of `struct`."""
+_SIGNED: Final = frozenset({6, 8, 9, 17})
 _FRACTIONS: Final = {5: "I", 10: "i"}
 """Without and with a sign."""
 _MOST_FACT: Final = 1024
@@ -66,7 +71,7 @@ def read_directory(
     Raises
     ------
     ImageError
-        A tag is there twice, or there are more values than the file holds.
+        A tag is there twice or below zero, or there are more values than the file holds.
     struct.error
         The directory or a value lies past the end.
     """
@@ -80,7 +85,7 @@ def read_directory(
     parts.add(2 + size * n_entries, 1 + n_entries)
     for entry in range(at, at + size * n_entries, size):
         tag, code, count = struct.unpack_from(order + "HH" + word, data, entry)
-        letter = _LETTERS.get(code)
+        letter = LETTERS.get(code)
         if exif and code in _FRACTIONS:
             letter, count = _FRACTIONS[code], 2 * count
         if not (tag in wanted and letter and count):
@@ -99,6 +104,10 @@ def read_directory(
             (found,) = struct.unpack_from(f"{count}s", data, where)
         else:
             found = struct.unpack_from(f"{order}{count}{letter}", data, where)
+        if code in _SIGNED and min(found) < 0:
+            if exif:
+                continue
+            raise ImageError(f"damaged TIFF: tag {tag} is below zero")
         if tags.setdefault(tag, found) != found:
             twice.add(tag)
     if twice and not exif:

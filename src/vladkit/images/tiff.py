@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.errors import ImageError
-from vladkit.images.directory import Parts, Tags, one, read_directory, with_directory
+from vladkit.images.directory import LETTERS, Parts, Tags, one, read_directory, with_directory
 from vladkit.images.levels import SampleForm
 from vladkit.images.orientation import xmp_orientation
 from vladkit.images.pieces import DEFLATE, LOSSLESS, Pieces
@@ -26,11 +26,13 @@ from vladkit.images.pieces import DEFLATE, LOSSLESS, Pieces
 __all__ = ["PackedSamples", "Tiff", "read_tiff"]
 
 _WANTED: Final = frozenset(
-    {254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317}
+    {254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320}
     | {322, 323, 324, 325, 338, 339, 530, 700, 42113}
 )
 _READ: Final = LOSSLESS | {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677}
 """Compressions that OpenCV reads in some build; others it gives as black, without an error."""
+_PALETTE: Final = 3
+"""Photometric interpretation."""
 _KINDS: Final = {1: "u", 2: "i", 3: "f"}
 
 
@@ -59,7 +61,8 @@ class PackedSamples:
     def n_bytes(self) -> int:
         """Bytes of a pixel once unpacked."""
         bits = one(self.page, 258, 1)
-        return one(self.page, 277, 1) * (2 if bits % 8 else bits // 8)
+        n_colors = 4 if one(self.page, 262, 1) == _PALETTE else 0
+        return one(self.page, 277, 1) * (2 if bits % 8 else bits // 8) + n_colors
 
     @property
     def in_bytes(self) -> bool:
@@ -84,7 +87,7 @@ class PackedSamples:
         else:  # a channel after the other
             tall = tile_h if 324 in page else min(h, one(page, 278, h))
             n = across * -(-h // max(1, tall))
-            last = max(*self.form.colors, self.form.alpha or 0)
+            last = min(max(*self.form.colors, self.form.alpha or 0), n_channels - 1)
             planes = [slice(i * n, (i + 1) * n) for i in range(last + 1)]
             n_channels = 1
         parts = []
@@ -107,14 +110,29 @@ class PackedSamples:
             byte_yx = np.ascontiguousarray(number_yx).view(np.uint8)
             sample_yxc = self._samples(byte_yx.reshape(h, across, row), tile_w, n_channels)
             parts.append(sample_yxc.reshape(h, across * tile_w, n_channels)[:, :w])
+        if one(page, 262, 1) == _PALETTE:
+            return self._colors(parts[0])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    def _colors(self, index_yx1: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """Colours of a palette, and opacity if one of them is none."""
+        color_3n = np.array(list(self.page[320]), np.uint64).reshape(3, -1)
+        if color_3n.max() > 255:  # some writers have 8 bits of them
+            color_3n = np.minimum(color_3n * 255 // 65535, 255)
+        color_nc = color_3n.T.astype(np.uint8)
+        nothing = _nothing(self.page)
+        if nothing is not None:
+            opacity_n = np.where(np.arange(len(color_nc)) == nothing, 0, 255)
+            color_nc = np.column_stack([color_nc, opacity_n.astype(np.uint8)])
+        color_yxc: npt.NDArray[np.uint8] = color_nc[index_yx1[:, :, 0]]
+        return color_yxc
 
     def _samples(
         self, byte_yxb: npt.NDArray[np.uint8], tile_w: int, n_channels: int
     ) -> npt.NDArray[Any]:
         """Samples (h, across, tile_w, c) of rows of bytes."""
         h, across, _ = byte_yxb.shape
-        bits, predictor = one(self.page, 258, 1), one(self.page, 317, 1)
+        bits, predictor = one(self.page, 258, 1), _predictor(self.page)
         shape = h, across, tile_w, n_channels
         if bits % 8:
             return _unpack_bits(byte_yxb, bits, tile_w * n_channels).reshape(shape)
@@ -210,9 +228,9 @@ def _set_upright(data: bytes, order: str, at: int, big: bool) -> bytes:
     for entry in range(at, at + size * n_entries, size):
         tag, code = struct.unpack_from(order + "HH", data, entry)
         if tag == 274:
-            one = struct.pack(order + {1: "B", 3: "H"}.get(code, "I"), 1)
+            upright = struct.pack(order + LETTERS.get(code, "I"), 1)
             where = entry + size - word
-            return data if data.startswith(one, where) else _replaced(data, where, one)
+            return data if data.startswith(upright, where) else _replaced(data, where, upright)
     return data
 
 
@@ -238,24 +256,22 @@ def _packed_form(page: Tags) -> SampleForm | None:
         return None
     (depth,) = bits
     nothing = _nothing(page)
-    usual = (
-        nothing is None
-        and depth in (1, 8)
-        and kind == {1}
-        and alpha is None
-        and n_channels in (1, 3, 4)
-    )
-    if usual and depth == 8:
-        # OpenCV takes one band of several gray ones, and refuses some sizes of tiles as they are
-        usual = not (n_channels > 1 and photometric <= 1) and not (
-            322 in page and one(page, 259, 1) == 1
-        )
+    # OpenCV refuses some sizes of tiles as they are
+    usual = nothing is None and kind == {1} and not (322 in page and one(page, 259, 1) == 1)
     if depth % 8:
-        possible = 1 <= depth <= 15 and kind == {1} and one(page, 317, 1) == 1
+        possible = 1 <= depth <= 15 and kind == {1} and _predictor(page) == 1
     else:
         possible = depth in (16, 32, 64) or (depth == 8 and 3 not in kind)
-    possible = possible and n_channels >= 1 and photometric <= 2
-    if usual or not possible or one(page, 259, 1) not in LOSSLESS:
+    possible = possible and one(page, 259, 1) in LOSSLESS
+    if photometric == _PALETTE:
+        possible = possible and n_channels == 1 and kind == {1}
+        if (usual and depth in (1, 4, 8)) or not possible or len(page.get(320, ())) != 3 * 2**depth:
+            return None
+        return SampleForm((2, 1, 0), None if nothing is None else 3)
+    usual = usual and depth in (1, 8) and alpha is None and n_channels in (1, 3, 4)
+    if depth == 8 and n_channels > 1 and photometric <= 1:
+        usual = False  # OpenCV takes one band of several gray ones
+    if usual or not possible or n_channels < 1 or photometric > 2:
         return None
     colored = n_channels >= 3 and (alpha is None or alpha >= 3)
     return SampleForm(
@@ -266,6 +282,11 @@ def _packed_form(page: Tags) -> SampleForm | None:
         most=2**depth - 1 if depth % 8 else 0,
         transparent=nothing,
     )
+
+
+def _predictor(page: Tags) -> int:
+    """Which differences samples are; 1: none, also where libtiff passes over the tag."""
+    return 1 if one(page, 259, 1) in (1, 32773) else one(page, 317, 1)
 
 
 def _nothing(page: Tags) -> float | None:
