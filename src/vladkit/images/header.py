@@ -20,6 +20,7 @@ from vladkit.images.bmp import MaskedPixels, masked_pixels
 from vladkit.images.boxes import read_boxes
 from vladkit.images.directory import Parts
 from vladkit.images.exif import UNKNOWN, Photo, photo_of
+from vladkit.images.gif import GifFrame, first_frame
 from vladkit.images.jxl import read_jxl
 from vladkit.images.levels import SampleForm
 from vladkit.images.orientation import Places
@@ -56,8 +57,8 @@ class Header:
         levels and colours are right.
     n_bytes : int
         Bytes of a pixel with such samples.
-    packed : PackedSamples, MaskedPixels or None
-        Samples of a TIFF or a BMP that are unpacked by us.
+    packed : PackedSamples, MaskedPixels, GifFrame or None
+        Samples of a TIFF, a BMP or a GIF that a decoder does not give as they are.
     pieces : Pieces or None
         Strips or tiles of a TIFF whose damage a decoder passes over.
     photo : Photo
@@ -74,7 +75,7 @@ class Header:
     largest_tile: int = 0
     form: SampleForm | None = None
     n_bytes: int = 1
-    packed: PackedSamples | MaskedPixels | None = None
+    packed: PackedSamples | MaskedPixels | GifFrame | None = None
     pieces: Pieces | None = None
     photo: Photo = UNKNOWN
 
@@ -301,8 +302,9 @@ def _jxl(data: bytes) -> Header:
 
 
 def _gif(data: bytes) -> Header:
-    width, height = struct.unpack_from("<HH", data, 6)
-    return Header("GIF", width, height, data, form=SampleForm(), n_bytes=4)
+    frame = first_frame(data)
+    packed, form = (None, SampleForm()) if frame.is_whole else (frame, SampleForm((0, 1, 2), 3))
+    return Header("GIF", *frame.canvas, frame.data, form=form, n_bytes=4, packed=packed)
 
 
 def _bmp(data: bytes) -> Header:
