@@ -77,6 +77,25 @@ def test_a_compression_that_nobody_reads_is_named(compression):
         decode_image(tiff_file((tags, pieces, names)))
 
 
+@pytest.mark.parametrize(
+    ("compression", "reason"),
+    [
+        (50001, "TIFF of compression 50001 is not supported, WebP"),
+        (34712, "TIFF of compression 34712 is not supported, JPEG 2000"),
+        (50000, "TIFF with Zstandard compression cannot be decoded"),
+        (34925, "TIFF with LZMA compression cannot be decoded"),
+        (6, "TIFF with old JPEG compression cannot be decoded"),
+        (7, "TIFF with JPEG compression cannot be decoded"),
+    ],
+)
+def test_a_compression_is_named(compression, reason):
+    for dtype in ("u1", "u2"):
+        tags, pieces, names = page(GRAY.astype(dtype))
+        tags[259] = 3, [compression]
+        with pytest.raises(ImageError, match=reason):
+            decode_image(tiff_file((tags, pieces, names)))
+
+
 def test_a_depth_that_nobody_reads():
     tags, pieces, names = page(np.zeros((60, 80, 1), "u4"))
     tags[258] = 3, [24]

@@ -296,7 +296,7 @@ def _reduction(width: int, height: int, max_side: int | None, *, longest: bool) 
 
 def _jpeg_factor(header: Header, by: float) -> int:
     """Largest of 8, 4, 2, 1 by which a JPEG may be decoded smaller."""
-    if header.kind != "JPEG":
+    if header.kind != "JPEG" or header.form:
         return 1
     w, h = header.width, header.height
     for factor in (8, 4, 2):
@@ -324,8 +324,9 @@ def _decode(header: Header, factor: int, max_pixels: int, *, color: bool) -> npt
     if header.kind == "HEIC":
         sample_yxc, form = decode_heic(header.data)
         return to_levels(sample_yxc, form, color=color)
+    name = f"{header.kind} with {header.variant}" if header.variant else header.kind
     if header.form:
-        decode = partial(_opencv, header.kind, flag=cv2.IMREAD_UNCHANGED)
+        decode = partial(_opencv, name, flag=cv2.IMREAD_UNCHANGED)
         if header.packed:
             return to_levels(header.packed.unpack(decode), header.form, color=color)
         sample_yxc = np.atleast_3d(decode(header.data))
@@ -339,7 +340,7 @@ def _decode(header: Header, factor: int, max_pixels: int, *, color: bool) -> npt
         4: (cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_COLOR_4),
         8: (cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_COLOR_8),
     }[factor][color]
-    return _opencv(header.kind, header.data, flag=flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    return _opencv(name, header.data, flag=flag | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def _opencv(kind: str, data: bytes, *, flag: int) -> npt.NDArray[Any]:

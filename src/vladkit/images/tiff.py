@@ -31,6 +31,16 @@ _WANTED: Final = frozenset(
 )
 _READ: Final = LOSSLESS | {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677}
 """Compressions that OpenCV reads in some build; others it gives as black, without an error."""
+_LACKED: Final = {
+    6: "old JPEG", 7: "JPEG", 32809: "ThunderScan", 34676: "SGI Log", 34677: "SGI Log",
+    34925: "LZMA", 50000: "Zstandard",
+}  # fmt: skip
+"""Compressions that OpenCV lacks in some build."""
+_UNREAD: Final = {
+    9: "JBIG", 10: "JBIG", 34661: "JBIG", 34887: "LERC", 34892: "JPEG of DNG",
+    33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
+    50001: "WebP", 50002: "JPEG XL",
+}  # fmt: skip
 _PALETTE: Final = 3
 """Photometric interpretation."""
 _KINDS: Final = {1: "u", 2: "i", 3: "f"}
@@ -168,6 +178,8 @@ class Tiff:
         Samples that OpenCV does not read.
     pieces : Pieces or None
         Strips or tiles whose damage OpenCV passes over.
+    variant : str
+        Compression that OpenCV may lack; empty for others.
     """
 
     width: int
@@ -177,6 +189,7 @@ class Tiff:
     largest_tile: int
     packed: PackedSamples | None
     pieces: Pieces | None
+    variant: str
 
 
 def read_tiff(data: bytes) -> Tiff:
@@ -206,7 +219,8 @@ def read_tiff(data: bytes) -> Tiff:
         data = _replaced(data, where, struct.pack(order + word, chosen_at))
     compression = one(chosen, 259, 1)
     if compression not in _READ:
-        raise ImageError(f"TIFF of compression {compression} is not supported")
+        name = f", {_UNREAD[compression]}" if compression in _UNREAD else ""
+        raise ImageError(f"TIFF of compression {compression} is not supported{name}")
     form = _packed_form(chosen)
     packed = PackedSamples(data, chosen, order, form) if form else None
     is_tried = not packed or packed.in_bytes or compression in DEFLATE
@@ -217,7 +231,8 @@ def read_tiff(data: bytes) -> Tiff:
     else:
         orientation = xmp_orientation(_bytes(chosen, 700)) or 1
     width, height, tile_w, tile_h = (one(chosen, tag, 0) for tag in (256, 257, 322, 323))
-    return Tiff(width, height, data, orientation, tile_w * tile_h, packed, pieces)
+    lacked = f"{_LACKED[compression]} compression" if compression in _LACKED else ""
+    return Tiff(width, height, data, orientation, tile_w * tile_h, packed, pieces, lacked)
 
 
 def _set_upright(data: bytes, order: str, at: int, big: bool) -> bytes:
