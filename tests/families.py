@@ -69,6 +69,8 @@ def tiff_page(sample_yxc: Array, rng: Rng, *, order: str, bits: int = 0, **tags:
         entries[274] = 3, [tags["orientation"]]
     if tags.get("xmp"):
         entries[700] = 7, tags["xmp"]
+    if tags.get("nothing"):
+        entries[42113] = 2, tags["nothing"]
     if tags.get("subfile"):
         entries[254] = 4, [tags["subfile"]]
     return entries, pieces, (324, 325) if tile else (273, 279)
@@ -90,6 +92,12 @@ def _rows(piece_yxc: Array, predictor: int, order: str, bits: int) -> bytes:
     return number.astype(f"{order}u{size}").tobytes()
 
 
+TIFF_LETTERS = {
+    1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I",
+    16: "Q", 17: "q", 18: "Q",
+}  # fmt: skip
+
+
 def tiff_file(*pages: Any, order: str = "<", big: bool = False) -> bytes:
     """A TIFF or BigTIFF of such pages."""
     word, n_head = ("Q", 16) if big else ("I", 8)
@@ -103,7 +111,7 @@ def tiff_file(*pages: Any, order: str = "<", big: bool = False) -> bytes:
         entries = {names[0]: (code, starts), names[1]: (code, [len(p) for p in pieces])} | tags
         directory = struct.pack(order + ("Q" if big else "H"), len(entries))
         for tag, (kind, values) in sorted(entries.items()):
-            letter = {3: "H", 4: "I", 7: "B", 16: "Q"}[kind]
+            letter = TIFF_LETTERS[kind]
             value = struct.pack(f"{order}{len(values)}{letter}", *values)
             if len(value) > struct.calcsize(word):
                 where = n_head + len(body)

@@ -14,7 +14,17 @@ import pytest
 
 from commands import run
 from images import textured
-from vladkit.cli.output import cosine, finite, shown, write_lines
+from vladkit import cli
+from vladkit.cli.output import (
+    cosine,
+    finite,
+    one_line,
+    print_json,
+    say,
+    show,
+    shown,
+    write_lines,
+)
 from vladkit.collection.collection import Collection
 
 
@@ -71,6 +81,34 @@ def test_lists_for_programs_do_not_steer_a_terminal(monkeypatch, is_terminal, wr
     monkeypatch.setattr(sys, "stdout", stdout)
     write_lines(["a\x1b]0;b.png\n"])
     assert stdout.getvalue() == written
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\tb.png", r"a\tb.png"),
+        ("a\r\n\x1b[31mb.png", r"a\r\n\x1b[31mb.png"),
+        ("a\x9b31mb.png", r"a\x9b31mb.png"),
+        ("a\u202egnp.exe", r"a\u202egnp.exe"),  # reads a, exe.png
+        ("a\u2066b\u2069\u200f.png", r"a\u2066b\u2069\u200f.png"),
+        ("a\u200b\u00ad\ufeff\u2060.png", r"a\u200b\xad\ufeff\u2060.png"),
+        ("a\U000e0041.png", r"a\U000e0041.png"),
+        ("Ünï cødé 图 مرحبا.png", "Ünï cødé 图 مرحبا.png"),
+        ("\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f4bb",) * 2,  # joiners belong to words
+    ],
+)
+def test_names_neither_steer_nor_deceive(capsys, name, shown):
+    assert one_line(name) == shown
+    show(name)
+    say(name)
+    printed = capsys.readouterr()
+    assert printed.out == printed.err == shown + "\n"
+    print_json(name)
+    assert json.loads(capsys.readouterr().out) == name
+
+
+def test_a_warning_is_a_line():
+    assert cli._warning_line(UserWarning("a\nb\u202e")) == "vladkit: a\\nb\\u202e\n"
 
 
 def test_names_with_line_ends_are_a_line(here):

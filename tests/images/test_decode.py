@@ -81,6 +81,11 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "CR3 is not supported: convert it"),
         (b"\xff\x0a\xfa\x1f", "truncated JPEG XL: ends within its header"),
         (b"P2 2 2 255\n1 2 3 4", "plain-text PNM is not supported"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000 is not supported: convert it"),
+        (b"\xff\x4f\xff\x51\0\x29", "JPEG 2000 is not supported: convert it"),
+        (b"II\xbc\1\x20\0\0\0", "JPEG XR is not supported: convert it"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI", r"PNG for iOS \(CgBI\) is not supported"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\4tEXt", "damaged PNG: its first chunk is not IHDR"),
     ],
 )
 def test_what_is_no_image_is_refused_by_name(data: bytes, reason: str) -> None:

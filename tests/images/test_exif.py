@@ -10,10 +10,11 @@ from PIL import Image as PilImage
 from PIL import features as pillow_features
 from PIL.TiffImagePlugin import IFDRational
 
-from families import raw_profile
+from families import raw_profile, tiff_file, tiff_page
 from images import png_chunk, scene, to_bytes
 from vladkit.images import Photo, decode_image
 from vladkit.images.exif import UNKNOWN, photo_of
+from vladkit.images.orientation import Places
 
 VIENNA = Photo("2024-05-17 14:03:22", 48.2081667, -16.3738333, "Nikon Z 5")
 SCENE = scene(40, 30)
@@ -81,10 +82,112 @@ def test_profile_that_imagemagick_writes():
         ("2024:02:30 10:00:00", "2025-01-01 00:00:00"),
         ("    :  :     :  :  ", "2025-01-01 00:00:00"),
         ("2024", "2025-01-01 00:00:00"),
+        ("2024-05-17 14:03:22", "2024-05-17 14:03:22"),
+        ("2024:05:17 14:03:22.75", "2024-05-17 14:03:22"),
+        ("2024:05:17 14:03:22\0\0", "2024-05-17 14:03:22"),
+        ("2024:05:17 14:03:22+02:00", "2024-05-17 14:03:22"),
+        (" 2024:05:17 14:03:22", "2024-05-17 14:03:22"),
+        ("2024:05:17  14:03:22", "2024-05-17 14:03:22"),
+        ("2024: 5: 7  4: 3: 2", "2024-05-07 04:03:02"),
+        ("2024:5:7 4:3:2", "2024-05-07 04:03:02"),
+        ("2024:05:17 14:03:  ", "2024-05-17 14:03:00"),
+        ("2024:12:31 24:00:00", "2025-01-01 00:00:00"),
+        ("2024:02:28 24:00:00", "2024-02-29 00:00:00"),
+        ("2016:12:31 23:59:60", "2017-01-01 00:00:00"),
+        ("2024:05:17 24:00:01", "2025-01-01 00:00:00"),
+        ("2024:05:17 14:60:00", "2025-01-01 00:00:00"),
+        ("2024:05:17 14:03:61", "2025-01-01 00:00:00"),
+        ("2024:00:00 14:03:22", "2025-01-01 00:00:00"),
+        ("9999:12:31 24:00:00", "2025-01-01 00:00:00"),
+        ("2024:05:17 99:99:99", "2025-01-01 00:00:00"),
     ],
 )
 def test_dates(taken, expected):
     assert photo_of([block(taken=taken)]).taken == expected
+
+
+def entries_of(data):
+    """Tag and place of each entry of the directories of a block of Pillow's, big-endian."""
+    (at,) = struct.unpack_from(">I", data, 4)
+    for place in [
+        at,
+        *(
+            struct.unpack_from(">I", data, data.index(struct.pack(">HHI", tag, 4, 1)) + 8)[0]
+            for tag in (34665, 34853)
+        ),
+    ]:
+        (n,) = struct.unpack_from(">H", data, place)
+        for entry in range(place + 2, place + 2 + 12 * n, 12):
+            yield struct.unpack_from(">H", data, entry)[0], entry
+
+
+FACTS = {271: "camera", 272: "camera", 306: "", 36867: "taken", 34665: "taken", 34853: "position",
+         1: "", 2: "position", 3: "", 4: "position"}  # fmt: skip
+
+
+@pytest.mark.parametrize("tag", FACTS)
+@pytest.mark.parametrize("wrong", ["a place", "a length", "a kind"])
+def test_a_damaged_tag_takes_its_own_fact_alone(tag, wrong):
+    data = bytearray(block().removeprefix(b"Exif\0\0"))
+    entry = dict(entries_of(data))[tag]
+    at, value = {"a place": (8, 2**32 - 9), "a length": (4, 2**31), "a kind": (0, 0)}[wrong]
+    if wrong == "a kind":
+        struct.pack_into(">H", data, entry + 2, 99)
+    elif tag not in (1, 3) or wrong == "a length":  # those have their value in the entry
+        struct.pack_into(">I", data, entry + at, value)
+    found = photo_of([bytes(data)])
+    lost = FACTS[tag] or ("position" if tag in (1, 3) and wrong != "a place" else "")
+    assert found.taken == ("2025-01-01 00:00:00" if lost == "taken" else VIENNA.taken)
+    assert (found.latitude is None) == (lost == "position")
+    assert (found.camera == VIENNA.camera) == (lost != "camera" or tag == 271)
+
+
+def test_a_directory_that_states_too_many_entries():
+    data = bytearray(block().removeprefix(b"Exif\0\0"))
+    for place in {entry for tag, entry in entries_of(data) if tag in (271, 36867, 1)}:
+        longer = data[:]
+        longer[place - 2 : place] = b"\xff\xff"
+        assert photo_of([bytes(longer)]) == VIENNA
+
+
+def test_facts_of_several_blocks():
+    """Each from the first that states it; a position is of one block."""
+    camera, when = PilImage.Exif(), PilImage.Exif()
+    camera[271] = "A"
+    when[306] = "2020:01:02 03:04:05"
+    blocks = [camera.tobytes(), when.tobytes(), block()]
+    expected = Photo("2020-01-02 03:04:05", VIENNA.latitude, VIENNA.longitude, "A")
+    assert photo_of(blocks) == expected
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_of_either_kind(order, big):
+    """DNG has the date of the photograph in its first directory."""
+    entries = {306: b"2025:01:01 00:00:00\0", 271: b"A\0"}
+    for tags, taken in (
+        (entries, "2025-01-01 00:00:00"),
+        (entries | {36868: b"2020:01:02 03:04:05\0"}, "2020-01-02 03:04:05"),
+        (entries | {36867: b"2019:01:02 03:04:05\0"}, "2019-01-02 03:04:05"),
+    ):
+        page, pieces, names = tiff_page(
+            np.zeros((30, 40, 1), "u1"), np.random.default_rng(0), order=order
+        )
+        page = page | {tag: (2, text) for tag, text in tags.items()}
+        data = tiff_file((page, pieces, names), order=order, big=big)
+        assert decode_image(data).photo == Photo(taken, camera="A")
+
+
+def test_exif_of_more_than_a_segment():
+    """A value lies in the second segment, which has no directory of its own."""
+    found = exif()
+    found[272] = "Nikon Z 5" + " " * 60_000
+    found[305] = "x" * 30_000
+    data = found.tobytes().removeprefix(b"Exif\0\0")
+    places = Places()
+    places.add_exif(b"Exif\0\0" + data[:60_000])
+    places.add_exif(b"Exif\0\0" + data[60_000:])
+    assert photo_of(places.blocks()) == VIENNA
 
 
 def test_no_date():
@@ -107,6 +210,7 @@ def test_no_date():
         ({"latitude": (0, 0, 0), "longitude": (16, 0, 0), "refs": ("S", "E")}, (0, 16)),
         ({"latitude": (48, 12, IFDRational(1, 0))}, (None, None)),
         ({"latitude": (1, 2, 3, 4)}, (None, None)),
+        ({"refs": ("south", "e")}, (-48.2081667, 16.3738333)),
     ],
 )
 def test_positions(values, position):
@@ -114,6 +218,29 @@ def test_positions(values, position):
     assert (found.latitude, found.longitude) == position
     assert str(found.latitude) != "-0.0"
     assert found.taken == VIENNA.taken
+
+
+@pytest.mark.parametrize(
+    ("refs", "position"),
+    [
+        ("NE", (48.2081667, 16.3738333)),
+        ("SW", (-48.2081667, -16.3738333)),
+    ],
+)
+@pytest.mark.parametrize("signed", [False, True])
+def test_fractions_with_a_sign(refs, position, signed):
+    data = bytearray(block(refs=refs).removeprefix(b"Exif\0\0"))
+    for tag, entry in entries_of(data):
+        if tag in (2, 4):
+            struct.pack_into(">H", data, entry + 2, 10)
+            (at,) = struct.unpack_from(">I", data, entry + 8)
+            for each in range(at, at + 24, 8):
+                (above,) = struct.unpack_from(">i", data, each)
+                struct.pack_into(">i", data, each, -above if signed else above)
+    found = photo_of([bytes(data)])
+    if signed and refs == "NE":  # neither north nor south
+        position = None, None
+    assert (found.latitude, found.longitude) == position
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 from pathlib import Path
 
@@ -89,6 +90,16 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     if os.path.exists(os.devnull):
         with pytest.raises(ImageError, match="not a regular file"):
             read_image(os.devnull)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no such sockets")
+def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a short path: sockets have no longer ones
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("a.jpg")
+        with pytest.raises(ImageError, match="not a regular file") as caught:
+            read_image("a.jpg")
+    assert not caught.value.transient
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")

@@ -98,6 +98,71 @@ class TestFloats:
         assert set(np.unique(levels(tiff(sample)))) == {0, 255}
 
 
+class TestNothing:
+    """Samples that GDAL's tag 42113 says are none."""
+
+    @pytest.mark.parametrize(
+        ("dtype", "number", "text"),
+        [
+            ("u1", 0, b"0"),
+            ("u1", 255, b"255\0"),
+            ("u1", 7, b" 7.0 "),
+            ("i2", -9999, b"-9999"),
+            ("u2", 65535, b"65535"),
+            ("i4", -2147483648, b"-2147483648"),
+            ("u8", 2**64 - 1, b"18446744073709551615"),
+            ("f4", -9999, b"-9999"),
+            ("f4", np.finfo("f4").min, b"-3.4028234663852886e+38"),
+            ("f4", np.float32(0.1), b"0.1"),
+            ("f4", np.inf, b"inf"),
+            ("f8", -1.7e308, b"-1.7e+308"),
+        ],
+    )
+    def test_they_are_not_seen(self, dtype, number, text):
+        sample = (GRAY // 2 + 20).astype(dtype) * (30 if dtype not in ("u1", "i1") else 1)
+        without = levels(tiff(sample))
+        sample[:40, :30] = number
+        for seed in range(6):  # strips and tiles, packed and not, with a predictor and without
+            page = tiff_page(sample, np.random.default_rng(seed), order="<", nothing=text)
+            got = levels(tiff_file(page))
+            assert (got[:40, :30] == 255).all()
+            assert np.abs(got - without)[40:].max() <= 3  # the range is that of all pixels
+
+    @pytest.mark.parametrize("text", [b"nan", b"none", b"", b"-1", b"256", b"20.5", b"1e99"])
+    def test_a_number_that_no_sample_is(self, text):
+        for dtype in ("u1", "u2"):
+            sample = GRAY.astype(dtype)
+            np.testing.assert_array_equal(levels(tiff(sample, nothing=text)), levels(tiff(sample)))
+
+    def test_all_bands_have_to_be_none(self):
+        """Black with some red in it is an image."""
+        rgb = np.asarray(scene(120, 90)).copy()
+        rgb[:, :, 1] = 0
+        rgb[20:60, 30:90] = 0
+        got = decode_image(tiff(rgb, nothing=b"0"), max_side=None, color=True).rgb_yx3
+        hidden = ~rgb.any(axis=2)
+        np.testing.assert_array_equal(got, np.where(hidden[:, :, None], 255, rgb))
+
+    def test_none_beside_opacity(self):
+        sample = np.dstack([GRAY, np.full(GRAY.shape, 255, "u1")])
+        sample[:9, :, 1] = 0
+        sample[9:20, :, 0] = 3
+        got = levels(tiff(sample, extra=[2], nothing=b"3"))
+        wanted = np.where(sample[:, :, 0] == 3, 255, GRAY[:, :, 0])
+        wanted[:9] = 255
+        np.testing.assert_array_equal(got, wanted)
+
+    def test_nothing_but_none_is_blank(self):
+        assert np.ptp(levels(tiff(np.full((20, 30, 1), 9, "u2"), nothing=b"9"))) == 0
+
+
+@pytest.mark.parametrize("tag", [700, 42113])
+def test_a_text_that_is_none(tag):
+    tags, pieces, names = tiff_page(GRAY, RNG, order="<")
+    tags[tag] = 4, [2**31, 5]
+    np.testing.assert_array_equal(levels(tiff_file((tags, pieces, names))), GRAY[:, :, 0])
+
+
 class TestTransparency:
     """Over white, and over black where over white nothing is seen."""
 

@@ -45,7 +45,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="vladkit")
-    warnings.formatwarning = lambda message, *_, **__: f"vladkit: {message}\n"
+    warnings.formatwarning = _warning_line
     try:
         os.getcwd()
     except OSError as error:
@@ -74,6 +74,12 @@ def _open_closed_streams() -> None:
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
+    from vladkit.core.names import one_line
+
+    return f"vladkit: {one_line(str(message))}\n"
 
 
 def _drop_output() -> None:

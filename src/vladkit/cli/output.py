@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import typer
 
+from vladkit.core.names import one_line
 from vladkit.core.remote import is_url
 
 __all__ = [
@@ -44,15 +44,6 @@ def write_lines(lines: Iterable[str]) -> None:
     if sys.stdout.isatty():  # a name may be a control sequence
         lines = (f"{one_line(line.removesuffix(chr(10)))}\n" for line in lines)
     sys.stdout.writelines(lines)
-
-
-def one_line(text: str) -> str:
-    """The text with control characters escaped: names of files may hold line ends."""
-    return re.sub(
-        r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]",
-        lambda found: found[0].encode("unicode_escape").decode(),
-        text,
-    )
 
 
 def print_json(value: Any, indent: int | None = 1) -> None:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
+from typing import Final
 
 from vladkit.core.remote import is_url, local_path
 
-__all__ = ["absolute", "composed", "identity", "is_text", "on_disk", "quoted", "real"]
+__all__ = [
+    "absolute", "composed", "identity", "is_text", "on_disk", "one_line", "quoted", "real",
+]  # fmt: skip
+
+_UNSEEN: Final = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    r"\ufeff\ufff9-\ufffb\U000e0001-\U000e007f]"
+)
+"""Characters that steer a terminal, change the direction of writing, or are not seen at all; those
+that join letters or keep them apart (U+200C, U+200D) belong to words, and to emojis."""
 
 
 def identity(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
@@ -86,3 +97,14 @@ def on_disk(path: str) -> str:
     folder = on_disk(folder) if folder != path else folder
     spelled = (os.path.join(folder, unicodedata.normalize(form, name)) for form in ("NFC", "NFD"))
     return next(filter(os.path.lexists, spelled), path)
+
+
+def one_line(text: str) -> str:
+    r"""A text with control characters escaped: names of files may hold line ends, and more.
+
+    Examples
+    --------
+    >>> print(one_line("a\nb\u202egpj.exe"))
+    a\nb\u202egpj.exe
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -37,6 +37,7 @@ from vladkit.images.image import Image
 from vladkit.images.jxl import decode_jxl
 from vladkit.images.levels import form_of, to_levels
 from vladkit.images.opencv import is_out_of_memory, silent_opencv
+from vladkit.images.pieces import DAMAGED, Pieces
 from vladkit.images.region import Region, RegionLike, as_region
 
 __all__ = ["MAX_PIXELS", "decode_image", "decoder_facts", "read_image"]
@@ -198,6 +199,8 @@ def decode_image(
         )
     _check_scans(header, max_pixels)
     pixels = _decode(header, factor, max_pixels, color=color)
+    if header.pieces:
+        _check_pieces(header.pieces)
     _check_size(pixels.shape[1], pixels.shape[0], max_pixels)
     if factor > 1 and pixels.shape[:2] != size[::-1]:
         raise ImageError("damaged JPEG: two different sizes in one file")
@@ -231,6 +234,19 @@ def _check_scans(header: Header, max_pixels: int) -> None:
     n_passed = header.n_scans * header.width * header.height
     if not header.sequential and n_passed > _MOST_SCANS * max_pixels:
         raise ImageError(f"{header.n_scans:,} scans of {header.width}x{header.height} px, too many")
+
+
+def _check_pieces(pieces: Pieces) -> None:
+    """Raise ImageError if a strip or tile cannot be unpacked."""
+    import cv2
+
+    for file in pieces.files():
+        try:
+            _opencv("TIFF", file, flag=cv2.IMREAD_UNCHANGED)
+        except ImageError as error:
+            if error.transient:
+                raise
+            raise ImageError(DAMAGED) from error
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -280,7 +296,7 @@ def _reduction(width: int, height: int, max_side: int | None, *, longest: bool) 
 
 def _jpeg_factor(header: Header, by: float) -> int:
     """Largest of 8, 4, 2, 1 by which a JPEG may be decoded smaller."""
-    if header.kind != "JPEG":
+    if header.kind != "JPEG" or header.form:
         return 1
     w, h = header.width, header.height
     for factor in (8, 4, 2):
@@ -308,8 +324,9 @@ def _decode(header: Header, factor: int, max_pixels: int, *, color: bool) -> npt
     if header.kind == "HEIC":
         sample_yxc, form = decode_heic(header.data)
         return to_levels(sample_yxc, form, color=color)
+    name = f"{header.kind} with {header.variant}" if header.variant else header.kind
     if header.form:
-        decode = partial(_opencv, header.kind, flag=cv2.IMREAD_UNCHANGED)
+        decode = partial(_opencv, name, flag=cv2.IMREAD_UNCHANGED)
         if header.packed:
             return to_levels(header.packed.unpack(decode), header.form, color=color)
         sample_yxc = np.atleast_3d(decode(header.data))
@@ -323,7 +340,7 @@ def _decode(header: Header, factor: int, max_pixels: int, *, color: bool) -> npt
         4: (cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_COLOR_4),
         8: (cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_COLOR_8),
     }[factor][color]
-    return _opencv(header.kind, header.data, flag=flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    return _opencv(name, header.data, flag=flag | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def _opencv(kind: str, data: bytes, *, flag: int) -> npt.NDArray[Any]:

@@ -6,20 +6,30 @@ import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from vladkit.errors import ImageError
 from vladkit.images.directory import Parts, Tags, read_directory
 
-__all__ = ["EXIF_PREFIX", "UNKNOWN", "Photo", "photo_of"]
+__all__ = ["EXIF_PREFIX", "TIFF_MARKS", "UNKNOWN", "Photo", "photo_of"]
 
 EXIF_PREFIX: Final = b"Exif\0\0"
+TIFF_MARKS: Final = {
+    b"II*\0": ("<", False),
+    b"MM\0*": (">", False),
+    b"II+\0": ("<", True),
+    b"MM\0+": (">", True),
+}
+"""Byte order that the first bytes of a TIFF say, and whether it is a BigTIFF."""
 
 _MAKE, _MODEL, _CHANGED, _EXIF, _GPS = 271, 272, 306, 34665, 34853
 _TAKEN, _DIGITIZED = 36867, 36868
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
-_DATE: Final = re.compile(rb"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?")
+_DATE: Final = re.compile(
+    rb"[\s\0]*(\d{4})[:/.-] ?(\d\d?)[:/.-] ?(\d\d?)[ T] *(\d\d?): ?(\d\d?)(?:: ?(\d\d?))?"
+)
+"""Some writers leave out zeros, or have spaces in their place."""
 _LONGEST: Final = 100
 """Letters of a camera's name that are kept."""
 
@@ -56,37 +66,45 @@ UNKNOWN: Final = Photo()
 
 
 def photo_of(blocks: Iterable[bytes]) -> Photo:
-    """Facts from the first EXIF block that states one; damaged parts state nothing.
+    """Facts, each from the first EXIF block that states it; damaged parts state nothing.
 
     Parameters
     ----------
     blocks : iterable of bytes
         EXIF blocks or TIFF files.
     """
-    return next((found for found in map(_read, blocks) if found != UNKNOWN), UNKNOWN)
+    taken = camera = None
+    position: tuple[float | None, float | None] = None, None
+    for found in map(_read, blocks):
+        taken, camera = taken or found.taken, camera or found.camera
+        if position[0] is None:
+            position = found.latitude, found.longitude
+    return Photo(taken, *position, camera)
 
 
 def _read(block: bytes) -> Photo:
     while block.startswith(EXIF_PREFIX):  # some writers keep JPEG's prefix, or write it twice
         block = block[len(EXIF_PREFIX) :]
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
-    if order is None or len(block) < 8:
+    if block[:4] not in TIFF_MARKS or len(block) < 16:
         return UNKNOWN
-    parts = Parts("EXIF", len(block))
+    order, big = TIFF_MARKS[block[:4]]
+    parts = Parts("EXIF", 4 * len(block))  # a damaged directory may take it all, each of three
 
     def directory(at: int, *wanted: int) -> Tags:
+        wanted_ = frozenset(wanted)
         try:
-            return read_directory(block, order, at, parts, frozenset(wanted), texts=True)[0]
+            return read_directory(block, order, at, parts, wanted_, big=big, exif=True)[0]
         except (struct.error, ImageError):
             return {}
 
-    (at,) = struct.unpack_from(order + "I", block, 4)
-    first = directory(at, _MAKE, _MODEL, _CHANGED, _EXIF, _GPS)
+    (at,) = struct.unpack_from(order + "Q" if big else order + "I", block, 8 if big else 4)
+    first = directory(at, _MAKE, _MODEL, _CHANGED, _EXIF, _GPS, _TAKEN, _DIGITIZED)
     exif = directory(_number(first, _EXIF), _TAKEN, _DIGITIZED) if _EXIF in first else {}
     refs = _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE
     gps = directory(_number(first, _GPS), *refs) if _GPS in first else {}
-    dates = (exif.get(_TAKEN), exif.get(_DIGITIZED), first.get(_CHANGED))
-    taken = next(filter(None, map(_date, dates)), None)
+    # TIFF/EP, as of DNG, has all of them in the first directory
+    times = [tags.get(tag) for tag in (_TAKEN, _DIGITIZED) for tags in (exif, first)]
+    taken = next(filter(None, map(_date, [*times, first.get(_CHANGED)])), None)
     latitude = _degrees(gps, _LATITUDE_REF, _LATITUDE, b"NS", 90)
     longitude = _degrees(gps, _LONGITUDE_REF, _LONGITUDE, b"EW", 180)
     # cameras that do not know where they are write zeros
@@ -111,9 +129,14 @@ def _date(value: tuple[int, ...] | bytes | None) -> str | None:
     found = _DATE.match(value) if isinstance(value, bytes) else None
     if not found:
         return None
+    year, month, day, hour, minute, second = (int(each or 0) for each in found.groups())
+    is_midnight = hour == 24 and minute == second == 0  # of the next day
+    if (hour > 23 and not is_midnight) or minute > 59 or second > 60:  # 60: a leap second
+        return None
+    clock = timedelta(hours=hour, minutes=minute, seconds=second)
     try:
-        return str(datetime(*(int(each or 0) for each in found.groups())))  # type: ignore[arg-type]
-    except ValueError:  # 0000:00:00 00:00:00, of a clock that was not set
+        return str(datetime(year, month, day) + clock)
+    except (ValueError, OverflowError):  # 0000:00:00 00:00:00, of a clock that was not set
         return None
 
 
@@ -126,5 +149,8 @@ def _degrees(tags: Tags, ref: int, tag: int, signs: bytes, most: int) -> float |
     pairs = list(zip(value[::2], value[1::2], strict=False))
     if place < 0 or not all(below for _, below in pairs):
         return None
-    degrees = sum(above / below / 60**i for i, (above, below) in enumerate(pairs))
+    parts = [above / below / 60**i for i, (above, below) in enumerate(pairs)]
+    if min(parts) < 0 and not place:  # neither north nor south
+        return None
+    degrees = sum(map(abs, parts))
     return round(-degrees if place else degrees, 7) + 0.0 if degrees <= most else None  # no -0.0

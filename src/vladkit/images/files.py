@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO, Final
 
-from vladkit.core.files import is_open_database
+from vladkit.core.files import is_open_database, is_special_file
 from vladkit.core.remote import is_below, is_url, local_path, read_file
 from vladkit.errors import ImageError, MissingDependencyError, StorageError
 from vladkit.images.heic import HEIC_HINT, has_heic
@@ -158,6 +158,8 @@ def open_file(
     except ImageError:
         raise
     except OSError as error:
+        if is_special_file(path):  # a socket cannot be opened at all
+            raise ImageError("not a regular file") from error
         raise _unreadable(error) from error
     except ValueError as error:  # a NUL in the name
         raise ImageError(f"not a file name: {error}") from error

@@ -16,12 +16,15 @@ from functools import partial
 from typing import Final
 
 from vladkit.errors import ImageError
+from vladkit.images.bmp import MaskedPixels, masked_pixels
 from vladkit.images.boxes import read_boxes
 from vladkit.images.directory import Parts
 from vladkit.images.exif import UNKNOWN, Photo, photo_of
+from vladkit.images.gif import GifFrame, first_frame
 from vladkit.images.jxl import read_jxl
 from vladkit.images.levels import SampleForm
 from vladkit.images.orientation import Places
+from vladkit.images.pieces import Pieces
 from vladkit.images.raw import RawPreview, raf_preview, tiff_preview
 from vladkit.images.tiff import PackedSamples, read_tiff
 
@@ -54,8 +57,12 @@ class Header:
         levels and colours are right.
     n_bytes : int
         Bytes of a pixel with such samples.
-    packed : PackedSamples or None
-        Samples of a TIFF that are unpacked by us.
+    packed : PackedSamples, MaskedPixels, GifFrame or None
+        Samples of a TIFF, a BMP or a GIF that a decoder does not give as they are.
+    pieces : Pieces or None
+        Strips or tiles of a TIFF whose damage a decoder passes over.
+    variant : str
+        What the decoder may lack, for a message.
     photo : Photo
         Date, position and camera, by EXIF.
     """
@@ -70,7 +77,9 @@ class Header:
     largest_tile: int = 0
     form: SampleForm | None = None
     n_bytes: int = 1
-    packed: PackedSamples | None = None
+    packed: PackedSamples | MaskedPixels | GifFrame | None = None
+    pieces: Pieces | None = None
+    variant: str = ""
     photo: Photo = UNKNOWN
 
 
@@ -93,7 +102,7 @@ def read_header(data: bytes) -> Header:
         if not pattern.match(data):
             continue
         if parse is None:
-            raise ImageError(f"{kind} is not supported: convert it to JPEG or PNG")
+            raise ImageError(_unsupported(kind))
         try:
             header = parse(data)
         except (struct.error, IndexError, OverflowError) as error:  # the header is truncated
@@ -110,6 +119,7 @@ def _jpeg(data: bytes) -> Header:
     Bytes between segments that are no marker are passed over, as libjpeg does.
     """
     at, width, height, sequential, n_channels = 2, 0, 0, True, 1
+    variant = ""
     parts, places = Parts("JPEG", len(data)), Places()
     while True:
         found = _MARKER.search(data, at)
@@ -126,8 +136,12 @@ def _jpeg(data: bytes) -> Header:
             raise ImageError("damaged JPEG: a marker in its header does not belong there")
         parts.add(length)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            height, width, n_channels = struct.unpack_from(">HHB", data, at + 5)
+            n_bits, height, width, n_channels = struct.unpack_from(">BHHB", data, at + 4)
+            _check_frame(marker, n_bits, n_channels)
             sequential = marker in (0xC0, 0xC1)
+            variant = _VARIANTS.get(marker, "")
+        elif marker == 0xF7:
+            raise ImageError(_unsupported("JPEG-LS"))
         elif marker == 0xE1:
             places.add_app1(data[at + 4 : at + 2 + length])
         elif marker == 0xDA:  # start of scan
@@ -140,10 +154,36 @@ def _jpeg(data: bytes) -> Header:
     if data.find(b"\xff\xd9", at) < 0:
         raise ImageError("truncated JPEG: no end-of-image marker")
     n_scans = 1 if sequential else data.count(b"\xff\xda", at)
-    photo = photo_of(places.blocks())
     return Header(
-        "JPEG", width, height, data, places.orientation(), sequential, n_scans, photo=photo
+        "JPEG",
+        width,
+        height,
+        data,
+        places.orientation(),
+        sequential,
+        n_scans,
+        # without loss there is no way to gray, to colours, or to a smaller size
+        form=SampleForm() if variant == "lossless coding" else None,
+        n_bytes=n_channels,
+        variant=variant,
+        photo=photo_of(places.blocks()),
     )
+
+
+def _check_frame(marker: int, n_bits: int, n_channels: int) -> None:
+    """Raise ImageError for a JPEG that no decoder here reads."""
+    if n_bits != 8:
+        raise ImageError(_unsupported(f"JPEG of {n_bits} bits"))
+    if n_channels not in (1, 3, 4):
+        raise ImageError(_unsupported(f"JPEG of {n_channels} channels"))
+    if marker == 0xCB:
+        raise ImageError(_unsupported("JPEG with lossless arithmetic coding"))
+    if marker > 0xC3 and marker not in (0xC9, 0xCA):
+        raise ImageError(_unsupported("hierarchical JPEG"))
+
+
+def _unsupported(kind: str) -> str:
+    return f"{kind} is not supported: convert it to JPEG or PNG"
 
 
 def _png(data: bytes) -> Header:
@@ -154,6 +194,10 @@ def _png(data: bytes) -> Header:
     """
     view = memoryview(data)
     kept, begin, at, kind = [], 0, 8, b""  # begin: of what is kept and not in kept
+    if data[12:16] == b"CgBI":
+        raise ImageError(_unsupported("PNG for iOS (CgBI)"))
+    if len(data) >= 16 and data[12:16] != b"IHDR":
+        raise ImageError("damaged PNG: its first chunk is not IHDR")
     width, height, depth, color_type = struct.unpack_from(">IIBB", data, 16)
     parts, places = Parts("PNG", len(data)), Places()
     transparent, lengths = b"", {0: range(2, 3), 2: range(6, 7)}.get(color_type, range(0))
@@ -244,6 +288,8 @@ def _tiff(data: bytes) -> Header:
         form=tiff.packed.form if tiff.packed else None,
         n_bytes=tiff.packed.n_bytes if tiff.packed else 1,
         packed=tiff.packed,
+        pieces=tiff.pieces,
+        variant=tiff.variant,
         photo=photo_of([data]),
     )
 
@@ -295,8 +341,9 @@ def _jxl(data: bytes) -> Header:
 
 
 def _gif(data: bytes) -> Header:
-    width, height = struct.unpack_from("<HH", data, 6)
-    return Header("GIF", width, height, data, form=SampleForm(), n_bytes=4)
+    frame = first_frame(data)
+    packed, form = (None, SampleForm()) if frame.is_whole else (frame, SampleForm((0, 1, 2), 3))
+    return Header("GIF", *frame.canvas, frame.data, form=form, n_bytes=4, packed=packed)
 
 
 def _bmp(data: bytes) -> Header:
@@ -305,8 +352,11 @@ def _bmp(data: bytes) -> Header:
     # Only a mask says that the fourth byte is opacity; most writers leave anything there.
     has_mask = header_size >= 56 and struct.unpack_from("<HI", data, 28) == (32, 3)
     form = SampleForm() if has_mask and any(data[66:70]) else None
+    packed = masked_pixels(data)
+    if packed:
+        form = packed.form
     # height < 0: rows from top to bottom
-    return Header("BMP", width, abs(height), data, form=form, n_bytes=4)
+    return Header("BMP", width, abs(height), data, form=form, n_bytes=4, packed=packed)
 
 
 def _pnm(data: bytes) -> Header:
@@ -320,6 +370,8 @@ def _pnm(data: bytes) -> Header:
     return Header("PNM", int(found["w"]), int(found["h"]), data, form=form, n_bytes=6)
 
 
+_VARIANTS: Final = {0xC3: "lossless coding", 0xC9: "arithmetic coding", 0xCA: "arithmetic coding"}
+"""Kinds of a JPEG that a decoder may lack, by their start of frame."""
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
 _MOST_PNM_HEADER: Final = 65536
 _GAP: Final = rb"(?:\s|#[^\n]*\n)+"
@@ -339,7 +391,8 @@ _KINDS: Final[tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], Header] | No
     (re.compile(rb"BM.{12}[\x0c(48@l|]\0\0\0", re.DOTALL), "BMP", _bmp),  # sizes of its header
     (re.compile(rb"P[456][\s#]"), "PNM", _pnm),
     (re.compile(rb"P[123][\s#]"), "plain-text PNM", None),
-    (re.compile(rb"\0\0\0\x0cjP  "), "JPEG 2000", None),
+    (re.compile(rb"\0\0\0\x0cjP(?:  |\x1a\x1a)|\xff\x4f\xff\x51"), "JPEG 2000", None),
+    (re.compile(rb"II\xbc[\0\1]"), "JPEG XR", None),
     (re.compile(rb"....ftypavif", re.DOTALL), "AVIF", partial(_boxed, "AVIF")),
     (re.compile(rb"....ftypavis", re.DOTALL), "animated AVIF", None),
     (

@@ -9,11 +9,12 @@ The one way from the numbers of a file to the 256 levels that features are found
   pixel would set the range. A step of a whole number is never more than one level: a stretched
   noise would have features.
 - Transparent pixels are seen over white, as a page shows them; over black if over white nothing
-  would be seen. NaN is no sample, and transparent.
+  would be seen. NaN is no sample, and transparent; so is the number that stands for none.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -48,8 +49,8 @@ class SampleForm:
         The smallest sample is white.
     most : int
         Largest sample that the file allows for; 0: what the type holds.
-    transparent : int or None
-        Gray level of transparent pixels, if it is one.
+    transparent : float or None
+        Sample of transparent pixels, in each of their colours.
     """
 
     colors: tuple[int, ...] = ()
@@ -57,7 +58,7 @@ class SampleForm:
     premultiplied: bool = False
     white_is_zero: bool = False
     most: int = 0
-    transparent: int | None = None
+    transparent: float | None = None
 
 
 def form_of(form: SampleForm, n_channels: int) -> SampleForm:
@@ -130,13 +131,23 @@ def _colors(
         np.clip(alpha_yx1, 0, 1, out=alpha_yx1)
         if form.premultiplied:
             color_yxc /= np.where(alpha_yx1 > 0, alpha_yx1, 1)
-    elif form.transparent is not None:
-        alpha_yx1 = (color_yxc != form.transparent).astype(kind)
+    if form.transparent is not None and _holds(dtype, form.transparent):
+        key = dtype.type(form.transparent)
+        seen_yx1 = (sample_yxc[:, :, form.colors] != key).any(axis=2, keepdims=True)
+        alpha_yx1 = seen_yx1.astype(kind) if alpha_yx1 is None else alpha_yx1 * seen_yx1
     if dtype.kind == "f":
         unknown_yx1 = np.isnan(color_yxc).any(axis=2, keepdims=True)
         alpha_yx1 = np.where(unknown_yx1, kind(0), kind(1) if alpha_yx1 is None else alpha_yx1)
         np.copyto(color_yxc, 0, where=unknown_yx1)
     return color_yxc, alpha_yx1
+
+
+def _holds(dtype: np.dtype[Any], number: float) -> bool:
+    """Whether a sample of that type can be that number."""
+    if dtype.kind == "f":
+        return True
+    is_whole = math.isfinite(number) and int(number) == number
+    return is_whole and np.iinfo(dtype).min <= number <= np.iinfo(dtype).max
 
 
 def _range(sample_yxc: npt.NDArray[Any], form: SampleForm) -> tuple[float, float]:

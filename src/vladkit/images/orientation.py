@@ -10,7 +10,7 @@ from typing import Final
 
 from vladkit.errors import ImageError
 from vladkit.images.directory import Parts, read_directory
-from vladkit.images.exif import EXIF_PREFIX
+from vladkit.images.exif import EXIF_PREFIX, TIFF_MARKS
 
 __all__ = ["Places", "exif_orientation", "xmp_orientation"]
 
@@ -79,10 +79,9 @@ class Places:
         """EXIF blocks, in the order in which they count."""
         if self._exif:
             first, *more = self._exif
-            yield first
-            if more:  # EXIF of more than 64 kB goes on in further segments of a JPEG
-                rest = (block.removeprefix(EXIF_PREFIX) for block in more)
-                yield b"".join([first, *rest])
+            # EXIF of more than 64 kB goes on in further segments of a JPEG
+            rest = (block.removeprefix(EXIF_PREFIX) for block in more)
+            yield b"".join([first, *(each for each in rest if each[:4] not in TIFF_MARKS)])
             yield from more
         yield from self._profiles
 
@@ -99,7 +98,7 @@ def exif_orientation(exif: bytes) -> int:
         order = {b"II": "<", b"MM": ">"}[exif[:2]]
         (at,) = struct.unpack_from(order + "I", exif, 4)
         parts = Parts("EXIF", len(exif))
-        tags, _ = read_directory(exif, order, at, parts, frozenset({274}))
+        tags, _ = read_directory(exif, order, at, parts, frozenset({274}), exif=True)
     except (KeyError, struct.error, ImageError):
         return 0
     orientation = tags.get(274, (0,))[0]

@@ -8,8 +8,8 @@ neighbours.
 
 from __future__ import annotations
 
+import math
 import struct
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,22 +18,32 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.errors import ImageError
-from vladkit.images.directory import Parts, Tags, read_directory
+from vladkit.images.directory import LETTERS, Parts, Tags, one, read_directory, with_directory
 from vladkit.images.levels import SampleForm
 from vladkit.images.orientation import xmp_orientation
+from vladkit.images.pieces import DEFLATE, LOSSLESS, Pieces
 
 __all__ = ["PackedSamples", "Tiff", "read_tiff"]
 
 _WANTED: Final = frozenset(
-    {254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317}
-    | {322, 323, 324, 325, 338, 339, 700}
+    {254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320}
+    | {322, 323, 324, 325, 338, 339, 530, 700, 42113}
 )
-_LOSSLESS: Final = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
-"""Compressions of bytes, whatever they mean: none, LZW, deflate, PackBits, LZMA, Zstandard."""
-_READ: Final = _LOSSLESS | {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677}
+_READ: Final = LOSSLESS | {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677}
 """Compressions that OpenCV reads in some build; others it gives as black, without an error."""
+_LACKED: Final = {
+    6: "old JPEG", 7: "JPEG", 32809: "ThunderScan", 34676: "SGI Log", 34677: "SGI Log",
+    34925: "LZMA", 50000: "Zstandard",
+}  # fmt: skip
+"""Compressions that OpenCV lacks in some build."""
+_UNREAD: Final = {
+    9: "JBIG", 10: "JBIG", 34661: "JBIG", 34887: "LERC", 34892: "JPEG of DNG",
+    33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
+    50001: "WebP", 50002: "JPEG XL",
+}  # fmt: skip
+_PALETTE: Final = 3
+"""Photometric interpretation."""
 _KINDS: Final = {1: "u", 2: "i", 3: "f"}
-_NATIVE: Final = "<" if sys.byteorder == "little" else ">"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +70,39 @@ class PackedSamples:
     @property
     def n_bytes(self) -> int:
         """Bytes of a pixel once unpacked."""
-        bits = _one(self.page, 258, 1)
-        return _one(self.page, 277, 1) * (2 if bits % 8 else bits // 8)
+        bits = one(self.page, 258, 1)
+        n_colors = 4 if one(self.page, 262, 1) == _PALETTE else 0
+        return one(self.page, 277, 1) * (2 if bits % 8 else bits // 8) + n_colors
+
+    @property
+    def in_bytes(self) -> bool:
+        """Whether OpenCV unpacks them as numbers of 8 bits: rows have an odd number of bytes."""
+        return self._row % 2 == 1
+
+    @property
+    def _row(self) -> int:
+        """Bytes of a row of a strip or tile."""
+        page = self.page
+        n = one(page, 277, 1) if one(page, 284, 1) == 1 else 1
+        return -(-max(1, one(page, 322, one(page, 256, 1))) * n * one(page, 258, 1) // 8)
 
     def unpack(self, decode: Callable[[bytes], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Samples (h, w, c); `decode` gives the numbers (h, w) of a gray TIFF."""
         page = self.page
-        w, h, n_channels = (_one(page, tag, 1) for tag in (256, 257, 277))
-        tile_w, tile_h = max(1, _one(page, 322, w)), max(1, _one(page, 323, h))
+        w, h, n_channels = (one(page, tag, 1) for tag in (256, 257, 277))
+        tile_w, tile_h = max(1, one(page, 322, w)), max(1, one(page, 323, h))
         across = -(-w // tile_w)
-        if _one(page, 284, 1) == 1:
+        if one(page, 284, 1) == 1:
             planes = [slice(None)]
         else:  # a channel after the other
-            tall = tile_h if 324 in page else min(h, _one(page, 278, h))
+            tall = tile_h if 324 in page else min(h, one(page, 278, h))
             n = across * -(-h // max(1, tall))
-            last = max(*self.form.colors, self.form.alpha or 0)
+            last = min(max(*self.form.colors, self.form.alpha or 0), n_channels - 1)
             planes = [slice(i * n, (i + 1) * n) for i in range(last + 1)]
             n_channels = 1
         parts = []
         for plane in planes:
-            row = -(-tile_w * n_channels * _one(page, 258, 1) // 8)
-            unit = 1 + (row % 2 == 0)
+            row, unit = self._row, 1 if self.in_bytes else 2
             tags: dict[int, Sequence[int]] = {
                 256: [row // unit * across],
                 257: [h],
@@ -92,24 +114,39 @@ class PackedSamples:
                 tags |= {322: [row // unit], 323: [tile_h]}
             tags |= {tag: page[tag] for tag in (259, 266, 278) if tag in page}
             tags |= {tag: page[tag][plane] for tag in (273, 279, 324, 325) if tag in page}
-            number_yx = decode(_with_directory(self.data, tags))
+            number_yx = decode(with_directory(self.data, tags))
             if number_yx.shape != (h, row // unit * across):
                 raise ImageError("damaged TIFF: its pixels are not those that it states")
             byte_yx = np.ascontiguousarray(number_yx).view(np.uint8)
             sample_yxc = self._samples(byte_yx.reshape(h, across, row), tile_w, n_channels)
             parts.append(sample_yxc.reshape(h, across * tile_w, n_channels)[:, :w])
+        if one(page, 262, 1) == _PALETTE:
+            return self._colors(parts[0])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    def _colors(self, index_yx1: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """Colours of a palette, and opacity if one of them is none."""
+        color_3n = np.array(list(self.page[320]), np.uint64).reshape(3, -1)
+        if color_3n.max() > 255:  # some writers have 8 bits of them
+            color_3n = np.minimum(color_3n * 255 // 65535, 255)
+        color_nc = color_3n.T.astype(np.uint8)
+        nothing = _nothing(self.page)
+        if nothing is not None:
+            opacity_n = np.where(np.arange(len(color_nc)) == nothing, 0, 255)
+            color_nc = np.column_stack([color_nc, opacity_n.astype(np.uint8)])
+        color_yxc: npt.NDArray[np.uint8] = color_nc[index_yx1[:, :, 0]]
+        return color_yxc
 
     def _samples(
         self, byte_yxb: npt.NDArray[np.uint8], tile_w: int, n_channels: int
     ) -> npt.NDArray[Any]:
         """Samples (h, across, tile_w, c) of rows of bytes."""
         h, across, _ = byte_yxb.shape
-        bits, predictor = _one(self.page, 258, 1), _one(self.page, 317, 1)
+        bits, predictor = one(self.page, 258, 1), _predictor(self.page)
         shape = h, across, tile_w, n_channels
         if bits % 8:
             return _unpack_bits(byte_yxb, bits, tile_w * n_channels).reshape(shape)
-        size, kind = bits // 8, _KINDS[_one(self.page, 339, 1)]
+        size, kind = bits // 8, _KINDS[one(self.page, 339, 1)]
         if predictor == 3:  # bytes of floats, the highest of all first, as differences
             step_yxbc = byte_yxb.reshape(h, across, -1, n_channels)
             np.cumsum(step_yxbc, axis=2, dtype=np.uint8, out=step_yxbc)
@@ -139,6 +176,10 @@ class Tiff:
         Number of pixels of a tile, which is decoded whole.
     packed : PackedSamples or None
         Samples that OpenCV does not read.
+    pieces : Pieces or None
+        Strips or tiles whose damage OpenCV passes over.
+    variant : str
+        Compression that OpenCV may lack; empty for others.
     """
 
     width: int
@@ -147,6 +188,8 @@ class Tiff:
     orientation: int
     largest_tile: int
     packed: PackedSamples | None
+    pieces: Pieces | None
+    variant: str
 
 
 def read_tiff(data: bytes) -> Tiff:
@@ -174,18 +217,22 @@ def read_tiff(data: bytes) -> Tiff:
         raise ImageError("damaged TIFF: no image in it")
     if chosen_at != start:
         data = _replaced(data, where, struct.pack(order + word, chosen_at))
-    compression = _one(chosen, 259, 1)
+    compression = one(chosen, 259, 1)
     if compression not in _READ:
-        raise ImageError(f"TIFF of compression {compression} is not supported")
+        name = f", {_UNREAD[compression]}" if compression in _UNREAD else ""
+        raise ImageError(f"TIFF of compression {compression} is not supported{name}")
     form = _packed_form(chosen)
     packed = PackedSamples(data, chosen, order, form) if form else None
-    orientation = _one(chosen, 274, 0)
+    is_tried = not packed or packed.in_bytes or compression in DEFLATE
+    pieces = Pieces(data, chosen) if is_tried else None
+    orientation = one(chosen, 274, 0)
     if 1 <= orientation <= 8:
         data = _set_upright(data, order, chosen_at, big)
     else:
-        orientation = xmp_orientation(bytes(chosen.get(700, b""))) or 1
-    width, height, tile_w, tile_h = (_one(chosen, tag, 0) for tag in (256, 257, 322, 323))
-    return Tiff(width, height, data, orientation, tile_w * tile_h, packed)
+        orientation = xmp_orientation(_bytes(chosen, 700)) or 1
+    width, height, tile_w, tile_h = (one(chosen, tag, 0) for tag in (256, 257, 322, 323))
+    lacked = f"{_LACKED[compression]} compression" if compression in _LACKED else ""
+    return Tiff(width, height, data, orientation, tile_w * tile_h, packed, pieces, lacked)
 
 
 def _set_upright(data: bytes, order: str, at: int, big: bool) -> bytes:
@@ -196,9 +243,9 @@ def _set_upright(data: bytes, order: str, at: int, big: bool) -> bytes:
     for entry in range(at, at + size * n_entries, size):
         tag, code = struct.unpack_from(order + "HH", data, entry)
         if tag == 274:
-            one = struct.pack(order + {1: "B", 3: "H"}.get(code, "I"), 1)
+            upright = struct.pack(order + LETTERS.get(code, "I"), 1)
             where = entry + size - word
-            return data if data.startswith(one, where) else _replaced(data, where, one)
+            return data if data.startswith(upright, where) else _replaced(data, where, upright)
     return data
 
 
@@ -206,19 +253,14 @@ def _replaced(data: bytes, at: int, part: bytes) -> bytes:
     return b"".join([memoryview(data)[:at], part, memoryview(data)[at + len(part) :]])
 
 
-def _one(page: Tags, tag: int, default: int) -> int:
-    """First number of a tag; the default where it is missing."""
-    return page.get(tag, (default,))[0]
-
-
 def _is_reduced(page: Tags) -> bool:
     """Whether a page is a smaller copy of another, or a mask."""
-    return bool(_one(page, 254, 0) & 5) or _one(page, 255, 1) == 2
+    return bool(one(page, 254, 0) & 5) or one(page, 255, 1) == 2
 
 
 def _packed_form(page: Tags) -> SampleForm | None:
     """Meaning of samples that OpenCV does not read, or misreads; None where it does well."""
-    n_channels, photometric = _one(page, 277, 1), _one(page, 262, 1)
+    n_channels, photometric = one(page, 277, 1), one(page, 262, 1)
     bits, kind = set(page.get(258, (1,))), set(page.get(339, (1,)))
     extra = page.get(338, ())
     n_before = n_channels - len(extra)
@@ -228,18 +270,23 @@ def _packed_form(page: Tags) -> SampleForm | None:
     if len(bits) > 1 or len(kind) > 1 or not kind <= _KINDS.keys():
         return None
     (depth,) = bits
-    usual = depth in (1, 8) and kind == {1} and alpha is None and n_channels in (1, 3, 4)
-    if usual and depth == 8:
-        # OpenCV takes one band of several gray ones, and refuses some sizes of tiles as they are
-        usual = not (n_channels > 1 and photometric <= 1) and not (
-            322 in page and _one(page, 259, 1) == 1
-        )
+    nothing = _nothing(page)
+    # OpenCV refuses some sizes of tiles as they are
+    usual = nothing is None and kind == {1} and not (322 in page and one(page, 259, 1) == 1)
     if depth % 8:
-        possible = 1 <= depth <= 15 and kind == {1} and _one(page, 317, 1) == 1
+        possible = 1 <= depth <= 15 and kind == {1} and _predictor(page) == 1
     else:
         possible = depth in (16, 32, 64) or (depth == 8 and 3 not in kind)
-    possible = possible and n_channels >= 1 and photometric <= 2
-    if usual or not possible or _one(page, 259, 1) not in _LOSSLESS:
+    possible = possible and one(page, 259, 1) in LOSSLESS
+    if photometric == _PALETTE:
+        possible = possible and n_channels == 1 and kind == {1}
+        if (usual and depth in (1, 4, 8)) or not possible or len(page.get(320, ())) != 3 * 2**depth:
+            return None
+        return SampleForm((2, 1, 0), None if nothing is None else 3)
+    usual = usual and depth in (1, 8) and alpha is None and n_channels in (1, 3, 4)
+    if depth == 8 and n_channels > 1 and photometric <= 1:
+        usual = False  # OpenCV takes one band of several gray ones
+    if usual or not possible or n_channels < 1 or photometric > 2:
         return None
     colored = n_channels >= 3 and (alpha is None or alpha >= 3)
     return SampleForm(
@@ -248,7 +295,31 @@ def _packed_form(page: Tags) -> SampleForm | None:
         premultiplied=kind_of_alpha == 1,
         white_is_zero=photometric == 0,
         most=2**depth - 1 if depth % 8 else 0,
+        transparent=nothing,
     )
+
+
+def _predictor(page: Tags) -> int:
+    """Which differences samples are; 1: none, also where libtiff passes over the tag."""
+    return 1 if one(page, 259, 1) in (1, 32773) else one(page, 317, 1)
+
+
+def _nothing(page: Tags) -> float | None:
+    """Number of samples that are none, as GDAL writes it."""
+    text = _bytes(page, 42113).split(b"\0")[0].strip()
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    if math.isnan(number):  # which is none anyway
+        return None
+    return int(text) if text.lstrip(b"+-").isdigit() else number
+
+
+def _bytes(page: Tags, tag: int) -> bytes:
+    """Bytes of a text; empty where it is missing, or is none."""
+    value = page.get(tag, b"")
+    return value if isinstance(value, bytes) else b""
 
 
 def _unpack_bits(byte_yxb: npt.NDArray[np.uint8], bits: int, n: int) -> npt.NDArray[np.uint16]:
@@ -261,22 +332,3 @@ def _unpack_bits(byte_yxb: npt.NDArray[np.uint8], bits: int, n: int) -> npt.NDAr
         bit = np.unpackbits(byte_yxb[top : top + n_rows], axis=2)[:, :, : n * bits]
         out[top : top + n_rows] = bit.reshape(*bit.shape[:2], n, bits) @ weight_b
     return out
-
-
-def _with_directory(data: bytes, tags: dict[int, Sequence[int]]) -> bytes:
-    """A TIFF of the same pixels, with a directory of its own behind them."""
-    at = len(data) + len(data) % 2
-    n_bytes = 2 + 12 * len(tags) + 4
-    entries, arrays = b"", b""
-    for tag, value in sorted(tags.items()):
-        try:
-            packed = struct.pack(f"{_NATIVE}{len(value)}I", *value).ljust(4, b"\0")
-        except struct.error as error:
-            raise ImageError(f"damaged TIFF: tag {tag} is too large") from error
-        if len(value) > 1:
-            where = struct.pack(_NATIVE + "I", at + n_bytes + len(arrays))
-            arrays, packed = arrays + packed, where
-        entries += struct.pack(_NATIVE + "HHI", tag, 4, len(value)) + packed
-    mark = (b"II*\0" if _NATIVE == "<" else b"MM\0*") + struct.pack(_NATIVE + "I", at)
-    head = struct.pack(_NATIVE + "H", len(tags)) + entries + bytes(4)
-    return b"".join([mark, memoryview(data)[8:], bytes(len(data) % 2), head, arrays])

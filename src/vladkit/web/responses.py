@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from vladkit.core.names import one_line
 from vladkit.errors import VladkitError
 from vladkit.web.problems import Problem, problem_of
 from vladkit.web.schemas import ProblemInfo
@@ -103,7 +104,9 @@ async def _on_library_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, VladkitError)
     problem = problem_of(error)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        logging.getLogger("uvicorn.error").error("%s", error)  # the client gets no details
+        logging.getLogger("uvicorn.error").error(
+            "%s", one_line(str(error))
+        )  # the client gets no details
     return ProblemResponse(problem)
 
 
