@@ -66,6 +66,59 @@ class TestPrune:
         assert "2 forgotten" in run("index", "a", "-o", "c", "--prune").stderr
 
 
+@pytest.mark.parametrize("name", ["c.vlad", "c.lance"])
+class TestOtherImagesAtTheOldPlace:
+    """The images of a folder go elsewhere, and others come into one of its name."""
+
+    @pytest.fixture
+    def first(self, tmp_path, monkeypatch, name):
+        """A/c.* of the images 1 to 3 in A/in."""
+        if name.endswith("lance"):
+            pytest.importorskip("lance")
+        monkeypatch.chdir(tmp_path)
+        self.images("A/in", 1, 2, 3)
+        run("index", "A/in", "-o", f"A/{name}", "--n-clusters", 4)
+
+    @staticmethod
+    def images(folder, *numbers, seed=0):
+        os.makedirs(folder, exist_ok=True)
+        for i in numbers:
+            cv2.imwrite(f"{folder}/{i}.png", textured(120, 90, seed=seed + i))
+
+    @staticmethod
+    def files(file):
+        with Collection.open(file, read_only=True) as collection:
+            assert collection.check() == []
+            return sorted(os.path.relpath(row.file) for row in collection.images())
+
+    def test_after_relocate(self, first, name):
+        os.rename("A/in", "A/archive")
+        run("relocate", f"A/{name}", "A/in", "A/archive")
+        self.images("A/in", 1, 4, seed=50)
+        assert "2 indexed" in run("index", "A/in", "-o", f"A/{name}").stderr
+        old = [f"A/archive/{i}.png" for i in (1, 2, 3)]
+        assert self.files(f"A/{name}") == [*old, "A/in/1.png", "A/in/4.png"]
+        found = json.loads(run("search", f"A/{name}", old[0], "--json").stdout)
+        assert found["results"][0]["file"] == os.path.abspath(old[0])
+
+    def test_moved_together_with_the_collection(self, first, name):
+        os.rename("A", "B")
+        assert "3 unchanged" in run("index", "B/in", "-o", f"B/{name}").stderr
+        self.images("A/in", 1, 4, seed=50)
+        moved = [f"B/in/{i}.png" for i in (1, 2, 3)]
+        assert self.files(f"B/{name}") == moved
+        assert "2 indexed" in run("index", "A/in", "-o", f"B/{name}").stderr
+        assert self.files(f"B/{name}") == ["A/in/1.png", "A/in/4.png", *moved]
+
+    def test_copied_and_the_first_removed(self, first, name):
+        shutil.copytree("A", "B")
+        run("index", "B/in", "-o", f"B/{name}")
+        shutil.rmtree("A")
+        run("index", "B/in", "-o", f"B/{name}")
+        here = [file for file in self.files(f"B/{name}") if file.startswith("B/")]
+        assert here == [f"B/in/{i}.png" for i in (1, 2, 3)]
+
+
 class TestRelocate:
     def test_the_file_by_a_link_in_another_folder(self, here):
         os.makedirs("away")

@@ -87,6 +87,32 @@ class TestBlocks:
                 store.delete([r.image_id for r in store.images() if r.path == "a"])
             assert revision() not in (0, first)
 
+    def test_no_image_gets_the_id_of_one_that_was_removed(self, tmp_path):
+        """Tables of others may refer to ids."""
+        with Store.create(tmp_path / "c") as store:
+            with store.writing():
+                source = store.add_source("/x", "x").source_id
+
+            def put(*names):
+                with store.writing():
+                    vector_D = np.ones(D, "f4")
+                    return store.put([Record(ImageRow(source, n, 0, 0), vector_D) for n in names])
+
+            a, b, c = put("a", "b", "c")
+            with store.writing():
+                store.delete([b, c])
+            assert put("a", "d", "e") == [a, c + 1, c + 2]
+            with store.writing():
+                store.delete([c + 1])
+            assert put("f") == [c + 3]
+            with store.writing():
+                store.delete([a, c + 2, c + 3])
+        with Store.open(tmp_path / "c") as store:
+            store.layout = Layout(np.dtype("f4"), D)
+            with store.writing():
+                source = store.add_source("/x", "x").source_id
+            assert put("g") == [c + 4]
+
     def test_two_futures_of_one_file_have_two_stamps(self, tmp_path):
         """A copy is put back, and other images are added: no cache of the first is its own."""
         with Store.create(tmp_path / "a") as store, store.writing():

@@ -20,7 +20,7 @@ from vladkit.aggregation.segments import segment_sum
 from vladkit.core.arrays import AnyArray, FloatArray, is_made_by
 from vladkit.core.backends import as_sets
 from vladkit.core.linalg import unit_rows
-from vladkit.errors import InputError, ParameterError
+from vladkit.errors import InputError, ParameterError, ShapeError
 
 __all__ = [
     "Moments",
@@ -66,7 +66,18 @@ class Moments:
         return cls(len(wide_Nf), mean_f, wide_Nf.T @ wide_Nf)
 
     def __add__(self, other: Moments) -> Moments:
-        """Moments of the rows of both (Chan et al. 1979)."""
+        """Moments of the rows of both (Chan et al. 1979).
+
+        Raises
+        ------
+        ShapeError
+            If their rows are of other dimensions.
+        """
+        if self.mean_f.shape != other.mean_f.shape:
+            raise ShapeError(
+                f"partitions have rows of {len(self.mean_f)} and of {len(other.mean_f)} "
+                "dimensions: use one extractor for all images"
+            )
         n = self.n + other.n
         step_f = other.mean_f - self.mean_f
         scatter_ff = self.scatter_ff + other.scatter_ff

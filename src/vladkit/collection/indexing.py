@@ -322,11 +322,20 @@ class Indexer:
         self._index.restore()
 
     def _mark_sources(self, found: Sequence[SourceFile]) -> None:
-        """Mark the folders that the user gave, where the collection has them from elsewhere."""
+        """Mark the folders that the user gave, where the collection has them from elsewhere.
+
+        One that has moved together with the collection is there from now on, whatever will be at
+        its old place.
+        """
         given = {each.root: each.name for each in found}
-        strange = [s for s in self._store.sources().values() if s.root in given and not s.is_own]
-        if strange:
+        before = dict(self._store.folders())
+        here = [s for s in self._store.sources().values() if s.root in given]
+        moved = [s for s in here if s.images is None and before[s.source_id] != s.root]
+        strange = [s for s in here if not s.is_own]
+        if moved or strange:
             with self._store.writing():
+                for source in moved:
+                    self._store.move_source(source.source_id, source.root)
                 for source in strange:
                     self._store.add_source(source.root, given[source.root])
 

@@ -33,6 +33,7 @@ _CODED: Final = "code"
 _KINDS: Final = {
     "id": str,
     "revision": int,
+    "last_id": int,
     "network_mark": str,
     "lifted": list,
     "told_apart": list,

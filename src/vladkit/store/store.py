@@ -267,14 +267,18 @@ class Store:
         """All sources by their id, each where it is found now.
 
         That is where it was when indexed; if nothing is there any more, the place that it has if
-        it was moved together with the collection file.
+        it was moved together with the collection file, unless another source was indexed there.
         """
         found = {}
         images = self._image_folders()
-        for source_id, root, relative, name, own in self._rows(
+        rows = self._rows(
             "SELECT source_id, root, relative, name, mark FROM source ORDER BY source_id"
-        ):
+        )
+        roots = {row[1] for row in rows}
+        for source_id, root, relative, name, own in rows:
             now, folder = self._where_now(root, relative), None
+            if now in roots:  # another source's
+                now = root
             with damaged(self.path, "the folders of images"):
                 if str(source_id) in images:
                     moved, moved_relative, own = images[str(source_id)]
@@ -476,15 +480,18 @@ class Store:
         changed: dict[int, tuple[int, AnyArray]] = {}
         gone: dict[int, int] = {}
         lifted: dict[int, bool] = {}
+        free = self._free_id()
         for record in records:
             row, vector_D = record.row, record.vector_D
             image_id, block_id = self.connection.execute(
                 _PUT,
                 (
                     row.source_id, row.path, row.n_bytes, row.mtime_ns, row.width, row.height,
-                    row.n_local, row.skipped, row.transient,
+                    row.n_local, row.skipped, row.transient, free,
                 ),
             ).fetchone()  # fmt: skip
+            if image_id == free:
+                free = None  # from here on SQLite finds them
             lifted[image_id] = record.lifted
             if vector_D is None:
                 if block_id is not None:
@@ -528,10 +535,21 @@ class Store:
     def delete(self, image_ids: Iterable[int]) -> None:
         """Forget images, their vectors and features; within `writing`."""
         ids = [int(i) for i in image_ids]
+        if (last := self._last_id()) in ids:
+            self.set_about(last_id=last)
         self.blocks.remove(self._blocks_of(ids))
         self.connection.executemany("DELETE FROM picture WHERE picture_id = ?", [(i,) for i in ids])
         self._set_lifted(dict.fromkeys(ids, False))
         self.changed |= bool(ids)
+
+    def _last_id(self) -> int:
+        ((last,),) = self._rows("SELECT ifnull(max(picture_id), 0) FROM picture")
+        return int(last)
+
+    def _free_id(self) -> int | None:
+        """Id of the next new image where SQLite would give that of one that was removed."""
+        removed: int = self.about().get("last_id", 0)
+        return removed + 1 if removed > self._last_id() else None
 
     def drop_vector(self, image_id: int, reason: str) -> None:
         """Skip an image that has a vector, until it is indexed again; within `writing`."""
@@ -776,8 +794,9 @@ def new_state(**state: Any) -> dict[str, Any]:
 
 _PUT: Final = """
 INSERT INTO picture
-    (source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient, crc)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, row_crc(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9))
+    (picture_id,
+     source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, transient, crc)
+VALUES (?10, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, row_crc(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9))
 ON CONFLICT (source_id, path) DO UPDATE SET
     n_bytes = excluded.n_bytes, mtime_ns = excluded.mtime_ns, width = excluded.width,
     height = excluded.height, n_local = excluded.n_local, skipped = excluded.skipped,

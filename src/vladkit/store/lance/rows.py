@@ -59,9 +59,9 @@ def _key(*parts: object) -> int:
     return max(1, int.from_bytes(digest, "big") >> (64 - _KEY_BITS))
 
 
-def source_key(root: str) -> int:
+def source_key(root: str, attempt: int = 0) -> int:
     """Key of a source by its folder when it was indexed: the same for all writers."""
-    return _key("source", root)
+    return _key("source", root, *([attempt] if attempt else []))
 
 
 def image_key(source_id: int, path: str, attempt: int = 0) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
 
@@ -280,10 +281,14 @@ class LanceStore:
     def sources(self) -> dict[int, Source]:
         """All sources by their id, each where it is found now."""
         found = {}
-        for source_id, given in self._source_values().items():
+        values = self._source_values()
+        roots = {given.get("root") for given in values.values()}
+        for source_id, given in values.items():
             with damaged(self.path, "its sources"):
                 folder, own = None, given["mark"]
                 now = self._where_now(given["root"], given["relative"])
+                if now in roots:  # another source's
+                    now = given["root"]
                 if given.get("images"):
                     moved, relative, own = given["images"]
                     folder = self._where_now(moved, relative)
@@ -313,7 +318,10 @@ class LanceStore:
                 if not source.is_own and own:
                     self._change_source(source.source_id, mark=own)
                 return source
-        source_id = source_key(root)
+        held = self._source_values()
+        attempts = (source_key(root, attempt) for attempt in count())
+        # one of that key may have been another folder's once, and have moved
+        source_id = next(i for i in attempts if i not in held or held[i]["root"] == root)
         given = {"root": root, "relative": self._relative(root), "name": name, "mark": own}
         self._change_source(source_id, **given)
         return Source(source_id, root, name)
