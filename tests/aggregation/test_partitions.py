@@ -89,6 +89,16 @@ class TestVlad:
             VLAD(6).fit(bag([*images(3, 8), *images(3, 4)], 2))
 
 
+@pytest.mark.parametrize("dimensions", [(8, 7), (8, 1)])
+@pytest.mark.parametrize("make", [lambda: VLAD(2), lambda: ASMK(2), lambda: Whitening(1)])
+def test_partitions_of_unlike_dimensions(make, dimensions):
+    """Refused by name, and no mean is broadcast."""
+    rng = np.random.default_rng(0)
+    some = [rng.normal(size=(30, f)) for f in dimensions for _ in range(3)]
+    with pytest.raises(ShapeError, match=r"rows of \d and of \d dimensions: use one extractor"):
+        make().fit(db.from_sequence(some, npartitions=2))
+
+
 def test_asmk():
     given = images()
     one, several = (ASMK(12, sample_size=200).fit(bag(given, n)) for n in (1, 9))

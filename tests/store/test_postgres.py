@@ -272,6 +272,41 @@ class TestExport:
             assert (title, file) == (f"of {path}", files[path])
             assert modified.timestamp() == pytest.approx(Path(file).stat().st_mtime, abs=1e-3)
 
+    def test_tables_that_a_person_has_altered(self, own, url, ask):
+        """A column of their own, a view that is gone, and an id that is not given again."""
+        export(own, url)
+        ask("ALTER TABLE vladkit.image ADD COLUMN title text DEFAULT 'none'")
+        ask("CREATE TABLE prints AS SELECT image_id, path FROM vladkit.images")
+        images = own.parent / "images"
+        with Collection.open(own) as collection:
+            last = max(collection.images(), key=lambda row: row.image_id)
+            collection.remove([last.path])
+            cv2.imwrite(str(images / "new.png"), textured(120, 90, seed=60))
+            collection.add([images / "new.png"])
+        ask("DROP VIEW vladkit.images")
+        done = export(own, url)
+        assert (done.sent, done.removed) == (1, 1)
+        joined = "SELECT i.path, p.path FROM vladkit.images AS i JOIN prints AS p USING (image_id)"
+        rows = ask(joined)
+        assert len(rows) == 11
+        assert all(now == then for now, then in rows)
+        ask("DROP VIEW vladkit.images")
+        with Collection.open(own) as collection:
+            collection.whiten(6)
+        assert export(own, url).whole
+        assert {row[0] for row in ask("SELECT title FROM vladkit.image")} == {"none"}
+        assert len(ask("SELECT vector FROM vladkit.images")) == 12
+        ask("DELETE FROM vladkit.collection")
+        with pytest.raises(FileFormatError, match=r"has lost what it held.*: drop the schema"):
+            export(own, url)
+        ask("DROP TABLE prints")
+
+    def test_a_table_that_is_gone(self, own, url, ask):
+        export(own, url)
+        ask("DROP TABLE vladkit.image CASCADE")
+        with pytest.raises(StorageError, match="not as they were made: drop the schema"):
+            export(own, url)
+
     def test_another_collection_is_refused_by_name(self, ready, url, ask, tmp_path):
         export(ready[0], url)
         before = rows_of_database(ask)

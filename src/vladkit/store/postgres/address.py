@@ -161,6 +161,8 @@ def translated(address: Address, verb: str) -> Iterator[None]:
     except psycopg.Error as error:
         text = error.diag.message_primary or str(error).strip().partition("\n")[0]
         hint = _HINTS.get(error.sqlstate or "", "")
+        if verb == "write" and error.sqlstate in ("42P01", "42703"):
+            hint = ": its tables are not as they were made: drop the schema, or give another"
         raise StorageError(f"cannot {verb} {address}: {text}{hint}") from error
 
 

@@ -159,12 +159,15 @@ class _Export:
         """State and dimensions that this collection had when it was written last."""
         if not holds_collection(self._connection, self._address):
             return None
-        own, file, *former = (
-            self._connection.execute(
-                "SELECT id, file, learned, n_dimensions FROM collection"
-            ).fetchone()
-            or [None] * 4
-        )
+        row = self._connection.execute(
+            "SELECT id, file, learned, n_dimensions FROM collection"
+        ).fetchone()
+        if row is None:
+            raise FileFormatError(
+                f"{self._address} has lost what it held about the collection: drop the schema, or "
+                "give another"
+            )
+        own, file, *former = row
         if own != self._about["id"]:
             raise FileFormatError(
                 f"{self._address} holds another collection, {file}, and stays as it is: give "
@@ -174,7 +177,7 @@ class _Export:
 
     def _change_type(self, layout: Layout) -> None:
         for statement in (
-            "DROP VIEW images",
+            "DROP VIEW IF EXISTS images",
             "DROP INDEX IF EXISTS image_vector",
             f"ALTER TABLE image ALTER vector TYPE {vector_type(layout)} USING NULL",
             VIEW,
@@ -233,11 +236,14 @@ class _Export:
         progress: Callable[[int, int], None] | None,
     ) -> int:
         """Write the images whose mark is not that of `mark_of`; returns how many."""
-        target = "image"
+        target, names = "image", ", ".join(COLUMNS)
         if is_there:  # rows that others refer to are changed, not written again
             target = "vladkit_sent"
-            self._connection.execute("CREATE TEMP TABLE vladkit_sent (LIKE image) ON COMMIT DROP")
-        into = f"COPY {target} FROM STDIN (FORMAT binary)".encode()
+            self._connection.execute(
+                f"CREATE TEMP TABLE vladkit_sent ON COMMIT DROP AS SELECT {names} FROM image "
+                "WITH NO DATA".encode()
+            )
+        into = f"COPY {target} ({names}) FROM STDIN (FORMAT binary)".encode()
         sent = done = 0
         with self._connection.cursor() as cursor, cursor.copy(into) as copy:
             copy.set_types(_COPIED)
@@ -253,11 +259,10 @@ class _Export:
         if not is_there or 2 * sent >= total:
             self._connection.execute("DROP INDEX IF EXISTS image_vector")  # to be built again
         if is_there:
-            names = ", ".join(COLUMNS)
             new = ", ".join(f"excluded.{name}" for name in COLUMNS)
             self._connection.execute(
-                f"INSERT INTO image SELECT * FROM vladkit_sent ON CONFLICT (image_id) "
-                f"DO UPDATE SET ({names}) = ({new})".encode()
+                f"INSERT INTO image ({names}) SELECT {names} FROM vladkit_sent "
+                f"ON CONFLICT (image_id) DO UPDATE SET ({names}) = ({new})".encode()
             )
         return sent
 

@@ -238,12 +238,13 @@ def create_tables(connection: psycopg.Connection[Any], layout: Layout) -> None:
 
 
 def add_columns(connection: psycopg.Connection[Any]) -> None:
-    """Give tables of an earlier version the columns that they lack; within `enter_schema`."""
+    """Give tables the columns that they lack, and the view if it is gone; in `enter_schema`."""
     rows = connection.execute("SELECT * FROM image LIMIT 0").description or ()
     missing = [name for name in COLUMNS if name not in {row.name for row in rows}]
     for name in missing:
         connection.execute(f"ALTER TABLE image ADD COLUMN {name} {COLUMNS[name][0]}".encode())
-    if missing:
+    ((view,),) = connection.execute("SELECT to_regclass('images')")
+    if missing or view is None:
         _finish(connection)
 
 
