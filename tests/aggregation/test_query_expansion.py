@@ -103,6 +103,18 @@ class TestAugmentDatabase:
         np.testing.assert_allclose(alone, [[0.6, 0.8]], atol=1e-6)
         assert list(augment_database(list)) == []
 
+    def test_more_neighbors_than_vectors(self):
+        """All others, in no more memory than these need."""
+        database = np.array([[1.0, 0], [0.8, 0.6], [0, 1]])
+        for n_neighbors in (3, 2**40, 2**70):
+            many = {"n_neighbors": n_neighbors}
+            ((place_nr, weight_nr),) = neighbor_weights(lambda: [database], **many)
+            assert place_nr.tolist() == [[0, 1, 2, 0], [1, 0, 2, 1], [2, 1, 0, 2]]
+            assert weight_nr[:, 3].tolist() == [0, 0, 0]
+            (augmented,) = augment_database(lambda: [database], **many)
+            (wanted,) = augment_database(lambda: [database], n_neighbors=2)
+            assert augmented.tolist() == wanted.tolist()
+
     def test_refusals(self):
         for bad in ({"n_neighbors": 0}, {"n_neighbors": 2.5}, {"alpha": -1}):
             with pytest.raises(ParameterError):

@@ -21,7 +21,7 @@ from vladkit import Collection, Where
 from vladkit.collection import searching
 from vladkit.collection.search_options import SearchOptions
 from vladkit.errors import ImageError, InputError, NothingToIndexError, ParameterError
-from vladkit.evaluation.benchmark import Query
+from vladkit.evaluation.benchmark import Query, ground_truth
 from vladkit.features import Sift
 from vladkit.features.pool import extract
 from vladkit.images import Region, read_image
@@ -405,6 +405,38 @@ def test_numbers_of_other_types(collection, file, value):
     if value not in (None, -1):
         with pytest.raises(ParameterError, match=f"min_score={value!r}"):
             collection.pairs(min_score=value)
+
+
+@pytest.mark.parametrize("model", ["affine", None, 4])
+def test_a_model_of_another_kind(collection, file, model):
+    """Where nothing is matched, too."""
+    truth = ground_truth({str(file[0]): []})
+    for use in (
+        lambda: collection.search(file[0], model=model, rerank=0),
+        lambda: collection.pairs(model=model),
+        lambda: collection.assess(truth, model=model, rerank=0),
+    ):
+        with pytest.raises(ParameterError, match=r"model=.*: wanted 'homography' or"):
+            use()
+
+
+def test_what_is_no_list(collection):
+    for value in (7, 1.5, True, None):
+        with pytest.raises(ParameterError, match="give a list of images"):
+            collection.search_many(value)
+    for value in (7, 1.5, True, ["a.jpg"]):
+        with pytest.raises(ParameterError, match=r"give positions, .* not "):
+            collection.pairs(gps=1, positions=value)
+    for name in ("queries", "database"):
+        for value in (7, 1.5, True):
+            with pytest.raises(ParameterError, match=f"{name}={value}: give the beginning of"):
+                collection.pairs(**{name: value})
+
+
+def test_what_is_no_key_of_an_image(collection):
+    for value in (True, 1.5, 2**70, float("nan"), "1", None, [1]):
+        with pytest.raises(ParameterError, match="has no image"):
+            collection.image(value)
 
 
 class TestMirrored:

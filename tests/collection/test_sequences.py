@@ -28,6 +28,12 @@ def test_quadratic_overlap_is_colmaps():
     assert pairs_of(following(names, 1000, quadratic=True)) == pairs_of(following(names, 30))
 
 
+def test_more_than_there_are_follow():
+    names = [f"{i}.jpg" for i in range(30)]
+    for quadratic in (False, True):
+        assert following(names, 2**70, quadratic) == following(names, 29)
+
+
 def test_a_rig_follows_as_one():
     names = sorted(f"{walk}/{camera}/{i}.jpg" for walk in "xy" for camera in "ab" for i in range(4))
     row_of = {name: row for row, name in enumerate(names)}

@@ -214,8 +214,9 @@ class TestArrays:
                     figure(self.ORDER, [[0]] * 3, ks)
                 with pytest.raises(ParameterError, match="ks=5: wanted integers"):
                     figure(self.ORDER, [[0]] * 3, 5)
-        with pytest.raises(ParameterError, match="positives=3: wanted a list"):
-            recall_at(self.ORDER, 3)
+        for positives in (3, None):
+            with pytest.raises(ParameterError, match=f"positives={positives}: wanted a list"):
+                recall_at(self.ORDER, positives)
         with pytest.raises(ParameterError, match=r"ignored=1\.5: wanted a list"):
             recall_at(self.ORDER, [[0]] * 3, ignored=1.5)
         with pytest.raises(ParameterError, match=r"order_qn has shape \(\)"):

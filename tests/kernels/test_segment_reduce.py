@@ -759,7 +759,7 @@ class TestLoading:
             "assert segment_sum(x, s, 1, method='fused')[0, 0] == 200_000\n"
             "if pid: assert os.waitpid(pid, 0)[1] == 0\n"
         )
-        subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=240)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
     @pytest.mark.parametrize("imports", ["logging", "concurrent.futures.thread", "late"])

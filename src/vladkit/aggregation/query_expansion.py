@@ -182,10 +182,10 @@ def neighbor_weights(
 
     Yields
     ------
-    place_nr : (n_i, 1 + n_neighbors) int64
+    place_nr : (n_i, 1 + r) int64, r = n_neighbors, at most the number of vectors
         For each vector of a block its own place in the database, and those of its nearest ones.
-        If there are fewer: its own again, with weight 0.
-    weight_nr : (n_i, 1 + n_neighbors) float32
+        If these are all others: its own again, last, with weight 0.
+    weight_nr : (n_i, 1 + r) float32
         ``(weight_nr * score_n[place_nr]).sum(axis=1)`` is the similarity of a query with the
         augmented vector, score_n its similarities with all stored ones.
 
@@ -243,7 +243,6 @@ def _weighted(
         own, place_nr, weight_nr, total_nD = _joined_neighbors(own_nD, begin, blocks, r, alpha)
         length_n = np.linalg.norm(own + total_nD, axis=1, keepdims=True)
         itself_n1 = np.arange(begin, begin + len(own))[:, None]
-        place_nr = np.where(place_nr < 0, itself_n1, place_nr)
         weight_nr = np.hstack([np.ones((len(own), 1), np.float32), weight_nr])
         weight_nr /= np.maximum(length_n, EPSILON).astype(np.float32)
         yield np.hstack([itself_n1, place_nr]), weight_nr
@@ -272,7 +271,8 @@ def _joined_neighbors(
     for other_mD in blocks():
         row_n, column_n = np.nonzero((place_nr >= first) & (place_nr < first + len(other_mD)))
         if len(row_n):
-            for column in range(r):  # not a product: BLAS would decide about the last bits
+            # not a product: BLAS would decide about the last bits
+            for column in range(place_nr.shape[1]):
                 some_n = row_n[column_n == column]
                 neighbor_nD = other_mD[place_nr[some_n, column] - first].astype(np.float32)
                 total_nD[some_n] += weight_nr[some_n, column, None] * neighbor_nD
@@ -285,11 +285,11 @@ def _nearest(
 ) -> tuple[Float32Array, Int64Array]:
     """Similarity and place in the database of the r nearest others, ties to the first.
 
-    If there are fewer the similarity is -infinity.
+    If there are fewer it is all vectors, and the similarity to itself is -infinity.
     """
     n = len(own_nD)
-    score_nr = np.full((n, r), -np.inf, np.float32)
-    place_nr = np.full((n, r), -1, np.int64)
+    score_nr = np.empty((n, 0), np.float32)
+    place_nr = np.empty((n, 0), np.int64)
     grid_nD = on_grid(own_nD)  # equal vectors are equally near, on any processor
     first = 0
     for other_mD in blocks:

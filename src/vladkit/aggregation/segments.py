@@ -87,11 +87,13 @@ def segment_sum(
     ShapeError
         If `segment` is not one integer per row, `weights` not one number, or `out` does not fit.
     ParameterError
-        If `out` is read-only;
-        If a segment is below 0 or not below `n_segments`; not looked for in tensors on a device
-        and JAX's arrays, where JAX drops such rows.
+        If `out` is read-only, or a segment is below 0 or not below `n_segments`; not looked for in
+        tensors on a device and JAX's arrays, where JAX drops such rows.
     MemoryLimitError
-        If the result does not fit into memory; or as in `encode`, as MissingDependencyError.
+        If the result does not fit into memory (torch and JAX raise their own errors), or as in
+        `encode`.
+    MissingDependencyError
+        As in `encode`.
 
     Notes
     -----
@@ -292,12 +294,7 @@ def _of_numbers(values: AnyArray, segment: AnyArray, n_segments: Any, op: str) -
     if op == "sum" and values.size < _FEW and segment.dtype.kind == "i":
         try:
             total_s = np.bincount(segment, None if is_whole else values, n_segments)
-        except (
-            TypeError,
-            ValueError,
-            OverflowError,
-            MemoryError,
-        ):  # which is named, by its row, elsewhere
+        except (TypeError, ValueError, OverflowError, MemoryError):  # named, by its row, elsewhere
             return None
         if len(total_s) != n_segments:
             return None

@@ -400,9 +400,10 @@ class Collection:
 
     def image(self, image_id: int) -> ImageRow:
         """One image by the key that `Hit` and `images` give; ParameterError without one."""
-        row = self._store.images_by_id([image_id]).get(image_id)
+        is_key = image_id in Interval(int, 0, 2**63 - 1)
+        row = self._store.images_by_id([image_id]).get(image_id) if is_key else None
         if row is None:
-            raise ParameterError(f"{self.path} has no image {image_id}")
+            raise ParameterError(f"{self.path} has no image {image_id!r:.100}")
         return row
 
     def find(self, name: str | os.PathLike[str]) -> ImageRow | None:
@@ -643,7 +644,8 @@ class Collection:
             where=where,
             mirrored=mirrored,
         )
-        if isinstance(images, Features | ImageRow | os.PathLike | str) or is_in_memory(images):
+        is_one = isinstance(images, Features | ImageRow | os.PathLike | str) or is_in_memory(images)
+        if is_one or not isinstance(images, Iterable):
             raise ParameterError(
                 f"images is one {type(images).__name__}: give a list of images, or use search"
             )

@@ -12,10 +12,11 @@ import numpy as np
 
 from vladkit.collection.index import Index
 from vladkit.collection.ranked import Ranked
-from vladkit.collection.search_options import check_number, check_rerank
+from vladkit.collection.search_options import MODEL, check_number, check_rerank
 from vladkit.collection.searching import SHORTLIST, by_vectors
 from vladkit.core.arrays import FloatArray, Int64Array
 from vladkit.core.names import identity, real
+from vladkit.core.params import check_parameter
 from vladkit.errors import ImageError, NothingToIndexError, StorageError
 from vladkit.evaluation.benchmark import Benchmark, Query
 from vladkit.evaluation.metrics import QueryRanks, find_ranks
@@ -112,6 +113,7 @@ def ask(
     """Answers to all queries, and remarks; see `vladkit.Collection.assess`."""
     check_number("top", top)
     check_rerank(rerank)
+    check_parameter("model", model, MODEL)
     depth = index.searcher.depth(rerank)
     database, remarks = _Database.of(index.store, benchmark)
     id_q = _ids_of_queries(index, benchmark)

@@ -143,6 +143,10 @@ def chosen(names: Sequence[str], some: Names, what: str) -> npt.NDArray[np.bool_
         return is_chosen_n
     if some is None:
         return np.ones(len(names), bool)
+    if not isinstance(some, Iterable | os.PathLike):
+        raise ParameterError(
+            f"{what}={some!r}: give the beginning of some names, a list of them, or the file of one"
+        )
     row_of = {name: row for row, name in enumerate(names)}
     wanted = _names_in(some, row_of) if isinstance(some, os.PathLike) else list(some)
     unknown = [name for name in wanted if name not in row_of]

@@ -21,12 +21,12 @@ from vladkit.collection.index import Index
 from vladkit.collection.pair_list import Names, Pair, Pairs, chosen, is_listed
 from vladkit.collection.positions import Positions, nearest_places, places_of
 from vladkit.collection.ranked import Ranked
-from vladkit.collection.search_options import check_number
+from vladkit.collection.search_options import MODEL, check_number
 from vladkit.collection.searching import SHORTLIST
 from vladkit.collection.sequences import following
 from vladkit.core.arrays import Float32Array, Int64Array
 from vladkit.core.names import quoted
-from vladkit.core.params import Interval
+from vladkit.core.params import Interval, check_parameter
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import FileFormatError, ParameterError
 from vladkit.features import Features
@@ -111,6 +111,7 @@ def select_pairs(
     numbers = {"top": top, "rerank": rerank, "sequential": sequential, "gps": gps}
     for name, value in numbers.items():
         check_number(name, value)
+    check_parameter("model", model, MODEL)
     if not top and (rerank or not sequential + gps):
         raise ParameterError("top=0 leaves no similar images: give top, or sequential or gps alone")
     if (quadratic or rigs) and not sequential:

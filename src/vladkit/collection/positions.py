@@ -40,10 +40,10 @@ def places_of(names: Sequence[str], positions: Positions) -> npt.NDArray[np.floa
     FileFormatError, StorageError
         If the file is no COLMAP database with pose priors, or cannot be read.
     """
-    if positions is None:
+    if not isinstance(positions, str | os.PathLike | Mapping):
         raise ParameterError(
             "gps needs positions: give positions, a COLMAP database (its feature_extractor keeps "
-            "those of EXIF) or x, y, z by name"
+            f"those of EXIF) or x, y, z by name, not {positions!r:.100}"
         )
     known = (
         {name: _place(name, each) for name, each in positions.items()}

@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from vladkit.collection.where import Where
-from vladkit.core.params import Interval
+from vladkit.core.params import Interval, StrOptions, check_parameter
 from vladkit.errors import ParameterError
 from vladkit.images.region import RegionLike, as_region
 
 if TYPE_CHECKING:
     from vladkit.geometry.verification import Model
 
-__all__ = ["RERANK", "SearchOptions", "check_number", "check_rerank"]
+__all__ = ["MODEL", "RERANK", "SearchOptions", "check_number", "check_rerank"]
 
 RERANK: Final = 100
 """First results that are matched with the query where nothing else is said."""
+
+MODEL: Final = StrOptions("homography", "fundamental")
+"""Geometries that matches may have to fit; `vladkit.geometry.verification.Model`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,7 @@ class SearchOptions:
             raise ParameterError(f"where={self.where!r}: give a Where, such as Where(under='trip')")
         for name in ("top", "expand"):
             check_number(name, getattr(self, name))
-        if self.model not in ("homography", "fundamental"):
-            raise ParameterError(f"model={self.model!r}: use 'homography' or 'fundamental'")
+        check_parameter("model", self.model, MODEL)
 
 
 def check_rerank(rerank: int | None) -> None:

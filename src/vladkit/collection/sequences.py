@@ -39,7 +39,7 @@ def following(
     >>> following(["a/1.jpg", "a/2.jpg", "b/1.jpg"], 1, rigs=True)
     [(0, [2, 1]), (2, [1]), (1, [])]
     """
-    steps = set(range(1, n + 1))
+    steps = set(range(1, min(n, len(names)) + 1))
     if quadratic:
         steps |= {2**i for i in range(min(n, _DOUBLINGS))}
     asked = []

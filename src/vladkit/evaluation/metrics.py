@@ -288,10 +288,10 @@ def _find_all(
         raise ParameterError(
             f"order_qn has shape {order_qn.shape}: wanted (q, n), a ranking for each query"
         )
+    ignored = [()] * len(order_qn) if ignored is None else ignored
     for name, lists in (("positives", positives), ("ignored", ignored)):
-        if lists is not None and not hasattr(lists, "__len__"):
+        if not hasattr(lists, "__len__"):
             raise ParameterError(f"{name}={lists!r:.100}: wanted a list of indices for each query")
-    ignored = [()] * len(positives) if ignored is None else ignored
     if not len(order_qn) == len(positives) == len(ignored):
         raise ParameterError(
             f"{len(order_qn)} rankings, {len(positives)} lists of positives, {len(ignored)} of "

@@ -119,8 +119,9 @@ def wait_for_all() -> None:
             thread.join()
 
 
-_LONGEST_FORK: Final = 20.0
-"""Seconds that a fork waits for threads that load: more than compiling takes."""
+_LONGEST_FORK: Final = 60.0
+"""Seconds that a fork waits for threads that load: more than compiling takes. That is 3, and more
+than 20 where six programs compile at once on two cores."""
 
 _watches: list[bool] = []
 
