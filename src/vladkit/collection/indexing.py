@@ -325,7 +325,7 @@ class Indexer:
         """Mark the folders that the user gave, where the collection has them from elsewhere.
 
         One that has moved together with the collection is there from now on, whatever will be at
-        its old place.
+        its old place; and is one with another that was indexed there.
         """
         given = {each.root: each.name for each in found}
         before = dict(self._store.folders())

@@ -267,18 +267,14 @@ class Store:
         """All sources by their id, each where it is found now.
 
         That is where it was when indexed; if nothing is there any more, the place that it has if
-        it was moved together with the collection file, unless another source was indexed there.
+        it was moved together with the collection file.
         """
         found = {}
         images = self._image_folders()
-        rows = self._rows(
+        for source_id, root, relative, name, own in self._rows(
             "SELECT source_id, root, relative, name, mark FROM source ORDER BY source_id"
-        )
-        roots = {row[1] for row in rows}
-        for source_id, root, relative, name, own in rows:
+        ):
             now, folder = self._where_now(root, relative), None
-            if now in roots:  # another source's
-                now = root
             with damaged(self.path, "the folders of images"):
                 if str(source_id) in images:
                     moved, moved_relative, own = images[str(source_id)]

@@ -287,7 +287,7 @@ class LanceStore:
             with damaged(self.path, "its sources"):
                 folder, own = None, given["mark"]
                 now = self._where_now(given["root"], given["relative"])
-                if now in roots:  # another source's
+                if now in roots:  # another source's, which this store cannot join with it
                     now = given["root"]
                 if given.get("images"):
                     moved, relative, own = given["images"]
