@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vladkit import ASMK, VLAD, Whitening
+from vladkit import ASMK, VLAD, Fisher, Whitening
 from vladkit.errors import InputError, ParameterError, ShapeError
 
 dask = pytest.importorskip("dask", reason="the test extra has it")
@@ -83,7 +83,7 @@ class TestVlad:
             VLAD(3).fit(given.filter(lambda each: False))
         with pytest.raises(ParameterError, match="rotation='cell'"):
             VLAD(6, rotation="cell").fit(given)
-        with pytest.raises(ParameterError, match="fit learns from partitions"):
+        with pytest.raises(ParameterError, match="partial_fit keeps a sample here: give arrays"):
             VLAD(6).partial_fit(given)
         with pytest.raises((ShapeError, ValueError)):
             VLAD(6).fit(bag([*images(3, 8), *images(3, 4)], 2))
@@ -97,6 +97,11 @@ def test_partitions_of_unlike_dimensions(make, dimensions):
     some = [rng.normal(size=(30, f)) for f in dimensions for _ in range(3)]
     with pytest.raises(ShapeError, match=r"rows of \d and of \d dimensions: use one extractor"):
         make().fit(db.from_sequence(some, npartitions=2))
+
+
+def test_fisher_is_named():
+    with pytest.raises(ParameterError, match="Fisher learns its mixture from descriptors in mem"):
+        Fisher(2).fit(bag(images(), 3))
 
 
 def test_asmk():

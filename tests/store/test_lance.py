@@ -640,3 +640,31 @@ def test_a_panic_of_lance_is_an_error_of_its_collection():
         raise PanicException("index out of bounds\nmore")
     with pytest.raises(KeyboardInterrupt), translated(Path("c.lance"), "read"):
         raise KeyboardInterrupt
+
+
+def test_a_place_of_an_unknown_kind_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("gcs://bucket/x.lance", "S3://bucket/x.lance", "memory://x.lance", "memory://x"):
+        with pytest.raises(ParameterError, match="no kind of place that vladkit knows"):
+            Collection.create(name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_that_changes_while_another_learns_is_an_error(home, tmp_path):
+    """What was learned by one recipe is not used with features of another."""
+    first = Collection.create(tmp_path / "x.lance", n_clusters=8, enlarge_to=0)
+    second = Collection.create(tmp_path / "x.lance", max_side=320, n_clusters=4, enlarge_to=0)
+    second.add([home / "images"])
+    with pytest.raises(RecipeMismatchError, match="another process has changed the recipe"):
+        first.add([home / "images"])
+    with Collection.open(tmp_path / "x.lance") as collection:
+        assert (collection.recipe.max_side, len(collection)) == (320, 12)
+        assert collection.check() == []
+
+
+def test_folders_elsewhere_are_a_persons_own(tmp_path):
+    for name in ("own.vlad", "own.lance"):
+        with create_store(tmp_path / name, recipe={}) as store:
+            with store.writing():
+                store.add_source("s3://photos/a", "s3://photos/a")
+            assert store.own_folders() == ["s3://photos/a"]

@@ -12,6 +12,7 @@ from vladkit.aggregation.codebook import Reservoir, train_rotation
 from vladkit.aggregation.encode import aggregate_mixture
 from vladkit.aggregation.gaussians import train_mixture
 from vladkit.aggregation.normalize import Norm, normalize, resolve_steps
+from vladkit.aggregation.partitions import refuse_partitions
 from vladkit.aggregation.trained import Trained
 from vladkit.core.arrays import AnyArray, FloatArray, as_array
 from vladkit.core.backends import as_sets, on_host
@@ -205,6 +206,19 @@ class Fisher(Trained):
         self.check_parameters()
         self._set_fitted(Mixture(weight_k, mean_kf, variance_kf), rotation_fd, float("nan"))
         return self
+
+    def fit(self, X: Any, y: object = None) -> Self:
+        """Learn the mixture from all images of `X`.
+
+        Raises
+        ------
+        InputError
+            As `vladkit.VLAD.fit`.
+        ParameterError
+            If a parameter of the constructor is out of range, or `X` has partitions of Dask.
+        """
+        refuse_partitions(X, "Fisher learns its mixture from descriptors in memory")
+        return super().fit(X)
 
     def _train(self, reservoir: Reservoir) -> Self:
         row_sf, rotation_fd = reservoir.rows(), None

@@ -69,7 +69,7 @@ class Trained(Estimator):
         ``fit`` on all of it. Raises as `fit`; too few descriptors for a codebook are an error
         only once it is needed. After `fit` or `load`, which keep no sample, it starts over.
         """
-        refuse_partitions(X, "partial_fit keeps a sample here, and fit learns from partitions")
+        refuse_partitions(X, "partial_fit keeps a sample here")
         reservoir = self._add(X)
         for name in self._learned:
             self.__dict__.pop(name, None)

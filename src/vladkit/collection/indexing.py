@@ -45,7 +45,7 @@ from vladkit.collection.sample import Shard, check_shard, in_shard
 from vladkit.collection.tasks import Tasks, check_executor
 from vladkit.core.names import quoted, real
 from vladkit.core.remote import is_url
-from vladkit.errors import NothingToIndexError, ParameterError
+from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchError
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
 from vladkit.images.forms import InMemory
@@ -316,10 +316,19 @@ class Indexer:
         new = Describer(self._describer.recipe, self._describer.name, self._describer.extractor)
         about, arrays, _ = learn_from(new, files, self._store.beside, n_jobs, progress)
         with suppress(ConflictError), self._store.writing():
+            self._check_recipe()
             if not self._store.about().keys() & {"codebook", "learned"}:
                 self._store.set_about(**about)
                 self._store.set_arrays(arrays)
+        self._check_recipe()
         self._index.restore()
+
+    def _check_recipe(self) -> None:
+        """Raise RecipeMismatchError if another process has made the collection by other rules."""
+        if not self._describer.recipe.is_stored_as(self._store.about().get("recipe")):
+            raise RecipeMismatchError(
+                f"another process has changed the recipe of {self._store.path}: run again"
+            )
 
     def _mark_sources(self, found: Sequence[SourceFile]) -> None:
         """Mark the folders that the user gave, where the collection has them from elsewhere.

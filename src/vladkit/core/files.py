@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ from vladkit.errors import ParameterError, StorageError, VladkitError
 
 __all__ = [
     "as_collection",
+    "as_local",
     "as_paths",
     "check_writable",
     "forget_databases",
@@ -82,7 +84,24 @@ def as_collection(path: str | os.PathLike[str]) -> Path:
             "here and copy it there when it is done, or copy it here to search it; one whose name "
             "ends in .lance may be there"
         )
-    return Path(local_path(name)).absolute()
+    return Path(as_local(name)).absolute()
+
+
+def as_local(path: str | os.PathLike[str]) -> str:
+    """Path of a file or folder of this machine, also by a ``file://`` URL.
+
+    Raises
+    ------
+    ParameterError
+        If it is a URL of a kind that is not known: no folder is made of it.
+    """
+    name = local_path(os.fspath(path))
+    if re.match(r"[A-Za-z][\w+.-]*://", name):
+        raise ParameterError(
+            f"{without_query(name)}: no kind of place that vladkit knows: give a path, or for a "
+            "collection whose name ends in .lance s3://, gs:// or az://"
+        )
+    return name
 
 
 def note_database(connection: object, path: str | os.PathLike[str]) -> None:

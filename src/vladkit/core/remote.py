@@ -304,7 +304,10 @@ def _status(info: dict[str, Any]) -> Status:
     below = int.from_bytes(blake2b(str(tag).encode(), digest_size=8).digest()) % _SECOND
     changed = next((info[k] for k in ("LastModified", "mtime", "Last-Modified") if info.get(k)), 0)
     if isinstance(changed, str):
-        changed = parsedate_to_datetime(changed)
+        try:
+            changed = parsedate_to_datetime(changed)
+        except ValueError:  # a server may say what it likes; its tag and the size tell changes
+            changed = 0
     seconds = int(changed.timestamp()) if isinstance(changed, datetime) else int(changed)
     return info["size"] or 0, in_64_bits(seconds * _SECOND + (below if tag else 0))
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from vladkit.core.files import as_local
 from vladkit.core.panics import is_panic
 from vladkit.errors import FileFormatError, MissingDependencyError, StorageError, VladkitError
 
@@ -52,8 +53,14 @@ def is_lance(path: str | os.PathLike[str]) -> bool:
 
 
 def place_of(path: str | os.PathLike[str]) -> Path:
-    """The place of a collection, absolute."""
-    return Address(os.fspath(path)) if is_remote(path) else Path(path).absolute()
+    """The place of a collection, absolute.
+
+    Raises
+    ------
+    ParameterError
+        If it is a URL of another kind.
+    """
+    return Address(os.fspath(path)) if is_remote(path) else Path(as_local(path)).absolute()
 
 
 def beside(place: Path) -> Path:

@@ -15,7 +15,8 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
-from vladkit.core.names import is_text
+from vladkit.core.names import is_text, real
+from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, InputError, ParameterError, StorageError
 from vladkit.store import trust
 from vladkit.store.ann import AnnReport
@@ -297,7 +298,7 @@ class LanceStore:
         return found
 
     def _where_now(self, root: str, relative: str | None) -> str:
-        if not os.path.exists(root) and relative is not None:
+        if relative is not None and not is_url(root) and not os.path.exists(root):
             moved = os.path.normpath(self.path.parent / relative)
             if os.path.exists(moved):
                 return moved
@@ -305,7 +306,7 @@ class LanceStore:
 
     def _relative(self, root: str) -> str | None:
         try:
-            local = not isinstance(self.path, Address)
+            local = not isinstance(self.path, Address) and not is_url(root)
             return os.path.relpath(root, self.path.parent) if local else None
         except ValueError:  # another drive
             return None
@@ -343,7 +344,7 @@ class LanceStore:
     def own_folders(self) -> list[str]:
         """Folders of images that this user gave, links resolved."""
         sources = self.sources().values()
-        return [os.path.realpath(each.folder) for each in sources if each.is_own]
+        return [real(each.folder) for each in sources if each.is_own]
 
     def move_source(self, source_id: int, folder: str) -> int:
         """Say where the images of a source are now; within `writing`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -14,7 +13,7 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.core.codes import Codes
-from vladkit.core.names import is_text
+from vladkit.core.names import is_text, real
 from vladkit.errors import FileFormatError, ParameterError
 from vladkit.store import trust
 from vladkit.store.blocks import BLOCK_BYTES, Layout
@@ -181,7 +180,7 @@ class PostgresStore:
 
     def own_folders(self) -> list[str]:
         """Folders of images that this user gave, links resolved."""
-        return [os.path.realpath(s.folder) for s in self.sources().values() if s.is_own]
+        return [real(s.folder) for s in self.sources().values() if s.is_own]
 
     def _images(self, where: str, *values: object) -> list[ImageRow]:
         rows = self._rows(
