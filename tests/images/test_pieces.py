@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 
 import cv2
@@ -54,7 +55,7 @@ DEFLATED = {
 
 
 @pytest.mark.parametrize("form", DEFLATED)
-@pytest.mark.parametrize("way", ["nonsense", "a checksum"])
+@pytest.mark.parametrize("way", ["nonsense", "a checksum", "zeros to its end"])
 def test_a_damaged_deflate_is_named(form, way):
     pixels, options = DEFLATED[form]
     data = written(np.ascontiguousarray(pixels), compression="zlib", **options)
@@ -62,6 +63,8 @@ def test_a_damaged_deflate_is_named(form, way):
     begin, length = place(data)
     if way == "nonsense":
         data = replaced(data, begin + length // 2, b"\xff" * 20)
+    elif way == "zeros to its end":
+        data = replaced(data, begin + length // 2, bytes(length - length // 2))
     else:
         data = replaced(data, begin + length - 1, bytes([data[begin + length - 1] ^ 1]))
     with pytest.raises(ImageError, match=UNPACKED) as caught:
@@ -144,6 +147,30 @@ def test_rows_past_the_end_do_not_matter():
     bodies = [zlib.compress(part.tobytes()) for part in (rows[:16], rows[16:])]
     got = decode_image(strips(*bodies, rows=16, compression=8))
     np.testing.assert_array_equal(got.gray_yx, rows[:30])
+
+
+def test_a_deflate_that_was_not_ended_is_read():
+    """No checksum; libtiff does not ask for it."""
+    packer = zlib.compressobj()
+    rows = textured(40, 30)
+    body = packer.compress(rows.tobytes()) + packer.flush(zlib.Z_SYNC_FLUSH)
+    for each in (body, zlib.compress(rows.tobytes())[:-4]):
+        got = decode_image(strips(each, rows=30, compression=8))
+        np.testing.assert_array_equal(got.gray_yx, rows)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_a_piece_that_is_left_out_is_named(compression, kind):
+    """GDAL leaves blank ones out if it may; OpenCV has the file's first bytes in their place."""
+    data = written(GRAY.astype(kind), compression=compression, **TILES)
+    assert decode_image(data).width == 321
+    begin, _ = place(data)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        at = file.pages[0].tags[324].valueoffset + 4
+    assert struct.unpack_from("<I", data, at) == (begin,)
+    with pytest.raises(ImageError, match=r"TIFF without all of its strips or tiles \(sparse\)"):
+        decode_image(replaced(data, at, bytes(4)))
 
 
 def test_a_strip_that_is_there_several_times():

@@ -49,6 +49,11 @@ class Pieces:
     data: bytes
     page: Tags
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether a piece has no place in the file: GDAL leaves out blank ones if it may."""
+        return 0 in self.page.get(324, self.page.get(273, ()))[: self._n]
+
     def files(self) -> Iterator[bytes]:
         """TIFF files; if each can be decoded, all pieces can be unpacked.
 
@@ -60,9 +65,8 @@ class Pieces:
             Pieces overlap, or are too short for pixels that are not packed; deflated bytes are
             damaged; or a JPEG has no end.
         """
-        page, compression = self.page, one(self.page, 259, 1)
+        page, compression, n = self.page, one(self.page, 259, 1), self._n
         starts, lengths = (273, 279) if 324 not in page else (324, 325)
-        n = self._n_planes * self._n_across * self._n_down
         if min(len(page.get(tag, ())) for tag in (starts, lengths)) < n:
             return
         length_n = page[lengths][:n]
@@ -82,11 +86,17 @@ class Pieces:
             if any(self.data.find(b"\xff\xd9", at, at + length) < 0 for at, length, _ in found):
                 raise ImageError("truncated TIFF: a JPEG in it has no end-of-image marker")
         elif compression in DEFLATE and one(page, 266, 1) == 1:
+            most = 2 * self._n_bytes(self._height)  # some writers fill the last strip up
             for at, length, n_bytes in found:
-                _check_deflated(self.data[at : at + length], n_bytes)
+                _check_deflated(self.data[at : at + length], n_bytes, most)
         elif compression in LOSSLESS:
             for n_bytes, group in groupby(found, key=lambda each: each[2]):
                 yield from self._numbers([each[:2] for each in group], n_bytes)
+
+    @property
+    def _n(self) -> int:
+        """Number of pieces."""
+        return self._n_planes * self._n_across * self._n_down
 
     @property
     def _n_planes(self) -> int:
@@ -155,15 +165,14 @@ class Pieces:
             yield with_directory(b"".join([bytes(8), *bodies]), tags)
 
 
-def _check_deflated(body: bytes, n_bytes: int) -> None:
-    """Raise ImageError if a body has fewer bytes than that, or its checksum is wrong."""
+def _check_deflated(body: bytes, n_bytes: int, most: int) -> None:
+    """Raise ImageError if a body has fewer bytes than that, or more and no end, or is damaged."""
     unpacker, n = zlib.decompressobj(), 0
     try:
-        while n < n_bytes and body:
-            n += len(unpacker.decompress(body, min(n_bytes - n, _MOST_BYTES)))
+        while body and n <= most:  # on to the checksum, which is behind the last byte
+            n += len(unpacker.decompress(body, min(most + 1 - n, _MOST_BYTES)))
             body = unpacker.unconsumed_tail
-        unpacker.decompress(body, n_bytes)  # the checksum is behind the last byte
     except zlib.error as error:
         raise ImageError(DAMAGED) from error
-    if n < n_bytes:
+    if n < n_bytes or (n > n_bytes and not unpacker.eof):
         raise ImageError(DAMAGED)

@@ -31,8 +31,9 @@ _WANTED: Final = frozenset(
 )
 _READ: Final = LOSSLESS | {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677}
 """Compressions that OpenCV reads in some build; others it gives as black, without an error."""
+_OLD_JPEG: Final = 6
 _LACKED: Final = {
-    6: "old JPEG", 7: "JPEG", 32809: "ThunderScan", 34676: "SGI Log", 34677: "SGI Log",
+    _OLD_JPEG: "old JPEG", 7: "JPEG", 32809: "ThunderScan", 34676: "SGI Log", 34677: "SGI Log",
     34925: "LZMA", 50000: "Zstandard",
 }  # fmt: skip
 """Compressions that OpenCV lacks in some build."""
@@ -223,8 +224,10 @@ def read_tiff(data: bytes) -> Tiff:
         raise ImageError(f"TIFF of compression {compression} is not supported{name}")
     form = _packed_form(chosen)
     packed = PackedSamples(data, chosen, order, form) if form else None
+    pieces = Pieces(data, chosen)
+    if pieces.is_sparse and compression != _OLD_JPEG:  # which has other places, too
+        raise ImageError("TIFF without all of its strips or tiles (sparse) is not supported")
     is_tried = not packed or packed.in_bytes or compression in DEFLATE
-    pieces = Pieces(data, chosen) if is_tried else None
     orientation = one(chosen, 274, 0)
     if 1 <= orientation <= 8:
         data = _set_upright(data, order, chosen_at, big)
@@ -232,7 +235,8 @@ def read_tiff(data: bytes) -> Tiff:
         orientation = xmp_orientation(_bytes(chosen, 700)) or 1
     width, height, tile_w, tile_h = (one(chosen, tag, 0) for tag in (256, 257, 322, 323))
     lacked = f"{_LACKED[compression]} compression" if compression in _LACKED else ""
-    return Tiff(width, height, data, orientation, tile_w * tile_h, packed, pieces, lacked)
+    tried = pieces if is_tried else None
+    return Tiff(width, height, data, orientation, tile_w * tile_h, packed, tried, lacked)
 
 
 def _set_upright(data: bytes, order: str, at: int, big: bool) -> bytes:
