@@ -78,3 +78,10 @@ class TestReplaceFile:
         assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
         with pytest.raises(StorageError, match="cannot write"), replace_file(tmp_path / "b" / "c"):
             pass
+
+
+@pytest.mark.parametrize("changed", ["0", "yesterday", "Mon, 99 Foo 2020 99:00:00 GMT"])
+def test_a_time_that_is_none_ends_nothing(changed):
+    size, ns = remote._status({"size": 7, "Last-Modified": changed, "ETag": "x"})
+    assert size == 7
+    assert ns == remote._status({"size": 7, "ETag": "x"})[1]

@@ -645,7 +645,7 @@ def test_a_panic_of_lance_is_an_error_of_its_collection():
 def test_a_place_of_an_unknown_kind_is_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("gcs://bucket/x.lance", "S3://bucket/x.lance", "memory://x.lance", "memory://x"):
-        with pytest.raises(ParameterError, match="no kind of place that vladkit knows"):
+        with pytest.raises(ParameterError, match="is no kind of place that vladkit knows"):
             Collection.create(name)
     assert list(tmp_path.iterdir()) == []
 

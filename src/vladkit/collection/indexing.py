@@ -101,6 +101,8 @@ class Indexer:
         folder = None if images is None else os.fspath(images)
         recipe = self._describer.recipe
         check_kind(str(self._store.path), recipe, sources, folder)
+        if not self._store.learns_again:
+            self._check_recipe()
         if executor is not None:
             check_executor(executor, recipe)
         if held is not None:

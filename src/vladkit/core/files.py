@@ -96,9 +96,9 @@ def as_local(path: str | os.PathLike[str]) -> str:
         If it is a URL of a kind that is not known: no folder is made of it.
     """
     name = local_path(os.fspath(path))
-    if re.match(r"[A-Za-z][\w+.-]*://", name):
-        raise ParameterError(
-            f"{without_query(name)}: no kind of place that vladkit knows: give a path, or for a "
+    if found := re.match(r"[A-Za-z][\w+.-]*://", name):
+        raise ParameterError(  # without what follows, which may be a password
+            f"{found[0]} is no kind of place that vladkit knows here: give a path, or for a "
             "collection whose name ends in .lance s3://, gs:// or az://"
         )
     return name
