@@ -76,6 +76,7 @@ def test_of_two_files_the_first_is_taken_and_all_are_offered(opened, home):
         expect(page.locator("#pane-query img")).to_have_attribute("src", re.compile(key))
         expect(page.locator("#compare-facts")).to_contain_text("agree, verified")
         page.keyboard.press("Escape")
+        expect(page.locator("#compare")).to_be_hidden()  # which goes back in the history
     # the page sends them again if the server has forgotten one
     page.route(re.compile(f"query={keys[0]}"), lambda r: r.fulfill(status=404, body="{}"))
     page.evaluate(f"location.hash = '#/search?query={','.join(keys)}&top=3'")
