@@ -212,7 +212,7 @@ class TestIndex:
         (tmp_path / "bad").mkdir()
         (tmp_path / "bad" / "a.jpg").write_text("x")
         done = run("index", "bad", "-o", "c", cwd=tmp_path, code=1)
-        assert "none of the 1 images can be used" in done.stderr
+        assert "the one image cannot be used" in done.stderr
         assert "Traceback" not in done.stderr
         run("index", "missing", "-o", "c", cwd=tmp_path, code=1)
 

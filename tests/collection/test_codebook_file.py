@@ -116,7 +116,7 @@ class TestRefused:
         with pytest.raises(NothingToIndexError, match="no images found"):
             Collection.learn(tmp_path / "w.npz", tmp_path)
         (tmp_path / "a.png").write_bytes(b"no image")
-        with pytest.raises(NothingToIndexError, match="none of the 1 images can be used"):
+        with pytest.raises(NothingToIndexError, match="the one image cannot be used"):
             Collection.learn(tmp_path / "w.npz", tmp_path)
         assert os.listdir(tmp_path) == ["a.png"]
 

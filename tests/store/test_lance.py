@@ -14,21 +14,24 @@ import cv2
 import numpy as np
 import pytest
 
+from commands import run
 from images import textured
 from paths import TESTS
 from vladkit import Collection
 from vladkit.errors import (
     FileFormatError,
     InputError,
+    NothingToIndexError,
     ParameterError,
     RecipeMismatchError,
     StorageError,
 )
 from vladkit.store.ann import AnnReport
 from vladkit.store.database import row_crc
-from vladkit.store.lance import ann, rows
+from vladkit.store.lance import ann, rows, state
 from vladkit.store.lance import store as lance_store
 from vladkit.store.lance.place import translated
+from vladkit.store.lance.state import ConflictError, State, retried
 from vladkit.store.opening import check_store, create_store, open_store
 from writing import LAYOUT, record, write
 
@@ -120,6 +123,32 @@ class TestAsAFile:
             ids, vector_nD = collection.vectors()
         for image_id, vector_D in zip(ids.tolist(), vector_nD, strict=True):
             np.testing.assert_array_equal(vectors[image_id], vector_D)
+
+    def test_equal_images_tie_in_the_order_of_their_paths(self, home, tmp_path):
+        """Whatever order a store has them in: which are matched, paired and joined to a query."""
+        folder = tmp_path / "equal"
+        folder.mkdir()
+        for name in "abcdefgh":
+            shutil.copy(home / "images" / "03.png", folder / f"{name}.png")
+        found = []
+        for kind, order in (("vlad", "hgfedcba"), ("lance", "dbcahefg"), ("lance", "abcdefgh")):
+            with Collection.create(
+                tmp_path / f"{order}.{kind}", codebook=home / "words.npz"
+            ) as collection:
+                for name in order:
+                    collection.add(folder / f"{name}.png")
+                collection.add(home / "images")
+                query = str(home / "images" / "03.png")
+                options = ({"top": 4, "rerank": 3}, {"top": 3, "rerank": 0, "expand": 2})
+                hits = [collection.search(query, **each) for each in options]
+                found.append([[(Path(h.file).name, h.score, h.verified) for h in f] for f in hits])
+                found[-1].append(
+                    [(p.first, p.second, p.inliers) for p in collection.pairs(2, rerank=2)]
+                )
+        assert found[1] == found[0]
+        assert found[2] == found[0]
+        first = [("a.png", True), ("b.png", True), ("c.png", True), ("d.png", None)]
+        assert [(name, verified) for name, _, verified in found[0][0]] == first
 
 
 class TestChanges:
@@ -356,6 +385,16 @@ class TestHostileValues:
             (found,) = check_store(store)
             assert found.text == "its images are missing: index them again"
 
+    def test_one_that_has_no_images_yet_is_whole(self, tmp_path):
+        """As a first run leaves it that is killed, or finds nothing that can be used."""
+        (tmp_path / "images").mkdir()
+        for i in range(2):
+            (tmp_path / "images" / f"{i}.png").write_bytes(b"nothing")
+        with Collection.create(tmp_path / "c.lance", **RECIPE) as collection:
+            with pytest.raises(NothingToIndexError, match=r"none of the 2 images can be used: 2 x"):
+                collection.add(tmp_path / "images")
+            assert collection.check() == []
+
 
 class TestKeys:
     @pytest.mark.parametrize("at_once", [1, 2000])  # looked for by one pass over all, by a filter
@@ -436,6 +475,99 @@ class TestSnapshots:
                 change()
         assert small.about()["words"] == {"d": 4}
         assert small.arrays() == {}
+
+
+class TestAnotherIsFirst:
+    """Another process makes the same change between this one's reading and writing."""
+
+    @pytest.fixture
+    def before_commit(self, monkeypatch):
+        """Function that sets what is done before the next commit of values, once."""
+        commit, waiting = State.commit, []
+
+        def first(state, *given):
+            if waiting:
+                waiting.pop()()
+            commit(state, *given)
+
+        monkeypatch.setattr(State, "commit", first)
+        return waiting.append
+
+    @pytest.mark.parametrize("given", ["codebook", "recipe"])
+    def test_both_make_one_collection(self, home, tmp_path, before_commit, given):
+        path = tmp_path / "both.lance"
+        options = {"codebook": home / "words.npz"} if given == "codebook" else RECIPE
+        before_commit(lambda: Collection.create(path, **options).close())
+        with Collection.create(path, **options) as collection:
+            assert collection.recipe.n_clusters == 8
+            assert collection.index.describer.is_given == (given == "codebook")
+            assert collection.add(home / "images").indexed == 12
+            assert collection.check() == []
+
+    def test_by_another_recipe_or_codebook(self, home, tmp_path, before_commit):
+        path = tmp_path / "both.lance"
+        before_commit(lambda: Collection.create(path, **RECIPE | {"n_clusters": 4}).close())
+        with pytest.raises(RecipeMismatchError, match="n_clusters=4, asked for is 8"):
+            Collection.create(path, **RECIPE)
+        other = Collection.learn(tmp_path / "other.npz", home / "images", **RECIPE | {"seed": 1})
+        assert other.clusters == 8
+        path = tmp_path / "words.lance"
+        before_commit(lambda: Collection.create(path, codebook=tmp_path / "other.npz").close())
+        with pytest.raises(RecipeMismatchError, match="has another codebook"):
+            Collection.create(path, codebook=home / "words.npz")
+
+    def test_both_add_one_folder(self, own, home, tmp_path, before_commit):
+        """Which the other marks as its own, on another machine."""
+        folder = tmp_path / "more"
+        folder.mkdir()
+        cv2.imwrite(str(folder / "a.png"), textured(120, 90, seed=99))
+
+        def other():
+            with open_store(own) as store, store.writing():
+                store.add_source(str(folder), str(folder), "another mark")
+
+        before_commit(other)
+        with Collection.open(own) as collection:
+            assert collection.add(folder).indexed == 1
+            assert len(collection.info()["sources"]) == 2
+            assert collection.check() == []
+
+    def test_verdicts_of_both_are_kept(self, own, home, before_commit):
+        def pair(a, b):
+            with Collection.open(own) as collection:
+                images = [home / "images" / f"{i:02}.png" for i in (a, b)]
+                return collection.tell_apart(*images)
+
+        before_commit(lambda: pair(0, 1))
+        assert pair(2, 3) == 1
+        with open_store(own) as store:
+            assert len(store.about()["told_apart"]) == 2
+
+    def test_an_index_that_both_make_again(self, many, before_commit):
+        rng = np.random.default_rng(1)
+        vector_nD = rng.standard_normal((1300, 16))
+        vector_nD /= np.linalg.norm(vector_nD, axis=1, keepdims=True)
+        put(many, vector_nD.astype(np.float16), begin=5000)
+
+        def other():
+            with open_store(many.path) as store, store.writing():
+                store.set_about(ann=store.about()["ann"] | {"n": 2500, "recall": 0.99})
+
+        before_commit(other)
+        many.freshen(16, seed=0)
+        assert (many.ann().report.n, many.ann().report.recall) == (2500, 0.99)
+
+    def test_always(self, small, monkeypatch):
+        monkeypatch.setattr(state, "_TRIES", 3)
+        tried = []
+
+        def change():
+            tried.append(1)
+            raise ConflictError("others")
+
+        with pytest.raises(ConflictError, match="others"):
+            retried(change)
+        assert len(tried) == 3
 
 
 def writer(path, begin, end):
@@ -619,6 +751,16 @@ class TestS3:
             store.layout = LAYOUT
             assert [row.path for row in store.images()] == [f"{i:04}.png" for i in range(40)]
             assert check_store(store) == []
+
+    def test_a_shard_of_one_that_is_there_needs_no_codebook(self, bucket, home):
+        address, words = f"{bucket}/shards.lance", ["--codebook", home / "words.npz"]
+        index = ["index", home / "images", "-o", address]
+        done = run(*index, "--shard", "1/2", code=2)
+        assert "a shard needs the codebook of all shards" in done.stderr
+        run(*index, "--shard", "1/2", *words)
+        run(*index, "--shard", "2/2")
+        with open_store(address) as store:
+            assert store.count() == (12, 1)
 
     def test_what_is_not_there(self, bucket):
         with pytest.raises(FileFormatError, match=r"s3://photos/no\.lance does not exist"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from vladkit.errors import NothingToIndexError
 from vladkit.images.files import hints
 
-__all__ = ["AddReport", "Progress"]
+__all__ = ["AddReport", "Progress", "none_usable"]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as ``progress(step, done, total)``.
@@ -22,6 +23,9 @@ of their own name.
 
 _SHOWN: Final = 8
 """Kinds of files that a message lists."""
+
+_REASONS: Final = 3
+"""Reasons that a message lists."""
 
 
 @dataclass(slots=True)
@@ -48,7 +52,7 @@ class AddReport:
 
     def reasons(self) -> list[tuple[str, int]]:
         """Reasons for skipping and how often each, the most frequent first."""
-        return Counter(reason for _, reason in self.skipped).most_common()
+        return _reasons(reason for _, reason in self.skipped)
 
     def leave_out(self, file: str) -> None:
         """Count a file that does not look like an image."""
@@ -66,3 +70,17 @@ class AddReport:
         text = f"{total} {'file' if total == 1 else 'files'}: {', '.join(shown)}"
         hint = hints(self.left_out)  # with the extra they are images, and not left out
         return f"{text}; {hint}" if hint else text
+
+
+def none_usable(reasons: Iterable[str]) -> NothingToIndexError:
+    """Error of images of which none can be used, for these reasons, one for each image."""
+    counted = _reasons(reasons)
+    n = sum(n for _, n in counted)
+    if n == 1:
+        return NothingToIndexError(f"the one image cannot be used: {counted[0][0]}")
+    some = "; ".join(f"{n} x {reason}" for reason, n in counted[:_REASONS])
+    return NothingToIndexError(f"none of the {n} images can be used: {some}")
+
+
+def _reasons(given: Iterable[str]) -> list[tuple[str, int]]:
+    return Counter(given).most_common()

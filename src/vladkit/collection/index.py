@@ -6,6 +6,7 @@ import json
 import os
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchEr
 from vladkit.features import Extractor, make_extractor
 from vladkit.features.vectors import not_in_place, placed
 from vladkit.store.database import damaged
+from vladkit.store.lance.state import retried
 from vladkit.store.opening import create_store, open_store
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.trust import is_own, mark
@@ -99,25 +101,14 @@ class Index:
         try:
             if recipe.keep_sums:
                 store.check_can("keep sums of images (keep_sums)")
-            with store.writing():
-                kept = store.about()
-                # as long as nothing was learned with it, a recipe may be changed
-                is_new = not kept.keys() & {"codebook", "learned"} and not store.count()[0]
-                if (given or learned) and is_new:
-                    store.set_about(**about)
-                    if learned:
-                        store.set_about(**learned.about)
-                        store.set_arrays(learned.arrays)
-                elif learned:
-                    learned.check_is_of(store.path, kept)
+            retried(partial(_take_over, store, about, learned, is_given=bool(given or learned)))
             stored = None
             if not recipe.is_stored_as(store.about().get("recipe")):
                 stored = stored_recipe(store)
                 _check_same(str(store.path), recipe, stored, list(given))
             networks = (stored or recipe).networks()
             if networks and networks.keys() <= given.keys():  # the user gave them, just now
-                with store.writing():
-                    store.set_about(network_mark=mark("network", _sha256(recipe)))
+                retried(partial(_mark_networks, store, recipe))
             if stored is None:
                 return cls(store, recipe, extractor)
             return cls(store, stored, device=device, batch=batch)
@@ -161,10 +152,15 @@ class Index:
             self.restore()
 
     def check_ready(self) -> None:
-        """Raise NothingToIndexError unless there is an image to compare with."""
+        """Raise NothingToIndexError unless images have been indexed; all may be removed again."""
         self.describer.check_ready()
-        if self.describer.has_vectors and not self.store.count()[0]:
-            raise NothingToIndexError(f"{self.store.path} holds no images yet")
+        if self.describer.has_vectors:  # ready without any image
+            self.check_not_empty()
+
+    def check_not_empty(self) -> None:
+        """Raise NothingToIndexError unless there is an image to compare with."""
+        if not self.store.count()[0]:
+            raise NothingToIndexError(f"{self.store.path} holds no images")
 
     def strange_networks(self) -> list[str]:
         """Paths of the networks, if another machine indexed with them."""
@@ -220,6 +216,30 @@ class Index:
             "recipe": describer.recipe.as_json(),
             "made_with": self.store.about().get("made_with", {}),
         }
+
+
+def _take_over(
+    store: CollectionStore, about: dict[str, Any], learned: CodebookFile | None, *, is_given: bool
+) -> None:
+    """Give a new collection its recipe and codebook; check that an older one has this codebook.
+
+    As long as nothing was learned with it, a recipe may be changed, if one is given.
+    """
+    with store.writing():
+        kept = store.about()
+        is_new = not kept.keys() & {"codebook", "learned"} and not store.count()[0]
+        if is_given and is_new:
+            store.set_about(**about)
+            if learned:
+                store.set_about(**learned.about)
+                store.set_arrays(learned.arrays)
+        elif learned:
+            learned.check_is_of(store.path, kept)
+
+
+def _mark_networks(store: CollectionStore, recipe: Recipe) -> None:
+    with store.writing():
+        store.set_about(network_mark=mark("network", _sha256(recipe)))
 
 
 def _sha256(recipe: Recipe) -> str:

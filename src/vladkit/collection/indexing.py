@@ -21,7 +21,7 @@ from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from vladkit.aggregation.encode import fastest, warm_up
-from vladkit.collection.add_report import AddReport, Progress
+from vladkit.collection.add_report import AddReport, Progress, none_usable
 from vladkit.collection.describer import Describer
 from vladkit.collection.discover import (
     SourceFile,
@@ -49,7 +49,7 @@ from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchEr
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
 from vladkit.images.forms import InMemory
-from vladkit.store.lance.state import ConflictError
+from vladkit.store.lance.state import ConflictError, retried
 from vladkit.store.photos import put_photos
 from vladkit.store.rows import ImageRow, Record, Source
 
@@ -186,10 +186,14 @@ class Indexer:
 
     def _set_images(self, found: Sequence[SourceFile], folder: str) -> None:
         """Remember where the images are whose features were given."""
-        with self._store.writing():
-            for root, name in {each.root: each.name for each in found}.items():
-                source = self._store.add_source(root, name)
-                self._store.set_images(source.source_id, os.path.realpath(folder))
+
+        def change() -> None:
+            with self._store.writing():
+                for root, name in {each.root: each.name for each in found}.items():
+                    source = self._store.add_source(root, name)
+                    self._store.set_images(source.source_id, os.path.realpath(folder))
+
+        retried(change)
 
     def _prune(
         self,
@@ -343,20 +347,26 @@ class Indexer:
         here = [s for s in self._store.sources().values() if s.root in given]
         moved = [s for s in here if s.images is None and before[s.source_id] != s.root]
         strange = [s for s in here if not s.is_own]
-        if moved or strange:
+
+        def change() -> None:
             with self._store.writing():
                 for source in moved:
                     self._store.move_source(source.source_id, source.root)
                 for source in strange:
                     self._store.add_source(source.root, given[source.root])
 
+        if moved or strange:
+            retried(change)
+
     def _add_sources(self, new: Sequence[SourceFile]) -> dict[str, int]:
         """Ids of the sources of new images, by their roots."""
         roots = {each.root: each.name for each in new}
-        if not roots:
-            return {}
-        with self._store.writing():
-            return {r: self._store.add_source(r, name).source_id for r, name in roots.items()}
+
+        def change() -> dict[str, int]:
+            with self._store.writing():
+                return {r: self._store.add_source(r, name).source_id for r, name in roots.items()}
+
+        return retried(change) if roots else {}
 
     def _with_sources(self, records: list[Record]) -> list[Record]:
         """Records whose sources are there: `compact` drops those that have no images yet."""
@@ -426,8 +436,7 @@ def _refuse_emptiness(report: AddReport) -> None:
     if not report.skipped:
         others = f" (left out {report.left_out_text()})" if report.left_out else ""
         raise NothingToIndexError(f"no images found{others}: give folders or files that hold some")
-    some = "; ".join(f"{n} x {reason}" for reason, n in report.reasons()[:3])
-    raise NothingToIndexError(f"none of the {len(report.skipped)} images can be used: {some}")
+    raise none_usable(reason for _, reason in report.skipped)
 
 
 def _as_prefix(folder: str | os.PathLike[str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from vladkit.aggregation.encode import fastest
 from vladkit.aggregation.whitening import Whitening
+from vladkit.collection.add_report import none_usable
 from vladkit.collection.codebook_file import CodebookFile
 from vladkit.collection.describer import Describer
 from vladkit.collection.discover import (
@@ -30,7 +31,7 @@ from vladkit.collection.train import short_length, train
 from vladkit.core.arrays import AnyArray
 from vladkit.core.files import check_writable
 from vladkit.core.remote import exists, is_url, local_path
-from vladkit.errors import NothingToIndexError, ParameterError, StorageError
+from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
 from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
 from vladkit.store.store import new_state
@@ -128,7 +129,7 @@ def learn_from(
         drawn = describer, extraction, n_wanted, usable
         sample = Sample.draw(*drawn, spool=spool, progress=progress)
         if sample is None:
-            raise NothingToIndexError(f"none of the {len(found)} images can be used")
+            raise none_usable(e.reason for e in spool.values() if isinstance(e, ImageError))
         about, arrays = train(describer, sample.local_Nf)
         about["learned"] = new_state(images=sample.n_images, given=True)
         describer.restore(about, arrays)

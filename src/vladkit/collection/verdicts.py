@@ -17,6 +17,7 @@ from vladkit.core.files import time_of_change
 from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, ParameterError
 from vladkit.images import read_bytes
+from vladkit.store.lance.state import retried
 from vladkit.store.paths import find_image
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import ImageRow
@@ -48,10 +49,14 @@ def tell_apart(store: CollectionStore, images: Sequence[str | os.PathLike[str]])
         if other is not name:
             raise ParameterError(f"{other} and {name} have the same bytes")
     new = set(combinations(sorted(contents), 2))
-    with store.writing():
-        known = set(_verdicts(store))
-        store.set_about(**{_NAME: sorted(known | new)})
-    return len(new - known)
+
+    def keep() -> int:
+        with store.writing():
+            known = set(_verdicts(store))
+            store.set_about(**{_NAME: sorted(known | new)})
+        return len(new - known)
+
+    return retried(keep)
 
 
 def apart_of(

@@ -56,7 +56,7 @@ def check_lance(
 
 def _findings(store: LanceStore, progress: Callable[[int, int], None] | None) -> Iterator[_Fixable]:
     sources, n_all, done = store.sources(), sum(store.count()), 0
-    if sources and not store.has_images():
+    if store.lacks_images():
         yield Finding("its images are missing: index them again"), lambda: None
     twice = set(store.keys_kept_twice())
     for batch in store.batches(_ROWS):

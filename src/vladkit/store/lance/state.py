@@ -12,10 +12,10 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from vladkit.store.lance.place import SUFFIX, imported, translated
 from vladkit.store.lance.rows import about_schema, array_schema, table_from
 from vladkit.store.packing import array_shape, number_type, pack_array, unpack_value
 
-__all__ = ["SOURCE", "ConflictError", "State", "check_schema"]
+__all__ = ["SOURCE", "WRITTEN", "ConflictError", "State", "check_schema", "retried"]
 
 _FORMAT: Final = 1
 
@@ -40,6 +40,9 @@ _ARRAYS: Final = "~arrays"
 SOURCE: Final = "~source "
 """Beginning of the names of values that are sources."""
 
+WRITTEN: Final = "~written"
+"""Value: True once images were written."""
+
 _WRITE: Final = re.compile("[0-9a-f]{32}")
 """Name of a commit of arrays."""
 
@@ -48,9 +51,29 @@ _IMAGES: Final = ([str, str, str], [str, type(None), str])
 
 _Values = dict[str, Any]
 
+_Result = TypeVar("_Result")
+
 
 class ConflictError(StorageError):
     """Another process has changed the same values meanwhile."""
+
+
+def retried(change: Callable[[], _Result]) -> _Result:
+    """Make a change that reads values and then replaces them, and give its result.
+
+    It is made again, from the values as they are then, where another process was first.
+
+    Raises
+    ------
+    ConflictError
+        If others are first each time.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return change()
+        except ConflictError:
+            time.sleep(random.uniform(0, 0.05))
+    return change()
 
 
 class State:
@@ -82,6 +105,17 @@ class State:
             if "already exists" not in str(error) and "conflict" not in str(error).lower():
                 raise
 
+    def find(self) -> bool:
+        """Look for the values; whether there are any."""
+        lance = imported()
+        try:
+            self._dataset = lance.dataset(self._uri)
+        except (ValueError, OSError) as error:
+            if "not found" not in str(error).lower():
+                raise
+            return False
+        return True
+
     def open(self) -> None:
         """Open the datasets.
 
@@ -90,16 +124,11 @@ class State:
         FileFormatError
             If there is none, or it is of another version.
         """
-        lance = imported()
-        try:
-            self._dataset = lance.dataset(self._uri)
-        except (ValueError, OSError) as error:
-            if "not found" not in str(error).lower():
-                raise
+        if not self.find():
             raise FileFormatError(
                 f"{self._place} does not exist or is empty: make it with vladkit index SOURCE -o "
                 f"{self._place}"
-            ) from None
+            )
         check_schema(self._dataset, about_schema(), self._place)
         found = self.values().get("format")
         if found != _FORMAT:
@@ -254,6 +283,8 @@ def _checked(name: object, value: Any) -> Any:
                 fits = images is None or [type(each) for each in images] in _IMAGES
             case _:
                 fits = False
+    elif name == WRITTEN:
+        fits = value is True
     elif name == "ann":
         AnnReport.stored(value)
     if not fits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from itertools import count
@@ -37,7 +37,7 @@ from vladkit.store.lance.rows import (
     vector_layout,
     vectors_of,
 )
-from vladkit.store.lance.state import SOURCE, State, check_schema
+from vladkit.store.lance.state import SOURCE, WRITTEN, ConflictError, State, check_schema
 from vladkit.store.packing import unpack_codes, unpack_kept
 from vladkit.store.rows import ImageRow, KeptFeatures, Record, Source
 
@@ -101,6 +101,13 @@ class LanceStore:
         with translated(place, "create"):
             State.create(place, about)
         return cls.open(path)
+
+    @classmethod
+    def is_there(cls, path: str | os.PathLike[str]) -> bool:
+        """Whether a collection is at a path, or at an address of an object store."""
+        place = place_of(path)
+        with translated(place, "open"):
+            return State(place).find()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, read_only: bool = False) -> Self:
@@ -200,6 +207,7 @@ class LanceStore:
                     self._state.commit(changes.values, changes.arrays)
                 if changes.records:
                     self._upsert(changes.records)
+                    self._state.commit({WRITTEN: True}, {})
                 if changes.deleted:
                     self._delete(changes.deleted)
 
@@ -527,9 +535,9 @@ class LanceStore:
             skipped = images.count_rows("skipped IS NOT NULL")
             return images.count_rows() - skipped, skipped
 
-    def has_images(self) -> bool:
-        """Whether there is a dataset of images: it is made when the first are written."""
-        return self._images_now() is not None
+    def lacks_images(self) -> bool:
+        """Whether images were written, and their dataset is not there."""
+        return self._images_now() is None and bool(self._state.values().get(WRITTEN))
 
     def batches(self, n: int) -> Iterator[Any]:
         """All that is kept of images, n at a time, for `check_lance`."""
@@ -650,7 +658,8 @@ class LanceStore:
             return
         n = self.count()[0]
         if n >= 2 * about["n"]:
-            self.build_ann(n_dimensions, seed)
+            with suppress(ConflictError):  # another process has just made it
+                self.build_ann(n_dimensions, seed)
         elif n - self.n_indexed() > _STALE * n:
             with translated(self.path, "write"):
                 images.optimize.optimize_indices()
