@@ -162,6 +162,15 @@ class TestInfo:
         assert "no images yet: add some with vladkit add empty.vlad SOURCE" in done.stdout
         assert "None" not in done.stdout
 
+    def test_one_whose_images_were_all_removed(self, here):
+        image = "photos/1.png"
+        shutil.copy("photos.vlad", "emptied.vlad")
+        run("remove", "emptied.vlad", here)
+        for options in ([], ["--rerank", 0], ["--json"]):
+            done = run("search", "emptied.vlad", image, *options, code=1)
+            assert done.stderr == f"vladkit: {here / 'emptied.vlad'} holds no images\n"
+            assert done.stdout == ""
+
 
 @pytest.mark.skipif(os.name == "nt", reason="names on Windows are text")
 def test_json_of_names_that_are_no_text(here):

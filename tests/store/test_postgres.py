@@ -399,6 +399,17 @@ class TestCommand:
         assert len(run("info", url, "--schema", "other", "--images").stdout.split()) == 12
         assert "holds no collection" in run("search", url, query, code=1).stderr
 
+    def test_about_an_empty_collection(self, own, url):
+        with Collection.open(own) as collection:
+            collection.remove([row.path for row in collection.images()])
+        export(own, url)
+        assert "no images: add some to its file, and export it again" in run("info", url).stdout
+
+    def test_the_schema_of_a_user_is_given_by_its_name(self, ready, url):
+        for words in (["search", url, "x.png"], ["export", ready[0], "-o", url]):
+            done = run(*words, "--schema", "$user", code=2)
+            assert "schema $user stands for the one of a user" in done.stderr
+
     def test_a_schema_is_no_part_of_a_file(self, ready):
         assert "is a file" in run("search", ready[0], "x.png", "--schema", "s", code=2).stderr
         assert "give one file" in run("export", ready[0], code=2).stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any
 
 import typer
@@ -68,6 +67,7 @@ def index(
     from vladkit.collection.import_recipe import known_by_name, recipe_for
     from vladkit.core.files import as_collection
     from vladkit.store.lance.place import is_lance
+    from vladkit.store.opening import is_there
 
     given = {name: value for name, value in recipe.items() if value is not None}
     given, notes = recipe_for(source, **given)
@@ -76,7 +76,7 @@ def index(
         as_collection(output)
     check_arguments(source, n_jobs)  # all before a file is made
     part = None if shard is None else _shard(shard, made, codebook, output)
-    if codebook is not None and not os.path.exists(output):
+    if codebook is not None and not is_there(output):
         from vladkit.collection.codebook_file import CodebookFile
         from vladkit.collection.discover import check_kind
 
@@ -114,11 +114,12 @@ def _shard(given: str, recipe: Recipe, codebook: str | None, output: str) -> tup
     """Numbers of ``--shard I/N``; ParameterError if there is no such shard."""
     from vladkit.collection.indexing import NO_CODEBOOK
     from vladkit.collection.sample import check_shard
+    from vladkit.store.opening import is_there
 
     i, slash, n = given.partition("/")
     if not (slash and i.isdecimal() and n.isdecimal()):
         raise ParameterError(f"shard={given!r}: give I/N, such as 1/4")
     check_shard((int(i), int(n)))
-    if codebook is None and not recipe.is_alone and not os.path.exists(output):
+    if codebook is None and not recipe.is_alone and not is_there(output):
         raise ParameterError(NO_CODEBOOK)
     return int(i), int(n)

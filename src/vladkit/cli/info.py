@@ -14,6 +14,7 @@ from vladkit.cli.output import counted, pairs, print_json, show
 from vladkit.collection.given_vectors import WITHOUT_CODEBOOK, WITHOUT_LOCAL
 from vladkit.collection.recipe import Recipe
 from vladkit.core.names import quoted
+from vladkit.store.postgres.address import is_database, shown_url, with_schema
 
 __all__: list[str] = []
 
@@ -30,8 +31,6 @@ def info(
 ) -> None:
     """Show what is in a collection and how it was made."""
     with opened(file, url=True, schema=schema) as (collection, _):
-        from vladkit.store.postgres.address import shown_url, with_schema
-
         name = shown_url(with_schema(file, schema))
 
         about = collection.info()
@@ -68,7 +67,9 @@ def _lines(file: str, about: dict[str, Any]) -> list[str]:
     recipe, made_with = about["recipe"], about["made_with"]
     counts = f"{counted(about['images'], 'image')}, {about['skipped']} skipped"
     lines = [f"{file}: {counts}, {about['bytes'] / 1e6:.1f} MB"]
-    if not about["images"]:
+    if not about["images"] and is_database(file):
+        lines.append("  no images: add some to its file, and export it again")
+    elif not about["images"]:
         lines.append(f"  no images yet: add some with vladkit add {quoted(file)} SOURCE")
     for source in about["sources"]:
         where = f" (images in {source['images']})" if "images" in source else ""

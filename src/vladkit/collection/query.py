@@ -132,6 +132,7 @@ def query_of(
 
 def _check(index: Index, options: SearchOptions) -> None:
     index.check_ready()
+    index.check_not_empty()
     if options.rerank:
         index.searcher.check_keeps_features()
 

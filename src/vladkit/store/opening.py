@@ -9,14 +9,14 @@ from typing import Any, cast
 from vladkit.errors import ParameterError
 from vladkit.store.check import Finding, check
 from vladkit.store.lance.check import check_lance
-from vladkit.store.lance.place import is_lance
+from vladkit.store.lance.place import is_lance, is_remote
 from vladkit.store.lance.store import LanceStore
 from vladkit.store.postgres.address import is_database, shown_url
 from vladkit.store.postgres.store import PostgresStore
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.store import Store
 
-__all__ = ["check_store", "create_store", "open_store"]
+__all__ = ["check_store", "create_store", "is_there", "open_store"]
 
 
 def create_store(path: str | os.PathLike[str], **about: Any) -> CollectionStore:
@@ -39,6 +39,17 @@ def open_store(path: str | os.PathLike[str], *, read_only: bool = False) -> Coll
         return cast(CollectionStore, PostgresStore.open(os.fspath(path)))
     kind = LanceStore if is_lance(path) else Store
     return kind.open(path, read_only=read_only)
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Whether something is at the path, or a collection at the address, that `create_store` opens.
+
+    Raises
+    ------
+    StorageError
+        If an object store does not answer.
+    """
+    return LanceStore.is_there(path) if is_remote(path) else os.path.exists(path)
 
 
 def check_store(

@@ -93,6 +93,8 @@ class Address:
         if schema and named and schema != named[-1]:
             raise ParameterError(f"schema {schema}, but the URL says {named[-1]}: give one")
         chosen = schema or (named[-1] if named else _SCHEMA)
+        if chosen == "$user":  # which search_path reads as another schema, quoted or not
+            raise ParameterError("schema $user stands for the one of a user: give it by its name")
         rest = "&".join(each for each in given if not each.startswith("schema="))
         user, at, host = parts.netloc.rpartition("@")
         kept = [each for each in rest.split("&") if each.partition("=")[0] in _SHOWN]
