@@ -294,7 +294,11 @@ class _Finder:
         top = candidates + 1  # itself is among them
         ranked = self._searcher.nearest(query_qvD, top)
         return [
-            [self.first_of.get(r.image_id, r.image_id) for r in first[:top]] for first in ranked
+            [
+                self.first_of.get(r.image_id, r.image_id)
+                for r in self._searcher.settled(first, top)[:top]
+            ]
+            for first in ranked
         ]
 
     def _queries(
@@ -484,9 +488,13 @@ class _FinderAgainst(_Finder):
         self, batch: dict[int, Features], flipped: bool, candidates: int
     ) -> list[list[int]]:
         query_qvD = self._queries(batch, flipped, self._reference.describer)
-        ranked = self._reference.searcher.nearest(query_qvD, candidates)
+        searcher = self._reference.searcher
+        ranked = searcher.nearest(query_qvD, candidates)
         return [
-            [self.first_of.get(-r.image_id, -r.image_id) for r in first[:candidates]]
+            [
+                self.first_of.get(-r.image_id, -r.image_id)
+                for r in searcher.settled(first, candidates)[:candidates]
+            ]
             for first in ranked
         ]
 

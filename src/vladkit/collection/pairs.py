@@ -280,7 +280,11 @@ class _Images:
             yield row, self._ordered(row, [r for r in each if r.image_id in self.row_of], n)
 
     def _ordered(self, row: int, ranked: Sequence[Ranked], n: int) -> list[_Other]:
-        """The first `n` for an image, by vectors and by the codes that are kept of it."""
+        """The first `n` for an image, by vectors and by the codes that are kept of it.
+
+        Of images that tie those are first whose names are.
+        """
+        ranked = sorted(ranked, key=lambda each: (-each.score, self.row_of[each.image_id]))
         _, codes = self.index.store.codes([self.ids[row]])
         query = Query(np.empty((0, 0), np.float32), codes=codes)
         some = self.index.searcher.by_codes([query], ranked)[:n]

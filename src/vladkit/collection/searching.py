@@ -132,9 +132,13 @@ class Searcher:
     ) -> list[Ranked]:
         """The first `n` for images of one thing, the first `rerank` of these matched."""
         matched: list[dict[int, Verification]] = [{} for _ in queries]
+        has_codes = any(query.codes is not None for query in queries)
 
         def rank(views: Sequence[Float32Array]) -> list[Ranked]:
-            ranked = self.by_codes(queries, self.nearest_together(views, n, allowed))
+            ranked = self.nearest_together(views, n, allowed)
+            if has_codes:
+                ranked = self.by_codes(queries, self.settled(ranked, SHORTLIST))
+            ranked = self.settled(ranked, rerank)
             if rerank:
                 ids = [each.image_id for each in ranked[:rerank]]
                 for query, known in zip(queries, matched, strict=True):
@@ -146,7 +150,7 @@ class Searcher:
 
         ranked = rank([query.vector_vD for query in queries])
         if options.expand:
-            neighbors = self.neighbors(ranked, options.expand)
+            neighbors = self.neighbors(self.settled(ranked, options.expand), options.expand)
             if neighbors:
                 ranked = rank([self.expanded(query.vector_vD, neighbors) for query in queries])
         return [of_image_itself(each, queries[each.query].mirrored) for each in ranked]
@@ -177,9 +181,9 @@ class Searcher:
     def nearest(
         self, query_qvD: Float32Array, top: int, allowed: Allowed | None = None
     ) -> list[list[Ranked]]:
-        """The `top` images of highest score for each query, ties by id; 0 ranks all.
+        """The `top` images of highest score for each query, and ties with the last; 0 ranks all.
 
-        With `allowed`, of these only.
+        With `allowed`, of these only. Ties are in no order: see `settled`.
 
         Raises
         ------
@@ -323,6 +327,23 @@ class Searcher:
         if self._allowed is None or self._allowed[0] != key:
             self._allowed = key, Allowed(where.ids(self._store))
         return self._allowed[1]
+
+    def settled(self, ranked: Sequence[Ranked], n: int) -> list[Ranked]:
+        """The ranking, with images that tie across place `n` in the order of their paths.
+
+        The first `n` are the same then whatever order the store has them in.
+        """
+        ranked = list(ranked)
+        if not 0 < n < len(ranked) or ranked[n - 1].score != ranked[n].score:
+            return ranked
+        score_n = -np.array([each.score for each in ranked])  # rises
+        begin, end = (np.searchsorted(score_n, score_n[n], side) for side in ("left", "right"))
+        rows = self._store.images_by_id([each.image_id for each in ranked[begin:end]])
+        path_of = {image_id: (row.path, row.file) for image_id, row in rows.items()}
+        ranked[begin:end] = sorted(
+            ranked[begin:end], key=lambda each: path_of.get(each.image_id, ("", ""))
+        )
+        return ranked
 
     def neighbors(self, ranked: Sequence[Ranked], n: int) -> list[Ranked]:
         """The first `n`; of those that were matched only the verified."""
