@@ -380,3 +380,9 @@ def test_real_images_give_whole_numbers_of_one_byte() -> None:
         features = Sift().read(path)
         assert 0 < len(features) <= 2000
         assert len(features) >= 0.9 * min(2000, len(found_lf))
+
+
+@pytest.mark.parametrize("given", [np.zeros((32, 32), np.uint8), "a.jpg", None])
+def test_what_is_no_image_is_refused(given: Any) -> None:
+    with pytest.raises(ParameterError, match=r"image is a \w+, wanted Image: what vladkit"):
+        Sift().extract(given)

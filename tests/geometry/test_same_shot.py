@@ -107,6 +107,16 @@ class TestSameShot:
             assert same_shot(few, original, SIFT) is None
             assert same_shot(original, few, SIFT, flips=True) is None
 
+    def test_other_objects(self, coffee):
+        _, original = coffee
+        for message, given in (
+            ("a is a NoneType, wanted Features", (None, original, SIFT)),
+            ("b is a str, wanted Features", (original, "b.jpg", SIFT)),
+            ("extractor is a NoneType: give the one", (original, original, None)),
+        ):
+            with pytest.raises(ParameterError, match=message):
+                same_shot(*given)
+
     def test_an_extractor_that_cannot_mirror(self, coffee):
         _, original = coffee
 

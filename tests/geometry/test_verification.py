@@ -227,6 +227,33 @@ class TestNoMatch:
             with pytest.raises(ParameterError, match="tolerance"):
                 verify(a, b, matches, tolerance=tolerance)
 
+    def test_other_objects(self):
+        a, b, matches, _ = pair(10)
+        metric = Sift().metric
+        cases = [
+            ("query is a ndarray, wanted Features", lambda: verify(np.eye(3), b, matches)),
+            ("other is a NoneType, wanted Features", lambda: verify(a, None, matches)),
+            ("matches is a ndarray, wanted Matches", lambda: verify(a, b, np.arange(4))),
+            ("query is a str, wanted Features", lambda: verify_all("a.jpg", [b], metric)),
+            (r"others\[1\] is a NoneType", lambda: verify_all(a, [b, None], metric)),
+            ("others is one Features: give a list", lambda: verify_all(a, b, metric)),
+            ("metric=None: give the `metric` of", lambda: verify_all(a, [b], None)),
+        ]
+        for message, call in cases:
+            with pytest.raises(ParameterError, match=message):
+                call()
+
+    def test_matches_of_other_images(self):
+        a, b, matches, _ = pair(10)
+        n, one_m = len(b), np.zeros(1, np.int64)
+        for wrong in (n, -1):
+            far = Matches(one_m, one_m + wrong, np.ones(1))
+            with pytest.raises(ParameterError, match=f"matches name features {wrong} to {wrong}"):
+                verify(a, b, far)
+        last = Matches(one_m, one_m + n - 1, np.ones(1))
+        assert verify(a, b, last).n_inliers == 0
+        assert verify(a, b, matches).n_inliers == 10
+
 
 @pytest.mark.parametrize("swap", [False, True])
 def test_fundamental_matrix_of_two_views_of_a_solid(swap):

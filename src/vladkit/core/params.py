@@ -21,6 +21,7 @@ __all__ = [
     "StrOptions",
     "check_parameter",
     "check_parameters",
+    "check_type",
     "listed",
     "option",
     "store_checked",
@@ -158,6 +159,27 @@ def check_parameter(name: str, value: Any, constraint: Constraints) -> Any:
         elif value in each:
             return each.kind(value) if isinstance(each, Interval) else value
     raise ParameterError(f"{name}={value!r}: wanted {wanted(constraint)}")
+
+
+def check_type(name: str, value: object, kind: type[Any], source: str) -> None:
+    """Check that an argument is an object of a class of ours; `source` says what gives one.
+
+    Raises
+    ------
+    ParameterError
+        The value is another object.
+
+    Examples
+    --------
+    >>> check_type("query", "a.jpg", dict, "json.loads")
+    Traceback (most recent call last):
+    ...
+    vladkit.errors.ParameterError: query is a str, wanted dict: what json.loads gives
+    """
+    if not isinstance(value, kind):
+        raise ParameterError(
+            f"{name} is a {type(value).__name__}, wanted {kind.__name__}: what {source} gives"
+        )
 
 
 def check_parameters(owner: object, constraints: Mapping[str, Constraints]) -> dict[str, Any]:

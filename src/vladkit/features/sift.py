@@ -17,7 +17,7 @@ import numpy.typing as npt
 from vladkit.core.linalg import root_sift
 from vladkit.core.params import Constraints, Interval, store_checked
 from vladkit.errors import ImageError
-from vladkit.features.types import IMAGE_PARAMETERS, MIN_SIDE, Features, Parameter
+from vladkit.features.types import IMAGE_PARAMETERS, MIN_SIDE, Features, Parameter, check_image
 from vladkit.images import Image, decoder_facts, read_image
 from vladkit.images.opencv import is_out_of_memory
 
@@ -176,9 +176,12 @@ class Sift:
         ImageError
             A side is shorter than 16 px, in the original or as decoded; nothing was found; or
             memory ran out (``transient=True``).
+        ParameterError
+            It is no `Image`.
         """
         import cv2
 
+        check_image(image)
         gray_yx: npt.NDArray[Any] = image.gray_yx
         scale_x, scale_y = image.scale_x, image.scale_y
         h, w = gray_yx.shape

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, Protocol, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.core.params import Constraints, Interval, check_parameter
+from vladkit.core.params import Constraints, Interval, check_parameter, check_type
 from vladkit.errors import ShapeError
 from vladkit.images import Image, Photo, Region
 from vladkit.images.exif import UNKNOWN
@@ -24,6 +24,8 @@ __all__ = [
     "Features",
     "MatchRule",
     "Parameter",
+    "check_features",
+    "check_image",
     "has_local",
     "match_rule",
     "vector_dimensions",
@@ -278,6 +280,16 @@ class Extractor(Protocol):
     def metric(self, descriptor_lf: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Stored descriptors as a float32 array (l, f), to be compared by L2 distance."""
         ...
+
+
+def check_features(name: str, value: object) -> None:
+    """Raise ParameterError, with the argument's name, unless it is `Features`."""
+    check_type(name, value, Features, "an extractor's extract")
+
+
+def check_image(image: object) -> None:
+    """Raise ParameterError unless what is to be extracted is an `Image`."""
+    check_type("image", image, Image, "vladkit.images.read_image")
 
 
 def wants_color(extractor: Extractor) -> bool:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from vladkit.core.arrays import FloatArray
 from vladkit.errors import ParameterError
-from vladkit.features import Extractor, Features, match_rule
+from vladkit.features import Extractor, Features, check_features, match_rule
 from vladkit.geometry.hypotheses import FRAME_SIDE
 from vladkit.geometry.matching import match
 from vladkit.geometry.verification import verify
@@ -102,7 +102,8 @@ def same_shot(
     Raises
     ------
     ParameterError
-        ``flips`` with an extractor that cannot mirror its features (has no ``mirrored``).
+        ``flips`` with an extractor that cannot mirror its features (has no ``mirrored``), or the
+        arguments are other objects.
 
     Examples
     --------
@@ -116,6 +117,12 @@ def same_shot(
     >>> same_shot(a, b, sift).kinds
     ('rotated',)
     """
+    check_features("a", a)
+    check_features("b", b)
+    if not hasattr(extractor, "metric"):
+        raise ParameterError(
+            f"extractor is a {type(extractor).__name__}: give the one that found the features"
+        )
     found = _same_shot(a, b, extractor, flipped=False) if plain else None
     if found is not None or not flips:
         return found

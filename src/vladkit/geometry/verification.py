@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, IntArray
-from vladkit.core.params import Interval, StrOptions, check_parameter
+from vladkit.core.params import Interval, StrOptions, check_parameter, check_type
 from vladkit.core.threads import for_each, resolve_n_jobs
-from vladkit.features import Features
+from vladkit.errors import ParameterError
+from vladkit.features import Features, check_features
 from vladkit.geometry.hypotheses import FRAME_SIDE, MAX_SCALE, Frame, consistent_matches
 from vladkit.geometry.matching import MIN_COSINE, MUTUAL, RATIO, Matcher, Matches
 from vladkit.images.region import RegionLike, as_region
@@ -139,7 +140,8 @@ def verify(
     Raises
     ------
     ParameterError
-        The model does not exist, or ``tolerance`` is not between 0 and 1.
+        The model does not exist, ``tolerance`` is not between 0 and 1, the arguments are other
+        objects, or the matches are those of other images.
 
     Notes
     -----
@@ -176,6 +178,9 @@ def verify(
     """
     check_parameter("model", model, StrOptions(*_MIN_MATCHES))
     check_parameter("tolerance", tolerance, Interval(float, 0, 1, closed="neither"))
+    check_type("matches", matches, Matches, "vladkit.match")
+    _check_rows("query", query, matches.query_m)
+    _check_rows("other", other, matches.other_m)
     query_m, other_m = _each_point_once(query, other, matches)
     query_frame, other_frame = Frame(query), Frame(other)
     agree_m, scale = consistent_matches(query_frame, other_frame, query_m, other_m)
@@ -237,7 +242,19 @@ def verify_all(
     -------
     list of Verification
         In the order of `others`.
+
+    Raises
+    ------
+    ParameterError
+        The arguments are other objects, or `verify` or `match` refuses a parameter.
     """
+    check_features("query", query)
+    if isinstance(others, Features):
+        raise ParameterError("others is one Features: give a list of them")
+    for i, other in enumerate(others):
+        check_features(f"others[{i}]", other)
+    if not callable(metric):
+        raise ParameterError(f"metric={metric!r}: give the `metric` of an extractor")
     matcher = Matcher(
         query.descriptor_lf, metric, ratio=ratio, mutual=mutual, min_cosine=min_cosine
     )
@@ -297,6 +314,16 @@ def nothing_found(model: Model) -> Verification:
     """Verification of two images that no geometry takes to each other."""
     empty_m2 = np.empty((0, 2), np.float32)
     return Verification(0, None, empty_m2, empty_m2, model)
+
+
+def _check_rows(name: str, features: Features, row_m: IntArray) -> None:
+    """Raise ParameterError unless rows of matches are rows of features."""
+    check_features(name, features)
+    if len(row_m) and not 0 <= row_m.min() <= row_m.max() < len(features):
+        raise ParameterError(
+            f"matches name features {row_m.min()} to {row_m.max()} of {name}, which has "
+            f"{len(features)}: they are of other images"
+        )
 
 
 def _each_point_once(

@@ -25,7 +25,14 @@ from vladkit.features.onnx.session import DEVICES, Session, runtime_version, ses
 from vladkit.features.onnx.spec import Network
 from vladkit.features.onnx.tiling import Canvas, canvases, enlarged
 from vladkit.features.onnx.zoo import find_model
-from vladkit.features.types import IMAGE_PARAMETERS, MIN_SIDE, Features, MatchRule, Parameter
+from vladkit.features.types import (
+    IMAGE_PARAMETERS,
+    MIN_SIDE,
+    Features,
+    MatchRule,
+    Parameter,
+    check_image,
+)
 from vladkit.images import Image, decoder_facts
 
 __all__ = ["OnnxNetwork", "same_features"]
@@ -201,6 +208,7 @@ class OnnxNetwork:
 
     def _prepared(self, image: Image) -> _Prepared | ImageError:
         """An image on canvases; the error if it is too small."""
+        check_image(image)
         if self.wants_color and not image.is_color:
             raise ParameterError("this network takes colour: read the image with color=True")
         pixels = image.rgb_yx3 if self.wants_color else image.gray_yx
