@@ -65,9 +65,9 @@ def add(values_Nf, segment_N, total_sf, count_s):  # type: ignore[no-untyped-def
         end = min(n, begin + _BLOCK)
         segment_n, value_m = segment_N[begin:end], value_M[begin * f : end * f]
         if f == 1 and _has_runs(segment_n):
-            bad = _add_runs(value_m, segment_n, total_M)
+            bad = _add_runs(value_m, segment_n, total_M, count_s)
         elif f == 1:
-            bad = _add_numbers(value_m, segment_n, total_M)
+            bad = _add_numbers(value_m, segment_n, total_M, count_s)
         elif f == 2 and is_cached:
             bad = _add_2(value_m, segment_n, total_M)
         elif f == 3 and is_cached:
@@ -78,7 +78,7 @@ def add(values_Nf, segment_N, total_sf, count_s):  # type: ignore[no-untyped-def
             bad = _add_rows(values_Nf[begin:end], segment_n, total_sf)
         if bad >= 0:
             return begin + bad
-        if len(count_s):
+        if f != 1 and len(count_s):
             for s in segment_n:
                 count_s[np.uint64(s)] += 1
     return -1
@@ -97,7 +97,7 @@ def _has_runs(segment_N):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**_OPTIONS)
-def _add_runs(value_N, segment_N, total_s):  # type: ignore[no-untyped-def]
+def _add_runs(value_N, segment_N, total_s, count_s):  # type: ignore[no-untyped-def]
     """`add` for one column, where most rows are of the segment of the row before.
 
     A sum that has just been stored comes back from memory late; here it stays in a register:
@@ -109,25 +109,31 @@ def _add_runs(value_N, segment_N, total_s):  # type: ignore[no-untyped-def]
     s = np.uint64(segment_N[0])
     if s >= n_segments:
         return 0
-    total = total_s[s]
+    total, first = total_s[s], 0
     for i in range(n):
         next_s = np.uint64(segment_N[i])
         if next_s != s:
             if next_s >= n_segments:
                 return i
             total_s[s] = total
-            s = next_s
+            if len(count_s):
+                count_s[s] += i - first
+            s, first = next_s, i
             total = total_s[s]
         total += value_N[i]
     total_s[s] = total
+    if len(count_s):
+        count_s[s] += n - first
     return -1
 
 
 @numba.njit(**_OPTIONS)
-def _add_numbers(value_N, segment_N, total_s):  # type: ignore[no-untyped-def]
-    """`add` for one column."""
+def _add_numbers(value_N, segment_N, total_s, count_s):  # type: ignore[no-untyped-def]
+    """`add` for one column. To count in a loop of its own takes three times as long: 0.5 ms of 1e6
+    rows, here 0.15.
+    """
     n, n_segments = len(segment_N), np.uint64(len(total_s))
-    is_large = len(total_s) > _CACHED
+    is_large, is_counted = len(total_s) > _CACHED, len(count_s) > 0
     for i in range(n):
         s = np.uint64(segment_N[i])
         if s >= n_segments:
@@ -135,6 +141,8 @@ def _add_numbers(value_N, segment_N, total_s):  # type: ignore[no-untyped-def]
         if is_large:
             _prefetch(total_s, segment_N[min(n - 1, i + _AHEAD)])
         total_s[s] += value_N[i]
+        if is_counted:
+            count_s[s] += 1
     return -1
 
 
