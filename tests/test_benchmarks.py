@@ -46,6 +46,11 @@ SCRIPTS = {
         "images, `vladkit localize` | 2 of 2 |",
         "pycolmap",
     ),
+    "benchmarks/many_images.py": (
+        "photos.vlad photos/coins.jpg --sizes 20 40",
+        "| 40 images, exact | ",
+        None,
+    ),
     "benchmarks/match_kernel.py": (
         "photos --images 4 --words 64 --rounds 1 --queries 2",
         "the same word",
