@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import cv2
 import h5py
@@ -194,7 +195,7 @@ class TestAlone:
         features = f"onnx:{folder / 'colour.onnx'}"
         with (
             Collection.create(tmp_path / "c.vlad", features=features) as collection,
-            pytest.raises(NothingToIndexError, match="no images yet"),
+            pytest.raises(NothingToIndexError, match="holds no images"),
         ):
             collection.search(folder / "query.png")
 
@@ -326,6 +327,38 @@ class TestHloc:
             pytest.raises(RecipeMismatchError, match=r"of 8 dimensions, .*other.h5 holds 4"),
         ):
             collection.add([folder / "photos"], vectors=f"hloc:{tmp_path / 'other.h5'}")
+
+    def test_that_have_changed_while_the_photos_have_not(self, vectors, folder, tmp_path):
+        path = Path(vectors.removeprefix("hloc:"))
+        for whiten in (False, True):
+            with Collection.create(tmp_path / f"{whiten}.vlad", vectors=vectors) as collection:
+                assert collection.add([folder / "photos"], vectors=vectors).indexed == 5
+                if whiten:
+                    collection.whiten(2)
+                assert collection.add([folder / "photos"], vectors=vectors).unchanged == 5
+                before = collection.vectors()[1].copy()
+                with h5py.File(path, "a") as file:
+                    file["red0.png"]["global_descriptor"][:] = np.eye(8)[3 + whiten]
+                report = collection.add([folder / "photos"], vectors=vectors)
+                assert (report.indexed, report.unchanged) == (1, 4)
+                changed_n = (collection.vectors()[1] != before).any(axis=1)
+                paths = [row.path for row in collection.images()]
+                assert [p for p, is_new in zip(paths, changed_n, strict=True) if is_new] == [
+                    "red0.png"
+                ]
+                assert collection.add([folder / "photos"], vectors=vectors).unchanged == 5
+
+    def test_that_are_gone_or_unfit_by_now(self, vectors, folder, tmp_path):
+        with Collection.create(tmp_path / "c.vlad", vectors=vectors) as collection:
+            assert collection.add([folder / "photos"], vectors=vectors).indexed == 5
+            with h5py.File(Path(vectors.removeprefix("hloc:")), "a") as file:
+                del file["red0.png"], file["blue0.png"]
+                file.create_dataset("blue0.png/global_descriptor", data=np.ones(5))
+            report = collection.add([folder / "photos"], vectors=vectors)
+            assert report.unchanged == 4, "one that has no vector any more stays as it was"
+            assert ("blue0.png", "its vector has 5 dimensions, those of the collection 8") in (
+                report.skipped
+            )
 
     def test_beside_local_features_of_hloc(self, tmp_path):
         images = sources.sift_of_photos(4)

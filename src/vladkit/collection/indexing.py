@@ -20,6 +20,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
+import numpy as np
+
 from vladkit.aggregation.encode import fastest, warm_up
 from vladkit.collection.add_report import AddReport, Progress, none_usable
 from vladkit.collection.describer import Describer
@@ -45,7 +47,8 @@ from vladkit.collection.sample import Shard, check_shard, in_shard
 from vladkit.collection.tasks import Tasks, check_executor
 from vladkit.core.names import quoted, real
 from vladkit.core.remote import is_url
-from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchError
+from vladkit.errors import ImageError, NothingToIndexError, ParameterError, RecipeMismatchError
+from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
 from vladkit.images.forms import InMemory
@@ -60,6 +63,9 @@ NO_CODEBOOK: Final = (
     "with vladkit codebook SOURCE... -o words.npz, and give --codebook words.npz"
 )
 """Why there is no shard of a collection that learns from its own images."""
+
+_ROUNDED: Final = (2e-3, 2e-4)
+"""Largest difference of a vector from itself in float16, relative and absolute."""
 
 _Work: TypeAlias = "list[tuple[SourceFile, ImageRow]]"
 """Images to be extracted, each with its row as its file was when it was found."""
@@ -169,10 +175,12 @@ class Indexer:
     ) -> _Work:
         """The new and the changed among the files that were found, with their rows."""
         work: _Work = []
+        others = self._with_other_vectors(found, known)
         for each in found:
             row = known.get(each.file)
             status = each.status()
-            if row and not row.transient and (row.n_bytes, row.mtime_ns) == status:
+            is_same = row and not row.transient and (row.n_bytes, row.mtime_ns) == status
+            if row and is_same and row.image_id not in others:
                 if row.skipped is None:
                     report.unchanged += 1
                 else:
@@ -183,6 +191,36 @@ class Indexer:
                 self._good.add(place)
             work.append((each, ImageRow(*place, *status)))
         return work
+
+    def _with_other_vectors(
+        self, found: Sequence[SourceFile], known: Mapping[str, ImageRow]
+    ) -> set[int]:
+        """Ids of photos whose vectors are given, and others by now: a photo tells nothing of them.
+
+        (Where features are given, too, `SourceFile.status` has those of both.)
+        """
+        given = [
+            (known[each.file].image_id, each)
+            for each in found
+            if each.vectors and each.reader is None and each.file in known
+        ]
+        others: set[int] = set()
+        for begin in range(0, len(given), BATCH):
+            stored = self._store.vectors([i for i, _ in given[begin : begin + BATCH]])
+            now: dict[int, Features] = {}
+            for image_id, each in given[begin : begin + BATCH]:
+                with suppress(ImageError):  # it has none by now: the image stays as it is
+                    if each.vectors and image_id in stored:
+                        now[image_id] = each.vectors.read(each.path)
+            n_dimensions = self._describer.recipe.vector_dimensions
+            unfit = {i for i, f in now.items() if np.size(f.vector_D) != n_dimensions}
+            others |= unfit  # why they are is said where they are read
+            now = {i: features for i, features in now.items() if i not in unfit}
+            made = self._describer.vectors(list(now.values())) if now else ()
+            for (image_id, _), vector_D in zip(now.items(), made, strict=True):
+                if not np.allclose(stored[image_id], vector_D, *_ROUNDED):
+                    others.add(image_id)
+        return others
 
     def _set_images(self, found: Sequence[SourceFile], folder: str) -> None:
         """Remember where the images are whose features were given."""
