@@ -213,7 +213,8 @@ class Indexer:
                     if each.vectors and image_id in stored:
                         now[image_id] = each.vectors.read(each.path)
             n_dimensions = self._describer.recipe.vector_dimensions
-            unfit = {i for i, f in now.items() if np.size(f.vector_D) != n_dimensions}
+            sizes = {i: 0 if f.vector_D is None else f.vector_D.size for i, f in now.items()}
+            unfit = {i for i, size in sizes.items() if size != n_dimensions}
             others |= unfit  # why they are is said where they are read
             now = {i: features for i, features in now.items() if i not in unfit}
             made = self._describer.vectors(list(now.values())) if now else ()
