@@ -1,7 +1,7 @@
 """Vectors of a collection, many to a row of the file, so that all can be read at memory's speed.
 
 One row for each vector costs a microsecond of Python to read, which is seconds for a million;
-a block of about 1 MB costs what copying it costs. A block is changed as a whole.
+a block of about 256 KB costs what copying it costs. A block is changed as a whole.
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ from vladkit.errors import FileFormatError
 
 __all__ = ["BLOCK_BYTES", "Blocks", "Layout"]
 
-BLOCK_BYTES: Final = 2**20
-"""Most bytes of a block, which has at least one vector: 16 of 32,768 float16, or 2,048 of 256."""
+BLOCK_BYTES: Final = 2**18
+"""Most bytes of a block, which has at least one vector: 4 of 32,768 float16, or 512 of 256.
+
+SQLite keeps a block as a list of pages, and reads those before a vector to find it. In a file of a
+million images with match codes 700 vectors from all over took 92 ms of CPU in blocks of 1 MB, 40 in
+these. All vectors take as long as in blocks of 1 MB; in blocks of 64 KB a third more.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ TABLES: Final = {
     crc INTEGER NOT NULL,
     UNIQUE (source_id, path)
 ) STRICT""",
-    "block": """CREATE TABLE block (  -- the vectors of some images, about 1 MB of them
+    "block": """CREATE TABLE block (  -- the vectors of some images, about 256 KB of them
     block_id INTEGER PRIMARY KEY,
     picture_ids BLOB NOT NULL,  -- n int64, little-endian
     data BLOB NOT NULL,         -- (n, D) of the recipe's dtype, little-endian, unit length

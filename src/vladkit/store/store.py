@@ -641,7 +641,7 @@ class Store:
     # -- vectors ----------------------------------------------------------------------
 
     def vector_blocks(self) -> Iterator[tuple[Int64Array, AnyArray]]:
-        """All vectors, in blocks of about 1 MB: (image_id_n, vector_nD), read-only.
+        """All vectors, in blocks of about 256 KB: (image_id_n, vector_nD), read-only.
 
         Raises
         ------
