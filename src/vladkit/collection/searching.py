@@ -248,8 +248,9 @@ class Searcher:
 
         A query that is damaged itself has -1 everywhere, and says nothing of the others.
         """
-        fine_mn = np.abs(score_mn) < MOST
-        if not fine_mn.all():
+        # no array as large as the scores, where all are fine
+        if score_mn.size and not -MOST < score_mn.min() <= score_mn.max() < MOST:
+            fine_mn = np.abs(score_mn) < MOST
             is_query_m = np.abs(np.einsum("md,md->m", query_mD, query_mD)) < MOST
             damaged_n = ~fine_mn[is_query_m].all(axis=0)
             n = max(int(damaged_n.sum()), int((~is_query_m).sum()))
