@@ -227,6 +227,31 @@ def test_what_sqlite_left_of_a_removed_file_is_not_taken_for_the_new_ones(home, 
             assert (len(collection), collection.check()) == (22, [])
 
 
+def test_shards_that_have_moved_with_their_images(home, tmp_path, monkeypatch):
+    """Folders count where they are now, whether a shard has been added to since or not."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(home / "a", first / "a")
+    for name in ("1.vlad", "2.vlad"):
+        index(home, first / name, [first / "a"])
+    os.rename(first, second)
+    with Collection.open(second / "1.vlad") as collection:
+        collection.add(second / "a")
+        n = len(collection)
+    elsewhere = tmp_path / "elsewhere.vlad"
+    shutil.copy(second / "2.vlad", elsewhere)  # by itself it does not find them
+    for shards in (("1.vlad", "2.vlad"), ("2.vlad",), ("2.vlad", elsewhere), (elsewhere, "1.vlad")):
+        out = tmp_path / "out.vlad"
+        files = [second / each for each in shards]
+        Collection.merge(out, files)
+        with Collection.open(out) as collection:
+            if shards != (elsewhere, "1.vlad"):
+                assert len(collection) == n
+                assert [s["root"] for s in collection.info()["sources"]] == [str(second / "a")]
+                assert all(os.path.exists(row.file) for row in collection.images())
+            assert collection.check() == []
+        out.unlink()
+
+
 def test_verdicts_of_all_files_stay(home, tmp_path):
     files = shards(home, 2)
     for i, file in enumerate(files):

@@ -209,6 +209,52 @@ class TestRelocate:
             roots = {source["root"] for source in collection.info()["sources"]}
         assert roots == {f"{here}/a", f"{here}/other/x", f"{here}/other/y"}
 
+    @pytest.mark.parametrize("name", ["c", "c.lance"])
+    def test_to_where_they_are_changes_nothing(self, here, name):
+        """As it looks to somebody whose folder is behind a link, which is not what is kept."""
+        if name.endswith("lance"):
+            pytest.importorskip("lance", reason="the extra `lance`")
+            run("index", "a", "-o", name, "--n-clusters", 4, "--enlarge-to", 0)
+        os.symlink("a", "link")
+        with Collection.open(name) as collection:
+            before = [(row.path, row.file) for row in collection.images()]
+        for old, new in (("a", "a"), ("link", "a"), ("a", "link"), (".", ".")):
+            assert "6 images moved" in run("relocate", name, old, new).stderr
+        with Collection.open(name) as collection:
+            assert [(row.path, row.file) for row in collection.images()] == before
+            assert len(collection) == 6
+            assert collection.check() == []
+
+    @pytest.mark.parametrize("outer_first", [True, False])
+    @pytest.mark.parametrize(("outer", "to"), [("y", "y/old"), ("y/old", "y")])
+    def test_one_to_where_another_was(self, here, outer, to, outer_first):
+        """Everything went one folder deeper, or higher: in whatever order it was indexed."""
+        inner = f"{outer}/old"
+        os.makedirs(outer)
+        for i in range(3):
+            cv2.imwrite(f"{outer}/{i}.png", textured(120, 90, seed=10 + i))
+        with Collection.create("d", n_clusters=4, enlarge_to=0) as collection:
+            if outer_first:
+                collection.add(outer)
+            os.makedirs(inner)
+            for i in range(2):
+                cv2.imwrite(f"{inner}/{i}.png", textured(121, 90, seed=20 + i))
+            collection.add(inner)
+            collection.add(outer)
+            before = sorted((r.path, r.n_bytes, r.mtime_ns) for r in collection.images())
+            assert len(collection.info()["sources"]) == 2
+        os.rename(outer, "t")
+        shutil.rmtree("y", ignore_errors=True)
+        os.makedirs(os.path.dirname(f"./{to}"), exist_ok=True)
+        os.rename("t", to)
+        assert "5 images moved" in run("relocate", "d", outer, to).stderr
+        with Collection.open("d") as collection:
+            rows = list(collection.images())
+            assert sorted((r.path, r.n_bytes, r.mtime_ns) for r in rows) == before
+            assert {os.path.dirname(r.file) for r in rows} == {f"{here}/{to}", f"{here}/{to}/old"}
+            assert all(os.path.getsize(row.file) == row.n_bytes for row in rows)
+            assert collection.check() == []
+
     def test_what_makes_no_sense_changes_nothing(self, here):
         os.mkdir("empty")
         before = (here / "c").read_bytes()

@@ -12,6 +12,7 @@ import pytest
 
 from vladkit import Collection
 from vladkit.cli.hints import check_prefixes, collection_hint
+from vladkit.core.files import is_open_database
 from vladkit.errors import VladkitError
 from vladkit.features.readers import open_reader
 from vladkit.images import read_image
@@ -104,3 +105,16 @@ def test_another_connection_of_this_process_keeps_them(home, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "database is locked" in done.stderr
     own.close()
+
+
+def test_a_closed_collection_holds_no_place(tmp_path):
+    """Its file may go, and another get the same number on the disk: that is no collection."""
+    path = tmp_path / "c.vlad"
+    collection = Collection.create(path)
+    other = Collection.open(path)
+    assert is_open_database(path)
+    collection.close()
+    assert is_open_database(path), "the other has it open"
+    other.close()
+    assert not is_open_database(path)
+    assert other.index.store.connection is not None  # both are still there

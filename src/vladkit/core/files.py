@@ -29,6 +29,7 @@ __all__ = [
     "as_local",
     "as_paths",
     "check_writable",
+    "forget_database",
     "forget_databases",
     "is_open_database",
     "is_special_file",
@@ -105,10 +106,19 @@ def as_local(path: str | os.PathLike[str]) -> str:
 
 
 def note_database(connection: object, path: str | os.PathLike[str]) -> None:
-    """Remember, as long as `connection` lives, that it has the database at `path` open."""
+    """Remember that a connection has the database at `path` open; see `forget_database`."""
     status = os.stat(path)
     with _databases_lock:
         _DATABASES[connection] = status.st_dev, status.st_ino
+
+
+def forget_database(connection: object) -> None:
+    """Forget a connection that was closed: what it had open may go, and be another file's then.
+
+    (File systems give the number of a removed file to the next one.)
+    """
+    with _databases_lock:
+        _DATABASES.pop(connection, None)
 
 
 def forget_databases() -> list[object]:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from vladkit.core.files import forget_databases, note_database
+from vladkit.core.files import forget_database, forget_databases, note_database
 from vladkit.core.names import quoted
 from vladkit.errors import FileFormatError, StorageError, VladkitError
 
@@ -94,6 +94,7 @@ class _Connection(sqlite3.Connection):
     def close(self) -> None:
         if self._process == os.getpid():
             super().close()
+            forget_database(self)
         else:
             _INHERITED.append(self)
 

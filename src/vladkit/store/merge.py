@@ -20,6 +20,7 @@ from vladkit.errors import FileFormatError
 from vladkit.store import trust
 from vladkit.store.database import row_crc, translated
 from vladkit.store.photos import has_photos
+from vladkit.store.rows import Source
 from vladkit.store.schema import CHECKED, new_file
 from vladkit.store.store import Store
 
@@ -55,29 +56,35 @@ def new_store(path: Path) -> Iterator[Store]:
 def copy_sources(out: Store, shards: Sequence[Store]) -> list[dict[int, int]]:
     """Add the sources of all shards in their order, each folder once; the new ids, by shard.
 
-    The mark of a folder stays as it is: only who has made it knows it again. Within `writing`.
+    A folder is where it is found now: one that has moved together with one shard is the same for
+    all. Its mark stays as it is: only who has made it knows it again. Within `writing`.
     """
     given: dict[str, tuple[str, str]] = {}
-    roots: list[dict[int, str]] = []
-    folders: dict[str, list[Any]] = {}
+    folders: dict[str, tuple[str, str]] = {}
+    rows: list[list[tuple[Source, str, str]]] = []
     for shard in shards:
         _check_rows(shard, "source")
-        rows = shard.connection.execute(
-            "SELECT source_id, root, name, mark FROM source ORDER BY source_id"
-        ).fetchall()
-        roots.append({source_id: root for source_id, root, _, _ in rows})
-        for source_id, root, name, own in rows:
+        sql = "SELECT source_id, root, mark FROM source ORDER BY source_id"
+        found, now = shard.connection.execute(sql).fetchall(), shard.sources()
+        rows.append([(now[source_id], root, own) for source_id, root, own in found])
+    moved = {root: source.root for some in rows for source, root, _ in some if source.root != root}
+    for shard, some in zip(shards, rows, strict=True):
+        for source, indexed_at, own in some:
+            root = moved.get(indexed_at, indexed_at)
             if root not in given or (
                 trust.is_own("folder", root, own)
                 and not trust.is_own("folder", root, given[root][1])
             ):
-                given[root] = given.get(root, (name,))[0], own
-            if images := shard.about().get("images", {}).get(str(source_id)):
-                folders.setdefault(root, images)
+                given[root] = given.get(root, (source.name,))[0], own
+            if source.images:
+                _, _, own = shard.about()["images"][str(source.source_id)]
+                folders.setdefault(root, (source.images, own))
     new = {root: out.add_source(root, name, own).source_id for root, (name, own) in given.items()}
-    for root, (folder, _, own) in folders.items():
+    for root, (folder, own) in folders.items():
         out.set_images(new[root], folder, own)
-    return [{source_id: new[root] for source_id, root in of.items()} for of in roots]
+    return [
+        {source.source_id: new[moved.get(root, root)] for source, root, _ in some} for some in rows
+    ]
 
 
 def choose_images(
@@ -93,12 +100,13 @@ def choose_images(
         "CREATE TEMP TABLE found (file TEXT, shard INT, image_id INT, source_id INT, path TEXT, "
         "mtime_ns INT, is_skipped INT)"
     )
+    root_of = {i: source.root for i, source in out.sources().items()}
     for number, (shard, ids) in enumerate(zip(shards, source_ids, strict=True)):
         out.connection.executemany(
             "INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
-                (joined(root, path), number, i, ids[s], path, *rest)
-                for root, i, s, path, *rest in _found(shard)
+                (joined(root_of[ids[s]], path), number, i, ids[s], path, *rest)
+                for i, s, path, *rest in _found(shard)
             ),
         )
     out.connection.execute(
@@ -112,10 +120,7 @@ def choose_images(
 
 
 def _found(shard: Store) -> Iterator[tuple[Any, ...]]:
-    sql = (
-        "SELECT root, picture_id, source_id, path, mtime_ns, skipped IS NOT NULL "
-        "FROM picture JOIN source USING (source_id)"
-    )
+    sql = "SELECT picture_id, source_id, path, mtime_ns, skipped IS NOT NULL FROM picture"
     with translated(shard.path, "read"):
         yield from shard.connection.execute(sql)
 

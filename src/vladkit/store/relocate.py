@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vladkit.errors import NothingToIndexError, ParameterError
@@ -47,7 +48,7 @@ def relocate(
         if not inside:
             known = ", ".join(dict.fromkeys(folder for _, folder in folders))
             raise ParameterError(f"{store.path} has no images of {before}: its folders are {known}")
-        for source_id, folder in inside.items():
+        for source_id, folder in _in_order(inside, dict(store.folders())):
             rows = [row for row in store.images() if row.source_id == source_id]
             sizes = {row.path: _size(os.path.join(folder, row.path)) for row in rows}
             here = sum(sizes[row.path] == row.n_bytes for row in rows)
@@ -58,6 +59,15 @@ def relocate(
             merged += store.move_source(source_id, folder)
             moved, found = moved + len(rows), found + here
     return Relocation(moved, found, merged)
+
+
+def _in_order(inside: dict[int, str], now: dict[int, str]) -> Iterator[tuple[int, str]]:
+    """Sources and their new folders, each when no other is left that is to leave that folder."""
+    left = dict(inside)
+    while left:
+        free = (i for i, new in left.items() if not any(now[j] == new for j in left if j != i))
+        source_id = next(free)  # all gain, or lose, the same folders: they form no circle
+        yield source_id, left.pop(source_id)
 
 
 def _size(file: str) -> int | None:

@@ -362,7 +362,8 @@ class Store:
         if str(source_id) in self._image_folders():
             self.set_images(source_id, folder)
             return 0
-        other = self._rows("SELECT source_id FROM source WHERE root = ?", folder)
+        sql = "SELECT source_id FROM source WHERE root = ? AND source_id != ?"
+        other = self._rows(sql, folder, source_id)
         if not other:
             self.connection.execute(
                 "UPDATE source SET root = ?1, relative = ?2, name = ?1, mark = ?3, "

@@ -359,7 +359,7 @@ class LanceStore:
         given = self._source_values()
         if given[source_id].get("images"):
             self.set_images(source_id, folder)
-        elif any(each["root"] == folder for each in given.values()):
+        elif any(each["root"] == folder for i, each in given.items() if i != source_id):
             self.check_can(f"join what was indexed in two folders, of which one is {folder}")
         else:
             moved = {"root": folder, "relative": self._relative(folder), "name": folder}
