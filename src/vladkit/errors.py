@@ -25,6 +25,9 @@ A message says what was got, what is wanted and how to fix it.
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 __all__ = [
     "DamageWarning",
     "FileFormatError",
@@ -42,11 +45,35 @@ __all__ = [
     "StorageError",
     "VladkitError",
     "WorkerError",
+    "without_secrets",
 ]
 
 
+# one slash, too: what is taken for a path loses the other
+_PASSWORD: Final = re.compile(r"(:/+[^\s/?#@:]*):[^\s/?#]*@")
+# but the token of `serve`, which is for whoever sees it
+_QUERY: Final = re.compile(r"(https?:/+[^\s?]*)\?(?!token=)[^\s'\"]+", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """A text without the passwords of URLs in it, and without what may be a signature.
+
+    Examples
+    --------
+    >>> without_secrets("no s3a://me:word@bucket/a.jpg, nor https://host/a.jpg?signature=1")
+    'no s3a://me:***@bucket/a.jpg, nor https://host/a.jpg?...'
+    """
+    return _QUERY.sub(r"\1?...", _PASSWORD.sub(r"\1:***@", text))
+
+
 class VladkitError(Exception):
-    """Root of the tree: ``except VladkitError`` catches what vladkit itself refuses."""
+    """Root of the tree: ``except VladkitError`` catches what vladkit itself refuses.
+
+    Its text shows no password, whatever URL it repeats.
+    """
+
+    def __str__(self) -> str:
+        return without_secrets(super().__str__())
 
 
 class InputError(VladkitError, ValueError):

@@ -129,6 +129,21 @@ def test_an_empty_shard(home, tmp_path):
     assert Collection.merge(tmp_path / "all", [tmp_path / "1", tmp_path / "2"]).images == 1
 
 
+def test_an_empty_shard_of_given_vectors(tmp_path):
+    """Which is ready without an image; it may be the first."""
+    h5py = pytest.importorskip("h5py", reason="the extra `hloc`")
+    with h5py.File(tmp_path / "g.h5", "w") as file:
+        file.create_dataset("a.png/global_descriptor", data=[3.0, 4.0])
+    for name, sources in (("1", []), ("2", [f"hloc:{tmp_path / 'g.h5'}"])):
+        recipe = {"features": "hloc-global", "dimensions": 2}
+        with Collection.create(tmp_path / name, **recipe) as collection:
+            if sources:
+                collection.add(sources)
+    for shards in ("12", "21"):
+        merged = Collection.merge(tmp_path / f"all{shards}", [tmp_path / each for each in shards])
+        assert merged.images == 1
+
+
 class TestRefused:
     def test_another_recipe(self, home, tmp_path):
         words = tmp_path / "words.npz"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -223,6 +224,11 @@ class TestRefused:
         pytest.importorskip("distributed", reason="the test extra has it")
         silent = run(*words, "--cluster", "tcp://127.0.0.1:1", code=1)
         assert "no scheduler of Dask answers at tcp://127.0.0.1:1" in silent.stderr
+        with socket.create_server(("127.0.0.1", 0)) as other:  # which says nothing
+            monkeypatch.setattr("vladkit.cli.workers._SECONDS", 0.5)
+            address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+            none = run(*words, "--cluster", address, code=1)
+            assert f"no scheduler of Dask answers at {address}" in none.stderr
         assert "'here' is no address" in run(*words, "--cluster", "here", code=2).stderr
         monkeypatch.setitem(sys.modules, "distributed", None)
         missing = run(*words, "--cluster", "tcp://127.0.0.1:1", code=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -398,6 +399,14 @@ class TestCommand:
         assert "&schema=other" in info
         assert len(run("info", url, "--schema", "other", "--images").stdout.split()) == 12
         assert "holds no collection" in run("search", url, query, code=1).stderr
+
+    def test_a_path_that_is_no_text(self, own, url, ask):
+        folder = os.fsdecode(os.fsencode(own.parent) + b"/d\xff")
+        os.mkdir(folder)
+        file = shutil.copy(own, f"{folder}/c.vlad")
+        export(file, url)
+        ((kept,),) = ask("SELECT file FROM vladkit.collection")
+        assert kept == f"{own.parent}/d\\udcff/c.vlad"
 
     def test_about_an_empty_collection(self, own, url):
         with Collection.open(own) as collection:

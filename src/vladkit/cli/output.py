@@ -12,6 +12,7 @@ import typer
 
 from vladkit.core.names import one_line
 from vladkit.core.remote import is_url
+from vladkit.errors import without_secrets
 
 __all__ = [
     "cosine",
@@ -31,7 +32,7 @@ __all__ = [
 
 def say(text: str) -> None:
     """Print a message for a person, on stderr."""
-    typer.echo(one_line(text), err=True)
+    typer.echo(without_secrets(one_line(text)), err=True)
 
 
 def show(text: str) -> None:

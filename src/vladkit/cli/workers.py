@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,13 +45,15 @@ def workers_of(n: int | None, cluster: str | None, n_jobs: int | None) -> Iterat
 
 def _client(address: str) -> Any:
     try:
-        from distributed import Client, comm
+        from distributed import Client, Security, comm
     except ImportError as error:
         raise MissingDependencyError("--cluster needs Dask: pip install 'vladkit[dask]'") from error
     try:
-        # before the client, which tries for long and leaves threads behind
+        # before the client, which tries for long and leaves threads behind, and waits for ever for
+        # another program's answer (the scheduler's page has a port of its own)
         where = comm.get_address_host_port(address)
         socket.create_connection(where, timeout=_SECONDS).close()
+        asyncio.run(_greet(address, Security().get_connection_args("client")))
         return Client(address, timeout=_SECONDS, set_as_default=False)
     except (ValueError, NotImplementedError) as error:
         raise ParameterError(f"cluster={address!r} is no address: give tcp://HOST:PORT") from error
@@ -59,3 +62,12 @@ def _client(address: str) -> Any:
             f"no scheduler of Dask answers at {address}: start one (dask scheduler), or give its "
             "address"
         ) from error
+
+
+async def _greet(address: str, arguments: dict[str, Any]) -> None:
+    """Exchange the first words with a scheduler; OSError if there is another program."""
+    from distributed.comm import connect
+
+    greeting = connect(address, timeout=_SECONDS, **arguments)
+    connection = await asyncio.wait_for(greeting, _SECONDS)
+    await connection.close()

@@ -60,7 +60,7 @@ def merge(
     with ExitStack() as opened, new_store(as_collection(target)) as out:
         first = Index.open(files[0], read_only=True)
         opened.callback(first.close)
-        first.check_ready()
+        first.describer.check_ready()  # it may have no image itself
         opened.enter_context(first.store.reading())
         about, arrays = first.store.about(), first.store.arrays()
         assert isinstance(first.store, Store)

@@ -19,6 +19,7 @@ from vladkit.errors import MissingDependencyError, ParameterError, StorageError,
 
 __all__ = [
     "Status",
+    "check_no_name",
     "check_target",
     "check_there",
     "check_url",
@@ -135,6 +136,18 @@ def check_url(url: str) -> None:
     MissingDependencyError
         If the library that reads it is not installed.
     """
+    scheme, _, _ = url.partition("://")
+    if not check_no_name(url):
+        raise ParameterError(f"{url}: give {scheme}://NAME/...")
+    for library in ("fsspec", _NEEDS[scheme]):
+        if find_spec(library) is None:
+            raise MissingDependencyError(
+                f"{scheme}:// needs {library}: pip install 'vladkit[cloud]'"
+            )
+
+
+def check_no_name(url: str) -> str:
+    """Host or bucket of a URL; ParameterError if a user's name or password stands before it."""
     scheme, _, rest = url.partition("://")
     host = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
     if "@" in host:
@@ -142,13 +155,7 @@ def check_url(url: str) -> None:
             f"{scheme}://...@{host.rpartition('@')[2]}: a URL with a name or password is refused, "
             "it would be stored and shown: give credentials as the provider's own tools take them"
         )
-    if not host:
-        raise ParameterError(f"{url}: give {scheme}://NAME/...")
-    for library in ("fsspec", _NEEDS[scheme]):
-        if find_spec(library) is None:
-            raise MissingDependencyError(
-                f"{scheme}:// needs {library}: pip install 'vladkit[cloud]'"
-            )
+    return host
 
 
 def check_there(url: str) -> None:

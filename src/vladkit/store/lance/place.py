@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from vladkit.core.files import as_local
 from vladkit.core.panics import is_panic
+from vladkit.core.remote import check_no_name
 from vladkit.errors import FileFormatError, MissingDependencyError, StorageError, VladkitError
 
 __all__ = ["Address", "beside", "imported", "is_lance", "is_remote", "place_of", "translated"]
@@ -58,8 +59,10 @@ def place_of(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ParameterError
-        If it is a URL of another kind.
+        If it is a URL of another kind, or holds a user's name or password.
     """
+    if is_remote(path):
+        check_no_name(os.fspath(path))
     return Address(os.fspath(path)) if is_remote(path) else Path(as_local(path)).absolute()
 
 

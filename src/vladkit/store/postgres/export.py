@@ -207,7 +207,8 @@ class _Export:
         from psycopg.types.json import Jsonb
 
         about = {n: v for n, v in self._about.items() if n not in (*_OWN, *_HERE)}
-        row = [self._about["id"], self._about["revision"], str(self._store.path)]
+        path = str(self._store.path).encode("utf-8", "backslashreplace").decode()
+        row = [self._about["id"], self._about["revision"], path]
         row += [layout.n_dimensions, Jsonb(self._about["recipe"])]
         row += [Jsonb(self._about.get("learned", {})), Jsonb(about)]
         self._connection.execute("DELETE FROM collection")
