@@ -45,7 +45,6 @@ __all__ = [
     "StorageError",
     "VladkitError",
     "WorkerError",
-    "without_secrets",
 ]
 
 
