@@ -19,6 +19,7 @@ from stored import sql
 from vladkit import Collection
 from vladkit.collection import indexing, learner
 from vladkit.collection.learner import Learner
+from vladkit.collection.recoded import Recoded
 from vladkit.errors import FileFormatError
 from waiting import wait_until
 
@@ -320,6 +321,87 @@ def test_length_of_vectors(folder, tmp_path, recipe, dimensions):
     with Collection.create(tmp_path / "c", **RECIPE | fast | recipe) as collection:
         collection.add([folder])
         assert collection.n_dimensions == dimensions
+
+
+class TestRecoded:
+    """Images whose codes were made again of kept features, a part of all that was found."""
+
+    @pytest.fixture
+    def grown(self, folder, tmp_path):
+        """Of 24 images; the first 10 were there when it learned again. Kept are 60 features."""
+        with Collection.create(tmp_path / "c", **RECIPE, keep_features=60) as collection:
+            collection.add(files(folder, *range(10)))
+            collection.add(files(folder, *range(24)))
+            yield collection
+
+    def ids(self, collection, *numbers):
+        of = {row.path: row.image_id for row in collection.images()}
+        return {next(i for path, i in of.items() if path.endswith(f"{n:02}.png")) for n in numbers}
+
+    def agreement(self, collection, query, other):
+        hits = collection.search(query, top=0, rerank=0)
+        return next(hit.agreement for hit in hits if name(hit) == f"{other:02}.png")
+
+    def test_agree_as_others_do(self, grown, folder, monkeypatch):
+        known = Recoded.read(grown.index.store)
+        assert known.image_ids == self.ids(grown, *range(10))
+        assert 0.1 < known.agreement < 0.8
+        own = [
+            self.agreement(grown, str(file), i) for i, file in enumerate(files(folder, *range(24)))
+        ]
+        assert np.mean(own[10:]) == pytest.approx(1, abs=1e-6)
+        assert np.mean(own[:10]) == pytest.approx(1, abs=0.2)
+        assert max(own) <= 1 + 1e-6
+        monkeypatch.setattr(Recoded, "read", classmethod(lambda cls, store: cls()))
+        with Collection.open(grown.path) as plain:
+            before = [
+                self.agreement(plain, str(f), i) for i, f in enumerate(files(folder, 1, 2), 1)
+            ]
+        assert np.mean(before) < 0.8 * np.mean(own[1:3])
+
+    def test_two_of_kept_features_lose_nothing(self, grown):
+        rows = {name(row): row for row in grown.images()}
+        assert self.agreement(grown, rows["03.png"], 3) == pytest.approx(1, abs=0.1)
+
+    def test_one_that_is_indexed_again_is_none(self, grown, folder, tmp_path):
+        changed = tmp_path / "more"
+        changed.mkdir()
+        store = grown.index.store
+        (image_id,) = self.ids(grown, 3)
+        agreement = Recoded.read(store).agreement
+        record = store.images_by_id([image_id])[image_id]
+        with store.writing():
+            store.drop_vector(image_id, "try again")
+        assert grown.add(files(folder, 3)).indexed == 1
+        assert self.ids(grown, 3) == {record.image_id}
+        assert Recoded.read(store).image_ids == self.ids(grown, *range(10)) - {image_id}
+        assert Recoded.read(store).agreement == agreement
+        assert self.agreement(grown, str(files(folder, 3)[0]), 3) == pytest.approx(1, abs=1e-6)
+
+    def test_what_was_measured_stays_where_nothing_can_be(self, grown, folder):
+        agreement = Recoded.read(grown.index.store).agreement
+        grown.add(files(folder, *range(50)))
+        again = Recoded.read(grown.index.store)
+        assert again.image_ids == self.ids(grown, *range(24))
+        assert again.agreement == pytest.approx(agreement, abs=0.2)
+
+    def test_without_learning_again_there_are_none(self, once):
+        assert Recoded.read(once.index.store) == Recoded()
+        assert "recoded" not in once.index.store.about()
+
+    @pytest.mark.parametrize(
+        "value",
+        [3, {"images": [1]}, {"images": ["1"], "agreement": 0.5}, {"images": [], "agreement": 0}],
+    )
+    def test_damaged(self, grown, folder, value):
+        grown.close()
+        text = json.dumps(value)
+        sql(grown.path, ("UPDATE about SET value = ? WHERE name = 'recoded'", (text,)))
+        with (
+            Collection.open(grown.path, read_only=True) as collection,
+            pytest.raises(FileFormatError, match="value 'recoded'"),
+        ):
+            collection.search(str(files(folder, 1)[0]))
 
 
 def test_without_words_vectors_rank_alone(folder, tmp_path):

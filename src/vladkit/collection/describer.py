@@ -59,6 +59,9 @@ class Query:
         Similarity of the codes to those that the same image has in a collection.
     mirrored : Region or None
         If all this is of the mirror image: the part of the image itself that was flipped.
+    of_kept : bool
+        Whether the codes are of features that a collection has kept, see
+        `vladkit.collection.recoded`.
     """
 
     vector_vD: Float32Array
@@ -66,6 +69,7 @@ class Query:
     codes: Codes | None = None
     own: float = 1.0
     mirrored: Region | None = None
+    of_kept: bool = False
 
 
 class Describer:

@@ -42,6 +42,7 @@ from vladkit.collection.known_images import known_images, respell
 from vladkit.collection.learn_codebook import learn_from
 from vladkit.collection.learner import Learner
 from vladkit.collection.photos import fill_photos
+from vladkit.collection.recoded import Recoded
 from vladkit.collection.records import BATCH, make_records
 from vladkit.collection.sample import Shard, check_shard, in_shard
 from vladkit.collection.tasks import Tasks, check_executor
@@ -442,6 +443,7 @@ class Indexer:
                 if is_kept:
                     new = [record for record in records if not self._stays(record.row)]
                     ids = self._store.put(self._with_sources(new))
+                    Recoded.forget(self._store, ids)
                     found = zip(ids, new, strict=True)
                     put_photos(self._store, [(i, r.photo) for i, r in found if r.photo])
             if not is_kept:  # another process has learned meanwhile

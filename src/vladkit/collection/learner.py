@@ -19,6 +19,7 @@ import numpy as np
 from vladkit.collection.describer import Describer
 from vladkit.collection.discover import SourceFile
 from vladkit.collection.index import ENOUGH_IMAGES, Index
+from vladkit.collection.recoded import Recoded
 from vladkit.collection.reencode import whiten
 from vladkit.collection.sample import Sample
 from vladkit.collection.train import short_length, train
@@ -35,6 +36,9 @@ _FEW_IMAGES: Final = 100
 
 _SHORT_AT: Final = 2048
 """Images at which vectors become short while more are added: before that all are held whole."""
+
+_MEASURED: Final = 64
+"""Images on which is measured what codes of kept features lose."""
 
 _BATCH: Final = 32
 """Images that are described again together."""
@@ -113,6 +117,9 @@ class Learner:
         lost: list[int] = []
         done, n_images = 0, self._store.count()[0]
 
+        agreements = self._agreements() if new.asmk else []
+        again: list[int] = []  # their codes were made again
+
         def change(image_id_n: Int64Array, stored_nD: AnyArray) -> AnyArray:
             nonlocal done
             vector_nD = stored_nD  # given ones stay
@@ -129,14 +136,24 @@ class Learner:
                 codes = new.codes(features, n_jobs=None)
                 for i, each in zip((i for i in ids if i in kept), codes, strict=True):
                     self._store.put_codes(i, each)
+                    if each is not None:
+                        again.append(i)
                 done += len(ids)
                 if progress:
                     progress("learn", done, n_images)
             return vector_nD
 
         self._store.rewrite(change)
+        if again:
+            Recoded.write(self._store, again, agreements)
         for image_id in () if new.has_vectors else lost:
             self._store.drop_vector(image_id, "no features are kept of it: index again")
+
+    def _agreements(self) -> list[float]:
+        """Agreements of kept features with the codes of all features, of some images."""
+        searcher, before = self._index.searcher, Recoded.read(self._store).image_ids
+        exact = [row.image_id for row in self._store.indexed() if row.image_id not in before]
+        return [each for i in exact[:_MEASURED] if (each := searcher.own_agreement(i)) is not None]
 
     def room(self) -> int:
         """Number of images that can be added before vectors become short."""

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.collection.describer import Query
 from vladkit.collection.index import Index
 from vladkit.collection.pair_list import Names, Pair, Pairs, chosen, is_listed
 from vladkit.collection.positions import Positions, nearest_places, places_of
@@ -285,8 +284,7 @@ class _Images:
         Of images that tie those are first whose names are.
         """
         ranked = sorted(ranked, key=lambda each: (-each.score, self.row_of[each.image_id]))
-        _, codes = self.index.store.codes([self.ids[row]])
-        query = Query(np.empty((0, 0), np.float32), codes=codes)
+        query = self.index.searcher.of_codes(self.ids[row], np.empty((0, 0), np.float32))
         some = self.index.searcher.by_codes([query], ranked)[:n]
         return [(-r.score, self.row_of[r.image_id], r.similarity) for r in some]
 

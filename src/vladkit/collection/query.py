@@ -172,7 +172,7 @@ def _query_of_row(index: Index, row: ImageRow, region: RegionLike) -> Query:
     features = query.features.within(region)
     if not len(features):
         raise ImageError(f"no feature that is kept of {row.path} is in {region}")
-    return index.describer.query(features)
+    return replace(index.describer.query(features), of_kept=True)
 
 
 def _mirrored(index: Index, image: _One, query: Query, region: RegionLike) -> Query:

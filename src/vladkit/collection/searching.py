@@ -17,6 +17,7 @@ from vladkit.collection.augmentation import Augmentation
 from vladkit.collection.describer import Describer, Query
 from vladkit.collection.kept_features import unpack_features
 from vladkit.collection.ranked import Hit, Ranked, better, clearest, of_image_itself
+from vladkit.collection.recoded import Recoded
 from vladkit.collection.search_options import RERANK, SearchOptions, check_number
 from vladkit.collection.where import Where
 from vladkit.core.arrays import Float32Array, FloatArray, Int64Array
@@ -87,6 +88,7 @@ class Searcher:
         self._ann: tuple[str, Approximate | None] = ("", None)
         self._augmentation: tuple[str, Augmentation | None] = ("", None)
         self._allowed: tuple[object, Allowed] | None = None
+        self._recoded: tuple[str, Recoded] = ("", Recoded())
 
     def search(self, queries: Sequence[Query], options: SearchOptions) -> list[Hit]:
         """Search by the vectors of queries, their match codes and, for re-ranking, features.
@@ -384,9 +386,13 @@ class Searcher:
             )
         features = self.features([image_id]).get(image_id)
         if features is None:
-            _, codes = self._store.codes([image_id])
-            return Query(stored_D[None].astype(np.float32), None, codes)
-        return self._describer.query(features, stored_D)
+            return self.of_codes(image_id, stored_D[None].astype(np.float32))
+        return replace(self._describer.query(features, stored_D), of_kept=True)
+
+    def of_codes(self, image_id: int, vector_vD: Float32Array) -> Query:
+        """A query of vectors and of the codes that an indexed image has."""
+        _, codes = self._store.codes([image_id])
+        return Query(vector_vD, codes=codes, of_kept=image_id in self.recoded().image_ids)
 
     # -- by words ---------------------------------------------------------------------
 
@@ -424,7 +430,28 @@ class Searcher:
             )
         way = {"rotated": codes.angle_N is not None, "weight": _ROTATED, "n_jobs": 1}
         similarity_n = asmk._similarity(query.codes, codes, **way)[0] / query.own
-        return dict(zip(ids, similarity_n.tolist(), strict=True))
+        recoded = self.recoded()
+        pairs = zip(ids, similarity_n.tolist(), strict=True)
+        return {i: recoded.corrected(i, s, of_kept=query.of_kept) for i, s in pairs}
+
+    def recoded(self) -> Recoded:
+        """Images whose codes were made again, as the collection is now."""
+        stamp = self._store.stamp()
+        if self._recoded[0] != stamp:
+            self._recoded = stamp, Recoded.read(self._store)
+        return self._recoded[1]
+
+    def own_agreement(self, image_id: int) -> float | None:
+        """Agreement of an image's kept features with its own codes; None where it lacks them."""
+        features = self.features([image_id]).get(image_id)
+        if features is None:
+            return None
+        query = self._describer.query(features)
+        _, codes = self._store.codes([image_id])
+        asmk = self._describer.asmk
+        if codes is None or asmk is None or query.codes is None or not query.own:
+            return None
+        return float(asmk._similarity(query.codes, codes, n_jobs=1)[0, 0]) / query.own
 
     # -- by geometry ------------------------------------------------------------------
 
