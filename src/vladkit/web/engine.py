@@ -68,7 +68,7 @@ class SearchAnswer:
     seconds: dict[str, float]
     photos: dict[int, Photo]
     left_out: dict[str, int]  # see `Where.unknown`
-    state: str  # see `Collection.stamp`
+    state: str  # see `vladkit.collection.searching.Searcher.state`
 
 
 class Engine:
@@ -125,7 +125,7 @@ class Engine:
     def _search(
         self, collection: Collection, sources: Sequence[QuerySource], options: SearchOptions
     ) -> SearchAnswer:
-        begin, state = time.perf_counter(), collection.stamp()
+        begin, state = time.perf_counter(), collection.index.searcher.state()
         queries = [self.queries.read(collection, source) for source in sources]
         ready = time.perf_counter()
         images: list[QueryImage | Features | ImageRow] = []

@@ -46,7 +46,9 @@ Contains: TypeAlias = Annotated[
 @router.get("/api/health", tags=["collection"])
 async def health(engine: EngineOfApp) -> schemas.Health:
     """Say whether the collection can be read."""
-    n, state = await engine.pool.lookup(lambda collection: (len(collection), collection.stamp()))
+    n, state = await engine.pool.lookup(
+        lambda collection: (len(collection), collection.index.searcher.state())
+    )
     return schemas.Health(status="ok", version=__version__, images=n, state=state)
 
 
