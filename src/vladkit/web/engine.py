@@ -34,7 +34,7 @@ from vladkit.web.problems import Problem
 from vladkit.web.queries import Queries, QuerySource, SearchQuery, indexed_image
 from vladkit.web.uploads import Uploads
 
-__all__ = ["MEDIA_TYPES", "Engine", "SearchAnswer"]
+__all__ = ["MEDIA_TYPES", "Engine", "SearchAnswer", "version_of"]
 
 
 MEDIA_TYPES: Final = {
@@ -191,17 +191,17 @@ class Engine:
     def _thumbnail(self, collection: Collection, image_id: int, side: int) -> tuple[bytes, str]:
         row = indexed_image(collection, image_id)
         file, within = row.file, collection.folders_to_show()
-        tag = f'"{row.mtime_ns:x}-{row.n_bytes:x}-{side}"'  # as indexed: a URL is not asked again
-        data = self._thumbnails.get((file, tag)) if is_url(file) else None
+        tag = _tag(version_of(row), side)  # as indexed: a URL is not asked again
+        data = self._thumbnails.get(tag) if is_url(file) else None
         if data is not None:
             return data, tag
         with open_file(file, within=within) as opened:
-            tag = tag if is_url(file) else _tag(opened, side)
-            data = self._thumbnails.get((file, tag))
+            tag = tag if is_url(file) else _tag(_version_now(file, opened), side)
+            data = self._thumbnails.get(tag)
             if data is None:
                 image = self.decoder.decode(opened.read(), max_side=side, color=True, longest=True)
                 data = as_jpeg(image)
-                self._thumbnails.put((file, tag), data, len(data))
+                self._thumbnails.put(tag, data, len(data))
         return data, tag
 
     async def file(self, image_id: int) -> tuple[BinaryIO, str, str]:
@@ -232,7 +232,7 @@ class Engine:
         media_type = MEDIA_TYPES.get(image_kind(data[:64]) or "")
         if media_type is None:  # whatever was put in its place
             raise ImageError("it is no image any more")
-        checked = name, sha256(data).hexdigest() if is_url(name) else _tag(opened, 0)
+        checked = sha256(data).hexdigest() if is_url(name) else _version_now(name, opened)
         if self._thumbnails.get(checked) is None:
             self.decoder.decode(data, max_side=_CHECKED_SIDE)
             self._thumbnails.put(checked, b"checked", 1000)
@@ -256,6 +256,26 @@ def _search_noise(collection: Collection) -> None:
         collection.search(collection.extractor.extract(noise), 1)
 
 
-def _tag(file: BinaryIO, side: int) -> str:
-    status = os.fstat(file.fileno())
-    return f'"{status.st_mtime_ns:x}-{status.st_size:x}-{side}"'
+def version_of(row: ImageRow) -> str:
+    """Name of the file of an image as it was indexed: another one for any other file.
+
+    Browsers keep thumbnails by it, also those of another collection that was served at the same
+    address.
+    """
+    return _version(row.file, row.n_bytes, row.mtime_ns)
+
+
+def _version_now(file: str, opened: BinaryIO) -> str:
+    """`version_of` the file as it is now."""
+    status = os.fstat(opened.fileno())
+    return _version(file, status.st_size, status.st_mtime_ns)
+
+
+def _version(file: str, n_bytes: int, mtime_ns: int) -> str:
+    named = f"{file}\0{n_bytes}\0{mtime_ns}".encode(errors="surrogateescape")
+    return sha256(named).hexdigest()[:16]
+
+
+def _tag(version: str, side: int) -> str:
+    """ETag of an image that was made smaller."""
+    return f'"{version}-{side}"'

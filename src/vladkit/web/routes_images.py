@@ -19,7 +19,7 @@ from vladkit.geometry.verification import MIN_INLIERS
 from vladkit.store.rows import ImageRow
 from vladkit.web import schemas
 from vladkit.web.dependencies import MAX_ID, EngineOfApp
-from vladkit.web.engine import MEDIA_TYPES, Engine
+from vladkit.web.engine import MEDIA_TYPES, Engine, version_of
 from vladkit.web.limits import MAX_PAGE
 from vladkit.web.problems import Problem
 from vladkit.web.queries import indexed_image
@@ -174,7 +174,7 @@ def _chunks(opened: BinaryIO) -> Iterator[bytes]:
 def image_fields(row: ImageRow) -> dict[str, Any]:
     """The fields of `vladkit.web.schemas.ImageInfo`."""
     address = f"/api/images/{row.image_id}"
-    version = f"v={row.mtime_ns:x}"  # another address for a file that was indexed again
+    version = f"v={version_of(row)}"  # another address for another file, or one indexed again
     return {
         "id": row.image_id,
         "path": row.path,
