@@ -50,6 +50,14 @@ class TestSearch:
         said = problem(client.get("/api/search", params={"id": 1} | wrong), 422)
         assert next(iter(wrong.values())) in str(said)
 
+    def test_no_path_is_looked_up(self, client, home, monkeypatch):
+        monkeypatch.chdir(home)
+        for under in ("photos", "photos/coffee.jpg", ".", "../"):
+            problem(client.get("/api/search", params={"id": 1, "under": under}), 422)
+        for under in (home / "photos" / "coffee.jpg", "coffee.jpg"):
+            found = client.get("/api/search", params={"id": 1, "under": str(under)}).json()
+            assert [each["path"] for each in found["results"]] == ["coffee.jpg"]
+
     def test_reranked_with_what_matches(self, client, query):
         found = search(client, query, top=3, rerank=5)
         best, second, _ = found["results"]
