@@ -150,6 +150,9 @@ class TestSearch:
     def test_wrong_questions(self, client, query):
         problem(client.get("/api/search"), 422)
         problem(client.get("/api/match", params={"id": [1, 2], "other": 3}), 422)
+        for bad, name in (("id=x", "id"), ("id=1&id=-1", "id"), (f"query={'x' * 41}", "query")):
+            said = problem(client.get(f"/api/search?{bad}"), 422)["detail"]
+            assert said.startswith(f"{name}: "), said
         many = {"id": list(range(MAX_QUERIES + 1))}
         assert "at most 8" in problem(client.get("/api/search", params=many), 422)["detail"]
         assert "forgotten" in problem(client.get("/api/search?query=nobody"), 404)["detail"]
