@@ -126,7 +126,7 @@ class Engine:
         self, collection: Collection, sources: Sequence[QuerySource], options: SearchOptions
     ) -> SearchAnswer:
         begin, state = time.perf_counter(), collection.index.searcher.state()
-        queries = [self.queries.read(collection, source) for source in sources]
+        queries = [self.queries.read(collection, source, options.mirrored) for source in sources]
         ready = time.perf_counter()
         images: list[QueryImage | Features | ImageRow] = []
         for query in queries:
@@ -171,7 +171,7 @@ class Engine:
         self, collection: Collection, source: QuerySource, other: int, model: Model, mirrored: bool
     ) -> tuple[SearchQuery, Verification]:
         indexed_image(collection, other)
-        query = self.queries.read(collection, source)
+        query = self.queries.read(collection, source, mirrored)
         if query.features is None or not len(query.features):
             raise Problem(422, "no features are kept of this image: it cannot be matched")
         return query, collection.verify(query.features, other, model=model, mirrored=mirrored)

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 
 from vladkit.collection.collection import Collection
+from vladkit.collection.query import extract_with_mirror, mirrors
 from vladkit.core.files import time_of_change
 from vladkit.core.remote import is_url
 from vladkit.errors import ImageError, MissingDependencyError, ModelError, ParameterError
@@ -54,7 +55,8 @@ class SearchQuery:
     Parameters
     ----------
     features : Features or None
-        Of the image or its region; None if the collection keeps only the vector of the image.
+        Of the image or its region, and of its mirror image if that was asked for and takes the
+        pixels; None if the collection keeps only the vector of the image.
     width, height : int
         Size of the whole image in px.
     key : str or None
@@ -100,8 +102,10 @@ class Queries:
         self._uploads = Cache[Upload](limits.cache_bytes)
         self._queries = Cache[SearchQuery](limits.cache_bytes)
 
-    def read(self, collection: Collection, source: QuerySource) -> SearchQuery:
-        """Extract the features of a query, or find them in the cache.
+    def read(
+        self, collection: Collection, source: QuerySource, mirrored: bool = False
+    ) -> SearchQuery:
+        """Extract the features of a query, or find them in the cache; `mirrored`: of both ways.
 
         Raises
         ------
@@ -111,20 +115,22 @@ class Queries:
             If the image cannot be used.
         """
         image, region = source.image, source.region
+        mirrored = mirrored and mirrors(collection.extractor) is None  # else by the features
         if isinstance(image, bytes):
-            return self._keep(collection, self._send(collection, image, region), region)
-        cached = self._queries.get((image, region, collection.stamp()))
+            query = self._send(collection, image, region, mirrored)
+            return self._keep(collection, query, region, mirrored)
+        cached = self._queries.get((image, region, mirrored, collection.stamp()))
         if isinstance(image, str):
             upload = self.upload(image)
             if cached is not None:
                 return cached
-            query = self._extract(collection, upload.data, region, image)
+            query = self._extract(collection, upload.data, region, image, mirrored)
         else:
             row = indexed_image(collection, image)
             if cached is not None:
                 return cached
-            query = self._of_collection(collection, row, region)
-        return self._keep(collection, query, region)
+            query = self._of_collection(collection, row, region, mirrored)
+        return self._keep(collection, query, region, mirrored)
 
     def upload(self, key: str) -> Upload:
         """An image that was sent before; a `Problem` of 404 if it is forgotten."""
@@ -133,19 +139,26 @@ class Queries:
             raise Problem(404, "this image was forgotten meanwhile: send it again")
         return upload
 
-    def _send(self, collection: Collection, data: bytes, region: Region | None) -> SearchQuery:
+    def _send(
+        self, collection: Collection, data: bytes, region: Region | None, mirrored: bool
+    ) -> SearchQuery:
         """The query of an image that is sent now; the image is kept under a new key."""
         key = secrets.token_urlsafe(12)
-        query = self._extract(collection, data, region, key)
+        query = self._extract(collection, data, region, key, mirrored)
         self._uploads.put(key, Upload(data, query.width, query.height), len(data))
         return query
 
     def _extract(
-        self, collection: Collection, data: bytes, region: Region | None, key: str
+        self,
+        collection: Collection,
+        data: bytes,
+        region: Region | None,
+        key: str,
+        mirrored: bool,
     ) -> SearchQuery:
         image = self._decoded(collection, data, region, max_pixels=self._max_pixels)
         width, height = image.whole or (image.width, image.height)
-        return SearchQuery(collection.extractor.extract(image), width, height, key)
+        return SearchQuery(_features_of(collection, image, mirrored), width, height, key)
 
     def _decoded(
         self, collection: Collection, data: bytes, region: Region | None, **options: int
@@ -156,7 +169,7 @@ class Queries:
         return self._decoder.decode(data, max_side=side, region=region, color=color, **options)
 
     def _of_collection(
-        self, collection: Collection, row: ImageRow, region: Region | None
+        self, collection: Collection, row: ImageRow, region: Region | None, mirrored: bool
     ) -> SearchQuery:
         """The query of an indexed image, by what is kept of it where its file is no help."""
         size = row.width or 1, row.height or 1
@@ -165,7 +178,7 @@ class Queries:
                 raise ImageError("changed since it was indexed")
             data = read_bytes(row.file, within=collection.folders_to_show())
             image = self._decoded(collection, data, region)
-            features = collection.extractor.extract(image)
+            features = _features_of(collection, image, mirrored)
         except (ImageError, ModelError, MissingDependencyError):
             # The file is gone or another, or the network that found its features is not here.
             kept = collection.features_of(row.image_id)
@@ -177,7 +190,7 @@ class Queries:
         return SearchQuery(features, *size, row=row)
 
     def _keep(
-        self, collection: Collection, query: SearchQuery, region: Region | None
+        self, collection: Collection, query: SearchQuery, region: Region | None, mirrored: bool
     ) -> SearchQuery:
         name = query.key if query.row is None else query.row.image_id
         features = query.features
@@ -185,8 +198,14 @@ class Queries:
         n_bytes = 0 if features is None else features.descriptor_lf.nbytes + 20 * len(features)
         if features is not None and features.vector_D is not None:
             n_bytes += features.vector_D.nbytes
-        self._queries.put((name, region, collection.stamp()), query, n_bytes + 1000)
+        n_bytes = n_bytes * (1 + mirrored) + 1000
+        self._queries.put((name, region, mirrored, collection.stamp()), query, n_bytes)
         return query
+
+
+def _features_of(collection: Collection, image: Image, mirrored: bool) -> Features:
+    extractor = collection.extractor
+    return extract_with_mirror(extractor, image) if mirrored else extractor.extract(image)
 
 
 def _is_as_indexed(row: ImageRow) -> bool:
