@@ -9,7 +9,7 @@ import pytest
 from networks import mean_colour, means
 from photos import photo
 from serving import JPEG, id_of, problem, search, serving
-from sources import sift_of_photos, write_hloc
+from sources import sift_of_photos, write_hloc, write_npz
 from vladkit import Collection
 from vladkit.collection.import_recipe import recipe_for
 from vladkit.features.onnx import session as onnx_session
@@ -129,6 +129,26 @@ def test_mirror_images_by_a_network(home, tmp_path, has_local):
                 asked = {"query": key, "other": coffee, "mirrored": True}
                 match = client.get("/api/match", params=asked).json()
                 assert match["inliers"] == c.verify(flipped, coffee, mirrored=True).n_inliers > 100
+
+
+def test_images_of_unknown_size(photos, tmp_path):
+    """As of features that another program found and stated no size for."""
+    source = write_npz(tmp_path / "npz", sift_of_photos(2))
+    recipe, _ = recipe_for(source, n_clusters=8, keep_features=500)
+    with Collection.create(tmp_path / "c.vlad", **recipe) as collection:
+        collection.add([source])
+        hits = collection.search("astronaut.jpg", rerank=2)
+    with serving(tmp_path / "c.vlad") as (client, _):
+        image = client.get("/api/images").json()["items"][0]
+        assert (image["path"], image["width"], image["height"]) == ("astronaut.jpg", None, None)
+        found = client.get("/api/search", params={"id": image["id"], "rerank": 2}).json()
+        assert (found["query"]["width"], found["query"]["height"]) == (None, None)
+        best = found["results"][0]
+        assert (best["width"], best["path"], best["verified"]) == (None, "astronaut.jpg", True)
+        kept = hits[0].verification.query_xy_m2
+        left, top, right, bottom = best["outline"][0] + best["outline"][2]
+        assert (left, top) == pytest.approx((-0.5, -0.5), abs=0.2)
+        assert (right, bottom) == pytest.approx(kept.max(axis=0), abs=1)
 
 
 def test_features_of_another_program(tmp_path, query):

@@ -244,7 +244,7 @@ class Engine:
         return await self.pool.lookup(self._upload_preview, key, side)
 
     def _upload_preview(self, _: Collection, key: str, side: int) -> bytes:
-        data = self.queries.upload(key).data
+        data = self.queries.upload(key)
         options = {"max_side": side, "max_pixels": self.limits.upload_pixels}
         return as_jpeg(self.decoder.decode(data, color=True, longest=True, **options))
 

@@ -19,7 +19,7 @@ from vladkit.web.decoder import Decoder
 from vladkit.web.limits import Limits
 from vladkit.web.problems import Problem
 
-__all__ = ["Queries", "QuerySource", "SearchQuery", "Upload", "indexed_image"]
+__all__ = ["Queries", "QuerySource", "SearchQuery", "indexed_image"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,15 +40,6 @@ class QuerySource:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Upload:
-    """An image that a client sent: the content of its file, and its size in px."""
-
-    data: bytes
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class SearchQuery:
     """An image to search with, and its features.
 
@@ -57,8 +48,8 @@ class SearchQuery:
     features : Features or None
         Of the image or its region, and of its mirror image if that was asked for and takes the
         pixels; None if the collection keeps only the vector of the image.
-    width, height : int
-        Size of the whole image in px.
+    width, height : int or None
+        Size of the whole image in px, where it is known.
     key : str or None
         Name of an image that was sent.
     row : ImageRow or None
@@ -68,8 +59,8 @@ class SearchQuery:
     """
 
     features: Features | None
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     key: str | None = None
     row: ImageRow | None = None
     is_kept: bool = False
@@ -81,8 +72,12 @@ class SearchQuery:
 
     @property
     def region_or_whole(self) -> Region:
-        """The part that is searched by, or the whole image."""
-        return self.region or Region(0, 0, self.width, self.height)
+        """The part that is searched by, or the whole image; as if its features filled it where its
+        size is not known.
+        """
+        if self.region is None and self.features is not None and not self.width:
+            return Region(0, 0, self.features.width, self.features.height)
+        return self.region or Region(0, 0, self.width or 1, self.height or 1)
 
 
 class Queries:
@@ -99,7 +94,7 @@ class Queries:
     def __init__(self, limits: Limits, decoder: Decoder) -> None:
         self._decoder = decoder
         self._max_pixels = limits.upload_pixels
-        self._uploads = Cache[Upload](limits.cache_bytes)
+        self._uploads = Cache[bytes](limits.cache_bytes)
         self._queries = Cache[SearchQuery](limits.cache_bytes)
 
     def read(
@@ -121,10 +116,10 @@ class Queries:
             return self._keep(collection, query, region, mirrored)
         cached = self._queries.get((image, region, mirrored, collection.stamp()))
         if isinstance(image, str):
-            upload = self.upload(image)
+            data = self.upload(image)
             if cached is not None:
                 return cached
-            query = self._extract(collection, upload.data, region, image, mirrored)
+            query = self._extract(collection, data, region, image, mirrored)
         else:
             row = indexed_image(collection, image)
             if cached is not None:
@@ -132,8 +127,8 @@ class Queries:
             query = self._of_collection(collection, row, region, mirrored)
         return self._keep(collection, query, region, mirrored)
 
-    def upload(self, key: str) -> Upload:
-        """An image that was sent before; a `Problem` of 404 if it is forgotten."""
+    def upload(self, key: str) -> bytes:
+        """The file of an image that was sent before; a `Problem` of 404 if it is forgotten."""
         upload = self._uploads.get(key)
         if upload is None:
             raise Problem(404, "this image was forgotten meanwhile: send it again")
@@ -145,7 +140,7 @@ class Queries:
         """The query of an image that is sent now; the image is kept under a new key."""
         key = secrets.token_urlsafe(12)
         query = self._extract(collection, data, region, key, mirrored)
-        self._uploads.put(key, Upload(data, query.width, query.height), len(data))
+        self._uploads.put(key, data, len(data))
         return query
 
     def _extract(
@@ -172,7 +167,7 @@ class Queries:
         self, collection: Collection, row: ImageRow, region: Region | None, mirrored: bool
     ) -> SearchQuery:
         """The query of an indexed image, by what is kept of it where its file is no help."""
-        size = row.width or 1, row.height or 1
+        size = row.width, row.height
         try:
             if not _is_as_indexed(row):
                 raise ImageError("changed since it was indexed")

@@ -178,8 +178,8 @@ def image_fields(row: ImageRow) -> dict[str, Any]:
     return {
         "id": row.image_id,
         "path": row.path,
-        "width": row.width or 1,
-        "height": row.height or 1,
+        "width": row.width,
+        "height": row.height,
         "n_features": row.n_local or 0,
         "thumbnail": f"{address}/thumbnail?{version}",
         "preview": f"{address}/preview?{version}",
