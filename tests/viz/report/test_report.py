@@ -324,6 +324,18 @@ class TestCommand:
         assert page.words("h2") == files
         assert len(page.all("svg", class_="matched")) == 1
 
+    def test_search_by_the_name_of_an_indexed_image(self, home, tmp_path):
+        out = tmp_path / "s.html"
+        file, names = home / "photos.vlad", ["coffee.jpg", "coins.jpg"]
+        run("search", file, *names, "--rerank", 3, "--html", out, cwd=tmp_path)
+        page = Page(out.read_text("utf-8"))
+        assert page.words("h2") == names
+        labels = [each[1]["aria-label"] for each in page.all("svg", class_="matched")]
+        assert [label.partition(" of ")[2] for label in labels] == [
+            "coffee.jpg and coffee.jpg",
+            "coins.jpg and coins.jpg",
+        ]
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="no /usr/bin/chromium to open the pages with")
