@@ -447,7 +447,8 @@ class LanceStore:
 
     def state(self) -> tuple[object, ...]:
         """Another value whenever any row may have changed since; see `Store.state`."""
-        return (self.stamp(),)
+        stamp = self.stamp()  # which looks for what others have committed
+        return stamp, self._state.version
 
     def ids_in(self, source_id: int, folder: str) -> set[int]:
         """Ids of the images of a source that are at a path or below it; see `Store.ids_in`."""
