@@ -173,3 +173,12 @@ def assert_all_read(reader, images, names=None):
         assert reader.status(name) == reader.status(name)
     statuses = {reader.status(name) for name in names}
     assert len(statuses) == len(names)
+
+
+def write_npz(folder: Path, images: dict[str, Features]) -> str:
+    """A file for each image, of descriptors and places alone: no size of the image is stated."""
+    folder.mkdir()
+    for name, features in images.items():
+        columns = {"descriptors": features.descriptor_lf, "keypoints": features.xy_l2}
+        np.savez(folder / f"{Path(name).name}.npz", **columns)
+    return f"npz:{folder}"

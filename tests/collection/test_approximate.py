@@ -60,7 +60,9 @@ class TestApproximate:
 
     def test_is_used_only_while_it_is_up_to_date(self, home, big, monkeypatch):
         with Collection.open(big) as collection:
+            without = collection.index.searcher.state()
             collection.build_ann()
+            assert collection.index.searcher.state() != without
         used = []
         search = AnnIndex.search
         monkeypatch.setattr(AnnIndex, "search", lambda *a: used.append(1) or search(*a))

@@ -54,6 +54,19 @@ class TestAugment:
             collection.augment(0)
         assert scores() == (stale, False)
 
+    def test_is_seen_by_a_reader_that_is_open(self, home, own):
+        def scores(collection):
+            return {hit.path: hit.score for hit in collection.search(home / "query.png", 0)}
+
+        with Collection.open(own, read_only=True) as reader:
+            plain = scores(reader)
+            for n_neighbors in (2, 3, 0):
+                before = scores(reader)
+                with Collection.open(own) as collection:
+                    collection.augment(n_neighbors)
+                    assert scores(collection) == scores(reader) != before
+            assert scores(reader) == plain
+
     @pytest.mark.parametrize(
         ("name", "value"),
         [("places", 10**9), ("places", -1), ("places", np.float32(0)), ("weights", np.nan)],

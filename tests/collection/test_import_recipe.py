@@ -12,6 +12,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as PilImage
 
 import sources
 from commands import run
@@ -29,6 +30,7 @@ from vladkit.errors import (
 from vladkit.evaluation.benchmark import read_ground_truth
 from vladkit.features import Sift, make_extractor
 from vladkit.features.imported import Imported
+from vladkit.features.pool import extract
 from vladkit.images import Image, Region
 from waiting import wait_for_rows
 
@@ -336,6 +338,58 @@ class TestQueries:
         assert not (tmp_path / "e").exists()
         run("remove", "c", name)
         assert json.loads(run("info", "c", "--json").stdout)["images"] == len(images) - 1
+
+
+class TestSizeOfImages:
+    """Of sources that do not state it."""
+
+    @pytest.fixture
+    def source(self, photos, tmp_path):
+        """Features of three images by npz: places up to some 40 px before the end."""
+        (tmp_path / "npz").mkdir()
+        for path in sorted(photos.iterdir())[:3]:
+            features = extract(Sift(max_features=300), str(path))
+            inside_l = (features.xy_l2 < [features.width - 40, features.height - 40]).all(axis=1)
+            np.savez(
+                tmp_path / "npz" / f"{path.name}.npz",
+                descriptors=features.descriptor_lf[inside_l],
+                keypoints=features.xy_l2[inside_l],
+            )
+        return f"npz:{tmp_path / 'npz'}"
+
+    def test_is_not_known(self, source, tmp_path):
+        recipe, _ = recipe_for(source, n_clusters=8, keep_features=500)
+        with Collection.create(tmp_path / "c.vlad", **recipe) as collection:
+            collection.add([source])
+            for row in collection.images():
+                assert (row.width, row.height) == (None, None)
+                kept = collection.features_of(row.image_id)
+                last_2 = kept.xy_l2.max(axis=0)
+                assert (kept.width, kept.height) == tuple((last_2 + 1.5).astype(int))
+                given = np.load(tmp_path / "npz" / f"{row.path}.npz")["keypoints"]
+                np.testing.assert_allclose(kept.xy_l2, given, atol=0.02)
+                part = Region(0, 0, kept.width // 2, kept.height)
+                assert collection.search(row.path, region=part)[0].path == row.path
+
+    def test_is_that_of_the_images(self, source, photos, tmp_path):
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        first, second, third = sorted(photos.iterdir())[:3]
+        shutil.copy(first, folder)
+        with PilImage.open(second) as image:  # stored on its side
+            exif = PilImage.Exif()
+            exif[274] = 6
+            image.transpose(PilImage.Transpose.ROTATE_90).save(folder / second.name, exif=exif)
+            wanted = {second.name: image.size, third.name: (None, None)}
+        with PilImage.open(first) as image:
+            wanted[first.name] = image.size
+        recipe, _ = recipe_for(source, n_clusters=8, keep_features=500)
+        with Collection.create(tmp_path / "c.vlad", **recipe) as collection:
+            collection.add([source], images=folder)
+            found = {row.path: (row.width, row.height) for row in collection.images()}
+            assert found == wanted
+            kept = collection.features_of(collection.find(first.name).image_id)
+            assert (kept.width, kept.height) == wanted[first.name]
 
 
 class TestByName:

@@ -20,7 +20,7 @@ from small import make
 from stored import sql
 from vladkit import Collection, Where
 from vladkit.collection import searching
-from vladkit.collection.where import Near
+from vladkit.collection.where import NamedWhere, Near
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
 from vladkit.images import Photo
 from vladkit.store.ann import AnnIndex
@@ -199,6 +199,25 @@ def test_folders_as_remove_takes_them(collection, made, given, monkeypatch):
         except ParameterError:  # no such file: the path of an image is within the source
             continue
         assert Where(under=each).ids(collection.index.store).tolist() == wanted
+
+
+def test_a_name_alone_asks_nothing_of_the_disk(collection, made, tmp_path, monkeypatch):
+    store = collection.index.store
+    (tmp_path / "link").symlink_to(made / "photos")
+    monkeypatch.chdir(made)
+    wanted = {each: Where(under=each).ids(store).tolist() for each in ("a", "b/05.jpg", "photos")}
+    link = tmp_path / "link" / "a"
+    assert Where(under=link).ids(store).tolist() == wanted["a"]
+    monkeypatch.setattr("vladkit.store.paths.real", None)
+    named = {"a": "a", "a/": "a", "b/05.jpg": "b/05.jpg", made / "photos": "photos"}
+    named[f"{made}/photos/b/../a"] = "a"
+    for given, each in named.items():
+        assert NamedWhere(under=given).ids(store).tolist() == wanted[each]
+    for given in ("photos", "photos/a", ".", "..", "../", "./a", "Ä/a", link, made / "nowhere"):
+        with pytest.raises(ParameterError, match=r"^under=.*not in "):
+            NamedWhere(under=given).ids(store)
+    assert NamedWhere(under="a")
+    assert not NamedWhere()
 
 
 def test_one_folder_is_meant(tmp_path, made, monkeypatch):

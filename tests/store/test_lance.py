@@ -17,7 +17,7 @@ import pytest
 from commands import run
 from images import textured
 from paths import TESTS
-from vladkit import Collection
+from vladkit import Collection, Where
 from vladkit.errors import (
     FileFormatError,
     InputError,
@@ -220,6 +220,17 @@ class TestChanges:
             Collection.create(tmp_path / "sums.lance", keep_sums=True)
         with pytest.raises(ParameterError, match="not merged: several writers add"):
             Collection.merge(tmp_path / "all.vlad", [own])
+
+    def test_a_reader_sees_that_images_have_moved(self, own, home, tmp_path):
+        shutil.copytree(home / "images", tmp_path / "moved")
+        here, there = Where(under=home / "images"), Where(under=tmp_path / "moved")
+        with Collection.open(own, read_only=True) as reader:
+            assert len(reader.search("00.png", 0, where=here)) == 12
+            with Collection.open(own) as collection:
+                collection.relocate(home / "images", tmp_path / "moved")
+            with pytest.raises(ParameterError, match="not in "):
+                reader.search("00.png", 0, where=here)
+            assert len(reader.search("00.png", 0, where=there)) == 12
 
     def test_another_recipe_or_codebook_is_refused(self, own):
         with pytest.raises(RecipeMismatchError, match="n_clusters=8"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from browsing import asked, compare, done, expect, first, fulfil
+from browsing import asked, compare, compared, done, expect, first, fulfil
 from serving import HOSTILE, N_EMPTY, command_serving
+from sources import sift_of_photos, write_npz
 from vladkit import Collection
+from vladkit.collection.import_recipe import recipe_for
 
 
 class TestLists:
@@ -37,6 +39,30 @@ class TestLists:
         expect(page.locator("#list-skipped li")).to_have_count(100)
         page.get_by_role("searchbox").fill("broken")
         expect(page.locator("#list-skipped li")).to_have_count(1)
+
+    def test_images_of_unknown_size(self, opened, photos, tmp_path):
+        """They are shown as they are loaded."""
+        source = write_npz(tmp_path / "npz", sift_of_photos())
+        recipe, _ = recipe_for(source, n_clusters=8, keep_features=500)
+        with Collection.create(tmp_path / "c.vlad", **recipe) as collection:
+            collection.add([source])
+            collection.add([source], images=photos)  # too late to measure them
+            coffee = collection.find("coffee.jpg").image_id
+        with command_serving(tmp_path / "c.vlad", "-j", "1") as base:
+            page = opened("#/browse", base=base)
+            card = page.locator("#list-browse li", has_text="coffee")
+            expect(card.locator("img")).to_have_js_property("naturalWidth", 320)
+            assert "\N{MULTIPLICATION SIGN}" not in card.inner_text()
+            assert float(card.evaluate("e => e.style.getPropertyValue('--aspect')")) > 1.4
+            page.goto(f"{base}#/?id={coffee}&match={coffee}")
+            compared(page)
+            assert "px" not in page.inner_text("#compare-facts")
+            for pane in ("query", "match"):
+                image = page.locator(f"#pane-{pane} img")
+                expect(image).to_have_js_property("naturalWidth", 600)
+                box = image.bounding_box()
+                assert box["width"] / box["height"] == pytest.approx(1.5, rel=0.01)
+            page.goto("about:blank")  # before the server goes
 
     def test_nothing_in_it(self, opened, tmp_path):
         with (

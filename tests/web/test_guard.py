@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import httpx
 import pytest
 
 from serving import JPEG, problem, raw, serving
@@ -105,3 +106,22 @@ class TestGuard:
             assert "SameSite=Lax" in cookie
             assert "correct" not in cookie
             assert client.get("/api/info").status_code == 200  # by the cookie that it kept
+
+    def test_two_servers_of_one_browser(self, home):
+        """Cookies are for all ports of a machine."""
+        file = home / "photos.vlad"
+        with (
+            serving(file, token="correct horse") as (client, _),
+            serving(file, token="battery staple") as (other, _),
+        ):
+            client.get("/", params={"token": "correct horse"})
+            other.cookies = client.cookies
+            problem(other.get("/api/info"), 401)
+            other.get("/", params={"token": "battery staple"})
+            assert len(other.cookies) == 2
+            client.cookies = other.cookies
+            for each in (client, other):
+                assert each.get("/api/info").status_code == 200
+            for name in client.cookies:
+                wrong = {"cookie": f"{name}=correct horse"}
+                problem(httpx.get(client.base_url.join("/api/info"), headers=wrong), 401)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from photos import photo
 from serving import HOSTILE, N_EMPTY, id_of, problem, serving
+from vladkit import Collection
 from vladkit.web.limits import Limits
 
 
@@ -84,6 +87,25 @@ class TestCollection:
 
 
 class TestFiles:
+    def test_images_of_one_number_and_time_have_addresses_of_their_own(self, photos, tmp_path):
+        found = []
+        for name in ("coffee", "chelsea"):
+            (tmp_path / name).mkdir()
+            file = Path(shutil.copy(photos / f"{name}.jpg", tmp_path / name / "one.jpg"))
+            os.utime(file, (10**9, 10**9))
+            with Collection.create(tmp_path / f"{name}.vlad", n_clusters=4) as collection:
+                collection.add([tmp_path / name])
+            with serving(tmp_path / f"{name}.vlad") as (client, _):
+                image = client.get("/api/images").json()["items"][0]
+                tag = client.get(image["thumbnail"]).headers["etag"]
+                found.append((image["id"], image["path"], image["thumbnail"], image["file"], tag))
+                if name == "chelsea":
+                    again = client.get(image["thumbnail"], headers={"if-none-match": found[0][4]})
+                    assert again.status_code == 200
+        first, second = found
+        assert first[:2] == second[:2]
+        assert all(a != b for a, b in zip(first[2:], second[2:], strict=True))
+
     def test_files_that_go_or_are_replaced(self, own):
         with serving(own / "photos.vlad") as (client, _):
             image = client.get(f"/api/images/{id_of(client, 'coffee')}").json()

@@ -112,6 +112,26 @@ def test_another_process_changes_the_collection(own, home, query):
         assert client.get("/api/info").json()["whitened"] is False
 
 
+def test_another_process_augments_the_collection(own, query):
+    def answer(client):
+        found = search(client, query, rerank=0, top=16)
+        assert client.get("/api/health").json()["state"] == found["state"]
+        return found["state"], {each["path"]: each["score"] for each in found["results"]}
+
+    with serving(own / "photos.vlad") as (client, _):
+        plain = answer(client)
+        for change in ({"n_neighbors": 3}, {"n_neighbors": 3, "alpha": 9.0}):
+            before = answer(client)
+            with Collection.open(own / "photos.vlad") as collection:
+                collection.augment(**change)
+            after = answer(client)
+            assert after[0] != before[0]
+            assert after[1] != before[1]
+        with Collection.open(own / "photos.vlad") as collection:
+            collection.augment(0)
+        assert answer(client) == plain
+
+
 @pytest.mark.parametrize("left", [None, b"another kind of file", b""])
 def test_a_collection_that_is_gone_is_a_problem_that_may_pass(own, left, capfd):
     file = own / "photos.vlad"

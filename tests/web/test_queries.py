@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from networks import means
+from networks import mean_colour, means
 from photos import photo
 from serving import JPEG, id_of, problem, search, serving
-from sources import sift_of_photos, write_hloc
+from sources import sift_of_photos, write_hloc, write_npz
 from vladkit import Collection
 from vladkit.collection.import_recipe import recipe_for
 from vladkit.features.onnx import session as onnx_session
@@ -89,6 +89,66 @@ def test_features_of_a_network(home, tmp_path, query, capfd):
         image_id = id_of(client, "coffee")
         found = client.get("/api/search", params={"id": image_id}).json()
         assert found["results"][0]["path"] == "coffee.jpg"
+
+
+@pytest.mark.parametrize("has_local", [True, False])
+def test_mirror_images_by_a_network(home, tmp_path, has_local):
+    """Its features cannot be mirrored: the pixels are, which are not kept."""
+    pytest.importorskip("onnxruntime")
+    fields, model = {}, tmp_path / "m.onnx"
+    if has_local:
+        fields, _ = {"n_clusters": 16}, means(model, "[input]\nmultiple = 8\n")
+    else:
+        mean_colour(model)
+    with Collection.create(tmp_path / "c.vlad", features=f"onnx:{model}", **fields) as c:
+        c.add([home / "photos"])
+        flipped = cv2.imencode(".png", photo("coffee")[:, ::-1])[1].tobytes()
+
+        def of_library(image, **options):
+            hits = c.search(image, 3, mirrored=True, **options)
+            return [(hit.path, hit.score, hit.mirrored, hit.inliers) for hit in hits]
+
+        def of_server(answer):
+            assert answer.status_code == 200, answer.text
+            names = "path", "score", "mirrored", "inliers"
+            return [tuple(each[name] for name in names) for each in answer.json()["results"]]
+
+        with serving(tmp_path / "c.vlad") as (client, _):
+            asked = {"top": 3, "mirrored": True}
+            first = client.post("/api/search", content=flipped, headers=JPEG, params=asked)
+            assert of_server(first) == of_library(flipped)
+            key = first.json()["query"]["key"]
+            part = {"region": "40,30,400,300"}
+            again = client.get("/api/search", params=asked | {"query": key} | part)
+            assert of_server(again) == of_library(flipped, region=(40, 30, 400, 300))
+            coffee = id_of(client, "coffee")
+            found = of_server(client.get("/api/search", params=asked | {"id": coffee}))
+            assert found == of_library(home / "photos" / "coffee.jpg")
+            if has_local:
+                assert of_server(first)[0][::2] == ("coffee.jpg", True)
+                asked = {"query": key, "other": coffee, "mirrored": True}
+                match = client.get("/api/match", params=asked).json()
+                assert match["inliers"] == c.verify(flipped, coffee, mirrored=True).n_inliers > 100
+
+
+def test_images_of_unknown_size(photos, tmp_path):
+    """As of features that another program found and stated no size for."""
+    source = write_npz(tmp_path / "npz", sift_of_photos(2))
+    recipe, _ = recipe_for(source, n_clusters=8, keep_features=500)
+    with Collection.create(tmp_path / "c.vlad", **recipe) as collection:
+        collection.add([source])
+        hits = collection.search("astronaut.jpg", rerank=2)
+    with serving(tmp_path / "c.vlad") as (client, _):
+        image = client.get("/api/images").json()["items"][0]
+        assert (image["path"], image["width"], image["height"]) == ("astronaut.jpg", None, None)
+        found = client.get("/api/search", params={"id": image["id"], "rerank": 2}).json()
+        assert (found["query"]["width"], found["query"]["height"]) == (None, None)
+        best = found["results"][0]
+        assert (best["width"], best["path"], best["verified"]) == (None, "astronaut.jpg", True)
+        kept = hits[0].verification.query_xy_m2
+        left, top, right, bottom = best["outline"][0] + best["outline"][2]
+        assert (left, top) == pytest.approx((-0.5, -0.5), abs=0.2)
+        assert (right, bottom) == pytest.approx(kept.max(axis=0), abs=1)
 
 
 def test_features_of_another_program(tmp_path, query):

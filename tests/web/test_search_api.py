@@ -50,6 +50,14 @@ class TestSearch:
         said = problem(client.get("/api/search", params={"id": 1} | wrong), 422)
         assert next(iter(wrong.values())) in str(said)
 
+    def test_no_path_is_looked_up(self, client, home, monkeypatch):
+        monkeypatch.chdir(home)
+        for under in ("photos", "photos/coffee.jpg", ".", "../"):
+            problem(client.get("/api/search", params={"id": 1, "under": under}), 422)
+        for under in (home / "photos" / "coffee.jpg", "coffee.jpg"):
+            found = client.get("/api/search", params={"id": 1, "under": str(under)}).json()
+            assert [each["path"] for each in found["results"]] == ["coffee.jpg"]
+
     def test_reranked_with_what_matches(self, client, query):
         found = search(client, query, top=3, rerank=5)
         best, second, _ = found["results"]
@@ -142,6 +150,9 @@ class TestSearch:
     def test_wrong_questions(self, client, query):
         problem(client.get("/api/search"), 422)
         problem(client.get("/api/match", params={"id": [1, 2], "other": 3}), 422)
+        for bad, name in (("id=x", "id"), ("id=1&id=-1", "id"), (f"query={'x' * 41}", "query")):
+            said = problem(client.get(f"/api/search?{bad}"), 422)["detail"]
+            assert said.startswith(f"{name}: "), said
         many = {"id": list(range(MAX_QUERIES + 1))}
         assert "at most 8" in problem(client.get("/api/search", params=many), 422)["detail"]
         assert "forgotten" in problem(client.get("/api/search?query=nobody"), 404)["detail"]

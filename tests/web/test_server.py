@@ -125,6 +125,10 @@ def test_what_cannot_be_served(home):
         (["none.vlad"], "none.vlad", 1),
         (["secret.txt"], "not a", 1),
         (["photos.vlad", "--token", "short"], "8 or more", 2),
+        *(
+            (["photos.vlad", "--allow-host", name], "without scheme, port and *", 2)
+            for name in ("a.org:8000", "https://a.org", "*", "*.a.org", "", "a.org/", "bücher.org")
+        ),
         (["photos.vlad", "--host", "no.such.host.invalid"], "no.such.host", 2),
         (["photos.vlad", "--port", "70000"], "70000", 2),
     ):

@@ -118,11 +118,12 @@ def finite(figures: Mapping[str, float]) -> dict[str, float | None]:
     return {name: round(v, 6) if v == v else None for name, v in figures.items()}
 
 
-def exit_if_most_failed(failed: int, asked: int) -> None:
-    """Exit with 1, and say why, after a measurement that is none."""
+def exit_if_most_failed(failed: int, asked: int, *, stated: bool = True) -> None:
+    """Exit with 1, and say why, after a measurement that is none; `stated` by a ground truth."""
     if 2 * failed > asked:
+        to_check = "the paths in the ground truth, and the files" if stated else "the files"
         say(
             f"vladkit: {failed} of {counted(asked, 'query', 'queries')} failed, so these figures "
-            "do not measure the collection: check the paths in the ground truth, and the files"
+            f"do not measure the collection: check {to_check}"
         )
         raise typer.Exit(1)

@@ -78,4 +78,5 @@ def report(
         {"file": output, "bytes": n_bytes, "queries": n} | figures,
         f"{output}: {counted(n, 'query', 'queries')}{''.join(written)}; {n_bytes / 1e6:.1f} MB",
     )
-    exit_if_most_failed(sum(answer.failed is not None for answer in data.answers), n)
+    failed = sum(answer.failed is not None for answer in data.answers)
+    exit_if_most_failed(failed, n, stated=data.questions.stated)

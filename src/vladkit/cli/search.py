@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -135,7 +136,7 @@ def search(
                     among = "among the images that were searched" if where else f"in {file}"
                     say(f"{name}: probably not {among}: the images only look alike")
             if page is not None:
-                page.add(queries, part, hits, reason)
+                page.add(collection, queries, part, hits, reason)
             if len(asked) > 1 and not sys.stdout.isatty():  # there the answers are seen
                 progress("queries", i + 1, len(asked))
         if page is not None:
@@ -219,6 +220,12 @@ def _show(query: str, hits: list[Hit]) -> None:
         show(f"{rank:4}  {cosine(hit.similarity):6.3f}{columns}  {shown(hit.path, hit.file)}")
 
 
+def _named(collection: Collection, query: str) -> str | None:
+    """File of an image of the collection that is searched with by its name; None for any other."""
+    row = None if os.path.lexists(query) else collection.find(query)
+    return None if row is None else row.file
+
+
 class _Page:
     """The HTML report of some searches."""
 
@@ -237,7 +244,12 @@ class _Page:
         self._asked: list[Asked] = []
 
     def add(
-        self, queries: list[str], part: Part | None, hits: list[Hit] | None, reason: str
+        self,
+        collection: Collection,
+        queries: list[str],
+        part: Part | None,
+        hits: list[Hit] | None,
+        reason: str,
     ) -> None:
         from vladkit.viz.report import Asked
 
@@ -245,7 +257,9 @@ class _Page:
         if hits is None:
             self._asked.append(Asked(query, failed=reason, others=tuple(others)))
         else:
-            self._asked.append(Asked.found(query, part, hits, others))
+            named = ((each, _named(collection, each)) for each in queries)
+            files = {each: file for each, file in named if file is not None}
+            self._asked.append(Asked.found(query, part, hits, others, files))
 
     def write(self, progress: Progress, within: list[str] | None) -> None:
         from vladkit.viz.report import write_search

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cache
@@ -165,11 +166,22 @@ def _resolver(indexed: Set[str]) -> Callable[[str], str]:
 
 
 def _ids_of_queries(index: Index, benchmark: Benchmark) -> list[int | None]:
-    """Ids of queries that are in the collection, where only such images have features."""
-    if not imported(index.describer.extractor):
-        return [None] * len(benchmark.queries)
+    """Ids of queries that are asked by what is kept of them, as `Collection.search` does.
+
+    These are images of the collection whose file is not there, or that have features there alone.
+    """
+    own_only = imported(index.describer.extractor)
+    kept = [
+        not query.region and (own_only or not os.path.lexists(query.file))
+        for query in benchmark.queries
+    ]
+    if not any(kept):
+        return [None] * len(kept)
     id_of = {file: image_id for file, _, image_id in _indexed(index.store)}
-    return [None if query.region else id_of.get(real(query.file)) for query in benchmark.queries]
+    return [
+        id_of.get(real(query.file)) if is_kept else None
+        for query, is_kept in zip(benchmark.queries, kept, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -41,11 +41,13 @@ def extracting(
     found: Sequence[SourceFile],
     n_jobs: int | None,
     progress: Callable[[str, int, int], None] | None,
+    measure: Callable[[str, str], tuple[int, int] | None] | None = None,
 ) -> Iterator[tuple[Extraction, dict[str, Result]]]:
     """With a pool of threads that extract files, and results of those that need no extracting.
 
     These cannot be used: their name is no text, or they have ended a process. `path` is the file
-    that is made of the images: the journal is beside it.
+    that is made of the images: the journal is beside it. `measure` gives the size of an image, by
+    root and path, whose features are given without; None where it is not known.
     """
     left = LeftBehind(path)
     results = _try_apart(extractor, found, left.files, progress)
@@ -63,7 +65,7 @@ def extracting(
         if held_of:
             load = partial(_held, held_of)
         journal = stack.enter_context(Journal.kept(path, resolve_n_jobs(n_jobs)))
-        reading = partial(_noted, journal, _reading(extractor, found, load))
+        reading = partial(_noted, journal, _reading(extractor, found, load, measure))
         several = None
         if not imported(extractor):
             several = partial(_extract_several, journal, extractor, load)
@@ -140,7 +142,10 @@ def _try_apart(
 
 
 def _reading(
-    extractor: Extractor, found: Sequence[SourceFile], load: _Load
+    extractor: Extractor,
+    found: Sequence[SourceFile],
+    load: _Load,
+    measure: Callable[[str, str], tuple[int, int] | None] | None,
 ) -> Callable[[str], Features]:
     """Function that gives the features of a file: extracted here, or another program's."""
     if not imported(extractor):
@@ -157,6 +162,8 @@ def _reading(
             features = _extract_loaded(local, load, file)
         else:
             features = each.reader.read(each.path)
+            if measure and not features.has_size and (size := measure(each.root, each.path)):
+                features = replace(features, width=size[0], height=size[1], has_size=True)
         if has_both:
             features = replace(features, vector_D=vector_D)
         accept: Callable[[Features], Features] = accepted.accept

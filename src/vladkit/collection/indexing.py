@@ -47,12 +47,15 @@ from vladkit.collection.records import BATCH, make_records
 from vladkit.collection.sample import Shard, check_shard, in_shard
 from vladkit.collection.tasks import Tasks, check_executor
 from vladkit.core.names import quoted, real
-from vladkit.core.remote import is_url
+from vladkit.core.remote import is_url, joined
 from vladkit.errors import ImageError, NothingToIndexError, ParameterError, RecipeMismatchError
 from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
+from vladkit.images import read_bytes
 from vladkit.images.forms import InMemory
+from vladkit.images.header import size_of
+from vladkit.images.opencv import within_memory
 from vladkit.store.lance.state import ConflictError, retried
 from vladkit.store.photos import put_photos
 from vladkit.store.rows import ImageRow, Record, Source
@@ -158,7 +161,8 @@ class Indexer:
                     tasks = opened.enter_context(Tasks(executor, self._index))
                 if not self._describer.is_ready and not self._store.learns_again:
                     self._learn_once(todo, n_jobs, progress)
-                with extracting(path, extractor, todo, n_jobs, progress) as (extraction, spool):
+                extracted = extracting(path, extractor, todo, n_jobs, progress, self._measuring())
+                with extracted as (extraction, spool):
                     self._extract_and_commit(work, ids, extraction, spool, tasks, report, progress)
             else:
                 LeftBehind(self._store.beside).remove()
@@ -170,6 +174,25 @@ class Indexer:
         if not self._store.count()[0] and not (shard and files):
             _refuse_emptiness(report)
         return report
+
+    def _measuring(self) -> Callable[[str, str], tuple[int, int] | None]:
+        """Function that gives the size of an image by its source's root and its path in it.
+
+        None where no folder of images is known, or the file is not there.
+        """
+        folder_of = {each.root: each.images for each in self._sources.values() if each.images}
+        within = self._store.own_folders()
+
+        def size(root: str, path: str) -> tuple[int, int] | None:
+            if root not in folder_of:
+                return None
+            try:
+                with within_memory():
+                    return size_of(read_bytes(joined(folder_of[root], path), within=within))
+            except ImageError:
+                return None
+
+        return size
 
     def _work(
         self, found: Sequence[SourceFile], known: Mapping[str, ImageRow], report: AddReport

@@ -6,6 +6,7 @@ import numpy as np
 
 from vladkit.collection.descriptor_quantizer import DescriptorQuantizer
 from vladkit.features import Features
+from vladkit.features.types import assumed_size
 from vladkit.store.rows import KeptFeatures
 
 __all__ = ["pack_features", "unpack_features"]
@@ -14,7 +15,8 @@ __all__ = ["pack_features", "unpack_features"]
 def pack_features(features: Features, quantizer: DescriptorQuantizer | None = None) -> KeptFeatures:
     """Arrange features for the file: as codes, if there is a quantizer that suits them."""
     columns = features.xy_l2, features.size_l, features.angle_l, features.score_l
-    geometry_l5, size = np.column_stack(columns), (features.width, features.height)
+    geometry_l5 = np.column_stack(columns)
+    size = (features.width, features.height) if features.has_size else (0, 0)
     code_lb = quantizer.encode(features.descriptor_lf) if quantizer else None
     if code_lb is None:
         return KeptFeatures(features.descriptor_lf, geometry_l5, *size)
@@ -31,6 +33,7 @@ def unpack_features(kept: KeptFeatures, quantizer: DescriptorQuantizer | None = 
         assert quantizer is not None, "what encoded descriptors is kept as long as these"
         descriptor_lf = quantizer.decode(descriptor_lf)
     xy_l2, (size_l, angle_l, score_l) = kept.geometry_l5[:, :2], kept.geometry_l5[:, 2:].T
-    return Features(
-        descriptor_lf, xy_l2, size_l, angle_l, score_l, width=kept.width, height=kept.height
-    )
+    has_size = kept.width > 0 and kept.height > 0
+    width, height = (kept.width, kept.height) if has_size else assumed_size(xy_l2)
+    columns = xy_l2, size_l, angle_l, score_l
+    return Features(descriptor_lf, *columns, width=width, height=height, has_size=has_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 from vladkit.collection.describer import Query
@@ -17,7 +17,7 @@ from vladkit.features import Extractor, Features, vector_dimensions, wants_color
 from vladkit.features.pool import Extraction, Result, extract, extract_data
 from vladkit.features.vectors import imported
 from vladkit.geometry.mirrored import flipped, mirrored_part
-from vladkit.images import decode_image, read_bytes
+from vladkit.images import Image, decode_image, read_bytes
 from vladkit.images.forms import FORMS, InMemory, file_data
 from vladkit.images.opencv import within_memory
 from vladkit.images.region import Region, RegionLike
@@ -28,9 +28,11 @@ __all__ = [
     "QueryImage",
     "QueryImages",
     "extract_query",
+    "extract_with_mirror",
     "extracted_ahead",
     "features_from",
     "mirror_of",
+    "mirrors",
     "queries_of",
     "query_of",
 ]
@@ -181,7 +183,7 @@ def _mirrored(index: Index, image: _One, query: Query, region: RegionLike) -> Qu
     row = image if isinstance(image, ImageRow) else None
     if row is None and isinstance(image, str | os.PathLike) and not os.path.lexists(image):
         row = find_image(index.store, image)
-    if row is not None and (query.features is None or _mirrors(extractor) is None):
+    if row is not None and (query.features is None or mirrors(extractor) is None):
         within = None if index.trust else index.store.own_folders()
         try:
             image = read_bytes(row.file, within=within)
@@ -194,7 +196,7 @@ def _mirrored(index: Index, image: _One, query: Query, region: RegionLike) -> Qu
     return replace(index.describer.query(mirror), mirrored=part)
 
 
-def _mirrors(extractor: Extractor) -> Callable[[Features], Features] | None:
+def mirrors(extractor: Extractor) -> Callable[[Features], Features] | None:
     """Function that mirrors features; a vector beside them needs the pixels."""
     if vector_dimensions(extractor):
         return None
@@ -219,7 +221,9 @@ def mirror_of(
     ParameterError
         If there are no pixels, but features that cannot be mirrored; or as `extract_query`.
     """
-    mirrored = _mirrors(extractor)
+    if isinstance(image, _FeaturesWithMirror):
+        return image.mirror, image.part
+    mirrored = mirrors(extractor)
     if known is None and (mirrored or isinstance(image, Features)):
         known = features_from(extractor, image, region)
     if mirrored and known is not None:
@@ -231,8 +235,35 @@ def mirror_of(
     color, side = wants_color(extractor), extractor.max_side
     with within_memory():
         decoded = decode_image(_bytes_of(image), max_side=side, region=region, color=color)
-        part = decoded.region or Region(0, 0, decoded.width, decoded.height)
-        return extractor.extract(flipped(decoded)), part
+        return extractor.extract(flipped(decoded)), _part_of(decoded)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _FeaturesWithMirror(Features):
+    """Features of an image that is not there any more, those of its mirror image, and the part of
+    the image that was flipped.
+    """
+
+    mirror: Features
+    part: Region
+
+
+def extract_with_mirror(extractor: Extractor, image: Image) -> Features:
+    """Features of a decoded image, from which `mirror_of` then has those of its mirror image.
+
+    Raises
+    ------
+    ImageError
+        If the image cannot be used.
+    """
+    features, mirror = extractor.extract(image), extractor.extract(flipped(image))
+    own = (getattr(features, each.name) for each in fields(features))
+    return _FeaturesWithMirror(*own, mirror=mirror, part=_part_of(image))
+
+
+def _part_of(image: Image) -> Region:
+    """The part of the original that a decoded image is of."""
+    return image.region or Region(0, 0, image.width, image.height)
 
 
 def features_from(

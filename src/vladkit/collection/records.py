@@ -45,6 +45,8 @@ def make_records(
             records.append(Record(row))
             continue
         width, height = features.width or None, features.height or None
+        if not features.has_size:
+            width = height = None
         row = replace(row, width=width, height=height, n_local=len(features))
         kept = None
         if recipe.keep_features:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import chain
 from typing import Final, TypeAlias, TypeVar
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +88,7 @@ class Searcher:
         self._describer = describer
         # each for a state of the collection
         self._ann: tuple[str, Approximate | None] = ("", None)
-        self._augmentation: tuple[str, Augmentation | None] = ("", None)
+        self._augmentation: tuple[object, Augmentation | None] = (None, None)
         self._allowed: tuple[object, Allowed] | None = None
         self._recoded: tuple[str, Recoded] = ("", Recoded())
 
@@ -319,10 +321,15 @@ class Searcher:
 
     def augmentation(self) -> Augmentation | None:
         """Augmentation that `Collection.augment` made, if it is up to date."""
-        stamp = self._store.stamp()
-        if self._augmentation[0] != stamp:
-            self._augmentation = stamp, Augmentation.read(self._store)
+        state = self._store.state()  # not the stamp: it comes and goes while the vectors stay
+        if self._augmentation[0] != state:
+            self._augmentation = state, Augmentation.read(self._store)
         return self._augmentation[1]
+
+    def state(self) -> str:
+        """Name of all that a ranking depends on: the vectors, the augmentation, the index."""
+        made = self._store.about().get("augmentation"), self.ann() is not None
+        return f"{self._store.stamp()}:{crc32(json.dumps(made).encode()):08x}"
 
     def allowed(self, where: Where) -> Allowed:
         """Images that a search is limited to; found again only where something has changed."""

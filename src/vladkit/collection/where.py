@@ -20,7 +20,7 @@ from vladkit.store.paths import ids_under
 from vladkit.store.photos import count_photos, ids_between, positions
 from vladkit.store.protocol import CollectionStore
 
-__all__ = ["Near", "Where"]
+__all__ = ["NamedWhere", "Near", "Where"]
 
 _EARTH_KM: Final = 6371.0088
 """Mean radius of the Earth."""
@@ -136,7 +136,7 @@ class Where:
             object.__setattr__(self, "near", Near.parse(self.near))
 
     def __bool__(self) -> bool:
-        return self != Where()
+        return self != type(self)()
 
     def as_json(self) -> dict[str, Any]:
         """Values that limit something, by name."""
@@ -163,12 +163,15 @@ class Where:
 
     def _each(self, store: CollectionStore) -> Iterator[Int64Array]:
         if self.under is not None:
-            ids = ids_under(store, self.under)
+            ids = self._under(store, self.under)
             yield np.sort(np.fromiter(ids, np.int64, len(ids)))
         if self.after is not None or self.before is not None:
             yield ids_between(store, self.after, self.before)
         if isinstance(self.near, Near):
             yield self.near.ids(store)
+
+    def _under(self, store: CollectionStore, folder: str | os.PathLike[str]) -> set[int]:
+        return ids_under(store, folder)
 
     def unknown(self, store: CollectionStore) -> dict[str, int]:
         """Numbers of images that are left out because of what is not known of them."""
@@ -180,6 +183,14 @@ class Where:
         if self.near is not None:
             found["without_position"] = n - n_placed
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class NamedWhere(Where):
+    """Images as strangers may limit a search to: `under` is a name, and the disk is not asked."""
+
+    def _under(self, store: CollectionStore, folder: str | os.PathLike[str]) -> set[int]:
+        return ids_under(store, folder, from_here=False)
 
 
 def _folder(given: object) -> str:

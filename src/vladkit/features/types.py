@@ -24,6 +24,7 @@ __all__ = [
     "Features",
     "MatchRule",
     "Parameter",
+    "assumed_size",
     "check_features",
     "check_image",
     "has_local",
@@ -76,6 +77,8 @@ class Features:
         Date, position and camera of the image.
     vector_D : float32 array (D,) or None
         Vector of the whole image, by a network that gives one; `descriptor_lf` may then be empty.
+    has_size : bool
+        Whether width and height are known; else they are assumed, see `assumed_size`.
 
     Raises
     ------
@@ -107,6 +110,7 @@ class Features:
     lifted: bool = False
     photo: Photo = UNKNOWN
     vector_D: npt.NDArray[np.float32] | None = None
+    has_size: bool = True
 
     def __post_init__(self) -> None:
         shapes = {
@@ -207,6 +211,19 @@ class Features:
             angle_l=self.angle_l[keep_m],
             score_l=self.score_l[keep_m],
         )
+
+
+def assumed_size(xy_l2: npt.NDArray[np.floating[Any]]) -> tuple[int, int]:
+    """Width and height of an image of which none is known: it ends just beyond its last feature.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> assumed_size(np.array([[39, 3], [7, 20.4]]))
+    (40, 21)
+    """
+    width, height = (int(v) for v in xy_l2.max(axis=0, initial=0).clip(0, 2**31) + 1.5)
+    return width, height
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from vladkit.images.pieces import Pieces
 from vladkit.images.raw import RawPreview, raf_preview, tiff_preview
 from vladkit.images.tiff import PackedSamples, read_tiff
 
-__all__ = ["Header", "image_kind", "read_header"]
+__all__ = ["Header", "image_kind", "read_header", "size_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,13 @@ def read_header(data: bytes) -> Header:
             raise ImageError(f"damaged {kind}: size {header.width}x{header.height}")
         return header
     raise ImageError("not an image that can be decoded")
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height of an image file in px, upright; ImageError as `read_header`."""
+    header = read_header(data)
+    size = header.width, header.height
+    return size[::-1] if header.orientation >= 5 else size
 
 
 def _jpeg(data: bytes) -> Header:

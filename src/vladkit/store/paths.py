@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from vladkit.core.names import absolute, composed, is_text, real
+from vladkit.core.remote import is_url, local_path
 from vladkit.errors import ParameterError
 from vladkit.store.protocol import CollectionStore
 from vladkit.store.rows import ImageRow
@@ -69,26 +70,31 @@ def ids_below(store: CollectionStore, paths: Iterable[str | os.PathLike[str]]) -
 
 
 def _found_below(
-    store: CollectionStore, paths: Iterable[str | os.PathLike[str]]
+    store: CollectionStore, paths: Iterable[str | os.PathLike[str]], *, from_here: bool = True
 ) -> tuple[set[int], list[str]]:
     """Ids of the images at paths or below them, and the paths that have none."""
     rows = [(row.image_id, row.path, row.file) for row in store.images()]
     ids: set[int] = set()
     unknown: list[str] = []
     for given in dict.fromkeys(os.fspath(path) for path in paths):
-        found = _below(given, rows)
+        found = _below(given, rows, _files(given, from_here))
         if not found and not given.isascii():
             spelled = [(i, composed(path), composed(file)) for i, path, file in rows]
-            found = _below(composed(given), spelled)
+            found = _below(composed(given), spelled, _files(composed(given), from_here))
         ids |= found
         if not found:
             unknown.append(given)
     return ids, unknown
 
 
-def ids_under(store: CollectionStore, folder: str | os.PathLike[str]) -> set[int]:
+def ids_under(
+    store: CollectionStore, folder: str | os.PathLike[str], *, from_here: bool = True
+) -> set[int]:
     """Ids of the images of a folder, as `ids_below`; by ranges of paths, so that it takes no time
     for the other images.
+
+    Without `from_here` a path is a name alone: neither the current folder nor links count, and
+    nothing is asked of the disk.
 
     Raises
     ------
@@ -97,7 +103,7 @@ def ids_under(store: CollectionStore, folder: str | os.PathLike[str]) -> set[int
         none is there from the current one.
     """
     name = _with_slashes(os.fspath(folder)).rstrip("/")
-    files = {absolute(folder), real(folder)}
+    files = _files(folder, from_here)
     ids: set[int] = set()
     named: dict[str, set[int]] = {}
     for source in store.sources().values():
@@ -112,7 +118,7 @@ def ids_under(store: CollectionStore, folder: str | os.PathLike[str]) -> set[int
             named.setdefault(below, set()).update(found)
     ids = ids or _named_once(name, named)
     if not ids:  # spelled otherwise
-        ids, unknown = _found_below(store, [folder])
+        ids, unknown = _found_below(store, [folder], from_here=from_here)
         if unknown:
             raise ParameterError(
                 f"under={unknown[0]}: not in {store.path}: give paths as `vladkit info --images` "
@@ -121,8 +127,16 @@ def ids_under(store: CollectionStore, folder: str | os.PathLike[str]) -> set[int
     return ids
 
 
-def _below(given: str, rows: Iterable[tuple[int, str, str]]) -> set[int]:
-    """Ids of the rows (id, path, file) that are at a path, or below it.
+def _files(path: str | os.PathLike[str], from_here: bool) -> set[str]:
+    """Absolute paths that a path may stand for; see `ids_under`."""
+    if from_here:
+        return {absolute(path), real(path)}
+    name = local_path(os.fspath(path))
+    return {absolute(name)} if is_url(name) or os.path.isabs(name) else set()
+
+
+def _below(given: str, rows: Iterable[tuple[int, str, str]], files: set[str]) -> set[int]:
+    """Ids of the rows (id, path, file) that are at a path, which may be one of `files`, or below.
 
     Raises
     ------
@@ -130,7 +144,6 @@ def _below(given: str, rows: Iterable[tuple[int, str, str]]) -> set[int]:
         If that is the path of images in several folders, and of no file.
     """
     name = _with_slashes(given).rstrip("/")
-    files = absolute(given), real(given)
     below = tuple(os.path.join(file, "") for file in files)
     there: set[int] = set()
     named: dict[str, set[int]] = {}

@@ -703,7 +703,7 @@ class Store:
         found = {}
         sql = (
             "SELECT picture_id, n, dtype, descriptor, geometry, "
-            "ifnull(width, 1), ifnull(height, 1) "
+            "ifnull(width, 0), ifnull(height, 0) "
             "FROM feature LEFT JOIN picture USING (picture_id) WHERE feature.picture_id IN ({})"
         )
         rows = self._in_chunks(sql, image_ids)

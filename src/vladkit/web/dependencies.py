@@ -8,7 +8,7 @@ from fastapi import Depends, Query, Request
 from pydantic import Field
 
 from vladkit.collection.search_options import SearchOptions
-from vladkit.collection.where import Where
+from vladkit.collection.where import NamedWhere, Where
 from vladkit.images.region import Region
 from vladkit.web.engine import Engine
 from vladkit.web.limits import MAX_EXPAND, MAX_QUERIES, MAX_RERANK, MAX_TOP
@@ -98,7 +98,7 @@ def filter_parameters(
     ] = None,
 ) -> Where:
     """The images that a search is limited to."""
-    return Where(under, after, before, near)
+    return NamedWhere(under, after, before, near)
 
 
 def ranking_parameters(

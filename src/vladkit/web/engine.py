@@ -34,7 +34,7 @@ from vladkit.web.problems import Problem
 from vladkit.web.queries import Queries, QuerySource, SearchQuery, indexed_image
 from vladkit.web.uploads import Uploads
 
-__all__ = ["MEDIA_TYPES", "Engine", "SearchAnswer"]
+__all__ = ["MEDIA_TYPES", "Engine", "SearchAnswer", "version_of"]
 
 
 MEDIA_TYPES: Final = {
@@ -68,7 +68,7 @@ class SearchAnswer:
     seconds: dict[str, float]
     photos: dict[int, Photo]
     left_out: dict[str, int]  # see `Where.unknown`
-    state: str  # see `Collection.stamp`
+    state: str  # see `vladkit.collection.searching.Searcher.state`
 
 
 class Engine:
@@ -125,8 +125,8 @@ class Engine:
     def _search(
         self, collection: Collection, sources: Sequence[QuerySource], options: SearchOptions
     ) -> SearchAnswer:
-        begin, state = time.perf_counter(), collection.stamp()
-        queries = [self.queries.read(collection, source) for source in sources]
+        begin, state = time.perf_counter(), collection.index.searcher.state()
+        queries = [self.queries.read(collection, source, options.mirrored) for source in sources]
         ready = time.perf_counter()
         images: list[QueryImage | Features | ImageRow] = []
         for query in queries:
@@ -171,7 +171,7 @@ class Engine:
         self, collection: Collection, source: QuerySource, other: int, model: Model, mirrored: bool
     ) -> tuple[SearchQuery, Verification]:
         indexed_image(collection, other)
-        query = self.queries.read(collection, source)
+        query = self.queries.read(collection, source, mirrored)
         if query.features is None or not len(query.features):
             raise Problem(422, "no features are kept of this image: it cannot be matched")
         return query, collection.verify(query.features, other, model=model, mirrored=mirrored)
@@ -191,17 +191,17 @@ class Engine:
     def _thumbnail(self, collection: Collection, image_id: int, side: int) -> tuple[bytes, str]:
         row = indexed_image(collection, image_id)
         file, within = row.file, collection.folders_to_show()
-        tag = f'"{row.mtime_ns:x}-{row.n_bytes:x}-{side}"'  # as indexed: a URL is not asked again
-        data = self._thumbnails.get((file, tag)) if is_url(file) else None
+        tag = _tag(version_of(row), side)  # as indexed: a URL is not asked again
+        data = self._thumbnails.get(tag) if is_url(file) else None
         if data is not None:
             return data, tag
         with open_file(file, within=within) as opened:
-            tag = tag if is_url(file) else _tag(opened, side)
-            data = self._thumbnails.get((file, tag))
+            tag = tag if is_url(file) else _tag(_version_now(file, opened), side)
+            data = self._thumbnails.get(tag)
             if data is None:
                 image = self.decoder.decode(opened.read(), max_side=side, color=True, longest=True)
                 data = as_jpeg(image)
-                self._thumbnails.put((file, tag), data, len(data))
+                self._thumbnails.put(tag, data, len(data))
         return data, tag
 
     async def file(self, image_id: int) -> tuple[BinaryIO, str, str]:
@@ -232,7 +232,7 @@ class Engine:
         media_type = MEDIA_TYPES.get(image_kind(data[:64]) or "")
         if media_type is None:  # whatever was put in its place
             raise ImageError("it is no image any more")
-        checked = name, sha256(data).hexdigest() if is_url(name) else _tag(opened, 0)
+        checked = sha256(data).hexdigest() if is_url(name) else _version_now(name, opened)
         if self._thumbnails.get(checked) is None:
             self.decoder.decode(data, max_side=_CHECKED_SIDE)
             self._thumbnails.put(checked, b"checked", 1000)
@@ -244,7 +244,7 @@ class Engine:
         return await self.pool.lookup(self._upload_preview, key, side)
 
     def _upload_preview(self, _: Collection, key: str, side: int) -> bytes:
-        data = self.queries.upload(key).data
+        data = self.queries.upload(key)
         options = {"max_side": side, "max_pixels": self.limits.upload_pixels}
         return as_jpeg(self.decoder.decode(data, color=True, longest=True, **options))
 
@@ -256,6 +256,26 @@ def _search_noise(collection: Collection) -> None:
         collection.search(collection.extractor.extract(noise), 1)
 
 
-def _tag(file: BinaryIO, side: int) -> str:
-    status = os.fstat(file.fileno())
-    return f'"{status.st_mtime_ns:x}-{status.st_size:x}-{side}"'
+def version_of(row: ImageRow) -> str:
+    """Name of the file of an image as it was indexed: another one for any other file.
+
+    Browsers keep thumbnails by it, also those of another collection that was served at the same
+    address.
+    """
+    return _version(row.file, row.n_bytes, row.mtime_ns)
+
+
+def _version_now(file: str, opened: BinaryIO) -> str:
+    """`version_of` the file as it is now."""
+    status = os.fstat(opened.fileno())
+    return _version(file, status.st_size, status.st_mtime_ns)
+
+
+def _version(file: str, n_bytes: int, mtime_ns: int) -> str:
+    named = f"{file}\0{n_bytes}\0{mtime_ns}".encode(errors="surrogateescape")
+    return sha256(named).hexdigest()[:16]
+
+
+def _tag(version: str, side: int) -> str:
+    """ETag of an image that was made smaller."""
+    return f'"{version}-{side}"'

@@ -19,8 +19,6 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_COOKIE: Final = "vladkit_token"
-
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -125,7 +123,7 @@ class Guard:
         if scheme.lower() == "bearer" and self._is_token(given.strip()):
             return
         try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
+            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie_name())
         except CookieError:
             cookie = None
         if cookie is not None and hmac.compare_digest(
@@ -142,13 +140,18 @@ class Guard:
         if not self._is_token(given):
             raise Problem(401, "this is not the token of this server")
         # Lax: a link in a mail works too; requests of other sites to /api are refused anyway.
-        cookie = f"{_COOKIE}={self._cookie()}; Path=/; HttpOnly; SameSite=Lax"
+        cookie = f"{self._cookie_name()}={self._cookie()}; Path=/; HttpOnly; SameSite=Lax"
         headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), (self._token or "").encode())
+
+    def _cookie_name(self) -> str:
+        """Name of the cookie by the token: browsers send a server those of all ports."""
+        digest = hashlib.sha256(f"vladkit cookie name {self._token}".encode()).hexdigest()
+        return f"vladkit_token_{digest[:8]}"
 
     def _cookie(self) -> str:
         """Value of the cookie; not the token itself, because browsers keep cookies on disk."""

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 
 from vladkit.collection.collection import Collection
+from vladkit.collection.query import extract_with_mirror, mirrors
 from vladkit.core.files import time_of_change
 from vladkit.core.remote import is_url
 from vladkit.errors import ImageError, MissingDependencyError, ModelError, ParameterError
@@ -18,7 +19,7 @@ from vladkit.web.decoder import Decoder
 from vladkit.web.limits import Limits
 from vladkit.web.problems import Problem
 
-__all__ = ["Queries", "QuerySource", "SearchQuery", "Upload", "indexed_image"]
+__all__ = ["Queries", "QuerySource", "SearchQuery", "indexed_image"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,24 +40,16 @@ class QuerySource:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Upload:
-    """An image that a client sent: the content of its file, and its size in px."""
-
-    data: bytes
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class SearchQuery:
     """An image to search with, and its features.
 
     Parameters
     ----------
     features : Features or None
-        Of the image or its region; None if the collection keeps only the vector of the image.
-    width, height : int
-        Size of the whole image in px.
+        Of the image or its region, and of its mirror image if that was asked for and takes the
+        pixels; None if the collection keeps only the vector of the image.
+    width, height : int or None
+        Size of the whole image in px, where it is known.
     key : str or None
         Name of an image that was sent.
     row : ImageRow or None
@@ -66,8 +59,8 @@ class SearchQuery:
     """
 
     features: Features | None
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     key: str | None = None
     row: ImageRow | None = None
     is_kept: bool = False
@@ -79,8 +72,12 @@ class SearchQuery:
 
     @property
     def region_or_whole(self) -> Region:
-        """The part that is searched by, or the whole image."""
-        return self.region or Region(0, 0, self.width, self.height)
+        """The part that is searched by, or the whole image; as if its features filled it where its
+        size is not known.
+        """
+        if self.region is None and self.features is not None and not self.width:
+            return Region(0, 0, self.features.width, self.features.height)
+        return self.region or Region(0, 0, self.width or 1, self.height or 1)
 
 
 class Queries:
@@ -97,11 +94,13 @@ class Queries:
     def __init__(self, limits: Limits, decoder: Decoder) -> None:
         self._decoder = decoder
         self._max_pixels = limits.upload_pixels
-        self._uploads = Cache[Upload](limits.cache_bytes)
+        self._uploads = Cache[bytes](limits.cache_bytes)
         self._queries = Cache[SearchQuery](limits.cache_bytes)
 
-    def read(self, collection: Collection, source: QuerySource) -> SearchQuery:
-        """Extract the features of a query, or find them in the cache.
+    def read(
+        self, collection: Collection, source: QuerySource, mirrored: bool = False
+    ) -> SearchQuery:
+        """Extract the features of a query, or find them in the cache; `mirrored`: of both ways.
 
         Raises
         ------
@@ -111,41 +110,50 @@ class Queries:
             If the image cannot be used.
         """
         image, region = source.image, source.region
+        mirrored = mirrored and mirrors(collection.extractor) is None  # else by the features
         if isinstance(image, bytes):
-            return self._keep(collection, self._send(collection, image, region), region)
-        cached = self._queries.get((image, region, collection.stamp()))
+            query = self._send(collection, image, region, mirrored)
+            return self._keep(collection, query, region, mirrored)
+        cached = self._queries.get((image, region, mirrored, collection.stamp()))
         if isinstance(image, str):
-            upload = self.upload(image)
+            data = self.upload(image)
             if cached is not None:
                 return cached
-            query = self._extract(collection, upload.data, region, image)
+            query = self._extract(collection, data, region, image, mirrored)
         else:
             row = indexed_image(collection, image)
             if cached is not None:
                 return cached
-            query = self._of_collection(collection, row, region)
-        return self._keep(collection, query, region)
+            query = self._of_collection(collection, row, region, mirrored)
+        return self._keep(collection, query, region, mirrored)
 
-    def upload(self, key: str) -> Upload:
-        """An image that was sent before; a `Problem` of 404 if it is forgotten."""
+    def upload(self, key: str) -> bytes:
+        """The file of an image that was sent before; a `Problem` of 404 if it is forgotten."""
         upload = self._uploads.get(key)
         if upload is None:
             raise Problem(404, "this image was forgotten meanwhile: send it again")
         return upload
 
-    def _send(self, collection: Collection, data: bytes, region: Region | None) -> SearchQuery:
+    def _send(
+        self, collection: Collection, data: bytes, region: Region | None, mirrored: bool
+    ) -> SearchQuery:
         """The query of an image that is sent now; the image is kept under a new key."""
         key = secrets.token_urlsafe(12)
-        query = self._extract(collection, data, region, key)
-        self._uploads.put(key, Upload(data, query.width, query.height), len(data))
+        query = self._extract(collection, data, region, key, mirrored)
+        self._uploads.put(key, data, len(data))
         return query
 
     def _extract(
-        self, collection: Collection, data: bytes, region: Region | None, key: str
+        self,
+        collection: Collection,
+        data: bytes,
+        region: Region | None,
+        key: str,
+        mirrored: bool,
     ) -> SearchQuery:
         image = self._decoded(collection, data, region, max_pixels=self._max_pixels)
         width, height = image.whole or (image.width, image.height)
-        return SearchQuery(collection.extractor.extract(image), width, height, key)
+        return SearchQuery(_features_of(collection, image, mirrored), width, height, key)
 
     def _decoded(
         self, collection: Collection, data: bytes, region: Region | None, **options: int
@@ -156,16 +164,16 @@ class Queries:
         return self._decoder.decode(data, max_side=side, region=region, color=color, **options)
 
     def _of_collection(
-        self, collection: Collection, row: ImageRow, region: Region | None
+        self, collection: Collection, row: ImageRow, region: Region | None, mirrored: bool
     ) -> SearchQuery:
         """The query of an indexed image, by what is kept of it where its file is no help."""
-        size = row.width or 1, row.height or 1
+        size = row.width, row.height
         try:
             if not _is_as_indexed(row):
                 raise ImageError("changed since it was indexed")
             data = read_bytes(row.file, within=collection.folders_to_show())
             image = self._decoded(collection, data, region)
-            features = collection.extractor.extract(image)
+            features = _features_of(collection, image, mirrored)
         except (ImageError, ModelError, MissingDependencyError):
             # The file is gone or another, or the network that found its features is not here.
             kept = collection.features_of(row.image_id)
@@ -177,7 +185,7 @@ class Queries:
         return SearchQuery(features, *size, row=row)
 
     def _keep(
-        self, collection: Collection, query: SearchQuery, region: Region | None
+        self, collection: Collection, query: SearchQuery, region: Region | None, mirrored: bool
     ) -> SearchQuery:
         name = query.key if query.row is None else query.row.image_id
         features = query.features
@@ -185,8 +193,14 @@ class Queries:
         n_bytes = 0 if features is None else features.descriptor_lf.nbytes + 20 * len(features)
         if features is not None and features.vector_D is not None:
             n_bytes += features.vector_D.nbytes
-        self._queries.put((name, region, collection.stamp()), query, n_bytes + 1000)
+        n_bytes = n_bytes * (1 + mirrored) + 1000
+        self._queries.put((name, region, mirrored, collection.stamp()), query, n_bytes)
         return query
+
+
+def _features_of(collection: Collection, image: Image, mirrored: bool) -> Features:
+    extractor = collection.extractor
+    return extract_with_mirror(extractor, image) if mirrored else extractor.extract(image)
 
 
 def _is_as_indexed(row: ImageRow) -> bool:

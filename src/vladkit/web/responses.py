@@ -112,7 +112,8 @@ async def _on_library_error(_: Request, error: Exception) -> Response:
 
 async def _on_bad_parameters(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    reasons = (f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+    # ("query", "id", 0): kind, name, and the place where there are several
+    reasons = (f"{each['loc'][:2][-1]}: {each['msg']}" for each in error.errors())
     return ProblemResponse(Problem(422, "; ".join(reasons)))
 
 

@@ -19,7 +19,7 @@ from vladkit.geometry.verification import MIN_INLIERS
 from vladkit.store.rows import ImageRow
 from vladkit.web import schemas
 from vladkit.web.dependencies import MAX_ID, EngineOfApp
-from vladkit.web.engine import MEDIA_TYPES, Engine
+from vladkit.web.engine import MEDIA_TYPES, Engine, version_of
 from vladkit.web.limits import MAX_PAGE
 from vladkit.web.problems import Problem
 from vladkit.web.queries import indexed_image
@@ -46,7 +46,9 @@ Contains: TypeAlias = Annotated[
 @router.get("/api/health", tags=["collection"])
 async def health(engine: EngineOfApp) -> schemas.Health:
     """Say whether the collection can be read."""
-    n, state = await engine.pool.lookup(lambda collection: (len(collection), collection.stamp()))
+    n, state = await engine.pool.lookup(
+        lambda collection: (len(collection), collection.index.searcher.state())
+    )
     return schemas.Health(status="ok", version=__version__, images=n, state=state)
 
 
@@ -172,12 +174,12 @@ def _chunks(opened: BinaryIO) -> Iterator[bytes]:
 def image_fields(row: ImageRow) -> dict[str, Any]:
     """The fields of `vladkit.web.schemas.ImageInfo`."""
     address = f"/api/images/{row.image_id}"
-    version = f"v={row.mtime_ns:x}"  # another address for a file that was indexed again
+    version = f"v={version_of(row)}"  # another address for another file, or one indexed again
     return {
         "id": row.image_id,
         "path": row.path,
-        "width": row.width or 1,
-        "height": row.height or 1,
+        "width": row.width,
+        "height": row.height,
         "n_features": row.n_local or 0,
         "thumbnail": f"{address}/thumbnail?{version}",
         "preview": f"{address}/preview?{version}",

@@ -89,8 +89,8 @@ class ImageInfo(BaseModel):
 
     id: int
     path: str
-    width: int
-    height: int
+    width: int | None = Field(description="px, upright; null: not known")
+    height: int | None
     n_features: int
     thumbnail: str = Field(description="Address of a small JPEG")
     preview: str = Field(description="Address of an upright JPEG of at most 1600 px")
@@ -127,8 +127,8 @@ class QueryInfo(BaseModel):
     key: str | None = Field(description="Name of an image that was sent, for more searches with it")
     id: int | None = Field(description="Id of an image of the collection")
     path: str | None
-    width: int
-    height: int
+    width: int | None = Field(description="px, upright; null: not known")
+    height: int | None
     region: tuple[int, int, int, int] | None = Field(description="left, top, width, height")
     n_features: int
     preview: str = Field(description="Address of an upright JPEG of at most 1600 px")

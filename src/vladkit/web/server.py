@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import secrets
 import signal
 import socket
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["check_token", "is_loopback", "make_server", "serve"]
 
 _SHORTEST_TOKEN: Final = 8
+_NAME: Final = re.compile("[A-Za-z0-9._-]+")
+
 _SHUTDOWN_SECONDS: Final = 3
 """Time that running requests have to end after an interrupt."""
 
@@ -70,7 +73,8 @@ def serve(
     MissingDependencyError
         If the extra ``web`` is not installed.
     ParameterError
-        If the host or port does not fit, or the token is shorter than 8 characters.
+        If the host or port does not fit, an allowed host is no bare name, or the token is shorter
+        than 8 characters.
     StorageError
         If the port is taken, or the collection cannot be read.
     FileFormatError
@@ -89,6 +93,7 @@ def serve(
     from vladkit.web.limits import Limits
 
     token = check_token(token)
+    names = frozenset(_bare_name(host) for host in allowed_hosts)
     with Collection.open(path, read_only=True):
         pass  # a wrong file is refused before anything is served
     limits = Limits()
@@ -97,7 +102,6 @@ def serve(
     listening = _listen(host, port)
     engine = Engine(path, limits, n_jobs=n_jobs, trust=trust, device=device)
     engine.warm_up()
-    names = frozenset(name.lower() for name in allowed_hosts)
     if not is_loopback(host):
         names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
     server = make_server(engine, hosts=names, token=token)
@@ -173,6 +177,16 @@ def check_token(token: str | None) -> str | None:
             "digits, or 'auto'"
         )
     return token
+
+
+def _bare_name(host: str) -> str:
+    """A name as `vladkit.web.guard.Guard` compares it; ParameterError for one that never fits."""
+    if not _NAME.fullmatch(host):
+        raise ParameterError(
+            f"allowed host {host!r}: give a name without scheme, port and *, such as "
+            "photos.example.org (xn--... for letters beyond ASCII)"
+        )
+    return host.lower()
 
 
 def is_loopback(host: str) -> bool:

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -306,6 +307,27 @@ class TestCommand:
         page = Page((tmp_path / "r.html").read_text("utf-8"))
         assert len(page.all("article")) == 3
 
+    def test_images_whose_files_are_away(self, photos, tmp_path):
+        """They are asked by what is kept of them; what is damaged is not."""
+        (tmp_path / "p").mkdir()
+        for name in ("coffee", "chelsea", "moon"):
+            shutil.copy(photos / f"{name}.jpg", tmp_path / "p")
+        with Collection.create(tmp_path / "c.vlad", n_clusters=8) as collection:
+            collection.add([tmp_path / "p"])
+        words = "report", "c.vlad", "-o", "r.html", "--queries", 3
+        here = run(*words, "--json", cwd=tmp_path)
+        (tmp_path / "p").rename(tmp_path / "elsewhere")
+        assert json.loads(run(*words, "--json", cwd=tmp_path).stdout)["queries"] == 3
+        assert json.loads(here.stdout)["queries"] == 3
+        page = Page((tmp_path / "r.html").read_text("utf-8"))
+        assert len(page.all("article")) == 3
+        (tmp_path / "p").mkdir()
+        for name in ("coffee", "chelsea", "moon"):
+            (tmp_path / "p" / f"{name}.jpg").write_bytes(b"no image")
+        said = run(*words, cwd=tmp_path, code=1).stderr
+        assert "3 of 3 queries failed" in said
+        assert said.strip().endswith("check the files")
+
     def test_a_bad_ground_truth_writes_nothing(self, home, tmp_path):
         (tmp_path / "t.json").write_text("[]")
         done = run(
@@ -323,6 +345,18 @@ class TestCommand:
         page = Page(out.read_text("utf-8"))
         assert page.words("h2") == files
         assert len(page.all("svg", class_="matched")) == 1
+
+    def test_search_by_the_name_of_an_indexed_image(self, home, tmp_path):
+        out = tmp_path / "s.html"
+        file, names = home / "photos.vlad", ["coffee.jpg", "coins.jpg"]
+        run("search", file, *names, "--rerank", 3, "--html", out, cwd=tmp_path)
+        page = Page(out.read_text("utf-8"))
+        assert page.words("h2") == names
+        labels = [each[1]["aria-label"] for each in page.all("svg", class_="matched")]
+        assert [label.partition(" of ")[2] for label in labels] == [
+            "coffee.jpg and coffee.jpg",
+            "coins.jpg and coins.jpg",
+        ]
 
 
 @pytest.mark.slow

@@ -103,3 +103,7 @@ class TestSearchPage:
         page = Page((tmp_path / "s.html").read_text("utf-8"))
         assert page.all("svg", class_="matched") == []
         assert "lost.jpg no such file" in page.words("div", class_="gone")[0]
+        named = replace(asked[0], query="by name", files={"by name": str(tmp_path / "lost.jpg")})
+        write_search(tmp_path / "s.html", "c", [named])
+        page = Page((tmp_path / "s.html").read_text("utf-8"))
+        assert "by name no such file" in page.words("div", class_="gone")[0]

@@ -20,7 +20,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray
 from vladkit.core.files import time_of_change
 from vladkit.errors import FileFormatError, ImageError, StorageError, VladkitError
-from vladkit.features.types import Features
+from vladkit.features.types import Features, assumed_size
 
 __all__ = [
     "HEAD_BYTES",
@@ -188,7 +188,7 @@ def features_from(
 
     `image_size` holds width and height in px.
 
-    Without a size the image is assumed to end just beyond its last feature.
+    Without a size one is assumed, see `vladkit.features.types.assumed_size`.
 
     Raises
     ------
@@ -228,13 +228,13 @@ def features_from(
                 f"{what} of {bad_l.sum()} of {l} features hold NaN or infinity, or exceed float32"
             )
     place_l2 = np.zeros((l, 2), np.float32) if xy_l2 is None else _float32(xy_l2)
-    size_2 = place_l2.max(axis=0).clip(0, 2**31) + 1
+    width, height = assumed_size(place_l2)
     if image_size is not None:
         size_2 = np.asarray(image_size)
         is_size = size_2.shape == (2,) and size_2.dtype.kind in "fiu" and np.isfinite(size_2).all()
         if not is_size or not 1 <= size_2.min() <= size_2.max() < 2**31:
             raise ImageError(f"its image_size is {size_2.tolist()}, wanted width and height in px")
-    width, height = (int(v) for v in size_2)
+        width, height = (int(v) for v in size_2)
     return Features(
         descriptor_lf,
         place_l2,
@@ -243,6 +243,7 @@ def features_from(
         np.zeros(l, np.float32) if score_l is None else _float32(score_l),
         width=width,
         height=height,
+        has_size=image_size is not None,
     )
 
 

@@ -142,6 +142,11 @@ class State:
         with translated(self._place, "read"):
             self._dataset.checkout_latest()
 
+    @property
+    def version(self) -> int:
+        """Number of the version that the values are of."""
+        return int(self._dataset.version)
+
     def values(self) -> _Values:
         """All values by name; FileFormatError if one is not as it was written."""
         version = self._dataset.version

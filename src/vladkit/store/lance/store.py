@@ -447,7 +447,8 @@ class LanceStore:
 
     def state(self) -> tuple[object, ...]:
         """Another value whenever any row may have changed since; see `Store.state`."""
-        return (self.stamp(),)
+        stamp = self.stamp()  # which looks for what others have committed
+        return stamp, self._state.version
 
     def ids_in(self, source_id: int, folder: str) -> set[int]:
         """Ids of the images of a source that are at a path or below it; see `Store.ids_in`."""
@@ -681,7 +682,7 @@ class LanceStore:
         wanted["code_bytes"] = -1 if pieces is None else len(pieces)
         columns = ["width", "height", *KEPT]
         for row in self._by_id(columns, image_ids, " AND kept_n IS NOT NULL"):
-            image_id, size = row["image_id"], (row["width"] or 1, row["height"] or 1)
+            image_id, size = row["image_id"], (row["width"] or 0, row["height"] or 0)
             with damaged(self.path, f"the features of image {image_id}", repair=True):
                 found[image_id] = unpack_kept([row[n] for n in KEPT], *size, **wanted)
         return found

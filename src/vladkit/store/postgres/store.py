@@ -338,7 +338,7 @@ class PostgresStore:
         """Kept features of some images by image id, as `Store.features`."""
         rows = self._rows(
             "SELECT image_id, n_kept, kept_dtype, kept_descriptor, kept_geometry, "
-            "coalesce(width, 1), coalesce(height, 1) "
+            "coalesce(width, 0), coalesce(height, 0) "
             "FROM image WHERE n_kept IS NOT NULL AND image_id = ANY(%s::bigint[])",
             list(image_ids),
         )

@@ -169,13 +169,13 @@ def write_search(
     side_of: dict[str, int] = {}
     for each in asked:
         if each.failed is None:
-            side_of |= dict.fromkeys(each.queries, LARGE)
+            side_of |= {each.files.get(query, query): LARGE for query in each.queries}
             drawn = {hit.file for hit in _to_draw(each.hits)}
             for hit in each.hits:
                 side = LARGE if hit.file in drawn else SMALL
                 side_of[hit.file] = max(side, side_of.get(hit.file, 0))
     step = None if progress is None else partial(progress, "thumbnails")
-    given = {query for each in asked for query in each.queries}
+    given = {query for each in asked for query in each.queries if query not in each.files}
     made = thumbnails(side_of, within=within, given=given, n_jobs=n_jobs, progress=step)
     text = (
         _environment()
@@ -204,7 +204,7 @@ class _Search:
     @classmethod
     def of(cls, asked: Asked, made: dict[str, Thumbnail]) -> _Search:
         drawn, plain = [], []
-        sides = [_side(made.get(query)) for query in asked.queries]
+        sides = [_side(made.get(asked.files.get(query, query))) for query in asked.queries]
         queries = [
             (query, None if side is None else alone(side, asked.region, f"Query {query}"))
             for query, side in zip(asked.queries, sides, strict=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby
@@ -130,7 +130,8 @@ class ReportData:
 class Asked:
     """A search: the query, the part of it that was asked for, and the results.
 
-    `others` are further query images of the same thing.
+    `others` are further query images of the same thing. `files` has the file of each query that was
+    given by the name of an image of the collection.
     """
 
     query: str
@@ -139,13 +140,20 @@ class Asked:
     n_hits: int = 0
     failed: str | None = None
     others: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def found(
-        cls, query: str, region: Region | None, hits: Sequence[Hit], others: Sequence[str] = ()
+        cls,
+        query: str,
+        region: Region | None,
+        hits: Sequence[Hit],
+        others: Sequence[str] = (),
+        files: Mapping[str, str] | None = None,
     ) -> Self:
         """A search with its first 200 results; nobody looks at a million."""
-        return cls(query, region, tuple(hits[:_MOST_HITS]), len(hits), others=tuple(others))
+        some = tuple(hits[:_MOST_HITS])
+        return cls(query, region, some, len(hits), others=tuple(others), files=files or {})
 
     @property
     def queries(self) -> tuple[str, ...]:

@@ -8,8 +8,8 @@
  * @typedef {object} IndexedImage
  * @property {number} id
  * @property {string} path
- * @property {number} width
- * @property {number} height
+ * @property {number | null} width px; null: not known
+ * @property {number | null} height
  * @property {number} n_features
  * @property {string} thumbnail
  * @property {string} preview
@@ -25,7 +25,7 @@
  */
 
 /** @typedef {IndexedImage & Geometry & {rank: number, score: number, similarity: number, query: number, mirrored: boolean}} Result */
-/** @typedef {{key: string | null, id: number | null, path: string | null, width: number, height: number, region: Region | null, n_features: number, preview: string}} Query */
+/** @typedef {{key: string | null, id: number | null, path: string | null, width: number | null, height: number | null, region: Region | null, n_features: number, preview: string}} Query */
 /** @typedef {{query: Query, queries: Query[], results: Result[], images: number, reranked: number, verified: number | null, min_inliers: number, without_date: number | null, without_position: number | null, state: string, seconds: {features: number, search: number}}} Answer */
 /** @typedef {{id: number, path: string, reason: string}} Skipped */
 /**

@@ -5,7 +5,7 @@ import { Problem, address, get, isAbort } from "./api.js";
 import { arrange } from "./arrange.js";
 import { byId, count, decimals, el, icon } from "./dom.js";
 import { Overlay } from "./overlay.js";
-import { baseName, gone } from "./image.js";
+import { baseName, gone, pixels, sizeOf } from "./image.js";
 import { format, state } from "./state.js";
 
 /** @typedef {import("./api.js").Answer} Answer */
@@ -99,6 +99,7 @@ export class Compare {
       if (event.pointerType === "mouse") this.light(-1);
     });
     new ResizeObserver(() => this.place()).observe(this.room);
+    this.stage.addEventListener("load", () => this.place(), true); // of an image: its size is known
     SCROLLING.addEventListener("change", () => this.place());
   }
 
@@ -221,13 +222,13 @@ export class Compare {
     if (!result) return;
     const first = news || (geometry ? agreement(geometry) : "");
     const verified = !news && geometry?.verified === true;
-    const facts = [`${result.width} × ${result.height} px`];
+    const facts = [pixels(result)];
     if (result.rank) facts.unshift(`similarity ${decimals(result.similarity)}`);
     if (result.mirrored) facts.unshift("mirrored");
     const badge = { class: verified ? "badge verified" : null };
     this.facts.replaceChildren(
       el("strong", badge, verified ? icon("check") : null, first),
-      ...facts.map((fact) => el("span", {}, fact)),
+      ...facts.filter(Boolean).map((fact) => el("span", {}, fact)),
     );
   }
 
@@ -264,7 +265,9 @@ export class Compare {
     const { answer, result } = this;
     if (!answer || !result || !this.dialog.open) return;
     const height = SCROLLING.matches ? innerHeight * 0.7 : this.room.clientHeight;
-    const arrangement = arrange(this.query, result, { width: this.room.clientWidth, height });
+    const query = sizeOf(this.query, this.panes.query.querySelector("img"));
+    const match = sizeOf(result, this.panes.match.querySelector("img"));
+    const arrangement = arrange(query, match, { width: this.room.clientWidth, height });
     this.stage.style.width = `${arrangement.width}px`;
     this.stage.style.height = `${arrangement.height}px`;
     this.stage.classList.toggle("stacked", arrangement.stacked);

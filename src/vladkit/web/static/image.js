@@ -31,6 +31,24 @@ export function thumbnail(image) {
   return img;
 }
 
+/**
+ * @param {{width: number | null, height: number | null}} image
+ * @param {HTMLImageElement | null} img which shows it, for the size of one that is not known
+ * @returns {import("./arrange.js").Size}
+ */
+export function sizeOf({ width, height }, img) {
+  if (width && height) return { width, height };
+  return { width: img?.naturalWidth || 1, height: img?.naturalHeight || 1 };
+}
+
+/**
+ * @param {{width: number | null, height: number | null}} image
+ * @returns {string} "" where it is not known
+ */
+export function pixels({ width, height }) {
+  return width && height ? `${width} × ${height} px` : "";
+}
+
 export function gone() {
   return el("span", { class: "gone" }, "The file is gone");
 }
@@ -56,13 +74,19 @@ export function baseName(path) {
  * @param {string} label
  */
 export function card(image, href, label) {
-  const aspect = image.width / image.height || 1;
+  const img = thumbnail(image);
   const item = el(
     "li",
     { class: "card", "data-id": image.id },
-    el("a", { class: "card-image", href, "aria-label": label }, thumbnail(image)),
+    el("a", { class: "card-image", href, "aria-label": label }, img),
   );
-  item.style.setProperty("--aspect", String(Math.min(Math.max(aspect, NARROWEST), WIDEST)));
+  const shape = () => {
+    const { width, height } = sizeOf(image, img);
+    const aspect = Math.min(Math.max(width / height, NARROWEST), WIDEST);
+    item.style.setProperty("--aspect", String(aspect));
+  };
+  shape();
+  if (!image.width) img.addEventListener("load", shape, { once: true });
   return item;
 }
 
@@ -114,7 +138,7 @@ export function searchable(image) {
     el(
       "p",
       { class: "card-line muted" },
-      el("span", {}, `${image.width} × ${image.height}`),
+      el("span", {}, pixels(image).replace(" px", "")),
       el("span", { class: "wide-only" }, `${count(image.n_features)} features`),
       links(image),
     ),

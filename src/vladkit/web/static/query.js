@@ -2,6 +2,7 @@
 /** The query: its image, what is known of it, and the part of it that is searched by. */
 
 import { byId, el, pathLine, plural } from "./dom.js";
+import { pixels, sizeOf } from "./image.js";
 import { RegionMarker } from "./region.js";
 
 /** @typedef {import("./api.js").Query} Query */
@@ -70,28 +71,29 @@ export class QueryPanel {
     this.img.hidden = false;
     if (this.img.getAttribute("src") !== query.preview) this.img.src = query.preview;
     this.img.alt = query.path ? `Query: ${query.path}` : "Query";
-    this.img.width = query.width;
-    this.img.height = query.height;
-    this.shape(query.width / query.height);
+    const { width, height } = sizeOf(query, this.img);
+    this.img.width = width;
+    this.img.height = height;
+    this.shape(width / height);
     const name = query.path ?? (file instanceof File ? file.name : "Uploaded image");
     this.name.replaceChildren(others.length ? oneThing(queries.length) : pathLine(name));
     const features = plural(query.n_features, "feature");
     const where = query.region ? " in the part" : "";
-    this.facts.textContent = others.length ? "" : `${query.width} × ${query.height} px`;
+    this.facts.textContent = others.length ? "" : pixels(query);
     this.facts.title = `${features}${where}`;
     this.others.hidden = !others.length;
     this.others.replaceChildren(
       ...others.map(({ preview }) => el("li", {}, el("img", { src: preview, alt: "Query" }))),
     );
     this.asked = query.region;
-    if (others.length) {
-      this.showRegion(null); // a part is of one image
+    if (others.length || !query.width) {
+      this.showRegion(null); // a part is of one image, and in its px
       this.marker.host.hidden = true;
       this.mark.hidden = true;
       this.regionText.textContent = "";
     } else {
       this.mark.disabled = false;
-      this.marker.show(query.width, query.height, query.region);
+      this.marker.show(width, height, query.region);
       this.showRegion(query.region);
     }
     const keys = queries.map(({ key }) => key);
