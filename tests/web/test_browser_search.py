@@ -6,9 +6,12 @@ import json
 import re
 
 import cv2
+import pytest
 
 from browsing import asked, compare, done, expect, first, fulfil, search, titles
-from serving import HOSTILE
+from photos import write_photos
+from serving import HOSTILE, serving
+from vladkit import Collection
 
 
 class TestWaiting:
@@ -189,6 +192,22 @@ class TestWaiting:
 
 
 class TestAddress:
+    def test_ids_of_a_collection_of_lance(self, opened, tmp_path):
+        pytest.importorskip("lance", reason="the extra `lance`")
+        write_photos(tmp_path / "photos", ["coffee", "chelsea", "rocket", "camera"])
+        with Collection.create(tmp_path / "c.lance", n_clusters=16) as collection:
+            collection.add([tmp_path / "photos"])
+            ids = [row.image_id for row in collection.images()]
+        assert max(ids) > 1e15  # 16 digits, as most of them have
+        with serving(tmp_path / "c.lance") as (client, _):
+            page = opened(base=str(client.base_url).rstrip("/"))
+            for image_id in ids:
+                page.evaluate("location.hash = '#/'")
+                page.locator(f"#example-list [data-id='{image_id}'] .card-image").click()
+                done(page)
+                assert asked(page)["id"] == str(image_id)
+            compare(page, 3)
+
     def test_back_and_forward(self, opened, home):
         page = opened()
         search(page, home / "coffee.jpg")
