@@ -191,6 +191,60 @@ class TestWaiting:
         expect(page.locator("#activity")).to_contain_text("The server does not answer")
 
 
+class TestSettingsOfAnImageThatIsBeingSent:
+    """Settings change before the server has given a name to the image that was dropped."""
+
+    def test_after_an_error(self, opened, home):
+        page = opened(expected="422")
+        search(page, home / "coffee.jpg")
+        page.get_by_text("Only some images").click()
+        page.get_by_label("Taken from").fill("2024-5")
+        page.get_by_label("Taken from").press("Enter")
+        done(page, "failed")
+        page.set_input_files("#file", home / "chelsea.jpg")
+        expect(page.locator("#query-name")).to_have_text("chelsea.jpg")
+        done(page, "failed")
+        page.get_by_label("Taken from").fill("")
+        page.get_by_label("Taken from").press("Enter")
+        done(page)
+        first(page, "chelsea.jpg")
+        expect(page.locator("#query-name")).to_have_text("chelsea.jpg")
+        assert "after" not in asked(page)
+
+    @pytest.mark.parametrize("before", [None, "coffee.jpg"])
+    def test_while_it_is_sent(self, opened, home, before):
+        page = opened(expected="Failed to load")
+        if before:
+            search(page, home / before)
+        held = []
+        page.route(re.compile(r"search\?(?!.*mirrored=true)"), lambda route: held.append(route))
+        page.set_input_files("#file", home / "chelsea.jpg")
+        expect(page.locator("#query-name")).to_have_text("chelsea.jpg")
+        page.get_by_role("combobox", name="Results").select_option("12")
+        page.get_by_role("switch", name="Mirror images, too").check()
+        expect(page.locator("#results li")).to_have_count(12)
+        done(page)
+        first(page, "chelsea.jpg")
+        assert (asked(page)["top"], asked(page)["mirrored"]) == ("12", "true")
+        page.unroute_all()
+        page.go_back()  # one step: the address follows only what was answered
+        done(page) if before else expect(page.locator("#start")).to_be_visible()
+        assert asked(page).get("top") is None
+
+    def test_of_one_that_is_too_large(self, opened, home):
+        page = opened()
+        search(page, home / "coffee.jpg")
+        large = "Object.defineProperty(Blob.prototype, 'size', { get: () => 1e9 })"
+        page.evaluate(large)
+        page.set_input_files("#file", home / "chelsea.jpg")
+        done(page, "failed")
+        page.get_by_role("combobox", name="Results").select_option("12")
+        expect(page.locator("#activity")).to_contain_text("the server takes")
+        expect(page.locator("#query-name")).to_have_text("chelsea.jpg")
+        assert titles(page) == []
+        page.reload()
+
+
 class TestAddress:
     def test_ids_of_a_collection_of_lance(self, opened, tmp_path):
         pytest.importorskip("lance", reason="the extra `lance`")

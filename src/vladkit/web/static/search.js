@@ -43,13 +43,16 @@ export class SearchView {
     );
     this.query = new QueryPanel((region) => this.searchPart(region));
     this.settings = new Settings(info, () => {
-      if (!isEmpty(this.shown)) {
+      if (this.taken) this.searchTaken().catch(onError);
+      else if (!isEmpty(this.shown)) {
         this.onState({ ...this.shown, ...this.settings.chosen, match: null });
       }
     });
 
     /** @type {State} what was asked for last */
     this.shown = state();
+    /** @type {File[] | null} the query, until the server has named it */
+    this.taken = null;
     /** @type {Answer | null} to `shown` */
     this.answer = null;
     this.asked = new AbortController();
@@ -69,6 +72,7 @@ export class SearchView {
     if (same) return;
     this.asked.abort();
     this.answer = null;
+    this.taken = null;
     this.start.hidden = !isEmpty(shown);
     this.searching.hidden = isEmpty(shown);
     this.settings.show(shown);
@@ -85,10 +89,17 @@ export class SearchView {
   async take(files) {
     this.start.hidden = true;
     this.searching.hidden = false;
-    this.asked.abort();
     this.answer = null;
+    this.taken = files;
     this.query.showFiles(files);
     this.clearResults();
+    await this.searchTaken();
+  }
+
+  /** The files that were taken, with the settings as they are now. */
+  async searchTaken() {
+    const files = /** @type {File[]} */ (this.taken);
+    this.asked.abort();
     const { upload_bytes: most } = this.info.limits;
     const large = files.find((file) => file.size > most);
     if (large) {
@@ -196,6 +207,7 @@ export class SearchView {
     sent.forEach((file, i) => remember(this.files, String(keys[i]), file));
     const again = wanted.query !== null;
     const named = { ...wanted, query };
+    this.taken = null;
     this.shown = named;
     this.answer = answer;
     this.onState(named, again);
