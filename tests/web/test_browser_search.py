@@ -174,14 +174,38 @@ class TestWaiting:
             answers.append(route.request.url)
             if len(answers) > 1:
                 return route.continue_()
-            problem = {"status": 503, "title": "", "detail": "wait", "retry_after": 1}
+            problem = {"status": 503, "title": "", "detail": "too many", "retry_after": 1}
             return route.fulfill(status=503, headers={"Retry-After": "1"}, body=json.dumps(problem))
 
         page.route("**/api/search*", busy)
         page.evaluate("location.hash = '#/search?id=1&rerank=0'")
-        expect(page.locator("#activity")).to_contain_text("waiting 1 s for a free place")
+        expect(page.locator("#activity")).to_contain_text("Too many. Waiting 1 s.")
         done(page)
         assert len(answers) == 2
+
+    def test_a_server_that_waiting_does_not_help_is_asked_once(self, opened):
+        page = opened(expected="503")
+        answers = []
+
+        def away(route):
+            answers.append(route.request.url)
+            route.fulfill(status=503, json={"status": 503, "detail": "the network is away"})
+
+        page.route(re.compile("/api/(search|images)"), away)
+        page.evaluate("location.hash = '#/search?id=1&rerank=0'")
+        done(page, "failed")
+        expect(page.locator("#activity")).to_contain_text("The network is away.")
+        assert len(answers) == 1
+
+    def test_a_list_says_what_it_waits_for(self, opened):
+        page = opened(expected="503")
+        gone = {"status": 503, "detail": "the collection cannot be read now", "retry_after": 30}
+        page.route("**/api/images?*", lambda route: route.fulfill(status=503, json=gone))
+        page.evaluate("location.hash = '#/browse'")
+        expect(page.locator("#total-browse")).to_have_text(
+            "The collection cannot be read now. Waiting 30 s."
+        )
+        page.unroute_all()
 
     def test_a_server_that_is_gone(self, opened):
         page = opened(expected="Failed to load")

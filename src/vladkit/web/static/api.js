@@ -55,7 +55,7 @@
 /**
  * @typedef {object} Asking
  * @property {AbortSignal} [signal]
- * @property {(seconds: number, attempt: number) => void} [onWait] the server is busy; tried again then
+ * @property {(text: string) => void} [onWait] what the server says, and when it is asked again
  * @property {(fraction: number) => void} [onProgress] of the upload
  */
 
@@ -156,8 +156,9 @@ async function patiently(attempt, { signal, onWait }) {
       return await attempt();
     } catch (error) {
       if (!(error instanceof Problem) || error.status !== 503 || n >= TRIES) throw error;
-      const seconds = Math.min(Math.max(error.retryAfter ?? 1, 0.2), 30);
-      onWait?.(seconds, n);
+      if (error.retryAfter === null) throw error; // it does not pass by itself
+      const seconds = Math.min(Math.max(error.retryAfter, 0.2), 30);
+      onWait?.(`${error.message} Waiting ${Math.ceil(seconds)} s.`);
       await pause(seconds, signal);
     }
   }

@@ -203,7 +203,7 @@ export class Compare {
     } else {
       this.tell("Matching …");
       try {
-        const geometry = await get(url, { signal });
+        const geometry = await get(url, { signal, onWait: (text) => this.tell(text) });
         if (signal.aborted || this.model.value !== model) return;
         this.geometry = geometry;
       } catch (error) {

@@ -277,9 +277,8 @@ export class SearchView {
   asking(signal) {
     return {
       signal,
-      onWait: (seconds) => {
-        const wait = `waiting ${Math.ceil(seconds)} s for a free place`;
-        if (!signal.aborted) this.activity.step(`The server is busy: ${wait}`);
+      onWait: (text) => {
+        if (!signal.aborted) this.activity.step(text);
       },
       onProgress: (fraction) => {
         if (signal.aborted) return;
