@@ -95,10 +95,12 @@ class TestWaiting:
         expect(page.locator("#results li")).to_have_count(1)
         first(page, "coffee.jpg")
         assert asked(page)["under"] == "coffee.jpg"
-        expect(page.locator("#after")).to_contain_text("1 result of")
+        expect(page.locator("#after")).to_contain_text("1 result of 1 image.")
         page.get_by_label("Taken from").fill("2024")
         page.get_by_label("Taken from").press("Enter")
         expect(page.locator("#nothing")).to_have_text("No image is in these limits.")
+        expect(page.locator("#after")).to_have_text("16 images without a date left out. As JSON")
+        expect(page.locator("#activity [role=status]")).to_contain_text("0 results")
         page.reload()  # the address holds them
         expect(page.get_by_label("Folder")).to_have_value("coffee.jpg")
         expect(page.get_by_label("Taken from")).to_be_visible()

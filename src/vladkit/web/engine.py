@@ -140,7 +140,8 @@ class Engine:
                     where = f"no feature that is kept of {query.row.path} is in {query.region}"
                     raise ImageError(where)
                 images.append(query.features)
-        depth = collection.index.searcher.depth(options.rerank)
+        searcher = collection.index.searcher
+        depth = searcher.depth(options.rerank)
         hits = collection.search(
             images,
             max(options.top, depth),
@@ -157,8 +158,10 @@ class Engine:
         n_verified = sum(known) if known else None
         store = collection.index.store
         photo_of = photos(store, [hit.image_id for hit, _ in rows])
-        left_out = options.where.unknown(store) if options.where else {}
-        counts = len(collection), len(known), n_verified
+        left_out, n_images = {}, len(collection)
+        if options.where:
+            left_out, n_images = options.where.unknown(store), len(searcher.allowed(options.where))
+        counts = n_images, len(known), n_verified
         return SearchAnswer(queries, rows, *counts, seconds, photo_of, left_out, state)
 
     async def match(

@@ -185,7 +185,7 @@ class SearchResponse(BaseModel):
     query: QueryInfo
     queries: list[QueryInfo] = Field(description="All images that were searched with together")
     results: list[ResultInfo]
-    images: int = Field(description="Number of ranked images")
+    images: int = Field(description="Number of ranked images: those that the filters let through")
     reranked: int = Field(description="Number of first images that were matched")
     verified: int | None = Field(description="How many of those are verified; null: none matched")
     min_inliers: int

@@ -304,15 +304,15 @@ export class SearchView {
     this.gallery.show(results, moving);
     this.nothing.hidden = results.length > 0;
     const limited = LIMITS.some((name) => this.shown[name]);
-    const none = limited ? "No image is in these limits." : "Nothing was found.";
-    this.nothing.textContent = answer.images ? none : "The collection is empty.";
-    this.after.replaceChildren(...(results.length ? this.summary(answer) : []));
+    const none = answer.images ? "Nothing was found." : "The collection is empty.";
+    this.nothing.textContent = limited ? "No image is in these limits." : none;
+    this.after.replaceChildren(...this.summary(answer));
     if (!more) {
       const { verified } = answer;
       let found = plural(results.length, "result");
       if (verified) found = `${plural(verified, "image shows", "images show")} the same thing`;
       else if (verified === 0) found = "Probably not in here: these only look alike";
-      this.activity.done(results.length ? found : "");
+      this.activity.done(found);
     }
     this.onAnswer(answer);
   }
@@ -320,8 +320,9 @@ export class SearchView {
   /** @param {Answer} answer */
   summary({ results, images, reranked, min_inliers: least, without_date, without_position }) {
     const url = searchAddress(this.shown, this.settings.meant(this.shown).top, reranked);
+    const of = `${plural(results.length, "result")} of ${plural(images, "image")}. `;
     return [
-      `${plural(results.length, "result")} of ${plural(images, "image")}. `,
+      results.length ? of : "",
       reranked
         ? `The first ${count(reranked)} were checked: ${least} matches that agree show the same thing. `
         : "",
