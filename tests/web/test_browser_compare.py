@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from browsing import asked, compare, compared, done, expect, first, search, titles
+from serving import serving
 
 ENDS = """() => [...document.querySelectorAll("#overlay line")].map((line) => {
     const box = line.getScreenCTM();
@@ -182,6 +183,25 @@ def test_matches_that_the_answer_lacks_are_asked_for(opened, page):
     expect(other.locator("#overlay line")).to_have_count(100)
     other.keyboard.press("Escape")
     expect(other.locator("#results .badge")).to_have_count(0)
+
+
+def test_a_file_that_has_changed(opened, own):
+    (own / "photos" / "rocket.jpg").write_bytes((own / "photos" / "moon.jpg").read_bytes())
+    with serving(own / "photos.vlad") as (client, _):
+        page = opened("/#/browse", base=str(client.base_url).rstrip("/"))
+        expect(page.locator("#have-changed")).to_contain_text("vladkit index")
+        changed = page.locator("#list-browse li").filter(has=page.locator(".badge.changed"))
+        expect(changed).to_have_count(1)
+        changed.get_by_title("Search with this").click()
+        done(page)
+        expect(page.locator("#query-facts")).to_contain_text("changed since it was indexed")
+        compare(page)
+        expect(page.locator("#compare-facts")).to_contain_text("file has changed since")
+        page.keyboard.press("Escape")
+        expect(page.locator("#compare")).to_be_hidden()
+        page.evaluate("location.hash = '#/search?id=1&top=3'")
+        done(page)
+        expect(page.locator("#have-changed")).to_be_hidden()
 
 
 def test_a_file_that_is_gone(opened, home, request):

@@ -31,7 +31,7 @@ from vladkit.web.decoder import Decoder
 from vladkit.web.limits import Limits
 from vladkit.web.pool import CollectionPool
 from vladkit.web.problems import Problem
-from vladkit.web.queries import Queries, QuerySource, SearchQuery, indexed_image
+from vladkit.web.queries import Queries, QuerySource, SearchQuery, changed_images, indexed_image
 from vladkit.web.uploads import Uploads
 
 __all__ = ["MEDIA_TYPES", "Engine", "SearchAnswer"]
@@ -68,6 +68,7 @@ class SearchAnswer:
     seconds: dict[str, float]
     photos: dict[int, Photo]
     left_out: dict[str, int]  # see `Where.unknown`
+    changed: set[int]  # see `changed_images`
     state: str  # see `Collection.stamp`
 
 
@@ -162,7 +163,9 @@ class Engine:
         if options.where:
             left_out, n_images = options.where.unknown(store), len(searcher.allowed(options.where))
         counts = n_images, len(known), n_verified
-        return SearchAnswer(queries, rows, *counts, seconds, photo_of, left_out, state)
+        shown = [row for _, row in rows] + [query.row for query in queries if query.row]
+        changed = changed_images(collection, shown)
+        return SearchAnswer(queries, rows, *counts, seconds, photo_of, left_out, changed, state)
 
     async def match(
         self, source: QuerySource, other: int, model: Model, mirrored: bool = False

@@ -14,6 +14,7 @@
  * @property {string} thumbnail
  * @property {string} preview
  * @property {string} file
+ * @property {boolean} changed the file is another one than was indexed
  */
 
 /**
@@ -25,7 +26,7 @@
  */
 
 /** @typedef {IndexedImage & Geometry & {rank: number, score: number, similarity: number, query: number, mirrored: boolean}} Result */
-/** @typedef {{key: string | null, id: number | null, path: string | null, width: number, height: number, region: Region | null, n_features: number, preview: string}} Query */
+/** @typedef {{key: string | null, id: number | null, path: string | null, width: number, height: number, region: Region | null, n_features: number, preview: string, changed: boolean}} Query */
 /** @typedef {{query: Query, queries: Query[], results: Result[], images: number, reranked: number, verified: number | null, min_inliers: number, without_date: number | null, without_position: number | null, state: string, seconds: {features: number, search: number}}} Answer */
 /** @typedef {{id: number, path: string, reason: string}} Skipped */
 /**

@@ -224,6 +224,8 @@ export class Compare {
     const facts = [`${result.width} × ${result.height} px`];
     if (result.rank) facts.unshift(`similarity ${decimals(result.similarity)}`);
     if (result.mirrored) facts.unshift("mirrored");
+    if (result.changed) facts.push("its file has changed since it was indexed");
+    if (this.query.changed) facts.push("the query's file has changed since it was indexed");
     const badge = { class: verified ? "badge verified" : null };
     this.facts.replaceChildren(
       el("strong", badge, verified ? icon("check") : null, first),

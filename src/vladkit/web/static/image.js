@@ -35,6 +35,12 @@ export function gone() {
   return el("span", { class: "gone" }, "The file is gone");
 }
 
+/** @param {IndexedImage} image */
+export function changed(image) {
+  const title = "The file has changed since it was indexed";
+  return image.changed ? el("span", { class: "badge changed", title }, "changed") : null;
+}
+
 /**
  * @param {string} url
  * @param {number} side
@@ -115,6 +121,7 @@ export function searchable(image) {
       "p",
       { class: "card-line muted" },
       el("span", {}, `${image.width} × ${image.height}`),
+      changed(image),
       el("span", { class: "wide-only" }, `${count(image.n_features)} features`),
       links(image),
     ),

@@ -162,10 +162,15 @@ function start(info) {
 }
 
 const offer = byId("offer", HTMLElement);
-const notShown = byId("not-shown", HTMLElement);
+const notices = [
+  { notice: byId("not-shown", HTMLElement), of: ".gone" },
+  { notice: byId("have-changed", HTMLElement), of: ".badge.changed" },
+];
 new MutationObserver(() => {
-  const hidden = !main.querySelector("section:not([hidden]) .gone");
-  if (notShown.hidden !== hidden) notShown.hidden = hidden;
+  for (const { notice, of } of notices) {
+    const hidden = !main.querySelector(`section:not([hidden]) ${of}`);
+    if (notice.hidden !== hidden) notice.hidden = hidden;
+  }
 }).observe(main, { childList: true, subtree: true, attributeFilter: ["hidden"] });
 themeSwitch(byId("theme", HTMLButtonElement), byId("theme-label", HTMLElement));
 byId("skip", HTMLElement).addEventListener("click", (event) => {

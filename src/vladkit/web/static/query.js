@@ -77,7 +77,8 @@ export class QueryPanel {
     this.name.replaceChildren(others.length ? oneThing(queries.length) : pathLine(name));
     const features = plural(query.n_features, "feature");
     const where = query.region ? " in the part" : "";
-    this.facts.textContent = others.length ? "" : `${query.width} × ${query.height} px`;
+    const since = query.changed ? ", changed since it was indexed" : "";
+    this.facts.textContent = others.length ? "" : `${query.width} × ${query.height} px${since}`;
     this.facts.title = `${features}${where}`;
     this.others.hidden = !others.length;
     this.others.replaceChildren(
