@@ -174,6 +174,11 @@ def test_by_keyboard(page):
     assert "match" not in asked(page)
     page.keyboard.press("Enter")
     expect(title).to_have_text(names[1])
+    page.get_by_role("button", name="Previous result").press("Enter")  # it is disabled there
+    expect(title).to_have_text(names[0])
+    expect(page.locator("#compare-title")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(title).to_have_text(names[1])
 
 
 def test_matches_that_the_answer_lacks_are_asked_for(opened, page):

@@ -119,8 +119,8 @@ export class Compare {
     if (newQuery) this.model.value = "homography";
     if (!this.dialog.open) this.dialog.showModal();
     const at = answer.results.findIndex((result) => result.id === id);
-    this.previous.disabled = at <= 0;
-    this.next.disabled = at < 0 || at >= answer.results.length - 1;
+    allow(this.previous, at > 0, this.title);
+    allow(this.next, at >= 0 && at < answer.results.length - 1, this.title);
     try {
       this.result = answer.results[at] ?? (await unranked(id, signal));
     } catch (error) {
@@ -312,6 +312,18 @@ async function unranked(id, signal) {
   const image = await get(`/api/images/${id}`, { signal });
   const none = { inliers: null, verified: null, points: null, outline: null };
   return { ...image, ...none, rank: 0, score: 0, similarity: 0, query: 0, mirrored: false };
+}
+
+/**
+ * The focus goes on where a button that has it is disabled: keys would reach nothing.
+ *
+ * @param {HTMLButtonElement} button
+ * @param {boolean} can be pressed
+ * @param {HTMLElement} next
+ */
+function allow(button, can, next) {
+  if (!can && document.activeElement === button) next.focus();
+  button.disabled = !can;
 }
 
 /**

@@ -127,6 +127,7 @@ function start(info) {
     if (next.id === null || next.match !== null) return;
     event.preventDefault();
     go({ ...next, ...search.settings.chosen });
+    main.focus({ preventScroll: true }); // the link goes with its results
     scrollTo(0, 0);
   });
 
@@ -144,6 +145,8 @@ function start(info) {
     offer.hidden = true;
     scrollTo(0, 0);
     search.take(files).catch(fault);
+    const isHidden = !document.activeElement?.getClientRects().length;
+    if (isHidden) main.focus({ preventScroll: true }); // the button that was pressed is
   };
 
   /** @param {File[]} files the first is searched with; to take all for one thing is offered */
