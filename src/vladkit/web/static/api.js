@@ -166,6 +166,7 @@ async function patiently(attempt, { signal, onWait }) {
 }
 
 const SILENT = "The server does not answer. Is vladkit serve still running?";
+const UNREADABLE = "The file cannot be read: it is a folder, or no longer there.";
 
 /**
  * @template T
@@ -205,6 +206,12 @@ export function upload(url, file, asking = {}) {
   return patiently(() => sendOnce(url, file, asking), asking);
 }
 
+/** @param {Blob} file */
+function isReadable(file) {
+  const some = file.size ? file.slice(0, 1) : file; // 0: it may be gone
+  return some.arrayBuffer().then(() => true, () => false);
+}
+
 /**
  * @param {string} url
  * @param {Blob} file
@@ -226,7 +233,9 @@ function sendOnce(url, file, { signal, onProgress }) {
     };
     request.upload.onload = () => onProgress?.(1);
     request.onabort = () => reject(aborted());
-    request.onerror = () => reject(new Problem(0, SILENT));
+    request.onerror = async () => {
+      reject(new Problem(0, (await isReadable(file)) ? SILENT : UNREADABLE));
+    };
     request.onload = () => {
       if (request.status >= 200 && request.status < 300) {
         try {
