@@ -165,6 +165,12 @@ class TestSearch:
         answer = client.put("/api/info")
         problem(answer, 405)
         assert answer.headers["allow"] == "GET"
+        answer = client.put("/api/search")
+        problem(answer, 405)
+        assert answer.headers["allow"] == "GET, POST"
+        problem(client.post("/static/main.js"), 405)
+        for path, allowed in (("/api/images/1/file", "GET"), ("/", "GET")):
+            assert client.delete(path).headers["allow"] == allowed
 
     def test_head_is_get_without_the_body(self, client):
         for address in ("/", "/api/info", "/api/images/1/thumbnail", "/api/nothing"):

@@ -33,7 +33,10 @@ router = APIRouter(tags=["searching"])
 _IMAGE_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
-        "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}}
+            for kind in ("image/*", "application/octet-stream")
+        },
     }
 }
 
