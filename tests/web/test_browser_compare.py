@@ -190,6 +190,18 @@ def test_matches_that_the_answer_lacks_are_asked_for(opened, page):
     expect(other.locator("#results .badge")).to_have_count(0)
 
 
+def test_by_an_address_that_is_opened_elsewhere(opened):
+    """It closes to its own search, and not to what was there before."""
+    for before in ("/#/browse", "/#/search?id=2&rerank=0"):
+        page = opened(before)
+        page.evaluate("location.hash = '#/search?id=1&rerank=0&match=3'")
+        compared(page)
+        page.keyboard.press("Escape")
+        expect(page.locator("#compare")).to_be_hidden()
+        done(page)
+        assert asked(page) == {"id": "1", "rerank": "0"}
+
+
 def test_a_file_that_has_changed(opened, own):
     (own / "photos" / "rocket.jpg").write_bytes((own / "photos" / "moon.jpg").read_bytes())
     with serving(own / "photos.vlad") as (client, _):

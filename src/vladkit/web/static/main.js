@@ -97,7 +97,8 @@ function start(info) {
     trouble.hidden = true;
     const named = before.query === null && before.id === null && shown.query !== null;
     if (!named) offer.hidden = true; // it stays while the image that was sent gets its address
-    opened = shown.match !== null && (opened || before.match === null);
+    const same = format({ ...before, match: null }) === format({ ...shown, match: null });
+    opened = shown.match !== null && same && (opened || before.match === null);
     for (const view of VIEWS) byId(`view-${view}`, HTMLElement).hidden = view !== shown.view;
     for (const link of document.querySelectorAll("nav a[data-view]")) {
       const current = link.getAttribute("data-view") === shown.view;

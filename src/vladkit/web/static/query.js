@@ -7,6 +7,8 @@ import { RegionMarker } from "./region.js";
 /** @typedef {import("./api.js").Query} Query */
 /** @typedef {import("./state.js").Region} Region */
 
+const MOUSE = matchMedia("(hover: hover)"); // a finger scrolls where a mouse marks a part
+
 export class QueryPanel {
   /** @param {(region: Region | null) => void} onPart search by that; null: by the whole */
   constructor(onPart) {
@@ -113,6 +115,22 @@ export class QueryPanel {
     this.shown = "";
   }
 
+  /**
+   * A query that there is no answer to: by the whole of it there may be one.
+   *
+   * @param {import("./state.js").State} wanted
+   */
+  showUnanswered({ query, id, region }) {
+    this.hide();
+    if (!region) return;
+    const [key] = (query ?? "").split(",");
+    this.img.hidden = false;
+    this.img.src = key ? `/api/queries/${key}/preview` : `/api/images/${id}/preview`;
+    this.img.alt = "Query";
+    this.asked = region;
+    this.showRegion(region);
+  }
+
   /** @param {{query: string | null, id: number | null}} wanted */
   shows({ query, id }) {
     return this.shown === named(query, id);
@@ -130,7 +148,9 @@ export class QueryPanel {
     this.searchRegion.hidden = region === null || region.join() === this.asked?.join();
     this.regionText.textContent = region
       ? `Part: ${region[2]} × ${region[3]} px at ${region[0]}, ${region[1]}`
-      : "Drag on the image to search by a part of it.";
+      : MOUSE.matches
+        ? "Drag on the image to search by a part of it."
+        : "Mark a part to search by it alone.";
   }
 }
 

@@ -348,7 +348,9 @@ export class SearchView {
       text = "The server no longer has this image. Drop it again, or choose it.";
     }
     this.answer = null;
-    if (!this.query.shows(wanted)) this.query.hide();
+    const isRefused = error instanceof Problem && error.status === 422; // and the image is there
+    if (isRefused && !this.query.shows(wanted)) this.query.showUnanswered(wanted);
+    else if (!this.query.shows(wanted)) this.query.hide();
     this.clearResults();
     this.activity.failed(text);
     if (error instanceof Problem && error.status === 401) this.onError(error);
