@@ -172,7 +172,7 @@ const notices = [
 ];
 new MutationObserver(() => {
   for (const { notice, of } of notices) {
-    const hidden = !main.querySelector(`section:not([hidden]) ${of}`);
+    const hidden = [...main.querySelectorAll(of)].every((each) => each.closest("[hidden]"));
     if (notice.hidden !== hidden) notice.hidden = hidden;
   }
 }).observe(main, { childList: true, subtree: true, attributeFilter: ["hidden"] });
