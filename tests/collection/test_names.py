@@ -117,6 +117,8 @@ class TestSpelling:
         assert opened.find(there).path == opened.find(folder / there).path == here
         assert opened.search(there, 1)[0].path == here
         assert opened.find("è.png") is None
+        for part in (here, there, os.path.basename(there)):
+            assert [row.path for row in opened.page(contains=part)[1]] == [here]
         mixed = f"{os.path.dirname(here)}/{os.path.basename(there)}"
         assert opened.find(mixed).path == here
         assert opened.remove([os.path.dirname(there)]) == 1

@@ -210,7 +210,7 @@ class TestLooking:
             assert (total, [row.path for row in rows]) == (len(NAMES), paths[2:5])
             assert collection.page(len(NAMES))[1] == []
             assert [row.path for row in collection.page(contains="OFF")[1]] == ["coffee.jpg"]
-            for text in ("%", "_", "!", "'"):
+            for text in ("%", "_", "!", "'", "\0", "a\0"):
                 wanted = [path for path in paths if text in path]
                 assert [row.path for row in collection.page(contains=text)[1]] == wanted
             assert collection.page(skipped=True) == (0, [])

@@ -189,6 +189,10 @@ class TestChanges:
             assert collection.find("Caf\u00e9.png").path == "Caf\u00e9.png"
             assert collection.add(folder).unchanged == 1
             assert collection.find("Caf\u00e9.png").path == "Cafe\u0301.png"
+            assert [row.path for row in collection.page(contains="f\u00e9.")[1]] == [
+                "Cafe\u0301.png"
+            ]
+            assert collection.page(contains="\0")[0] == 0
             assert len(collection) == 13
             assert collection.check() == []
 

@@ -28,7 +28,7 @@ def test_openapi_says_what_is_answered(client, query):
         assert "ProblemInfo" in said["application/problem+json"]["schema"]["$ref"]
         assert "422" not in operation["responses"]
     body = operations["post", "/api/search"]["requestBody"]["content"]
-    assert list(body) == ["image/*"]
+    assert list(body) == ["image/*", "application/octet-stream"]
 
 
 def test_the_page_is_loaded_once(client):

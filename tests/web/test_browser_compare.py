@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from browsing import asked, compare, compared, done, expect, first, search, titles
+from serving import serving
 
 ENDS = """() => [...document.querySelectorAll("#overlay line")].map((line) => {
     const box = line.getScreenCTM();
@@ -173,6 +174,11 @@ def test_by_keyboard(page):
     assert "match" not in asked(page)
     page.keyboard.press("Enter")
     expect(title).to_have_text(names[1])
+    page.get_by_role("button", name="Previous result").press("Enter")  # it is disabled there
+    expect(title).to_have_text(names[0])
+    expect(page.locator("#compare-title")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(title).to_have_text(names[1])
 
 
 def test_matches_that_the_answer_lacks_are_asked_for(opened, page):
@@ -182,6 +188,40 @@ def test_matches_that_the_answer_lacks_are_asked_for(opened, page):
     expect(other.locator("#overlay line")).to_have_count(100)
     other.keyboard.press("Escape")
     expect(other.locator("#results .badge")).to_have_count(0)
+
+
+def test_by_an_address_that_is_opened_elsewhere(opened):
+    """It closes to its own search, and not to what was there before."""
+    for before in ("/#/browse", "/#/search?id=2&rerank=0"):
+        page = opened(before)
+        page.evaluate("location.hash = '#/search?id=1&rerank=0&match=3'")
+        compared(page)
+        page.keyboard.press("Escape")
+        expect(page.locator("#compare")).to_be_hidden()
+        done(page)
+        assert asked(page) == {"id": "1", "rerank": "0"}
+
+
+def test_a_file_that_has_changed(opened, own):
+    (own / "photos" / "rocket.jpg").write_bytes((own / "photos" / "moon.jpg").read_bytes())
+    with serving(own / "photos.vlad") as (client, _):
+        page = opened("/#/browse", base=str(client.base_url).rstrip("/"))
+        expect(page.locator("#have-changed")).to_contain_text("vladkit index")
+        changed = page.locator("#list-browse li").filter(has=page.locator(".badge.changed"))
+        expect(changed).to_have_count(1)
+        changed.get_by_title("Search with this").click()
+        done(page)
+        expect(page.locator("#query-facts")).to_contain_text("changed since it was indexed")
+        compare(page)
+        expect(page.locator("#compare-facts")).to_contain_text("file has changed since")
+        page.keyboard.press("Escape")
+        expect(page.locator("#compare")).to_be_hidden()
+        page.evaluate("location.hash = '#/'")
+        expect(page.locator("#example-list .badge.changed")).to_have_count(1)
+        expect(page.locator("#have-changed")).to_be_visible()
+        page.evaluate("location.hash = '#/search?id=1&top=3'")
+        done(page)
+        expect(page.locator("#have-changed")).to_be_hidden()  # though examples are in the page
 
 
 def test_a_file_that_is_gone(opened, home, request):

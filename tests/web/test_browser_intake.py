@@ -116,6 +116,7 @@ def test_of_the_collection(opened):
     page.locator("#results li").nth(1).get_by_title("Search with this").click()
     expect(page.locator("#query-name")).to_have_text(HOSTILE)
     done(page)
+    expect(page.locator("#main")).to_be_focused()
     assert titles(page)[:2] == [HOSTILE, "motorcycle_left.jpg"]
 
 
@@ -139,6 +140,46 @@ def test_that_is_too_large_is_not_sent(opened, home):
     page.set_input_files("#file", home / "coffee.jpg")
     done(page, "failed")
     expect(page.locator("#activity")).to_contain_text("the server takes 1 kB")
+
+
+def test_that_cannot_be_read(opened, home, tmp_path):
+    page = opened(expected="Failed to load")
+    drag = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        data = {"items": [], "files": [str(home / "photos")], "dragOperationsMask": 1}
+        drag.send("Input.dispatchDragEvent", {"type": kind, "x": 600, "y": 400, "data": data})
+    done(page, "failed")
+    expect(page.locator("#activity")).to_contain_text("it is a folder, or no longer there")
+    files = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    for file in files:
+        file.write_bytes((home / "coffee.jpg").read_bytes())
+    page.set_input_files("#file", files)
+    done(page)
+    files[1].unlink()
+    page.get_by_role("button", name="search with both").press("Enter")
+    done(page, "failed")
+    expect(page.locator("#activity")).to_contain_text("b.jpg: The file cannot be read")
+    expect(page.locator("#main")).to_be_focused()  # the button is gone
+
+
+PASTE = """(text) => {
+    const clipboardData = new DataTransfer();
+    clipboardData.setData("text/plain", text);
+    document.activeElement.dispatchEvent(
+        new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+}"""
+
+
+def test_text_is_pasted_into_fields(opened):
+    page = opened("/#/search?id=1&rerank=0")
+    page.locator("#limited").evaluate("box => { box.open = true }")
+    for label in ("Folder", "Taken from", "Before", "Near"):
+        page.get_by_label(label, exact=True).focus()
+        page.evaluate(PASTE, "2024")
+        expect(page.locator("#trouble")).to_be_hidden()
+    page.get_by_role("combobox", name="Results").focus()
+    page.evaluate(PASTE, "2024")
+    expect(page.locator("#trouble")).to_contain_text("no image on the clipboard")
 
 
 def test_text_is_no_image(opened):

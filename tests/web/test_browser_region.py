@@ -86,9 +86,22 @@ def test_by_keyboard(page):
     assert "region" not in asked(page)
 
 
+def test_the_way_out_of_a_part_without_anything(opened):
+    page = opened("/#/search?id=1&region=0,0,1,1", expected="422")
+    done(page, "failed")
+    expect(page.locator("#query-image")).not_to_have_js_property("naturalWidth", 0)
+    expect(page.locator("#region-text")).to_contain_text("1 px at 0, 0")
+    expect(page.get_by_role("button", name="Search by this part")).to_be_hidden()
+    page.get_by_role("button", name="Whole image").click()
+    done(page)
+    assert "region" not in asked(page)
+    expect(page.locator("#region")).to_be_visible()
+
+
 def test_by_finger(opened, home):
-    page = opened(size=(400, 800), has_touch=True)
+    page = opened(size=(400, 800), has_touch=True, is_mobile=True)
     search(page, home / "pair.jpg")
+    expect(page.locator("#region-text")).to_have_text("Mark a part to search by it alone.")
     page.get_by_role("button", name="Mark a part").tap()
     box = page.locator(".region-box").bounding_box()
     touch = page.context.new_cdp_session(page)

@@ -6,9 +6,12 @@ import json
 import re
 
 import cv2
+import pytest
 
 from browsing import asked, compare, done, expect, first, fulfil, search, titles
-from serving import HOSTILE
+from photos import write_photos
+from serving import HOSTILE, serving
+from vladkit import Collection
 
 
 class TestWaiting:
@@ -92,10 +95,12 @@ class TestWaiting:
         expect(page.locator("#results li")).to_have_count(1)
         first(page, "coffee.jpg")
         assert asked(page)["under"] == "coffee.jpg"
-        expect(page.locator("#after")).to_contain_text("1 result of")
+        expect(page.locator("#after")).to_contain_text("1 result of 1 image.")
         page.get_by_label("Taken from").fill("2024")
         page.get_by_label("Taken from").press("Enter")
         expect(page.locator("#nothing")).to_have_text("No image is in these limits.")
+        expect(page.locator("#after")).to_have_text("16 images without a date left out. As JSON")
+        expect(page.locator("#activity [role=status]")).to_contain_text("0 results")
         page.reload()  # the address holds them
         expect(page.get_by_label("Folder")).to_have_value("coffee.jpg")
         expect(page.get_by_label("Taken from")).to_be_visible()
@@ -171,14 +176,38 @@ class TestWaiting:
             answers.append(route.request.url)
             if len(answers) > 1:
                 return route.continue_()
-            problem = {"status": 503, "title": "", "detail": "wait", "retry_after": 1}
+            problem = {"status": 503, "title": "", "detail": "too many", "retry_after": 1}
             return route.fulfill(status=503, headers={"Retry-After": "1"}, body=json.dumps(problem))
 
         page.route("**/api/search*", busy)
         page.evaluate("location.hash = '#/search?id=1&rerank=0'")
-        expect(page.locator("#activity")).to_contain_text("waiting 1 s for a free place")
+        expect(page.locator("#activity")).to_contain_text("Too many. Waiting 1 s.")
         done(page)
         assert len(answers) == 2
+
+    def test_a_server_that_waiting_does_not_help_is_asked_once(self, opened):
+        page = opened(expected="503")
+        answers = []
+
+        def away(route):
+            answers.append(route.request.url)
+            route.fulfill(status=503, json={"status": 503, "detail": "the network is away"})
+
+        page.route(re.compile("/api/(search|images)"), away)
+        page.evaluate("location.hash = '#/search?id=1&rerank=0'")
+        done(page, "failed")
+        expect(page.locator("#activity")).to_contain_text("The network is away.")
+        assert len(answers) == 1
+
+    def test_a_list_says_what_it_waits_for(self, opened):
+        page = opened(expected="503")
+        gone = {"status": 503, "detail": "the collection cannot be read now", "retry_after": 30}
+        page.route("**/api/images?*", lambda route: route.fulfill(status=503, json=gone))
+        page.evaluate("location.hash = '#/browse'")
+        expect(page.locator("#total-browse")).to_have_text(
+            "The collection cannot be read now. Waiting 30 s."
+        )
+        page.unroute_all()
 
     def test_a_server_that_is_gone(self, opened):
         page = opened(expected="Failed to load")
@@ -188,7 +217,77 @@ class TestWaiting:
         expect(page.locator("#activity")).to_contain_text("The server does not answer")
 
 
+class TestSettingsOfAnImageThatIsBeingSent:
+    """Settings change before the server has given a name to the image that was dropped."""
+
+    def test_after_an_error(self, opened, home):
+        page = opened(expected="422")
+        search(page, home / "coffee.jpg")
+        page.get_by_text("Only some images").click()
+        page.get_by_label("Taken from").fill("2024-5")
+        page.get_by_label("Taken from").press("Enter")
+        done(page, "failed")
+        page.set_input_files("#file", home / "chelsea.jpg")
+        expect(page.locator("#query-name")).to_have_text("chelsea.jpg")
+        done(page, "failed")
+        page.get_by_label("Taken from").fill("")
+        page.get_by_label("Taken from").press("Enter")
+        done(page)
+        first(page, "chelsea.jpg")
+        expect(page.locator("#query-name")).to_have_text("chelsea.jpg")
+        assert "after" not in asked(page)
+
+    @pytest.mark.parametrize("before", [None, "coffee.jpg"])
+    def test_while_it_is_sent(self, opened, home, before):
+        page = opened(expected="Failed to load")
+        if before:
+            search(page, home / before)
+        held = []
+        page.route(re.compile(r"search\?(?!.*mirrored=true)"), lambda route: held.append(route))
+        page.set_input_files("#file", home / "chelsea.jpg")
+        expect(page.locator("#query-name")).to_have_text("chelsea.jpg")
+        page.get_by_role("combobox", name="Results").select_option("12")
+        page.get_by_role("switch", name="Mirror images, too").check()
+        expect(page.locator("#results li")).to_have_count(12)
+        done(page)
+        first(page, "chelsea.jpg")
+        assert (asked(page)["top"], asked(page)["mirrored"]) == ("12", "true")
+        page.unroute_all()
+        page.go_back()  # one step: the address follows only what was answered
+        done(page) if before else expect(page.locator("#start")).to_be_visible()
+        assert asked(page).get("top") is None
+
+    def test_of_one_that_is_too_large(self, opened, home):
+        page = opened()
+        search(page, home / "coffee.jpg")
+        large = "Object.defineProperty(Blob.prototype, 'size', { get: () => 1e9 })"
+        page.evaluate(large)
+        page.set_input_files("#file", home / "chelsea.jpg")
+        done(page, "failed")
+        page.get_by_role("combobox", name="Results").select_option("12")
+        expect(page.locator("#activity")).to_contain_text("the server takes")
+        expect(page.locator("#query-name")).to_have_text("chelsea.jpg")
+        assert titles(page) == []
+        page.reload()
+
+
 class TestAddress:
+    def test_ids_of_a_collection_of_lance(self, opened, tmp_path):
+        pytest.importorskip("lance", reason="the extra `lance`")
+        write_photos(tmp_path / "photos", ["coffee", "chelsea", "rocket", "camera"])
+        with Collection.create(tmp_path / "c.lance", n_clusters=16) as collection:
+            collection.add([tmp_path / "photos"])
+            ids = [row.image_id for row in collection.images()]
+        assert max(ids) > 1e15  # 16 digits, as most of them have
+        with serving(tmp_path / "c.lance") as (client, _):
+            page = opened(base=str(client.base_url).rstrip("/"))
+            for image_id in ids:
+                page.evaluate("location.hash = '#/'")
+                page.locator(f"#example-list [data-id='{image_id}'] .card-image").click()
+                done(page)
+                assert asked(page)["id"] == str(image_id)
+            compare(page, 3)
+
     def test_back_and_forward(self, opened, home):
         page = opened()
         search(page, home / "coffee.jpg")

@@ -59,8 +59,12 @@ class TestCollection:
             assert max(shown.shape) == side
             wanted = cv2.resize(photo("coffee"), shown.shape[1::-1], interpolation=cv2.INTER_AREA)
             assert np.abs(shown.astype(int) - wanted).mean() < 6  # in colour, upright
-            again = client.get(url, headers={"if-none-match": answer.headers["etag"]})
-            assert (again.status_code, again.content) == (304, b"")
+            tag = answer.headers["etag"]
+            for held in (tag, f"W/{tag}", f'"another", {tag}', "*"):
+                again = client.get(url, headers={"if-none-match": held})
+                assert (again.status_code, again.content) == (304, b"")
+            for held in ('"another"', tag.strip('"'), ""):
+                assert client.get(url, headers={"if-none-match": held}).status_code == 200
         answer = client.get(about["file"])
         assert answer.content == (home / "photos" / "coffee.jpg").read_bytes()
         assert answer.headers["content-type"] == "image/jpeg"

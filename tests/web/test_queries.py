@@ -62,6 +62,10 @@ def test_a_file_that_has_changed_is_searched_with_as_it_was(own):
         found = client.get("/api/search", params=whole).json()
         assert found["results"][0]["path"] == "chelsea.jpg"
         assert found["query"]["width"] == before["query"]["width"]
+        assert (before["query"]["changed"], found["query"]["changed"]) == (False, True)
+        listed = client.get("/api/images").json()["items"]
+        for images in (found["results"], listed, [client.get(f"/api/images/{image_id}").json()]):
+            assert [each["path"] for each in images if each["changed"]] == ["chelsea.jpg"]
         part = client.get("/api/search", params=whole | {"region": "50,20,300,250"}).json()
         assert part["results"][0]["path"] == "chelsea.jpg"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from networks import mean_colour
-from photos import cropped, photo
+from photos import cropped, photo, write_photos
 from serving import JPEG, id_of, problem, search, serving
 from vladkit import Collection
 from vladkit.geometry.verification import MIN_INLIERS
@@ -38,12 +38,23 @@ class TestSearch:
     def test_limited(self, client, query):
         everything = search(client, query, top=16, rerank=0)["results"]
         path = everything[3]["path"]
-        (only,) = search(client, query, under=path)["results"]
+        (only,), n_images = map(search(client, query, under=path).get, ("results", "images"))
+        assert n_images == 1
         assert (only["path"], only["taken"], only["latitude"]) == (path, None, None)
         found = search(client, query, after="2024", near="48.2,16.37,5")
-        counts = found["without_date"], found["without_position"]
-        assert (found["results"], *counts) == ([], 16, 16)
+        counts = found["without_date"], found["without_position"], found["images"]
+        assert (found["results"], *counts) == ([], 16, 16, 0)
         assert search(client, query)["without_date"] is None
+
+    def test_skipped_files_of_a_folder_are_not_counted(self, home, query, tmp_path):
+        write_photos(tmp_path / "p" / "some", ["coffee", "chelsea"])
+        (tmp_path / "p" / "some" / "broken.jpg").write_bytes(b"none")
+        write_photos(tmp_path / "p" / "others", ["rocket"])
+        with Collection.create(tmp_path / "c.vlad", n_clusters=8) as collection:
+            collection.add([tmp_path / "p"])
+        with serving(tmp_path / "c.vlad") as (client, _):
+            found = search(client, query, under="some", top=1)
+            assert (found["images"], found["reranked"], len(found["results"])) == (2, 2, 1)
 
     @pytest.mark.parametrize("wrong", [{"after": "May"}, {"near": "here"}, {"under": "nowhere"}])
     def test_limited_by_nothing_that_is(self, client, wrong):
@@ -165,6 +176,12 @@ class TestSearch:
         answer = client.put("/api/info")
         problem(answer, 405)
         assert answer.headers["allow"] == "GET"
+        answer = client.put("/api/search")
+        problem(answer, 405)
+        assert answer.headers["allow"] == "GET, POST"
+        problem(client.post("/static/main.js"), 405)
+        for path, allowed in (("/api/images/1/file", "GET"), ("/", "GET")):
+            assert client.delete(path).headers["allow"] == allowed
 
     def test_head_is_get_without_the_body(self, client):
         for address in ("/", "/api/info", "/api/images/1/thumbnail", "/api/nothing"):

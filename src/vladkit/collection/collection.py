@@ -391,8 +391,9 @@ class Collection:
     ) -> tuple[int, list[ImageRow]]:
         """Number of images, and `limit` of them from `offset` on, by source and path.
 
-        Only those whose path contains a text (upper and lower case of ASCII are equal); those that
-        have a vector, or with `skipped` those that have none.
+        Only those whose path contains a text (upper and lower case of ASCII are equal, and letters
+        with accents however they are spelled); those that have a vector, or with `skipped` those
+        that have none.
         """
         if not all(each in Interval(int, 0, 2**63 - 1) for each in (offset, limit)):
             raise ParameterError(f"offset={offset!r}, limit={limit!r}: give numbers from 0")

@@ -335,7 +335,9 @@ class Searcher:
         """Images that a search is limited to; found again only where something has changed."""
         key = where, self._store.state()
         if self._allowed is None or self._allowed[0] != key:
-            self._allowed = key, Allowed(where.ids(self._store))
+            skipped = [row.image_id for row in self._store.skipped()]
+            ids = np.setdiff1d(where.ids(self._store), skipped, assume_unique=True)
+            self._allowed = key, Allowed(ids)
         return self._allowed[1]
 
     def settled(self, ranked: Sequence[Ranked], n: int) -> list[Ranked]:

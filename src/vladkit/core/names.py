@@ -11,6 +11,7 @@ from vladkit.core.remote import is_url, local_path
 
 __all__ = [
     "absolute", "composed", "identity", "is_text", "on_disk", "one_line", "quoted", "real",
+    "spellings",
 ]  # fmt: skip
 
 _UNSEEN: Final = re.compile(
@@ -87,6 +88,18 @@ def composed(name: str) -> str:
     (5, 4)
     """
     return unicodedata.normalize("NFC", name)
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    r"""A name as it is, and with composed and with decomposed letters; see `composed`.
+
+    Examples
+    --------
+    >>> [len(each) for each in spellings("Cafe\u0301")]
+    [5, 4]
+    """
+    forms = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+    return tuple(dict.fromkeys([name, *forms]))
 
 
 def on_disk(path: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
 from vladkit.core.files import as_collection
-from vladkit.core.names import is_text, quoted, real
+from vladkit.core.names import is_text, quoted, real, spellings
 from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError
 from vladkit.store import trust
@@ -453,13 +453,16 @@ class Store:
         self, offset: int, limit: int, contains: str, *, skipped: bool
     ) -> tuple[int, list[ImageRow]]:
         """Number of paths that contain a text (ASCII letters of either case), and some of them."""
-        where = f"skipped IS {'NOT ' * skipped}NULL AND path LIKE ? ESCAPE '!'"
+        if "\0" in contains:  # where a pattern would end
+            return 0, []
         for special in "!%_":
             contains = contains.replace(special, f"!{special}")
-        pattern = f"%{contains}%"
-        ((total,),) = self._rows(f"SELECT count(*) FROM picture WHERE {where}", pattern)
+        patterns = [f"%{each}%" for each in spellings(contains)]
+        some = " OR ".join("path LIKE ? ESCAPE '!'" for _ in patterns)
+        where = f"skipped IS {'NOT ' * skipped}NULL AND ({some})"
+        ((total,),) = self._rows(f"SELECT count(*) FROM picture WHERE {where}", *patterns)
         order = f"{where} ORDER BY source_id, path LIMIT ? OFFSET ?"
-        rows = self._rows(f"SELECT {_COLUMNS} FROM picture WHERE {order}", pattern, limit, offset)
+        rows = self._rows(f"SELECT {_COLUMNS} FROM picture WHERE {order}", *patterns, limit, offset)
         return int(total), list(self._as_rows(rows))
 
     def _images(self, where: str, *values: object) -> Iterator[ImageRow]:

@@ -31,7 +31,7 @@ from vladkit.web.decoder import Decoder
 from vladkit.web.limits import Limits
 from vladkit.web.pool import CollectionPool
 from vladkit.web.problems import Problem
-from vladkit.web.queries import Queries, QuerySource, SearchQuery, indexed_image
+from vladkit.web.queries import Queries, QuerySource, SearchQuery, changed_images, indexed_image
 from vladkit.web.uploads import Uploads
 
 __all__ = ["MEDIA_TYPES", "Engine", "SearchAnswer", "version_of"]
@@ -68,6 +68,7 @@ class SearchAnswer:
     seconds: dict[str, float]
     photos: dict[int, Photo]
     left_out: dict[str, int]  # see `Where.unknown`
+    changed: set[int]  # see `changed_images`
     state: str  # see `vladkit.collection.searching.Searcher.state`
 
 
@@ -140,7 +141,8 @@ class Engine:
                     where = f"no feature that is kept of {query.row.path} is in {query.region}"
                     raise ImageError(where)
                 images.append(query.features)
-        depth = collection.index.searcher.depth(options.rerank)
+        searcher = collection.index.searcher
+        depth = searcher.depth(options.rerank)
         hits = collection.search(
             images,
             max(options.top, depth),
@@ -157,9 +159,13 @@ class Engine:
         n_verified = sum(known) if known else None
         store = collection.index.store
         photo_of = photos(store, [hit.image_id for hit, _ in rows])
-        left_out = options.where.unknown(store) if options.where else {}
-        counts = len(collection), len(known), n_verified
-        return SearchAnswer(queries, rows, *counts, seconds, photo_of, left_out, state)
+        left_out, n_images = {}, len(collection)
+        if options.where:
+            left_out, n_images = options.where.unknown(store), len(searcher.allowed(options.where))
+        counts = n_images, len(known), n_verified
+        shown = [row for _, row in rows] + [query.row for query in queries if query.row]
+        changed = changed_images(collection, shown)
+        return SearchAnswer(queries, rows, *counts, seconds, photo_of, left_out, changed, state)
 
     async def match(
         self, source: QuerySource, other: int, model: Model, mirrored: bool = False

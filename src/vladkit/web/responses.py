@@ -11,6 +11,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from vladkit.core.names import one_line
@@ -42,7 +43,8 @@ AS_JPEG: Final[dict[str, Any]] = {
 def jpeg_response(request: Request, data: bytes, tag: str) -> Response:
     """A JPEG file, or 304 if the client has the one that `tag` names."""
     headers = {"cache-control": "private, max-age=3600", "etag": tag}
-    if request.headers.get("if-none-match") == tag:
+    held = request.headers.get("if-none-match", "").split(",")
+    if any(each.strip().removeprefix("W/") in (tag, "*") for each in held):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="image/jpeg", headers=headers)
 
@@ -117,12 +119,18 @@ async def _on_bad_parameters(_: Request, error: Exception) -> Response:
     return ProblemResponse(Problem(422, "; ".join(reasons)))
 
 
-async def _on_no_route(_: Request, error: Exception) -> Response:
+async def _on_no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     response = ProblemResponse(Problem(error.status_code, error.detail))
-    for name, value in (error.headers or {}).items():  # Allow, with 405
-        response.raw_headers.append((name.lower().encode(), value.encode()))
+    if error.headers and "Allow" in error.headers:  # 405; names the first of the path's routes
+        allowed = [method for method in ("GET", "POST") if _is_allowed(request, method)]
+        response.raw_headers.append((b"allow", ", ".join(allowed).encode()))
     return response
+
+
+def _is_allowed(request: Request, method: str) -> bool:
+    scope = {**request.scope, "method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
 async def _on_fault(_: Request, error: Exception) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, Literal, TypeAlias
 from urllib.parse import quote
@@ -22,7 +22,7 @@ from vladkit.web.dependencies import MAX_ID, EngineOfApp
 from vladkit.web.engine import MEDIA_TYPES, Engine, version_of
 from vladkit.web.limits import MAX_PAGE
 from vladkit.web.problems import Problem
-from vladkit.web.queries import indexed_image
+from vladkit.web.queries import changed_images, indexed_image
 from vladkit.web.responses import AS_JPEG, jpeg_response
 
 __all__ = ["PREVIEW_SIDE", "image_fields", "router"]
@@ -74,10 +74,13 @@ async def images(
     engine: EngineOfApp, offset: Offset = 0, limit: Limit = 60, contains: Contains = ""
 ) -> schemas.ImagePage:
     """List the images, by source and path."""
-    total, rows = await engine.pool.lookup(
-        Collection.page, offset, limit, contains=contains, skipped=False
-    )
-    items = [schemas.ImageInfo(**image_fields(row)) for row in rows]
+
+    def page(collection: Collection) -> tuple[int, list[ImageRow], set[int]]:
+        total, rows = collection.page(offset, limit, contains=contains)
+        return total, rows, changed_images(collection, rows)
+
+    total, rows, changed = await engine.pool.lookup(page)
+    items = [schemas.ImageInfo(**image_fields(row, changed)) for row in rows]
     return schemas.ImagePage(total=total, offset=offset, items=items)
 
 
@@ -99,8 +102,12 @@ async def skipped(
 @router.get("/api/images/{image_id}", tags=["images"])
 async def image(engine: EngineOfApp, image_id: ImageId) -> schemas.ImageInfo:
     """Describe one image."""
-    row = await engine.pool.lookup(indexed_image, image_id)
-    return schemas.ImageInfo(**image_fields(row))
+
+    def look_up(collection: Collection) -> tuple[ImageRow, set[int]]:
+        row = indexed_image(collection, image_id)
+        return row, changed_images(collection, [row])
+
+    return schemas.ImageInfo(**image_fields(*await engine.pool.lookup(look_up)))
 
 
 @router.get("/api/images/{image_id}/thumbnail", tags=["images"], **AS_JPEG)
@@ -171,8 +178,8 @@ def _chunks(opened: BinaryIO) -> Iterator[bytes]:
             yield chunk
 
 
-def image_fields(row: ImageRow) -> dict[str, Any]:
-    """The fields of `vladkit.web.schemas.ImageInfo`."""
+def image_fields(row: ImageRow, changed: Container[int]) -> dict[str, Any]:
+    """The fields of `vladkit.web.schemas.ImageInfo`; `changed`: see `changed_images`."""
     address = f"/api/images/{row.image_id}"
     version = f"v={version_of(row)}"  # another address for another file, or one indexed again
     return {
@@ -184,4 +191,5 @@ def image_fields(row: ImageRow) -> dict[str, Any]:
         "thumbnail": f"{address}/thumbnail?{version}",
         "preview": f"{address}/preview?{version}",
         "file": f"{address}/file?{version}",
+        "changed": row.image_id in changed,
     }

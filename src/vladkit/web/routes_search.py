@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
@@ -32,7 +33,10 @@ router = APIRouter(tags=["searching"])
 _IMAGE_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
-        "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}}
+            for kind in ("image/*", "application/octet-stream")
+        },
     }
 }
 
@@ -65,7 +69,7 @@ async def keep_query(request: Request, engine: EngineOfApp) -> schemas.QueryInfo
     engine.pool.check_free()
     async with engine.uploads.receive(request) as data:
         query = await engine.keep(data)
-    return _query_info(query)
+    return _query_info(query, ())
 
 
 @router.get("/api/match")
@@ -104,10 +108,10 @@ def _response(answer: SearchAnswer) -> schemas.SearchResponse:
             "agreement": None if hit.agreement is None else round(hit.agreement, 6),
         }
         photo = asdict(answer.photos.get(hit.image_id, UNKNOWN))
-        fields = scores | image_fields(row) | matched | photo
+        fields = scores | image_fields(row, answer.changed) | matched | photo
         fields |= {"query": hit.query, "mirrored": hit.mirrored}
         results.append(schemas.ResultInfo(rank=rank, **fields))
-    queries = [_query_info(query) for query in answer.queries]
+    queries = [_query_info(query, answer.changed) for query in answer.queries]
     return schemas.SearchResponse(
         query=queries[0],
         queries=queries,
@@ -123,9 +127,10 @@ def _response(answer: SearchAnswer) -> schemas.SearchResponse:
     )
 
 
-def _query_info(query: SearchQuery) -> schemas.QueryInfo:
+def _query_info(query: SearchQuery, changed: Container[int]) -> schemas.QueryInfo:
     row, region = query.row, query.region
-    preview = f"/api/queries/{query.key}/preview" if row is None else image_fields(row)["preview"]
+    of_row = {} if row is None else image_fields(row, changed)
+    preview = of_row.get("preview", f"/api/queries/{query.key}/preview")
     return schemas.QueryInfo(
         key=query.key,
         id=None if row is None else row.image_id,
@@ -135,6 +140,7 @@ def _query_info(query: SearchQuery) -> schemas.QueryInfo:
         region=None if region is None else (region.left, region.top, region.width, region.height),
         n_features=0 if query.features is None else len(query.features),
         preview=preview,
+        changed=of_row.get("changed", False),
     )
 
 

@@ -95,6 +95,7 @@ class ImageInfo(BaseModel):
     thumbnail: str = Field(description="Address of a small JPEG")
     preview: str = Field(description="Address of an upright JPEG of at most 1600 px")
     file: str = Field(description="Address of the file itself")
+    changed: bool = Field(description="Whether the file is another one than was indexed")
 
 
 class ImagePage(BaseModel):
@@ -132,6 +133,7 @@ class QueryInfo(BaseModel):
     region: tuple[int, int, int, int] | None = Field(description="left, top, width, height")
     n_features: int
     preview: str = Field(description="Address of an upright JPEG of at most 1600 px")
+    changed: bool = Field(description="As of an image; false of one that was sent")
 
 
 class Match(BaseModel):
@@ -185,7 +187,7 @@ class SearchResponse(BaseModel):
     query: QueryInfo
     queries: list[QueryInfo] = Field(description="All images that were searched with together")
     results: list[ResultInfo]
-    images: int = Field(description="Number of ranked images")
+    images: int = Field(description="Number of ranked images: those that the filters let through")
     reranked: int = Field(description="Number of first images that were matched")
     verified: int | None = Field(description="How many of those are verified; null: none matched")
     min_inliers: int

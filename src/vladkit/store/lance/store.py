@@ -15,7 +15,7 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
-from vladkit.core.names import is_text, real
+from vladkit.core.names import is_text, real, spellings
 from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, InputError, ParameterError, StorageError
 from vladkit.store import trust
@@ -472,9 +472,11 @@ class LanceStore:
         images = self._images_now()
         if images is None:
             return 0, []
-        text = contains.lower().replace("'", "''")
         where = f"skipped IS {'NOT ' * skipped}NULL"
-        where += f" AND contains(lower(path), '{text}')" if text else ""
+        if contains:
+            texts = [each.lower().replace("'", "''") for each in spellings(contains)]
+            some = " OR ".join(f"contains(lower(path), '{text}')" for text in texts)
+            where += f" AND ({some})"
         with translated(self.path, "read"):
             total = images.count_rows(where)
         order = ["source_id", "path"]

@@ -14,6 +14,7 @@
  * @property {string} thumbnail
  * @property {string} preview
  * @property {string} file
+ * @property {boolean} changed the file is another one than was indexed
  */
 
 /**
@@ -25,7 +26,7 @@
  */
 
 /** @typedef {IndexedImage & Geometry & {rank: number, score: number, similarity: number, query: number, mirrored: boolean}} Result */
-/** @typedef {{key: string | null, id: number | null, path: string | null, width: number | null, height: number | null, region: Region | null, n_features: number, preview: string}} Query */
+/** @typedef {{key: string | null, id: number | null, path: string | null, width: number | null, height: number | null, region: Region | null, n_features: number, preview: string, changed: boolean}} Query */
 /** @typedef {{query: Query, queries: Query[], results: Result[], images: number, reranked: number, verified: number | null, min_inliers: number, without_date: number | null, without_position: number | null, state: string, seconds: {features: number, search: number}}} Answer */
 /** @typedef {{id: number, path: string, reason: string}} Skipped */
 /**
@@ -55,7 +56,7 @@
 /**
  * @typedef {object} Asking
  * @property {AbortSignal} [signal]
- * @property {(seconds: number, attempt: number) => void} [onWait] the server is busy; tried again then
+ * @property {(text: string) => void} [onWait] what the server says, and when it is asked again
  * @property {(fraction: number) => void} [onProgress] of the upload
  */
 
@@ -156,14 +157,16 @@ async function patiently(attempt, { signal, onWait }) {
       return await attempt();
     } catch (error) {
       if (!(error instanceof Problem) || error.status !== 503 || n >= TRIES) throw error;
-      const seconds = Math.min(Math.max(error.retryAfter ?? 1, 0.2), 30);
-      onWait?.(seconds, n);
+      if (error.retryAfter === null) throw error; // it does not pass by itself
+      const seconds = Math.min(Math.max(error.retryAfter, 0.2), 30);
+      onWait?.(`${error.message} Waiting ${Math.ceil(seconds)} s.`);
       await pause(seconds, signal);
     }
   }
 }
 
 const SILENT = "The server does not answer. Is vladkit serve still running?";
+const UNREADABLE = "The file cannot be read: it is a folder, or no longer there.";
 
 /**
  * @template T
@@ -203,6 +206,12 @@ export function upload(url, file, asking = {}) {
   return patiently(() => sendOnce(url, file, asking), asking);
 }
 
+/** @param {Blob} file */
+function isReadable(file) {
+  const some = file.size ? file.slice(0, 1) : file; // 0: it may be gone
+  return some.arrayBuffer().then(() => true, () => false);
+}
+
 /**
  * @param {string} url
  * @param {Blob} file
@@ -224,7 +233,9 @@ function sendOnce(url, file, { signal, onProgress }) {
     };
     request.upload.onload = () => onProgress?.(1);
     request.onabort = () => reject(aborted());
-    request.onerror = () => reject(new Problem(0, SILENT));
+    request.onerror = async () => {
+      reject(new Problem(0, (await isReadable(file)) ? SILENT : UNREADABLE));
+    };
     request.onload = () => {
       if (request.status >= 200 && request.status < 300) {
         try {

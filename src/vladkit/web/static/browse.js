@@ -67,7 +67,12 @@ export class ListView {
     try {
       const url = address(this.path, { offset, limit: this.size, contains });
       /** @type {import("./api.js").Page<T>} */
-      const page = await get(url, { signal: asked.signal });
+      const page = await get(url, {
+        signal: asked.signal,
+        onWait: (text) => {
+          this.total.textContent = text;
+        },
+      });
       if (asked.signal.aborted) return;
       this.list.replaceChildren(...page.items.map(this.render));
       const { total } = page;
@@ -88,6 +93,7 @@ export class ListView {
     } catch (error) {
       if (isAbort(error) || asked.signal.aborted) return;
       this.list.replaceChildren();
+      this.total.textContent = "";
       this.onError(error);
     } finally {
       if (!asked.signal.aborted) this.list.classList.remove("stale");

@@ -120,8 +120,8 @@ export class Compare {
     if (newQuery) this.model.value = "homography";
     if (!this.dialog.open) this.dialog.showModal();
     const at = answer.results.findIndex((result) => result.id === id);
-    this.previous.disabled = at <= 0;
-    this.next.disabled = at < 0 || at >= answer.results.length - 1;
+    allow(this.previous, at > 0, this.title);
+    allow(this.next, at >= 0 && at < answer.results.length - 1, this.title);
     try {
       this.result = answer.results[at] ?? (await unranked(id, signal));
     } catch (error) {
@@ -204,7 +204,7 @@ export class Compare {
     } else {
       this.tell("Matching …");
       try {
-        const geometry = await get(url, { signal });
+        const geometry = await get(url, { signal, onWait: (text) => this.tell(text) });
         if (signal.aborted || this.model.value !== model) return;
         this.geometry = geometry;
       } catch (error) {
@@ -225,6 +225,8 @@ export class Compare {
     const facts = [pixels(result)];
     if (result.rank) facts.unshift(`similarity ${decimals(result.similarity)}`);
     if (result.mirrored) facts.unshift("mirrored");
+    if (result.changed) facts.push("its file has changed since it was indexed");
+    if (this.query.changed) facts.push("the query's file has changed since it was indexed");
     const badge = { class: verified ? "badge verified" : null };
     this.facts.replaceChildren(
       el("strong", badge, verified ? icon("check") : null, first),
@@ -313,6 +315,18 @@ async function unranked(id, signal) {
   const image = await get(`/api/images/${id}`, { signal });
   const none = { inliers: null, verified: null, points: null, outline: null };
   return { ...image, ...none, rank: 0, score: 0, similarity: 0, query: 0, mirrored: false };
+}
+
+/**
+ * The focus goes on where a button that has it is disabled: keys would reach nothing.
+ *
+ * @param {HTMLButtonElement} button
+ * @param {boolean} can be pressed
+ * @param {HTMLElement} next
+ */
+function allow(button, can, next) {
+  if (!can && document.activeElement === button) next.focus();
+  button.disabled = !can;
 }
 
 /**

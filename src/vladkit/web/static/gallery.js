@@ -2,7 +2,7 @@
 /** The results, the best first. Cards move to their new places when the order changes. */
 
 import { count, decimals, el, icon, pathLine, plural } from "./dom.js";
-import { baseName, card, links } from "./image.js";
+import { baseName, card, changed, links } from "./image.js";
 
 /** @typedef {import("./api.js").Result} Result */
 
@@ -128,7 +128,7 @@ export class Gallery {
         el("span", { class: "rank" }, String(result.rank)),
         pathLine(result.path),
       ),
-      el("p", { class: "card-line muted" }, ...verdict(result), links(result)),
+      el("p", { class: "card-line muted" }, ...verdict(result), changed(result), links(result)),
     );
     return item;
   }

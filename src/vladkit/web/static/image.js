@@ -53,6 +53,12 @@ export function gone() {
   return el("span", { class: "gone" }, "The file is gone");
 }
 
+/** @param {IndexedImage} image */
+export function changed(image) {
+  const title = "The file has changed since it was indexed";
+  return image.changed ? el("span", { class: "badge changed", title }, "changed") : null;
+}
+
 /**
  * @param {string} url
  * @param {number} side
@@ -139,6 +145,7 @@ export function searchable(image) {
       "p",
       { class: "card-line muted" },
       el("span", {}, pixels(image).replace(" px", "")),
+      changed(image),
       el("span", { class: "wide-only" }, `${count(image.n_features)} features`),
       links(image),
     ),

@@ -57,9 +57,10 @@ export function takeIn({ cover, input, buttons, onFiles, onTrouble }) {
     }
   });
   document.addEventListener("paste", (event) => {
-    const target = event.target;
-    const writing = target instanceof HTMLInputElement && target.type === "search";
-    if (take(event.clipboardData?.files)) event.preventDefault();
+    const { target, clipboardData: held } = event;
+    const writing = target instanceof Element && target.matches("[type=text], [type=search]");
+    if (writing && held?.types.includes("text/plain")) return; // cells of a table are an image, too
+    if (take(held?.files)) event.preventDefault();
     else if (!writing) onTrouble("There is no image on the clipboard. Copy one first.");
   });
 }

@@ -97,7 +97,8 @@ function start(info) {
     trouble.hidden = true;
     const named = before.query === null && before.id === null && shown.query !== null;
     if (!named) offer.hidden = true; // it stays while the image that was sent gets its address
-    opened = shown.match !== null && (opened || before.match === null);
+    const same = format({ ...before, match: null }) === format({ ...shown, match: null });
+    opened = shown.match !== null && same && (opened || before.match === null);
     for (const view of VIEWS) byId(`view-${view}`, HTMLElement).hidden = view !== shown.view;
     for (const link of document.querySelectorAll("nav a[data-view]")) {
       const current = link.getAttribute("data-view") === shown.view;
@@ -127,6 +128,7 @@ function start(info) {
     if (next.id === null || next.match !== null) return;
     event.preventDefault();
     go({ ...next, ...search.settings.chosen });
+    main.focus({ preventScroll: true }); // the link goes with its results
     scrollTo(0, 0);
   });
 
@@ -144,6 +146,8 @@ function start(info) {
     offer.hidden = true;
     scrollTo(0, 0);
     search.take(files).catch(fault);
+    const isHidden = !document.activeElement?.getClientRects().length;
+    if (isHidden) main.focus({ preventScroll: true }); // the button that was pressed is
   };
 
   /** @param {File[]} files the first is searched with; to take all for one thing is offered */
@@ -162,10 +166,15 @@ function start(info) {
 }
 
 const offer = byId("offer", HTMLElement);
-const notShown = byId("not-shown", HTMLElement);
+const notices = [
+  { notice: byId("not-shown", HTMLElement), of: ".gone" },
+  { notice: byId("have-changed", HTMLElement), of: ".badge.changed" },
+];
 new MutationObserver(() => {
-  const hidden = !main.querySelector("section:not([hidden]) .gone");
-  if (notShown.hidden !== hidden) notShown.hidden = hidden;
+  for (const { notice, of } of notices) {
+    const hidden = [...main.querySelectorAll(of)].every((each) => each.closest("[hidden]"));
+    if (notice.hidden !== hidden) notice.hidden = hidden;
+  }
 }).observe(main, { childList: true, subtree: true, attributeFilter: ["hidden"] });
 themeSwitch(byId("theme", HTMLButtonElement), byId("theme-label", HTMLElement));
 byId("skip", HTMLElement).addEventListener("click", (event) => {

@@ -31,5 +31,9 @@ export function showPages(host, total, offset, size, link) {
     before = page;
   }
   if (at < last) parts.push(to(at + 1, "Next page", icon("next")));
+  const isUsed = host.contains(document.activeElement);
   host.replaceChildren(...parts);
+  /** @type {HTMLElement | null} */
+  const current = host.querySelector("[aria-current]");
+  if (isUsed) current?.focus({ preventScroll: true });
 }

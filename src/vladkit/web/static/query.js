@@ -8,6 +8,8 @@ import { RegionMarker } from "./region.js";
 /** @typedef {import("./api.js").Query} Query */
 /** @typedef {import("./state.js").Region} Region */
 
+const MOUSE = matchMedia("(hover: hover)"); // a finger scrolls where a mouse marks a part
+
 export class QueryPanel {
   /** @param {(region: Region | null) => void} onPart search by that; null: by the whole */
   constructor(onPart) {
@@ -79,7 +81,9 @@ export class QueryPanel {
     this.name.replaceChildren(others.length ? oneThing(queries.length) : pathLine(name));
     const features = plural(query.n_features, "feature");
     const where = query.region ? " in the part" : "";
-    this.facts.textContent = others.length ? "" : pixels(query);
+    const since = query.changed ? "changed since it was indexed" : "";
+    const facts = [pixels(query), since].filter(Boolean);
+    this.facts.textContent = others.length ? "" : facts.join(", ");
     this.facts.title = `${features}${where}`;
     this.others.hidden = !others.length;
     this.others.replaceChildren(
@@ -114,6 +118,22 @@ export class QueryPanel {
     this.shown = "";
   }
 
+  /**
+   * A query that there is no answer to: by the whole of it there may be one.
+   *
+   * @param {import("./state.js").State} wanted
+   */
+  showUnanswered({ query, id, region }) {
+    this.hide();
+    if (!region) return;
+    const [key] = (query ?? "").split(",");
+    this.img.hidden = false;
+    this.img.src = key ? `/api/queries/${key}/preview` : `/api/images/${id}/preview`;
+    this.img.alt = "Query";
+    this.asked = region;
+    this.showRegion(region);
+  }
+
   /** @param {{query: string | null, id: number | null}} wanted */
   shows({ query, id }) {
     return this.shown === named(query, id);
@@ -131,7 +151,9 @@ export class QueryPanel {
     this.searchRegion.hidden = region === null || region.join() === this.asked?.join();
     this.regionText.textContent = region
       ? `Part: ${region[2]} × ${region[3]} px at ${region[0]}, ${region[1]}`
-      : "Drag on the image to search by a part of it.";
+      : MOUSE.matches
+        ? "Drag on the image to search by a part of it."
+        : "Mark a part to search by it alone.";
   }
 }
 

@@ -43,13 +43,16 @@ export class SearchView {
     );
     this.query = new QueryPanel((region) => this.searchPart(region));
     this.settings = new Settings(info, () => {
-      if (!isEmpty(this.shown)) {
+      if (this.taken) this.searchTaken().catch(onError);
+      else if (!isEmpty(this.shown)) {
         this.onState({ ...this.shown, ...this.settings.chosen, match: null });
       }
     });
 
     /** @type {State} what was asked for last */
     this.shown = state();
+    /** @type {File[] | null} the query, until the server has named it */
+    this.taken = null;
     /** @type {Answer | null} to `shown` */
     this.answer = null;
     this.asked = new AbortController();
@@ -69,6 +72,7 @@ export class SearchView {
     if (same) return;
     this.asked.abort();
     this.answer = null;
+    this.taken = null;
     this.start.hidden = !isEmpty(shown);
     this.searching.hidden = isEmpty(shown);
     this.settings.show(shown);
@@ -85,10 +89,17 @@ export class SearchView {
   async take(files) {
     this.start.hidden = true;
     this.searching.hidden = false;
-    this.asked.abort();
     this.answer = null;
+    this.taken = files;
     this.query.showFiles(files);
     this.clearResults();
+    await this.searchTaken();
+  }
+
+  /** The files that were taken, with the settings as they are now. */
+  async searchTaken() {
+    const files = /** @type {File[]} */ (this.taken);
+    this.asked.abort();
     const { upload_bytes: most } = this.info.limits;
     const large = files.find((file) => file.size > most);
     if (large) {
@@ -196,6 +207,7 @@ export class SearchView {
     sent.forEach((file, i) => remember(this.files, String(keys[i]), file));
     const again = wanted.query !== null;
     const named = { ...wanted, query };
+    this.taken = null;
     this.shown = named;
     this.answer = answer;
     this.onState(named, again);
@@ -265,9 +277,8 @@ export class SearchView {
   asking(signal) {
     return {
       signal,
-      onWait: (seconds) => {
-        const wait = `waiting ${Math.ceil(seconds)} s for a free place`;
-        if (!signal.aborted) this.activity.step(`The server is busy: ${wait}`);
+      onWait: (text) => {
+        if (!signal.aborted) this.activity.step(text);
       },
       onProgress: (fraction) => {
         if (signal.aborted) return;
@@ -293,15 +304,15 @@ export class SearchView {
     this.gallery.show(results, moving);
     this.nothing.hidden = results.length > 0;
     const limited = LIMITS.some((name) => this.shown[name]);
-    const none = limited ? "No image is in these limits." : "Nothing was found.";
-    this.nothing.textContent = answer.images ? none : "The collection is empty.";
-    this.after.replaceChildren(...(results.length ? this.summary(answer) : []));
+    const none = answer.images ? "Nothing was found." : "The collection is empty.";
+    this.nothing.textContent = limited ? "No image is in these limits." : none;
+    this.after.replaceChildren(...this.summary(answer));
     if (!more) {
       const { verified } = answer;
       let found = plural(results.length, "result");
       if (verified) found = `${plural(verified, "image shows", "images show")} the same thing`;
       else if (verified === 0) found = "Probably not in here: these only look alike";
-      this.activity.done(results.length ? found : "");
+      this.activity.done(found);
     }
     this.onAnswer(answer);
   }
@@ -309,8 +320,9 @@ export class SearchView {
   /** @param {Answer} answer */
   summary({ results, images, reranked, min_inliers: least, without_date, without_position }) {
     const url = searchAddress(this.shown, this.settings.meant(this.shown).top, reranked);
+    const of = `${plural(results.length, "result")} of ${plural(images, "image")}. `;
     return [
-      `${plural(results.length, "result")} of ${plural(images, "image")}. `,
+      results.length ? of : "",
       reranked
         ? `The first ${count(reranked)} were checked: ${least} matches that agree show the same thing. `
         : "",
@@ -336,7 +348,9 @@ export class SearchView {
       text = "The server no longer has this image. Drop it again, or choose it.";
     }
     this.answer = null;
-    if (!this.query.shows(wanted)) this.query.hide();
+    const isRefused = error instanceof Problem && error.status === 422; // and the image is there
+    if (isRefused && !this.query.shows(wanted)) this.query.showUnanswered(wanted);
+    else if (!this.query.shows(wanted)) this.query.hide();
     this.clearResults();
     this.activity.failed(text);
     if (error instanceof Problem && error.status === 401) this.onError(error);

@@ -52,7 +52,8 @@ export function state(parts = {}) {
 
 /** @param {string | null} text */
 function whole(text) {
-  return text !== null && /^\d{1,15}$/.test(text) ? Number(text) : null;
+  const number = text !== null && /^\d{1,16}$/.test(text) ? Number(text) : NaN;
+  return Number.isSafeInteger(number) ? number : null; // ids have up to 53 bits
 }
 
 /**
