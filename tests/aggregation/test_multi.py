@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from vladkit import VLAD, MultiVLAD, Whitening
-from vladkit.errors import FileFormatError, NotFittedError, ParameterError
+from vladkit import ASMK, VLAD, Fisher, MultiVLAD, Whitening
+from vladkit.errors import FileFormatError, InputError, NotFittedError, ParameterError
 
 
 @pytest.fixture
@@ -43,6 +43,29 @@ def test_partial_fit_is_fit(images):
     for image in images:
         parts.partial_fit([image])
     np.testing.assert_array_equal(parts.transform(images), whole.transform(images))
+
+
+@pytest.mark.parametrize("bad", [np.full((3, 12), np.nan), np.ones((3, 2, 6)), [[1.0, "a"]]])
+@pytest.mark.parametrize(
+    "make", [VLAD, lambda k: Fisher(k, n_iter=3), lambda k: ASMK(k, rotation=None),
+             lambda k: MultiVLAD(VLAD(k))],
+)  # fmt: skip
+def test_a_refused_batch_changes_nothing(images, make, bad):
+    def values(estimator):
+        codes = estimator.transform(images)
+        return estimator.similarity(codes) if isinstance(estimator, ASMK) else codes
+
+    fitted, new = make(4).fit(images), make(4)
+    before = values(fitted)
+    for estimator in (fitted, new):
+        with pytest.raises(InputError):
+            estimator.partial_fit([bad])
+    np.testing.assert_array_equal(values(fitted), before)
+    assert fitted.n_features_in_ == 6
+    assert len(fitted.get_feature_names_out()) == fitted.n_features_out
+    with pytest.raises(NotFittedError):
+        new.transform(images)
+    np.testing.assert_array_equal(values(new.partial_fit(images)), before)
 
 
 def test_contract(images):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vladkit import ASMK, VLAD, Fisher, Whitening
-from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.errors import InputError, NotFittedError, ParameterError, ShapeError
 
 dask = pytest.importorskip("dask", reason="the test extra has it")
 da = pytest.importorskip("dask.array", reason="the test extra has it")
@@ -87,6 +87,18 @@ class TestVlad:
             VLAD(6).partial_fit(given)
         with pytest.raises((ShapeError, ValueError)):
             VLAD(6).fit(bag([*images(3, 8), *images(3, 4)], 2))
+
+
+def test_an_error_between_two_steps_leaves_no_codebook(monkeypatch):
+    def fail(*_, **__):
+        raise OSError("a worker is gone")
+
+    monkeypatch.setattr("vladkit.aggregation.trained.lloyd_steps", fail)
+    vlad = VLAD(6)
+    with pytest.raises(OSError, match="a worker is gone"):
+        vlad.fit(bag(images(), 3))
+    with pytest.raises(NotFittedError):
+        vlad.transform(images())
 
 
 @pytest.mark.parametrize("dimensions", [(8, 7), (8, 1)])
