@@ -89,7 +89,7 @@ class Whitening(Estimator):
     Training never holds a D x D matrix when n < D: the axes follow from the n x n matrix of
     inner products, U S^2 U' = C C', components = S^-1 U' C. Beyond `sample_size` vectors it takes
     a sample, or, where D is not above `sample_size`, adds up D x D moments of all of them. Memory
-    is sample_size x D in the dtype of the input, and the matrix; time
+    is sample_size x D in the widest dtype of the blocks, and the matrix; time
     O(min(n, sample_size)^2 D). The solver is LAPACK's, through SciPy.
 
     References
@@ -439,6 +439,10 @@ class _Training:
             raise ShapeError(f"a block has {block_nD.shape[1]} dimensions, those before it {D}")
         room = self._capacity - self._n_kept if self._scatter_DD is None else 0
         some_nD, rest_nD = block_nD[:room], block_nD[room:]
+        dtype = np.result_type(self._row_sD, block_nD)
+        if dtype != self._row_sD.dtype:
+            kept_sD, self._row_sD = self._row_sD, np.empty(self._row_sD.shape, dtype)
+            self._row_sD[: self._n_kept] = kept_sD[: self._n_kept]
         self._row_sD[self._n_kept : self._n_kept + len(some_nD)] = some_nD
         self._n_kept += len(some_nD)
         n_before = self.n_seen + len(some_nD)
