@@ -118,15 +118,19 @@ def segment_sum(
     value_Nx, segment_N, n_segments, weight_N = _checked(numpy_values, labels, n_segments, weights)
     check_range(segment_N, n_segments)
     dtype = _sum_dtype(value_Nx, weight_N)
-    value_Nf = _rows(value_Nx).astype(dtype, copy=False)
-    if weight_N is not None:
-        value_Nf = value_Nf * weight_N[:, None].astype(dtype)
+    value_Nf = _rows(value_Nx)
+    if weight_N is None:
+        value_Nf = value_Nf.astype(dtype, copy=False)
+    else:
+        wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
+        value_Nf = value_Nf.astype(wide) * weight_N[:, None].astype(wide)
     sums = kernels.load(method).segment_sum
     segment_N = segment_N.astype(np.int64, copy=False)
     try:
         total_sf = sums(value_Nf, segment_N, n_segments, resolve_n_jobs(n_jobs))
     except MemoryError as error:
         raise _named(error, n_segments, len(segment_N)) from error
+    total_sf = reduce.narrow(total_sf, dtype)
     return _into(out, like(total_sf.reshape(n_segments, *value_Nx.shape[1:]), values, kind))
 
 
