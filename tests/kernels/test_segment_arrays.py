@@ -131,6 +131,8 @@ class TestBoth:
         assert got.tolist() == [2, 2, 2**40, 3, 2**40, 1, 2**40]
         with pytest.raises(ParameterError, match=r"fill_value=0.5 is no int64"):
             segment_reduce(x, SEGMENT, N_SEGMENTS, "argmin", fill_value=0.5)
+        with pytest.raises(ParameterError, match=r"fill_value=1e\+300 is no float32"):
+            segment_reduce(x, SEGMENT, N_SEGMENTS, "sum", fill_value=1e300)
         with pytest.raises(ParameterError, match=r"fill_value='a': wanted a number"):
             segment_reduce(x, SEGMENT, N_SEGMENTS, "max", fill_value="a")
         with pytest.raises(ParameterError, match="op='softmax' has no segments to fill"):

@@ -499,6 +499,12 @@ def test_fill_value_that_does_not_fit():
         segment_reduce(np.ones(2), [0, 0], 2, "count", fill_value=np.nan)
     with pytest.raises(ParameterError, match="fill_value=300 is no uint8"):
         segment_reduce(np.ones(2, np.uint8), [0, 0], 2, "max", fill_value=300)
+    for dtype, fill in (("f4", 1e300), ("f2", -65520), ("f2", 2**40)):
+        with pytest.raises(ParameterError, match=r"fill_value=.* is no float"):
+            segment_reduce(np.ones(2, dtype), [0, 0], 2, "max", fill_value=fill)
+    for fill in (math.inf, -math.inf, 0.1, np.longdouble(3e38)):
+        got = segment_reduce(np.ones(2, "f4"), [0, 0], 2, "mean", fill_value=fill)
+        assert got.tolist() == [1, np.float32(fill)]
     with pytest.raises(ParameterError, match="fill_value='x': wanted a number"):
         segment_reduce(np.ones(2), [0, 0], 2, "max", fill_value="x")
     with pytest.raises(ParameterError, match="op='softmax' has no segments to fill"):
