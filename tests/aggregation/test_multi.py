@@ -87,6 +87,18 @@ def test_contract(images):
     assert MultiVLAD().fit([np.random.default_rng(0).normal(size=(99, 2))]).vlads_[1].n_clusters
 
 
+def test_an_inner_estimator_is_set_with_its_parameters():
+    multi = MultiVLAD().set_params(vlad__n_clusters=3, vlad=VLAD(norm="l2"), n_vocabularies=4)
+    assert multi.get_params(deep=False) == {"vlad": multi.vlad, "n_vocabularies": 4}
+    assert (multi.vlad.n_clusters, multi.vlad.norm) == (3, "l2")
+    for unknown in ({"vlad": None, "vlad__n_clusters": 5}, {"vlad": VLAD(), "vlad__k": 5}):
+        with pytest.raises(
+            ParameterError, match=r"'vlad__\w+' is not a parameter: use one of vlad"
+        ):
+            multi.set_params(n_vocabularies=9, **unknown)
+    assert (multi.vlad.n_clusters, multi.n_vocabularies) == (3, 4)
+
+
 def test_from_vlads(images):
     some = [VLAD(4).fit(images), VLAD(2, norm="intra,l2").partial_fit(images)]
     multi = MultiVLAD.from_vlads(some)
