@@ -31,6 +31,27 @@ class TestAggregate:
         assert one.residual([[1.0]]).tolist() == [[[6.0]]]
         assert one.residual_tkf.tolist() == [[[6.0]]]
 
+    @pytest.mark.parametrize(
+        ("dtype", "kept"), [("i8", "f8"), ("u1", "f4"), ("f2", "f4"), (">f4", "f4"), ("f8", "f8")]
+    )
+    def test_dtypes(self, dtype, kept):
+        one = Aggregate(np.array([[[6]]], dtype), np.array([[2]], "u1"), np.array([[1]], dtype))
+        assert one.residual_tkf.dtype == np.dtype(kept)
+        assert one.residual([[0.5]]).tolist() == [[[7.0]]]
+        assert (one + one).residual([[0.5]]).tolist() == [[[14.0]]]
+
+    def test_lists(self):
+        one = Aggregate([[[6]]], [[2]], [[1]])
+        assert one.residual([[0.5]]).tolist() == [[[7.0]]]
+        assert len(one) == 1
+
+    def test_what_is_no_number(self):
+        for i, name in enumerate(("residual_tkf", "count_tk", "centroid_kf")):
+            given = [np.ones((1, 2, 3)), np.ones((1, 2)), np.ones((2, 3))]
+            given[i] = given[i] > 0
+            with pytest.raises(InputError, match=f"{name} is bool, wanted real numbers"):
+                Aggregate(*given)
+
     def test_is_frozen(self):
         with pytest.raises(dataclasses.FrozenInstanceError):
             sums().count_tk = None
