@@ -35,10 +35,10 @@ class TestAggregate:
         ("dtype", "kept"), [("i8", "f8"), ("u1", "f4"), ("f2", "f4"), (">f4", "f4"), ("f8", "f8")]
     )
     def test_dtypes(self, dtype, kept):
-        one = Aggregate(np.array([[[6]]], dtype), np.array([[2]], "u1"), np.array([[1]], dtype))
+        one = Aggregate(np.array([[[6]]], dtype), np.array([[200]], "u1"), np.array([[1]], dtype))
         assert one.residual_tkf.dtype == np.dtype(kept)
-        assert one.residual([[0.5]]).tolist() == [[[7.0]]]
-        assert (one + one).residual([[0.5]]).tolist() == [[[14.0]]]
+        assert one.residual([[0.5]]).tolist() == [[[106.0]]]
+        assert (one + one).residual([[0.5]]).tolist() == [[[212.0]]]
 
     def test_lists(self):
         one = Aggregate([[[6]]], [[2]], [[1]])

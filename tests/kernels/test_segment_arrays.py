@@ -138,6 +138,21 @@ class TestBoth:
         with pytest.raises(ParameterError, match="op='softmax' has no segments to fill"):
             segment_reduce(x, SEGMENT, N_SEGMENTS, "softmax", fill_value=0)
 
+    def test_rows_in_a_list(self, library):
+        rows = [own(row, library) for row in VALUES]
+        for op in ("sum", "mean", "softmax"):
+            got = segment_reduce(rows, SEGMENT, N_SEGMENTS, op)
+            assert type(got) is type(own(VALUES, library))
+            np.testing.assert_array_equal(
+                host(got), host(segment_reduce(own(VALUES, library), SEGMENT, N_SEGMENTS, op))
+            )
+        numbers = tuple(own(x, library) for x in VALUES[:, 0])
+        got = host(segment_sum(numbers, SEGMENT, N_SEGMENTS))
+        np.testing.assert_allclose(got, loop(VALUES[:, 0], "sum"), rtol=1e-6)
+        for other in (own([1, 2, 3], library), None):
+            with pytest.raises(ShapeError, match=r"rows of the list have shapes .*, wanted one"):
+                segment_sum([*rows, other], [*SEGMENT, 0])
+
     def test_shapes(self, library):
         x = own(np.arange(48.0, dtype=np.float32).reshape(8, 2, 3), library)
         wanted = loop(host(x), "max")

@@ -66,6 +66,8 @@ class Aggregate:
                 raise InputError(f"{name} is {array.dtype}, wanted real numbers")
             if name == "residual_tkf":
                 array = array.astype(float_dtype_for(array.dtype), copy=False)
+            elif name == "count_tk" and array.dtype.kind != "f":
+                array = array.astype(np.int64, copy=False)  # of bytes sums would wrap
             object.__setattr__(self, name, array)
         shapes = self.residual_tkf.shape, self.count_tk.shape, self.centroid_kf.shape
         residual, count, centroid = shapes

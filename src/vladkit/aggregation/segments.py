@@ -9,7 +9,7 @@ import numpy as np
 
 from vladkit import kernels
 from vladkit.core.arrays import AnyArray, as_array
-from vladkit.core.backends import kind_of, like, to_numpy
+from vladkit.core.backends import kind_of, like, stacked, to_numpy
 from vladkit.core.params import StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, float_dtype_for
 from vladkit.core.threads import resolve_n_jobs
@@ -54,7 +54,7 @@ def segment_sum(
 
     Parameters
     ----------
-    values : (N,) or (N, ...) array, or Ragged
+    values : (N,) or (N, ...) array, list of N rows, or Ragged
         Real numbers: NumPy's, torch's or JAX's; the result is of the same kind. The segments of a
         `Ragged` are its images.
     segment : (N,) integer array
@@ -148,7 +148,7 @@ def segment_reduce(
 
     Parameters
     ----------
-    values : (N,) or (N, ...) array, or Ragged
+    values : (N,) or (N, ...) array, list of N rows, or Ragged
         Real numbers: NumPy's, torch's or JAX's; the result is of the same kind. The segments of a
         `Ragged` are its images.
     segment : (N,) integer array
@@ -231,6 +231,7 @@ def _reduce(
         if out is not None:
             raise ParameterError(f"out is for NumPy's arrays, the values are {kind}'s")
         own = kernels.for_own_arrays(kind)
+        values = stacked(values, kind)
         return own.segment_reduce_of(values, segment, n_segments, op, weights, fill_value)
     value_Nx, segment_N, n_segments, weight_N = _checked(values, segment, n_segments, weights)
     if op == "softmax" and fill_value is not None:
