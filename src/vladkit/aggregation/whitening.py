@@ -517,8 +517,8 @@ def _blocks(X: Any) -> Iterator[AnyArray]:
         return
     if not isinstance(X, Iterable):
         raise InputError(f"got {type(X).__name__}, wanted an (n, D) array or an iterable of them")
-    for block in X:
-        yield from _slices(_checked(block))
+    for i, block in enumerate(X):
+        yield from _slices(_checked(block), f" of block {i}")
 
 
 def _filled_blocks(part: Any) -> Iterator[AnyArray]:
@@ -526,7 +526,8 @@ def _filled_blocks(part: Any) -> Iterator[AnyArray]:
     return map(_without_zero_rows, _blocks(part))
 
 
-def _slices(vector_nD: AnyArray) -> Iterator[AnyArray]:
+def _slices(vector_nD: AnyArray, where: str = "") -> Iterator[AnyArray]:
+    """Blocks of bounded size; `where` says what the rows are of, for messages."""
     step = max(1, _BLOCK_VALUES // vector_nD.shape[1])
     for begin in range(0, len(vector_nD), step):
         block_nD = vector_nD[begin : begin + step]
@@ -535,7 +536,8 @@ def _slices(vector_nD: AnyArray) -> Iterator[AnyArray]:
         if not finite_nD.all():
             row = begin + int(np.argmin(finite_nD.all(axis=1)))
             raise NonFiniteError(
-                f"vector {row} holds NaN, infinity or a value too large for float32: drop or fix it"
+                f"vector {row}{where} holds NaN, infinity or a value too large for float32: drop "
+                "or fix it"
             )
         yield block_nD
 
