@@ -130,6 +130,14 @@ class TestInVlad:
             with pytest.raises(InputError, match="an object of type ndarray, wanted sums"):
                 use(vlad.transform(images))
 
+    def test_an_adapted_copy_keeps_its_container(self, images):
+        pd = pytest.importorskip("pandas")
+        vlad = VLAD(4).fit(images).set_output(transform="pandas")
+        adapted = vlad.adapt(vlad.aggregate(images))
+        assert isinstance(adapted.transform(images), pd.DataFrame)
+        vlad.set_output(transform="default")
+        assert isinstance(adapted.transform(images), pd.DataFrame)
+
     def test_sums_are_not_used_up(self, images):
         vlad = VLAD(4).fit(images)
         kept = vlad.aggregate(images)
