@@ -65,6 +65,14 @@ class Verification:
     query_xy_m2, match_xy_m2 : float32 arrays (m, 2)
         The inliers' points, in px of the original images, the clearest match first.
     model : {"homography", "fundamental"}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> xy_m2 = np.array([[0, 0], [9, 0], [9, 9], [0, 9]], np.float32)
+    >>> found = Verification(4, np.diag([2.0, 2, 1]), xy_m2, 2 * xy_m2, "homography")
+    >>> found.verified, found.outline_42((0, 0, 10, 10)).tolist()
+    (False, [[-1.0, -1.0], [19.0, -1.0], [19.0, 19.0], [-1.0, 19.0]])
     """
 
     n_inliers: int
@@ -247,6 +255,18 @@ def verify_all(
     ------
     ParameterError
         The arguments are other objects, or `verify` or `match` refuses a parameter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vladkit.features import Features, Sift
+    >>> rng = np.random.default_rng(0)
+    >>> xy_l2 = rng.uniform(0, 100, (20, 2)).astype(np.float32)
+    >>> one_l, descriptor_lf = np.ones(20, np.float32), 200 * np.eye(20, 128, dtype=np.uint8)
+    >>> a = Features(descriptor_lf, xy_l2, one_l, one_l, one_l, width=100, height=100)
+    >>> other = Features(descriptor_lf[::-1], xy_l2, one_l, one_l, one_l, width=100, height=100)
+    >>> [found.n_inliers for found in verify_all(a, [a, other], Sift().metric)]
+    [20, 0]
     """
     check_features("query", query)
     if isinstance(others, Features):
