@@ -120,6 +120,17 @@ class TestBoth:
         got = host(segment_reduce(own(values, library), SEGMENT, N_SEGMENTS, "logsumexp"))
         np.testing.assert_allclose(got[[3, 5]], [[1000 + np.log(3), -np.inf], [1000, -np.inf]])
 
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_beside_infinity_all_is_nothing(self, library, dtype):
+        x = np.array([0, 89.5, np.inf, 720, -np.inf, 1, 1], dtype)
+        jax = pytest.importorskip("jax")
+        with jax.enable_x64(True):
+            values = own(x, library, dtype)
+            share = host(segment_reduce(values, [0, 0, 0, 0, 0, 1, 1], 2, "softmax"))
+            sums = host(segment_reduce(values, [0, 0, 0, 0, 0, 1, 1], 2, "logsumexp"))
+        np.testing.assert_array_equal(share, [0, 0, np.nan, 0, 0, 0.5, 0.5])
+        np.testing.assert_allclose(sums, [np.inf, 1 + np.log(2)], rtol=1e-7)
+
     def test_fill_value(self, library):
         x = own(VALUES, library)
         for op in ("mean", "max"):

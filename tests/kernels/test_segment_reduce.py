@@ -485,6 +485,15 @@ def test_weights_keep_dtypes():
     assert count.tolist() == [5, 4]
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_beside_infinity_all_is_nothing(dtype):
+    """A softmax whose exponentials would overflow, in float32 or in float64."""
+    values, segment = np.array([0, 89.5, np.inf, 720, -np.inf, 1, 1], dtype), [0] * 5 + [1, 1]
+    got = segment_reduce(values, segment, 2, "softmax")
+    np.testing.assert_array_equal(got, [0, 0, np.nan, 0, 0, 0.5, 0.5])
+    assert segment_reduce(values, segment, 2, "logsumexp")[0] == np.inf
+
+
 @pytest.mark.parametrize("op", [op for op in OPERATIONS if op != "softmax"])
 def test_fill_value(op):
     values = np.array([[1.0, 2], [3, 4]])

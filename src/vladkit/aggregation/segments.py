@@ -440,9 +440,13 @@ def _softmax(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int) -> AnyAr
 
 
 def _finite_tops(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int) -> AnyArray:
-    """Greatest rows (s, f) in float64, so that no exponential overflows; 0 for infinity and NaN."""
+    """Greatest rows (s, f) in float64, so that no exponential overflows; none is infinite or NaN.
+
+    Beside infinity all other exponentials are 0.
+    """
     greatest_sf = _extremes(values_Nf, segment_N, n_segments, "max")
     top_sf = reduce.narrow(greatest_sf, np.dtype(np.float64))
+    np.minimum(top_sf, np.finfo(np.float64).max, out=top_sf)
     top_sf[~np.isfinite(top_sf)] = 0
     return top_sf
 
