@@ -486,6 +486,21 @@ def test_weights_keep_dtypes():
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_what_vanishes_is_no_error(loops, op, dtype):
+    """Also where a person has asked NumPy to raise errors."""
+    values, segment = np.array([1e-5] * 20 + [0, -100, -1000, 3], dtype), [0] * 20 + [1] * 4
+    with np.errstate(all="raise"):
+        got = segment_reduce(values, segment, 2, op)
+        if op in ("sum", "mean", "logsumexp"):
+            segment_reduce(values, segment, 2, op, weights=np.full(24, 1e-200))
+    if op == "softmax":
+        np.testing.assert_allclose(got[20:], [0.0474, 0, 0, 0.9526], rtol=1e-3, atol=1e-40)
+    if op == "prod" and dtype != "f8":
+        assert got[0] == 0
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
 def test_beside_infinity_all_is_nothing(dtype):
     """A softmax whose exponentials would overflow, in float32 or in float64."""
     values, segment = np.array([0, 89.5, np.inf, 720, -np.inf, 1, 1], dtype), [0] * 5 + [1, 1]

@@ -257,7 +257,8 @@ def _reduced(
     arguments = _rows(value_Nx), segment_N, n_segments
     result: AnyArray
     if op == "softmax":
-        return _softmax(*arguments).reshape(value_Nx.shape)
+        with np.errstate(under="ignore"):  # exponentials that are 0
+            return _softmax(*arguments).reshape(value_Nx.shape)
     if op == "count":
         result = _counts(*arguments, weight_N)
     elif op in ("sum", "prod"):
@@ -269,7 +270,8 @@ def _reduced(
     elif op == "mean":
         result = _means(*arguments, weight_N)
     elif op == "logsumexp":
-        result = _log_sums(*arguments, weight_N)
+        with np.errstate(under="ignore"):
+            result = _log_sums(*arguments, weight_N)
     else:
         result = _extremes(*arguments, op)
     if value_Nx.ndim != 2 and op != "count":
