@@ -79,7 +79,8 @@ class Estimator:
     def __repr__(self) -> str:
         default = inspect.signature(type(self).__init__).parameters
         given = self.get_params(deep=False).items()
-        shown = [f"{n}={v!r}" for n, v in given if v != default[n].default]
+        # of arrays, too, which `!=` compares item by item
+        shown = [f"{n}={v!r}" for n, v in given if not np.array_equal(v, default[n].default)]
         return f"{type(self).__name__}({', '.join(shown)})"
 
     # -- use --------------------------------------------------------------------------
