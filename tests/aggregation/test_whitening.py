@@ -49,6 +49,25 @@ def test_vectors_of_any_size(size):
         np.testing.assert_allclose(view(sized, sized_nD), view(usual, vector_nD), atol=1e-4)
 
 
+def test_vectors_that_float32_does_not_hold():
+    vector_nD = vectors(40, 30).astype(np.float64)
+    whitening = Whitening(6).fit(vector_nD)
+    vector_nD[5] = 0
+    vector_nD[7] *= 1e-60
+    for use in (
+        whitening.transform,
+        Whitening(6).fit,
+        lambda x: whitening.transform_views(x[None]),
+    ):
+        with pytest.raises(InputError, match="vector 7 is 0 in float32"):
+            use(vector_nD)
+    vector_nD[7] = 1e-30
+    assert np.linalg.norm(whitening.transform(vector_nD)[[5, 7]], axis=1).round(6).tolist() == [
+        0,
+        1,
+    ]
+
+
 class TestFit:
     @pytest.mark.parametrize(("n", "D", "sample_size"), ROUTES)
     @pytest.mark.parametrize("exponent", [0, 0.3, 1])

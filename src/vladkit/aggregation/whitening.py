@@ -159,8 +159,8 @@ class Whitening(Estimator):
             If there are not more vectors (without those all zero) than `n_components`, or a
             parameter is out of range.
         InputError
-            If fewer than 2 vectors are not zero, or all are the same; ShapeError,
-            NonFiniteError for blocks that are not real (n, D) or hold NaN or infinity.
+            If fewer than 2 vectors are not zero, all are the same, or one is too small for float32;
+            ShapeError, NonFiniteError for blocks that are not real (n, D) or hold NaN or infinity.
         """
         self.check_parameters()
         training = self._of_partitions(X) if is_partitioned(X) else None
@@ -237,7 +237,8 @@ class Whitening(Estimator):
         ShapeError, NonFiniteError
             If X is not (n, D) or holds NaN or infinity.
         InputError
-            If X is a frame with other columns than that of `fit`, or in another order.
+            If X is a frame with other columns than that of `fit`, or in another order; or a vector
+            is too small for float32.
         """
         self._check_fitted()
         if is_partitioned(X):
@@ -531,14 +532,23 @@ def _slices(vector_nD: AnyArray, where: str = "") -> Iterator[AnyArray]:
     step = max(1, _BLOCK_VALUES // vector_nD.shape[1])
     for begin in range(0, len(vector_nD), step):
         block_nD = vector_nD[begin : begin + step]
-        with np.errstate(over="ignore"):
-            finite_nD = np.isfinite(block_nD.astype(np.float32, copy=False))
+        with np.errstate(over="ignore", under="ignore"):
+            single_nD = block_nD.astype(np.float32, copy=False)
+        finite_nD = np.isfinite(single_nD)
         if not finite_nD.all():
             row = begin + int(np.argmin(finite_nD.all(axis=1)))
             raise NonFiniteError(
                 f"vector {row}{where} holds NaN, infinity or a value too large for float32: drop "
                 "or fix it"
             )
+        if single_nD is not block_nD:
+            zero_n = np.flatnonzero(~single_nD.any(axis=1))
+            small_n = zero_n[block_nD[zero_n].any(axis=1)]
+            if len(small_n):
+                raise InputError(
+                    f"vector {begin + int(small_n[0])}{where} is 0 in float32, which whitening "
+                    "computes in: scale all vectors"
+                )
         yield block_nD
 
 
