@@ -371,23 +371,33 @@ class TestReadme:
         assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory):
+    """The folder that the first tutorial makes: photos, query.jpg and photos.vlad."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    (code,) = blocks((ROOT / "docs" / "tutorial" / "first-search.md").read_text(), "python")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec(compile(code, "first-search.md", "exec"), {"__name__": "page"})
+    run("index", "photos", "-o", "photos.vlad", cwd=folder)
+    return folder
+
+
 @pytest.mark.parametrize(
     "page", [page for page in DOCS if page.name not in ("first-search.md", "in-python.md")],
     ids=page_id,
 )  # fmt: skip
-def test_snippets_run(page, home, tmp_path, monkeypatch):
-    """All Python blocks of a page, one after the other, as a reader would.
+def test_snippets_run(page, tutorial, tmp_path, monkeypatch):
+    """All Python blocks of a page, one after the other, as a reader who follows the tutorial would.
 
     test_site.py runs the tutorials of photographs, with their commands.
     """
     monkeypatch.chdir(tmp_path)
     codes = blocks(page.read_text(), "python")
     if re.search(r"photos(/|\.vlad)", "".join(codes)):
-        shutil.copytree(home / "photos", "photos")
-    if any("photos.vlad" in code for code in codes):
-        shutil.copy(home / "photos.vlad", "photos.vlad")
+        shutil.copytree(tutorial, ".", dirs_exist_ok=True)
         with vladkit.Collection.open("photos.vlad") as collection:
-            collection.relocate(home / "photos", "photos")
+            collection.relocate(tutorial / "photos", "photos")
     namespace = {"__name__": "page"}
     for code in codes:
         exec(compile(code, page.name, "exec"), namespace)

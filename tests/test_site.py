@@ -154,6 +154,14 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert "searchindex.js" in {file.name for file in (tmp_path / "site").iterdir()}
 
 
+def test_every_name_has_an_example():
+    """As the tutorial says."""
+    named = [getattr(vladkit, name) for name in vladkit.__all__]
+    without = [each for each in named if callable(each) and ">>> " not in each.__doc__]
+    assert without == []
+    assert len(named) > 20
+
+
 # -- the tutorials --------------------------------------------------------------------------------
 
 

@@ -31,6 +31,27 @@ class TestAggregate:
         assert one.residual([[1.0]]).tolist() == [[[6.0]]]
         assert one.residual_tkf.tolist() == [[[6.0]]]
 
+    @pytest.mark.parametrize(
+        ("dtype", "kept"), [("i8", "f8"), ("u1", "f4"), ("f2", "f4"), (">f4", "f4"), ("f8", "f8")]
+    )
+    def test_dtypes(self, dtype, kept):
+        one = Aggregate(np.array([[[6]]], dtype), np.array([[200]], "u1"), np.array([[1]], dtype))
+        assert one.residual_tkf.dtype == np.dtype(kept)
+        assert one.residual([[0.5]]).tolist() == [[[106.0]]]
+        assert (one + one).residual([[0.5]]).tolist() == [[[212.0]]]
+
+    def test_lists(self):
+        one = Aggregate([[[6]]], [[2]], [[1]])
+        assert one.residual([[0.5]]).tolist() == [[[7.0]]]
+        assert len(one) == 1
+
+    def test_what_is_no_number(self):
+        for i, name in enumerate(("residual_tkf", "count_tk", "centroid_kf")):
+            given = [np.ones((1, 2, 3)), np.ones((1, 2)), np.ones((2, 3))]
+            given[i] = given[i] > 0
+            with pytest.raises(InputError, match=f"{name} is bool, wanted real numbers"):
+                Aggregate(*given)
+
     def test_is_frozen(self):
         with pytest.raises(dataclasses.FrozenInstanceError):
             sums().count_tk = None
@@ -108,6 +129,14 @@ class TestInVlad:
         for use in (vlad.transform_aggregate, vlad.adapt, lambda x: vlad.adapt([x])):
             with pytest.raises(InputError, match="an object of type ndarray, wanted sums"):
                 use(vlad.transform(images))
+
+    def test_an_adapted_copy_keeps_its_container(self, images):
+        pd = pytest.importorskip("pandas")
+        vlad = VLAD(4).fit(images).set_output(transform="pandas")
+        adapted = vlad.adapt(vlad.aggregate(images))
+        assert isinstance(adapted.transform(images), pd.DataFrame)
+        vlad.set_output(transform="default")
+        assert isinstance(adapted.transform(images), pd.DataFrame)
 
     def test_sums_are_not_used_up(self, images):
         vlad = VLAD(4).fit(images)

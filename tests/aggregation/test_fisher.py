@@ -22,6 +22,8 @@ from vladkit.errors import (
     ParameterError,
     ShapeError,
 )
+from vladkit.kernels import fused, loop
+from vladkit.kernels.mixture import Mixture
 
 PLAIN = {"norm": "none", "n_jobs": 1}
 
@@ -208,6 +210,14 @@ class TestTraining:
         np.testing.assert_allclose(other.means_, one.means_ * 1024, rtol=1e-6)
         np.testing.assert_allclose(other.covariances_, one.covariances_ * 2.0**20, rtol=1e-6)
         np.testing.assert_allclose(other.log_likelihood_, one.log_likelihood_ - 2 * np.log(1024))
+
+    @pytest.mark.parametrize("method", [fused, loop])
+    def test_posteriors_that_vanish_are_no_error(self, method):
+        """Also where a person has asked NumPy to raise errors."""
+        mixture = Mixture(np.full(2, 0.5), np.array([[0.0], [90]]), np.ones((2, 1)))
+        with np.errstate(all="raise"):
+            _, mass_tk = method.aggregate_mixture(Ragged([[1.0], [88]], [0, 2]), mixture, 1)
+        np.testing.assert_array_equal(mass_tk, [[1, 1]])
 
     def test_partial_batches_give_the_same(self):
         images = drawn(made(3, 4), (300, 0, 200, 90), np.float32)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from vladkit import VLAD, MultiVLAD, Whitening
-from vladkit.errors import FileFormatError, NotFittedError, ParameterError
+from vladkit import ASMK, VLAD, Fisher, MultiVLAD, Whitening
+from vladkit.errors import FileFormatError, InputError, NotFittedError, ParameterError
 
 
 @pytest.fixture
@@ -45,6 +45,29 @@ def test_partial_fit_is_fit(images):
     np.testing.assert_array_equal(parts.transform(images), whole.transform(images))
 
 
+@pytest.mark.parametrize("bad", [np.full((3, 12), np.nan), np.ones((3, 2, 6)), [[1.0, "a"]]])
+@pytest.mark.parametrize(
+    "make", [VLAD, lambda k: Fisher(k, n_iter=3), lambda k: ASMK(k, rotation=None),
+             lambda k: MultiVLAD(VLAD(k))],
+)  # fmt: skip
+def test_a_refused_batch_changes_nothing(images, make, bad):
+    def values(estimator):
+        codes = estimator.transform(images)
+        return estimator.similarity(codes) if isinstance(estimator, ASMK) else codes
+
+    fitted, new = make(4).fit(images), make(4)
+    before = values(fitted)
+    for estimator in (fitted, new):
+        with pytest.raises(InputError):
+            estimator.partial_fit([bad])
+    np.testing.assert_array_equal(values(fitted), before)
+    assert fitted.n_features_in_ == 6
+    assert len(fitted.get_feature_names_out()) == fitted.n_features_out
+    with pytest.raises(NotFittedError):
+        new.transform(images)
+    np.testing.assert_array_equal(values(new.partial_fit(images)), before)
+
+
 def test_contract(images):
     multi = MultiVLAD(VLAD(4, norm="vlfeat"), n_vocabularies=2).fit(images)
     assert repr(multi) == "MultiVLAD(vlad=VLAD(n_clusters=4, norm='vlfeat'))"
@@ -62,6 +85,18 @@ def test_contract(images):
         twin.set_params(vlad__k=3)
     assert multi.get_feature_names_out()[-1] == "multivlad47"
     assert MultiVLAD().fit([np.random.default_rng(0).normal(size=(99, 2))]).vlads_[1].n_clusters
+
+
+def test_an_inner_estimator_is_set_with_its_parameters():
+    multi = MultiVLAD().set_params(vlad__n_clusters=3, vlad=VLAD(norm="l2"), n_vocabularies=4)
+    assert multi.get_params(deep=False) == {"vlad": multi.vlad, "n_vocabularies": 4}
+    assert (multi.vlad.n_clusters, multi.vlad.norm) == (3, "l2")
+    for unknown in ({"vlad": None, "vlad__n_clusters": 5}, {"vlad": VLAD(), "vlad__k": 5}):
+        with pytest.raises(
+            ParameterError, match=r"'vlad__\w+' is not a parameter: use one of vlad"
+        ):
+            multi.set_params(n_vocabularies=9, **unknown)
+    assert (multi.vlad.n_clusters, multi.n_vocabularies) == (3, 4)
 
 
 def test_from_vlads(images):

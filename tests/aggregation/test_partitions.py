@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from vladkit import ASMK, VLAD, Fisher, Whitening
-from vladkit.errors import InputError, ParameterError, ShapeError
+from vladkit.errors import (
+    InputError,
+    NonFiniteError,
+    NotFittedError,
+    ParameterError,
+    ShapeError,
+)
 
 dask = pytest.importorskip("dask", reason="the test extra has it")
 da = pytest.importorskip("dask.array", reason="the test extra has it")
@@ -87,6 +93,51 @@ class TestVlad:
             VLAD(6).partial_fit(given)
         with pytest.raises((ShapeError, ValueError)):
             VLAD(6).fit(bag([*images(3, 8), *images(3, 4)], 2))
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_images_without_descriptors_in_a_partition(n):
+    given = [*images(3), None]
+    vlad = VLAD(6).fit(bag(given, n))
+    np.testing.assert_allclose(vlad.centroids_, VLAD(6).fit(bag(images(3), 1)).centroids_, 1e-6)
+    vector_tD = vlad.transform(bag(given, n)).compute()
+    np.testing.assert_array_equal(vector_tD, vlad.transform(given))
+    with pytest.raises(InputError, match="got 0 descriptors for 6 clusters"):
+        VLAD(6).fit(bag([None, np.zeros((0, 8)), []], 3))
+
+
+@pytest.mark.parametrize("X", ["bag", "array"])
+def test_errors_say_which_partition(X):
+    given = images(12)
+    for each in given:
+        each[9:] = 1
+    given[10][7, 3] = np.nan
+    X = bag(given, 3) if X == "bag" else da.from_array(np.stack([g[:20] for g in given]), (4, 5, 8))
+    where = "partition 2: descriptor 7 of image 2 holds nan in dimension 3"
+    with pytest.raises(NonFiniteError, match=where):
+        VLAD(6).fit(X)
+    with pytest.raises(NonFiniteError, match=where):
+        VLAD(6).fit(images()).transform(X).compute()
+    vector_nD = np.ones((9, 4), np.float32)
+    vector_nD[7, 0] = np.inf
+    with pytest.raises(NonFiniteError, match="partition 2: vector 1 holds NaN"):
+        Whitening(2).fit(da.from_array(vector_nD, (3, 4)))
+    with pytest.raises(NonFiniteError, match="partition 1: vector 1 of block 0 holds NaN"):
+        Whitening(2).fit(bag(np.split(vector_nD, 3), 2))
+    with pytest.raises(NonFiniteError, match="vector 1 of block 2 holds NaN"):
+        Whitening(2).fit(np.split(vector_nD, 3))
+
+
+def test_an_error_between_two_steps_leaves_no_codebook(monkeypatch):
+    def fail(*_, **__):
+        raise OSError("a worker is gone")
+
+    monkeypatch.setattr("vladkit.aggregation.trained.lloyd_steps", fail)
+    vlad = VLAD(6)
+    with pytest.raises(OSError, match="a worker is gone"):
+        vlad.fit(bag(images(), 3))
+    with pytest.raises(NotFittedError):
+        vlad.transform(images())
 
 
 @pytest.mark.parametrize("dimensions", [(8, 7), (8, 1)])

@@ -45,6 +45,8 @@ class TestContract:
         with pytest.raises(ParameterError, match="n_cluster"):
             twin.set_params(n_cluster=7)
         assert repr(vlad) == "VLAD(n_clusters=5, norm='vlfeat', rotation=4, random_state=3)"
+        assert repr(VLAD(norm=np.array(["ssr", "l2"]))) == "VLAD()"
+        assert repr(VLAD(norm=np.array(["l2"]))).startswith("VLAD(norm=array(['l2']")
 
     def test_init_checks_nothing_and_fit_everything(self, images):
         for bad in (

@@ -49,6 +49,25 @@ def test_vectors_of_any_size(size):
         np.testing.assert_allclose(view(sized, sized_nD), view(usual, vector_nD), atol=1e-4)
 
 
+def test_vectors_that_float32_does_not_hold():
+    vector_nD = vectors(40, 30).astype(np.float64)
+    whitening = Whitening(6).fit(vector_nD)
+    vector_nD[5] = 0
+    vector_nD[7] *= 1e-60
+    for use in (
+        whitening.transform,
+        Whitening(6).fit,
+        lambda x: whitening.transform_views(x[None]),
+    ):
+        with pytest.raises(InputError, match="vector 7 is 0 in float32"):
+            use(vector_nD)
+    vector_nD[7] = 1e-30
+    assert np.linalg.norm(whitening.transform(vector_nD)[[5, 7]], axis=1).round(6).tolist() == [
+        0,
+        1,
+    ]
+
+
 class TestFit:
     @pytest.mark.parametrize(("n", "D", "sample_size"), ROUTES)
     @pytest.mark.parametrize("exponent", [0, 0.3, 1])
@@ -86,6 +105,18 @@ class TestFit:
             np.testing.assert_allclose(
                 parts.explained_variance_, whole.explained_variance_, rtol=1e-5
             )
+
+    @pytest.mark.parametrize(("n", "D", "sample_size"), [*ROUTES, (400, 30, 29)])
+    @pytest.mark.parametrize("first", ["f2", "f4", "u1"])
+    def test_blocks_of_unlike_dtypes(self, n, D, sample_size, first):
+        """The first of small whole numbers, which every dtype holds; the others of float64."""
+        vector_nD = vectors(n, D).astype(float) * 1e5
+        vector_nD[:5] = np.arange(5 * D).reshape(5, D) % 7
+        blocks = [vector_nD[:5].astype(first), vector_nD[5:20], vector_nD[20:]]
+        mixed, wide = (Whitening(3, sample_size=sample_size).fit(b) for b in (blocks, vector_nD))
+        np.testing.assert_allclose(mixed.explained_variance_, wide.explained_variance_, rtol=1e-9)
+        np.testing.assert_allclose(mixed.components_, wide.components_, atol=1e-6)
+        np.testing.assert_array_equal(mixed.mean_, wide.mean_)
 
     def test_sample_is_of_all_and_seeded(self):
         # 90 vectors along each of 6 axes, in turn: a sample of 60 holds all axes

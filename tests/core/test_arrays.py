@@ -11,17 +11,19 @@ import pytest
 
 from vladkit import (
     VLAD,
+    Aggregate,
     Ragged,
     Whitening,
     alpha_query_expansion,
     augment_database,
     encode,
     match,
+    segment_reduce,
     segment_sum,
 )
 from vladkit.collection.query import extract_query
 from vladkit.core.arrays import as_array
-from vladkit.errors import InputError, ParameterError
+from vladkit.errors import InputError, ParameterError, ShapeError
 from vladkit.evaluation.metrics import find_ranks
 from vladkit.features import Sift
 
@@ -143,3 +145,25 @@ def test_while_another_thread_imports_what_makes_them(monkeypatch, module):
     assert encode(X.tolist(), C).tolist() == encode(X, C).tolist()
     with pytest.raises(ParameterError, match="give a path"):
         extract_query(Sift(), 3, None)
+
+
+UNEVEN = {
+    "one of a list": lambda: encode([[[1, 2], [1]]], [[1, 2]]),
+    "a list of arrays": lambda: encode([X[0], [np.ones(4), np.ones(3)]], C),
+    "centroids": lambda: encode(X, [[1, 2, 3, 4], [1]]),
+    "from_centroids": lambda: VLAD.from_centroids([[1.0, 2], [3]]),
+    "start_T": lambda: Ragged(X[0], [0, [5]]),
+    "values": lambda: segment_reduce([[1.0, 2], [3]], [0, 0], op="max"),
+    "segment": lambda: segment_sum(np.ones(2), [0, (1,)], 2),
+    "weights": lambda: segment_sum(np.ones(2), [0, 1], weights=[1, [2]]),
+    "Whitening": lambda: Whitening(2).fit([[[1.0, 2], [3]]]),
+    "match": lambda: match(W, [[1.0, 2], [3]]),
+    "metrics": lambda: find_ranks([1, [2]], [1]),
+    "Aggregate": lambda: Aggregate([[[1.0, 2]], [[3]]], [[1], [1]], np.ones((1, 2))),
+}
+
+
+@pytest.mark.parametrize("door", UNEVEN)
+def test_rows_of_unlike_lengths(door):
+    with pytest.raises(ShapeError, match="a list of 2 has rows of unlike lengths, wanted an array"):
+        UNEVEN[door]()

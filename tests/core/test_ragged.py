@@ -26,6 +26,12 @@ class TestIndexing:
     @pytest.mark.parametrize("i", [0, 1, 4, -1, np.int64(3)])
     def test_int_gives_one_image(self, batch, i):
         np.testing.assert_array_equal(batch[i], list(batch)[i])
+        np.testing.assert_array_equal(batch.image(i), list(batch)[i])
+
+    @pytest.mark.parametrize("i", [5, -6, -12])
+    def test_an_image_that_does_not_exist(self, batch, i):
+        with pytest.raises(IndexError):
+            batch.image(i)
 
     @pytest.mark.parametrize(
         ("key", "wanted"),

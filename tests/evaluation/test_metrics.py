@@ -224,6 +224,18 @@ class TestArrays:
         with pytest.raises(ParameterError, match=r"index 7 is twice in one ranking"):
             find_ranks([5, 7, 7], [7])
 
+    def test_minus_one_is_no_image(self):
+        """Faiss fills up its results with it; a right image it never is."""
+        assert find_ranks([-1, 2, -1, 0, -1], [0]) == QueryRanks((2,), 1)
+        assert mean_average_precision([[2, 0, -1, -1], [1, -1, -1, -1]], [[0], [3]]) == 0.25
+        assert recall_at([[2, -1], [-1, -1]], [[2], [2]], ks=(1, 2)) == {1: 0.5, 2: 0.5}
+        with pytest.raises(ParameterError, match="relevant holds -1: wanted indices"):
+            mean_average_precision([[0, 1, 2]], [[0, -1]])
+        with pytest.raises(ParameterError, match="ignored holds -3: wanted indices"):
+            recall_at([[0, 1, 2]], [[0]], ignored=[[-3]])
+        with pytest.raises(ParameterError, match="order_n holds -2: wanted indices"):
+            mean_precision_at([[0, -2, 2]], [[0]])
+
 
 def test_paths_are_relative_to_the_file(tmp_path):
     truth = {

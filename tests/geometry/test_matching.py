@@ -179,3 +179,25 @@ def test_any_numbers_without_overflow(dtype):
     for got in (match(query_lf, other_lf), match(query_lf.tolist(), other_lf.tolist())):
         np.testing.assert_array_equal(got.query_m, wanted.query_m)
         np.testing.assert_array_equal(got.other_m, wanted.other_m)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [("f4", 1e-30), ("f4", 1e15), ("f8", 1e-300), ("f8", 1e-30), ("f8", 1e300)],
+)
+def test_numbers_of_any_size(dtype, size):
+    rng = np.random.default_rng(0)
+    query_lf, other_lf = (rng.normal(size=(30, 16)).astype(dtype) for _ in range(2))
+    other_lf[:20] = query_lf[5:25] + rng.normal(size=(20, 16)).astype(dtype) / 4
+    wanted = match(query_lf, other_lf)
+    got = match((query_lf * size).astype(dtype), (other_lf * size).astype(dtype))
+    assert len(wanted) >= 20
+    np.testing.assert_array_equal(got.query_m, wanted.query_m)
+    np.testing.assert_array_equal(got.other_m, wanted.other_m)
+    np.testing.assert_allclose(got.ratio_m, wanted.ratio_m, rtol=1e-3)
+
+
+def test_tensors_lose_their_gradient():
+    torch = pytest.importorskip("torch")
+    one = torch.eye(3, requires_grad=True)
+    assert match(one, np.eye(3)).query_m.tolist() == [0, 1, 2]

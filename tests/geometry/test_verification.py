@@ -230,6 +230,10 @@ class TestNoMatch:
     def test_other_objects(self):
         a, b, matches, _ = pair(10)
         metric = Sift().metric
+
+        def of(query, other):
+            return Matches(query, np.array(other), np.ones(1))
+
         cases = [
             ("query is a ndarray, wanted Features", lambda: verify(np.eye(3), b, matches)),
             ("other is a NoneType, wanted Features", lambda: verify(a, None, matches)),
@@ -238,6 +242,10 @@ class TestNoMatch:
             (r"others\[1\] is a NoneType", lambda: verify_all(a, [b, None], metric)),
             ("others is one Features: give a list", lambda: verify_all(a, b, metric)),
             ("metric=None: give the `metric` of", lambda: verify_all(a, [b], None)),
+            ("others is a int: give a list", lambda: verify_all(a, 3, metric)),
+            ("matches have 1 rows of query, 2 of other", lambda: verify(a, b, of([0], [0, 1]))),
+            (r"rows of other of shape \(1, 1\)", lambda: verify(a, b, of([0], [[0]]))),
+            ("rows of query of shape .* dtype float64", lambda: verify(a, b, of([0.5], [0]))),
         ]
         for message, call in cases:
             with pytest.raises(ParameterError, match=message):
@@ -253,6 +261,8 @@ class TestNoMatch:
         last = Matches(one_m, one_m + n - 1, np.ones(1))
         assert verify(a, b, last).n_inliers == 0
         assert verify(a, b, matches).n_inliers == 10
+        lists = Matches(*(each.tolist() for each in (matches.query_m, matches.other_m)), None)
+        assert verify(a, b, lists).n_inliers == 10
 
 
 @pytest.mark.parametrize("swap", [False, True])
@@ -330,7 +340,7 @@ def test_many_on_threads_equal_their_singles():
         return sift.extract(Image(np.ascontiguousarray(gray_yx), width=w, height=h))
 
     a, rotated, half = of(big_yx), of(np.rot90(big_yx)), of(big_yx[:, :160])
-    found = verify_all(a, [a, rotated, half], sift.metric, n_jobs=3)
+    found = verify_all(a, iter([a, rotated, half]), sift.metric, n_jobs=3)
     matcher = Matcher(a.descriptor_lf, sift.metric)
     for other, each in zip((a, rotated, half), found, strict=True):
         single = verify(a, other, matcher.match(other.descriptor_lf))

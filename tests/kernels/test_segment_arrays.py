@@ -120,6 +120,17 @@ class TestBoth:
         got = host(segment_reduce(own(values, library), SEGMENT, N_SEGMENTS, "logsumexp"))
         np.testing.assert_allclose(got[[3, 5]], [[1000 + np.log(3), -np.inf], [1000, -np.inf]])
 
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_beside_infinity_all_is_nothing(self, library, dtype):
+        x = np.array([0, 89.5, np.inf, 720, -np.inf, 1, 1], dtype)
+        jax = pytest.importorskip("jax")
+        with jax.enable_x64(True):
+            values = own(x, library, dtype)
+            share = host(segment_reduce(values, [0, 0, 0, 0, 0, 1, 1], 2, "softmax"))
+            sums = host(segment_reduce(values, [0, 0, 0, 0, 0, 1, 1], 2, "logsumexp"))
+        np.testing.assert_array_equal(share, [0, 0, np.nan, 0, 0, 0.5, 0.5])
+        np.testing.assert_allclose(sums, [np.inf, 1 + np.log(2)], rtol=1e-7)
+
     def test_fill_value(self, library):
         x = own(VALUES, library)
         for op in ("mean", "max"):
@@ -131,10 +142,27 @@ class TestBoth:
         assert got.tolist() == [2, 2, 2**40, 3, 2**40, 1, 2**40]
         with pytest.raises(ParameterError, match=r"fill_value=0.5 is no int64"):
             segment_reduce(x, SEGMENT, N_SEGMENTS, "argmin", fill_value=0.5)
+        with pytest.raises(ParameterError, match=r"fill_value=1e\+300 is no float32"):
+            segment_reduce(x, SEGMENT, N_SEGMENTS, "sum", fill_value=1e300)
         with pytest.raises(ParameterError, match=r"fill_value='a': wanted a number"):
             segment_reduce(x, SEGMENT, N_SEGMENTS, "max", fill_value="a")
         with pytest.raises(ParameterError, match="op='softmax' has no segments to fill"):
             segment_reduce(x, SEGMENT, N_SEGMENTS, "softmax", fill_value=0)
+
+    def test_rows_in_a_list(self, library):
+        rows = [own(row, library) for row in VALUES]
+        for op in ("sum", "mean", "softmax"):
+            got = segment_reduce(rows, SEGMENT, N_SEGMENTS, op)
+            assert type(got) is type(own(VALUES, library))
+            np.testing.assert_array_equal(
+                host(got), host(segment_reduce(own(VALUES, library), SEGMENT, N_SEGMENTS, op))
+            )
+        numbers = tuple(own(x, library) for x in VALUES[:, 0])
+        got = host(segment_sum(numbers, SEGMENT, N_SEGMENTS))
+        np.testing.assert_allclose(got, loop(VALUES[:, 0], "sum"), rtol=1e-6)
+        for other in (own([1, 2, 3], library), None):
+            with pytest.raises(ShapeError, match=r"rows of the list have shapes .*, wanted one"):
+                segment_sum([*rows, other], [*SEGMENT, 0])
 
     def test_shapes(self, library):
         x = own(np.arange(48.0, dtype=np.float32).reshape(8, 2, 3), library)

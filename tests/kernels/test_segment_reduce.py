@@ -485,6 +485,30 @@ def test_weights_keep_dtypes():
     assert count.tolist() == [5, 4]
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_what_vanishes_is_no_error(loops, op, dtype):
+    """Also where a person has asked NumPy to raise errors."""
+    values, segment = np.array([1e-5] * 20 + [0, -100, -1000, 3], dtype), [0] * 20 + [1] * 4
+    with np.errstate(all="raise"):
+        got = segment_reduce(values, segment, 2, op)
+        if op in ("sum", "mean", "logsumexp"):
+            segment_reduce(values, segment, 2, op, weights=np.full(24, 1e-200))
+    if op == "softmax":
+        np.testing.assert_allclose(got[20:], [0.0474, 0, 0, 0.9526], rtol=1e-3, atol=1e-40)
+    if op == "prod" and dtype != "f8":
+        assert got[0] == 0
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_beside_infinity_all_is_nothing(dtype):
+    """A softmax whose exponentials would overflow, in float32 or in float64."""
+    values, segment = np.array([0, 89.5, np.inf, 720, -np.inf, 1, 1], dtype), [0] * 5 + [1, 1]
+    got = segment_reduce(values, segment, 2, "softmax")
+    np.testing.assert_array_equal(got, [0, 0, np.nan, 0, 0, 0.5, 0.5])
+    assert segment_reduce(values, segment, 2, "logsumexp")[0] == np.inf
+
+
 @pytest.mark.parametrize("op", [op for op in OPERATIONS if op != "softmax"])
 def test_fill_value(op):
     values = np.array([[1.0, 2], [3, 4]])
@@ -499,6 +523,12 @@ def test_fill_value_that_does_not_fit():
         segment_reduce(np.ones(2), [0, 0], 2, "count", fill_value=np.nan)
     with pytest.raises(ParameterError, match="fill_value=300 is no uint8"):
         segment_reduce(np.ones(2, np.uint8), [0, 0], 2, "max", fill_value=300)
+    for dtype, fill in (("f4", 1e300), ("f2", -65520), ("f2", 2**40)):
+        with pytest.raises(ParameterError, match=r"fill_value=.* is no float"):
+            segment_reduce(np.ones(2, dtype), [0, 0], 2, "max", fill_value=fill)
+    for fill in (math.inf, -math.inf, 0.1, np.longdouble(3e38)):
+        got = segment_reduce(np.ones(2, "f4"), [0, 0], 2, "mean", fill_value=fill)
+        assert got.tolist() == [1, np.float32(fill)]
     with pytest.raises(ParameterError, match="fill_value='x': wanted a number"):
         segment_reduce(np.ones(2), [0, 0], 2, "max", fill_value="x")
     with pytest.raises(ParameterError, match="op='softmax' has no segments to fill"):

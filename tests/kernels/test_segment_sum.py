@@ -55,6 +55,20 @@ class TestEveryWay:
         got[1, 0] = got[3, 1] = 1
         assert got.tolist() == [[2, 2], [1, 1], [1, 1], [1, 1], [1, 1], [0, 0]]
 
+    @pytest.mark.parametrize("weight", ["f4", "f2", "i8"])
+    def test_weights_are_multiplied_in_float64(self, method, weight):
+        """(1 + e)^2 - 1 - 2e of float32 is e^2, and 2^24 + 1 no float32."""
+        a = np.float32(1 + 2.0**-10 if weight == "f2" else 1 + 2.0**-23)
+        weights = np.array([a, 1, -2.0 * float(a - 1)], weight)
+        value = np.array([a, -1, 1], "f4")
+        wanted = np.float32(float(a - 1) ** 2)
+        if weight == "i8":
+            value, weights = np.array([1, 1, 0.5], "f4"), np.array([2**24 + 1, -(2**24), 4])
+            wanted = 3
+        got = segment_sum(value, [0, 0, 0], 2, weights=weights, method=method)
+        assert got.dtype == np.float32
+        assert got.tolist() == [wanted, 0]
+
     def test_input_is_only_read(self, method):
         values, segment = SEGMENT_CASES[0][0]()
         values.flags.writeable = segment.flags.writeable = False

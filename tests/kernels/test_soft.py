@@ -204,3 +204,14 @@ class TestGradients:
             check_grads(step, (local, centroids, 0.4), order=1, modes=["rev"])
             got = jax.jit(lambda x, c: encode(x, c, assign="soft", alpha=0.4))(local, centroids)
             np.testing.assert_allclose(got, step(local, centroids, 0.4)[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("method", [ORACLE, *SOFT_WAYS])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_weights_that_vanish_are_no_error(method, dtype):
+    """Also where a person has asked NumPy to raise errors."""
+    local = [np.array([[0, 0], [1, 1], [60, 60]], dtype)]
+    centroids = np.array([[0, 1], [100, 60]], dtype)
+    with np.errstate(all="raise"):
+        got = encode(local, centroids, method=method, assign="soft", alpha=1.0)
+    np.testing.assert_allclose(got, [[[1, -1], [-40, 0]]], atol=1e-4)

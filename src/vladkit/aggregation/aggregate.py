@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.core.arrays import AnyArray, FloatArray
-from vladkit.core.ragged import as_centroids
-from vladkit.errors import ParameterError, ShapeError
+from vladkit.core.arrays import AnyArray, FloatArray, as_array
+from vladkit.core.backends import on_host
+from vladkit.core.ragged import as_centroids, float_dtype_for
+from vladkit.errors import InputError, ParameterError, ShapeError
 
 __all__ = ["Aggregate", "adapted_centroids"]
 
@@ -22,7 +23,8 @@ class Aggregate:
     Parameters
     ----------
     residual_tkf : (t, k, f), float32 or float64
-        Sum of (descriptor - centroid) over the descriptors of image and cell.
+        Sum of (descriptor - centroid) over the descriptors of image and cell; integers become
+        floats, as descriptors do.
     count_tk : (t, k), integer; or floating, the masses of soft assignment
         Number of those descriptors.
     centroid_kf : (k, f)
@@ -31,7 +33,7 @@ class Aggregate:
     Raises
     ------
     ShapeError
-        If the three do not fit together.
+        If the three do not fit together; InputError if they are not real numbers.
 
     Notes
     -----
@@ -58,6 +60,15 @@ class Aggregate:
     centroid_kf: FloatArray
 
     def __post_init__(self) -> None:
+        for name in ("residual_tkf", "count_tk", "centroid_kf"):
+            array = as_array(on_host(getattr(self, name)))
+            if array.dtype.kind not in "fiu":
+                raise InputError(f"{name} is {array.dtype}, wanted real numbers")
+            if name == "residual_tkf":
+                array = array.astype(float_dtype_for(array.dtype), copy=False)
+            elif name == "count_tk" and array.dtype.kind != "f":
+                array = array.astype(np.int64, copy=False)  # of bytes sums would wrap
+            object.__setattr__(self, name, array)
         shapes = self.residual_tkf.shape, self.count_tk.shape, self.centroid_kf.shape
         residual, count, centroid = shapes
         if len(residual) != 3 or count != residual[:2] or centroid != residual[1:]:

@@ -43,16 +43,18 @@ class Estimator:
         """Parameters of the constructor, by name; with `deep` an inner estimator's as ``a__b``."""
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         parameters = {name: getattr(self, name) for name in names}
-        if deep:
-            for name, value in list(parameters.items()):
-                if isinstance(value, Estimator):
-                    inner = value.get_params(deep=True)
-                    parameters |= {f"{name}__{n}": v for n, v in inner.items()}
-        return parameters
+        return _with_inner(parameters) if deep else parameters
 
     def set_params(self, **parameters: Any) -> Self:
-        """Set parameters of the constructor."""
-        known = self.get_params()
+        """Set parameters of the constructor, and as ``a__b`` those of an inner estimator.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such parameter; then none is set.
+        """
+        now = self.get_params(deep=False)
+        known = _with_inner({name: parameters.get(name, value) for name, value in now.items()})
         for name in parameters:
             if name not in known:
                 raise ParameterError(f"{name!r} is not a parameter: use one of {', '.join(known)}")
@@ -77,7 +79,8 @@ class Estimator:
     def __repr__(self) -> str:
         default = inspect.signature(type(self).__init__).parameters
         given = self.get_params(deep=False).items()
-        shown = [f"{n}={v!r}" for n, v in given if v != default[n].default]
+        # of arrays, too, which `!=` compares item by item
+        shown = [f"{n}={v!r}" for n, v in given if not np.array_equal(v, default[n].default)]
         return f"{type(self).__name__}({', '.join(shown)})"
 
     # -- use --------------------------------------------------------------------------
@@ -212,6 +215,15 @@ class Estimator:
         """
         hint = "give a file that save wrote"
         return cls.from_state(*read_arrays(path, cls._kind, hint))
+
+
+def _with_inner(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters, followed by those of the estimators among them."""
+    found = dict(parameters)
+    for name, value in parameters.items():
+        if isinstance(value, Estimator):
+            found |= {f"{name}__{n}": v for n, v in value.get_params().items()}
+    return found
 
 
 _CONTAINERS = StrOptions("default", "pandas", "polars")

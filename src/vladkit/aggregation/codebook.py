@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
-from vladkit.core.linalg import unit_rows
+from vladkit.core.linalg import unit_for, unit_rows
 from vladkit.core.ragged import Ragged
 from vladkit.core.threads import faiss_threads
 from vladkit.errors import InputError, NonFiniteError, ParameterError
@@ -276,15 +276,14 @@ def train_words(
 
 
 def _unit(centered_Nf: FloatArray) -> float:
-    """Power of 2 in which float32 holds the squares of these numbers; 1 for those of usual size."""
+    """Unit in which float32 holds the squares of these numbers, see `unit_for`."""
     peak = float(np.abs(centered_Nf).max(initial=0))
     if not np.isfinite(peak):
         raise NonFiniteError(
             f"differences of descriptors overflow {centered_Nf.dtype}: scale the descriptors, or "
             "pass float64"
         )
-    usual = peak == 0 or 1e-12 < peak < 1e12
-    return 1.0 if usual else float(np.ldexp(0.5, np.frexp(peak)[1]))
+    return unit_for(peak)
 
 
 def train_rotation(local_Nf: FloatArray, n_components: int) -> FloatArray:

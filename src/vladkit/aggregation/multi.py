@@ -103,10 +103,10 @@ class MultiVLAD(Estimator):
     def partial_fit(self, X: Any, y: object = None) -> Self:
         """Add the images of `X` to the sample of every codebook; see `VLAD.partial_fit`."""
         batch = as_sets(X)
-        if "vlads_" not in self.__dict__:
-            self.vlads_ = self._unfitted()
-        for each in self.vlads_:
+        vlads = self.__dict__.get("vlads_") or self._unfitted()
+        for each in vlads:
             each.partial_fit(batch)
+        self.vlads_ = vlads
         self.n_features_in_ = batch.n_features
         return self
 

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.aggregation.segments import segment_sum
-from vladkit.core.arrays import AnyArray, FloatArray, is_made_by
-from vladkit.core.backends import as_sets
+from vladkit.core.arrays import AnyArray, FloatArray, as_array, is_made_by
+from vladkit.core.backends import as_sets, on_host
 from vladkit.core.linalg import unit_rows
 from vladkit.errors import InputError, ParameterError, ShapeError
 
@@ -98,7 +98,7 @@ def moments_of(X: Any, rows: _Rows) -> Moments | None:
 
 def descriptors(part: _Part, *, cosine: bool = False) -> Iterator[FloatArray]:
     """Descriptors (N, f) of each image of a partition; for `cosine` of unit length, if not 0."""
-    if not len(part):
+    if _is_empty(part):
         return
     batch = as_sets(part)
     batch.check_finite()
@@ -175,17 +175,17 @@ def transformed(estimator: Any, X: Any, dtype: npt.DTypeLike) -> Any:
 
     D = estimator.n_features_out
 
-    def transform(fitted: Any, part: _Part) -> AnyArray:
-        if not len(part):
-            return np.zeros((0, D), dtype)
+    def transform(part: _Part, fitted: Any) -> AnyArray:
+        if not len(part) or (fitted._accepts_3d and _is_empty(part)):
+            return np.zeros((len(part), D), dtype)
         return np.asarray(fitted.transform(part)).astype(dtype, copy=False)
 
-    shared, run = delayed(estimator, traverse=False), delayed(transform)
+    shared, run = delayed(estimator, traverse=False), delayed(_in_partition)
     parts = _parts(X)
     lengths = X.chunks[0] if hasattr(X, "chunks") else [np.nan] * len(parts)
     blocks = [
-        da.from_delayed(run(shared, part), (n, D), dtype)
-        for n, part in zip(lengths, parts, strict=True)
+        da.from_delayed(run(i, transform, part, shared), (n, D), dtype)
+        for i, (n, part) in enumerate(zip(lengths, parts, strict=True))
     ]
     return da.concatenate(blocks, allow_unknown_chunksizes=True)
 
@@ -196,6 +196,21 @@ def _parts(X: Any) -> list[Any]:
         X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
         return list(X.to_delayed().ravel())
     return list(X.to_delayed())
+
+
+def _is_empty(part: _Part) -> bool:
+    """Whether a partition has no image, or none with descriptors, from which f would be known."""
+    if not isinstance(part, (list, tuple)):
+        return not len(part)
+    return all(each is None or not as_array(on_host(each)).size for each in part)
+
+
+def _in_partition(i: int, work: Callable[..., Any], part: _Part, *arguments: Any) -> Any:
+    """Result of a partition; its errors have its number, as images are counted in it."""
+    try:
+        return work(part, *arguments)
+    except InputError as error:
+        raise type(error)(f"partition {i}: {error}") from error
 
 
 def _reduced(
@@ -211,7 +226,8 @@ def _reduced(
         found = [each for each in several if each is not None]
         return merge(found) if found else None
 
-    results = [delayed(of_part)(part, *arguments) for part in _parts(X)]
+    run = delayed(_in_partition)
+    results = [run(i, of_part, part, *arguments) for i, part in enumerate(_parts(X))]
     while len(results) > 1:
         groups = [results[i : i + _FAN] for i in range(0, len(results), _FAN)]
         results = [delayed(merged)(group) for group in groups]

@@ -9,7 +9,7 @@ import numpy as np
 
 from vladkit import kernels
 from vladkit.core.arrays import AnyArray, as_array
-from vladkit.core.backends import kind_of, like, to_numpy
+from vladkit.core.backends import kind_of, like, stacked, to_numpy
 from vladkit.core.params import StrOptions, check_parameter
 from vladkit.core.ragged import Ragged, float_dtype_for
 from vladkit.core.threads import resolve_n_jobs
@@ -54,7 +54,7 @@ def segment_sum(
 
     Parameters
     ----------
-    values : (N,) or (N, ...) array, or Ragged
+    values : (N,) or (N, ...) array, list of N rows, or Ragged
         Real numbers: NumPy's, torch's or JAX's; the result is of the same kind. The segments of a
         `Ragged` are its images.
     segment : (N,) integer array
@@ -118,15 +118,19 @@ def segment_sum(
     value_Nx, segment_N, n_segments, weight_N = _checked(numpy_values, labels, n_segments, weights)
     check_range(segment_N, n_segments)
     dtype = _sum_dtype(value_Nx, weight_N)
-    value_Nf = _rows(value_Nx).astype(dtype, copy=False)
-    if weight_N is not None:
-        value_Nf = value_Nf * weight_N[:, None].astype(dtype)
+    value_Nf = _rows(value_Nx)
+    if weight_N is None:
+        value_Nf = value_Nf.astype(dtype, copy=False)
+    else:
+        wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
+        value_Nf = value_Nf.astype(wide) * weight_N[:, None].astype(wide)
     sums = kernels.load(method).segment_sum
     segment_N = segment_N.astype(np.int64, copy=False)
     try:
         total_sf = sums(value_Nf, segment_N, n_segments, resolve_n_jobs(n_jobs))
     except MemoryError as error:
         raise _named(error, n_segments, len(segment_N)) from error
+    total_sf = reduce.narrow(total_sf, dtype)
     return _into(out, like(total_sf.reshape(n_segments, *value_Nx.shape[1:]), values, kind))
 
 
@@ -144,7 +148,7 @@ def segment_reduce(
 
     Parameters
     ----------
-    values : (N,) or (N, ...) array, or Ragged
+    values : (N,) or (N, ...) array, list of N rows, or Ragged
         Real numbers: NumPy's, torch's or JAX's; the result is of the same kind. The segments of a
         `Ragged` are its images.
     segment : (N,) integer array
@@ -227,6 +231,7 @@ def _reduce(
         if out is not None:
             raise ParameterError(f"out is for NumPy's arrays, the values are {kind}'s")
         own = kernels.for_own_arrays(kind)
+        values = stacked(values, kind)
         return own.segment_reduce_of(values, segment, n_segments, op, weights, fill_value)
     value_Nx, segment_N, n_segments, weight_N = _checked(values, segment, n_segments, weights)
     if op == "softmax" and fill_value is not None:
@@ -252,7 +257,8 @@ def _reduced(
     arguments = _rows(value_Nx), segment_N, n_segments
     result: AnyArray
     if op == "softmax":
-        return _softmax(*arguments).reshape(value_Nx.shape)
+        with np.errstate(under="ignore"):  # exponentials that are 0
+            return _softmax(*arguments).reshape(value_Nx.shape)
     if op == "count":
         result = _counts(*arguments, weight_N)
     elif op in ("sum", "prod"):
@@ -264,7 +270,8 @@ def _reduced(
     elif op == "mean":
         result = _means(*arguments, weight_N)
     elif op == "logsumexp":
-        result = _log_sums(*arguments, weight_N)
+        with np.errstate(under="ignore"):
+            result = _log_sums(*arguments, weight_N)
     else:
         result = _extremes(*arguments, op)
     if value_Nx.ndim != 2 and op != "count":
@@ -435,9 +442,13 @@ def _softmax(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int) -> AnyAr
 
 
 def _finite_tops(values_Nf: AnyArray, segment_N: AnyArray, n_segments: int) -> AnyArray:
-    """Greatest rows (s, f) in float64, so that no exponential overflows; 0 for infinity and NaN."""
+    """Greatest rows (s, f) in float64, so that no exponential overflows; none is infinite or NaN.
+
+    Beside infinity all other exponentials are 0.
+    """
     greatest_sf = _extremes(values_Nf, segment_N, n_segments, "max")
     top_sf = reduce.narrow(greatest_sf, np.dtype(np.float64))
+    np.minimum(top_sf, np.finfo(np.float64).max, out=top_sf)
     top_sf[~np.isfinite(top_sf)] = 0
     return top_sf
 

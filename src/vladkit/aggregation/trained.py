@@ -58,7 +58,11 @@ class Trained(Estimator):
         """
         self._forget()
         if is_partitioned(X):
-            self._fit_partitions(X)
+            try:
+                self._fit_partitions(X)
+            except BaseException:
+                self._forget()  # a codebook between two Lloyd steps is none
+                raise
             return self
         return self._train(self._add(X))
 
@@ -84,13 +88,13 @@ class Trained(Estimator):
             n_words = int(getattr(self, self._number))
             size = self.sample_size or self._rows_per_cluster * n_words
             reservoir = Reservoir(size, self._seed())
-            self.n_features_in_ = batch.n_features
         elif batch.n_features != self.n_features_in_:
             raise ShapeError(
                 f"X has {batch.n_features} dimensions, the batches before it "
                 f"{self.n_features_in_}: use one extractor for all"
             )
         reservoir.add(batch)
+        self.n_features_in_ = batch.n_features  # once nothing can be refused
         return reservoir
 
     def _train(self, reservoir: Reservoir) -> Self:

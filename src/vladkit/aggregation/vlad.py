@@ -434,6 +434,7 @@ class VLAD(Trained):
         several = [aggregates] if isinstance(aggregates, Aggregate) else aggregates
         mean_kf = adapted_centroids(map(self._check_made_here, several), self.centroids_)
         adapted = type(self)(**self.get_params(deep=False))
+        adapted.set_output(**self.__dict__.get("_sklearn_output_config", {}))
         label_kf = self.centroids_ if self.label_centroids_ is None else self.label_centroids_
         adapted._set_fitted(mean_kf, self.rotation_, float("nan"), label_kf)
         return adapted

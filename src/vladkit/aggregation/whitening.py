@@ -89,7 +89,7 @@ class Whitening(Estimator):
     Training never holds a D x D matrix when n < D: the axes follow from the n x n matrix of
     inner products, U S^2 U' = C C', components = S^-1 U' C. Beyond `sample_size` vectors it takes
     a sample, or, where D is not above `sample_size`, adds up D x D moments of all of them. Memory
-    is sample_size x D in the dtype of the input, and the matrix; time
+    is sample_size x D in the widest dtype of the blocks, and the matrix; time
     O(min(n, sample_size)^2 D). The solver is LAPACK's, through SciPy.
 
     References
@@ -159,8 +159,8 @@ class Whitening(Estimator):
             If there are not more vectors (without those all zero) than `n_components`, or a
             parameter is out of range.
         InputError
-            If fewer than 2 vectors are not zero, or all are the same; ShapeError,
-            NonFiniteError for blocks that are not real (n, D) or hold NaN or infinity.
+            If fewer than 2 vectors are not zero, all are the same, or one is too small for float32;
+            ShapeError, NonFiniteError for blocks that are not real (n, D) or hold NaN or infinity.
         """
         self.check_parameters()
         training = self._of_partitions(X) if is_partitioned(X) else None
@@ -237,7 +237,8 @@ class Whitening(Estimator):
         ShapeError, NonFiniteError
             If X is not (n, D) or holds NaN or infinity.
         InputError
-            If X is a frame with other columns than that of `fit`, or in another order.
+            If X is a frame with other columns than that of `fit`, or in another order; or a vector
+            is too small for float32.
         """
         self._check_fitted()
         if is_partitioned(X):
@@ -439,6 +440,10 @@ class _Training:
             raise ShapeError(f"a block has {block_nD.shape[1]} dimensions, those before it {D}")
         room = self._capacity - self._n_kept if self._scatter_DD is None else 0
         some_nD, rest_nD = block_nD[:room], block_nD[room:]
+        dtype = np.result_type(self._row_sD, block_nD)
+        if dtype != self._row_sD.dtype:
+            kept_sD, self._row_sD = self._row_sD, np.empty(self._row_sD.shape, dtype)
+            self._row_sD[: self._n_kept] = kept_sD[: self._n_kept]
         self._row_sD[self._n_kept : self._n_kept + len(some_nD)] = some_nD
         self._n_kept += len(some_nD)
         n_before = self.n_seen + len(some_nD)
@@ -513,8 +518,8 @@ def _blocks(X: Any) -> Iterator[AnyArray]:
         return
     if not isinstance(X, Iterable):
         raise InputError(f"got {type(X).__name__}, wanted an (n, D) array or an iterable of them")
-    for block in X:
-        yield from _slices(_checked(block))
+    for i, block in enumerate(X):
+        yield from _slices(_checked(block), f" of block {i}")
 
 
 def _filled_blocks(part: Any) -> Iterator[AnyArray]:
@@ -522,17 +527,28 @@ def _filled_blocks(part: Any) -> Iterator[AnyArray]:
     return map(_without_zero_rows, _blocks(part))
 
 
-def _slices(vector_nD: AnyArray) -> Iterator[AnyArray]:
+def _slices(vector_nD: AnyArray, where: str = "") -> Iterator[AnyArray]:
+    """Blocks of bounded size; `where` says what the rows are of, for messages."""
     step = max(1, _BLOCK_VALUES // vector_nD.shape[1])
     for begin in range(0, len(vector_nD), step):
         block_nD = vector_nD[begin : begin + step]
-        with np.errstate(over="ignore"):
-            finite_nD = np.isfinite(block_nD.astype(np.float32, copy=False))
+        with np.errstate(over="ignore", under="ignore"):
+            single_nD = block_nD.astype(np.float32, copy=False)
+        finite_nD = np.isfinite(single_nD)
         if not finite_nD.all():
             row = begin + int(np.argmin(finite_nD.all(axis=1)))
             raise NonFiniteError(
-                f"vector {row} holds NaN, infinity or a value too large for float32: drop or fix it"
+                f"vector {row}{where} holds NaN, infinity or a value too large for float32: drop "
+                "or fix it"
             )
+        if single_nD is not block_nD:
+            zero_n = np.flatnonzero(~single_nD.any(axis=1))
+            small_n = zero_n[block_nD[zero_n].any(axis=1)]
+            if len(small_n):
+                raise InputError(
+                    f"vector {begin + int(small_n[0])}{where} is 0 in float32, which whitening "
+                    "computes in: scale all vectors"
+                )
         yield block_nD
 
 

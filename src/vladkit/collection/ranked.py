@@ -71,6 +71,12 @@ class Hit(Ranked):
         Its path when it was indexed, relative to the source where that is a folder.
     file : str
         Its file, absolute, where it is found now.
+
+    Examples
+    --------
+    >>> hit = Hit(image_id=3, score=0.8, similarity=0.8, path="a.jpg", file="/photos/a.jpg")
+    >>> hit.path, hit.inliers, hit.verified  # not matched: `Collection.search` with rerank=0
+    ('a.jpg', None, None)
     """
 
     path: str

@@ -30,7 +30,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.errors import InputError
+from vladkit.errors import InputError, ShapeError
 
 __all__ = [
     "AnyArray",
@@ -61,6 +61,8 @@ def as_array(values: Any) -> AnyArray:
         If values are masked (`numpy.ma`), as ``numpy.asarray`` gives the numbers below the mask;
         values of pandas or polars are missing, which it gives as NaN or objects;
         or they are an image of Pillow, whose pixels are no descriptors.
+    ShapeError
+        If rows of a list have unlike lengths.
 
     Examples
     --------
@@ -86,7 +88,15 @@ def as_array(values: Any) -> AnyArray:
         return _of_pandas(values)
     if is_made_by("polars", "DataFrame", values) or is_made_by("polars", "Series", values):
         return _of_polars(values)
-    return np.asarray(values)
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        if not isinstance(values, (list, tuple)):
+            raise
+        raise ShapeError(
+            f"a list of {len(values)} has rows of unlike lengths, wanted an array: give them one "
+            "length"
+        ) from error
 
 
 def _of_pandas(values: Any) -> AnyArray:

@@ -13,9 +13,9 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, is_made_by
 from vladkit.core.ragged import Ragged, as_ragged
-from vladkit.errors import InputError, ParameterError
+from vladkit.errors import InputError, ParameterError, ShapeError
 
-__all__ = ["as_sets", "kind_of", "like", "on_host", "to_numpy"]
+__all__ = ["as_sets", "kind_of", "like", "on_host", "stacked", "to_numpy"]
 
 
 def kind_of(local: Any) -> str:
@@ -40,6 +40,26 @@ def _kind(x: Any) -> str:
     if is_made_by("jax", "Array", x):
         return "jax"
     return "numpy"
+
+
+def stacked(values: Any, kind: str) -> Any:
+    """Array of torch or JAX, or one of the rows in a list of them.
+
+    Raises
+    ------
+    ShapeError
+        If the rows have several shapes.
+    """
+    if not isinstance(values, (list, tuple)):
+        return values
+    shapes = {None if row is None else tuple(row.shape) for row in values}
+    if len(shapes) > 1:
+        raise ShapeError(
+            f"rows of the list have shapes {' and '.join(sorted(map(str, shapes)))}, wanted one: "
+            "give an array"
+        )
+    library = sys.modules["torch"] if kind == "torch" else sys.modules["jax"].numpy
+    return library.stack(values)
 
 
 def to_numpy(x: Any, method: str) -> Any:

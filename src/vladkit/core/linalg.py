@@ -9,7 +9,15 @@ import numpy.typing as npt
 
 from vladkit.core.arrays import Float32Array
 
-__all__ = ["EPSILON", "on_grid", "root_sift", "row_lengths", "to_unit_length", "unit_rows"]
+__all__ = [
+    "EPSILON",
+    "on_grid",
+    "root_sift",
+    "row_lengths",
+    "to_unit_length",
+    "unit_for",
+    "unit_rows",
+]
 
 EPSILON: Final = 1e-12
 """Lengths of rows of unit size below this are taken as this, so that zeros stay zeros."""
@@ -40,6 +48,18 @@ def on_grid(value_nD: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """
     grid_nD: npt.NDArray[np.float64] = np.rint(value_nD.astype(np.float64) * _GRID) / _GRID
     return grid_nD
+
+
+def unit_for(peak: float) -> float:
+    """Power of 2 in which float32 holds the squares of numbers up to `peak`; 1 for usual sizes.
+
+    Examples
+    --------
+    >>> unit_for(100), unit_for(1e30) == 2.0**99
+    (1.0, True)
+    """
+    is_usual = peak == 0 or 1e-12 < peak < 1e12
+    return 1.0 if is_usual else float(np.ldexp(0.5, np.frexp(peak)[1]))
 
 
 def unit_rows(row_nf: npt.NDArray[_Float]) -> npt.NDArray[_Float]:

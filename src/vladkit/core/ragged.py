@@ -197,9 +197,14 @@ class Ragged:
         return self._local_Nf
 
     def image(self, i: int) -> AnyArray:
-        """Descriptors (l, f) of image `i`, in the type that they are kept in."""
+        """Descriptors (l, f) of image `i`, in the type that they are kept in.
+
+        Numbers below 0 count from the end; IndexError if the image does not exist.
+        """
         if self._part is not None:
             return self._part[i]
+        if i < 0:
+            i = range(len(self))[i]
         return self.local_Nf[self.start_T[i] : self.start_T[i + 1]]
 
     def __iter__(self) -> Iterator[AnyArray]:

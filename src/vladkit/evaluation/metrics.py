@@ -129,6 +129,7 @@ def recall_at(
     ----------
     order_qn : int array (q, n)
         Database indices from 0 for each query, the best first; the first ``max(ks)`` are enough.
+        -1 is no image, as faiss fills up its results, and takes no rank.
     positives : sequence of int arrays
         Indices of the right images of each query. A query without any counts as missed, as in
         the field's benchmarks; leave it out of both arguments to average over the others.
@@ -209,8 +210,8 @@ def mean_average_precision(
     Parameters
     ----------
     order_qn : int array (q, n)
-        Database indices from 0 for each query, the best first. Positives that are not among them
-        count as not found.
+        Database indices from 0 for each query, the best first; -1 is no image. Positives that are
+        not among them count as not found.
     positives : sequence of int arrays
         Indices of the right images of each query. A query without any is left out.
     ignored : sequence of int arrays, optional
@@ -246,7 +247,7 @@ def find_ranks(
     Parameters
     ----------
     order_n : int array (n,)
-        Database indices from 0, the best first.
+        Database indices from 0, the best first; -1 is no image, and takes no rank.
     relevant : int array
         Indices to be found.
     ignored : int array
@@ -255,14 +256,15 @@ def find_ranks(
     Raises
     ------
     ParameterError
-        If an argument is not one row of indices, or a relevant one is ranked twice.
+        If an argument is not one row of indices from 0, or a relevant one is ranked twice.
 
     Examples
     --------
     >>> find_ranks([7, 3, 5, 0], relevant=[0, 3, 9], ignored=[7])
     QueryRanks(ranks=(1, 3), n_relevant=3, failed=False)
     """
-    order_n, ignored = _indices("order_n", order_n), _indices("ignored", ignored)
+    order_n, ignored = _indices("order_n", order_n, least=-1), _indices("ignored", ignored)
+    order_n = order_n[order_n >= 0]
     to_find = np.setdiff1d(_indices("relevant", relevant), ignored)
     right_n = np.isin(order_n, to_find)
     if len(np.unique(order_n[right_n])) < right_n.sum():
@@ -300,14 +302,17 @@ def _find_all(
     return [find_ranks(*each) for each in zip(order_qn, positives, ignored, strict=True)]
 
 
-def _indices(name: str, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def _indices(name: str, values: npt.ArrayLike, least: int = 0) -> npt.NDArray[np.int64]:
     array = as_array(values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ParameterError(
             f"{name} is {array.dtype} of shape {array.shape}: wanted one row of indices from 0, "
             "such as numpy.argsort(-score_n) or numpy.flatnonzero(is_right_n)"
         )
-    return array.astype(np.int64)
+    index_n = array.astype(np.int64)
+    if index_n.size and index_n.min() < least:
+        raise ParameterError(f"{name} holds {index_n.min()}: wanted indices of images, from 0")
+    return index_n
 
 
 # -- ranks ---------------------------------------------------------------------------

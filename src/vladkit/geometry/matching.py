@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, IntArray, as_array
+from vladkit.core.backends import on_host
+from vladkit.core.linalg import unit_for
 from vladkit.core.params import Interval, check_parameter
 from vladkit.errors import InputError, NonFiniteError, ShapeError
 
@@ -124,6 +126,10 @@ def match(
             "of one f, made by one extractor"
         )
     _check(ratio, mutual, min_cosine)
+    unit = unit_for(max(float(np.abs(each).max(initial=0)) for each in (query_lf, other_lf)))
+    if unit != 1:  # or squares would overflow or vanish
+        dtype = np.result_type(query_lf, other_lf)
+        query_lf, other_lf = (each / dtype.type(unit) for each in (query_lf, other_lf))
     return _match(_as_query(query_lf), _as_other(other_lf), ratio, mutual, min_cosine)
 
 
@@ -188,7 +194,7 @@ def _check(ratio: float, mutual: bool, min_cosine: float) -> None:
 
 def _as_floats(local_lf: AnyArray) -> Float32Array:
     """Descriptors in a type in which their products do not overflow: floats, 32 bits or more."""
-    local_lf = as_array(local_lf)
+    local_lf = as_array(on_host(local_lf))
     if local_lf.dtype.kind not in "fiu":
         raise InputError(f"descriptors are {local_lf.dtype}, wanted real numbers")
     if not np.isfinite(local_lf).all():

@@ -71,6 +71,14 @@ class Difference:
         Median error of those matches, in px of images of 640 px.
     overlap : float
         Share of the smaller content that both show, 0 to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> half_23 = np.array([[0.5, 0, 0], [0, 0.5, 0]])
+    >>> found = Difference(("resized",), half_23, n_close=90, residual=0.2, overlap=1.0)
+    >>> (found.affine_23 @ [100, 40, 1]).tolist()  # of a point in the first image
+    [50.0, 20.0]
     """
 
     kinds: tuple[str, ...]

@@ -8,14 +8,14 @@ of a `region`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, IntArray
+from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, IntArray, as_array
 from vladkit.core.params import Interval, StrOptions, check_parameter, check_type
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import ParameterError
@@ -65,6 +65,14 @@ class Verification:
     query_xy_m2, match_xy_m2 : float32 arrays (m, 2)
         The inliers' points, in px of the original images, the clearest match first.
     model : {"homography", "fundamental"}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> xy_m2 = np.array([[0, 0], [9, 0], [9, 9], [0, 9]], np.float32)
+    >>> found = Verification(4, np.diag([2.0, 2, 1]), xy_m2, 2 * xy_m2, "homography")
+    >>> found.verified, found.outline_42((0, 0, 10, 10)).tolist()
+    (False, [[-1.0, -1.0], [19.0, -1.0], [19.0, 19.0], [-1.0, 19.0]])
     """
 
     n_inliers: int
@@ -179,9 +187,13 @@ def verify(
     check_parameter("model", model, StrOptions(*_MIN_MATCHES))
     check_parameter("tolerance", tolerance, Interval(float, 0, 1, closed="neither"))
     check_type("matches", matches, Matches, "vladkit.match")
-    _check_rows("query", query, matches.query_m)
-    _check_rows("other", other, matches.other_m)
-    query_m, other_m = _each_point_once(query, other, matches)
+    query_m = _checked_rows("query", query, matches.query_m)
+    other_m = _checked_rows("other", other, matches.other_m)
+    if len(query_m) != len(other_m):
+        raise ParameterError(
+            f"matches have {len(query_m)} rows of query, {len(other_m)} of other: wanted pairs"
+        )
+    query_m, other_m = _each_point_once(query, other, query_m, other_m)
     query_frame, other_frame = Frame(query), Frame(other)
     agree_m, scale = consistent_matches(query_frame, other_frame, query_m, other_m)
     query_m, other_m = query_m[agree_m], other_m[agree_m]
@@ -213,7 +225,7 @@ def verify(
 
 def verify_all(
     query: Features,
-    others: Sequence[Features],
+    others: Iterable[Features],
     metric: Callable[[AnyArray], Float32Array],
     *,
     model: Model = "homography",
@@ -228,7 +240,7 @@ def verify_all(
     Parameters
     ----------
     query : Features
-    others : sequence of Features
+    others : iterable of Features
     metric : callable
         `Extractor.metric` of the extractor that made them.
     model, tolerance
@@ -247,10 +259,25 @@ def verify_all(
     ------
     ParameterError
         The arguments are other objects, or `verify` or `match` refuses a parameter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vladkit.features import Features, Sift
+    >>> rng = np.random.default_rng(0)
+    >>> xy_l2 = rng.uniform(0, 100, (20, 2)).astype(np.float32)
+    >>> one_l, descriptor_lf = np.ones(20, np.float32), 200 * np.eye(20, 128, dtype=np.uint8)
+    >>> a = Features(descriptor_lf, xy_l2, one_l, one_l, one_l, width=100, height=100)
+    >>> other = Features(descriptor_lf[::-1], xy_l2, one_l, one_l, one_l, width=100, height=100)
+    >>> [found.n_inliers for found in verify_all(a, [a, other], Sift().metric)]
+    [20, 0]
     """
     check_features("query", query)
     if isinstance(others, Features):
         raise ParameterError("others is one Features: give a list of them")
+    if not isinstance(others, Iterable):
+        raise ParameterError(f"others is a {type(others).__name__}: give a list of Features")
+    others = list(others)
     for i, other in enumerate(others):
         check_features(f"others[{i}]", other)
     if not callable(metric):
@@ -316,21 +343,27 @@ def nothing_found(model: Model) -> Verification:
     return Verification(0, None, empty_m2, empty_m2, model)
 
 
-def _check_rows(name: str, features: Features, row_m: IntArray) -> None:
-    """Raise ParameterError unless rows of matches are rows of features."""
+def _checked_rows(name: str, features: Features, rows: Any) -> IntArray:
+    """Rows of matches; ParameterError unless they are rows of the features."""
     check_features(name, features)
+    row_m = as_array(rows)
+    if row_m.ndim != 1 or (row_m.size and row_m.dtype.kind not in "iu"):
+        raise ParameterError(
+            f"matches have rows of {name} of shape {row_m.shape} and dtype {row_m.dtype}, wanted "
+            "an integer for each match"
+        )
     if len(row_m) and not 0 <= row_m.min() <= row_m.max() < len(features):
         raise ParameterError(
             f"matches name features {row_m.min()} to {row_m.max()} of {name}, which has "
             f"{len(features)}: they are of other images"
         )
+    return row_m.astype(np.int64, copy=False)
 
 
 def _each_point_once(
-    query: Features, other: Features, matches: Matches
+    query: Features, other: Features, query_m: IntArray, other_m: IntArray
 ) -> tuple[IntArray, IntArray]:
     """Keep the clearest match at each point: SIFT describes a point once per direction."""
-    query_m, other_m = matches.query_m, matches.other_m
     finite_m = np.isfinite(query.xy_l2[query_m]).all(axis=1)
     finite_m &= np.isfinite(other.xy_l2[other_m]).all(axis=1)
     query_m, other_m = query_m[finite_m], other_m[finite_m]

@@ -87,7 +87,8 @@ def aggregate_soft(
         weight_Nk = np.empty((len(local_Nf), k), dtype)
         shifted_Nf = local_Nf - origin_f  # weights need each digit of a distance, labels do not
         loops.soft_scores(shifted_Nf, scaled_fk, bias_k, scale, weight_Nk)
-        np.exp(weight_Nk, out=weight_Nk)
+        with np.errstate(under="ignore"):
+            np.exp(weight_Nk, out=weight_Nk)
         loops.soft_sums(shifted_Nf, start_T, weight_Nk, direction_kf, out_tkf, out_tk)
         return -1
 
@@ -124,7 +125,8 @@ def aggregate_mixture(
         weight_Nk = np.empty((len(local_Nf), packed[2].size), dtype)
         shifted_Nf = gaussians.padded(local_Nf, dtype, origin_f)
         gaussians.least_distances(shifted_Nf, *packed, weight_Nk)
-        np.exp(weight_Nk, out=weight_Nk)
+        with np.errstate(under="ignore"):
+            np.exp(weight_Nk, out=weight_Nk)
         gaussians.posterior_moments(
             shifted_Nf, start_T, weight_Nk, scale_kf, shift_kf, least, out_tkm, out_tk
         )

@@ -219,7 +219,9 @@ def _plain(
         else:
             x_Nf = value_Nf.astype(wide)
             top_sf = _extremes(x_Nf, segment_N, n_segments, least=False)
-            top_sf = jnp.where(jnp.isfinite(top_sf), top_sf, 0)  # no exponential overflows
+            # no exponential overflows, and beside infinity all others are 0
+            top_sf = jnp.minimum(top_sf, np.finfo(wide).max)
+            top_sf = jnp.where(jnp.isfinite(top_sf), top_sf, 0)
             exp_Nf = jnp.exp(x_Nf - _of_rows(top_sf, segment_N, np.inf))
             result = _sums(exp_Nf, *arguments)
             if op == "logsumexp":

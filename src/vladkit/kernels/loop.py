@@ -47,13 +47,14 @@ def aggregate_soft(
     centroid_kf = centroid_kf.astype(np.float64)
     residual_tkf = np.zeros((len(batch), k, f), batch.float_dtype)
     mass_tk = np.zeros((len(batch), k), batch.float_dtype)
-    for i in range(len(batch)):
-        local_lf = batch.image(i).astype(np.float64)
-        weight_lk = np.array([_soft(v, centroid_kf, alpha) for v in local_lf]).reshape(-1, k)
-        for j in range(k):
-            residual_lf = weight_lk[:, j, None] * (local_lf - centroid_kf[j])
-            residual_tkf[i, j] = np.sum(residual_lf, axis=0)
-            mass_tk[i, j] = np.sum(weight_lk[:, j])
+    with np.errstate(under="ignore"):  # weights that are 0
+        for i in range(len(batch)):
+            local_lf = batch.image(i).astype(np.float64)
+            weight_lk = np.array([_soft(v, centroid_kf, alpha) for v in local_lf]).reshape(-1, k)
+            for j in range(k):
+                residual_lf = weight_lk[:, j, None] * (local_lf - centroid_kf[j])
+                residual_tkf[i, j] = np.sum(residual_lf, axis=0)
+                mass_tk[i, j] = np.sum(weight_lk[:, j])
     return residual_tkf, mass_tk
 
 
@@ -72,17 +73,18 @@ def aggregate_mixture(
     deviation_kf, log_k = np.sqrt(mixture.variance_kf), mixture.log_k()
     moment_tkm = np.zeros((len(batch), k, 2 * f), batch.float_dtype)
     mass_tk = np.zeros((len(batch), k), batch.float_dtype)
-    for i in range(len(batch)):
-        wide_km, wide_k = np.zeros(moment_tkm.shape[1:]), np.zeros(k)
-        for local_f in batch.image(i).astype(np.float64):
-            standard_kf = (local_f - mixture.mean_kf) / deviation_kf
-            density_k = log_k - 0.5 * np.sum(standard_kf**2, axis=1)
-            weight_k = np.exp(density_k - density_k.max())
-            weight_k /= weight_k.sum()
-            term_km = np.hstack([standard_kf, standard_kf**2 - 1])
-            wide_km += weight_k[:, None] * term_km
-            wide_k += weight_k
-        moment_tkm[i], mass_tk[i] = wide_km, wide_k
+    with np.errstate(under="ignore"):
+        for i in range(len(batch)):
+            wide_km, wide_k = np.zeros(moment_tkm.shape[1:]), np.zeros(k)
+            for local_f in batch.image(i).astype(np.float64):
+                standard_kf = (local_f - mixture.mean_kf) / deviation_kf
+                density_k = log_k - 0.5 * np.sum(standard_kf**2, axis=1)
+                weight_k = np.exp(density_k - density_k.max())
+                weight_k /= weight_k.sum()
+                term_km = np.hstack([standard_kf, standard_kf**2 - 1])
+                wide_km += weight_k[:, None] * term_km
+                wide_k += weight_k
+            moment_tkm[i], mass_tk[i] = wide_km, wide_k
     return moment_tkm, mass_tk
 
 

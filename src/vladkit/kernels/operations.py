@@ -75,8 +75,11 @@ def check_fill(op: str, fill_value: Any, dtype: np.dtype[Any]) -> AnyArray:
     if fill.ndim or fill.dtype.kind not in "fiub":
         raise ParameterError(f"fill_value={fill_value!r}: wanted a number")
     with np.errstate(over="ignore", invalid="ignore"):
-        fits = np.array_equal(fill.astype(dtype), fill, equal_nan=fill.dtype.kind == "f")
-    if not fits and dtype.kind != "f":
+        held = fill.astype(dtype)
+        fits = np.array_equal(held, fill, equal_nan=fill.dtype.kind == "f")
+    if dtype.kind == "f":  # rounded, as numbers are; but not to infinity
+        fits = bool(np.isinf(fill) or not np.isinf(held))
+    if not fits:
         raise ParameterError(f"fill_value={fill_value!r} is no {dtype}, as the result is")
     return fill
 

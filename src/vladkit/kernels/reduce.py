@@ -216,10 +216,10 @@ def of_numbers(
 
 
 def narrow(total_sf: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
-    """Results in `dtype`; infinity where they exceed it, as NumPy's own in `dtype` would be."""
+    """Results in `dtype`, infinity or 0 where they do not fit, as NumPy's own would be."""
     if total_sf.dtype == dtype:
         return total_sf
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         return total_sf.astype(dtype)
 
 

@@ -255,8 +255,12 @@ def _log_sums(
 
 
 def _finite_tops(value_Nf: Tensor, segment_N: Tensor, n_segments: int, wide: torch.dtype) -> Tensor:
-    """Greatest rows (s, f), so that no exponential overflows; 0 for infinity and NaN."""
+    """Greatest rows (s, f), so that no exponential overflows; none is infinite or NaN.
+
+    Beside infinity all other exponentials are 0.
+    """
     top_sf = _extremes(value_Nf.detach().to(wide), segment_N, n_segments, "max")
+    top_sf = top_sf.clamp(max=torch.finfo(wide).max)
     return torch.where(torch.isfinite(top_sf), top_sf, 0)
 
 
