@@ -193,7 +193,8 @@ def _mirrored(index: Index, image: _One, query: Query, region: RegionLike) -> Qu
                 transient=error.transient,
             ) from error
     mirror, part = mirror_of(extractor, image, region, query.features)
-    return replace(index.describer.query(mirror), mirrored=part)
+    of_kept = query.of_kept and mirrors(extractor) is not None  # else it is of the pixels
+    return replace(index.describer.query(mirror), mirrored=part, of_kept=of_kept)
 
 
 def mirrors(extractor: Extractor) -> Callable[[Features], Features] | None:
