@@ -200,22 +200,30 @@ def _compare(
     a: Image, b: Image, affine_23: npt.NDArray[np.float64], flipped: bool
 ) -> tuple[float, float, AnyArray] | None:
     """Gain, offset and mean errors of the cells where both overlap; None if they hardly do."""
-    import cv2
-
     laid = _lay(a, b, affine_23, flipped)
     if laid is None:
         return None
     warped_yx, coarse_yx, inside_yx = laid
     gain, offset = _fit(warped_yx[inside_yx], coarse_yx[inside_yx])
     wanted_yx = gain * warped_yx + offset
-    # where the gain makes it black or white, no error can be told
-    sound_yx = (wanted_yx > _CLIPPED) & (wanted_yx < 255 - _CLIPPED)
     # an edge that lies a part of a pixel beside its place is no error
     slope_yx = np.hypot(*np.gradient(wanted_yx))
     error_yx = np.maximum(np.abs(coarse_yx - wanted_yx) - _SHIFTED_EDGE * slope_yx, 0)
-    error_yx[cv2.erode(sound_yx.astype(np.uint8), np.ones((7, 7), np.uint8)) == 0] = 0
+    # white that was cut off may have been lighter, and black darker, but not the other way round
+    (black_yx, white_yx), (to_black_yx, to_white_yx) = map(_cut_off, (warped_yx, coarse_yx))
+    error_yx[(black_yx | to_white_yx) & (wanted_yx > coarse_yx)] = 0
+    error_yx[(white_yx | to_black_yx) & (wanted_yx < coarse_yx)] = 0
     error_c = _of_cells(error_yx, inside_yx)
     return (gain, offset, error_c) if len(error_c) else None
+
+
+def _cut_off(gray_yx: Float32Array) -> tuple[AnyArray, AnyArray]:
+    """Where an image may have been cut off at black, and at white, or that was blurred into it."""
+    import cv2
+
+    around = np.ones((7, 7), np.uint8)
+    lightest_yx, darkest_yx = cv2.dilate(gray_yx, around), cv2.erode(gray_yx, around)
+    return darkest_yx < _CLIPPED, lightest_yx > 255 - _CLIPPED
 
 
 def _lay(
@@ -259,7 +267,8 @@ def _smooth(gray_yx: AnyArray, sigma: float) -> Float32Array:
 def _fit(a_n: Float32Array, b_n: Float32Array) -> tuple[float, float]:
     """Gain and offset that take most of a to b: least squares without outliers."""
     # black and white may have been cut off
-    sound_n: Any = (b_n > _CLIPPED) & (b_n < 255 - _CLIPPED)
+    lowest_n, highest_n = np.minimum(a_n, b_n), np.maximum(a_n, b_n)
+    sound_n: Any = (lowest_n > _CLIPPED) & (highest_n < 255 - _CLIPPED)
     keep_n = sound_n
     gain, offset = 1.0, 0.0
     for _ in range(_FITS):
