@@ -360,6 +360,15 @@ class TestRetouching:
         assert retouching(image, copy, self.same_23) == ("brightness",)
         assert retouching(copy, image, self.same_23) == ("brightness",)
 
+    def test_small_lights_that_were_cut_off_are_not_written_over(self):
+        night = self.gray() // 2
+        for x, y in np.random.default_rng(0).integers((10, 10), (440, 290), (150, 2)).tolist():
+            cv2.circle(night, (x, y), 2, 240, -1)
+        lighter = np.clip(night * 2.4, 0, 255).astype(np.uint8)
+        image, copy = (Image(gray, *gray.shape[::-1]) for gray in (night, lighter))
+        assert retouching(image, copy, self.same_23) == ("brightness",)
+        assert retouching(copy, image, self.same_23) == ("brightness",)
+
     def test_too_little_in_common(self):
         assert self.kinds(self.gray(), self.same_23 + np.array([[0, 0, 10_000]])) == ()
 

@@ -168,7 +168,7 @@ def compare_print(
     """
     import cv2
 
-    laid = _lay(a, b, affine_23, flipped)
+    laid = _lay(*_finer_first(a, b, affine_23, flipped))
     if laid is None:
         return "same"
     first_yx, second_yx, inside_yx = laid
@@ -200,51 +200,55 @@ def _compare(
     a: Image, b: Image, affine_23: npt.NDArray[np.float64], flipped: bool
 ) -> tuple[float, float, AnyArray] | None:
     """Gain, offset and mean errors of the cells where both overlap; None if they hardly do."""
-    laid = _lay(a, b, affine_23, flipped)
+    fine_yx, coarse_yx, to_coarse_33 = _finer_first(a, b, affine_23, flipped)
+    laid = _lay(fine_yx, coarse_yx, to_coarse_33)
     if laid is None:
         return None
-    warped_yx, coarse_yx, inside_yx = laid
-    gain, offset = _fit(warped_yx[inside_yx], coarse_yx[inside_yx])
+    warped_yx, smooth_yx, inside_yx = laid
+    gain, offset = _fit(warped_yx[inside_yx], smooth_yx[inside_yx])
+    if gain > 0:  # tones that one of the two cannot show are cut off in both, before any blur
+        fine_yx = np.clip(fine_yx, -offset / gain, (255 - offset) / gain)
+        coarse_yx = np.clip(coarse_yx, offset, 255 * gain + offset)
+        warped_yx, smooth_yx, _ = _lay(fine_yx, coarse_yx, to_coarse_33) or laid
     wanted_yx = gain * warped_yx + offset
     # an edge that lies a part of a pixel beside its place is no error
     slope_yx = np.hypot(*np.gradient(wanted_yx))
-    error_yx = np.maximum(np.abs(coarse_yx - wanted_yx) - _SHIFTED_EDGE * slope_yx, 0)
-    # white that was cut off may have been lighter, and black darker, but not the other way round
-    (black_yx, white_yx), (to_black_yx, to_white_yx) = map(_cut_off, (warped_yx, coarse_yx))
-    error_yx[(black_yx | to_white_yx) & (wanted_yx > coarse_yx)] = 0
-    error_yx[(white_yx | to_black_yx) & (wanted_yx < coarse_yx)] = 0
+    error_yx = np.maximum(np.abs(smooth_yx - wanted_yx) - _SHIFTED_EDGE * slope_yx, 0)
     error_c = _of_cells(error_yx, inside_yx)
     return (gain, offset, error_c) if len(error_c) else None
 
 
-def _cut_off(gray_yx: Float32Array) -> tuple[AnyArray, AnyArray]:
-    """Where an image may have been cut off at black, and at white, or that was blurred into it."""
-    import cv2
-
-    around = np.ones((7, 7), np.uint8)
-    lightest_yx, darkest_yx = cv2.dilate(gray_yx, around), cv2.erode(gray_yx, around)
-    return darkest_yx < _CLIPPED, lightest_yx > 255 - _CLIPPED
+def _finer_first(
+    a: Image, b: Image, affine_23: npt.NDArray[np.float64], flipped: bool
+) -> tuple[AnyArray, AnyArray, npt.NDArray[np.float64]]:
+    """Gray levels of the finer image and of the coarser, and the matrix from one to the other."""
+    a_yx, b_yx = a.gray_yx[:, ::-1] if flipped else a.gray_yx, b.gray_yx
+    to_b_33: Any = np.linalg.inv(_to_original(b)) @ _homogeneous(affine_23) @ _to_original(a)
+    if _scale(to_b_33) > 1:
+        return b_yx, a_yx, np.linalg.inv(to_b_33)
+    return a_yx, b_yx, to_b_33
 
 
 def _lay(
-    a: Image, b: Image, affine_23: npt.NDArray[np.float64], flipped: bool
+    fine_yx: AnyArray, coarse_yx: AnyArray, to_coarse_33: npt.NDArray[np.float64]
 ) -> tuple[Float32Array, Float32Array, AnyArray] | None:
     """The finer image on the coarser one, both blurred, and where they overlap; None if hardly."""
     import cv2
 
-    a_yx, b_yx = a.gray_yx[:, ::-1] if flipped else a.gray_yx, b.gray_yx
-    to_b_33: Any = np.linalg.inv(_to_original(b)) @ _homogeneous(affine_23) @ _to_original(a)
-    scale = math.sqrt(abs(np.linalg.det(to_b_33[:2, :2])))
-    if scale > 1:  # the finer one is laid on the coarser one, blurred as much as that
-        a_yx, b_yx, to_b_33, scale = b_yx, a_yx, np.linalg.inv(to_b_33), 1 / scale
-    shape = b_yx.shape[::-1]
-    fine_yx = _smooth(a_yx, _BLUR / scale)
-    warped_yx = cv2.warpAffine(fine_yx, to_b_33[:2], shape, flags=cv2.INTER_LINEAR)
-    inside_yx = cv2.warpAffine(np.ones(a_yx.shape, np.uint8), to_b_33[:2], shape)
+    shape = coarse_yx.shape[::-1]
+    # blurred as much as the coarser one
+    smooth_yx = _smooth(fine_yx, _BLUR / _scale(to_coarse_33))
+    warped_yx = cv2.warpAffine(smooth_yx, to_coarse_33[:2], shape, flags=cv2.INTER_LINEAR)
+    inside_yx = cv2.warpAffine(np.ones(fine_yx.shape, np.uint8), to_coarse_33[:2], shape)
     inside_yx = cv2.erode(inside_yx, np.ones((9, 9), np.uint8)).astype(bool)  # no blurred border
     if inside_yx.sum() < _CELLS**2:
         return None
-    return np.asarray(warped_yx, np.float32), _smooth(b_yx, _BLUR), inside_yx
+    return np.asarray(warped_yx, np.float32), _smooth(coarse_yx, _BLUR), inside_yx
+
+
+def _scale(matrix_33: npt.NDArray[np.float64]) -> float:
+    """Factor by which lengths grow."""
+    return math.sqrt(abs(np.linalg.det(matrix_33[:2, :2])))
 
 
 def _to_original(image: Image) -> npt.NDArray[np.float64]:
