@@ -143,6 +143,22 @@ def test_documents_on_one_form_are_no_duplicates(tmp_path):
     }
 
 
+def test_documents_are_not_like_each_other_by_way_of_the_blank_form(tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), page(*INVOICE))
+    cv2.imwrite(str(folder / "b.png"), page(("Jones", 5), ("77.00", 11)))
+    cv2.imwrite(str(folder / "blank.png"), page())
+    with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+        collection.add([folder])
+        (group,) = collection.duplicates(keep="first")
+    assert group.path == "a.png"
+    assert {each.path: each.kinds for each in group.others} == {
+        "b.png": ("altered", "indirect"),
+        "blank.png": ("watermarked",),
+    }
+
+
 def test_dark_screens_are_no_duplicates(tmp_path):
     folder = tmp_path / "screens"
     folder.mkdir()
