@@ -345,6 +345,30 @@ class TestRetouching:
         copy = (copy * 0.8).astype(np.uint8)
         assert self.kinds(copy) == ("brightness", "watermarked")
 
+    @pytest.mark.parametrize("tone", [0, 128, 255])
+    def test_opaque_box_over_either_image(self, tone):
+        """White and black are not taken for what was cut off there."""
+        box = cv2.rectangle(self.gray(), (110, 150), (340, 180), tone, -1)
+        image, covered = (Image(gray, *gray.shape[::-1]) for gray in (self.gray(), box))
+        assert retouching(image, covered, self.same_23) == ("watermarked",)
+        assert retouching(covered, image, self.same_23) == ("watermarked",)
+
+    @pytest.mark.parametrize(("gain", "offset"), [(1.7, 10), (1.4, -80), (0.7, -60)])
+    def test_tones_that_were_cut_off_are_not_written_over(self, gain, offset):
+        cut_off = np.clip(self.gray() * gain + offset, 0, 255).astype(np.uint8)
+        image, copy = (Image(gray, *gray.shape[::-1]) for gray in (self.gray(), cut_off))
+        assert retouching(image, copy, self.same_23) == ("brightness",)
+        assert retouching(copy, image, self.same_23) == ("brightness",)
+
+    def test_small_lights_that_were_cut_off_are_not_written_over(self):
+        night = self.gray() // 2
+        for x, y in np.random.default_rng(0).integers((10, 10), (440, 290), (150, 2)).tolist():
+            cv2.circle(night, (x, y), 2, 240, -1)
+        lighter = np.clip(night * 2.4, 0, 255).astype(np.uint8)
+        image, copy = (Image(gray, *gray.shape[::-1]) for gray in (night, lighter))
+        assert retouching(image, copy, self.same_23) == ("brightness",)
+        assert retouching(copy, image, self.same_23) == ("brightness",)
+
     def test_too_little_in_common(self):
         assert self.kinds(self.gray(), self.same_23 + np.array([[0, 0, 10_000]])) == ()
 

@@ -27,7 +27,7 @@ from vladkit.errors import (
     ParameterError,
     RecipeMismatchError,
 )
-from vladkit.evaluation.benchmark import read_ground_truth
+from vladkit.evaluation.benchmark import ground_truth, read_ground_truth
 from vladkit.features import Sift, make_extractor
 from vladkit.features.imported import Imported
 from vladkit.features.pool import extract
@@ -545,6 +545,14 @@ def test_evaluation_takes_indexed_queries_as_they_are(images, tmp_path):
     assert outcome.remarks == []
     assert outcome.queries == {"": len(names)}
     assert outcome.failed == 0
+
+    image, query = tmp_path / "images" / names[0], tmp_path / "another name.png"
+    image.parent.mkdir(exist_ok=True)
+    image.touch()
+    os.link(image, query)
+    relevant = {str(query): [str(tmp_path / "images" / names[1])]}
+    with Collection.open(tmp_path / "c") as collection:
+        assert collection.evaluate(ground_truth(relevant)).failed == 0
 
 
 @pytest.mark.skipif(not KTH.is_dir(), reason=f"no images of buildings in {KTH}")

@@ -100,6 +100,19 @@ class TestLinks:
             assert answer.missing == ()
             assert answer.result.n_relevant == 1
 
+    @pytest.mark.parametrize("link", [os.link, os.symlink])
+    def test_a_ground_truth_names_a_file_twice_that_is_not_indexed(self, tmp_path, small, link):
+        (small / "elsewhere").mkdir()
+        (small / "0.png").rename(small / "elsewhere" / "0.png")
+        make(tmp_path / "c", small / "1.png", small / "2.png")
+        link(small / "elsewhere" / "0.png", small / "0.png")
+        names = [str(small / name) for name in ("elsewhere/0.png", "0.png", "1.png")]
+        truth = ground_truth({str(small / "2.png"): names})
+        with Collection.open(tmp_path / "c") as collection:
+            (answer,) = collection.assess(truth)[0]
+        assert answer.missing == (os.path.realpath(names[1]),)
+        assert answer.result.n_relevant == 2
+
 
 class TestSpelling:
     @pytest.fixture(params=[(NFC, NFD), (NFD, NFC)])

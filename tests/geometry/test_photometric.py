@@ -95,12 +95,34 @@ def test_nothing_but_paper():
     assert compared(page(form=False), page(("Jones", 5), form=False)) == "added"
 
 
-def test_pages_are_mostly_light():
-    for gray, wanted in ((255, True), (200, True), (120, False), (0, False)):
+TONES = {"dark": (20, 230), "gray": (150, 10), "black": (0, 255), "faint": (120, 230)}
+
+
+def toned(page_yx, paper, ink):
+    return (ink + (paper - ink) * (page_yx / 255.0)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("tones", TONES.values(), ids=TONES)
+def test_pages_of_any_tone(tones):
+    invoice_yx = page(*INVOICE)
+    for name, (alter, *rest) in COPIES.items():
+        copy_yx = alter(toned(invoice_yx, *tones))
+        assert compared(toned(invoice_yx, *tones), copy_yx, *rest) == "same", name
+    for name, (written, wanted) in OTHERS.items():
+        other_yx = toned(page(*written), *tones)
+        assert compared(toned(invoice_yx, *tones), other_yx) == wanted, name
+        assert compared(invoice_yx, other_yx) == wanted, name  # on white paper and on this
+
+
+def test_pages_are_mostly_one_tone():
+    for gray in (255, 200, 120, 0):
         image = decode_image(saved(np.full((240, 320), gray, np.uint8)), max_side=READ_SIDE)
-        assert is_page(image) == wanted
+        assert is_page(image)
     noise_yx = np.random.default_rng(0).integers(0, 256, (240, 320), dtype=np.uint8)
     assert not is_page(decode_image(saved(noise_yx), max_side=READ_SIDE))
+    for gray, wanted in ((200, True), (120, False)):  # paper in some shade, and a dark slope
+        slope_yx = np.tile(np.linspace(gray - 20, gray, 320).astype(np.uint8), (240, 1))
+        assert is_page(decode_image(saved(slope_yx), max_side=READ_SIDE)) == wanted
 
 
 def test_documents_on_one_form_are_no_duplicates(tmp_path):
@@ -119,3 +141,30 @@ def test_documents_on_one_form_are_no_duplicates(tmp_path):
         "a small.png": ("resized",),
         "a stamped.png": ("resized", "watermarked"),
     }
+
+
+def test_documents_are_not_like_each_other_by_way_of_the_blank_form(tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), page(*INVOICE))
+    cv2.imwrite(str(folder / "b.png"), page(("Jones", 5), ("77.00", 11)))
+    cv2.imwrite(str(folder / "blank.png"), page())
+    with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+        collection.add([folder])
+        (group,) = collection.duplicates(keep="first")
+    assert group.path == "a.png"
+    assert {each.path: each.kinds for each in group.others} == {
+        "b.png": ("altered", "indirect"),
+        "blank.png": ("watermarked",),
+    }
+
+
+def test_dark_screens_are_no_duplicates(tmp_path):
+    folder = tmp_path / "screens"
+    folder.mkdir()
+    for name, written in (("a", INVOICE), ("b", [("Jones", 5), ("77.00", 11)])):
+        cv2.imwrite(str(folder / f"{name}.png"), toned(page(*written), *TONES["dark"]))
+        cv2.imwrite(str(folder / f"{name} gray.png"), toned(page(*written), *TONES["gray"]))
+    with Collection.create(tmp_path / "c", n_clusters=8) as collection:
+        collection.add([folder])
+        assert collection.duplicates() == []

@@ -428,8 +428,11 @@ class _Finder:
         flipped = "flipped" in difference.kinds
         if not is_sure and not agrees(*pair, difference.affine_23, flipped=flipped):
             return self._indirect(b)
+        printed = self._print(a, b, pair, difference)
+        if printed == "different":  # each is a copy of the form without what is written on it
+            return self._indirect(b)
         seen = retouching(*pair, difference.affine_23, flipped=flipped)
-        if "watermarked" not in seen and self._print(a, b, pair, difference) != "same":
+        if "watermarked" not in seen and printed == "added":
             seen += ("watermarked",)
         rest = tuple(kind for kind in difference.kinds if kind != "altered")
         return rest + seen or ("re-compressed",)

@@ -151,7 +151,10 @@ def _indexed(store: CollectionStore) -> list[tuple[str, str, int]]:
 
 
 def _resolver(indexed: Set[str]) -> Callable[[str], str]:
-    """Function that follows a path, by links of either kind, to an indexed file if it is one."""
+    """Function that follows a path, by links of either kind, to an indexed file if it is one.
+
+    Of a file that is not indexed all names lead to the one that came first.
+    """
 
     @cache
     def by_identity() -> dict[tuple[int, ...], str]:
@@ -160,7 +163,8 @@ def _resolver(indexed: Set[str]) -> Callable[[str], str]:
     @cache  # the lists of some data sets share most files, and links are slow to resolve
     def resolve(file: str) -> str:
         name = real(file)
-        return name if name in indexed else by_identity().get(identity(name) or (), name)
+        known = None if name in indexed else identity(name)
+        return by_identity().setdefault(known, name) if known else name
 
     return resolve
 
@@ -178,8 +182,9 @@ def _ids_of_queries(index: Index, benchmark: Benchmark) -> list[int | None]:
     if not any(kept):
         return [None] * len(kept)
     id_of = {file: image_id for file, _, image_id in _indexed(index.store)}
+    resolve = _resolver(id_of.keys())
     return [
-        id_of.get(real(query.file)) if is_kept else None
+        id_of.get(resolve(query.file)) if is_kept else None
         for query, is_kept in zip(benchmark.queries, kept, strict=True)
     ]
 
@@ -202,7 +207,7 @@ class _Database:
     """Images to be ranked, a row for each in the order of their files.
 
     Files have numbers, ``number_m`` by row. A file that is indexed twice, through a link, has two
-    rows and one number; one that is not indexed has a number that no row has.
+    rows and one number; one that is not indexed has a number that no row has, whatever its names.
     """
 
     def __init__(self, images: Sequence[tuple[str, str, int]]) -> None:
@@ -295,8 +300,8 @@ def _answer(database: _Database, query: Query, ranking: _Ranking, top: int) -> A
 
     right, wrong = np.flatnonzero(right_n), np.flatnonzero(counts_n & ~right_n)
     late = right[rank_n[right] > top] if top else right[:0]
-    missing = set(np.setdiff1d(to_find, number_n).tolist())
-    missed = {real(f) for f in relevance.relevant if database.number_of(f) in missing}
+    name_of = {database.number_of(f): real(f) for f in sorted(relevance.relevant, reverse=True)}
+    missed = [name_of[number] for number in np.setdiff1d(to_find, number_n).tolist()]
     return Answer(
         query,
         database.ranks(query, number_n),
