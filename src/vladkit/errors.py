@@ -50,8 +50,8 @@ __all__ = [
 
 # one slash, too: what is taken for a path loses the other
 _PASSWORD: Final = re.compile(r"(:/+[^\s/?#@:]*):[^\s/?#]*@")
-# but the token of `serve`, which is for whoever sees it
-_QUERY: Final = re.compile(r"(https?:/+[^\s?]*)\?(?!token=)[^\s'\"]+", re.IGNORECASE)
+# but the token of `serve`, which is for whoever sees it, and what hides one already
+_QUERY: Final = re.compile(r"(https?:/+[^\s?]*)\?(?!token=|\.\.\.)[^\s'\"]+", re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:

@@ -452,14 +452,12 @@ class Searcher:
 
     def own_agreement(self, image_id: int) -> float | None:
         """Agreement of an image's kept features with its own codes; None where it lacks them."""
-        features = self.features([image_id]).get(image_id)
-        if features is None:
-            return None
-        query = self._describer.query(features)
+        query = self.of_image(image_id)
         _, codes = self._store.codes([image_id])
         asmk = self._describer.asmk
-        if codes is None or asmk is None or query.codes is None or not query.own:
+        if query.features is None or codes is None or query.codes is None or not query.own:
             return None
+        assert asmk is not None, "there are codes"
         return float(asmk._similarity(query.codes, codes, n_jobs=1)[0, 0]) / query.own
 
     # -- by geometry ------------------------------------------------------------------
