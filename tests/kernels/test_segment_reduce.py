@@ -812,7 +812,7 @@ class TestLoading:
             "code.note(1), code.note(1)\n"
             "begun.wait()\n"
             "if sys.argv[1] == 'late':\n"
-            "    loading._LONGEST_FORK = 0.5\n"
+            "    loading._LONGEST_WAIT = 0.5\n"
             "    release = late.lock.release\n"
             "    os.register_at_fork(before=late.lock.acquire, after_in_parent=release)\n"
             "else:\n"
@@ -841,3 +841,14 @@ def test_weighted_rows_in_the_order_of_columns(op, monkeypatch):
         monkeypatch.setattr(loading.Code, "is_ready", lambda self, ready=is_ready: ready)
         got = segment_reduce(x, segment, 50, op, weights=weights)
         np.testing.assert_allclose(got, wanted, rtol=1e-12)
+
+
+def test_the_end_of_a_process_waits_for_what_is_being_loaded():
+    """LLVM that compiles in a thread, while the process ends around it, may crash it."""
+    code = (
+        "import time\n"
+        "from vladkit.kernels.loading import in_background\n"
+        "in_background(lambda: (time.sleep(0.3), print('loaded')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "loaded\n", "")

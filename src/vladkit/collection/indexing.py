@@ -11,7 +11,6 @@ running again ends in the same file.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -56,6 +55,7 @@ from vladkit.images import read_bytes
 from vladkit.images.forms import InMemory
 from vladkit.images.header import size_of
 from vladkit.images.opencv import within_memory
+from vladkit.kernels.loading import in_background
 from vladkit.store.lance.state import ConflictError, retried
 from vladkit.store.photos import put_photos
 from vladkit.store.rows import ImageRow, Record, Source
@@ -347,12 +347,10 @@ class Indexer:
             self._method = fastest()
         if self._learner.is_due(len(work)):
             # numba's second of import passes while images are extracted
-            warming = threading.Thread(target=warm_up, daemon=True)
-            if self._method == "fused":
-                warming.start()
+            warming = in_background(warm_up) if self._method == "fused" else None
             usable = [file for file, _ in work if file.file not in spool]
             sample = self._learner.sample(usable, extraction, spool, progress)
-            if self._method == "fused":
+            if warming is not None:
                 warming.join()
         rows = (replace(r, source_id=r.source_id or source_ids[f.root]) for f, r in work)
         files = (f.file for f, _ in work)

@@ -7,6 +7,7 @@ it: what is chosen between gives the same bits.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Final
 
-__all__ = ["Code", "as_one_call", "is_switched_off", "wait_for_all"]
+__all__ = ["Code", "as_one_call", "in_background", "is_switched_off", "wait_for_all"]
 
 _PRICE: Final = 0.005
 """Seconds spent without the code before it is loaded, in two calls or more: who calls once, as a
@@ -85,11 +86,7 @@ class Code:
             return
         try:
             if self._thread is None:
-                _watch_forks()
-                thread = threading.Thread(target=self._run, name="vladkit", daemon=True)
-                self._loading.add(thread)
-                thread.start()
-                self._thread = thread  # now others may wait for it
+                self._thread = in_background(self._run)  # now others may wait for it
         finally:
             self._lock.release()
 
@@ -98,7 +95,6 @@ class Code:
             self._load()
         finally:  # an error is raised again where the code is used
             self._is_ready = True
-            self._loading.discard(threading.current_thread())
 
 
 @contextmanager
@@ -112,6 +108,22 @@ def as_one_call() -> Iterator[None]:
         Code._parts.seen = before
 
 
+def in_background(load: Callable[[], object]) -> threading.Thread:
+    """Load in a thread, which a fork and the end of the process wait for."""
+
+    def run() -> None:
+        try:
+            load()
+        finally:
+            Code._loading.discard(threading.current_thread())
+
+    _watch()
+    thread = threading.Thread(target=run, name="vladkit", daemon=True)
+    Code._loading.add(thread)
+    thread.start()
+    return thread
+
+
 def wait_for_all() -> None:
     """Wait until nothing is being loaded."""
     for thread in tuple(Code._loading):
@@ -119,21 +131,26 @@ def wait_for_all() -> None:
             thread.join()
 
 
-_LONGEST_FORK: Final = 60.0
-"""Seconds that a fork waits for threads that load: more than compiling takes. That is 3, and more
-than 20 where six programs compile at once on two cores."""
+_LONGEST_WAIT: Final = 60.0
+"""Seconds that a fork, or the end of the process, waits for threads that load: more than compiling
+takes. That is 3, and more than 20 where six programs compile at once on two cores."""
 
 _watches: list[bool] = []
 
 
-def _watch_forks() -> None:
-    """Have threads finish loading before a fork: the child, in which they do not run,
-    would wait for their imports for ever.
+def _watch() -> None:
+    """Have threads finish loading before the process ends, and before a fork: the child, in which
+    they do not run, would wait for their imports for ever.
 
     What was registered last is called first. logging and concurrent.futures hold their locks from
     there to the end of the fork, and the imports need these: so both come before us.
     """
-    if _watches or not hasattr(os, "register_at_fork"):
+    if _watches:
+        return
+    _watches.append(True)
+    # A process that ends while LLVM compiles in a thread may crash, when all of its work is done.
+    atexit.register(_wait)
+    if not hasattr(os, "register_at_fork"):
         return
     import concurrent.futures.thread  # noqa: F401
     import logging  # noqa: F401
@@ -141,7 +158,6 @@ def _watch_forks() -> None:
     os.register_at_fork(
         before=_before_fork, after_in_parent=Code._lock.release, after_in_child=Code._lock.release
     )
-    _watches.append(True)
 
 
 def _before_fork() -> None:
@@ -150,7 +166,11 @@ def _before_fork() -> None:
     Not for ever: the lock of yet another library may be held already, and needed by a thread.
     """
     Code._lock.acquire()
-    end = time.monotonic() + _LONGEST_FORK
+    _wait()
+
+
+def _wait() -> None:
+    end = time.monotonic() + _LONGEST_WAIT
     for thread in tuple(Code._loading):
         if thread is not threading.current_thread():
             thread.join(max(0.0, end - time.monotonic()))
