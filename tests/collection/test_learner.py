@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ from images import textured
 from stored import sql
 from vladkit import Collection
 from vladkit.collection import indexing, learner
+from vladkit.collection.discover import SourceFile
 from vladkit.collection.learner import Learner
 from vladkit.collection.recoded import Recoded
 from vladkit.errors import FileFormatError
@@ -109,18 +112,40 @@ def test_without_kept_features_it_only_says_so(folder, tmp_path):
     assert json.loads(run("check", path, "--json").stdout)["stale"] is True
 
 
-def test_an_image_that_has_lost_its_features_is_indexed_again(folder, tmp_path):
+@pytest.fixture
+def first(folder, tmp_path):
+    """Folder of the first ten images, which may go away."""
+    (tmp_path / "first").mkdir()
+    for file in files(folder, *range(10)):
+        shutil.copy2(file, tmp_path / "first")
+    return tmp_path / "first"
+
+
+def test_an_image_that_has_lost_its_features_is_indexed_again(folder, first, tmp_path):
+    path = tmp_path / "c"
+    with Collection.create(path, **RECIPE) as collection:
+        collection.add(files(first, 0, 1, 2))
+    sql(path, "DELETE FROM feature WHERE picture_id = 2")
+    away = first.rename(tmp_path / "away")
+    with Collection.open(path) as collection:
+        collection.add(files(folder, 3, 4, 5))
+        ((row),) = collection.skipped()
+        assert row.skipped == "no features are kept of it: index again"
+        assert collection.check() == []
+        away.rename(first)
+        assert collection.add(files(first, 0, 1, 2)).indexed == 1
+        assert len(collection) == 6
+
+
+def test_an_image_that_has_lost_its_features_and_is_there(folder, tmp_path):
     path = tmp_path / "c"
     with Collection.create(path, **RECIPE) as collection:
         collection.add(files(folder, 0, 1, 2))
     sql(path, "DELETE FROM feature WHERE picture_id = 2")
     with Collection.open(path) as collection:
         collection.add(files(folder, 3, 4, 5))
-        ((row),) = collection.skipped()
-        assert row.skipped == "no features are kept of it: index again"
-        assert collection.check() == []
-        assert collection.add(files(folder, 0, 1, 2)).indexed == 1
-        assert len(collection) == 6
+        assert (len(collection), list(collection.skipped())) == (6, [])
+        assert collection.features_of(2) is not None
 
 
 def test_a_failure_leaves_what_was_there(folder, tmp_path, monkeypatch):
@@ -151,18 +176,155 @@ def test_by_the_command(folder, tmp_path):
     assert (about["learned_from"], about["stale"], about["images"]) == (5, False, 5)
 
 
+class TestIndexedAgain:
+    """Images whose files are there are extracted again, when it has learned."""
+
+    def described(self, collection):
+        """Vector, codes and descriptors that are kept of each image, by its path."""
+        store = collection.index.store
+        found = {}
+        for row in store.indexed():
+            _, codes = store.codes([row.image_id])
+            vector_D = store.vectors([row.image_id])[row.image_id]
+            kept = collection.features_of(row.image_id)
+            found[row.file] = vector_D, codes.code_Nb, codes.angle_N, kept.descriptor_lf
+        return found
+
+    def assert_as(self, collection, once):
+        found, wanted = self.described(collection), self.described(once)
+        assert found.keys() == wanted.keys()
+        for file, (vector_D, *rest) in wanted.items():
+            np.testing.assert_allclose(found[file][0], vector_D, atol=2e-3)  # PCA's last digits
+            for one, other in zip(found[file][1:], rest, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+    def test_they_are_what_they_are_at_once(self, folder, once, tmp_path):
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            collection.add(files(folder, *range(1, 80, 2)))
+            report = collection.add([folder])
+            assert (report.indexed, report.unchanged, report.skipped) == (40, 40, [])
+            self.assert_as(collection, once)
+            assert Recoded.read(collection.index.store).image_ids == set()
+            assert collection.check() == []
+
+    def test_those_that_are_not_given_as_well(self, folder, tmp_path):
+        with (
+            Collection.create(tmp_path / "c", **RECIPE) as collection,
+            Collection.create(tmp_path / "once", **RECIPE) as once,
+        ):
+            once.add(files(folder, *range(24)))
+            collection.add(files(folder, *range(10)))
+            report = collection.add(files(folder, *range(10, 24)))
+            assert (report.indexed, report.unchanged) == (14, 0)
+            self.assert_as(collection, once)
+
+    def test_on_workers(self, folder, tmp_path):
+        with (
+            Collection.create(tmp_path / "c", **RECIPE) as collection,
+            ThreadPoolExecutor(2) as executor,
+        ):
+            collection.add(files(folder, *range(10)))
+            collection.add(files(folder, *range(24)), executor=executor)
+            assert Recoded.read(collection.index.store).image_ids == set()
+            with Collection.create(tmp_path / "once", **RECIPE) as once:
+                once.add(files(folder, *range(24)))
+                self.assert_as(collection, once)
+
+    def test_progress_tells_them_from_new_ones(self, folder, tmp_path):
+        steps = []
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            collection.add(files(folder, *range(10)))
+            collection.add(files(folder, *range(24)), progress=lambda *step: steps.append(step))
+        assert [step for step in steps if step[0] in {"index", "again"}] == [
+            ("index", 14, 14),
+            ("again", 10, 10),
+        ]
+
+    def test_those_that_are_away_when_they_are_there(self, folder, first, tmp_path):
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            collection.add([first])
+            away = first.rename(tmp_path / "away")
+            collection.add(files(folder, *range(10, 24)))
+            store = collection.index.store
+            assert len(Recoded.read(store).image_ids) == 10
+            away.rename(first)
+            report = collection.add(files(folder, 10))
+            assert (report.indexed, report.unchanged, report.skipped) == (0, 1, [])
+            assert Recoded.read(store).image_ids == set()
+            steps = []
+            collection.add([first], progress=lambda *step: steps.append(step))
+            assert steps == []
+
+    def test_one_that_has_changed_is_indexed_as_such(self, folder, first, tmp_path):
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            collection.add([first])
+            shutil.copy(folder / "30.png", first / "03.png")
+            collection.add(files(folder, *range(10, 24)))
+            recoded = Recoded.read(collection.index.store).image_ids
+            assert [collection.index.store.images_by_id([i])[i].path for i in recoded] == ["03.png"]
+            assert collection.add([first]).indexed == 1
+            assert Recoded.read(collection.index.store).image_ids == set()
+            assert name(collection.search(folder / "30.png", 1)[0]) == "03.png"
+
+    def test_one_that_cannot_be_read_stays(self, folder, first, tmp_path):
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            collection.add([first])
+            status = (first / "03.png").stat()
+            (first / "03.png").write_bytes(bytes(status.st_size))
+            os.utime(first / "03.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+            report = collection.add(files(folder, *range(10, 24)))
+            assert (report.indexed, report.skipped, len(collection)) == (14, [], 24)
+            assert len(Recoded.read(collection.index.store).image_ids) == 1
+            assert name(collection.search(folder / "03.png", 1)[0]) == "03.png"
+            assert collection.check() == []
+
+    def test_one_that_another_process_removes(self, folder, tmp_path, monkeypatch):
+        path = tmp_path / "c"
+        with Collection.create(path, **RECIPE) as collection:
+            collection.add(files(folder, *range(10)))
+        real = Learner.learn
+
+        def learn(self, *args):
+            real(self, *args)
+            with Collection.open(path) as other:
+                other.remove(files(folder, 4))
+
+        monkeypatch.setattr(Learner, "learn", learn)
+        with Collection.open(path) as collection:
+            collection.add(files(folder, *range(10, 24)))
+            assert len(collection) == 23
+            assert "04.png" not in {row.path for row in collection.images()}
+            assert collection.check() == []
+
+    def test_images_of_a_source_that_is_not_ones_own_are_not_read(
+        self, folder, first, tmp_path, monkeypatch
+    ):
+        """A collection that came from elsewhere may name any file of this machine."""
+        path = tmp_path / "c"
+        with Collection.create(path, **RECIPE) as collection:
+            collection.add([first])
+        sql(path, "UPDATE source SET mark = ''")
+        asked = []
+        real = SourceFile.status
+        monkeypatch.setattr(SourceFile, "status", lambda s: asked.append(s.file) or real(s))
+        with Collection.open(path) as collection:
+            collection.add(files(folder, *range(10, 24)))
+            assert len(Recoded.read(collection.index.store).image_ids) == 10
+        assert not [file for file in asked if file.startswith(str(first))]
+
+
 KILLED = """
 import os, signal, sys
 from vladkit import Collection
 from vladkit.store.store import Store
 
-put, n = Store.put_codes, 0
+put, n, last = Store.put_codes, 0, int(sys.argv.pop(1))
 
 def put_then_kill(self, *args):
     global n
     put(self, *args)
     n += 1
-    if n == 5:
+    if n == last:
         os.kill(os.getpid(), signal.SIGKILL)
 
 Store.put_codes = put_then_kill
@@ -178,7 +340,7 @@ def test_a_kill_while_it_describes_again_loses_nothing(folder, tmp_path):
         collection.add(files(folder, *range(10)))
         before = scores(collection, files(folder, 1)[0])
     more = files(folder, *range(10, 30))
-    done = subprocess.run([sys.executable, "-c", KILLED, path, *more], check=False)
+    done = subprocess.run([sys.executable, "-c", KILLED, "5", path, *more], check=False)
     assert done.returncode == -signal.SIGKILL
     with Collection.open(path) as collection:
         assert collection.check() == []
@@ -186,6 +348,24 @@ def test_a_kill_while_it_describes_again_loses_nothing(folder, tmp_path):
         assert scores(collection, files(folder, 1)[0]) == before
         collection.add(more)
         assert (collection.info()["learned_from"], len(collection)) == (30, 30)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_kill_before_all_are_indexed_again_is_made_up_for(folder, tmp_path):
+    path = tmp_path / "c"
+    with Collection.create(path, **RECIPE) as collection:
+        collection.add(files(folder, *range(10)))
+    more = files(folder, *range(10, 30))
+    # 10 are described by kept features; then come 20 new ones, and the 10 once more
+    done = subprocess.run([sys.executable, "-c", KILLED, "39", path, *more], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with Collection.open(path) as collection:
+        assert collection.check() == []
+        left = len(Recoded.read(collection.index.store).image_ids)
+        assert (collection.info()["learned_from"], left) == (30, 10)
+        collection.add(more)
+        assert (len(collection), Recoded.read(collection.index.store).image_ids) == (30, set())
+        assert collection.check() == []
 
 
 def test_who_searches_meanwhile_finds_what_is_there(folder, tmp_path, monkeypatch):
@@ -327,11 +507,15 @@ class TestRecoded:
     """Images whose codes were made again of kept features, a part of all that was found."""
 
     @pytest.fixture
-    def grown(self, folder, tmp_path):
-        """Of 24 images; the first 10 were there when it learned again. Kept are 60 features."""
+    def grown(self, folder, first, tmp_path):
+        """Of 24 images; the first 10 were there when it learned again, and their files are away.
+
+        Kept are 60 features.
+        """
         with Collection.create(tmp_path / "c", **RECIPE, keep_features=60) as collection:
-            collection.add(files(folder, *range(10)))
-            collection.add(files(folder, *range(24)))
+            collection.add([first])
+            first.rename(tmp_path / "away")
+            collection.add(files(folder, *range(10, 24)))
             yield collection
 
     def ids(self, collection, *numbers):
@@ -363,26 +547,21 @@ class TestRecoded:
         rows = {name(row): row for row in grown.images()}
         assert self.agreement(grown, rows["03.png"], 3) == pytest.approx(1, abs=0.2)
 
-    def test_one_that_is_indexed_again_is_none(self, grown, folder, tmp_path):
-        changed = tmp_path / "more"
-        changed.mkdir()
+    def test_those_that_are_indexed_again_are_none(self, grown, folder, first, tmp_path):
         store = grown.index.store
-        (image_id,) = self.ids(grown, 3)
         agreement = Recoded.read(store).agreement
-        record = store.images_by_id([image_id])[image_id]
-        with store.writing():
-            store.drop_vector(image_id, "try again")
-        assert grown.add(files(folder, 3)).indexed == 1
-        assert self.ids(grown, 3) == {record.image_id}
-        assert Recoded.read(store).image_ids == self.ids(grown, *range(10)) - {image_id}
-        assert Recoded.read(store).agreement == agreement
-        assert self.agreement(grown, str(files(folder, 3)[0]), 3) == pytest.approx(1, abs=1e-6)
+        first.mkdir()
+        shutil.copy2(tmp_path / "away" / "03.png", first)
+        assert grown.add(files(first, 3)).indexed == 0
+        left = {i for n in range(10) if n != 3 for i in self.ids(grown, n)}
+        assert Recoded.read(store) == Recoded(frozenset(left), agreement)
+        assert self.agreement(grown, str(folder / "03.png"), 3) == pytest.approx(1, abs=1e-6)
 
     def test_what_was_measured_stays_where_nothing_can_be(self, grown, folder):
         agreement = Recoded.read(grown.index.store).agreement
-        grown.add(files(folder, *range(50)))
+        grown.add(files(folder, *range(10, 50)))
         again = Recoded.read(grown.index.store)
-        assert again.image_ids == self.ids(grown, *range(24))
+        assert again.image_ids == self.ids(grown, *range(10))
         assert again.agreement == pytest.approx(agreement, abs=0.4)
 
     def test_without_learning_again_there_are_none(self, once):

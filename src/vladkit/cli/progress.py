@@ -21,6 +21,7 @@ _TITLES: Final = {
     "sample": "learning",
     "learn": "learning again",
     "index": "indexing",
+    "again": "indexing again",
     "dates": "reading dates",
     "queries": "queries",
     "check": "checking",

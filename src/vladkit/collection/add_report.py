@@ -16,9 +16,9 @@ __all__ = ["AddReport", "Progress", "none_usable"]
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as ``progress(step, done, total)``.
 
-Steps of the methods of `Collection`: "try apart", "sample", "learn", "index" and "dates" of `add`;
-"queries" of `evaluate` and `assess`; "pairs", "match" and "join" of `pairs`; others have one step
-of their own name.
+Steps of the methods of `Collection`: "try apart", "sample", "learn", "index", "again" (images that
+were indexed by what had been learned before) and "dates" of `add`; "queries" of `evaluate` and
+`assess`; "pairs", "match" and "join" of `pairs`; others have one step of their own name.
 """
 
 _SHOWN: Final = 8

@@ -1,9 +1,10 @@
 """`Indexer`: images of folders into a collection, whatever happens on the way.
 
 A sample of the images (`vladkit.collection.sample`) is extracted and the codebook trained on it,
-once or, as long as the collection is small, again (`vladkit.collection.learner`). Then every image,
-in the order of its path, is extracted by a pool of threads, one image to a core; the calling thread
-encodes them in batches and commits each batch. A kill loses at most the batch in hand, and because
+once or, as long as the collection is small, again (`vladkit.collection.learner`). Then every new
+image, in the order of its path, is extracted by a pool of threads, one image to a core; the calling
+thread encodes them in batches and commits each batch. So are, after them, those that were indexed
+by what had been learned before. A kill loses at most the batch in hand, and because
 neither the sample, nor the order, nor an image's vector depends on what was committed before,
 running again ends in the same file.
 """
@@ -85,7 +86,8 @@ class Indexer:
         self._learner = Learner(index)
         self._sources: dict[int, Source] = {}
         self._held: list[Record] = []  # encoded, to be committed with others
-        self._good: set[tuple[int, str]] = set()  # to be read again, of what is indexed
+        self._good: set[tuple[int, str]] = set()  # changed, of what is indexed
+        self._again: set[tuple[int, str]] = set()  # unchanged, but extracted again
         self._method = "auto"  # a batch is not worth the loading of compiled code
 
     def add(
@@ -152,10 +154,12 @@ class Indexer:
                 report.pruned = self._prune(sources, unlisted, known, files, force=force)
             if folder is not None:
                 self._set_images(found, folder)
-            if work:
+            again = self._learner.again(found, known, [file for file, _ in work])
+            if work or again:
                 self._sources = self._store.sources()
+                self._again = {(row.source_id, row.path) for _, row in again}
                 path, extractor = self._store.beside, self._describer.extractor
-                todo = [file for file, _ in work]
+                todo = [file for file, _ in (*work, *again)]
                 tasks = None
                 if executor is not None:
                     tasks = opened.enter_context(Tasks(executor, self._index))
@@ -163,11 +167,12 @@ class Indexer:
                     self._learn_once(todo, n_jobs, progress)
                 extracted = extracting(path, extractor, todo, n_jobs, progress, self._measuring())
                 with extracted as (extraction, spool):
-                    self._extract_and_commit(work, ids, extraction, spool, tasks, report, progress)
+                    given = ids, extraction, spool, tasks, report, progress
+                    self._extract_and_commit(work, again, *given)
             else:
                 LeftBehind(self._store.beside).remove()
             fill_photos(self._store, found, known, progress)
-        if work and self._describer.is_ready:
+        if (work or again) and self._describer.is_ready:
             self._store.freshen(self._describer.n_dimensions, recipe.seed)
         report.outgrown = self._learner.outgrown() if report.indexed else None
         report.seconds = time.perf_counter() - begin
@@ -334,7 +339,8 @@ class Indexer:
 
     def _extract_and_commit(
         self,
-        work: _Work,
+        new: _Work,
+        again: _Work,
         source_ids: Mapping[str, int],
         extraction: Extraction,
         spool: dict[str, Result],
@@ -342,10 +348,11 @@ class Indexer:
         report: AddReport,
         progress: Progress | None,
     ) -> None:
+        work = new + again
         sample = None
         if len(work) > BATCH:
             self._method = fastest()
-        if self._learner.is_due(len(work)):
+        if self._learner.is_due(len(new)):
             # numba's second of import passes while images are extracted
             warming = in_background(warm_up) if self._method == "fused" else None
             usable = [file for file, _ in work if file.file not in spool]
@@ -366,7 +373,10 @@ class Indexer:
             done += self._commit(make, report, left=len(work) - done)
             self._learner.shorten(is_last=False)
             if progress:
-                progress("index", done, len(work))
+                if new:
+                    progress("index", min(done, len(new)), len(new))
+                if done > len(new):
+                    progress("again", done - len(new), len(again))
         self._learner.shorten(is_last=True)
 
     def _made_here(
@@ -462,7 +472,8 @@ class Indexer:
             with self._store.writing():
                 is_kept = self._store.learned() == self._describer.learned
                 if is_kept:
-                    new = [record for record in records if not self._stays(record.row)]
+                    gone = self._removed(records)
+                    new = [r for r in records if not self._stays(r.row) and r.row not in gone]
                     ids = self._store.put(self._with_sources(new))
                     Recoded.forget(self._store, ids)
                     found = zip(ids, new, strict=True)
@@ -471,6 +482,8 @@ class Indexer:
                 self._index.restore()
         self._held = []
         for row in (record.row for record in records):
+            if (row.source_id, row.path) in self._again:
+                continue
             if row.skipped is None:
                 report.indexed += 1
             elif self._stays(row):
@@ -479,13 +492,22 @@ class Indexer:
                 report.skipped.append((row.path, row.skipped))
         return len(made)
 
+    def _removed(self, records: Sequence[Record]) -> list[ImageRow]:
+        """Rows of images that were indexed, and that another process has removed or moved since."""
+        rows = [each.row for each in records if each.row.image_id]
+        now = self._store.images_by_id([row.image_id for row in rows]) if rows else {}
+        place = {i: (row.source_id, row.path) for i, row in now.items()}
+        return [row for row in rows if place.get(row.image_id) != (row.source_id, row.path)]
+
     def _stays(self, row: ImageRow) -> bool:
         """Tell whether an image stays as it was indexed: its file cannot be read now.
 
         A disk may be away, a permission be missing: nothing says that the image has changed.
         """
+        place = row.source_id, row.path
         is_away = bool(row.transient) or row.n_bytes < 0
-        return row.skipped is not None and is_away and (row.source_id, row.path) in self._good
+        stays = place in self._again or (is_away and place in self._good)
+        return row.skipped is not None and stays
 
 
 def _by_path(found: Sequence[SourceFile]) -> list[SourceFile]:

@@ -2,15 +2,17 @@
 
 A seeded sample of images is extracted, and the codebook of the vectors and the words of the match
 codes are trained on it. As long as a collection is small, it learns again whenever it has twice as
-many images as it has learned from: from the features that it keeps, together with the new images,
-so that one that begins with one image ends as good as one that is indexed at once. Once there are
-enough images, vectors become short by PCA; until then they are whole.
+many images as it has learned from. All images are then described again, in one transaction, by the
+features that are kept of them; and, where their files are there and have not changed, once more by
+all their features, which the caller extracts. So one that begins with one image ends as good as one
+that is indexed at once. Once there are enough images, vectors become short by PCA; until then they
+are whole.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -24,8 +26,10 @@ from vladkit.collection.reencode import whiten
 from vladkit.collection.sample import Sample
 from vladkit.collection.train import short_length, train
 from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.remote import is_url
 from vladkit.errors import RecipeMismatchError, StorageError
 from vladkit.features.pool import Extraction, Result
+from vladkit.store.rows import ImageRow
 from vladkit.store.store import new_state
 
 __all__ = ["Learner"]
@@ -66,6 +70,37 @@ class Learner:
         can = recipe.keep_features and not recipe.keep_sums
         return bool(can and n < ENOUGH_IMAGES and self._store.count()[0] + n_new >= 2 * n)
 
+    def again(
+        self, found: Sequence[SourceFile], known: Mapping[str, ImageRow], new: Sequence[SourceFile]
+    ) -> list[tuple[SourceFile, ImageRow]]:
+        """Indexed images to extract again, by source and path, each with its row.
+
+        Those that were described by kept features; and all, if something has to be learned before
+        `new` images are added. Only those whose files are there as they were indexed. `found` are
+        the files of this run and `known` the rows by file.
+        """
+        recoded = Recoded.read(self._store).image_ids
+        is_due = self._describer.is_ready and self.is_due(len(new))
+        if not recoded and not is_due:
+            return []
+        here = {each.file: each for each in found}
+        left_out = {each.file for each in new}
+        sources = self._store.sources()
+        recipe = self._describer.recipe
+        images_alone = not recipe.dimensions and not recipe.vector_dimensions
+        again = []
+        for file, row in known.items():
+            if file in left_out or row.skipped is not None:
+                continue
+            if not is_due and row.image_id not in recoded:
+                continue
+            each, source = here.get(file), sources[row.source_id]
+            if each is None and images_alone and source.is_own and not is_url(source.root):
+                each = SourceFile(source.root, row.path, source.name)
+            if each is not None and each.status() == (row.n_bytes, row.mtime_ns):
+                again.append((each, row))
+        return again
+
     def sample(
         self,
         new: Sequence[SourceFile],
@@ -73,12 +108,14 @@ class Learner:
         spool: dict[str, Result],
         progress: _Progress | None,
     ) -> Sample | None:
-        """Sample of new and indexed images to learn from; None if there are none.
+        """Sample of images to learn from; None if there are none.
 
-        Features that were extracted are left in `spool`, as far as there is room.
+        `new` are those that are extracted, whether they are indexed or not. Features that were
+        extracted are left in `spool`, as far as there is room.
         """
         self._before = self._describer.learned
-        old = list(self._store.indexed())
+        files = {each.file for each in new}
+        old = [row for row in self._store.indexed() if row.file not in files]
         n_all = len(new) + len(old)
         n_wanted = min(n_all, max(_FEW_IMAGES, min(n_all // 2, _SAMPLE_IMAGES)))
         images = new, old, self._index.searcher.features
