@@ -18,12 +18,13 @@ import pytest
 from commands import run
 from images import textured
 from stored import sql
-from vladkit import Collection
+from vladkit import Collection, Whitening
 from vladkit.collection import indexing, learner
 from vladkit.collection.discover import SourceFile
 from vladkit.collection.learner import Learner
 from vladkit.collection.recoded import Recoded
 from vladkit.errors import FileFormatError
+from vladkit.store.store import Store
 from waiting import wait_until
 
 RECIPE = {"n_clusters": 8, "enlarge_to": 0, "max_features": 150}
@@ -79,7 +80,7 @@ def test_begun_small_it_ends_as_one_made_at_once(folder, once, tmp_path, begin):
             info = collection.info()
             assert (info["learned_from"], info["stale"]) == (n, False)
         assert collection.check() == []
-        assert (info["clusters"], info["dimensions"]) == (8, 40)
+        assert (info["clusters"], info["dimensions"]) == (8, 26)
         assert once.info()["words"] == pytest.approx(info["words"], rel=0.05)
         assert first_of_all(collection, folder) == 1
 
@@ -486,7 +487,7 @@ def test_vectors_become_short_while_many_are_added(folder, tmp_path, monkeypatch
                 dimensions.append(index.describer.n_dimensions)
 
         collection.add([folder], progress=note)
-        assert dimensions == [1024, 32, 32]
+        assert dimensions == [1024, 21, 21]
         assert collection.check() == []
         assert first_of_all(collection, folder) == 1
         assert collection.path.stat().st_size / 80 < 70_000
@@ -501,6 +502,119 @@ def test_length_of_vectors(folder, tmp_path, recipe, dimensions):
     with Collection.create(tmp_path / "c", **RECIPE | fast | recipe) as collection:
         collection.add([folder])
         assert collection.n_dimensions == dimensions
+
+
+@pytest.fixture(scope="module")
+def begun(folder, tmp_path_factory):
+    """File of 64 images: the fewest whose vectors are short."""
+    path = tmp_path_factory.mktemp("begun") / "c"
+    with Collection.create(path, **RECIPE) as begun:
+        begun.add(files(folder, *range(64)))
+        assert (begun.n_dimensions, len(whole(begun))) == (21, 64)
+    return path
+
+
+class TestWholeVectors:
+    """As long as there are few images, the axes of short vectors are learned again."""
+
+    @pytest.fixture
+    def grown(self, begun, tmp_path):
+        path = shutil.copy(begun, tmp_path / "c")
+        with Collection.open(path) as grown:
+            yield grown
+
+    def n_learned_from(self, collection):
+        return collection.index.describer.whitening.n_samples_
+
+    def test_axes_are_those_of_all_images(self, grown, folder):
+        grown.add(files(folder, *range(64, 80)))
+        assert grown.info()["learned_from"] == 64
+        assert (grown.n_dimensions, self.n_learned_from(grown)) == (26, 80)
+        whole_tD = np.stack([vector_D for _, vector_D in sorted(whole(grown).items())])
+        wanted_td = Whitening(26).fit(whole_tD).transform(whole_tD)
+        ids, short_td = zip(*grown.index.store.vector_blocks(), strict=True)
+        assert np.concatenate(ids).tolist() == sorted(whole(grown))
+        np.testing.assert_allclose(np.concatenate(short_td), wanted_td, atol=5e-3)
+        assert grown.check() == []
+        assert first_of_all(grown, folder) == 1
+
+    def test_of_some_workers(self, grown, folder):
+        with ThreadPoolExecutor(2) as executor:
+            grown.add(files(folder, *range(64, 80)), executor=executor)
+        assert self.n_learned_from(grown) == len(whole(grown)) == 80
+
+    def test_a_few_more_images_do_not_matter(self, grown, folder):
+        grown.add(files(folder, 64))
+        assert (self.n_learned_from(grown), len(whole(grown))) == (64, 65)
+        grown.add(files(folder, 65))
+        assert (self.n_learned_from(grown), len(whole(grown))) == (66, 66)
+
+    def test_those_of_removed_and_changed_images(self, grown, folder, first):
+        grown.add([first])
+        before = whole(grown)
+        of = {row.file: row.image_id for row in grown.images()}
+        changed = of[str(first / "03.png")]
+        shutil.copy(folder / "79.png", first / "03.png")
+        grown.add([first])
+        assert not np.array_equal(whole(grown)[changed], before[changed])
+        grown.remove(files(folder, 5, 6))
+        assert whole(grown).keys() == set(of.values()) - {
+            of[str(file)] for file in files(folder, 5, 6)
+        }
+        grown.add(files(folder, *range(64, 70)))
+        assert self.n_learned_from(grown) == len(grown) == len(whole(grown)) == 78
+        assert grown.check() == []
+
+    def test_they_go_when_there_are_enough(self, grown, folder, monkeypatch):
+        monkeypatch.setattr(learner, "ENOUGH_IMAGES", 70)
+        grown.add(files(folder, *range(64, 80)))
+        assert (self.n_learned_from(grown), whole(grown)) == (80, {})
+        assert not grown.index.describer.keeps_whole
+        grown.add(files(folder, 1))
+        assert grown.check() == []
+
+    @pytest.mark.parametrize(
+        "change", ["DELETE FROM array", "UPDATE array SET data = zeroblob(length(data))"]
+    )
+    def test_without_one_that_is_its_own_axes_stay(self, begun, folder, tmp_path, change):
+        """A version that does not know of them leaves out new ones, and old ones as they were."""
+        path = shutil.copy(begun, tmp_path / "c")
+        sql(path, f"{change} WHERE name = '~whole.5'")
+        with Collection.open(path) as collection:
+            assert collection.add(files(folder, *range(64, 80))).indexed == 16
+            assert (self.n_learned_from(collection), collection.n_dimensions) == (64, 21)
+            assert collection.check() == []
+            assert first_of_all(collection, folder) == 1
+
+    def test_damaged(self, begun, tmp_path):
+        path = shutil.copy(begun, tmp_path / "c")
+        sql(path, "UPDATE array SET crc = 0 WHERE name = '~whole.5'", sealed=False)
+        with Collection.open(path) as collection:
+            (finding,) = collection.check()
+            assert "whole vectors" in finding.text
+            collection.check(repair=True)
+            assert (collection.check(), whole(collection)) == ([], {})
+
+    def test_a_failure_leaves_what_was_there(self, grown, folder, monkeypatch):
+        query = files(folder, 1)[0]
+
+        def fail(*_):
+            raise MemoryError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "rewrite", fail)
+            with pytest.raises(MemoryError):
+                grown.add(files(folder, *range(64, 80)))
+        assert (len(grown), self.n_learned_from(grown)) == (80, 64)
+        assert name(grown.search(query, 1)[0]) == "01.png"
+        shutil.copy(folder / "79.png", folder.parent / "one-more.png")
+        grown.add([folder.parent / "one-more.png"])
+        assert self.n_learned_from(grown) == 81
+
+
+def whole(collection):
+    arrays = collection.index.store.arrays("~whole.*")
+    return {int(name.rpartition(".")[2]): array for name, array in arrays.items()}
 
 
 class TestRecoded:

@@ -25,6 +25,7 @@ from vladkit.features import Extractor, Features, has_local, vector_dimensions
 from vladkit.images import Region
 from vladkit.kernels.loading import as_one_call
 from vladkit.store.blocks import Layout
+from vladkit.store.whole import WHOLE
 
 __all__ = ["Codebook", "Describer", "Query"]
 
@@ -108,6 +109,7 @@ class Describer:
         self.vlad: Codebook | None = None
         self.asmk: ASMK | None = None
         self.whitening: Whitening | None = None
+        self.keeps_whole = False
         self.quantizer: DescriptorQuantizer | None = None
 
     # -- keeping ----------------------------------------------------------------------
@@ -138,6 +140,7 @@ class Describer:
             self.vlad = kind.from_state(about["codebook"], rest)
         if "whitening" in about:
             self.whitening = self.whitening_of(about, arrays)
+        self.keeps_whole = self.whitening is not None and bool(about.get(WHOLE))
 
     @staticmethod
     def codebook_state(codebook: Codebook) -> tuple[dict[str, Any], dict[str, AnyArray]]:
@@ -251,6 +254,11 @@ class Describer:
         """Number of dimensions of a stored vector, D."""
         if self.whitening is not None:
             return len(self.whitening.components_)
+        return self.n_whole_dimensions
+
+    @property
+    def n_whole_dimensions(self) -> int:
+        """Number of dimensions of a vector before it is made short."""
         if self.has_vectors:
             return vector_dimensions(self.extractor)
         return self.trained().n_features_out
@@ -265,10 +273,15 @@ class Describer:
         self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
     ) -> Float32Array:
         """Vectors (t, D) of images, before they are rounded to the dtype that is stored."""
+        return self.shortened(self.whole_vectors(features, method, n_jobs=n_jobs))
+
+    def whole_vectors(
+        self, features: Sequence[Features], method: str = "auto", *, n_jobs: int | None = 1
+    ) -> Float32Array:
+        """Vectors (t, D) of images, before they are made short."""
         if self.has_vectors:
-            return self._whitened(self._given(features))
-        vector_tD = self.trained()._encode(self._batch(features), method=method, n_jobs=n_jobs)
-        return self._whitened(vector_tD)
+            return self._given(features)
+        return self.trained()._encode(self._batch(features), method=method, n_jobs=n_jobs)
 
     def _given(self, features: Sequence[Features]) -> Float32Array:
         """Vectors (t, D) that the extractor gave, normalised."""
@@ -342,9 +355,10 @@ class Describer:
 
     def vectors_of(self, aggregate: Aggregate) -> Float32Array:
         """Vectors (t, D), as `vectors` gives them, of sums and counts."""
-        return self._whitened(self._single().transform_aggregate(aggregate))
+        return self.shortened(self._single().transform_aggregate(aggregate))
 
-    def _whitened(self, vector_tD: Float32Array) -> Float32Array:
+    def shortened(self, vector_tD: Float32Array) -> Float32Array:
+        """Whole vectors as they are stored: short, if the collection's are."""
         if self.whitening is None:
             return vector_tD
         return self.whitening._transform_alone(vector_tD)

@@ -22,6 +22,9 @@ BATCH: Final = 32
 
 _Sums: TypeAlias = tuple[AnyArray, AnyArray]
 
+_Described: TypeAlias = tuple[Float32Array, _Sums | None, AnyArray | None]
+"""Vector of an image, its sums and counts, and the whole vector beside a short one."""
+
 
 def make_records(
     describer: Describer,
@@ -52,25 +55,32 @@ def make_records(
         if recipe.keep_features:
             strongest = features.strongest(recipe.keep_features)
             kept = pack_features(strongest, describer.quantizer)
-        (vector_D, sums), codes = next(described)
+        (vector_D, sums, whole_D), codes = next(described)
         vector_D = vector_D.astype(recipe.dtype)
-        records.append(Record(row, vector_D, kept, sums, features.lifted, codes, features.photo))
+        described_by = sums, features.lifted, codes, features.photo, whole_D
+        records.append(Record(row, vector_D, kept, *described_by))
     return records
 
 
 def _described(
     describer: Describer, features: list[Features], method: str, n_jobs: int | None
-) -> Iterator[tuple[Float32Array, _Sums | None]]:
-    """Vector of each image, and its sums and counts where they are kept."""
+) -> Iterator[_Described]:
+    """Vector of each image, and what is kept beside it."""
     if not features:
+        return
+    if describer.keeps_whole:
+        whole_tD = describer.whole_vectors(features, method, n_jobs=n_jobs)
+        kept_tD = whole_tD.astype(describer.recipe.dtype)
+        for short_d, whole_D in zip(describer.shortened(whole_tD), kept_tD, strict=True):
+            yield short_d, None, whole_D
         return
     if not describer.recipe.keep_sums:
         vector_tD = describer.vectors(features, method, n_jobs=n_jobs)
-        yield from ((vector_D, None) for vector_D in vector_tD)
+        yield from ((vector_D, None, None) for vector_D in vector_tD)
         return
     sums = describer.aggregates(features, method, n_jobs=n_jobs)
     vector_tD = describer.vectors_of(sums)
     for vector_D, residual_kf, count_k in zip(
         vector_tD, sums.residual_tkf, sums.count_tk, strict=True
     ):
-        yield vector_D, (residual_kf, count_k)
+        yield vector_D, (residual_kf, count_k), None

@@ -11,15 +11,20 @@ from vladkit.aggregation.aggregate import Aggregate
 from vladkit.aggregation.vlad import VLAD
 from vladkit.aggregation.whitening import Whitening
 from vladkit.collection.index import Index
+from vladkit.collection.train import IMAGES_PER_AXIS
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.names import quoted
 from vladkit.errors import FileFormatError, ParameterError, StorageError
 from vladkit.store.store import new_state
+from vladkit.store.whole import forget_whole, keep_whole, whole_vectors
 
-__all__ = ["adapt", "check_learned", "check_whitening", "whiten"]
+__all__ = ["adapt", "check_learned", "check_whitening", "whiten", "whiten_again"]
 
 _WHITENED: Final = 128
 """Default of `n_components`; docs/results/defaults.md has the figures."""
+
+_ROUNDED: Final = 1e-2
+"""Largest difference of values of a short vector from those of the whole one, made short."""
 
 _Step: TypeAlias = Callable[[int, int], None]
 
@@ -36,7 +41,7 @@ def check_whitening(index: Index, n_components: int | None) -> int:
     n, d = index.store.count()[0], describer.n_dimensions
     most = min(n - 1, d)
     if n_components is None:
-        n_components = max(1, min(_WHITENED, n // 2, most))
+        n_components = max(1, min(_WHITENED, n // IMAGES_PER_AXIS, most))
     if not 1 <= n_components <= most:
         raise ParameterError(
             f"n_components={n_components}: {n} vectors of {d} dimensions have {most} axes at most"
@@ -50,9 +55,13 @@ def whiten(
     *,
     exponent: float | None = None,
     power: float | None = None,
+    keeps_whole: bool = False,
     progress: _Step | None,
 ) -> None:
-    """Whiten all vectors in one transaction; see `vladkit.Collection.whiten`."""
+    """Whiten all vectors in one transaction; see `vladkit.Collection.whiten`.
+
+    `keeps_whole` is whether the whole ones are kept beside the short ones.
+    """
     n_components = check_whitening(index, n_components)
     store, describer = index.store, index.describer
     whitening = Whitening(n_components, random_state=describer.recipe.seed)
@@ -64,7 +73,9 @@ def whiten(
         about, arrays = describer.whitening_state(whitening)
         whitening = describer.whitening_of(about, arrays)  # as it will be read
 
-        def change(_: Int64Array, vector_nD: AnyArray) -> AnyArray:
+        def change(image_id_n: Int64Array, vector_nD: AnyArray) -> AnyArray:
+            if keeps_whole:
+                keep_whole(store, dict(zip(image_id_n.tolist(), vector_nD, strict=True)))
             short_nd: AnyArray = whitening.transform(vector_nD)
             return short_nd.astype(store.layout.dtype)
 
@@ -72,6 +83,48 @@ def whiten(
         store.set_about(**about, learned=new_state(**store.learned()))
         store.set_arrays(arrays)
     index.restore()
+
+
+def whiten_again(index: Index, n_components: int, *, keeps_whole: bool) -> bool:
+    """Learn the axes of short vectors again, from the whole ones, in one transaction.
+
+    Returns
+    -------
+    bool
+        False, and nothing has changed, where not all images have a whole vector that is theirs.
+    """
+    store, describer = index.store, index.describer
+    before = describer.whitening
+    assert before is not None, "vectors are short"
+    whitening = Whitening(n_components, random_state=describer.recipe.seed)
+    with store.writing():
+        check_learned(index)
+        ids = [i for image_id_n, _ in store.vector_blocks() for i in image_id_n.tolist()]
+        whole = whole_vectors(store, ids, describer.n_whole_dimensions)
+        if whole is None:
+            return False
+
+        def whole_of(image_id_n: Int64Array) -> AnyArray:
+            return np.stack([whole[i] for i in image_id_n.tolist()])
+
+        for image_id_n, short_nd in store.vector_blocks():
+            if not np.allclose(before.transform(whole_of(image_id_n)), short_nd, atol=_ROUNDED):
+                return False  # changed by a version that does not know of whole vectors
+        whitening.fit(whole_of(image_id_n) for image_id_n, _ in store.vector_blocks())
+        about, arrays = describer.whitening_state(whitening)
+        whitening = describer.whitening_of(about, arrays)  # as it will be read
+
+        def change(image_id_n: Int64Array, _: AnyArray) -> AnyArray:
+            short_nd: AnyArray = whitening.transform(whole_of(image_id_n))
+            return short_nd.astype(store.layout.dtype)
+
+        store.rewrite(change)
+        store.set_about(**about, learned=new_state(**store.learned()))
+        store.set_arrays(arrays)
+        if not keeps_whole:
+            forget_whole(store)
+    index.restore()
+    return True
 
 
 def check_learned(index: Index) -> None:

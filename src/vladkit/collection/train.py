@@ -11,7 +11,7 @@ from vladkit.collection.recipe import ROWS_PER_WORD, Recipe
 from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.ragged import Ragged
 
-__all__ = ["sample_size", "short_length", "train"]
+__all__ = ["IMAGES_PER_AXIS", "sample_size", "short_length", "train"]
 
 _PER_CLUSTER: Final = 256
 """Descriptors that k-means sees for each cluster."""
@@ -19,12 +19,15 @@ _PER_CLUSTER: Final = 256
 _SHORT_FROM: Final = 64
 """Fewest images from which the axes of short vectors are learned."""
 
+IMAGES_PER_AXIS: Final = 3
+"""Fewest images for each of them; docs/results/defaults.md has the figures."""
+
 
 def short_length(recipe: Recipe, n_images: int, n_dimensions: int) -> int:
     """Dimensions of vectors that are made short by axes of `n_images`; 0 if they stay whole."""
     if n_images < _SHORT_FROM or not 0 < recipe.n_components < n_dimensions:
         return 0
-    return min(recipe.n_components, n_images // 2)
+    return min(recipe.n_components, n_images // IMAGES_PER_AXIS)
 
 
 def sample_size(recipe: Recipe) -> int:

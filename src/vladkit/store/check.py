@@ -16,6 +16,7 @@ from vladkit.store.database import row_crc
 from vladkit.store.photos import IS_NO_PHOTO, has_photos
 from vladkit.store.schema import CHECKED
 from vladkit.store.store import Store
+from vladkit.store.whole import forget_whole
 
 __all__ = ["AGAIN", "CHANGED", "LENGTH_ERROR", "Finding", "check"]
 
@@ -50,8 +51,8 @@ def check(
     Pages as SQLite checks them; that every row is as it was written, by its CRC-32; references
     between tables; that each image is either skipped or has one vector, of the right size, finite
     and of unit length, and each vector an image; sizes and finiteness of kept features and sums;
-    the arrays of an augmentation. (What the collection as a whole rests on, the recipe and the
-    codebook, is checked when it is opened.)
+    the arrays of an augmentation; whole vectors beside short ones. (What the collection as a whole
+    rests on, the recipe and the codebook, is checked when it is opened.)
 
     Parameters
     ----------
@@ -113,6 +114,7 @@ def _findings(store: Store, progress: Callable[[int, int], None] | None) -> Iter
     yield from _sums(store)
     yield from _photos(store)
     yield from _augmentation(store)
+    yield from _whole(store)
 
 
 def _references(store: Store) -> Iterator[_Fixable]:
@@ -274,10 +276,21 @@ def _photos(store: Store) -> Iterator[_Fixable]:
 
 def _augmentation(store: Store) -> Iterator[_Fixable]:
     try:
-        store.arrays("~*")
+        store.arrays("~augment.*")
     except FileFormatError:
         fix = partial(store.forget, "augmentation", "~augment.*")
         yield Finding("its augmentation is damaged: augment again"), fix
+
+
+def _whole(store: Store) -> Iterator[_Fixable]:
+    sql = "SELECT name FROM array WHERE name GLOB '~whole.*'"
+    for (name,) in store.connection.execute(sql).fetchall():
+        try:
+            store.arrays(name)
+        except FileFormatError:
+            text = "whole vectors, from which short ones are learned, are damaged"
+            yield Finding(text), partial(forget_whole, store)
+            return
 
 
 def _about_image(store: Store, image_id: int, what: str) -> _Fixable:

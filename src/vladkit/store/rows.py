@@ -95,3 +95,4 @@ class Record:
     lifted: bool = False  # see `vladkit.features.Features`
     codes: Codes | None = None  # of one image
     photo: Photo | None = None  # None: it has no EXIF that could be read
+    whole_D: AnyArray | None = None  # beside a short one, see `vladkit.store.whole`

@@ -44,6 +44,7 @@ from vladkit.store.packing import (
 )
 from vladkit.store.rows import LONGEST_PATH, ImageRow, KeptFeatures, Record, Source
 from vladkit.store.schema import check_format, create_tables, is_file_with_content, new_file
+from vladkit.store.whole import name_of
 
 __all__ = ["Store", "new_state"]
 
@@ -501,6 +502,9 @@ class Store:
             else:
                 changed[image_id] = block_id, vector_D
             if vector_D is not None or block_id is not None:  # else nothing is kept, nor was
+                self._drop_whole([image_id])
+                if record.whole_D is not None:
+                    self.set_arrays({name_of(image_id): record.whole_D})
                 self._put_features(image_id, record.features)
                 self._put_sums(image_id, record.sums)
                 self.put_codes(image_id, record.codes)
@@ -539,6 +543,7 @@ class Store:
             self.set_about(last_id=last)
         self.blocks.remove(self._blocks_of(ids))
         self.connection.executemany("DELETE FROM picture WHERE picture_id = ?", [(i,) for i in ids])
+        self._drop_whole(ids)
         self._set_lifted(dict.fromkeys(ids, False))
         self.changed |= bool(ids)
 
@@ -563,8 +568,13 @@ class Store:
         self.connection.execute("DELETE FROM feature WHERE picture_id = ?", (image_id,))
         self.connection.execute("DELETE FROM aggregate WHERE picture_id = ?", (image_id,))
         self.connection.execute("DELETE FROM code WHERE picture_id = ?", (image_id,))
+        self._drop_whole([image_id])
         self._set_lifted({image_id: False})
         self.changed = True
+
+    def _drop_whole(self, image_ids: Iterable[int]) -> None:
+        names = [(name_of(i),) for i in image_ids]
+        self.connection.executemany("DELETE FROM array WHERE name = ?", names)
 
     def rewrite(
         self,

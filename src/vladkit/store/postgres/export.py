@@ -35,13 +35,14 @@ from vladkit.store.postgres.schema import (
     vector_type,
 )
 from vladkit.store.store import Store
+from vladkit.store.whole import WHOLE
 
 if TYPE_CHECKING:
     import psycopg
 
 __all__ = ["PostgresExport", "export_postgres"]
 
-_HERE: Final = ("augmentation", "images", "lifted")
+_HERE: Final = ("augmentation", "images", "lifted", WHOLE)
 """Values about a file that stay in it: made for its vectors' order, its folders, its numbers."""
 
 _OWN: Final = ("id", "revision", "recipe", "learned")

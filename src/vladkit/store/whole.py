@@ -1,0 +1,50 @@
+"""Whole vectors, which are kept beside short ones while a collection is small.
+
+The axes of short vectors (PCA) are those of the images that were there. An image that comes later
+has little in common with them, and brought to unit length more with every query than the others.
+So as long as a collection is small its axes are learned again as it grows, from these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import numpy as np
+
+from vladkit.core.arrays import AnyArray
+from vladkit.store.protocol import CollectionStore
+
+__all__ = ["WHOLE", "forget_whole", "keep_whole", "name_of", "whole_vectors"]
+
+WHOLE: Final = "whole"
+"""Name of the value about a collection that says that they are kept."""
+
+_BEGIN: Final = "~whole."
+
+
+def name_of(image_id: int) -> str:
+    """Name of the array that has the whole vector of an image."""
+    return f"{_BEGIN}{image_id}"
+
+
+def keep_whole(store: CollectionStore, vectors: Mapping[int, AnyArray]) -> None:
+    """Keep whole vectors (D,) by image; within `writing`."""
+    store.set_arrays({name_of(i): vector_D for i, vector_D in vectors.items()})
+    store.set_about(**{WHOLE: True})
+
+
+def forget_whole(store: CollectionStore) -> None:
+    """Drop them all; within `writing`."""
+    store.forget(WHOLE, f"{_BEGIN}*")
+
+
+def whole_vectors(
+    store: CollectionStore, image_ids: Iterable[int], n_dimensions: int
+) -> dict[int, AnyArray] | None:
+    """Whole vectors (D,) of images; None if one is missing, or not of so many dimensions."""
+    kept = store.arrays(f"{_BEGIN}*")
+    found = {i: kept.get(name_of(i)) for i in image_ids}
+    fit = {i: v for i, v in found.items() if v is not None and v.shape == (n_dimensions,)}
+    is_whole = len(fit) == len(found) and all(np.isfinite(v).all() for v in fit.values())
+    return fit if is_whole else None
