@@ -21,6 +21,11 @@ BROWSER = "a Chromium"
 # Script -> (arguments, something that it prints, what it needs). Paths are in `home`, below.
 SCRIPTS = {
     "benchmarks/accelerator.py": ("--device cpu --quick", "1e4 x 1.1 | 2.2e-08", "torch"),
+    "benchmarks/axes.py": (
+        "stereo --others photos --sizes 5",
+        "5 images, whole | 1.000 1.000",
+        None,
+    ),
     "benchmarks/cluster_faults.py": (
         "--kills 1 --images 40 --stores sqlite",
         "sqlite: 1 faults, the end is that of one process",
@@ -34,6 +39,11 @@ SCRIPTS = {
     "benchmarks/duplicates.py": ("photos --images 2", "2 images x 9: 2 groups", None),
     "benchmarks/elsewhere.py": ("photos --latency 1 --rounds 1", "| s3, 1 ms | ", "moto"),
     "benchmarks/encode.py": ("--quick --json", '"over_product":', "sklearn"),
+    "benchmarks/grown.py": (
+        "stereo --others photos --n-others 3",
+        "in six steps | 1.000 1.000 1.000 | ",
+        None,
+    ),
     "benchmarks/index.py": ("photos --rounds 1 --threads 2", "ratio ", None),
     "benchmarks/kept.py": ("stereo", "| stereo | 32 | 38 | 1.000 |", None),
     "benchmarks/lance_collection.py": (
