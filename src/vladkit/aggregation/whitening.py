@@ -83,8 +83,13 @@ class Whitening(Estimator):
     d axes need more than d vectors: n vectors less their mean span n - 1 dimensions at most, and
     `fit` refuses more: they would mean nothing. Equal vectors span less, which is no reason to
     fail; axes without variance are then zeros, and so are their components. The last of n - 1
-    axes are chance, and no harm with exponent 0; but half as many as there are vectors did better
-    on every set that was measured.
+    axes are chance, and no harm with exponent 0; but a third as many as there are vectors did
+    better on every set that was measured.
+
+    Vectors that the axes were not learned from have less along them. Brought to unit length, they
+    are more similar to every query than those that they were learned from: where both are ranked
+    together, these come too late (docs/results/defaults.md has figures). Learn from vectors that
+    are not ranked, or from all that are.
 
     Training never holds a D x D matrix when n < D: the axes follow from the n x n matrix of
     inner products, U S^2 U' = C C', components = S^-1 U' C. Beyond `sample_size` vectors it takes

@@ -21,7 +21,7 @@ def whiten(
     n_components: Annotated[
         int | None,
         typer.Option(
-            "--n-components", help="Dimensions. [default: 128, or half as many as images]"
+            "--n-components", help="Dimensions. [default: 128, or a third as many as images]"
         ),
     ] = None,
     exponent: Annotated[

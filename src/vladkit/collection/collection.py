@@ -1047,7 +1047,7 @@ class Collection:
         Parameters
         ----------
         n_components : int or None
-            Dimensions, fewer than there are images. None is 128, or half as many as there are
+            Dimensions, fewer than there are images. None is 128, or a third as many as there are
             images: the weakest of n - 1 axes are single images.
         exponent, power
             See `vladkit.Whitening`, whose defaults None stands for.

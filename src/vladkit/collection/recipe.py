@@ -101,8 +101,8 @@ class Recipe:
     dtype : {"float16", "float32"}
         Type of the stored vectors.
     n_components : int
-        Dimensions of stored vectors, by PCA, once a collection has 64 images: at most half as many
-        as those. 0 stores whole vectors, as files do that were made before it.
+        Dimensions of stored vectors, by PCA, once a collection has 64 images: at most a third as
+        many as those. 0 stores whole vectors, as files do that were made before it.
     n_words : int
         Most words of match codes (`vladkit.ASMK`), by which the images that vectors find are
         ranked; a collection with few descriptors gets fewer. 0 ranks by vectors alone, as do
