@@ -40,7 +40,7 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "_SHORT_FROM", 10)  # so that vectors are short
         learned = Collection.learn(home / "words.npz", folders(home), **RECIPE)
-    assert (learned.images, learned.dimensions) == (22, 11)
+    assert (learned.images, learned.dimensions) == (22, 7)
     assert [path for path, _ in learned.skipped] == ["broken.png"]
     index(home, home / "one.vlad")
     for n in (2, 3):
@@ -81,7 +81,7 @@ def test_merged_shards_are_equal_to_one_process(home, n):
 
 def test_blocks_are_filled_as_one_process_fills_them(home, tmp_path, monkeypatch):
     """Also where a file has several blocks, and batches do not end where blocks do."""
-    monkeypatch.setattr("vladkit.store.blocks.BLOCK_BYTES", 11 * 2 * 4)
+    monkeypatch.setattr("vladkit.store.blocks.BLOCK_BYTES", 7 * 2 * 4)
     monkeypatch.setattr("vladkit.store.merge._BATCH", 3)
     index(home, tmp_path / "one.vlad")
     for i in (1, 2):

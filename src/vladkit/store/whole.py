@@ -42,7 +42,7 @@ def forget_whole(store: CollectionStore) -> None:
 def whole_vectors(
     store: CollectionStore, image_ids: Iterable[int], n_dimensions: int
 ) -> dict[int, AnyArray] | None:
-    """Whole vectors (D,) of images; None if one is missing, or not of so many dimensions."""
+    """Whole vectors (D,) of images; None if one is missing, or of another length."""
     kept = store.arrays(f"{_BEGIN}*")
     found = {i: kept.get(name_of(i)) for i in image_ids}
     fit = {i: v for i, v in found.items() if v is not None and v.shape == (n_dimensions,)}
