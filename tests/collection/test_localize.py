@@ -17,9 +17,12 @@ from commands import run
 from photos import write_photos
 from vladkit import Collection
 from vladkit.collection import localize as localizing
+from vladkit.collection.import_recipe import recipe_for
 from vladkit.collection.sfm_files import check_model_files
 from vladkit.collection.sfm_model import SfmModel
-from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
+from vladkit.errors import FileFormatError, ImageError, MissingDependencyError, ParameterError
+from vladkit.features import Sift
+from vladkit.images import read_image
 
 pycolmap = pytest.importorskip("pycolmap", reason="places are found with pycolmap")
 
@@ -178,6 +181,25 @@ def test_images_of_another_size_fit_and_rotated_ones_do_not(home):
     twice, _ = seen.lift(2 * place_l2 + 0.5, 1280, 960, 0.02)
     assert known.all()
     assert np.allclose(xyz, twice)
+
+
+def test_features_without_a_size_are_of_an_image_of_the_models_size(home, tmp_path):
+    (tmp_path / "f").mkdir()
+    for file in [*sorted((home / "images").iterdir()), home / "query.png"]:
+        found = Sift().extract(read_image(file))
+        # none near the right and the lower edge: a size that they reach to is no image's
+        near = (found.xy_l2 < [480, 360]).all(axis=1)
+        named = {"keypoints": found.xy_l2, "sizes": found.size_l, "angles": found.angle_l}
+        some = {name: array[near] for name, array in named.items()}
+        np.savez(tmp_path / "f" / f"{file.name}.npz", descriptors=found.descriptor_lf[near], **some)
+    recipe, _ = recipe_for(f"npz:{tmp_path / 'f'}", n_clusters=8, compare="rootsift")
+    with Collection.create(tmp_path / "f.vlad", **recipe) as collection:
+        collection.add([f"npz:{tmp_path / 'f'}"])
+        with pytest.raises(ImageError, match="its size is not known, and so not its camera"):
+            collection.localize("query.png", home / "model")
+        given = {"camera": "SIMPLE_PINHOLE,600,320,240"}
+        found = collection.localize("query.png", home / "model", **given)
+    assert np.linalg.norm(found.pose.centre - scene.QUERY[1]) < 0.005
 
 
 def test_the_error_bar_is_the_scatter():

@@ -787,7 +787,8 @@ class Collection:
         Raises
         ------
         ImageError
-            If the image cannot be used.
+            If the image cannot be used, or has features of another program without its size, and
+            no camera is given.
         ParameterError
             If no features are kept, an option is out of range, or no image is in the model.
         FileFormatError

@@ -160,11 +160,14 @@ class _Matched:
         """Match with one image, unless nothing is kept of it or it is not the model's size."""
         kept = self._index.searcher.features([image_id]).get(image_id)
         seen = self._model.seen(name)
-        if kept is None or not len(seen.xy_m2) or not seen.is_of_size(kept.width, kept.height):
+        if kept is None or not len(seen.xy_m2):
+            return
+        # features of another program may come without a size; the model knows the image's
+        size = (kept.width, kept.height) if kept.has_size else seen.size
+        if not seen.is_of_size(*size):
             return
         matches = self._matcher.match(kept.descriptor_lf)
-        places = kept.xy_l2[matches.other_m], kept.width, kept.height
-        xyz_m3, known_m = seen.lift(*places, _NEAR)
+        xyz_m3, known_m = seen.lift(kept.xy_l2[matches.other_m], *size, _NEAR)
         self.images.append((path, name))
         self._parts.append((np.asarray(matches.query_m[known_m], np.int64), xyz_m3[known_m]))
 
@@ -256,6 +259,11 @@ def _camera(
     size = features.width, features.height
     if given is not None:
         return _given(pycolmap, given, *size), "given"
+    if not features.has_size:
+        raise ImageError(
+            "its size is not known, and so not its camera: give camera (--camera), or the features "
+            "with a size of each image"
+        )
     if (same := model.camera_of_size(*size)) is not None:
         return copy(same), "model"
     if isinstance(image, str | os.PathLike) and os.path.isfile(image):

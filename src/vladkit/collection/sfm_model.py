@@ -104,6 +104,11 @@ class Seen:
             xyz_l3 = ray_l3 @ self.rotation_33 + self.centre_3
         return xyz_l3, known_l & np.isfinite(xyz_l3).all(axis=1)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in px."""
+        return self.camera.width, self.camera.height
+
     def is_of_size(self, width: int, height: int) -> bool:
         """Whether an image of that size is this one, perhaps resized; not if it was rotated."""
         ratio = (width * self.camera.height) / (height * self.camera.width)
