@@ -319,6 +319,23 @@ class TestExport:
         assert export(other, url, schema="other").url.endswith("&schema=other")
         assert found(f"{url}&schema=other", query) == found(other, query)
 
+    def test_a_copy_is_refused_while_its_original_is_there(self, own, url, ask):
+        """New images have one id in both, which tables of a person refer to."""
+        export(own, url)
+        copy = own.parent / "copy.vlad"
+        with Collection.open(own) as collection:
+            collection.copy(copy)
+        before = rows_of_database(ask)
+        with pytest.raises(FileFormatError, match=f"holds {own}, of which {copy} is a copy"):
+            export(copy, url)
+        assert rows_of_database(ask) == before
+        export(copy, url, schema="other")
+        link = own.parent / "link.vlad"
+        link.symlink_to(own)
+        assert not export(link, url).sent
+        os.remove(own)  # the copy is what is left of it
+        assert export(copy, url).sent == 0
+
     def test_tables_of_others_are_refused(self, ready, url, ask):
         ask("CREATE SCHEMA own")
         ask("CREATE TABLE own.image (title text)")
@@ -408,7 +425,7 @@ class TestCommand:
         ((kept,),) = ask("SELECT file FROM vladkit.collection")
         assert kept == f"{own.parent}/d\\udcff/c.vlad"
 
-    def test_about_an_empty_collection(self, own, url):
+    def test_about_an_empty_collection(self, own, url, ask):
         with Collection.open(own) as collection:
             collection.remove([row.path for row in collection.images()])
         export(own, url)
