@@ -243,6 +243,19 @@ class _Database:
                 f"{store.path} holds no image of the ground truth's database: index those images"
                 f"{example}, or check the folder that its paths are relative to"
             )
+        ranked = frozenset(file for file, *_ in images)
+        relevant = {
+            file
+            for query in benchmark.queries
+            for each in query.relevance.values()
+            for file in each.relevant - each.ignored
+        }
+        if lost := set(map(_resolver(ranked), relevant)) - ranked - wanted:
+            where = "indexed" if benchmark.database is None else "in the database"
+            remarks.append(
+                f"{len(lost)} relevant images are not {where}, such as {min(lost)}: they count as "
+                "not found"
+            )
         return cls(images), remarks
 
     def once(self, row_n: Int64Array) -> Int64Array:
