@@ -298,6 +298,18 @@ class TestTrust:
                 read_bytes(url, within=within)
         assert bucket.asked == []
 
+    def test_an_object_below_the_name_of_another(self, bucket, small, tmp_path):
+        files = files_of_s3()
+        files.pipe_file(f"{URL}/1.png/2.png", (small / "2.png").read_bytes())
+        paths = ["1.png", "1.png/2.png"]
+        with Collection.create(tmp_path / "c.vlad", n_clusters=4) as collection:
+            assert collection.add(f"{URL}/1.png").indexed == 2
+            assert sorted(row.path for row in collection.images()) == paths
+            assert sorted(row.file for row in collection.images()) == [f"{URL}/{p}" for p in paths]
+            assert collection.add(f"{URL}/1.png").unchanged == 2
+            assert collection.add(URL).unchanged == 2
+            assert len(collection) == 7
+
     def test_redirects_are_not_followed_for_others(self, small):
         with web(small) as address:
             assert read_bytes(f"{address}/moved.png") == (small / "1.png").read_bytes()
