@@ -176,6 +176,14 @@ class TestGlobalDescriptors:
         assert "images/sub/1.png" in read_global(tmp_path / "x.h5")
 
 
+def test_an_image_whose_name_is_the_folder_of_another(tmp_path):
+    names = ["a.jpg/b.jpg", "a.jpg"]
+    with open(tmp_path / "out.h5", "w+b") as file:
+        export._write_h5(file, iter([np.arange(6.0).reshape(2, 3)]), names)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert [file[name]["global_descriptor"][0] for name in names] == [0, 3]
+
+
 def test_images_on_another_drive_than_their_features():
     """No folder holds both: to ask for it was an error of Python. A relative path stands for it."""
     row = ImageRow(1, "sub/a.jpg", 0, 0, image_id=5, folder="photos")

@@ -276,7 +276,7 @@ def _write_h5(file: BinaryIO, vectors: Iterator[AnyArray], paths: Sequence[str])
             for vector_nD in vectors:
                 for vector_D in vector_nD.astype(np.float32):
                     try:
-                        group = h5.create_group(paths[n])
+                        group = h5.require_group(paths[n])  # there if a.jpg/b.jpg came first
                     except ValueError as error:
                         raise ParameterError(
                             f"{paths[n]!r} cannot be the name of a group in .h5 ({error}): export "
