@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,14 +81,14 @@ def _trial_dimensions(extractor: OnnxNetwork) -> int:
 
 def _file(path: str) -> Path:
     file = Path(path)
-    if file.is_file():
+    if os.path.isfile(file):
         return file.absolute()
-    if file.exists():
+    if os.path.exists(file):
         raise ModelError(f"model {path} is not a file")
     if file.suffix != ".onnx" and not file.parent.name:
         known = known_file(path)
         kept = models_folder() / f"{known.name}.onnx"
-        if kept.is_file():
+        if os.path.isfile(kept):
             return kept.absolute()
         how = f"vladkit models fetch {path}" if known.url else "vladkit models add FILE"
         raise ModelError(f"{path} is not there yet: `{how}`; it is from {known.page}")
@@ -203,7 +204,7 @@ def _shipped(sha256: str, inputs: list[str], outputs: list[str]) -> Network | No
 def title_by_name(path: str) -> str:
     """Title of the known network that a file of one vector is taken for by its name; "" if not."""
     file = Path(path)
-    known = None if file.with_suffix(".toml").is_file() else _named(file)
+    known = None if os.path.isfile(file.with_suffix(".toml")) else _named(file)
     return "" if known is None else known.title
 
 
