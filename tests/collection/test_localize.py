@@ -101,6 +101,39 @@ def test_another_camera_than_the_models_is_taken_from_exif(home, collection, tmp
     found = collection.localize(tmp_path / "q.jpg", home / "model")
     assert found.camera["source"] == "exif"
     assert found.camera["params"][0] == pytest.approx(600 * 520 / 640, rel=0.02)
+    exif[0x0112] = 6  # stored on its side, as phones do
+    image.rotate(90, expand=True).save(tmp_path / "r.jpg", quality=95, exif=exif)
+    found = collection.localize(tmp_path / "r.jpg", home / "model")
+    assert found.camera["source"] == "exif"
+    assert (found.camera["width"], found.camera["height"]) == (520, 390)
+    assert found.camera["params"][1:3] == [260, 195]
+    assert np.linalg.norm(found.pose.centre - scene.QUERY[1]) < 4 * found.pose.position_error
+
+
+def test_images_that_are_panoramas_in_the_model(home, collection, tmp_path):
+    """Of which COLMAP's camera has two parameters and no focal length."""
+    model = pycolmap.Reconstruction(str(home / "model"))
+    camera = model.cameras[1]
+    camera.model = pycolmap.CameraModelId.EQUIRECTANGULAR
+    camera.params = [640, 480]
+    model.write(str(tmp_path))
+    found = collection.localize(home / "query.png", tmp_path)
+    assert (found.pose, found.images, found.camera["source"]) == (None, (), "guessed")
+    done = run("localize", home / "c.vlad", tmp_path, home / "query.png", code=1)
+    assert "no image of it could be matched" in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted({*pycolmap.CameraModelId.__members__} - {"INVALID"}))
+def test_a_camera_that_is_cut_off(home, tmp_path, name):
+    """COLMAP takes what it can of its parameters, and zeros."""
+    model = pycolmap.Reconstruction(str(home / "model"))
+    camera = pycolmap.Camera.create_from_model_name(1, name, 600, 640, 480)
+    model.cameras[1].model, model.cameras[1].params = camera.model, camera.params
+    model.write(str(tmp_path))
+    assert len(SfmModel(tmp_path).names) == 7
+    (tmp_path / "cameras.bin").write_bytes((tmp_path / "cameras.bin").read_bytes()[:-1])
+    with pytest.raises(FileFormatError, match=r"cameras.bin cannot be read"):
+        SfmModel(tmp_path)
 
 
 def test_an_image_of_another_place_is_not_found(home, collection):

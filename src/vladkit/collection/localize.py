@@ -269,11 +269,18 @@ def _camera(
     if isinstance(image, str | os.PathLike) and os.path.isfile(image):
         with suppress(ValueError, RuntimeError):  # COLMAP reads no WebP, HEIC, AVIF or RAW
             camera = pycolmap.infer_camera_from_image(os.fspath(image))
-            if camera.has_prior_focal_length and (camera.width, camera.height) == size:
-                return camera, "exif"
-    params = [_GUESS * max(size), size[0] / 2, size[1] / 2]
-    made = {"model": "SIMPLE_PINHOLE", "width": size[0], "height": size[1], "params": params}
-    return pycolmap.Camera(made), "guessed"
+            # COLMAP ignores EXIF's orientation, by which the sides of a photo may be swapped
+            focal = camera.mean_focal_length()
+            if camera.has_prior_focal_length and {camera.width, camera.height} == set(size):
+                return _centred(pycolmap, "SIMPLE_RADIAL", focal, *size), "exif"
+    return _centred(pycolmap, "SIMPLE_PINHOLE", _GUESS * max(size), *size), "guessed"
+
+
+def _centred(pycolmap: Any, model: str, focal: float, width: int, height: int) -> Any:
+    """A camera without distortion whose axis is at the centre of the image."""
+    params = [focal, width / 2, height / 2] + [0.0] * (model == "SIMPLE_RADIAL")
+    made = {"model": model, "width": width, "height": height, "params": params}
+    return pycolmap.Camera(made)
 
 
 def _given(pycolmap: Any, given: str, width: int, height: int) -> Any:
