@@ -1071,6 +1071,8 @@ class Collection:
 
         self._store.check_can("augment")
         self.index.check_ready()
+        if n_neighbors:
+            self.index.check_not_empty()
         augment(self._store, n_neighbors, alpha)
 
     def build_ann(self) -> AnnReport:
