@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vladkit.errors import ModelError
+from vladkit.errors import ImageError, ModelError
 from vladkit.features.onnx.batches import CONSTANT_TYPES, TYPES
 from vladkit.features.onnx.extractor import OnnxNetwork
 from vladkit.features.onnx.session import Session, onnxruntime_module, session_of
@@ -70,9 +70,12 @@ def _trial_dimensions(extractor: OnnxNetwork) -> int:
     shape = (h, w, 3) if spec.color == "rgb" else (h, w)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     canvas = canvases(noise, spec)[0]
-    maps = extractor.outputs_of(canvas)
-    if not extractor.has_local:
-        return extractor.vector_of(maps).size
+    try:
+        maps = extractor.outputs_of(canvas)
+        if not extractor.has_local:
+            return extractor.vector_of(maps).size
+    except ImageError as error:
+        raise ModelError(f"{extractor.path} cannot be used: tried on noise, {error}") from error
     _, local_lf, _ = extractor.points_on(canvas, maps)
     if not local_lf.shape[1]:
         raise ModelError(f"{extractor.path}: its descriptors have no dimensions")
