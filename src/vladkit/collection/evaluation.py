@@ -18,7 +18,7 @@ from vladkit.collection.searching import SHORTLIST, by_vectors
 from vladkit.core.arrays import FloatArray, Int64Array
 from vladkit.core.names import identity, real
 from vladkit.core.params import check_parameter
-from vladkit.errors import ImageError, NothingToIndexError, StorageError
+from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
 from vladkit.evaluation.benchmark import Benchmark, Query
 from vladkit.evaluation.metrics import QueryRanks, find_ranks
 from vladkit.features import Features
@@ -122,7 +122,10 @@ def ask(
     answers: list[Answer] = []
 
     def read(query: Query) -> Features:
-        return extract(extractor, query.file, query.region)
+        try:
+            return extract(extractor, query.file, query.region)
+        except ParameterError as error:  # a region beyond the image: was that made smaller?
+            raise ImageError(str(error)) from error
 
     n = len(benchmark.queries)
     asked = list(zip(benchmark.queries, id_q, strict=True))
