@@ -9,6 +9,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
+import numpy as np
 import pytest
 
 import cloud
@@ -380,6 +381,18 @@ class TestWritten:
         with pytest.raises(error, match=why):
             check_writable(url)
 
+    def test_images_that_no_folder_holds(self, bucket, small, tmp_path):
+        """Those of one path are told apart by all of it."""
+        make(tmp_path / "c.vlad", URL, small)
+        with Collection.open(tmp_path / "c.vlad") as collection:
+            collection.export(tmp_path / "x.npz")
+            files = {row.file for row in collection.images()}
+            with np.load(tmp_path / "x.npz") as exported:
+                assert set(exported["paths"]) == files
+                assert len(exported["vectors"]) == len(files) == 12
+            with pytest.raises(ParameterError, match="no folder holds all"):
+                collection.export(tmp_path / "x.h5")
+
 
 class TestFormsOfPaths:
     def test_file_urls_are_paths(self, small, tmp_path):
@@ -424,3 +437,5 @@ class TestFormsOfPaths:
         )
         with pytest.raises(ParameterError, match="several buckets"):
             name("s3://photos/a", "s3://others/a")
+        with pytest.raises(ParameterError, match="some are in a bucket, others here"):
+            name("s3://photos/a", "/photos/a")

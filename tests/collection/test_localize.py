@@ -136,6 +136,24 @@ def test_a_camera_that_is_cut_off(home, tmp_path, name):
         SfmModel(tmp_path)
 
 
+def test_a_model_of_a_part_of_the_collection(home, tmp_path, monkeypatch):
+    """Its images are found, whatever is beside them and however many others are more similar."""
+    (tmp_path / "others").mkdir()
+    for i in range(6):
+        shutil.copy(home / "query.png", tmp_path / "others" / f"{i}.png")
+    with Collection.create(tmp_path / "c.vlad", n_clusters=8, n_vocabularies=1) as collection:
+        collection.add([home / "images", tmp_path / "others"])
+        monkeypatch.setattr(localizing, "_RANKED", 5)
+        with pytest.raises(ParameterError, match="as --root"):
+            collection.localize(home / "query.png", home / "model")
+        options = {"top": 4, "root": home / "images"}
+        found = collection.localize(home / "query.png", home / "model", **options)
+        assert np.linalg.norm(found.pose.centre - scene.QUERY[1]) < 0.005
+        assert len(found.images) == 4
+        options["top"] = 7
+        assert len(collection.localize(home / "query.png", home / "model", **options).images) == 7
+
+
 def test_an_image_of_another_place_is_not_found(home, collection):
     found = collection.localize(home / "other" / "rocket.jpg", home / "model")
     assert found.pose is None

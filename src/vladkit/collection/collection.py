@@ -777,7 +777,8 @@ class Collection:
             "SIMPLE_RADIAL,1380,768,512,0". None takes that of the model's images of the same size;
             else the focal length of the image's EXIF, refined; else it is estimated.
         root : path or None
-            Folder that the model's names are relative to; None as in `pairs`.
+            Folder that the model's names are relative to; None as in `pairs`. Images that are not
+            below it are not in the model.
 
         Returns
         -------

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from vladkit.collection.allowed import Allowed
 from vladkit.collection.query import QueryImage, query_of
 from vladkit.collection.search_options import SearchOptions, check_number
 from vladkit.collection.sfm_model import Float64Array, SfmModel, require_pycolmap
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Localization", "Pose", "UsedImage", "localize"]
 
 _RANKED: Final = 100
-"""First results of a search among which images of the model are looked for."""
+"""Images of the model that are ranked; those that cannot be used are passed over."""
 
 _NEAR: Final = 0.002
 """Farthest observation whose depth a feature takes, as a share of the longest side: 3 px of
@@ -127,19 +128,20 @@ def localize(
     """Find the pose of an image; parameters and errors of `Collection.localize`."""
     check_number("top", top, 1)
     index.searcher.check_keeps_features()
-    folder, name_of = names_below(index.store.indexed(), index.store.sources(), root)
+    listed = index.store.indexed(), index.store.sources()
+    folder, name_of = names_below(*listed, root, all_below=False)  # a model may be of some of them
     model.check_names(list(name_of.values()), folder)
+    among = Allowed(np.array(sorted(i for i in name_of if name_of[i] in model.names), np.int64))
     # where all are matched with it anyway, none need be before
-    options = SearchOptions(_RANKED, rerank=0 if len(name_of) <= top else None)
+    options = SearchOptions(max(top, _RANKED), rerank=0 if len(among) <= top else None)
     query = query_of(index, image, options)
     if query.features is None:
         raise ImageError("no features of it are kept")
     found = _camera(model, query.features, camera, image)
     used = _Matched(index, model, query.features)
-    for hit in index.searcher.search([query], options):
-        name = name_of.get(hit.image_id, "")
-        if len(used.images) < top and name in model.names:
-            used.add(hit.image_id, hit.path, name)
+    for hit in index.searcher.search([query], options, among):
+        if len(used.images) < top:
+            used.add(hit.image_id, hit.path, name_of[hit.image_id])
     return _solve(used, *found)
 
 

@@ -23,6 +23,8 @@ def names_below(
     rows: Iterable[ImageRow],
     sources: Mapping[int, Source],
     root: str | os.PathLike[str] | None = None,
+    *,
+    all_below: bool = True,
 ) -> tuple[str, dict[int, str]]:
     """Name images by their paths from one folder; returns the folder and the names.
 
@@ -34,6 +36,8 @@ def names_below(
     root : path or None
         That folder. None is the source where there is only one, and else the deepest folder that
         holds them all: images of two sources then differ in name as their files do.
+    all_below : bool
+        Whether all have to be below `root`; others are left out else.
 
     Returns
     -------
@@ -46,7 +50,7 @@ def names_below(
     Raises
     ------
     ParameterError
-        If an image is not below `root`, or no folder holds them all.
+        If an image is not below `root`, or without one no folder holds them all.
     """
     listed = list(rows)
     files = {row.image_id: row.file for row in listed}
@@ -56,6 +60,8 @@ def names_below(
     for image_id, file in sorted(files.items()):
         name = _relative(file, folder)
         if name.startswith("../"):
+            if not all_below:
+                continue
             raise ParameterError(
                 f"{file} is not below {folder}: give a root that all images are below, or none"
             )
@@ -79,6 +85,8 @@ def _common(rows: list[ImageRow], sources: Mapping[int, Source], files: list[str
         if len(shared) > 2:  # a scheme, nothing, and a bucket or host
             return "/".join(shared)
         raise ParameterError("no folder holds all images: they are in several buckets")
+    if any(map(is_url, files)):
+        raise ParameterError("no folder holds all images: some are in a bucket, others here")
     try:
         return os.path.commonpath([os.path.dirname(file) for file in files])
     except ValueError as error:  # Windows' drives
