@@ -309,6 +309,11 @@ def test_pairs_with_a_models_images_and_with_those_that_are_near(home, collectio
     assert {(pair.first, pair.second) for pair in found} == wanted
     found = collection.pairs(0, gps=2, positions=places, queries=["0.png"])
     assert {pair.first for pair in found} == {"0.png"}
+    with pytest.raises(ParameterError, match=r"no image of the model .* 'images/0.png' here"):
+        collection.pairs(2, database=home / "model", root=home)
+    (home / "none.txt").write_text("# a comment\n")
+    with pytest.raises(ParameterError, match="queries: 0 of 0 names: give some"):
+        collection.pairs(2, queries=home / "none.txt")
     run("pairs", "c.vlad", "--database", "model", "--queries", "3", "-o", "p.txt", cwd=home)
     assert len((home / "p.txt").read_text().splitlines()) == 6
     done = run("pairs", "c.vlad", "--top", 0, "--sequential", 2, "--quadratic", cwd=home)
