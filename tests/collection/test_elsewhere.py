@@ -429,7 +429,7 @@ class TestFormsOfPaths:
 
         def name(*folders):
             rows = [ImageRow(i, "1.png", 1, 1, image_id=i, folder=f) for i, f in enumerate(folders)]
-            return names_below(rows, {})
+            return names_below(rows)
 
         assert name("s3://photos/a/b", "s3://photos/a/c") == (
             "s3://photos/a",

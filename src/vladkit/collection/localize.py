@@ -128,8 +128,8 @@ def localize(
     """Find the pose of an image; parameters and errors of `Collection.localize`."""
     check_number("top", top, 1)
     index.searcher.check_keeps_features()
-    listed = index.store.indexed(), index.store.sources()
-    folder, name_of = names_below(*listed, root, all_below=False)  # a model may be of some of them
+    # a model may be of some of them
+    folder, name_of = names_below(index.store.indexed(), root, all_below=False)
     model.check_names(list(name_of.values()), folder)
     among = Allowed(np.array(sorted(i for i in name_of if name_of[i] in model.names), np.int64))
     # where all are matched with it anyway, none need be before

@@ -125,7 +125,7 @@ def export(
     with store.reading():
         path_of = {row.image_id: row.path for row in store.indexed()}
         if suffix == ".h5":
-            path_of = names_below(store.indexed(), store.sources(), root)[1]
+            path_of = names_below(store.indexed(), root)[1]
         elif len(set(path_of.values())) < len(path_of):
             path_of = _told_apart(store)
         if (longest := max(map(len, path_of.values()), default=0)) > LONGEST_PATH:
@@ -155,7 +155,7 @@ def _made_from(store: CollectionStore, target: str) -> list[str]:
 def _told_apart(store: CollectionStore) -> dict[int, str]:
     """Paths by image id that differ as the files do; a file that is indexed twice is there once."""
     try:
-        return names_below(store.indexed(), store.sources())[1]
+        return names_below(store.indexed())[1]
     except ParameterError:  # no folder holds them all
         id_of: dict[str, int] = {}
         for row in store.indexed():
@@ -291,12 +291,12 @@ def _write_h5(file: BinaryIO, vectors: Iterator[AnyArray], paths: Sequence[str])
                 for vector_D in vector_nD.astype(np.float32):
                     try:
                         group = h5.require_group(paths[n])  # there if a.jpg/b.jpg came first
-                    except ValueError as error:
+                        group.create_dataset("global_descriptor", data=vector_D)
+                    except (ValueError, TypeError) as error:
                         raise ParameterError(
                             f"{paths[n]!r} cannot be the name of a group in .h5 ({error}): export "
                             "to another format"
                         ) from error
-                    group.create_dataset("global_descriptor", data=vector_D)
                     n += 1
                 if watched.error is not None:
                     break
