@@ -112,6 +112,9 @@ def test_from_vlads(images):
         MultiVLAD.from_vlads([some[0], Whitening(2)])
     with pytest.raises(NotFittedError):
         MultiVLAD.from_vlads([VLAD(2)]).transform(images)
+    for one in (None, some[0]):
+        with pytest.raises(ParameterError, match="wanted a list of fitted VLADs"):
+            MultiVLAD.from_vlads(one)
 
 
 def test_round_trip(images, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import subprocess
 import sys
@@ -43,6 +45,25 @@ class TestHints:
         assert "did you mean" not in run("info", "another.vlad", code=1).stderr
         (here / "phots.vlad").write_text("no collection")
         assert "did you mean photos.vlad?" in run("info", "phot.vlad", code=1).stderr
+
+    def test_in_a_folder_that_cannot_be_listed(self, here, monkeypatch):
+        def refuse(folder):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        assert "photo.vlad does not exist" in run("info", "photo.vlad", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["check NAME", "duplicates NAME", "duplicates photos.vlad --against NAME",
+     "eval photos.vlad NAME --protocol vpr", "index photos -o c --features onnx:NAME.onnx",
+     "index photos -o c --vectors onnx:/NAME"],
+)  # fmt: skip
+def test_a_name_that_no_file_can_have(here, words):
+    done = run(*words.replace("NAME", 300 * "n").split(), code=None)
+    assert done.exit_code in (1, 2)
+    assert "vladkit: " in done.stderr
 
 
 class TestInterrupt:

@@ -266,6 +266,17 @@ class TestEval:
         assert (answer["queries"], answer["not_averaged"], answer["failed"]) == (3, 1, 1)
         assert "missing.jpg" in " ".join(answer["remarks"])
 
+    def test_relevant_images_that_are_not_ranked_are_counted(self, home, tmp_path):
+        relevant = ["images/moon.jpg", "moon.jpg", "./moon.jpg", "gone.jpg"]
+        truth = {"queries": [{"query": "query.jpg", "relevant": relevant, "junk": ["gone.jpg"]}]}
+        file = home / "lost.json"
+        for database, where in ((None, "indexed"), (["images/moon.jpg"], "in the database")):
+            file.write_text(json.dumps(truth | {"database": database}))
+            done = run("eval", home / "photos.vlad", file, "--json")
+            remarks = json.loads(done.stdout)["remarks"]
+            lost = f"1 relevant images are not {where}, such as {home / 'moon.jpg'}: "
+            assert remarks[-1] == f"{lost}they count as not found"
+
     def test_whichever_source_was_given(self, home, truth, tmp_path):
         files = [f"images/{name}.jpg" for name in NAMES]
         run("index", *files, "query.jpg", "-o", tmp_path / "c", "--max-side", 320, cwd=home)

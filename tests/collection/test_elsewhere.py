@@ -9,6 +9,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
+import numpy as np
 import pytest
 
 import cloud
@@ -298,6 +299,18 @@ class TestTrust:
                 read_bytes(url, within=within)
         assert bucket.asked == []
 
+    def test_an_object_below_the_name_of_another(self, bucket, small, tmp_path):
+        files = files_of_s3()
+        files.pipe_file(f"{URL}/1.png/2.png", (small / "2.png").read_bytes())
+        paths = ["1.png", "1.png/2.png"]
+        with Collection.create(tmp_path / "c.vlad", n_clusters=4) as collection:
+            assert collection.add(f"{URL}/1.png").indexed == 2
+            assert sorted(row.path for row in collection.images()) == paths
+            assert sorted(row.file for row in collection.images()) == [f"{URL}/{p}" for p in paths]
+            assert collection.add(f"{URL}/1.png").unchanged == 2
+            assert collection.add(URL).unchanged == 2
+            assert len(collection) == 7
+
     def test_redirects_are_not_followed_for_others(self, small):
         with web(small) as address:
             assert read_bytes(f"{address}/moved.png") == (small / "1.png").read_bytes()
@@ -368,6 +381,18 @@ class TestWritten:
         with pytest.raises(error, match=why):
             check_writable(url)
 
+    def test_images_that_no_folder_holds(self, bucket, small, tmp_path):
+        """Those of one path are told apart by all of it."""
+        make(tmp_path / "c.vlad", URL, small)
+        with Collection.open(tmp_path / "c.vlad") as collection:
+            collection.export(tmp_path / "x.npz")
+            files = {row.file for row in collection.images()}
+            with np.load(tmp_path / "x.npz") as exported:
+                assert set(exported["paths"]) == files
+                assert len(exported["vectors"]) == len(files) == 12
+            with pytest.raises(ParameterError, match="no folder holds all"):
+                collection.export(tmp_path / "x.h5")
+
 
 class TestFormsOfPaths:
     def test_file_urls_are_paths(self, small, tmp_path):
@@ -404,7 +429,7 @@ class TestFormsOfPaths:
 
         def name(*folders):
             rows = [ImageRow(i, "1.png", 1, 1, image_id=i, folder=f) for i, f in enumerate(folders)]
-            return names_below(rows, {})
+            return names_below(rows)
 
         assert name("s3://photos/a/b", "s3://photos/a/c") == (
             "s3://photos/a",
@@ -412,3 +437,5 @@ class TestFormsOfPaths:
         )
         with pytest.raises(ParameterError, match="several buckets"):
             name("s3://photos/a", "s3://others/a")
+        with pytest.raises(ParameterError, match="some are in a bucket, others here"):
+            name("s3://photos/a", "/photos/a")

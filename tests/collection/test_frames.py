@@ -112,8 +112,14 @@ def test_nothing_is_overwritten_and_nothing_left_where_nothing_is_found(home, fo
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         extract_frames(home / "pan.mp4", tmp_path / "file" / "f")
+    with pytest.raises(StorageError, match=r"cannot write .*name too long"):
+        extract_frames(home / "pan.mp4", tmp_path / ("f" * 300))
     with pytest.raises(ParameterError, match="new=2"):
         extract_frames(home / "pan.mp4", tmp_path / "f", new=2)
+    (tmp_path / "f.partial").mkdir()
+    (tmp_path / "f.partial" / "run.json").write_text("of another program")
+    with pytest.raises(ParameterError, match="of another video or other options"):
+        extract_frames(home / "pan.mp4", tmp_path / "f")
 
 
 def test_a_folder_that_is_taken_meanwhile_costs_nothing(home, found, tmp_path, monkeypatch):

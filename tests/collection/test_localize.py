@@ -17,9 +17,12 @@ from commands import run
 from photos import write_photos
 from vladkit import Collection
 from vladkit.collection import localize as localizing
+from vladkit.collection.import_recipe import recipe_for
 from vladkit.collection.sfm_files import check_model_files
 from vladkit.collection.sfm_model import SfmModel
-from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
+from vladkit.errors import FileFormatError, ImageError, MissingDependencyError, ParameterError
+from vladkit.features import Sift
+from vladkit.images import read_image
 
 pycolmap = pytest.importorskip("pycolmap", reason="places are found with pycolmap")
 
@@ -98,6 +101,57 @@ def test_another_camera_than_the_models_is_taken_from_exif(home, collection, tmp
     found = collection.localize(tmp_path / "q.jpg", home / "model")
     assert found.camera["source"] == "exif"
     assert found.camera["params"][0] == pytest.approx(600 * 520 / 640, rel=0.02)
+    exif[0x0112] = 6  # stored on its side, as phones do
+    image.rotate(90, expand=True).save(tmp_path / "r.jpg", quality=95, exif=exif)
+    found = collection.localize(tmp_path / "r.jpg", home / "model")
+    assert found.camera["source"] == "exif"
+    assert (found.camera["width"], found.camera["height"]) == (520, 390)
+    assert found.camera["params"][1:3] == [260, 195]
+    assert np.linalg.norm(found.pose.centre - scene.QUERY[1]) < 4 * found.pose.position_error
+
+
+def test_images_that_are_panoramas_in_the_model(home, collection, tmp_path):
+    """Of which COLMAP's camera has two parameters and no focal length."""
+    model = pycolmap.Reconstruction(str(home / "model"))
+    camera = model.cameras[1]
+    camera.model = pycolmap.CameraModelId.EQUIRECTANGULAR
+    camera.params = [640, 480]
+    model.write(str(tmp_path))
+    found = collection.localize(home / "query.png", tmp_path)
+    assert (found.pose, found.images, found.camera["source"]) == (None, (), "guessed")
+    done = run("localize", home / "c.vlad", tmp_path, home / "query.png", code=1)
+    assert "no image of it could be matched" in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted({*pycolmap.CameraModelId.__members__} - {"INVALID"}))
+def test_a_camera_that_is_cut_off(home, tmp_path, name):
+    """COLMAP takes what it can of its parameters, and zeros."""
+    model = pycolmap.Reconstruction(str(home / "model"))
+    camera = pycolmap.Camera.create_from_model_name(1, name, 600, 640, 480)
+    model.cameras[1].model, model.cameras[1].params = camera.model, camera.params
+    model.write(str(tmp_path))
+    assert len(SfmModel(tmp_path).names) == 7
+    (tmp_path / "cameras.bin").write_bytes((tmp_path / "cameras.bin").read_bytes()[:-1])
+    with pytest.raises(FileFormatError, match=r"cameras.bin cannot be read"):
+        SfmModel(tmp_path)
+
+
+def test_a_model_of_a_part_of_the_collection(home, tmp_path, monkeypatch):
+    """Its images are found, whatever is beside them and however many others are more similar."""
+    (tmp_path / "others").mkdir()
+    for i in range(6):
+        shutil.copy(home / "query.png", tmp_path / "others" / f"{i}.png")
+    with Collection.create(tmp_path / "c.vlad", n_clusters=8, n_vocabularies=1) as collection:
+        collection.add([home / "images", tmp_path / "others"])
+        monkeypatch.setattr(localizing, "_RANKED", 5)
+        with pytest.raises(ParameterError, match="as --root"):
+            collection.localize(home / "query.png", home / "model")
+        options = {"top": 4, "root": home / "images"}
+        found = collection.localize(home / "query.png", home / "model", **options)
+        assert np.linalg.norm(found.pose.centre - scene.QUERY[1]) < 0.005
+        assert len(found.images) == 4
+        options["top"] = 7
+        assert len(collection.localize(home / "query.png", home / "model", **options).images) == 7
 
 
 def test_an_image_of_another_place_is_not_found(home, collection):
@@ -180,6 +234,25 @@ def test_images_of_another_size_fit_and_rotated_ones_do_not(home):
     assert np.allclose(xyz, twice)
 
 
+def test_features_without_a_size_are_of_an_image_of_the_models_size(home, tmp_path):
+    (tmp_path / "f").mkdir()
+    for file in [*sorted((home / "images").iterdir()), home / "query.png"]:
+        found = Sift().extract(read_image(file))
+        # none near the right and the lower edge: a size that they reach to is no image's
+        near = (found.xy_l2 < [480, 360]).all(axis=1)
+        named = {"keypoints": found.xy_l2, "sizes": found.size_l, "angles": found.angle_l}
+        some = {name: array[near] for name, array in named.items()}
+        np.savez(tmp_path / "f" / f"{file.name}.npz", descriptors=found.descriptor_lf[near], **some)
+    recipe, _ = recipe_for(f"npz:{tmp_path / 'f'}", n_clusters=8, compare="rootsift")
+    with Collection.create(tmp_path / "f.vlad", **recipe) as collection:
+        collection.add([f"npz:{tmp_path / 'f'}"])
+        with pytest.raises(ImageError, match="its size is not known, and so not its camera"):
+            collection.localize("query.png", home / "model")
+        given = {"camera": "SIMPLE_PINHOLE,600,320,240"}
+        found = collection.localize("query.png", home / "model", **given)
+    assert np.linalg.norm(found.pose.centre - scene.QUERY[1]) < 0.005
+
+
 def test_the_error_bar_is_the_scatter():
     rng = np.random.default_rng(0)
     camera = pycolmap.Camera(
@@ -236,6 +309,11 @@ def test_pairs_with_a_models_images_and_with_those_that_are_near(home, collectio
     assert {(pair.first, pair.second) for pair in found} == wanted
     found = collection.pairs(0, gps=2, positions=places, queries=["0.png"])
     assert {pair.first for pair in found} == {"0.png"}
+    with pytest.raises(ParameterError, match=r"no image of the model .* 'images/0.png' here"):
+        collection.pairs(2, database=home / "model", root=home)
+    (home / "none.txt").write_text("# a comment\n")
+    with pytest.raises(ParameterError, match="queries: 0 of 0 names: give some"):
+        collection.pairs(2, queries=home / "none.txt")
     run("pairs", "c.vlad", "--database", "model", "--queries", "3", "-o", "p.txt", cwd=home)
     assert len((home / "p.txt").read_text().splitlines()) == 6
     done = run("pairs", "c.vlad", "--top", 0, "--sequential", 2, "--quadratic", cwd=home)

@@ -17,6 +17,15 @@ from vladkit.features.pool import extract
 from vladkit.store.store import Store
 
 
+def test_a_collection_whose_images_were_all_removed(made, tmp_path):
+    with Collection.open(shutil.copy(made, tmp_path / "c")) as collection:
+        collection.remove([row.path for row in collection.images()])
+        for change in (collection.whiten, collection.adapt, collection.augment):
+            with pytest.raises(NothingToIndexError, match="holds no images"):
+                change()
+        collection.augment(0)
+
+
 class TestWhiten:
     def test_shorter_vectors_find_the_same(self, home, own, tmp_path):
         with Collection.open(own) as collection:

@@ -377,6 +377,17 @@ class TestRevisited:
         collection.evaluate(read_benchmark("roxford", made.folder / "gnd.json"), n_jobs=1)
         assert asked == [("q0.jpg", Region(10, 5, 81, 75)), ("q1.jpg", Region(0, 0, 500, 500))]
 
+    def test_a_box_beyond_its_image(self, made):
+        """As of images that were made smaller: the query fails and is named, the others count."""
+        first, second = self.CONTENT["gnd"]
+        beyond = [first, second | {"bbx": [5000, 5000, 6000, 6000]}]
+        (made.folder / "gnd.json").write_text(json.dumps(self.CONTENT | {"gnd": beyond}))
+        collection = made.index("jpg")
+        outcome = collection.evaluate(read_benchmark("roxford", made.folder / "gnd.json"))
+        assert (outcome.asked, outcome.failed) == (2, 1)
+        (remark,) = [each for each in outcome.remarks if each.startswith("query ")]
+        assert f"query {made.folder / 'jpg' / 'q1.jpg'}: region 5000,5000,1000,1000 is" in remark
+
     def test_what_is_not_indexed_counts_as_not_found(self, made):
         (made.folder / "jpg" / "c.jpg").unlink()
         collection = made.index("jpg")

@@ -292,6 +292,7 @@ def test_precision_is_the_highest_from_there_on():
     ["", "[]", "3", "{}", '{"queries": 3}', '{"queries": [{}]}', '{"queries": ["q"]}',
      '{"queries": [{"query": "q", "relevant": 3}]}',
      '{"queries": [{"query": "q", "relevant": "a.jpg"}]}',
+     '{"queries": [{"query": "q", "relevant": [], "unknown": "false"}]}',
      '{"queries": [{"query": "a\\u0000", "relevant": []}]}', '{"queries": [], "database": 3}'],
 )  # fmt: skip
 def test_other_files_are_refused_by_name(tmp_path, text):

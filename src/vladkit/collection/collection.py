@@ -777,7 +777,8 @@ class Collection:
             "SIMPLE_RADIAL,1380,768,512,0". None takes that of the model's images of the same size;
             else the focal length of the image's EXIF, refined; else it is estimated.
         root : path or None
-            Folder that the model's names are relative to; None as in `pairs`.
+            Folder that the model's names are relative to; None as in `pairs`. Images that are not
+            below it are not in the model.
 
         Returns
         -------
@@ -787,7 +788,8 @@ class Collection:
         Raises
         ------
         ImageError
-            If the image cannot be used.
+            If the image cannot be used, or has features of another program without its size, and
+            no camera is given.
         ParameterError
             If no features are kept, an option is out of range, or no image is in the model.
         FileFormatError
@@ -1070,6 +1072,8 @@ class Collection:
 
         self._store.check_can("augment")
         self.index.check_ready()
+        if n_neighbors:
+            self.index.check_not_empty()
         augment(self._store, n_neighbors, alpha)
 
     def build_ann(self) -> AnnReport:

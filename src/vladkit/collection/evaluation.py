@@ -18,7 +18,7 @@ from vladkit.collection.searching import SHORTLIST, by_vectors
 from vladkit.core.arrays import FloatArray, Int64Array
 from vladkit.core.names import identity, real
 from vladkit.core.params import check_parameter
-from vladkit.errors import ImageError, NothingToIndexError, StorageError
+from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
 from vladkit.evaluation.benchmark import Benchmark, Query
 from vladkit.evaluation.metrics import QueryRanks, find_ranks
 from vladkit.features import Features
@@ -122,7 +122,10 @@ def ask(
     answers: list[Answer] = []
 
     def read(query: Query) -> Features:
-        return extract(extractor, query.file, query.region)
+        try:
+            return extract(extractor, query.file, query.region)
+        except ParameterError as error:  # a region beyond the image: was that made smaller?
+            raise ImageError(str(error)) from error
 
     n = len(benchmark.queries)
     asked = list(zip(benchmark.queries, id_q, strict=True))
@@ -242,6 +245,19 @@ class _Database:
             raise NothingToIndexError(
                 f"{store.path} holds no image of the ground truth's database: index those images"
                 f"{example}, or check the folder that its paths are relative to"
+            )
+        ranked = frozenset(file for file, *_ in images)
+        relevant = {
+            file
+            for query in benchmark.queries
+            for each in query.relevance.values()
+            for file in each.relevant - each.ignored
+        }
+        if lost := set(map(_resolver(ranked), relevant)) - ranked - wanted:
+            where = "indexed" if benchmark.database is None else "in the database"
+            remarks.append(
+                f"{len(lost)} relevant images are not {where}, such as {min(lost)}: they count as "
+                "not found"
             )
         return cls(images), remarks
 

@@ -151,7 +151,11 @@ def extract_frames(
     check_parameter("new", new, Interval(float, 0, 1))
     check_parameter("window", window, Interval(float, 0.001, 86_400))
     target = Path(os.path.realpath(folder))
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+    try:
+        is_free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+    except OSError as error:  # such as a name that is too long
+        raise StorageError(f"cannot write {folder}: {error.strerror}") from error
+    if not is_free:
         raise ParameterError(f"{folder} is there already: give a folder that is not")
     if os.path.ismount(target):
         raise StorageError(
@@ -187,7 +191,7 @@ class _Run:
             self._partial.mkdir(parents=True, exist_ok=True)
             with replace_file(run) as file:
                 file.write(json.dumps(made_of).encode())
-        elif not run.is_file() or json.loads(run.read_bytes()) != made_of:
+        elif not run.is_file() or _json(run) != made_of:
             raise ParameterError(
                 f"{self._partial} is there, of another video or other options: go on with those, "
                 "or delete it"
@@ -272,6 +276,13 @@ class _Run:
             n_jobs=1,
         )
         return 1 - found.n_inliers / len(features)
+
+
+def _json(file: Path) -> object:
+    """Content of a JSON file; None if it is none."""
+    with suppress(ValueError):
+        return json.loads(file.read_bytes())
+    return None
 
 
 def _sharpest(

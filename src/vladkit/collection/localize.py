@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from vladkit.collection.allowed import Allowed
 from vladkit.collection.query import QueryImage, query_of
 from vladkit.collection.search_options import SearchOptions, check_number
 from vladkit.collection.sfm_model import Float64Array, SfmModel, require_pycolmap
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Localization", "Pose", "UsedImage", "localize"]
 
 _RANKED: Final = 100
-"""First results of a search among which images of the model are looked for."""
+"""Images of the model that are ranked; those that cannot be used are passed over."""
 
 _NEAR: Final = 0.002
 """Farthest observation whose depth a feature takes, as a share of the longest side: 3 px of
@@ -127,19 +128,20 @@ def localize(
     """Find the pose of an image; parameters and errors of `Collection.localize`."""
     check_number("top", top, 1)
     index.searcher.check_keeps_features()
-    folder, name_of = names_below(index.store.indexed(), index.store.sources(), root)
+    # a model may be of some of them
+    folder, name_of = names_below(index.store.indexed(), root, all_below=False)
     model.check_names(list(name_of.values()), folder)
+    among = Allowed(np.array(sorted(i for i in name_of if name_of[i] in model.names), np.int64))
     # where all are matched with it anyway, none need be before
-    options = SearchOptions(_RANKED, rerank=0 if len(name_of) <= top else None)
+    options = SearchOptions(max(top, _RANKED), rerank=0 if len(among) <= top else None)
     query = query_of(index, image, options)
     if query.features is None:
         raise ImageError("no features of it are kept")
     found = _camera(model, query.features, camera, image)
     used = _Matched(index, model, query.features)
-    for hit in index.searcher.search([query], options):
-        name = name_of.get(hit.image_id, "")
-        if len(used.images) < top and name in model.names:
-            used.add(hit.image_id, hit.path, name)
+    for hit in index.searcher.search([query], options, among):
+        if len(used.images) < top:
+            used.add(hit.image_id, hit.path, name_of[hit.image_id])
     return _solve(used, *found)
 
 
@@ -160,11 +162,14 @@ class _Matched:
         """Match with one image, unless nothing is kept of it or it is not the model's size."""
         kept = self._index.searcher.features([image_id]).get(image_id)
         seen = self._model.seen(name)
-        if kept is None or not len(seen.xy_m2) or not seen.is_of_size(kept.width, kept.height):
+        if kept is None or not len(seen.xy_m2):
+            return
+        # features of another program may come without a size; the model knows the image's
+        size = (kept.width, kept.height) if kept.has_size else seen.size
+        if not seen.is_of_size(*size):
             return
         matches = self._matcher.match(kept.descriptor_lf)
-        places = kept.xy_l2[matches.other_m], kept.width, kept.height
-        xyz_m3, known_m = seen.lift(*places, _NEAR)
+        xyz_m3, known_m = seen.lift(kept.xy_l2[matches.other_m], *size, _NEAR)
         self.images.append((path, name))
         self._parts.append((np.asarray(matches.query_m[known_m], np.int64), xyz_m3[known_m]))
 
@@ -256,16 +261,28 @@ def _camera(
     size = features.width, features.height
     if given is not None:
         return _given(pycolmap, given, *size), "given"
+    if not features.has_size:
+        raise ImageError(
+            "its size is not known, and so not its camera: give camera (--camera), or the features "
+            "with a size of each image"
+        )
     if (same := model.camera_of_size(*size)) is not None:
         return copy(same), "model"
     if isinstance(image, str | os.PathLike) and os.path.isfile(image):
         with suppress(ValueError, RuntimeError):  # COLMAP reads no WebP, HEIC, AVIF or RAW
             camera = pycolmap.infer_camera_from_image(os.fspath(image))
-            if camera.has_prior_focal_length and (camera.width, camera.height) == size:
-                return camera, "exif"
-    params = [_GUESS * max(size), size[0] / 2, size[1] / 2]
-    made = {"model": "SIMPLE_PINHOLE", "width": size[0], "height": size[1], "params": params}
-    return pycolmap.Camera(made), "guessed"
+            # COLMAP ignores EXIF's orientation, by which the sides of a photo may be swapped
+            focal = camera.mean_focal_length()
+            if camera.has_prior_focal_length and {camera.width, camera.height} == set(size):
+                return _centred(pycolmap, "SIMPLE_RADIAL", focal, *size), "exif"
+    return _centred(pycolmap, "SIMPLE_PINHOLE", _GUESS * max(size), *size), "guessed"
+
+
+def _centred(pycolmap: Any, model: str, focal: float, width: int, height: int) -> Any:
+    """A camera without distortion whose axis is at the centre of the image."""
+    params = [focal, width / 2, height / 2] + [0.0] * (model == "SIMPLE_RADIAL")
+    made = {"model": model, "width": width, "height": height, "params": params}
+    return pycolmap.Camera(made)
 
 
 def _given(pycolmap: Any, given: str, width: int, height: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -148,23 +148,31 @@ def chosen(names: Sequence[str], some: Names, what: str) -> npt.NDArray[np.bool_
             f"{what}={some!r}: give the beginning of some names, a list of them, or the file of one"
         )
     row_of = {name: row for row, name in enumerate(names)}
-    wanted = _names_in(some, row_of) if isinstance(some, os.PathLike) else list(some)
+    wanted = _names_in(some, row_of, what) if isinstance(some, os.PathLike) else list(some)
+    if not wanted:
+        raise ParameterError(f"{what}: 0 of 0 names: give some, or leave it out")
     unknown = [name for name in wanted if name not in row_of]
-    if unknown or not wanted:
-        some_name = f", such as {unknown[0]!r}" if unknown else ""
+    if unknown:
         raise ParameterError(
-            f"{what}: {len(unknown)} of {len(wanted)} names are not in the collection{some_name}: "
-            "give names as they are in a list of pairs"
+            f"{what}: {len(unknown)} of {len(wanted)} names are not in the collection, such as "
+            f"{unknown[0]!r}: give names as they are in a list of pairs"
         )
     is_chosen_n = np.zeros(len(names), bool)
     is_chosen_n[[row_of[name] for name in wanted]] = True
     return is_chosen_n
 
 
-def _names_in(path: os.PathLike[str], known: Iterable[str]) -> list[str]:
+def _names_in(path: os.PathLike[str], known: Mapping[str, int], what: str) -> list[str]:
     """Names in a file, one a line, or in a model; hloc's lists have the camera after the name."""
     if is_model(path):
-        return [name for name in SfmModel(path).names if name in known]
+        names = list(SfmModel(path).names)
+        if names and not known.keys() & set(names):
+            raise ParameterError(
+                f"{what}: no image of the model {os.fspath(path)} is in the collection: names are "
+                f"such as {names[0]!r} there and {next(iter(known), 'none')!r} here: give the "
+                "folder of COLMAP's image_path as root (--root)"
+            )
+        return [name for name in names if name in known]
     try:
         text = Path(path).read_text("utf-8-sig", "surrogateescape")
     except OSError as error:

@@ -196,7 +196,7 @@ class _Images:
         self.progress = progress
         self._rotated = rotated
         self._shortlist = 0 if index.describer.asmk is None else SHORTLIST
-        self.root, name_of = names_below(store.indexed(), store.sources(), root)
+        self.root, name_of = names_below(store.indexed(), root)
         self._spare = store.count()[0] - len(name_of)  # files that are indexed twice
         self.ids = list(name_of)
         self.names = list(name_of.values())

@@ -30,7 +30,7 @@ _Step: TypeAlias = Callable[[int, int], None]
 
 
 def check_whitening(index: Index, n_components: int | None) -> int:
-    """Dimensions that `whiten` would give; ParameterError if it would refuse."""
+    """Dimensions that `whiten` would give; raises what it would."""
     describer, path = index.describer, index.store.path
     index.store.check_can("whiten")
     if describer.whitening is not None:
@@ -38,6 +38,7 @@ def check_whitening(index: Index, n_components: int | None) -> int:
             f"{path} is whitened to {describer.n_dimensions} dimensions already: index "
             "into another file for another whitening"
         )
+    index.check_not_empty()
     n, d = index.store.count()[0], describer.n_dimensions
     most = min(n - 1, d)
     if n_components is None:
@@ -144,6 +145,7 @@ def adapt(index: Index, *, progress: _Step | None) -> None:
         )
     if describer.whitening is not None:
         raise ParameterError(f"{store.path} is whitened: adapt before that")
+    index.check_not_empty()
     assert isinstance(vlad, VLAD)
     sums_to_kf = describer.sums_to()
 

@@ -92,8 +92,12 @@ class Searcher:
         self._allowed: tuple[object, Allowed] | None = None
         self._recoded: tuple[str, Recoded] = ("", Recoded())
 
-    def search(self, queries: Sequence[Query], options: SearchOptions) -> list[Hit]:
+    def search(
+        self, queries: Sequence[Query], options: SearchOptions, allowed: Allowed | None = None
+    ) -> list[Hit]:
         """Search by the vectors of queries, their match codes and, for re-ranking, features.
+
+        Among all images, those that are `allowed`, or those of `options.where`.
 
         Several queries are images of one thing: see `together` for their rule. Those of mirror
         images are ranked by themselves, and an image has the better of its two scores.
@@ -109,7 +113,6 @@ class Searcher:
         has_codes = any(query.codes is not None for query in queries)
         top, rerank = options.top, self.depth(options.rerank) if has_features else 0
         n = max(top, rerank, options.expand, SHORTLIST if has_codes else 0) if top else 0
-        allowed: Allowed | None = None
         with self._store.reading():
             if self._store.learned() != self._describer.learned:
                 raise StaleQueryError

@@ -25,8 +25,9 @@ _IMAGE_BYTES: Final = 64
 """Id, rotation, translation, camera; name and number of keypoints follow."""
 _KEYPOINT_BYTES: Final = 24
 _POINT: Final = struct.Struct("<43xQ")
-_CAMERA_BYTES: Final = 48
-"""At least: of a model of three parameters."""
+_CAMERA: Final = struct.Struct("<4xi16x")
+_PARAMETERS: Final = (3, 4, 4, 5, 8, 8, 12, 5, 4, 5, 12, 16, 4, 5, 3, 4, 6, 2)
+"""Numbers of parameters by COLMAP's number of a camera's model, as of COLMAP 4.2."""
 
 
 def check_model_files(folder: str | os.PathLike[str]) -> None:
@@ -61,7 +62,10 @@ def _walk(data: bytes, follow: Callable[[bytes, int], int]) -> None:
 
 
 def _camera(data: bytes, at: int) -> int:
-    return at + _CAMERA_BYTES
+    (model,) = _CAMERA.unpack_from(data, at)
+    # COLMAP says itself which models it does not know
+    n = _PARAMETERS[model] if 0 <= model < len(_PARAMETERS) else 0
+    return at + _CAMERA.size + 8 * n
 
 
 def _rig(data: bytes, at: int) -> int:

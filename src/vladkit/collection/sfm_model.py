@@ -104,10 +104,18 @@ class Seen:
             xyz_l3 = ray_l3 @ self.rotation_33 + self.centre_3
         return xyz_l3, known_l & np.isfinite(xyz_l3).all(axis=1)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in px."""
+        return self.camera.width, self.camera.height
+
     def is_of_size(self, width: int, height: int) -> bool:
-        """Whether an image of that size is this one, perhaps resized; not if it was rotated."""
+        """Whether an image of that size is this one, perhaps resized; not if it was rotated.
+
+        No image is a panorama, whose points have no depth.
+        """
         ratio = (width * self.camera.height) / (height * self.camera.width)
-        return bool(abs(ratio - 1) < _ASPECT)
+        return _is_flat(self.camera) and bool(abs(ratio - 1) < _ASPECT)
 
 
 class SfmModel:
@@ -186,7 +194,7 @@ class SfmModel:
         found: dict[int, int] = {}
         for image in self.names.values():
             camera = self.reconstruction.camera(image.camera_id)
-            if (camera.width, camera.height) == (width, height):
+            if _is_flat(camera) and (camera.width, camera.height) == (width, height):
                 found[image.camera_id] = found.get(image.camera_id, 0) + 1
         if not found:
             return None
@@ -201,6 +209,11 @@ class SfmModel:
                 f"{theirs!r}, here, relative to {root}, such as {next(iter(names), 'none')!r}: "
                 "give the folder of COLMAP's image_path as --root"
             )
+
+
+def _is_flat(camera: Any) -> bool:
+    """Whether a camera has a focal length; that of a panorama has none, and sees behind itself."""
+    return len(camera.focal_length_idxs()) > 0
 
 
 def _line(error: Exception) -> str:

@@ -166,7 +166,7 @@ def check_there(url: str) -> None:
 
 
 def list_files(url: str) -> tuple[str, list[tuple[str, Status]]]:
-    """List the objects below a URL, or the one that is at it.
+    """List the objects below a URL, and the one that is at it.
 
     The time of a change is known to the second; the digits below hold a hash of the object's ETag,
     so that two changes in one second differ.
@@ -192,11 +192,13 @@ def list_files(url: str) -> tuple[str, list[tuple[str, Status]]]:
             _check_page(url, info)
             return above, [(name, _status(info))]
         found = _files(url).find(_plain(url), detail=True)
-    if list(found) == [_plain(url)]:
-        return above, [(name, _status(found[_plain(url)]))]
-    start = len(_plain(url)) + 1
+        # a bucket may have a.jpg and a.jpg/b.jpg, of which only what is below is found
+        if found and "." in name and _plain(url) not in found and _files(url).isfile(_plain(url)):
+            found[_plain(url)] = _files(url).info(_plain(url))
+    root = above if _plain(url) in found else url.rstrip("/")
+    start = len(_plain(root)) + 1
     files = [(each[start:], _status(info)) for each, info in found.items() if each[-1:] != "/"]
-    return url.rstrip("/"), sorted(files)
+    return root, sorted(files)
 
 
 def read_file(

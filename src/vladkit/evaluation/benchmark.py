@@ -199,13 +199,18 @@ def read_ground_truth(path: str | os.PathLike[str]) -> Benchmark:
             raise TypeError(f"{paths!r} is one path, wanted a list")
         return frozenset(map(absolute, paths))
 
+    def flag(value: object) -> bool:
+        if value not in (True, False, None):
+            raise TypeError(f"unknown is {value!r}, wanted true or false")
+        return bool(value)
+
     try:
         queries = tuple(
             _query(
                 absolute(q["query"]),
                 files(q["relevant"]),
                 files(q.get("junk") or ()),
-                bool(q.get("unknown", False)),
+                flag(q.get("unknown")),
             )
             for q in content["queries"]
         )

@@ -60,8 +60,11 @@ def read_benchmark(name: str, path: str | os.PathLike[str]) -> Benchmark:
         known = ", ".join(get_args(BenchmarkName))
         raise ParameterError(f"protocol {name!r} is not known: use {known}")
     where = Path(os.path.abspath(path))
-    if not where.exists():
-        raise StorageError(f"cannot read {where}: it does not exist")
+    try:
+        where.stat()
+    except OSError as error:
+        reason = "it does not exist" if isinstance(error, FileNotFoundError) else error.strerror
+        raise StorageError(f"cannot read {where}: {reason}") from error
     return readers[name](where)
 
 

@@ -90,7 +90,8 @@ def export(
     ============  ======================================================================
 
     Paths are those that images were indexed by; where several sources have one path, all are those
-    below the deepest folder that holds them all, as names in ``.h5`` are.
+    below the deepest folder that holds them all, as names in ``.h5`` are; or whole, where none
+    does, as of several buckets.
 
     Parameters
     ----------
@@ -123,8 +124,10 @@ def export(
         check_writable(name, _made_from(store, name))
     with store.reading():
         path_of = {row.image_id: row.path for row in store.indexed()}
-        if suffix == ".h5" or len(set(path_of.values())) < len(path_of):
-            path_of = names_below(store.indexed(), store.sources(), root)[1]
+        if suffix == ".h5":
+            path_of = names_below(store.indexed(), root)[1]
+        elif len(set(path_of.values())) < len(path_of):
+            path_of = _told_apart(store)
         if (longest := max(map(len, path_of.values()), default=0)) > LONGEST_PATH:
             raise FileFormatError(f"a path of {longest} letters is no path: no system has such")
         if suffix == ".parquet":
@@ -147,6 +150,17 @@ def _made_from(store: CollectionStore, target: str) -> list[str]:
         ):
             found.append(target)  # a folder of features has a file for each image
     return found
+
+
+def _told_apart(store: CollectionStore) -> dict[int, str]:
+    """Paths by image id that differ as the files do; a file that is indexed twice is there once."""
+    try:
+        return names_below(store.indexed())[1]
+    except ParameterError:  # no folder holds them all
+        id_of: dict[str, int] = {}
+        for row in store.indexed():
+            id_of.setdefault(row.file, row.image_id)
+        return {image_id: file for file, image_id in id_of.items()}
 
 
 def _write(
@@ -276,13 +290,13 @@ def _write_h5(file: BinaryIO, vectors: Iterator[AnyArray], paths: Sequence[str])
             for vector_nD in vectors:
                 for vector_D in vector_nD.astype(np.float32):
                     try:
-                        group = h5.create_group(paths[n])
-                    except ValueError as error:
+                        group = h5.require_group(paths[n])  # there if a.jpg/b.jpg came first
+                        group.create_dataset("global_descriptor", data=vector_D)
+                    except (ValueError, TypeError) as error:
                         raise ParameterError(
                             f"{paths[n]!r} cannot be the name of a group in .h5 ({error}): export "
                             "to another format"
                         ) from error
-                    group.create_dataset("global_descriptor", data=vector_D)
                     n += 1
                 if watched.error is not None:
                     break

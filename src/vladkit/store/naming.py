@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
 from typing import TypeAlias
@@ -12,7 +12,7 @@ from typing import TypeAlias
 from vladkit.core.names import real
 from vladkit.core.remote import is_url
 from vladkit.errors import ParameterError
-from vladkit.store.rows import ImageRow, Source
+from vladkit.store.rows import ImageRow
 
 __all__ = ["SortKey", "names_below", "natural"]
 
@@ -21,19 +21,21 @@ SortKey: TypeAlias = "tuple[tuple[tuple[int, str], ...], str]"
 
 def names_below(
     rows: Iterable[ImageRow],
-    sources: Mapping[int, Source],
     root: str | os.PathLike[str] | None = None,
+    *,
+    all_below: bool = True,
 ) -> tuple[str, dict[int, str]]:
     """Name images by their paths from one folder; returns the folder and the names.
 
     Parameters
     ----------
     rows : iterable of ImageRow
-    sources : dict
-        As `Store.sources` gives them.
     root : path or None
-        That folder. None is the source where there is only one, and else the deepest folder that
-        holds them all: images of two sources then differ in name as their files do.
+        That folder. None is the one that they were indexed from, where there is only one, and names
+        are then as indexed, such as those of a file of features; else the deepest folder that holds
+        them all: images of two sources then differ in name as their files do.
+    all_below : bool
+        Whether all have to be below `root`; others are left out else.
 
     Returns
     -------
@@ -46,18 +48,26 @@ def names_below(
     Raises
     ------
     ParameterError
-        If an image is not below `root`, or no folder holds them all.
+        If an image is not below `root`, or without one no folder holds them all.
     """
     listed = list(rows)
     files = {row.image_id: row.file for row in listed}
-    folder = _common(listed, sources, list(files.values())) if root is None else real(root)
+    folders = {row.folder for row in listed}
+    if root is None and len(folders) == 1:
+        folder = folders.pop()
+        found = {row.image_id: row.path for row in listed}
+    else:
+        folder = _common(list(files.values())) if root is None else real(root)
+        found = {image_id: _relative(file, folder) for image_id, file in files.items()}
     seen: set[str] = set()
     names: dict[int, str] = {}
-    for image_id, file in sorted(files.items()):
-        name = _relative(file, folder)
-        if name.startswith("../"):
+    for image_id, name in sorted(found.items()):
+        if root is not None and name.startswith("../"):
+            if not all_below:
+                continue
             raise ParameterError(
-                f"{file} is not below {folder}: give a root that all images are below, or none"
+                f"{files[image_id]} is not below {folder}: give a root that all images are below, "
+                "or none"
             )
         if name not in seen:
             seen.add(name)
@@ -65,12 +75,7 @@ def names_below(
     return folder, dict(sorted(names.items(), key=lambda item: natural(item[1])))
 
 
-def _common(rows: list[ImageRow], sources: Mapping[int, Source], files: list[str]) -> str:
-    used = {row.source_id for row in rows}
-    if len(used) == 1 and used <= sources.keys():
-        only = sources[used.pop()].root
-        if all(file.startswith(os.path.join(only, "")) for file in files):
-            return only
+def _common(files: list[str]) -> str:
     if not files:
         return os.getcwd()
     if all(map(is_url, files)):
@@ -79,6 +84,8 @@ def _common(rows: list[ImageRow], sources: Mapping[int, Source], files: list[str
         if len(shared) > 2:  # a scheme, nothing, and a bucket or host
             return "/".join(shared)
         raise ParameterError("no folder holds all images: they are in several buckets")
+    if any(map(is_url, files)):
+        raise ParameterError("no folder holds all images: some are in a bucket, others here")
     try:
         return os.path.commonpath([os.path.dirname(file) for file in files])
     except ValueError as error:  # Windows' drives

@@ -113,7 +113,7 @@ class Store:
             If it cannot be read, or not written without `read_only`.
         """
         where = as_collection(path)
-        if where.is_symlink():  # images that moved with the file are found by its own folder
+        if os.path.islink(where):  # images that moved with the file are found by its own folder
             where = where.resolve()
         missing = f"{where} does not exist or is empty: make it with vladkit index SOURCE -o {path}"
         if not is_file_with_content(where):

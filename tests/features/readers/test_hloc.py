@@ -283,6 +283,22 @@ class TestLinks:
                 reader.read("walk/up")
 
 
+def test_an_image_whose_name_is_the_folder_of_others(tmp_path):
+    """A bucket may have a.jpg and a.jpg/b.jpg."""
+    names = ["a.jpg", "a.jpg/b.jpg", "a.jpg/descriptors/c.jpg", "d.jpg"]
+    with h5py.File(tmp_path / "f.h5", "w") as file, h5py.File(tmp_path / "g.h5", "w") as vectors:
+        for i, name in enumerate(names):
+            if name != "a.jpg/descriptors/c.jpg":
+                file[f"{name}/descriptors"] = np.full((4, 3), i, np.float32)
+            vectors[f"{name}/global_descriptor"] = np.full(4, i + 1, np.float32)
+    with open_reader(f"hloc:{tmp_path / 'f.h5'}") as reader:
+        assert reader.names() == [names[0], names[1], names[3]]
+        assert (reader.read("a.jpg/b.jpg").descriptor_lf == 1).all()
+    with open_reader(f"hloc:{tmp_path / 'g.h5'}") as reader:
+        assert reader.names() == names
+        assert [reader.read(name).vector_D[0] for name in names] == [1, 2, 3, 4]
+
+
 class TestOtherFilesOnDisk:
     """Somebody's file does not say what else is read."""
 

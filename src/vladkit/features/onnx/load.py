@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vladkit.errors import ModelError
+from vladkit.errors import ImageError, ModelError
 from vladkit.features.onnx.batches import CONSTANT_TYPES, TYPES
 from vladkit.features.onnx.extractor import OnnxNetwork
 from vladkit.features.onnx.session import Session, onnxruntime_module, session_of
@@ -69,9 +70,12 @@ def _trial_dimensions(extractor: OnnxNetwork) -> int:
     shape = (h, w, 3) if spec.color == "rgb" else (h, w)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     canvas = canvases(noise, spec)[0]
-    maps = extractor.outputs_of(canvas)
-    if not extractor.has_local:
-        return extractor.vector_of(maps).size
+    try:
+        maps = extractor.outputs_of(canvas)
+        if not extractor.has_local:
+            return extractor.vector_of(maps).size
+    except ImageError as error:
+        raise ModelError(f"{extractor.path} cannot be used: tried on noise, {error}") from error
     _, local_lf, _ = extractor.points_on(canvas, maps)
     if not local_lf.shape[1]:
         raise ModelError(f"{extractor.path}: its descriptors have no dimensions")
@@ -80,14 +84,14 @@ def _trial_dimensions(extractor: OnnxNetwork) -> int:
 
 def _file(path: str) -> Path:
     file = Path(path)
-    if file.is_file():
+    if os.path.isfile(file):
         return file.absolute()
-    if file.exists():
+    if os.path.exists(file):
         raise ModelError(f"model {path} is not a file")
     if file.suffix != ".onnx" and not file.parent.name:
         known = known_file(path)
         kept = models_folder() / f"{known.name}.onnx"
-        if kept.is_file():
+        if os.path.isfile(kept):
             return kept.absolute()
         how = f"vladkit models fetch {path}" if known.url else "vladkit models add FILE"
         raise ModelError(f"{path} is not there yet: `{how}`; it is from {known.page}")
@@ -203,7 +207,7 @@ def _shipped(sha256: str, inputs: list[str], outputs: list[str]) -> Network | No
 def title_by_name(path: str) -> str:
     """Title of the known network that a file of one vector is taken for by its name; "" if not."""
     file = Path(path)
-    known = None if file.with_suffix(".toml").is_file() else _named(file)
+    known = None if os.path.isfile(file.with_suffix(".toml")) else _named(file)
     return "" if known is None else known.title
 
 

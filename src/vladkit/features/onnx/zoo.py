@@ -168,7 +168,7 @@ def find_model(path: str, sha256: str, n_bytes: int, in_place: bool = True) -> P
             return kept
     trouble = "is not used from there: this machine did not index with it"
     if in_place:
-        trouble = "is another file now" if named.exists() else "is not there"
+        trouble = "is another file now" if os.path.exists(named) else "is not there"
     known = next((each for each in known_networks() if each.sha256 == sha256), None)
     fetching = f"vladkit models fetch {known.name}`, or `" if known and known.url else ""
     raise ModelError(

@@ -83,7 +83,7 @@ class HlocReader(Reader):
             raise
 
     def _images(self) -> list[str]:
-        """Paths of the groups that hold no groups; their contents are checked by `read`.
+        """Paths of the groups that hold no groups, or features beside such; `read` checks them.
 
         Found from paths alone as far as possible: to open 5,000 groups took 6.7 s, to list their
         paths 0.6 s. A link to a group within the file is one more name of that; one that leads
@@ -107,7 +107,9 @@ class HlocReader(Reader):
         alone = [p for p in paths if p not in full and p.rpartition("/")[0] in outer | {""}]
         empty = [p for p in alone if p in objects and self._class_behind(p) is self._group]
         self._lost = {p for p in alone if p in linked and linked[p] is None}
-        return [*(full - outer - {""}), *empty, *self._lost]
+        arrays = paths - full
+        both = {p for p in outer if {f"{p}/descriptors", f"{p}/{_GLOBAL}"} & arrays}
+        return [*(full - (outer - both) - {""}), *empty, *self._lost]
 
     def _class_behind(self, path: str) -> Any:
         """Class of an object of the file; None where a link leads nowhere or to another file."""

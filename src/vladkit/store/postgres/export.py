@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray
 from vladkit.core.names import quoted
-from vladkit.errors import FileFormatError
+from vladkit.errors import FileFormatError, VladkitError
 from vladkit.images.exif import UNKNOWN
 from vladkit.store import trust
 from vladkit.store.blocks import Layout
@@ -96,7 +97,8 @@ def export_postgres(
     ParameterError
         If pgvector has no type for vectors of as many dimensions.
     FileFormatError
-        If the schema holds another collection or something else, or the file is damaged.
+        If the schema holds another collection or something else, also what another file of the same
+        id that is still there wrote, as copies have it; or the file is damaged.
     StorageError
         If the database cannot be written. It is then as it was.
     """
@@ -173,6 +175,12 @@ class _Export:
             raise FileFormatError(
                 f"{self._address} holds another collection, {file}, and stays as it is: give "
                 f"another schema for {self._store.path}"
+            )
+        if _is_copy(self._store, file, own):
+            raise FileFormatError(
+                f"{self._address} holds {file}, of which {self._store.path} is a copy, and stays "
+                "as it is: new images of both have the same numbers: give another schema, or drop "
+                "this one first"
             )
         return former[0], former[1]
 
@@ -319,6 +327,17 @@ class _Export:
         except errors.DiskFull:  # shared memory of a container, which has 64 MB if nobody asks
             self._connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
             self._connection.execute(make.encode())
+
+
+def _is_copy(store: Store, file: str, own: str) -> bool:
+    """Whether a file that was exported is another one with the same id, and still there."""
+    try:
+        if os.path.samefile(file, store.path):
+            return False
+        with closing(Store.open(file, read_only=True)) as other:
+            return other.about().get("id") == own
+    except (OSError, ValueError, VladkitError):  # gone, or on another machine
+        return False
 
 
 def _binary(vector_nD: AnyArray) -> list[bytes]:

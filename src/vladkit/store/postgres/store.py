@@ -305,7 +305,11 @@ class PostgresStore:
         return PostgresIndex(self)
 
     def nearest(self, query_vD: Float32Array, n: int) -> list[tuple[int, int, float]]:
-        """The n likeliest images for each vector: (its number, image id, inner product)."""
+        """The n likeliest images for each vector: (its number, image id, inner product).
+
+        Of images that tie the first by their paths, as in a file; the index gives them in any
+        order, and an incremental sort behind it needs no more of it than the ties.
+        """
         kind = vector_type(self.layout).partition("(")[0]
         texts = [json.dumps(query_D.tolist()) for query_D in query_vD]
         if 2 * n > _LEAST:
@@ -314,7 +318,7 @@ class PostgresStore:
             f"SELECT (v - 1)::int, image_id, score FROM unnest(%s::text[]::{kind}[]) "
             "WITH ORDINALITY AS query (given, v) CROSS JOIN LATERAL "
             "(SELECT image_id, -(vector <#> given) AS score FROM image "
-            "ORDER BY vector <#> given LIMIT %s) AS found",
+            'ORDER BY vector <#> given, path COLLATE "C", image_id LIMIT %s) AS found',
             texts,
             n,
         )
