@@ -262,6 +262,23 @@ class TestMoves:
         with pytest.raises(ParameterError, match="which is indexed"):
             planned(home, home / "photos" / "copies")
 
+    def test_to_where_they_are(self, home):
+        """Copies go below the name of their folder, which is the folder itself above it."""
+        with pytest.raises(ParameterError, match=r"photos/sub, in .*photos, which is indexed"):
+            planned(home, home)
+        with pytest.raises(ParameterError, match="no folder"):
+            planned(home, "")
+
+    def test_into_a_folder_of_the_other_collection(self, home):
+        os.makedirs(home / "album")
+        shutil.copy(home / "photos/0.png", home / "album/mine.png")
+        make(home / "album.vlad", home / "album", keep_features=200, n_clusters=4)
+        words = "duplicates", "c.vlad", "--against", "album.vlad", "--move", "album/copies"
+        before = state(home / "photos")
+        found = run(*words, "--apply", cwd=home, code=2)
+        assert f"in {home}/album, which is indexed" in found.stderr
+        assert state(home / "photos") == before
+
     def test_where_nothing_can_be_written(self, home):
         (home / "away").write_text("a file, no folder")
         done = apply(planned(home, home / "away"), home / "log")

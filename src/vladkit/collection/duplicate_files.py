@@ -121,6 +121,7 @@ def plan_moves(
     groups: Iterable[DuplicateGroup],
     folder: str | os.PathLike[str],
     kinds: Sequence[str] = (),
+    against: Collection | None = None,
 ) -> Plan:
     """Plan to move copies into a folder, under their paths.
 
@@ -129,27 +130,34 @@ def plan_moves(
     collection, groups
         See `plan_hardlinks`.
     folder : path
-        Made if it is not there; outside of all folders that are indexed.
+        Made if it is not there. Neither it nor what is made in it lies in a folder that is indexed.
     kinds : sequence of str
         Move only copies that differ in nothing else (see `Duplicate`); empty moves all but those
         that are "indirect".
+    against : Collection or None
+        The one that the copies are of, see `Collection.duplicates`: not into its folders, either.
 
     Raises
     ------
     ParameterError
-        If the folder is inside of one that is indexed, or a kind is none.
+        If copies would go into a folder that is indexed, no folder is given, or a kind is none.
     """
     for kind in kinds:
         check_parameter("kinds", kind, StrOptions(*KINDS))
+    if not os.fspath(folder):
+        raise ParameterError("no folder to move copies into: give its path")
     target = os.path.realpath(folder)
-    for source in collection.index.store.sources().values():
-        inside = os.path.join(real(source.folder), "")
-        if os.path.join(target, "").startswith(inside):
-            raise ParameterError(
-                f"{folder} is in {source.folder}, which is indexed: its images would be found "
-                "again: give a folder outside of it"
-            )
-    return _plan(collection, groups, target, frozenset(kinds))
+    plan = _plan(collection, groups, target, frozenset(kinds))
+    stores = [each.index.store for each in (collection, against) if each is not None]
+    indexed = {real(source.folder) for store in stores for source in store.sources().values()}
+    for path in sorted({target, *(os.path.dirname(step.target) for step in plan.steps)}):
+        for inside in sorted(indexed):
+            if os.path.join(real(path), "").startswith(os.path.join(inside, "")):
+                raise ParameterError(
+                    f"copies would be moved to {path}, in {inside}, which is indexed: they would "
+                    "be found again: give a folder outside of it"
+                )
+    return plan
 
 
 def _plan(
