@@ -243,6 +243,34 @@ class TestMoves:
         assert undo(home / "log").left == []
         assert state(home / "photos") == before
 
+    @pytest.mark.parametrize("disk", ["one", "another"])
+    def test_out_of_a_folder_that_is_read_only(self, home, monkeypatch, disk):
+        """The copy stays, and does not lie in the other folder as well, once more with each run."""
+        before = state(home / "photos")
+        plan = planned(home, home / "away")
+        link, unlink = os.link, os.unlink
+
+        def refuse(path):
+            if str(path).startswith(f"{home}/photos"):
+                raise PermissionError(13, "Permission denied", path)
+            unlink(path)
+
+        def on_disk(source, target):
+            if disk == "another":
+                raise OSError(18, "Invalid cross-device link")
+            link(source, target)
+
+        monkeypatch.setattr(module.os, "unlink", refuse)
+        monkeypatch.setattr(module.os, "link", on_disk)
+        done = apply(plan, home / "log")
+        assert done.done == []
+        assert {each.reason for each in done.left} == {"cannot be moved: Permission denied"}
+        assert state(home / "photos") == before
+        assert state(home / "away") == {}
+        monkeypatch.undo()
+        assert undo(home / "log").left == []
+        assert not (home / "away").exists()
+
     def test_two_people_with_other_rules_keep_one(self, home, monkeypatch):
         """The file that is kept is moved by another process meanwhile: the copy comes back."""
         plan = planned(home, home / "away")

@@ -410,7 +410,12 @@ def _rename(source: str, target: str) -> None:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-    os.unlink(source)
+    try:
+        os.unlink(source)
+    except OSError:  # the folder is read only
+        if os.path.lexists(source):
+            os.unlink(target)
+        raise
 
 
 def undo(log: str | os.PathLike[str]) -> Outcome:
@@ -487,11 +492,11 @@ def _move_back(entry: dict[str, Any]) -> None:
     file, target = entry["file"], entry["target"]
     _remove_temporary(entry)
     is_there, is_moved = os.path.lexists(file), os.path.lexists(target)
-    if not is_moved:
-        if not is_there:
-            raise _NotDone(f"neither there nor at {target}")
-        return
-    if is_there:
+    if not is_there and not is_moved:
+        raise _NotDone(f"neither there nor at {target}")
+    if not is_moved:  # it could not be
+        pass
+    elif is_there:
         if not os.path.samefile(file, target):
             if _digest(file) != _digest(target):
                 raise _NotDone(f"another file is there; it is at {target}")
