@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -178,6 +179,19 @@ class TestHardlinks:
         assert left.done == []
         assert all("has changed since" in each.reason for each in left.left)
         assert (home / "log").exists()
+
+    @pytest.mark.parametrize("inode", ["[99, {}]", "[99, 1]"])
+    def test_undo_after_the_disk_was_mounted_again(self, home, inode):
+        """Numbers of disks, and on some those of files, are others then."""
+        before = state(home / "photos")
+        done = apply(planned(home), home / "log")
+        assert len(done.done) == 2
+        text = (home / "log").read_text()
+        text = re.sub(r"\[\d+, (\d+)\], \"sha", lambda m: inode.format(m[1]) + ', "sha', text)
+        assert text.count(" [99, ") == 2
+        (home / "log").write_text(text)
+        assert undo(home / "log").left == []
+        assert state(home / "photos") == before
 
     def test_undo_of_a_copy_that_was_replaced_or_removed(self, home):
         before = state(home / "photos")

@@ -494,15 +494,13 @@ def _move_back(entry: dict[str, Any]) -> None:
     is_there, is_moved = os.path.lexists(file), os.path.lexists(target)
     if not is_there and not is_moved:
         raise _NotDone(f"neither there nor at {target}")
-    if not is_moved:  # it could not be
-        pass
-    elif is_there:
+    if is_there and is_moved:
         if not os.path.samefile(file, target):
             if _digest(file) != _digest(target):
                 raise _NotDone(f"another file is there; it is at {target}")
             shutil.copystat(target, file)
         os.unlink(target)  # a kill left both
-    else:
+    elif is_moved:
         os.makedirs(os.path.dirname(file), exist_ok=True)
         _rename(target, file)
     for folder in entry["made"]:
@@ -516,7 +514,11 @@ def _unlink(entry: dict[str, Any]) -> None:
     _remove_temporary(entry)
     source = file if os.path.lexists(file) else kept
     status = os.lstat(source)
-    if source == file and [status.st_dev, status.st_ino] != list(entry["inode"]):
+    # a disk may get another number when it is mounted again, and its files, too
+    is_linked = status.st_ino == entry["inode"][1] or (
+        os.path.exists(kept) and os.path.samefile(source, kept)
+    )
+    if not is_linked:
         if _digest(file) != entry["sha256"]:
             raise _NotDone("another file is there")
         return
