@@ -171,6 +171,26 @@ class TestHardlinks:
         ]  # fmt: skip
         assert done.done == []
 
+    @pytest.mark.skipif(os.name == "nt", reason="names are limited in UTF-16 there")
+    def test_names_as_long_as_they_may_be(self, home):
+        """A name of 255 bytes has 85 letters of three bytes."""
+        name = "\u5199" * 83 + ".png"
+        os.rename(home / "photos/sub/copy 0.png", home / "photos/sub" / name)
+        before = state(home / "photos")
+        with Collection.open(home / "c.vlad") as collection:
+            collection.add([home / "photos"], prune=True)
+        done = apply(planned(home), home / "log")
+        assert str(home / "photos/sub" / name) in done.done
+        assert (home / "photos/sub" / name).stat().st_nlink == 2
+        assert undo(home / "log").left == []
+        assert state(home / "photos") == before
+
+    def test_without_the_file_that_is_kept(self, home):
+        os.unlink(home / "photos/0.png")
+        reasons = {os.path.basename(each.file): each.reason for each in planned(home).left}
+        assert reasons["copy 0.png"] == f"{home}/photos/0.png is gone, or cannot be looked at"
+        assert "its bytes differ" in reasons["half 1.png"]
+
     def test_undo_leaves_what_has_changed_since(self, home):
         apply(planned(home), home / "log")
         for i in range(2):

@@ -179,7 +179,8 @@ def _plan(
             row = rows.get(each.file)
             if each.file in kept_of.values():
                 continue
-            reason = _reason_against(each, folder, kinds, own, linked, each.file in kept_of)
+            is_equal = each.file in kept_of
+            reason = _reason_against(each, group.file, folder, kinds, own, linked, is_equal)
             if reason or row is None:
                 left.append(Left(each.file, reason or "not in the collection any more"))
                 continue
@@ -199,6 +200,7 @@ def _plan(
 
 def _reason_against(
     copy: Duplicate,
+    kept: str,
     folder: str,
     kinds: frozenset[str],
     own: tuple[str, ...],
@@ -207,6 +209,9 @@ def _reason_against(
 ) -> str:
     """Why a copy is left as it is, known before anything is done; "" if nothing speaks against."""
     if not folder and not is_equal:
+        for file in (copy.file, kept):
+            if not is_url(file) and not os.path.isfile(file):
+                return f"{file} is gone, or cannot be looked at"
         return f"{', '.join(copy.kinds)}: its bytes differ, and a link would lose them"
     if INDIRECT in copy.kinds and INDIRECT not in kinds:
         return "like another copy, and not like the image that is kept: look at it first"
@@ -550,7 +555,8 @@ def _remove_temporary(entry: dict[str, Any]) -> None:
 
 def _beside(file: str) -> str:
     folder, name = os.path.split(file)
-    return os.path.join(folder, f".{name[:100]}{_TEMPORARY}")
+    begin = os.fsencode(name)[:100].decode(errors="ignore")  # names are limited in bytes
+    return os.path.join(folder, f".{begin}{_TEMPORARY}")
 
 
 def _digest(file: str) -> str:
