@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vladkit.collection.indexing import Progress
 from vladkit.core.files import check_writable, replace_file
+from vladkit.core.names import one_line
 from vladkit.errors import MissingDependencyError
 from vladkit.viz.report.matched import Side, alone, matched
 from vladkit.viz.report.rankings import Asked, ReportData, firsts, thresholds
@@ -206,7 +207,7 @@ class _Search:
         drawn, plain = [], []
         sides = [_side(made.get(asked.files.get(query, query))) for query in asked.queries]
         queries = [
-            (query, None if side is None else alone(side, asked.region, f"Query {query}"))
+            (query, None if side is None else alone(side, asked.region, one_line(f"Query {query}")))
             for query, side in zip(asked.queries, sides, strict=True)
         ]
         to_draw = {hit.image_id for hit in _to_draw(asked.hits)}
@@ -214,7 +215,7 @@ class _Search:
             left, right = sides[hit.query], _side(made[hit.file])
             if hit.image_id in to_draw and hit.verification and left and right:
                 label = f"{hit.inliers} matches of {asked.queries[hit.query]} and {hit.path}"
-                svg = matched(left, right, hit.verification, asked.region, label)
+                svg = matched(left, right, hit.verification, asked.region, one_line(label))
                 drawn.append((rank, hit, svg))
             else:
                 plain.append((rank, hit))
@@ -256,12 +257,18 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_readable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["worth"] = _worth
     environment.filters["score"] = _score
     return environment
+
+
+def _readable(value: Any) -> Any:
+    """Text of which every character is seen, as the command prints names; markup as it is."""
+    return one_line(value) if type(value) is str else value
 
 
 def _worth(value: float | None, digits: int = 3) -> str:
