@@ -13,6 +13,7 @@ const MOUSE = matchMedia("(hover: hover)"); // a finger scrolls where a mouse ma
 export class QueryPanel {
   /** @param {(region: Region | null) => void} onPart search by that; null: by the whole */
   constructor(onPart) {
+    this.panel = byId("query", HTMLElement);
     this.room = byId("query-room", HTMLElement);
     this.img = byId("query-image", HTMLImageElement);
     this.name = byId("query-name", HTMLElement);
@@ -28,6 +29,7 @@ export class QueryPanel {
     });
     this.shown = ""; // key and id of what is shown
     this.preview = "";
+    this.marking = false; // the focus goes on to the button that marks a part, once it can be pressed
     /** @type {Region | null} that the results are for */
     this.asked = null;
 
@@ -39,7 +41,8 @@ export class QueryPanel {
     this.clearRegion.addEventListener("click", () => {
       this.marker.clear();
       onPart(null);
-      this.mark.focus();
+      this.marking = this.mark.disabled;
+      (this.marking ? this.panel : this.mark).focus();
     });
     // a file that the browser cannot show, such as TIFF: the server's JPEG comes with the answer
     this.img.addEventListener("error", () => this.img.classList.add("unseen"));
@@ -97,6 +100,8 @@ export class QueryPanel {
       this.regionText.textContent = "";
     } else {
       this.mark.disabled = false;
+      if (this.marking && document.activeElement === this.panel) this.mark.focus();
+      this.marking = false;
       this.marker.show(width, height, query.region);
       this.showRegion(query.region);
     }
