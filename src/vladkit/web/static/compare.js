@@ -3,7 +3,7 @@
 
 import { Problem, address, get, isAbort } from "./api.js";
 import { arrange } from "./arrange.js";
-import { byId, count, decimals, el, icon } from "./dom.js";
+import { byId, count, decimals, el, icon, readable } from "./dom.js";
 import { Overlay } from "./overlay.js";
 import { baseName, gone, pixels, sizeOf } from "./image.js";
 import { format, state } from "./state.js";
@@ -127,16 +127,16 @@ export class Compare {
     } catch (error) {
       if (isAbort(error)) return;
       this.title.textContent = "No such image";
-      this.facts.textContent = sentence(error);
+      this.facts.textContent = readable(sentence(error));
       return;
     }
     const { query } = this;
-    const name = this.result.path;
+    const name = readable(this.result.path);
     this.title.replaceChildren(
       el("span", { class: "rank" }, this.result.rank ? String(this.result.rank) : ""),
       el("span", { class: "compare-name", title: name }, name),
     );
-    fill(this.panes.query, query.preview, query.path ? `Query: ${query.path}` : "Query");
+    fill(this.panes.query, query.preview, query.path ? readable(`Query: ${query.path}`) : "Query");
     fill(this.panes.match, this.result.preview, `Result: ${name}`);
     this.links.search.href = format(state({ id }));
     this.links.file.href = this.result.file;

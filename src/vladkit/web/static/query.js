@@ -1,7 +1,7 @@
 // @ts-check
 /** The query: its image, what is known of it, and the part of it that is searched by. */
 
-import { byId, el, pathLine, plural } from "./dom.js";
+import { byId, el, pathLine, plural, readable } from "./dom.js";
 import { pixels, sizeOf } from "./image.js";
 import { RegionMarker } from "./region.js";
 
@@ -75,7 +75,7 @@ export class QueryPanel {
     const file = files.get(query.key ?? "");
     this.img.hidden = false;
     if (this.img.getAttribute("src") !== query.preview) this.img.src = query.preview;
-    this.img.alt = query.path ? `Query: ${query.path}` : "Query";
+    this.img.alt = query.path ? readable(`Query: ${query.path}`) : "Query";
     const { width, height } = sizeOf(query, this.img);
     this.img.width = width;
     this.img.height = height;
