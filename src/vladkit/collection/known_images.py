@@ -10,6 +10,7 @@ from vladkit.collection.discover import SourceFile
 from vladkit.core.names import composed, identity
 from vladkit.core.remote import joined
 from vladkit.store.protocol import CollectionStore
+from vladkit.store.relocate import note_renamed
 from vladkit.store.rows import ImageRow
 
 __all__ = ["known_images", "respell"]
@@ -51,5 +52,6 @@ def respell(
                 is_there = store.images_by_id([row.image_id]).get(row.image_id) == row
                 if is_there:  # its id may be that of another image by now
                     store.rename(row.image_id, each.path)
+                    note_renamed(store)
             if is_there:
                 known[each.file] = replace(known.pop(old), path=each.path)
