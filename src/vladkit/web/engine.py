@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import BinaryIO, Final
 
@@ -209,6 +209,23 @@ class Engine:
                 data = as_jpeg(image)
                 self._thumbnails.put(tag, data, len(data))
         return data, tag
+
+    async def image(self, image_id: int) -> tuple[ImageRow, set[int]]:
+        """Row of an image, and `changed_images` of it.
+
+        A size that the collection does not know is that of the file, if it can be read.
+        """
+        return await self.pool.lookup(self._image, image_id)
+
+    def _image(self, collection: Collection, image_id: int) -> tuple[ImageRow, set[int]]:
+        row = indexed_image(collection, image_id)
+        changed = changed_images(collection, [row])
+        if row.width is None or row.height is None:
+            within = collection.folders_to_show()
+            with suppress(ImageError), open_file(row.file, within=within) as opened:
+                image = self.decoder.decode(opened.read(), max_side=_CHECKED_SIDE)
+                row = replace(row, width=image.width, height=image.height)
+        return row, changed
 
     async def file(self, image_id: int) -> tuple[BinaryIO, str, str]:
         """The file of an image of the collection, open and just decoded, its media type and name.

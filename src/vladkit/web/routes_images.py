@@ -22,7 +22,7 @@ from vladkit.web.dependencies import MAX_ID, EngineOfApp
 from vladkit.web.engine import MEDIA_TYPES, Engine, version_of
 from vladkit.web.limits import MAX_PAGE
 from vladkit.web.problems import Problem
-from vladkit.web.queries import changed_images, indexed_image
+from vladkit.web.queries import changed_images
 from vladkit.web.responses import AS_JPEG, jpeg_response
 
 __all__ = ["PREVIEW_SIDE", "image_fields", "router"]
@@ -101,13 +101,8 @@ async def skipped(
 
 @router.get("/api/images/{image_id}", tags=["images"])
 async def image(engine: EngineOfApp, image_id: ImageId) -> schemas.ImageInfo:
-    """Describe one image."""
-
-    def look_up(collection: Collection) -> tuple[ImageRow, set[int]]:
-        row = indexed_image(collection, image_id)
-        return row, changed_images(collection, [row])
-
-    return schemas.ImageInfo(**image_fields(*await engine.pool.lookup(look_up)))
+    """Describe one image; its size is read from the file if it is not known otherwise."""
+    return schemas.ImageInfo(**image_fields(*await engine.image(image_id)))
 
 
 @router.get("/api/images/{image_id}/thumbnail", tags=["images"], **AS_JPEG)
