@@ -12,6 +12,7 @@ from typing import BinaryIO, Final
 
 import numpy as np
 
+from vladkit.collection.changed import changed_images
 from vladkit.collection.collection import Collection
 from vladkit.collection.query import QueryImage
 from vladkit.collection.ranked import Hit
@@ -31,7 +32,7 @@ from vladkit.web.decoder import Decoder
 from vladkit.web.limits import Limits
 from vladkit.web.pool import CollectionPool
 from vladkit.web.problems import Problem
-from vladkit.web.queries import Queries, QuerySource, SearchQuery, changed_images, indexed_image
+from vladkit.web.queries import Queries, QuerySource, SearchQuery, indexed_image
 from vladkit.web.uploads import Uploads
 
 __all__ = ["MEDIA_TYPES", "Engine", "SearchAnswer", "version_of"]
@@ -164,7 +165,7 @@ class Engine:
             left_out, n_images = options.where.unknown(store), len(searcher.allowed(options.where))
         counts = n_images, len(known), n_verified
         shown = [row for _, row in rows] + [query.row for query in queries if query.row]
-        changed = changed_images(collection, shown)
+        changed = changed_images(collection.index, shown)
         return SearchAnswer(queries, rows, *counts, seconds, photo_of, left_out, changed, state)
 
     async def match(
@@ -219,7 +220,7 @@ class Engine:
 
     def _image(self, collection: Collection, image_id: int) -> tuple[ImageRow, set[int]]:
         row = indexed_image(collection, image_id)
-        changed = changed_images(collection, [row])
+        changed = changed_images(collection.index, [row])
         if row.width is None or row.height is None:
             within = collection.folders_to_show()
             with suppress(ImageError), open_file(row.file, within=within) as opened:

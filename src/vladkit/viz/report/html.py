@@ -206,14 +206,17 @@ class _Search:
     def of(cls, asked: Asked, made: dict[str, Thumbnail]) -> _Search:
         drawn, plain = [], []
         sides = [_side(made.get(asked.files.get(query, query))) for query in asked.queries]
+        changed = [asked.files.get(query) in asked.changed for query in asked.queries]
+        parts = [None if each else asked.region for each in changed]
         queries = [
-            (query, None if side is None else alone(side, asked.region, one_line(f"Query {query}")))
-            for query, side in zip(asked.queries, sides, strict=True)
+            (query, None if side is None else alone(side, part, one_line(f"Query {query}")))
+            for query, side, part in zip(asked.queries, sides, parts, strict=True)
         ]
         to_draw = {hit.image_id for hit in _to_draw(asked.hits)}
         for rank, hit in enumerate(asked.hits, start=1):
             left, right = sides[hit.query], _side(made[hit.file])
-            if hit.image_id in to_draw and hit.verification and left and right:
+            is_changed = changed[hit.query] or hit.file in asked.changed
+            if not is_changed and hit.image_id in to_draw and hit.verification and left and right:
                 label = f"{hit.inliers} matches of {asked.queries[hit.query]} and {hit.path}"
                 svg = matched(left, right, hit.verification, asked.region, one_line(label))
                 drawn.append((rank, hit, svg))
