@@ -305,6 +305,27 @@ class TestMoves:
         assert undo(home / "log").left == []
         assert not (home / "away").exists()
 
+    def test_back_from_a_folder_that_is_read_only(self, home, monkeypatch):
+        before = state(home / "photos")
+        assert len(apply(planned(home, home / "away"), home / "log").done) == 4
+        unlink = os.unlink
+
+        def refuse(path):
+            if str(path).startswith(f"{home}/away"):
+                raise PermissionError(13, "Permission denied", path)
+            unlink(path)
+
+        monkeypatch.setattr(module.os, "unlink", refuse)
+        for _ in range(2):
+            left = undo(home / "log").left
+            assert len(left) == 4
+            assert all(each.reason.startswith(f"it is back, and {home}/away") for each in left)
+            assert state(home / "photos").keys() == before.keys()
+        monkeypatch.undo()
+        assert undo(home / "log").left == []
+        assert state(home / "photos") == before
+        assert not (home / "away").exists()
+
     def test_two_people_with_other_rules_keep_one(self, home, monkeypatch):
         """The file that is kept is moved by another process meanwhile: the copy comes back."""
         plan = planned(home, home / "away")

@@ -396,6 +396,17 @@ def _missing(folder: str) -> Iterator[str]:
 
 def _rename(source: str, target: str) -> None:
     """Move a file to a path where nothing is, also to another disk; never replace anything."""
+    _put(source, target)
+    try:
+        os.unlink(source)
+    except OSError:  # the folder is read only
+        if os.path.lexists(source):
+            os.unlink(target)
+        raise
+
+
+def _put(source: str, target: str) -> None:
+    """Have a file at a second path, where nothing is: by a link, or a copy on another disk."""
     temporary = _beside(target)
     try:
         os.link(source, target)
@@ -415,12 +426,6 @@ def _rename(source: str, target: str) -> None:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-    try:
-        os.unlink(source)
-    except OSError:  # the folder is read only
-        if os.path.lexists(source):
-            os.unlink(target)
-        raise
 
 
 def undo(log: str | os.PathLike[str]) -> Outcome:
@@ -504,13 +509,23 @@ def _move_back(entry: dict[str, Any]) -> None:
             if _digest(file) != _digest(target):
                 raise _NotDone(f"another file is there; it is at {target}")
             shutil.copystat(target, file)
-        os.unlink(target)  # a kill left both
     elif is_moved:
         os.makedirs(os.path.dirname(file), exist_ok=True)
-        _rename(target, file)
+        _put(target, file)
+    if is_moved:
+        _remove(target)
     for folder in entry["made"]:
         with suppress(OSError):  # others may still be in it
             os.rmdir(folder)
+
+
+def _remove(target: str) -> None:
+    """Remove what was moved away; the file is back, whether or not that can be done."""
+    try:
+        os.unlink(target)
+    except OSError as error:
+        reason = f"it is back, and {target} cannot be removed: {error.strerror or error}"
+        raise _NotDone(reason) from error
 
 
 def _unlink(entry: dict[str, Any]) -> None:
