@@ -37,7 +37,7 @@ from vladkit.collection.discover import (
 from vladkit.collection.extract import extracting
 from vladkit.collection.index import Index
 from vladkit.collection.journal import LeftBehind
-from vladkit.collection.known_images import known_images, respell
+from vladkit.collection.known_images import known_images, names_of_known, respell
 from vladkit.collection.learn_codebook import learn_from
 from vladkit.collection.learner import Learner
 from vladkit.collection.photos import fill_photos
@@ -141,6 +141,10 @@ class Indexer:
             respell(self._store, known, found, files)
             found, linked = each_once(found, known)
             report.linked += [(link.printable, each.printable) for link, each in linked]
+            if not force:
+                others = names_of_known(known, found)
+                report.linked += [(link.printable, row.path) for link, row in others.items()]
+                found = [each for each in found if each not in others]
             found = _by_path(found)
             # a shard has all sources, so that those of all shards have one order
             ids = self._add_sources([each for each in found if each.file not in known])
@@ -312,8 +316,7 @@ class Indexer:
         known_roots = {source.root: source for source in self._store.sources().values()}
         new: dict[str, dict[str, tuple[int, int]]] = {}
         for each in found:
-            is_file = each.reader is None and each.listed is None and each.held is None
-            if is_file and each.root not in known_roots:
+            if each.is_local and each.root not in known_roots:
                 new.setdefault(each.root, {})[each.printable] = each.status()
         roots = {s.source_id: s.root for s in known_roots.values() if not is_url(s.root)}
         lost = {
