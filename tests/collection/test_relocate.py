@@ -209,6 +209,22 @@ class TestRelocate:
         with Collection.open("c") as collection:
             assert len(collection) == 6
 
+    def test_check_of_lance_says_which_folders_are_one(self, here):
+        """It cannot join them: one is removed."""
+        pytest.importorskip("lance")
+        run("index", "a", "-o", "c.lance", "--n-clusters", 4)
+        shutil.move("a", "disk")
+        os.symlink("disk", "a")
+        run("index", "a", "-o", "c.lance", "--force")
+        found = run("check", "c.lance").stderr
+        assert f"; to have them once, vladkit remove c.lance {here}/a\n" in found
+        assert "6 removed" in run("remove", "c.lance", f"{here}/a").stderr
+        assert "leads to" not in run("check", "c.lance").stderr
+        with Collection.open("c.lance", read_only=True) as collection:
+            assert {row.file for row in collection.images()} == {
+                f"{here}/disk/{'sub/' * (i > 3)}{i}.png" for i in range(6)
+            }
+
     def test_once_more_if_told(self, here):
         shutil.move("a", "b")
         assert "12 images; 6 indexed" in run("index", "b", "-o", "c", "--force").stderr

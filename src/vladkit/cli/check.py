@@ -65,9 +65,12 @@ def check(
             say(f"note: {folder} is not there: if it has moved, {moved}")
         for first, *others in same:
             for folder in others:
-                way = f"vladkit relocate {quoted(file)} {quoted(folder)} {quoted(first)}"
-                once = "" if is_lance(file) else f"; to have them once, {way}"
-                say(f"note: {folder} leads to {first}: its images are in here twice{once}")
+                # Lance cannot join what was indexed in two folders
+                way = f"remove {quoted(file)} {quoted(folder)}"
+                if not is_lance(file):
+                    way = f"relocate {quoted(file)} {quoted(folder)} {quoted(first)}"
+                once = f"to have them once, vladkit {way}"
+                say(f"note: {folder} leads to {first}: its images are in here twice; {once}")
         if is_stale:
             images = "fewer" if learned_from is None else counted(learned_from, "image")
             say(f"note: it has learned from {images}: others would be found more surely if all "
@@ -79,8 +82,11 @@ def check(
 def _same_folders(collection: Collection) -> list[list[str]]:
     """Folders that are one and the same, as links lead, each list with the folder itself first."""
     names = defaultdict(list)
-    for source in collection.index.store.sources().values():
-        if source.images is None:  # the images of several files of features may be in one
+    store = collection.index.store
+    counts = store.count_by_source()
+    for source in store.sources().values():
+        # the images of several files of features may be in one
+        if source.images is None and any(counts.get(source.source_id, ())):
             names[real(source.folder)].append(source.folder)
     return [
         sorted(some, key=lambda name: name != folder)
