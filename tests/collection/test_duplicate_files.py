@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -170,6 +171,26 @@ class TestHardlinks:
         ]  # fmt: skip
         assert done.done == []
 
+    @pytest.mark.skipif(os.name == "nt", reason="names are limited in UTF-16 there")
+    def test_names_as_long_as_they_may_be(self, home):
+        """A name of 255 bytes has 85 letters of three bytes."""
+        name = "\u5199" * 83 + ".png"
+        os.rename(home / "photos/sub/copy 0.png", home / "photos/sub" / name)
+        before = state(home / "photos")
+        with Collection.open(home / "c.vlad") as collection:
+            collection.add([home / "photos"], prune=True)
+        done = apply(planned(home), home / "log")
+        assert str(home / "photos/sub" / name) in done.done
+        assert (home / "photos/sub" / name).stat().st_nlink == 2
+        assert undo(home / "log").left == []
+        assert state(home / "photos") == before
+
+    def test_without_the_file_that_is_kept(self, home):
+        os.unlink(home / "photos/0.png")
+        reasons = {os.path.basename(each.file): each.reason for each in planned(home).left}
+        assert reasons["copy 0.png"] == f"{home}/photos/0.png is gone, or cannot be looked at"
+        assert "its bytes differ" in reasons["half 1.png"]
+
     def test_undo_leaves_what_has_changed_since(self, home):
         apply(planned(home), home / "log")
         for i in range(2):
@@ -178,6 +199,19 @@ class TestHardlinks:
         assert left.done == []
         assert all("has changed since" in each.reason for each in left.left)
         assert (home / "log").exists()
+
+    @pytest.mark.parametrize("inode", ["[99, {}]", "[99, 1]"])
+    def test_undo_after_the_disk_was_mounted_again(self, home, inode):
+        """Numbers of disks, and on some those of files, are others then."""
+        before = state(home / "photos")
+        done = apply(planned(home), home / "log")
+        assert len(done.done) == 2
+        text = (home / "log").read_text()
+        text = re.sub(r"\[\d+, (\d+)\], \"sha", lambda m: inode.format(m[1]) + ', "sha', text)
+        assert text.count(" [99, ") == 2
+        (home / "log").write_text(text)
+        assert undo(home / "log").left == []
+        assert state(home / "photos") == before
 
     def test_undo_of_a_copy_that_was_replaced_or_removed(self, home):
         before = state(home / "photos")
@@ -243,6 +277,55 @@ class TestMoves:
         assert undo(home / "log").left == []
         assert state(home / "photos") == before
 
+    @pytest.mark.parametrize("disk", ["one", "another"])
+    def test_out_of_a_folder_that_is_read_only(self, home, monkeypatch, disk):
+        """The copy stays, and does not lie in the other folder as well, once more with each run."""
+        before = state(home / "photos")
+        plan = planned(home, home / "away")
+        link, unlink = os.link, os.unlink
+
+        def refuse(path):
+            if str(path).startswith(f"{home}/photos"):
+                raise PermissionError(13, "Permission denied", path)
+            unlink(path)
+
+        def on_disk(source, target):
+            if disk == "another":
+                raise OSError(18, "Invalid cross-device link")
+            link(source, target)
+
+        monkeypatch.setattr(module.os, "unlink", refuse)
+        monkeypatch.setattr(module.os, "link", on_disk)
+        done = apply(plan, home / "log")
+        assert done.done == []
+        assert {each.reason for each in done.left} == {"cannot be moved: Permission denied"}
+        assert state(home / "photos") == before
+        assert state(home / "away") == {}
+        monkeypatch.undo()
+        assert undo(home / "log").left == []
+        assert not (home / "away").exists()
+
+    def test_back_from_a_folder_that_is_read_only(self, home, monkeypatch):
+        before = state(home / "photos")
+        assert len(apply(planned(home, home / "away"), home / "log").done) == 4
+        unlink = os.unlink
+
+        def refuse(path):
+            if str(path).startswith(f"{home}/away"):
+                raise PermissionError(13, "Permission denied", path)
+            unlink(path)
+
+        monkeypatch.setattr(module.os, "unlink", refuse)
+        for _ in range(2):
+            left = undo(home / "log").left
+            assert len(left) == 4
+            assert all(each.reason.startswith(f"it is back, and {home}/away") for each in left)
+            assert state(home / "photos").keys() == before.keys()
+        monkeypatch.undo()
+        assert undo(home / "log").left == []
+        assert state(home / "photos") == before
+        assert not (home / "away").exists()
+
     def test_two_people_with_other_rules_keep_one(self, home, monkeypatch):
         """The file that is kept is moved by another process meanwhile: the copy comes back."""
         plan = planned(home, home / "away")
@@ -261,6 +344,23 @@ class TestMoves:
     def test_into_a_folder_that_is_indexed(self, home):
         with pytest.raises(ParameterError, match="which is indexed"):
             planned(home, home / "photos" / "copies")
+
+    def test_to_where_they_are(self, home):
+        """Copies go below the name of their folder, which is the folder itself above it."""
+        with pytest.raises(ParameterError, match=r"photos/sub, in .*photos, which is indexed"):
+            planned(home, home)
+        with pytest.raises(ParameterError, match="no folder"):
+            planned(home, "")
+
+    def test_into_a_folder_of_the_other_collection(self, home):
+        os.makedirs(home / "album")
+        shutil.copy(home / "photos/0.png", home / "album/mine.png")
+        make(home / "album.vlad", home / "album", keep_features=200, n_clusters=4)
+        words = "duplicates", "c.vlad", "--against", "album.vlad", "--move", "album/copies"
+        before = state(home / "photos")
+        found = run(*words, "--apply", cwd=home, code=2)
+        assert f"in {home}/album, which is indexed" in found.stderr
+        assert state(home / "photos") == before
 
     def test_where_nothing_can_be_written(self, home):
         (home / "away").write_text("a file, no folder")

@@ -330,6 +330,21 @@ class TestTrust:
             assert [group.path, *(each.path for each in group.others)] == ["1.png", "7.png"]
             assert bool(bucket.asked) == bool(most)
 
+    def test_duplicates_of_images_elsewhere(self, bucket, small, tmp_path):
+        """Pixels of both collections are compared, where both are this user's."""
+        album = tmp_path / "album.vlad"
+        make(album, URL)
+        image = cv2.imread(str(small / "1.png"))
+        (tmp_path / "copies").mkdir()
+        cv2.imwrite(str(tmp_path / "copies/1.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 80])
+        make(tmp_path / "c.vlad", tmp_path / "copies")
+        with (
+            Collection.open(tmp_path / "c.vlad", read_only=True) as collection,
+            Collection.open(album, read_only=True) as reference,
+        ):
+            (group,) = collection.duplicates(against=reference)
+        assert (group.path, group.others[0].kinds) == ("1.png", ("re-compressed",))
+
 
 class TestWritten:
     def test_what_is_written_elsewhere_is_what_is_written_here(self, bucket, small, tmp_path):

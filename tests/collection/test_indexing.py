@@ -144,6 +144,18 @@ class TestAgain:
             assert collection.remove([tmp_path / "link" / "1.png"]) == 1
             assert collection.remove([tmp_path / "link"]) == 5
 
+    def test_remove_a_link_that_is_indexed_itself(self, tmp_path, small):
+        """As older versions did: where it leads stays."""
+        (tmp_path / "links").mkdir()
+        (tmp_path / "links/a.png").symlink_to(small / "3.png")
+        make(tmp_path / "c", small)
+        with Collection.open(tmp_path / "c") as collection:
+            assert collection.add([tmp_path / "links"], force=True).indexed == 1
+            assert collection.remove([tmp_path / "links/a.png"]) == 1
+            assert [row.path for row in collection.images()] == [f"{i}.png" for i in range(6)]
+            assert collection.remove([tmp_path / "links/a.png"]) == 1
+            assert collection.find("3.png") is None
+
     def test_remove_what_several_folders_have(self, tmp_path, small, monkeypatch):
         other = tmp_path / "other"
         shutil.copytree(small, other)

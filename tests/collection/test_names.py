@@ -62,6 +62,20 @@ class TestLinks:
         assert (report.indexed, report.unchanged) == (0, 6)
         assert report.linked == [("- first.png", "3.png")]
 
+    @pytest.mark.parametrize("link", [os.link, os.symlink])
+    def test_to_an_image_of_another_folder(self, tmp_path, small, link):
+        """That was indexed before, and is not in sight this time."""
+        make(tmp_path / "c", small)
+        (tmp_path / "links").mkdir()
+        link(small / "3.png", tmp_path / "links/a.png")
+        shutil.copy2(small / "4.png", tmp_path / "links/copy.png")
+        with Collection.open(tmp_path / "c") as collection:
+            for n in (1, 0):
+                report = collection.add([tmp_path / "links"])
+                assert (report.indexed, report.linked) == (n, [("a.png", "3.png")])
+            assert len(collection) == 7
+            assert collection.add([tmp_path / "links"], force=True).indexed == 1
+
     def test_copies_are_no_links(self, tmp_path, small):
         shutil.copy2(small / "0.png", small / "copy.png")
         report = make(tmp_path / "c", small)

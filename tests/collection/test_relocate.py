@@ -110,6 +110,13 @@ class TestOtherImagesAtTheOldPlace:
         assert "2 indexed" in run("index", "A/in", "-o", f"B/{name}").stderr
         assert self.files(f"B/{name}") == ["A/in/1.png", "A/in/4.png", *moved]
 
+    def test_moved_together_and_opened_through_a_link(self, first, name):
+        os.rename("A", "B")
+        os.symlink("B", "link")
+        folder = os.path.abspath("link")
+        assert "3 unchanged" in run("index", f"{folder}/in", "-o", f"{folder}/{name}").stderr
+        assert self.files(f"{folder}/{name}") == [f"B/in/{i}.png" for i in (1, 2, 3)]
+
     def test_copied_and_the_first_removed(self, first, name):
         shutil.copytree("A", "B")
         run("index", "B/in", "-o", f"B/{name}")
@@ -170,6 +177,53 @@ class TestRelocate:
             assert collection.lost_folders() == []
             assert collection.find("b/0.png").file == f"{here}/b/0.png"
             assert collection.strangers() == []
+
+    def test_a_link_in_the_place_of_the_folder(self, here):
+        """Photos go to a larger disk, and a link stays where they were."""
+        shutil.move("a", "disk")
+        os.symlink("disk", "a")
+        before = everything("c")
+        for folder in ("a", "disk"):
+            done = run("index", folder, "-o", "c", code=1)
+            way = f"vladkit relocate {here}/c {here}/a {here}/disk"
+            assert f"{here}/a, which leads there now: if they have moved, {way}" in done.stderr
+        shutil.copytree("disk", "copy")  # which is no other name
+        assert "6 indexed" in run("index", "copy", "-o", "c").stderr
+        run("remove", "c", "copy")
+        assert "6 images moved to disk" in run("relocate", "c", "a", "disk").stderr
+        assert everything("c").keys() == before.keys()
+        assert "0 indexed" in run("index", "a", "-o", "c").stderr
+
+    def test_check_says_which_folders_are_one(self, here):
+        shutil.move("a", "disk")
+        os.symlink("disk", "a")
+        assert "6 indexed" in run("index", "a", "-o", "c", "--force").stderr
+        done = run("check", "c")
+        way = f"vladkit relocate c {here}/a {here}/disk"
+        assert f"note: {here}/a leads to {here}/disk: its images are in here twice" in done.stderr
+        assert f"; to have them once, {way}\n" in done.stderr
+        found = json.loads(run("check", "c", "--json").stdout)
+        assert found["same_folders"] == [[f"{here}/disk", f"{here}/a"]]
+        run(*way.split()[1:])
+        assert json.loads(run("check", "c", "--json").stdout)["same_folders"] == []
+        with Collection.open("c") as collection:
+            assert len(collection) == 6
+
+    def test_check_of_lance_says_which_folders_are_one(self, here):
+        """It cannot join them: one is removed."""
+        pytest.importorskip("lance")
+        run("index", "a", "-o", "c.lance", "--n-clusters", 4)
+        shutil.move("a", "disk")
+        os.symlink("disk", "a")
+        run("index", "a", "-o", "c.lance", "--force")
+        found = run("check", "c.lance").stderr
+        assert f"; to have them once, vladkit remove c.lance {here}/a\n" in found
+        assert "6 removed" in run("remove", "c.lance", f"{here}/a").stderr
+        assert "leads to" not in run("check", "c.lance").stderr
+        with Collection.open("c.lance", read_only=True) as collection:
+            assert {row.file for row in collection.images()} == {
+                f"{here}/disk/{'sub/' * (i > 3)}{i}.png" for i in range(6)
+            }
 
     def test_once_more_if_told(self, here):
         shutil.move("a", "b")

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 
+import cv2
 import numpy as np
 import pytest
 
 from browsing import asked, compare, compared, done, expect, first, search, titles
-from serving import serving
+from photos import photo
+from serving import command_serving, serving
+from sources import write_npz
+from vladkit import Collection
+from vladkit.collection.import_recipe import recipe_for
+from vladkit.features.sift import Sift
+from vladkit.images import read_image
 
 ENDS = """() => [...document.querySelectorAll("#overlay line")].map((line) => {
     const box = line.getScreenCTM();
@@ -18,19 +25,17 @@ ENDS = """() => [...document.querySelectorAll("#overlay line")].map((line) => {
 })"""
 
 
-def ends_m4(page):
+def ends_m4(page, query=(450, 320), match=(600, 400)):
     """Where the lines begin and end: px of the window, measured from the images as rendered.
 
-    Given back in px of the original images, origin at the centre of the first px.
+    Given back in px of the original images, origin at the centre of the first px; their sizes are
+    by default those of coffee's, cropped, and of coffee's.
     """
     ends = np.array(page.evaluate(ENDS))
     out = []
-    for pane, (width, height), columns in (
-        ("query", (450, 320), [0, 1]),  # of coffee's, cropped
-        ("match", (600, 400), [2, 3]),
-    ):
+    for pane, (width, height), columns in (("query", query, [0, 1]), ("match", match, [2, 3])):
         image = page.locator(f"#pane-{pane} img")
-        expect(image).to_have_js_property("naturalWidth", width)
+        expect(image).to_have_js_property("naturalWidth", min(width, 1600))
         box = image.bounding_box()
         assert box["width"] / box["height"] == pytest.approx(width / height, rel=0.01)
         corner = np.array([box["x"], box["y"]])
@@ -222,6 +227,35 @@ def test_a_file_that_has_changed(opened, own):
         page.evaluate("location.hash = '#/search?id=1&top=3'")
         done(page)
         expect(page.locator("#have-changed")).to_be_hidden()  # though examples are in the page
+
+
+def test_a_large_image_of_unknown_size(opened, tmp_path):
+    """Its preview is smaller than itself, and its matches are in px of its own."""
+    (tmp_path / "photos").mkdir()
+    size = (3000, 2000)
+    large = cv2.resize(photo("coffee"), size)
+    cv2.imwrite(str(tmp_path / "photos/large.jpg"), large)
+    features = Sift().extract(read_image(tmp_path / "photos/large.jpg"))
+    source = write_npz(tmp_path / "npz", {"large.jpg": features})
+    recipe, _ = recipe_for(source, n_clusters=4, keep_features=500)
+    with Collection.create(tmp_path / "c.vlad", **recipe) as collection:
+        collection.add([source])
+        collection.add([source], images=tmp_path / "photos")  # too late to measure it
+        (row,) = collection.images()
+        assert row.width is None
+    with command_serving(tmp_path / "c.vlad", "-j", "1") as base:
+        page = opened(f"#/search?id={row.image_id}&match={row.image_id}", base=base)
+        compared(page)
+        page.wait_for_load_state("networkidle")  # its size is asked for
+        address = f"/api/match?id={row.image_id}&other={row.image_id}"
+        match = page.evaluate(f"fetch('{address}').then((answer) => answer.json())")
+        wanted_m4 = np.array(match["points"])[:100]
+        assert wanted_m4.max() > 2000
+        expect(page.locator("#overlay line")).to_have_count(len(wanted_m4))
+        scale = 3000 / page.locator("#pane-match").bounding_box()["width"]
+        found_m4 = ends_m4(page, size, size)
+        np.testing.assert_allclose(found_m4, wanted_m4, atol=0.2 * scale)  # px of the screen
+        page.goto("about:blank")  # before the server goes
 
 
 def test_a_file_that_is_gone(opened, home, request):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+
 import pytest
 
 from browsing import asked, compare, compared, done, expect, first, fulfil
@@ -9,6 +12,7 @@ from serving import HOSTILE, N_EMPTY, command_serving
 from sources import sift_of_photos, write_npz
 from vladkit import Collection
 from vladkit.collection.import_recipe import recipe_for
+from vladkit.core.names import one_line
 
 
 class TestLists:
@@ -40,6 +44,48 @@ class TestLists:
         expect(page.locator("#list-skipped li")).to_have_count(100)
         page.get_by_role("searchbox").fill("broken")
         expect(page.locator("#list-skipped li")).to_have_count(1)
+
+    def test_names_with_characters_that_are_not_seen(self, opened, home, tmp_path):
+        """They are escaped, as the command prints them: one can make of gpj.exe another name."""
+        (tmp_path / "photos").mkdir()
+        odd, shown = "a\u202egpj.exe\t\u200b.jpg", r"a\u202egpj.exe\t\u200b.jpg"
+        shutil.copy(home / "coffee.jpg", tmp_path / "photos" / odd)
+        (tmp_path / "photos" / f"no {odd}").write_bytes(b"")
+        with Collection.create(tmp_path / "c\u202e.vlad", n_clusters=4, enlarge_to=0) as collection:
+            collection.add([tmp_path / "photos"])
+        with command_serving(tmp_path / "c\u202e.vlad", "-j", "1") as base:
+            page = opened("#/browse", base=base, expected="422")
+            item = page.locator("#list-browse li")
+            expect(item.locator(".path")).to_have_attribute("title", shown)
+            expect(page.locator("#collection-name")).to_have_text(r"c\u202e.vlad")
+            assert r"c\u202e.vlad" in page.title()
+            seen = [page.content()]
+            item.get_by_role("link", name=f"Search with {shown}").first.click()
+            done(page)
+            first(page, shown)
+            compare(page)
+            expect(page.locator(".compare-name")).to_have_text(shown)
+            seen.append(page.content())
+            page.keyboard.press("Escape")
+            page.goto(f"{base}#/skipped")
+            expect(page.locator("#list-skipped li")).to_contain_text(f"no {shown}")
+            seen.append(page.content())
+            assert not any(re.search("[\u202e\u200b]", text) for text in seen)
+            page.set_input_files("#file", tmp_path / "photos" / f"no {odd}")
+            done(page, "failed")
+            assert not re.search("[\u202e\u200b]", page.content())
+            page.goto("about:blank")  # before the server goes
+
+    def test_names_are_escaped_as_by_the_command(self, opened):
+        codes = [*range(0x3000), *range(0xE000, 0x10000), *range(0xE0000, 0xE0100)]
+        found = opened().evaluate(
+            """async (codes) => {
+                const { readable } = await import("/static/dom.js");
+                return codes.map((code) => readable(String.fromCodePoint(code)));
+            }""",
+            codes,
+        )
+        assert found == [one_line(chr(code)) for code in codes]
 
     def test_images_of_unknown_size(self, opened, photos, tmp_path):
         """They are shown as they are loaded."""

@@ -92,10 +92,18 @@ def test_the_way_out_of_a_part_without_anything(opened):
     expect(page.locator("#query-image")).not_to_have_js_property("naturalWidth", 0)
     expect(page.locator("#region-text")).to_contain_text("1 px at 0, 0")
     expect(page.get_by_role("button", name="Search by this part")).to_be_hidden()
+    held = []
+    page.route("**/api/search?*", lambda route: held.append(route), times=1)
     page.get_by_role("button", name="Whole image").click()
+    expect(page.locator("#query")).to_be_focused()  # until there is an image to mark a part of
+    expect(page.get_by_role("button", name="Mark a part")).to_be_disabled()
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
     done(page)
     assert "region" not in asked(page)
     expect(page.locator("#region")).to_be_visible()
+    expect(page.get_by_role("button", name="Mark a part")).to_be_focused()
 
 
 def test_by_finger(opened, home):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -110,6 +111,38 @@ def test_another_process_changes_the_collection(own, home, query):
         shutil.copy(home / "photos.vlad", own / "photos.vlad")
         assert search(client, query)["results"][0]["path"] == "coffee.jpg"
         assert client.get("/api/info").json()["whitened"] is False
+
+
+@pytest.mark.parametrize("kind", ["vlad", "lance"])
+def test_another_process_says_where_images_are_now(home, tmp_path, kind):
+    """Names and addresses of images are others then, in what a client has kept, too."""
+    if kind == "lance":
+        pytest.importorskip("lance")
+    folder, file = tmp_path / "photos", tmp_path / f"c.{kind}"
+    (folder / "sub").mkdir(parents=True)
+    for i, name in enumerate(("e\u0301.jpg", "sub/1.jpg")):
+        shutil.copy(home / ("coffee.jpg", "chelsea.jpg")[i], folder / name)
+    with Collection.create(file, n_clusters=4, enlarge_to=0) as collection:
+        collection.add([folder])
+    with serving(file) as (client, _):
+
+        def known():
+            names = [each["path"] for each in client.get("/api/images").json()["items"]]
+            return client.get("/api/health").json()["state"], names
+
+        first, names = known()
+        assert known() == (first, names)
+        os.rename(folder, tmp_path / "moved")
+        with Collection.open(file) as collection:
+            collection.relocate(folder, tmp_path / "moved")
+        second, same = known()
+        assert (second != first, same) == (True, names)
+        os.rename(tmp_path / "moved/e\u0301.jpg", tmp_path / "moved/\u00e9.jpg")
+        with Collection.open(file) as collection:
+            assert collection.add([tmp_path / "moved"]).indexed == 0
+        third, others = known()
+        assert third not in (first, second)
+        assert others != names
 
 
 def test_another_process_augments_the_collection(own, query):

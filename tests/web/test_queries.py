@@ -145,6 +145,7 @@ def test_images_of_unknown_size(photos, tmp_path):
     with serving(tmp_path / "c.vlad") as (client, _):
         image = client.get("/api/images").json()["items"][0]
         assert (image["path"], image["width"], image["height"]) == ("astronaut.jpg", None, None)
+        assert client.get(f"/api/images/{image['id']}").json() == image  # no image is known
         found = client.get("/api/search", params={"id": image["id"], "rerank": 2}).json()
         assert (found["query"]["width"], found["query"]["height"]) == (None, None)
         best = found["results"][0]
@@ -153,6 +154,12 @@ def test_images_of_unknown_size(photos, tmp_path):
         left, top, right, bottom = best["outline"][0] + best["outline"][2]
         assert (left, top) == pytest.approx((-0.5, -0.5), abs=0.2)
         assert (right, bottom) == pytest.approx(kept.max(axis=0), abs=1)
+    with Collection.open(tmp_path / "c.vlad") as collection:
+        collection.add([source], images=photos)
+    with serving(tmp_path / "c.vlad") as (client, _):
+        assert client.get("/api/images").json()["items"][0]["width"] is None
+        measured = client.get(f"/api/images/{image['id']}").json()
+        assert (measured["width"], measured["height"]) == photo("astronaut").shape[1::-1]
 
 
 def test_features_of_another_program(tmp_path, query):

@@ -111,7 +111,7 @@ def duplicates(
         value: dict[str, Any] = {"file": file, "images": n_all, "groups": listed}
         failed = False
         if acts:
-            acted = _acted(collection, groups, move, kind or [], do_it, progress)
+            acted = _acted(collection, groups, move, kind or [], other, do_it, progress)
             value |= acted[0]
             lines += acted[1]
             text += f"; {acted[2]}"
@@ -160,6 +160,7 @@ def _acted(
     groups: Sequence[DuplicateGroup],
     move: str | None,
     kinds: Sequence[str],
+    against: Collection | None,
     do_it: bool,
     progress: Progress,
 ) -> tuple[dict[str, Any], list[str], str, bool]:
@@ -180,7 +181,7 @@ def _acted(
     if move is None:
         plan = duplicate_files.plan_hardlinks(collection, groups)
     else:
-        plan = duplicate_files.plan_moves(collection, groups, move, kinds)
+        plan = duplicate_files.plan_moves(collection, groups, move, kinds, against)
     what = "replaced by hard links" if move is None else f"moved to {move}"
     if not do_it:
         lines = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vladkit.collection.collection import Collection, Progress
     from vladkit.collection.ranked import Hit
     from vladkit.images.region import Region as Part
+    from vladkit.store.rows import ImageRow
 
 __all__: list[str] = []
 
@@ -220,10 +221,9 @@ def _show(query: str, hits: list[Hit]) -> None:
         show(f"{rank:4}  {cosine(hit.similarity):6.3f}{columns}  {shown(hit.path, hit.file)}")
 
 
-def _named(collection: Collection, query: str) -> str | None:
-    """File of an image of the collection that is searched with by its name; None for any other."""
-    row = None if os.path.lexists(query) else collection.find(query)
-    return None if row is None else row.file
+def _named(collection: Collection, query: str) -> ImageRow | None:
+    """An image of the collection that is searched with by its name; None for any other."""
+    return None if os.path.lexists(query) else collection.find(query)
 
 
 class _Page:
@@ -251,6 +251,7 @@ class _Page:
         hits: list[Hit] | None,
         reason: str,
     ) -> None:
+        from vladkit.collection.changed import changed_images
         from vladkit.viz.report import Asked
 
         query, *others = queries
@@ -258,8 +259,14 @@ class _Page:
             self._asked.append(Asked(query, failed=reason, others=tuple(others)))
         else:
             named = ((each, _named(collection, each)) for each in queries)
-            files = {each: file for each, file in named if file is not None}
-            self._asked.append(Asked.found(query, part, hits, others, files))
+            rows = {each: row for each, row in named if row is not None}
+            files = {each: row.file for each, row in rows.items()}
+            asked = Asked.found(query, part, hits, others, files)
+            shown = {row.image_id: row for row in rows.values()}
+            shown |= {hit.image_id: collection.image(hit.image_id) for hit in asked.hits}
+            changed = changed_images(collection.index, shown.values())
+            changed_files = frozenset(shown[image_id].file for image_id in changed)
+            self._asked.append(replace(asked, changed=changed_files))
 
     def write(self, progress: Progress, within: list[str] | None) -> None:
         from vladkit.viz.report import write_search

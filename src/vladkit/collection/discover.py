@@ -55,6 +55,11 @@ class SourceFile:
         return is_text(self.path)
 
     @property
+    def is_local(self) -> bool:
+        """Whether it is an image file of this machine, which may have further names."""
+        return self.reader is None and self.listed is None and self.held is None
+
+    @property
     def printable(self) -> str:
         """The path, with bytes escaped that are not text."""
         return self.path.encode("utf-8", "backslashreplace").decode()
@@ -168,8 +173,7 @@ def each_once(
     """
     names: dict[object, list[SourceFile]] = {}
     for each in found:
-        is_file = each.reader is None and each.listed is None and each.held is None
-        key = identity(each.file) if is_file else None
+        key = identity(each.file) if each.is_local else None
         names.setdefault(key or each.file, []).append(each)
     name_of = {
         each: name

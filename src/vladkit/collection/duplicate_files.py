@@ -121,6 +121,7 @@ def plan_moves(
     groups: Iterable[DuplicateGroup],
     folder: str | os.PathLike[str],
     kinds: Sequence[str] = (),
+    against: Collection | None = None,
 ) -> Plan:
     """Plan to move copies into a folder, under their paths.
 
@@ -129,27 +130,34 @@ def plan_moves(
     collection, groups
         See `plan_hardlinks`.
     folder : path
-        Made if it is not there; outside of all folders that are indexed.
+        Made if it is not there. Neither it nor what is made in it lies in a folder that is indexed.
     kinds : sequence of str
         Move only copies that differ in nothing else (see `Duplicate`); empty moves all but those
         that are "indirect".
+    against : Collection or None
+        The one that the copies are of, see `Collection.duplicates`: not into its folders, either.
 
     Raises
     ------
     ParameterError
-        If the folder is inside of one that is indexed, or a kind is none.
+        If copies would go into a folder that is indexed, no folder is given, or a kind is none.
     """
     for kind in kinds:
         check_parameter("kinds", kind, StrOptions(*KINDS))
+    if not os.fspath(folder):
+        raise ParameterError("no folder to move copies into: give its path")
     target = os.path.realpath(folder)
-    for source in collection.index.store.sources().values():
-        inside = os.path.join(real(source.folder), "")
-        if os.path.join(target, "").startswith(inside):
-            raise ParameterError(
-                f"{folder} is in {source.folder}, which is indexed: its images would be found "
-                "again: give a folder outside of it"
-            )
-    return _plan(collection, groups, target, frozenset(kinds))
+    plan = _plan(collection, groups, target, frozenset(kinds))
+    stores = [each.index.store for each in (collection, against) if each is not None]
+    indexed = {real(source.folder) for store in stores for source in store.sources().values()}
+    for path in sorted({target, *(os.path.dirname(step.target) for step in plan.steps)}):
+        for inside in sorted(indexed):
+            if os.path.join(real(path), "").startswith(os.path.join(inside, "")):
+                raise ParameterError(
+                    f"copies would be moved to {path}, in {inside}, which is indexed: they would "
+                    "be found again: give a folder outside of it"
+                )
+    return plan
 
 
 def _plan(
@@ -171,7 +179,8 @@ def _plan(
             row = rows.get(each.file)
             if each.file in kept_of.values():
                 continue
-            reason = _reason_against(each, folder, kinds, own, linked, each.file in kept_of)
+            is_equal = each.file in kept_of
+            reason = _reason_against(each, group.file, folder, kinds, own, linked, is_equal)
             if reason or row is None:
                 left.append(Left(each.file, reason or "not in the collection any more"))
                 continue
@@ -191,6 +200,7 @@ def _plan(
 
 def _reason_against(
     copy: Duplicate,
+    kept: str,
     folder: str,
     kinds: frozenset[str],
     own: tuple[str, ...],
@@ -199,6 +209,9 @@ def _reason_against(
 ) -> str:
     """Why a copy is left as it is, known before anything is done; "" if nothing speaks against."""
     if not folder and not is_equal:
+        for file in (copy.file, kept):
+            if not is_url(file) and not os.path.isfile(file):
+                return f"{file} is gone, or cannot be looked at"
         return f"{', '.join(copy.kinds)}: its bytes differ, and a link would lose them"
     if INDIRECT in copy.kinds and INDIRECT not in kinds:
         return "like another copy, and not like the image that is kept: look at it first"
@@ -383,6 +396,17 @@ def _missing(folder: str) -> Iterator[str]:
 
 def _rename(source: str, target: str) -> None:
     """Move a file to a path where nothing is, also to another disk; never replace anything."""
+    _put(source, target)
+    try:
+        os.unlink(source)
+    except OSError:  # the folder is read only
+        if os.path.lexists(source):
+            os.unlink(target)
+        raise
+
+
+def _put(source: str, target: str) -> None:
+    """Have a file at a second path, where nothing is: by a link, or a copy on another disk."""
     temporary = _beside(target)
     try:
         os.link(source, target)
@@ -402,7 +426,6 @@ def _rename(source: str, target: str) -> None:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-    os.unlink(source)
 
 
 def undo(log: str | os.PathLike[str]) -> Outcome:
@@ -479,22 +502,30 @@ def _move_back(entry: dict[str, Any]) -> None:
     file, target = entry["file"], entry["target"]
     _remove_temporary(entry)
     is_there, is_moved = os.path.lexists(file), os.path.lexists(target)
-    if not is_moved:
-        if not is_there:
-            raise _NotDone(f"neither there nor at {target}")
-        return
-    if is_there:
+    if not is_there and not is_moved:
+        raise _NotDone(f"neither there nor at {target}")
+    if is_there and is_moved:
         if not os.path.samefile(file, target):
             if _digest(file) != _digest(target):
                 raise _NotDone(f"another file is there; it is at {target}")
             shutil.copystat(target, file)
-        os.unlink(target)  # a kill left both
-    else:
+    elif is_moved:
         os.makedirs(os.path.dirname(file), exist_ok=True)
-        _rename(target, file)
+        _put(target, file)
+    if is_moved:
+        _remove(target)
     for folder in entry["made"]:
         with suppress(OSError):  # others may still be in it
             os.rmdir(folder)
+
+
+def _remove(target: str) -> None:
+    """Remove what was moved away; the file is back, whether or not that can be done."""
+    try:
+        os.unlink(target)
+    except OSError as error:
+        reason = f"it is back, and {target} cannot be removed: {error.strerror or error}"
+        raise _NotDone(reason) from error
 
 
 def _unlink(entry: dict[str, Any]) -> None:
@@ -503,7 +534,11 @@ def _unlink(entry: dict[str, Any]) -> None:
     _remove_temporary(entry)
     source = file if os.path.lexists(file) else kept
     status = os.lstat(source)
-    if source == file and [status.st_dev, status.st_ino] != list(entry["inode"]):
+    # a disk may get another number when it is mounted again, and its files, too
+    is_linked = status.st_ino == entry["inode"][1] or (
+        os.path.exists(kept) and os.path.samefile(source, kept)
+    )
+    if not is_linked:
         if _digest(file) != entry["sha256"]:
             raise _NotDone("another file is there")
         return
@@ -535,7 +570,8 @@ def _remove_temporary(entry: dict[str, Any]) -> None:
 
 def _beside(file: str) -> str:
     folder, name = os.path.split(file)
-    return os.path.join(folder, f".{name[:100]}{_TEMPORARY}")
+    begin = os.fsencode(name)[:100].decode(errors="ignore")  # names are limited in bytes
+    return os.path.join(folder, f".{begin}{_TEMPORARY}")
 
 
 def _digest(file: str) -> str:

@@ -139,7 +139,7 @@ def find_duplicates(
     finder: _Finder
     if against is None:
         index.searcher.check_keeps_features()
-        finder = _Finder(index, _rows(index), flips, resolve_n_jobs(n_jobs))
+        finder = _Finder(index, _rows(index), _within([index]), flips, resolve_n_jobs(n_jobs))
     else:
         finder = _FinderAgainst(index, against, flips, resolve_n_jobs(n_jobs))
     rows = finder.rows
@@ -159,6 +159,13 @@ def find_duplicates(
     members = map(finder.told_apart, finder.groups.members())
     groups = [finder.described(*each, keep) for each in members if all(each)]
     return sorted(groups, key=lambda each: (each.path, each.file))
+
+
+def _within(indexes: Sequence[Index]) -> list[str] | None:
+    """URLs below which images are fetched, among folders that this user gave; None for any."""
+    if all(index.trust for index in indexes):
+        return None
+    return [folder for index in indexes for folder in index.store.own_folders()]
 
 
 def _rows(index: Index) -> dict[int, ImageRow]:
@@ -210,6 +217,7 @@ class _Finder:
         self,
         index: Index,
         rows: Mapping[int, ImageRow],
+        within: Sequence[str] | None,
         flips: bool,
         n_threads: int,
     ) -> None:
@@ -220,7 +228,7 @@ class _Finder:
         self._flips = flips
         self._n_threads = n_threads
         self.compared = self._compared()
-        self._within = None if index.trust else index.store.own_folders()
+        self._within = within
         self._sure: set[Pair] = set()  # pairs that were believed, and joined two groups
         self._tried: set[tuple[Pair, bool]] = set(self.compared.different)
         self.groups = _Groups(apart_of(index.store, rows, self._within))
@@ -478,7 +486,7 @@ class _FinderAgainst(_Finder):
                 "compare collections with the vectors as they were given"
             )
         rows = {-i: row for i, row in _rows(reference).items()} | _rows(index)
-        super().__init__(index, rows, flips, n_threads)
+        super().__init__(index, rows, _within([index, reference]), flips, n_threads)
         self._reference = reference
 
     def _compared(self) -> Compared:

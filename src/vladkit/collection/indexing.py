@@ -38,7 +38,7 @@ from vladkit.collection.discover import (
 from vladkit.collection.extract import extracting
 from vladkit.collection.index import Index
 from vladkit.collection.journal import LeftBehind
-from vladkit.collection.known_images import known_images, respell
+from vladkit.collection.known_images import known_images, names_of_known, respell
 from vladkit.collection.learn_codebook import learn_from
 from vladkit.collection.learner import Learner
 from vladkit.collection.photos import fill_photos
@@ -143,6 +143,10 @@ class Indexer:
             respell(self._store, known, found, files)
             found, linked = each_once(found, known)
             report.linked += [(link.printable, each.printable) for link, each in linked]
+            if not force:
+                others = names_of_known(known, found)
+                report.linked += [(link.printable, row.path) for link, row in others.items()]
+                found = [each for each in found if each not in others]
             found = _by_path(found)
             # a shard has all sources, so that those of all shards have one order
             ids = self._add_sources([each for each in found if each.file not in known])
@@ -310,15 +314,21 @@ class Indexer:
             )
 
     def _check_not_moved(self, found: Sequence[SourceFile]) -> None:
-        """Raise if images are found that the collection has from a folder that is no more."""
+        """Raise if images are found that the collection has from a folder that is no more.
+
+        Or from one that is a link to theirs now, and was the folder itself.
+        """
         known_roots = {source.root: source for source in self._store.sources().values()}
         new: dict[str, dict[str, tuple[int, int]]] = {}
         for each in found:
-            is_file = each.reader is None and each.listed is None and each.held is None
-            if is_file and each.root not in known_roots:
+            if each.is_local and each.root not in known_roots:
                 new.setdefault(each.root, {})[each.printable] = each.status()
         roots = {s.source_id: s.root for s in known_roots.values() if not is_url(s.root)}
-        lost = {source_id: root for source_id, root in roots.items() if not os.path.exists(root)}
+        lost = {
+            source_id: root
+            for source_id, root in roots.items()
+            if not os.path.exists(root) or real(root) in new
+        }
         if not new or not lost:
             return
         rows: dict[int, list[ImageRow]] = {source_id: [] for source_id in lost}
@@ -327,14 +337,17 @@ class Indexer:
                 rows[row.source_id].append(row)
         for root, files in new.items():
             for source_id, old in lost.items():
+                is_link = os.path.exists(old)
+                if is_link and real(old) != root:
+                    continue
                 known = rows[source_id]
                 n = sum(files.get(row.path, (None,))[0] == row.n_bytes for row in known)
                 if n and 2 * n > len(known):
+                    way = quoted(self._store.path), quoted(old), quoted(root)
                     raise NothingToIndexError(
                         f"{root} holds {n} of the {len(known)} images that were indexed in {old}, "
-                        "which is gone: if they have moved, vladkit relocate "
-                        f"{quoted(self._store.path)} {quoted(old)} {quoted(root)}; to index them "
-                        "once more, give --force"
+                        f"which {'leads there now' if is_link else 'is gone'}: if they have moved, "
+                        f"vladkit relocate {' '.join(way)}; to index them once more, give --force"
                     )
 
     def _extract_and_commit(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from vladkit.collection.discover import SourceFile
 from vladkit.core.names import composed, identity
 from vladkit.core.remote import joined
 from vladkit.store.protocol import CollectionStore
+from vladkit.store.relocate import note_renamed
 from vladkit.store.rows import ImageRow
 
-__all__ = ["known_images", "respell"]
+__all__ = ["known_images", "names_of_known", "respell"]
 
 
 def known_images(store: CollectionStore) -> dict[str, ImageRow]:
@@ -23,6 +25,22 @@ def known_images(store: CollectionStore) -> dict[str, ImageRow]:
         for row in store.images()
         if row.source_id in roots  # else the file is damaged, as `check` says
     }
+
+
+def names_of_known(
+    known: Mapping[str, ImageRow], found: Iterable[SourceFile]
+) -> dict[SourceFile, ImageRow]:
+    """Files that links make further names of images, with the rows by which these are known."""
+    new = defaultdict(list)
+    for each in found:
+        if each.is_local and each.file not in known:
+            new[each.status()].append(each)
+    names: dict[SourceFile, ImageRow] = {}
+    for file, row in known.items() if new else ():
+        for each in new.get((row.n_bytes, row.mtime_ns), ()):
+            if (key := identity(each.file)) is not None and key == identity(file):
+                names.setdefault(each, row)
+    return names
 
 
 def respell(
@@ -51,5 +69,6 @@ def respell(
                 is_there = store.images_by_id([row.image_id]).get(row.image_id) == row
                 if is_there:  # its id may be that of another image by now
                     store.rename(row.image_id, each.path)
+                    note_renamed(store)
             if is_there:
                 known[each.file] = replace(known.pop(old), path=each.path)

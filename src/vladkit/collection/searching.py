@@ -330,8 +330,9 @@ class Searcher:
         return self._augmentation[1]
 
     def state(self) -> str:
-        """Name of all that a ranking depends on: the vectors, the augmentation, the index."""
-        made = self._store.about().get("augmentation"), self.ann() is not None
+        """Name of all that an answer depends on: vectors, augmentation, index, paths of images."""
+        about = self._store.about()
+        made = about.get("augmentation"), self.ann() is not None, about.get("renamed")
         return f"{self._store.stamp()}:{crc32(json.dumps(made).encode()):08x}"
 
     def allowed(self, where: Where) -> Allowed:

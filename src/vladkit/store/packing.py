@@ -34,6 +34,7 @@ _KINDS: Final = {
     "id": str,
     "revision": int,
     "last_id": int,
+    "renamed": int,
     "network_mark": str,
     "lifted": list,
     "told_apart": list,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from vladkit.core.names import absolute, composed, is_text, real
 from vladkit.core.remote import is_url, local_path
@@ -127,16 +127,18 @@ def ids_under(
     return ids
 
 
-def _files(path: str | os.PathLike[str], from_here: bool) -> set[str]:
-    """Absolute paths that a path may stand for; see `ids_under`."""
+def _files(path: str | os.PathLike[str], from_here: bool) -> tuple[str, ...]:
+    """Absolute paths that a path may stand for, itself before where it leads; see `ids_under`."""
     if from_here:
-        return {absolute(path), real(path)}
+        return tuple(dict.fromkeys((absolute(path), real(path))))
     name = local_path(os.fspath(path))
-    return {absolute(name)} if is_url(name) or os.path.isabs(name) else set()
+    return (absolute(name),) if is_url(name) or os.path.isabs(name) else ()
 
 
-def _below(given: str, rows: Iterable[tuple[int, str, str]], files: set[str]) -> set[int]:
-    """Ids of the rows (id, path, file) that are at a path, which may be one of `files`, or below.
+def _below(given: str, rows: Sequence[tuple[int, str, str]], files: Sequence[str]) -> set[int]:
+    """Ids of the rows (id, path, file) that are at a path, or below it.
+
+    That is the first of `files` that there are rows of: a link may be indexed, and where it leads.
 
     Raises
     ------
@@ -144,15 +146,16 @@ def _below(given: str, rows: Iterable[tuple[int, str, str]], files: set[str]) ->
         If that is the path of images in several folders, and of no file.
     """
     name = _with_slashes(given).rstrip("/")
-    below = tuple(os.path.join(file, "") for file in files)
-    there: set[int] = set()
+    for file in files:
+        below = os.path.join(file, "")
+        there = {i for i, _, where in rows if where == file or where.startswith(below)}
+        if there:
+            return there
     named: dict[str, set[int]] = {}
     for image_id, path, where in rows:
-        if where in files or where.startswith(below):
-            there.add(image_id)
-        elif path == name or path.startswith(name + "/"):
+        if path == name or path.startswith(name + "/"):
             named.setdefault(where[: len(where) - len(path)], set()).add(image_id)
-    return there or _named_once(name, named)
+    return _named_once(name, named)
 
 
 def _named_once(name: str, named: dict[str, set[int]]) -> set[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.store.protocol import CollectionStore
 
-__all__ = ["Relocation", "relocate"]
+__all__ = ["Relocation", "note_renamed", "relocate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,13 @@ def relocate(
                 )
             merged += store.move_source(source_id, folder)
             moved, found = moved + len(rows), found + here
+        note_renamed(store)
     return Relocation(moved, found, merged)
+
+
+def note_renamed(store: CollectionStore) -> None:
+    """Note that images have other paths or folders, by which clients ask again; in `writing`."""
+    store.set_about(renamed=int.from_bytes(os.urandom(6)))
 
 
 def _in_order(inside: dict[int, str], now: dict[int, str]) -> Iterator[tuple[int, str]]:

@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import BinaryIO, Final
 
 import numpy as np
 
+from vladkit.collection.changed import changed_images
 from vladkit.collection.collection import Collection
 from vladkit.collection.query import QueryImage
 from vladkit.collection.ranked import Hit
@@ -31,7 +32,7 @@ from vladkit.web.decoder import Decoder
 from vladkit.web.limits import Limits
 from vladkit.web.pool import CollectionPool
 from vladkit.web.problems import Problem
-from vladkit.web.queries import Queries, QuerySource, SearchQuery, changed_images, indexed_image
+from vladkit.web.queries import Queries, QuerySource, SearchQuery, indexed_image
 from vladkit.web.uploads import Uploads
 
 __all__ = ["MEDIA_TYPES", "Engine", "SearchAnswer", "version_of"]
@@ -164,7 +165,7 @@ class Engine:
             left_out, n_images = options.where.unknown(store), len(searcher.allowed(options.where))
         counts = n_images, len(known), n_verified
         shown = [row for _, row in rows] + [query.row for query in queries if query.row]
-        changed = changed_images(collection, shown)
+        changed = changed_images(collection.index, shown)
         return SearchAnswer(queries, rows, *counts, seconds, photo_of, left_out, changed, state)
 
     async def match(
@@ -209,6 +210,23 @@ class Engine:
                 data = as_jpeg(image)
                 self._thumbnails.put(tag, data, len(data))
         return data, tag
+
+    async def image(self, image_id: int) -> tuple[ImageRow, set[int]]:
+        """Row of an image, and `changed_images` of it.
+
+        A size that the collection does not know is that of the file, if it can be read.
+        """
+        return await self.pool.lookup(self._image, image_id)
+
+    def _image(self, collection: Collection, image_id: int) -> tuple[ImageRow, set[int]]:
+        row = indexed_image(collection, image_id)
+        changed = changed_images(collection.index, [row])
+        if row.width is None or row.height is None:
+            within = collection.folders_to_show()
+            with suppress(ImageError), open_file(row.file, within=within) as opened:
+                image = self.decoder.decode(opened.read(), max_side=_CHECKED_SIDE)
+                row = replace(row, width=image.width, height=image.height)
+        return row, changed
 
     async def file(self, image_id: int) -> tuple[BinaryIO, str, str]:
         """The file of an image of the collection, open and just decoded, its media type and name.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vladkit.collection.changed import is_as_indexed
 from vladkit.collection.collection import Collection
 from vladkit.collection.query import extract_with_mirror, mirrors
-from vladkit.core.files import time_of_change
-from vladkit.core.remote import is_url
 from vladkit.errors import ImageError, MissingDependencyError, ModelError, ParameterError
 from vladkit.features import Features, wants_color
 from vladkit.images import Image, Region, read_bytes
@@ -20,7 +17,7 @@ from vladkit.web.decoder import Decoder
 from vladkit.web.limits import Limits
 from vladkit.web.problems import Problem
 
-__all__ = ["Queries", "QuerySource", "SearchQuery", "changed_images", "indexed_image"]
+__all__ = ["Queries", "QuerySource", "SearchQuery", "indexed_image"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +167,7 @@ class Queries:
         """The query of an indexed image, by what is kept of it where its file is no help."""
         size = row.width, row.height
         try:
-            if not _is_as_indexed(row):
+            if not is_as_indexed(row):
                 raise ImageError("changed since it was indexed")
             data = read_bytes(row.file, within=collection.folders_to_show())
             image = self._decoded(collection, data, region)
@@ -202,27 +199,6 @@ class Queries:
 def _features_of(collection: Collection, image: Image, mirrored: bool) -> Features:
     extractor = collection.extractor
     return extract_with_mirror(extractor, image) if mirrored else extractor.extract(image)
-
-
-def changed_images(collection: Collection, rows: Iterable[ImageRow]) -> set[int]:
-    """Ids of the images whose files are other ones than were indexed, by size and time.
-
-    Nothing is looked up in folders that are not shown; rows of features that another program
-    found have the size and time of its file, which tell nothing of the images.
-    """
-    index = collection.index
-    sources = index.store.sources()
-    known = {i for i, each in sources.items() if not each.images and (index.trust or each.is_own)}
-    return {row.image_id for row in rows if row.source_id in known and not _is_as_indexed(row)}
-
-
-def _is_as_indexed(row: ImageRow) -> bool:
-    """Whether a file has the size and time that it was indexed with, or is elsewhere or gone."""
-    try:
-        status = None if is_url(row.file) else os.stat(row.file)
-    except (OSError, ValueError):  # which is said where it is read
-        return True
-    return status is None or (status.st_size, time_of_change(status)) == (row.n_bytes, row.mtime_ns)
 
 
 def indexed_image(collection: Collection, image_id: int) -> ImageRow:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import StreamingResponse
 
+from vladkit.collection.changed import changed_images
 from vladkit.collection.collection import Collection
 from vladkit.core.version import __version__
 from vladkit.errors import ImageError
@@ -22,7 +23,6 @@ from vladkit.web.dependencies import MAX_ID, EngineOfApp
 from vladkit.web.engine import MEDIA_TYPES, Engine, version_of
 from vladkit.web.limits import MAX_PAGE
 from vladkit.web.problems import Problem
-from vladkit.web.queries import changed_images, indexed_image
 from vladkit.web.responses import AS_JPEG, jpeg_response
 
 __all__ = ["PREVIEW_SIDE", "image_fields", "router"]
@@ -77,7 +77,7 @@ async def images(
 
     def page(collection: Collection) -> tuple[int, list[ImageRow], set[int]]:
         total, rows = collection.page(offset, limit, contains=contains)
-        return total, rows, changed_images(collection, rows)
+        return total, rows, changed_images(collection.index, rows)
 
     total, rows, changed = await engine.pool.lookup(page)
     items = [schemas.ImageInfo(**image_fields(row, changed)) for row in rows]
@@ -101,13 +101,8 @@ async def skipped(
 
 @router.get("/api/images/{image_id}", tags=["images"])
 async def image(engine: EngineOfApp, image_id: ImageId) -> schemas.ImageInfo:
-    """Describe one image."""
-
-    def look_up(collection: Collection) -> tuple[ImageRow, set[int]]:
-        row = indexed_image(collection, image_id)
-        return row, changed_images(collection, [row])
-
-    return schemas.ImageInfo(**image_fields(*await engine.pool.lookup(look_up)))
+    """Describe one image; its size is read from the file if it is not known otherwise."""
+    return schemas.ImageInfo(**image_fields(*await engine.image(image_id)))
 
 
 @router.get("/api/images/{image_id}/thumbnail", tags=["images"], **AS_JPEG)

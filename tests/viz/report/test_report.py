@@ -17,6 +17,7 @@ import pytest
 
 from commands import run
 from pages import SCRIPT, Page
+from photos import photo, smaller
 from vladkit import Collection
 from vladkit.errors import (
     FileFormatError,
@@ -357,6 +358,30 @@ class TestCommand:
             "coffee.jpg and coffee.jpg",
             "coins.jpg and coins.jpg",
         ]
+
+    def test_search_where_files_have_changed(self, home, tmp_path):
+        """Matches are of places in the images that were indexed: they are not drawn over others."""
+        (tmp_path / "images").mkdir()
+        for name in ("coffee", "coins"):
+            shutil.copy(home / "images" / f"{name}.jpg", tmp_path / "images")
+        run("index", "images", "-o", "c.vlad", "--n-clusters", 4, cwd=tmp_path)
+        cv2.imwrite(str(tmp_path / "images/coffee.jpg"), smaller(photo("coins")))
+        query, out = home / "coffee query.jpg", tmp_path / "s.html"
+        run("search", "c.vlad", query, "--html", out, cwd=tmp_path)
+        page = Page(out.read_text("utf-8"))
+        assert page.all("svg", class_="matched") == []
+        first = page.all("li", class_="cell")[0]
+        assert "coffee.jpg" in first[2]
+        assert "changed since it was indexed" in first[2]
+        assert out.read_text("utf-8").count("changed since it was indexed") == 1
+        # as a query, too; its part may lie outside of the other file
+        words = "coffee.jpg", "coins.jpg", "--region", "200,150,150,150", "--html", out
+        run("search", "c.vlad", *words, cwd=tmp_path)
+        page = Page(out.read_text("utf-8"))
+        changed, same = page.all("section", class_="search")
+        assert "query, changed since it was indexed" in changed[2]
+        assert page.all("polygon", changed) == page.all("svg", changed, class_="matched") == []
+        assert len(page.all("svg", same, class_="matched")) == 1
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -87,6 +88,25 @@ class TestSearchPage:
         hit = Hit(1, 1.0, 1.0, path="a", file="a")
         search = Asked.found("q", None, [hit] * 1000)
         assert (len(search.hits), search.n_hits) == (200, 1000)
+
+    def test_names_with_characters_that_are_not_seen(self, home, asked, tmp_path):
+        """One that turns the writing makes of gpj.exe another name; as the command prints it."""
+        from dataclasses import replace
+
+        odd = "a\u202egpj.exe\n\u200b.jpg"
+        hits = tuple(replace(hit, path=odd) for hit in asked[0].hits)
+        query = str(tmp_path / odd)
+        shutil.copy(home / "coffee query.jpg", query)
+        some = [replace(asked[0], query=query, hits=hits), replace(asked[1], query=odd)]
+        write_search(tmp_path / "s.html", f"{odd}.vlad", some)
+        text = (tmp_path / "s.html").read_text("utf-8")
+        assert not re.search("[\u202e\u200b]", text)
+        page = Page(text)
+        shown = r"a\u202egpj.exe\n\u200b.jpg"
+        assert page.one("title")[2] == f"Search in {shown}.vlad"
+        assert set(page.words("p", class_="path")[: len(hits) - 1]) == {shown}
+        (drawing,) = page.all("svg", class_="matched")
+        assert drawing[1]["aria-label"].endswith(f"of {tmp_path}/{shown} and {shown}")
 
     def test_images_that_are_gone(self, asked, tmp_path):
         from dataclasses import replace

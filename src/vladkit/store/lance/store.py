@@ -309,7 +309,7 @@ class LanceStore:
         if relative is not None and not is_url(root) and not os.path.exists(root):
             moved = os.path.normpath(self.path.parent / relative)
             if os.path.exists(moved):
-                return moved
+                return os.path.realpath(moved)  # folders are kept without links
         return root
 
     def _relative(self, root: str) -> str | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vladkit.collection.indexing import Progress
 from vladkit.core.files import check_writable, replace_file
+from vladkit.core.names import one_line
 from vladkit.errors import MissingDependencyError
 from vladkit.viz.report.matched import Side, alone, matched
 from vladkit.viz.report.rankings import Asked, ReportData, firsts, thresholds
@@ -205,16 +206,19 @@ class _Search:
     def of(cls, asked: Asked, made: dict[str, Thumbnail]) -> _Search:
         drawn, plain = [], []
         sides = [_side(made.get(asked.files.get(query, query))) for query in asked.queries]
+        changed = [asked.files.get(query) in asked.changed for query in asked.queries]
+        parts = [None if each else asked.region for each in changed]
         queries = [
-            (query, None if side is None else alone(side, asked.region, f"Query {query}"))
-            for query, side in zip(asked.queries, sides, strict=True)
+            (query, None if side is None else alone(side, part, one_line(f"Query {query}")))
+            for query, side, part in zip(asked.queries, sides, parts, strict=True)
         ]
         to_draw = {hit.image_id for hit in _to_draw(asked.hits)}
         for rank, hit in enumerate(asked.hits, start=1):
             left, right = sides[hit.query], _side(made[hit.file])
-            if hit.image_id in to_draw and hit.verification and left and right:
+            is_changed = changed[hit.query] or hit.file in asked.changed
+            if not is_changed and hit.image_id in to_draw and hit.verification and left and right:
                 label = f"{hit.inliers} matches of {asked.queries[hit.query]} and {hit.path}"
-                svg = matched(left, right, hit.verification, asked.region, label)
+                svg = matched(left, right, hit.verification, asked.region, one_line(label))
                 drawn.append((rank, hit, svg))
             else:
                 plain.append((rank, hit))
@@ -256,12 +260,18 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_readable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["worth"] = _worth
     environment.filters["score"] = _score
     return environment
+
+
+def _readable(value: Any) -> Any:
+    """Text of which every character is seen, as the command prints names; markup as it is."""
+    return one_line(value) if type(value) is str else value
 
 
 def _worth(value: float | None, digits: int = 3) -> str:

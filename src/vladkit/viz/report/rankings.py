@@ -131,7 +131,8 @@ class Asked:
     """A search: the query, the part of it that was asked for, and the results.
 
     `others` are further query images of the same thing. `files` has the file of each query that was
-    given by the name of an image of the collection.
+    given by the name of an image of the collection. `changed` are files of these, and of results,
+    that are other ones than were indexed: what was found is of places in the images of before.
     """
 
     query: str
@@ -141,6 +142,7 @@ class Asked:
     failed: str | None = None
     others: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    changed: frozenset[str] = frozenset()
 
     @classmethod
     def found(

@@ -1,7 +1,7 @@
 // @ts-check
 /** The line that says what is going on: steps for everybody, seconds and per cent for the eye. */
 
-import { el } from "./dom.js";
+import { el, readable } from "./dom.js";
 
 export class Activity {
   /** @param {HTMLElement} host */
@@ -29,7 +29,7 @@ export class Activity {
     }
     this.host.dataset.state = "busy";
     this.bar.hidden = true;
-    if (this.text.textContent !== text) this.text.textContent = text;
+    if (this.text.textContent !== readable(text)) this.text.textContent = readable(text);
     this.tick();
   }
 
@@ -52,7 +52,7 @@ export class Activity {
   failed(text) {
     this.stop();
     this.host.dataset.state = "failed";
-    this.text.textContent = text;
+    this.text.textContent = readable(text);
   }
 
   stop() {

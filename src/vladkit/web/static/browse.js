@@ -2,7 +2,7 @@
 /** Lists of what is in the collection, page by page: its images, and the files that were skipped. */
 
 import { address, get, isAbort } from "./api.js";
-import { byId, count, el, plural } from "./dom.js";
+import { byId, count, el, plural, readable } from "./dom.js";
 import { showPages } from "./pager.js";
 import { searchable } from "./image.js";
 import { format, state } from "./state.js";
@@ -132,8 +132,8 @@ export function skippedList(onState, onError) {
       el(
         "li",
         {},
-        el("span", { class: "reason-path", title: path }, path),
-        el("span", { class: "muted" }, reason),
+        el("span", { class: "reason-path", title: readable(path) }, readable(path)),
+        el("span", { class: "muted" }, readable(reason)),
       ),
     empty: "Nothing was skipped.",
     onState,
@@ -148,8 +148,10 @@ export function skippedList(onState, onError) {
 export function describe(host, info) {
   const yes = /** @param {boolean} is */ (is) => (is ? "yes" : "no");
   const facts = {
-    File: info.file,
-    Sources: info.sources.map(({ name, root }) => (name === root ? root : `${name}: ${root}`)).join("\n"),
+    File: readable(info.file),
+    Sources: info.sources
+      .map(({ name, root }) => readable(name === root ? root : `${name}: ${root}`))
+      .join("\n"),
     Images: count(info.images),
     Skipped: count(info.skipped),
     Size: `${(info.bytes / 1e6).toFixed(1)} MB`,

@@ -3,7 +3,7 @@
 
 import { Problem, address, get, isAbort } from "./api.js";
 import { arrange } from "./arrange.js";
-import { byId, count, decimals, el, icon } from "./dom.js";
+import { byId, count, decimals, el, icon, readable } from "./dom.js";
 import { Overlay } from "./overlay.js";
 import { baseName, gone, pixels, sizeOf } from "./image.js";
 import { format, state } from "./state.js";
@@ -59,6 +59,8 @@ export class Compare {
     this.result = null;
     /** @type {Geometry | null} */
     this.geometry = null;
+    /** @type {Map<number, import("./arrange.js").Size>} by id, of images whose size was not known */
+    this.measured = new Map();
     this.matchable = true;
     this.wanted = AT_FIRST; // matches to draw
     this.asked = new AbortController();
@@ -127,20 +129,21 @@ export class Compare {
     } catch (error) {
       if (isAbort(error)) return;
       this.title.textContent = "No such image";
-      this.facts.textContent = sentence(error);
+      this.facts.textContent = readable(sentence(error));
       return;
     }
     const { query } = this;
-    const name = this.result.path;
+    const name = readable(this.result.path);
     this.title.replaceChildren(
       el("span", { class: "rank" }, this.result.rank ? String(this.result.rank) : ""),
       el("span", { class: "compare-name", title: name }, name),
     );
-    fill(this.panes.query, query.preview, query.path ? `Query: ${query.path}` : "Query");
+    fill(this.panes.query, query.preview, query.path ? readable(`Query: ${query.path}`) : "Query");
     fill(this.panes.match, this.result.preview, `Result: ${name}`);
     this.links.search.href = format(state({ id }));
     this.links.file.href = this.result.file;
     this.preload(at);
+    for (const image of [query, this.result]) this.measure(image, signal);
     await this.match();
   }
 
@@ -170,6 +173,25 @@ export class Compare {
     for (const by of [1, -1]) {
       const other = at < 0 ? undefined : this.answer?.results[at + by];
       if (other) new Image().src = other.preview;
+    }
+  }
+
+  /**
+   * A preview is smaller than a large image, whose matches are in px of its own.
+   *
+   * @param {Query | Result} image
+   * @param {AbortSignal} signal
+   */
+  async measure({ id, width }, signal) {
+    if (id === null || width || this.measured.has(id)) return;
+    try {
+      /** @type {IndexedImage} */
+      const found = await get(`/api/images/${id}`, { signal });
+      if (!found.width || !found.height) return;
+      this.measured.set(id, { width: found.width, height: found.height });
+      this.place();
+    } catch (error) {
+      if (!(error instanceof Problem) && !isAbort(error)) throw error; // drawn as its preview then
     }
   }
 
@@ -267,8 +289,11 @@ export class Compare {
     const { answer, result } = this;
     if (!answer || !result || !this.dialog.open) return;
     const height = SCROLLING.matches ? innerHeight * 0.7 : this.room.clientHeight;
-    const query = sizeOf(this.query, this.panes.query.querySelector("img"));
-    const match = sizeOf(result, this.panes.match.querySelector("img"));
+    /** @param {Query | Result} image @param {HTMLElement} pane */
+    const size = (image, pane) =>
+      this.measured.get(image.id ?? -1) ?? sizeOf(image, pane.querySelector("img"));
+    const query = size(this.query, this.panes.query);
+    const match = size(result, this.panes.match);
     const arrangement = arrange(query, match, { width: this.room.clientWidth, height });
     this.stage.style.width = `${arrangement.width}px`;
     this.stage.style.height = `${arrangement.height}px`;

@@ -58,6 +58,26 @@ export function set(element, attributes) {
   }
 }
 
+// as vladkit.core.names: what steers a terminal, changes the direction of writing, or is not seen
+const UNSEEN =
+  /[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0001}-\u{e007f}]/gu;
+/** @type {Record<string, string>} */
+const ESCAPED = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
+/**
+ * Text of which every character is seen, as the command prints names of files.
+ *
+ * @param {string} text
+ */
+export function readable(text) {
+  return text.replace(UNSEEN, (found) => {
+    const code = found.codePointAt(0) ?? 0;
+    const digits = code < 0x100 ? 2 : code < 0x10000 ? 4 : 8;
+    const kind = { 2: "x", 4: "u", 8: "U" }[digits];
+    return ESCAPED[found] ?? `\\${kind}${code.toString(16).padStart(digits, "0")}`;
+  });
+}
+
 /** @param {string} name of a symbol in index.html, without "i-" */
 export function icon(name) {
   return svg("svg", { "aria-hidden": "true" }, svg("use", { href: `#i-${name}` }));
@@ -69,6 +89,7 @@ export function icon(name) {
  * @param {string} path
  */
 export function pathLine(path) {
+  path = readable(path);
   const cut = path.lastIndexOf("/") + 1;
   return el(
     "span",

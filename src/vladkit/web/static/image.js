@@ -1,7 +1,7 @@
 // @ts-check
 /** One image of the collection, small, with what is known of it and what can be done with it. */
 
-import { count, el, icon, pathLine } from "./dom.js";
+import { count, el, icon, pathLine, readable } from "./dom.js";
 import { format, state } from "./state.js";
 
 /** @typedef {import("./api.js").IndexedImage} IndexedImage */
@@ -69,7 +69,7 @@ function withSide(url, side) {
 
 /** @param {string} path */
 export function baseName(path) {
-  return path.slice(path.lastIndexOf("/") + 1);
+  return readable(path.slice(path.lastIndexOf("/") + 1));
 }
 
 /**

@@ -5,7 +5,7 @@ import { Problem, get, isAbort } from "./api.js";
 import { describe, imageList, skippedList } from "./browse.js";
 import { themeSwitch } from "./colours.js";
 import { Compare } from "./compare.js";
-import { byId, count, el } from "./dom.js";
+import { byId, count, el, readable } from "./dom.js";
 import { takeIn } from "./intake.js";
 import { SearchView } from "./search.js";
 import { format, parse, state } from "./state.js";
@@ -21,7 +21,7 @@ const main = byId("main", HTMLElement);
 
 /** @param {string} text a sentence */
 function say(text) {
-  trouble.replaceChildren(text);
+  trouble.replaceChildren(readable(text));
   trouble.hidden = false;
 }
 
@@ -43,8 +43,8 @@ function fault(error) {
  * @returns what searches with a file
  */
 function start(info) {
-  byId("collection-name", HTMLElement).textContent = info.name;
-  byId("collection-name", HTMLElement).title = info.file;
+  byId("collection-name", HTMLElement).textContent = readable(info.name);
+  byId("collection-name", HTMLElement).title = readable(info.file);
   byId("count-images", HTMLElement).textContent = count(info.images);
   byId("count-skipped", HTMLElement).textContent = count(info.skipped);
   byId("link-skipped", HTMLElement).hidden = !info.skipped;
@@ -105,7 +105,7 @@ function start(info) {
       if (current) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
-    document.title = `${TITLES[shown.view]} · ${info.name} · vladkit`;
+    document.title = `${TITLES[shown.view]} · ${readable(info.name)} · vladkit`;
     if (before.view !== shown.view) {
       main.focus({ preventScroll: true });
       scrollTo(0, 0);
@@ -156,7 +156,7 @@ function start(info) {
     if (files.length === 1) return;
     const n = Math.min(files.length, info.limits.queries);
     byId("offer-text", HTMLElement).textContent =
-      `Searched with the first of ${files.length} files, ${files[0].name}.`;
+      readable(`Searched with the first of ${files.length} files, ${files[0].name}.`);
     const all = byId("offer-all", HTMLButtonElement);
     const which = n < files.length ? `the first ${n}` : n === 2 ? "both" : `all ${n}`;
     all.textContent = `They show one thing: search with ${which}`;

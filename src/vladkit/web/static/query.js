@@ -1,7 +1,7 @@
 // @ts-check
 /** The query: its image, what is known of it, and the part of it that is searched by. */
 
-import { byId, el, pathLine, plural } from "./dom.js";
+import { byId, el, pathLine, plural, readable } from "./dom.js";
 import { pixels, sizeOf } from "./image.js";
 import { RegionMarker } from "./region.js";
 
@@ -13,6 +13,7 @@ const MOUSE = matchMedia("(hover: hover)"); // a finger scrolls where a mouse ma
 export class QueryPanel {
   /** @param {(region: Region | null) => void} onPart search by that; null: by the whole */
   constructor(onPart) {
+    this.panel = byId("query", HTMLElement);
     this.room = byId("query-room", HTMLElement);
     this.img = byId("query-image", HTMLImageElement);
     this.name = byId("query-name", HTMLElement);
@@ -28,6 +29,7 @@ export class QueryPanel {
     });
     this.shown = ""; // key and id of what is shown
     this.preview = "";
+    this.marking = false; // the focus goes on to the button that marks a part, once it can be pressed
     /** @type {Region | null} that the results are for */
     this.asked = null;
 
@@ -39,7 +41,8 @@ export class QueryPanel {
     this.clearRegion.addEventListener("click", () => {
       this.marker.clear();
       onPart(null);
-      this.mark.focus();
+      this.marking = this.mark.disabled;
+      (this.marking ? this.panel : this.mark).focus();
     });
     // a file that the browser cannot show, such as TIFF: the server's JPEG comes with the answer
     this.img.addEventListener("error", () => this.img.classList.add("unseen"));
@@ -72,7 +75,7 @@ export class QueryPanel {
     const file = files.get(query.key ?? "");
     this.img.hidden = false;
     if (this.img.getAttribute("src") !== query.preview) this.img.src = query.preview;
-    this.img.alt = query.path ? `Query: ${query.path}` : "Query";
+    this.img.alt = query.path ? readable(`Query: ${query.path}`) : "Query";
     const { width, height } = sizeOf(query, this.img);
     this.img.width = width;
     this.img.height = height;
@@ -97,6 +100,8 @@ export class QueryPanel {
       this.regionText.textContent = "";
     } else {
       this.mark.disabled = false;
+      if (this.marking && document.activeElement === this.panel) this.mark.focus();
+      this.marking = false;
       this.marker.show(width, height, query.region);
       this.showRegion(query.region);
     }
