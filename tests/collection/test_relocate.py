@@ -13,7 +13,8 @@ from commands import run
 from images import textured
 from stored import everything
 from vladkit import Collection
-from vladkit.errors import NothingToIndexError, ParameterError
+from vladkit.collection.indexing import Indexer
+from vladkit.errors import NothingToIndexError, ParameterError, StorageError
 
 
 @pytest.fixture
@@ -194,6 +195,32 @@ class TestRelocate:
             done = collection.relocate("a", "b")
             assert (done.moved, done.found, done.merged) == (6, 5, 5)
             assert len(collection) == 6
+            assert collection.check() == []
+            assert [s["root"] for s in collection.info()["sources"]] == [f"{here}/b"]
+
+    @pytest.mark.parametrize("is_indexed", [False, True])
+    def test_while_they_are_indexed(self, here, is_indexed, monkeypatch):
+        """The rest went into the old folder again, and so each image came twice in the end."""
+        if is_indexed:
+            shutil.copytree("a", "b")
+            run("index", "b", "-o", "c")
+        for i in range(6, 9):
+            cv2.imwrite(f"a/{i}.png", textured(120, 90, seed=i))
+        real = Indexer._commit
+
+        def commit(self, *batch, **rest):
+            shutil.rmtree("b", ignore_errors=True)
+            shutil.move("a", "b")
+            with Collection.open("c") as other:
+                assert other.relocate("a", "b").moved == 6
+            return real(self, *batch, **rest)
+
+        with monkeypatch.context() as patch, Collection.open("c") as collection:
+            patch.setattr(Indexer, "_commit", commit)
+            with pytest.raises(StorageError, match=f"moved the images of {here}/a to another"):
+                collection.add(["a"])
+        assert "9 images; 3 indexed" in run("index", "b", "-o", "c").stderr
+        with Collection.open("c") as collection:
             assert collection.check() == []
             assert [s["root"] for s in collection.info()["sources"]] == [f"{here}/b"]
 

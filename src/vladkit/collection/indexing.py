@@ -47,7 +47,13 @@ from vladkit.collection.sample import Shard, check_shard, in_shard
 from vladkit.collection.tasks import Tasks, check_executor
 from vladkit.core.names import quoted, real
 from vladkit.core.remote import is_url, joined
-from vladkit.errors import ImageError, NothingToIndexError, ParameterError, RecipeMismatchError
+from vladkit.errors import (
+    ImageError,
+    NothingToIndexError,
+    ParameterError,
+    RecipeMismatchError,
+    StorageError,
+)
 from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
@@ -84,6 +90,7 @@ class Indexer:
         self._describer = index.describer
         self._learner = Learner(index)
         self._sources: dict[int, Source] = {}
+        self._filled: set[int] = set()  # of these, those that have had images
         self._held: list[Record] = []  # encoded, to be committed with others
         self._good: set[tuple[int, str]] = set()  # to be read again, of what is indexed
         self._method = "auto"  # a batch is not worth the loading of compiled code
@@ -154,6 +161,7 @@ class Indexer:
                 self._set_images(found, folder)
             if work:
                 self._sources = self._store.sources()
+                self._filled = {row.source_id for row in known.values()}
                 path, extractor = self._store.beside, self._describer.extractor
                 todo = [file for file, _ in work]
                 tasks = None
@@ -430,12 +438,20 @@ class Indexer:
         return retried(change) if roots else {}
 
     def _with_sources(self, records: list[Record]) -> list[Record]:
-        """Records whose sources are there: `compact` drops those that have no images yet."""
+        """Records whose sources are there: `compact` drops those that have no images yet.
+
+        Raises StorageError if one that has had some is elsewhere by now: `relocate` was told where.
+        """
         there = self._store.sources()
         moved = {}
         for source_id in {record.row.source_id for record in records}:
             source = self._sources[source_id]
             if source_id not in there or there[source_id].root != source.root:
+                if source_id in self._filled:
+                    raise StorageError(
+                        f"another process has moved the images of {source.root} to another folder, "
+                        "or removed them: run again, and give the folder in which they are now"
+                    )
                 moved[source_id] = self._store.add_source(source.root, source.name).source_id
                 if source.images:
                     self._store.set_images(moved[source_id], source.images)
@@ -463,7 +479,9 @@ class Indexer:
                 is_kept = self._store.learned() == self._describer.learned
                 if is_kept:
                     new = [record for record in records if not self._stays(record.row)]
-                    ids = self._store.put(self._with_sources(new))
+                    placed = self._with_sources(new)
+                    ids = self._store.put(placed)
+                    self._filled |= {record.row.source_id for record in placed}
                     Recoded.forget(self._store, ids)
                     found = zip(ids, new, strict=True)
                     put_photos(self._store, [(i, r.photo) for i, r in found if r.photo])
