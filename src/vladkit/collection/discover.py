@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +15,7 @@ from vladkit.features.readers import Reader, is_source, open_reader, open_vector
 from vladkit.features.readers.reader import digest, status_of_file
 from vladkit.images import is_image_name
 from vladkit.images.forms import FORMS, InMemory, file_data
+from vladkit.store.rows import ImageRow
 
 __all__ = [
     "SourceFile",
@@ -63,6 +64,11 @@ class SourceFile:
     def file(self) -> str:
         """The file's path, absolute; or its URL."""
         return joined(self.root, self.path)
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether it is a file of this machine, whose pixels are read."""
+        return self.reader is None and self.listed is None and self.held is None
 
     def status(self) -> Status:
         """Two numbers, one of which differs when the file has changed: size and mtime of it."""
@@ -159,8 +165,8 @@ def in_memory(images: Mapping[str, InMemory]) -> list[SourceFile]:
 
 
 def each_once(
-    found: Sequence[SourceFile], known: Container[str]
-) -> tuple[list[SourceFile], list[tuple[SourceFile, SourceFile]]]:
+    found: Sequence[SourceFile], known: Mapping[str, ImageRow]
+) -> tuple[list[SourceFile], list[tuple[str, str]]]:
     """Split files into one name of each, and (link, name) of its further names.
 
     A file goes by the name that is known, or one that is no symbolic link, or the first. Names
@@ -168,8 +174,7 @@ def each_once(
     """
     names: dict[object, list[SourceFile]] = {}
     for each in found:
-        is_file = each.reader is None and each.listed is None and each.held is None
-        key = identity(each.file) if is_file else None
+        key = identity(each.file) if each.is_on_disk else None
         names.setdefault(key or each.file, []).append(each)
     name_of = {
         each: name
@@ -179,7 +184,31 @@ def each_once(
         for each in some
         if each is not name and each.file not in known
     }
-    return [each for each in found if each not in name_of], list(name_of.items())
+    new = [e for e in found if e.is_on_disk and e not in name_of and e.file not in known]
+    elsewhere = _names_elsewhere(new, known)
+    links = [(each.printable, elsewhere.get(n, n.printable)) for each, n in name_of.items()]
+    links += [(each.printable, name) for each, name in elsewhere.items()]
+    return [each for each in found if each not in name_of and each not in elsewhere], links
+
+
+def _names_elsewhere(
+    new: Sequence[SourceFile], known: Mapping[str, ImageRow]
+) -> dict[SourceFile, str]:
+    """Further names of files that were indexed from elsewhere, with the names that these have.
+
+    Only those of one size and time are looked at: each look may be at a network drive.
+    """
+    if not new or not known:
+        return {}
+    by_status: dict[Status, list[str]] = {}
+    for file, row in known.items():
+        by_status.setdefault((row.n_bytes, row.mtime_ns), []).append(file)
+    return {
+        each: known[file].path
+        for each in new
+        for file in by_status.get(each.status(), ())
+        if (key := identity(file)) and key == identity(each.file)
+    }
 
 
 def check_sources(sources: Sequence[str | os.PathLike[str]]) -> None:

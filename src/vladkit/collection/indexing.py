@@ -147,7 +147,7 @@ class Indexer:
             files = {each.file for each in found}
             respell(self._store, known, found, files)
             found, linked = each_once(found, known)
-            report.linked += [(link.printable, each.printable) for link, each in linked]
+            report.linked += linked
             found = _by_path(found)
             # a shard has all sources, so that those of all shards have one order
             ids = self._add_sources([each for each in found if each.file not in known])
@@ -317,8 +317,7 @@ class Indexer:
         known_roots = {source.root: source for source in self._store.sources().values()}
         new: dict[str, dict[str, tuple[int, int]]] = {}
         for each in found:
-            is_file = each.reader is None and each.listed is None and each.held is None
-            if is_file and each.root not in known_roots:
+            if each.is_on_disk and each.root not in known_roots:
                 new.setdefault(each.root, {})[each.printable] = each.status()
         roots = {s.source_id: s.root for s in known_roots.values() if not is_url(s.root)}
         lost = {source_id: root for source_id, root in roots.items() if not os.path.exists(root)}

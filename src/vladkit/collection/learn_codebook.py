@@ -92,7 +92,7 @@ def learn_codebook(
     with ExitStack() as readers:
         found = discover(sources, readers)
         check_fit(describer.name, recipe, found)
-        found, _ = each_once(found, ())
+        found, _ = each_once(found, {})
         if not found:
             raise NothingToIndexError("no images found: give folders or files that hold some")
         # the journal is beside the file; of one elsewhere it is for this run alone
