@@ -296,6 +296,20 @@ class TestRelocate:
                 collection.relocate("a", "nowhere")
         assert (here / "c").read_bytes() == before
 
+    def test_a_folder_of_which_no_image_is_indexed_yet(self, here):
+        """An index that is at work would go on in the old one."""
+        os.mkdir("b")
+        with Collection.open("c") as collection:
+            store = collection.index.store
+            with store.writing():
+                store.add_source(f"{here}/b", "b")
+            with pytest.raises(ParameterError, match=f"no images of {here}/b yet, or they were"):
+                collection.relocate("b", "a")
+            assert f"{here}/b" in dict(store.folders()).values()
+            collection.remove(["a"])
+            with pytest.raises(ParameterError, match=f"no images of {here}/a yet, or they were"):
+                collection.relocate("a", "b")
+
     def test_images_of_features(self, here):
         """Of features that another program found the folder of images moves."""
         with Collection.open("c") as collection:
