@@ -137,6 +137,8 @@ DAMAGED = {
         lambda data: data.replace(b"\xff\xd4", b"\xff\xd5"), "restart markers"
     ),
     "zeros": (lambda data: data[:-200] + bytes(100) + data[-100:], "restart markers"),
+    "one more": (lambda data: data[:-200] + b"\xff\xd3" + data[-200:], "restart markers"),
+    "the last part": (lambda data: data[: data.index(b"\xff\xd2") + 2] + data[-2:], "restart"),
     "cut": (lambda data: data[:-200] + data[-50:], "restart markers"),
 }  # fmt: skip
 
@@ -150,6 +152,13 @@ def test_damage_among_the_pixels_is_named(way, max_side):
     with pytest.raises(ImageError, match=f"damaged JPEG: {reason}") as caught:
         decode_image(change(RESTARTS), max_side=max_side)
     assert not caught.value.transient
+
+
+def test_a_restart_that_the_file_does_not_state():
+    """libjpeg decodes nothing behind it."""
+    data = PLAIN[:-100] + b"\xff\xd0" + PLAIN[-100:]
+    with pytest.raises(ImageError, match="restart markers among its pixels are missing, or too"):
+        decode_image(data)
 
 
 def test_segments_between_scans_are_passed_over():

@@ -2,8 +2,8 @@
 
 libjpeg decodes whatever is there: where bits are missing or make no sense it fills up with gray,
 and says so where Python cannot hear it. So what can be told without decoding is looked at here: the
-markers among the pixels, of which only some can be there, and restart markers, if the file says how
-many there are. Other damage among the pixels is not seen.
+markers among the pixels, of which only some can be there, and restart markers, of which the file
+says how many there are. Other damage among the pixels is not seen.
 """
 
 from __future__ import annotations
@@ -122,29 +122,31 @@ def read_jpeg(data: bytes) -> JpegHeader:
         at += 2 + length
     sequential = frame.marker in (0xC0, 0xC1) and data[at + 4] == len(frame.sampling_c)
     begin = at + 2 + length
-    end, n_scans = _end(data, begin, parts, sequential=sequential)
-    if sequential and interval:
-        _check_restarts(_RESTART.findall(data, begin, end), -(-frame.n_units // interval) - 1)
+    end, n_scans = _scans(data, begin, parts, sequential=sequential)
+    if sequential:
+        n_restarts = -(-frame.n_units // interval) - 1 if interval else 0
+        _check_restarts(data, begin, end, n_restarts)
     variant = _VARIANTS.get(frame.marker, "")
     n_channels = len(frame.sampling_c) or 1
     return JpegHeader(frame.width, frame.height, n_channels, sequential, n_scans, variant, places)
 
 
-def _end(data: bytes, at: int, parts: Parts, *, sequential: bool) -> tuple[int, int]:
-    """Place of the end marker, and number of scans; `at` is where the pixels of the first begin.
+def _scans(data: bytes, at: int, parts: Parts, *, sequential: bool) -> tuple[int, int]:
+    """End of the first scan, and number of scans; `at` is where the pixels of the first begin.
 
     Within pixels FF is followed by 00 or a restart marker. An embedded thumbnail has an end marker
     of its own, and so only those behind the header count.
     """
-    n_scans = 1
+    n_scans, first_end = 1, 0
     while True:
         found = _END_OF_SCAN.search(data, at)
         if not found:
             raise ImageError("truncated JPEG: no end-of-image marker")
         at = found.start()
+        first_end = first_end or at
         marker = data[at + 1]
         if marker == _END:
-            return at, n_scans
+            return first_end, n_scans
         is_scan = marker == _SCAN and not sequential
         if not is_scan and marker not in _AMONG_SCANS:
             raise ImageError("damaged JPEG: a marker among its pixels does not belong there")
@@ -156,10 +158,15 @@ def _end(data: bytes, at: int, parts: Parts, *, sequential: bool) -> tuple[int, 
         at += 2 + length
 
 
-def _check_restarts(found: list[bytes], n: int) -> None:
-    """Raise ImageError unless restart markers begin with `n` in order."""
-    if len(found) < n or any(_RESTARTS[i % 8] != found[i] for i in range(n)):
-        raise ImageError("damaged JPEG: restart markers among its pixels are missing")
+def _check_restarts(data: bytes, begin: int, end: int, n: int) -> None:
+    """Raise ImageError unless pixels have `n` restart markers, in order.
+
+    Some cameras have one more, behind them.
+    """
+    has_last = data[max(begin, end - 2) : end] in _RESTARTS
+    found = _RESTART.findall(data, begin, end - 2 * has_last)
+    if len(found) != n or any(_RESTARTS[i % 8] != each for i, each in enumerate(found)):
+        raise ImageError("damaged JPEG: restart markers among its pixels are missing, or too many")
 
 
 def _check_frame(marker: int, n_bits: int) -> None:
