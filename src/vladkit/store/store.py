@@ -181,12 +181,19 @@ class Store:
 
         SQLite would go on writing into the -wal at the old place, where nobody finds it.
         """
-        if not is_there_still(self.connection, self.path):
+        if is_there_still(self.connection, self.path):
+            return
+        wal = f"{self.path.name}-wal"
+        if os.path.exists(self.path):
             raise StorageError(
-                f"{self.path} was moved, replaced or removed while it was open: put it back where "
-                f"it was, beside {self.path.name}-wal, which may hold what was written last, and "
-                "run again"
+                f"another file was put at {self.path} while that was open: before anything opens "
+                f"it, remove {wal} and {self.path.name}-shm beside it, which are not its own and "
+                "would damage it"
             )
+        raise StorageError(
+            f"{self.path} was moved or removed while it was open: put it back where it was, beside "
+            f"{wal}, which may hold what was written last, and run again"
+        )
 
     @contextmanager
     def reading(self) -> Iterator[None]:
