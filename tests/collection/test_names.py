@@ -76,9 +76,28 @@ class TestLinks:
             assert len(collection) == 7
             assert collection.add([tmp_path / "links"], force=True).indexed == 1
 
+    @pytest.mark.parametrize("link", [os.link, os.symlink])
+    def test_in_another_folder_to_what_was_indexed_before(self, tmp_path, small, link):
+        (tmp_path / "others").mkdir()
+        link(small / "3.png", tmp_path / "others" / "link.png")
+        (tmp_path / "folder").symlink_to(small)
+        make(tmp_path / "c", small)
+        report = make(tmp_path / "c", tmp_path / "others", tmp_path / "folder" / "4.png")
+        assert (report.indexed, report.unchanged) == (0, 0)
+        linked = [("link.png", "3.png"), (str(tmp_path / "folder" / "4.png"), "4.png")]
+        assert report.linked == linked
+        report = make(tmp_path / "c", tmp_path / "others", tmp_path / "folder" / "3.png")
+        assert [name for _, name in report.linked] == ["3.png", "3.png"]
+        make(tmp_path / "d", tmp_path / "others")  # the link first
+        report = make(tmp_path / "d", small)
+        assert (report.indexed, report.linked) == (5, [("3.png", "link.png")])
+
     def test_copies_are_no_links(self, tmp_path, small):
         shutil.copy2(small / "0.png", small / "copy.png")
         report = make(tmp_path / "c", small)
+        assert (report.indexed, report.linked) == (7, [])
+        shutil.copytree(small, tmp_path / "all")
+        report = make(tmp_path / "c", tmp_path / "all")
         assert (report.indexed, report.linked) == (7, [])
 
     @pytest.mark.parametrize("link", [os.link, os.symlink])

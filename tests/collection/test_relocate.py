@@ -13,7 +13,8 @@ from commands import run
 from images import textured
 from stored import everything
 from vladkit import Collection
-from vladkit.errors import NothingToIndexError, ParameterError
+from vladkit.collection.indexing import Indexer
+from vladkit.errors import NothingToIndexError, ParameterError, StorageError
 
 
 @pytest.fixture
@@ -251,6 +252,32 @@ class TestRelocate:
             assert collection.check() == []
             assert [s["root"] for s in collection.info()["sources"]] == [f"{here}/b"]
 
+    @pytest.mark.parametrize("is_indexed", [False, True])
+    def test_while_they_are_indexed(self, here, is_indexed, monkeypatch):
+        """The rest went into the old folder again, and so each image came twice in the end."""
+        if is_indexed:
+            shutil.copytree("a", "b")
+            run("index", "b", "-o", "c")
+        for i in range(6, 9):
+            cv2.imwrite(f"a/{i}.png", textured(120, 90, seed=i))
+        real = Indexer._commit
+
+        def commit(self, *batch, **rest):
+            shutil.rmtree("b", ignore_errors=True)
+            shutil.move("a", "b")
+            with Collection.open("c") as other:
+                assert other.relocate("a", "b").moved == 6
+            return real(self, *batch, **rest)
+
+        with monkeypatch.context() as patch, Collection.open("c") as collection:
+            patch.setattr(Indexer, "_commit", commit)
+            with pytest.raises(StorageError, match=f"moved the images of {here}/a to another"):
+                collection.add(["a"])
+        assert "9 images; 3 indexed" in run("index", "b", "-o", "c").stderr
+        with Collection.open("c") as collection:
+            assert collection.check() == []
+            assert [s["root"] for s in collection.info()["sources"]] == [f"{here}/b"]
+
     def test_all_folders_below(self, here):
         os.makedirs("disk/x")
         os.makedirs("disk/y")
@@ -322,6 +349,20 @@ class TestRelocate:
             with pytest.raises(NothingToIndexError, match="nowhere is not a folder"):
                 collection.relocate("a", "nowhere")
         assert (here / "c").read_bytes() == before
+
+    def test_a_folder_of_which_no_image_is_indexed_yet(self, here):
+        """An index that is at work would go on in the old one."""
+        os.mkdir("b")
+        with Collection.open("c") as collection:
+            store = collection.index.store
+            with store.writing():
+                store.add_source(f"{here}/b", "b")
+            with pytest.raises(ParameterError, match=f"no images of {here}/b yet, or they were"):
+                collection.relocate("b", "a")
+            assert f"{here}/b" in dict(store.folders()).values()
+            collection.remove(["a"])
+            with pytest.raises(ParameterError, match=f"no images of {here}/a yet, or they were"):
+                collection.relocate("a", "b")
 
     def test_images_of_features(self, here):
         """Of features that another program found the folder of images moves."""

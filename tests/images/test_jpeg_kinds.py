@@ -1,7 +1,8 @@
-"""Kinds of JPEG: without loss by one rule, and those that nobody reads by name."""
+"""Kinds of JPEG: without loss by one rule, those that nobody reads by name, and damaged ones."""
 
 from __future__ import annotations
 
+import io
 import struct
 
 import numpy as np
@@ -98,3 +99,72 @@ def test_kinds_that_nobody_reads_are_named(changes, reason):
     with pytest.raises(ImageError, match=reason) as caught:
         decode_image(frame_of(PLAIN, **changes))
     assert not caught.value.transient
+
+
+RESTARTS = to_bytes(scene(64, 48), "JPEG", restart_marker_blocks=1)  # 11 of them
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"restart_marker_blocks": 1},
+        {"restart_marker_blocks": 3},
+        {"restart_marker_rows": 1},
+        {"restart_marker_blocks": 500},
+    ],
+)
+@pytest.mark.parametrize("size", [(64, 48), (65, 33), (7, 100)])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize(
+    "more", [{"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True}]
+)
+def test_sound_ones_with_restarts_are_read(options, size, mode, more):
+    image = scene(*size).convert(mode)
+    data = to_bytes(image, "JPEG", quality=90, **options, **more)
+    expected = np.asarray(PilImage.open(io.BytesIO(data)).convert("L")).astype(int)
+    assert np.abs(decode_image(data, max_side=None).gray_yx - expected).mean() < 3
+    last = data[:-2] + b"\xff\xd0\xff\xfe\0\4ab" + data[-2:]  # some cameras have one more
+    assert decode_image(last, max_side=None).width == size[0]
+
+
+DAMAGED = {
+    "another begins within": (lambda data: data[:-200] + PLAIN, "a marker among its pixels"),
+    "another frame": (lambda data: data[:-200] + b"\xff\xc0" + data[-200:], "a marker among"),
+    "another scan": (lambda data: data[:-200] + b"\xff\xda" + data[-200:], "a marker among"),
+    "no marker that is known": (lambda data: data[:-9] + b"\xff\x02" + data[-7:], "a marker among"),
+    "a restart is gone": (lambda data: data.replace(b"\xff\xd4", b"ab"), "restart markers"),
+    "restarts change places": (
+        lambda data: data.replace(b"\xff\xd4", b"\xff\xd5"), "restart markers"
+    ),
+    "zeros": (lambda data: data[:-200] + bytes(100) + data[-100:], "restart markers"),
+    "one more": (lambda data: data[:-200] + b"\xff\xd3" + data[-200:], "restart markers"),
+    "the last part": (lambda data: data[: data.index(b"\xff\xd2") + 2] + data[-2:], "restart"),
+    "cut": (lambda data: data[:-200] + data[-50:], "restart markers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", DAMAGED)
+@pytest.mark.parametrize("max_side", [None, 16])
+def test_damage_among_the_pixels_is_named(way, max_side):
+    """libjpeg fills up with gray, and OpenCV says nothing; the rest is as libjpeg has it."""
+    change, reason = DAMAGED[way]
+    assert decode_image(RESTARTS, max_side=max_side).height == 48
+    with pytest.raises(ImageError, match=f"damaged JPEG: {reason}") as caught:
+        decode_image(change(RESTARTS), max_side=max_side)
+    assert not caught.value.transient
+
+
+def test_a_restart_that_the_file_does_not_state():
+    """libjpeg decodes nothing behind it."""
+    data = PLAIN[:-100] + b"\xff\xd0" + PLAIN[-100:]
+    with pytest.raises(ImageError, match="restart markers among its pixels are missing, or too"):
+        decode_image(data)
+
+
+def test_segments_between_scans_are_passed_over():
+    data = to_bytes(scene(64, 48), "JPEG", progressive=True)
+    second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    more = data[:second] + b"\xff\xfe\0\x06\xff\xd9\xff\xd8" + data[second:] + data
+    np.testing.assert_array_equal(decode_image(more).gray_yx, decode_image(data).gray_yx)
+    with pytest.raises(ImageError, match="truncated JPEG: no end-of-image marker"):
+        decode_image(data[:-2])

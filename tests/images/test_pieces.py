@@ -97,6 +97,8 @@ def test_packed_bytes_that_end_early_are_named():
         (0.0, b"no JPEG", "TIFF with JPEG compression cannot be decoded"),
         (0.7, bytes(100_000), "truncated TIFF: a JPEG in it has no end-of-image marker"),
         (0.0, b"\xff\xd8\xff\xda", "TIFF with JPEG compression cannot be decoded"),
+        (0.7, b"\xff\xd8\xff\xe0", UNPACKED),
+        (0.7, b"\xff\x02", UNPACKED),
     ],
 )
 def test_a_damaged_jpeg_is_named(mode, where, body, reason):

@@ -6,9 +6,10 @@ import struct
 
 import numpy as np
 import pytest
+from PIL import Image as PilImage
 
 from families import tiff_file, tiff_page
-from images import scene, textured
+from images import scene, textured, to_bytes
 from vladkit.errors import ImageError
 from vladkit.images import decode_image
 
@@ -210,3 +211,19 @@ def test_a_tag_that_is_wrong(tag, value):
         except ImageError:
             continue
         assert image.gray_yx.size <= 100_000
+
+
+@pytest.mark.parametrize("color", [False, True])
+@pytest.mark.parametrize("is_opaque", [False, True])
+def test_transparent_pixels_of_a_jpeg_are_white(color, is_opaque):
+    """libtiff multiplies colours by their opacity: they were black."""
+    image = scene(96, 64)
+    if not is_opaque:
+        opacity = np.full((64, 96), 255, np.uint8)
+        opacity[:, :32], opacity[:, 32:64] = 0, 128
+        image.putalpha(PilImage.fromarray(opacity))
+    else:
+        image.putalpha(255)
+    data = to_bytes(image, "TIFF", compression="jpeg", quality=95)
+    expected = decode_image(to_bytes(image, "PNG"), color=color).pixels.astype(int)
+    assert np.abs(decode_image(data, color=color).pixels - expected).mean() < 3

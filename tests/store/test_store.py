@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -123,6 +124,34 @@ class TestNothingIsLost:
         ):
             CHANGES[change](collection, tmp_path)
         assert own.read_bytes() == before
+
+    @pytest.mark.skipif(os.name == "nt", reason="an open file is not moved there")
+    @pytest.mark.parametrize("other", ["none", "another", "its copy"])
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_a_file_that_is_at_another_place_now(self, own, ready, tmp_path, change, other):
+        """What was written after that was said to be kept, and was in no file."""
+        cv2.imwrite(str(tmp_path / "new.png"), textured(100, 90, seed=77))
+        away = tmp_path / "away"
+        with Collection.open(own) as collection:
+            collection.remove(["05.png"])  # is in the -wal
+            own.rename(away)
+            if other == "another":
+                own.write_bytes(b"")
+            elif other == "its copy":
+                shutil.copy(ready[0], own)
+            reason = (
+                "was moved or removed .* put it back" if other == "none" else "another file was"
+            )
+            with pytest.raises(StorageError, match=reason):
+                CHANGES[change](collection, tmp_path)
+            assert len(collection) == 11  # it can be read
+            if other == "none":
+                with pytest.raises(StorageError, match=r"cannot read .*: No such file"):
+                    collection.info()
+        away.replace(own)
+        with Collection.open(own) as collection:
+            assert len(collection) == 11
+            assert collection.check() == []
 
     @pytest.mark.parametrize("beside", ["-journal", "-wal", "-shm"])
     def test_what_lies_beside_is_a_file(self, own, tmp_path, beside):

@@ -48,7 +48,13 @@ from vladkit.collection.sample import Shard, check_shard, in_shard
 from vladkit.collection.tasks import Tasks, check_executor
 from vladkit.core.names import quoted, real
 from vladkit.core.remote import is_url, joined
-from vladkit.errors import ImageError, NothingToIndexError, ParameterError, RecipeMismatchError
+from vladkit.errors import (
+    ImageError,
+    NothingToIndexError,
+    ParameterError,
+    RecipeMismatchError,
+    StorageError,
+)
 from vladkit.features import Features
 from vladkit.features.pool import Extraction, Result
 from vladkit.features.readers import is_source
@@ -85,6 +91,7 @@ class Indexer:
         self._describer = index.describer
         self._learner = Learner(index)
         self._sources: dict[int, Source] = {}
+        self._filled: set[int] = set()  # of these, those that have had images
         self._held: list[Record] = []  # encoded, to be committed with others
         self._good: set[tuple[int, str]] = set()  # changed, of what is indexed
         self._again: set[tuple[int, str]] = set()  # unchanged, but extracted again
@@ -142,11 +149,12 @@ class Indexer:
             files = {each.file for each in found}
             respell(self._store, known, found, files)
             found, linked = each_once(found, known)
-            report.linked += [(link.printable, each.printable) for link, each in linked]
-            if not force:
-                others = names_of_known(known, found)
-                report.linked += [(link.printable, row.path) for link, row in others.items()]
-                found = [each for each in found if each not in others]
+            others = {} if force else names_of_known(known, found)
+            name_of = {link: row.path for link, row in others.items()}
+            linked_to = [(link, name_of.get(each, each.printable)) for link, each in linked]
+            report.linked += [(link.printable, name) for link, name in linked_to]
+            report.linked += [(link.printable, name) for link, name in name_of.items()]
+            found = [each for each in found if each not in others]
             found = _by_path(found)
             # a shard has all sources, so that those of all shards have one order
             ids = self._add_sources([each for each in found if each.file not in known])
@@ -162,6 +170,7 @@ class Indexer:
             if work or again:
                 self._sources = self._store.sources()
                 self._again = {(row.source_id, row.path) for _, row in again}
+                self._filled = {row.source_id for row in known.values()}
                 path, extractor = self._store.beside, self._describer.extractor
                 todo = [file for file, _ in (*work, *again)]
                 tasks = None
@@ -453,12 +462,20 @@ class Indexer:
         return retried(change) if roots else {}
 
     def _with_sources(self, records: list[Record]) -> list[Record]:
-        """Records whose sources are there: `compact` drops those that have no images yet."""
+        """Records whose sources are there: `compact` drops those that have no images yet.
+
+        Raises StorageError if one that has had some is elsewhere by now: `relocate` was told where.
+        """
         there = self._store.sources()
         moved = {}
         for source_id in {record.row.source_id for record in records}:
             source = self._sources[source_id]
             if source_id not in there or there[source_id].root != source.root:
+                if source_id in self._filled:
+                    raise StorageError(
+                        f"another process has moved the images of {source.root} to another folder, "
+                        "or removed them: run again, and give the folder in which they are now"
+                    )
                 moved[source_id] = self._store.add_source(source.root, source.name).source_id
                 if source.images:
                     self._store.set_images(moved[source_id], source.images)
@@ -487,7 +504,9 @@ class Indexer:
                 if is_kept:
                     gone = self._removed(records)
                     new = [r for r in records if not self._stays(r.row) and r.row not in gone]
-                    ids = self._store.put(self._with_sources(new))
+                    placed = self._with_sources(new)
+                    ids = self._store.put(placed)
+                    self._filled |= {record.row.source_id for record in placed}
                     Recoded.forget(self._store, ids)
                     found = zip(ids, new, strict=True)
                     put_photos(self._store, [(i, r.photo) for i, r in found if r.photo])

@@ -33,6 +33,7 @@ __all__ = [
     "forget_databases",
     "is_open_database",
     "is_special_file",
+    "is_there_still",
     "note_database",
     "refuse_url",
     "replace_file",
@@ -151,6 +152,16 @@ def refuse_url(path: str | os.PathLike[str]) -> None:
             "the URL of a database is given where a file is wanted: only search, info and export "
             "take one"
         )
+
+
+def is_there_still(connection: object, path: str | os.PathLike[str]) -> bool:
+    """Tell whether what a connection has open is still at `path`, and no other file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    with _databases_lock:
+        return _DATABASES.get(connection) == (status.st_dev, status.st_ino)
 
 
 def is_special_file(path: str | os.PathLike[str]) -> bool:

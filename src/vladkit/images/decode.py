@@ -9,7 +9,8 @@ Measured with OpenCV 4.8.1, 4.12 and 5.0.0 (``tests/images`` holds the cases):
 - Orientation: OpenCV rotates JPEG and PNG unless told not to, WebP only in 5.0, and each tile of a
   TIFF by itself. So all are decoded as they lie and set upright here, whatever the version.
 - Truncated files: 4.8 accepts a JPEG that ends anywhere in its pixels; both accept an animated PNG
-  that ends in its second frame and a TIFF without its last four bytes.
+  that ends in its second frame and a TIFF without its last four bytes. All pass over an error of
+  libjpeg's behind the last row of a JPEG that is not progressive (`jpeg`).
 - Samples: gray levels of PNM ignore its largest sample, those of 16 bits are the upper 8, signs and
   transparency are ignored, and floats are not read. So these come as they are stored.
 - Messages on stderr: OpenCV's own log lines are held back while decoding. libjpeg and libpng write

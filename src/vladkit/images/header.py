@@ -21,6 +21,7 @@ from vladkit.images.boxes import read_boxes
 from vladkit.images.directory import Parts
 from vladkit.images.exif import UNKNOWN, Photo, photo_of
 from vladkit.images.gif import GifFrame, first_frame
+from vladkit.images.jpeg import read_jpeg
 from vladkit.images.jxl import read_jxl
 from vladkit.images.levels import SampleForm
 from vladkit.images.orientation import Places
@@ -121,72 +122,23 @@ def size_of(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg(data: bytes) -> Header:
-    """Walk the segments up to the pixels, then look for the end marker behind them.
-
-    Bytes between segments that are no marker are passed over, as libjpeg does.
-    """
-    at, width, height, sequential, n_channels = 2, 0, 0, True, 1
-    variant = ""
-    parts, places = Parts("JPEG", len(data)), Places()
-    while True:
-        found = _MARKER.search(data, at)
-        if not found:
-            raise ImageError("truncated JPEG: ends within its header")
-        at = found.start()
-        marker = data[at + 1]
-        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # without content
-            parts.add(2)
-            at += 2
-            continue
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        if length < 2 or marker in (0xD8, 0xD9):
-            raise ImageError("damaged JPEG: a marker in its header does not belong there")
-        parts.add(length)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            n_bits, height, width, n_channels = struct.unpack_from(">BHHB", data, at + 4)
-            _check_frame(marker, n_bits, n_channels)
-            sequential = marker in (0xC0, 0xC1)
-            variant = _VARIANTS.get(marker, "")
-        elif marker == 0xF7:
-            raise ImageError(_unsupported("JPEG-LS"))
-        elif marker == 0xE1:
-            places.add_app1(data[at + 4 : at + 2 + length])
-        elif marker == 0xDA:  # start of scan
-            sequential = sequential and data[at + 4] == n_channels
-            break
-        at += 2 + length
-    # Only from here on: an embedded thumbnail has an end marker of its own. Within pixels FF is
-    # followed by 00 or D0 .. D7, and no valid table between scans holds FF D9. What follows the
-    # end (a second image, a film) does not matter.
-    if data.find(b"\xff\xd9", at) < 0:
-        raise ImageError("truncated JPEG: no end-of-image marker")
-    n_scans = 1 if sequential else data.count(b"\xff\xda", at)
+    jpeg = read_jpeg(data)
+    if jpeg.n_channels not in (1, 3, 4):
+        raise ImageError(_unsupported(f"JPEG of {jpeg.n_channels} channels"))
     return Header(
         "JPEG",
-        width,
-        height,
+        jpeg.width,
+        jpeg.height,
         data,
-        places.orientation(),
-        sequential,
-        n_scans,
+        jpeg.places.orientation(),
+        jpeg.sequential,
+        jpeg.n_scans,
         # without loss there is no way to gray, to colours, or to a smaller size
-        form=SampleForm() if variant == "lossless coding" else None,
-        n_bytes=n_channels,
-        variant=variant,
-        photo=photo_of(places.blocks()),
+        form=SampleForm() if jpeg.variant == "lossless coding" else None,
+        n_bytes=jpeg.n_channels,
+        variant=jpeg.variant,
+        photo=photo_of(jpeg.places.blocks()),
     )
-
-
-def _check_frame(marker: int, n_bits: int, n_channels: int) -> None:
-    """Raise ImageError for a JPEG that no decoder here reads."""
-    if n_bits != 8:
-        raise ImageError(_unsupported(f"JPEG of {n_bits} bits"))
-    if n_channels not in (1, 3, 4):
-        raise ImageError(_unsupported(f"JPEG of {n_channels} channels"))
-    if marker == 0xCB:
-        raise ImageError(_unsupported("JPEG with lossless arithmetic coding"))
-    if marker > 0xC3 and marker not in (0xC9, 0xCA):
-        raise ImageError(_unsupported("hierarchical JPEG"))
 
 
 def _unsupported(kind: str) -> str:
@@ -292,8 +244,8 @@ def _tiff(data: bytes) -> Header:
         tiff.data,
         tiff.orientation,
         largest_tile=tiff.largest_tile,
-        form=tiff.packed.form if tiff.packed else None,
-        n_bytes=tiff.packed.n_bytes if tiff.packed else 1,
+        form=tiff.form,
+        n_bytes=tiff.packed.n_bytes if tiff.packed else 4,
         packed=tiff.packed,
         pieces=tiff.pieces,
         variant=tiff.variant,
@@ -377,9 +329,6 @@ def _pnm(data: bytes) -> Header:
     return Header("PNM", int(found["w"]), int(found["h"]), data, form=form, n_bytes=6)
 
 
-_VARIANTS: Final = {0xC3: "lossless coding", 0xC9: "arithmetic coding", 0xCA: "arithmetic coding"}
-"""Kinds of a JPEG that a decoder may lack, by their start of frame."""
-_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
 _MOST_PNM_HEADER: Final = 65536
 _GAP: Final = rb"(?:\s|#[^\n]*\n)+"
 _PNM_SIZE: Final = re.compile(

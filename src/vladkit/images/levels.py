@@ -15,7 +15,7 @@ The one way from the numbers of a file to the 256 levels that features are found
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -66,7 +66,7 @@ def form_of(form: SampleForm, n_channels: int) -> SampleForm:
     if form.colors:
         return form
     colors, alpha = ((0, 1, 2), 3 if n_channels == 4 else None) if n_channels > 1 else ((0,), None)
-    return SampleForm(colors, alpha, most=form.most, transparent=form.transparent)
+    return replace(form, colors=colors, alpha=alpha)
 
 
 @np.errstate(all="ignore")

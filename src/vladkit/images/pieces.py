@@ -3,12 +3,13 @@
 OpenCV reads 8 bits and fewer as libtiff shows them to people, and so a strip or tile that cannot be
 unpacked is black, without an error. So they are tried: those that are packed without loss as rows
 of numbers of 16 bits, for which OpenCV reports errors; deflated ones by zlib, which holds their
-checksums against them. JPEGs need their end, as JPEG files do. Faxes are not tried: there is no
+checksums against them. JPEGs are looked at as JPEG files are. Faxes are not tried: there is no
 such way for bits.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Final
 
 from vladkit.errors import ImageError
 from vladkit.images.directory import Tags, one, with_directory
+from vladkit.images.jpeg import read_jpeg
 
 __all__ = ["DAMAGED", "DEFLATE", "LOSSLESS", "Pieces"]
 
@@ -83,8 +85,8 @@ class Pieces:
             if is_believed and any(length < n_bytes for _, length, n_bytes in found):
                 raise ImageError("truncated TIFF: a strip or tile is too short")
         elif compression == _JPEG:
-            if any(self.data.find(b"\xff\xd9", at, at + length) < 0 for at, length, _ in found):
-                raise ImageError("truncated TIFF: a JPEG in it has no end-of-image marker")
+            for at, length, _ in found:
+                _check_jpeg(self.data[at : at + length])
         elif compression in DEFLATE and one(page, 266, 1) == 1:
             most = 2 * self._n_bytes(self._height)  # some writers fill the last strip up
             for at, length, n_bytes in found:
@@ -163,6 +165,16 @@ class Pieces:
             }
             tags |= {tag: self.page[tag] for tag in (259, 266) if tag in self.page}
             yield with_directory(b"".join([bytes(8), *bodies]), tags)
+
+
+def _check_jpeg(body: bytes) -> None:
+    """Raise ImageError if a JPEG has no end, or is damaged as far as that can be told."""
+    if b"\xff\xd9" not in body:
+        raise ImageError("truncated TIFF: a JPEG in it has no end-of-image marker")
+    try:
+        read_jpeg(body)
+    except (ImageError, struct.error, IndexError) as error:
+        raise ImageError(DAMAGED) from error
 
 
 def _check_deflated(body: bytes, n_bytes: int, most: int) -> None:

@@ -31,9 +31,9 @@ _WANTED: Final = frozenset(
 )
 _READ: Final = LOSSLESS | {2, 3, 4, 6, 7, 32771, 32809, 34676, 34677}
 """Compressions that OpenCV reads in some build; others it gives as black, without an error."""
-_OLD_JPEG: Final = 6
+_OLD_JPEG, _JPEG = 6, 7
 _LACKED: Final = {
-    _OLD_JPEG: "old JPEG", 7: "JPEG", 32809: "ThunderScan", 34676: "SGI Log", 34677: "SGI Log",
+    _OLD_JPEG: "old JPEG", _JPEG: "JPEG", 32809: "ThunderScan", 34676: "SGI Log", 34677: "SGI Log",
     34925: "LZMA", 50000: "Zstandard",
 }  # fmt: skip
 """Compressions that OpenCV lacks in some build."""
@@ -177,6 +177,9 @@ class Tiff:
         Number of pixels of a tile, which is decoded whole.
     packed : PackedSamples or None
         Samples that OpenCV does not read.
+    form : SampleForm or None
+        Meaning of the samples, packed or as OpenCV gives them all; None: its gray levels and
+        colours are right.
     pieces : Pieces or None
         Strips or tiles whose damage OpenCV passes over.
     variant : str
@@ -189,6 +192,7 @@ class Tiff:
     orientation: int
     largest_tile: int
     packed: PackedSamples | None
+    form: SampleForm | None
     pieces: Pieces | None
     variant: str
 
@@ -224,6 +228,8 @@ def read_tiff(data: bytes) -> Tiff:
         raise ImageError(f"TIFF of compression {compression} is not supported{name}")
     form = _packed_form(chosen)
     packed = PackedSamples(data, chosen, order, form) if form else None
+    if compression == _JPEG and _is_transparent(chosen):
+        form = SampleForm(premultiplied=True)  # as libtiff gives them, whatever they were
     pieces = Pieces(data, chosen)
     if pieces.is_sparse and compression != _OLD_JPEG:  # which has other places, too
         raise ImageError("TIFF without all of its strips or tiles (sparse) is not supported")
@@ -236,7 +242,7 @@ def read_tiff(data: bytes) -> Tiff:
     width, height, tile_w, tile_h = (one(chosen, tag, 0) for tag in (256, 257, 322, 323))
     lacked = f"{_LACKED[compression]} compression" if compression in _LACKED else ""
     tried = pieces if is_tried else None
-    return Tiff(width, height, data, orientation, tile_w * tile_h, packed, tried, lacked)
+    return Tiff(width, height, data, orientation, tile_w * tile_h, packed, form, tried, lacked)
 
 
 def _set_upright(data: bytes, order: str, at: int, big: bool) -> bytes:
@@ -260,6 +266,12 @@ def _replaced(data: bytes, at: int, part: bytes) -> bytes:
 def _is_reduced(page: Tags) -> bool:
     """Whether a page is a smaller copy of another, or a mask."""
     return bool(one(page, 254, 0) & 5) or one(page, 255, 1) == 2
+
+
+def _is_transparent(page: Tags) -> bool:
+    """Whether samples of 8 bits are three colours and opacity."""
+    extra = page.get(338, ())
+    return one(page, 277, 1) == 4 and len(extra) == 1 and extra[0] in (1, 2)
 
 
 def _packed_form(page: Tags) -> SampleForm | None:

@@ -292,7 +292,7 @@ _MISFITS: Final = (
 _HINTS: Final = {
     "disk is full": "the disk is full; what was committed before is safe",
     "readonly database": "the file or its folder may not be written",
-    "unable to open": "its folder does not exist or may not be written",
+    "unable to open": "its folder does not exist or may not be written, or its name is too long",
     "locked": f"another process has been writing to it for {BUSY_SECONDS:.0f} s; try again later",
     "disk I/O error": "the disk reports an error (full, gone, or damaged)",
 }

@@ -58,6 +58,11 @@ def relocate(
                 )
             merged += store.move_source(source_id, folder)
             moved, found = moved + len(rows), found + here
+        if not moved:
+            raise ParameterError(
+                f"{store.path} has no images of {before} yet, or they were removed: nothing was "
+                "changed"
+            )
         note_renamed(store)
     return Relocation(moved, found, merged)
 

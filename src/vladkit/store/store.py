@@ -16,10 +16,10 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
-from vladkit.core.files import as_collection
+from vladkit.core.files import as_collection, is_there_still
 from vladkit.core.names import is_text, quoted, real, spellings
 from vladkit.core.remote import is_url
-from vladkit.errors import FileFormatError
+from vladkit.errors import FileFormatError, StorageError
 from vladkit.store import trust
 from vladkit.store.ann import AnnIndex, AnnReport, ann_path, build_ann, open_ann
 from vladkit.store.blocks import Blocks, Layout
@@ -141,8 +141,11 @@ class Store:
         self.close()
 
     def n_bytes(self) -> int:
-        """Size of the file."""
-        return self.path.stat().st_size
+        """Size of the file; StorageError if it is gone."""
+        try:
+            return self.path.stat().st_size
+        except OSError as error:
+            raise StorageError(f"cannot read {self.path}: {error.strerror}") from error
 
     def check_can(self, what: str) -> None:
         """Nothing: a file can all that a collection does; see `vladkit.store.protocol`."""
@@ -154,11 +157,17 @@ class Store:
         One that changes vectors gives the collection another `revision`, by which caches notice
         that they are out of date. It is drawn, not counted: a copy that is put back, and grows by
         other images, would come to the same number.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written, or another file, or none, is at its place by now.
         """
         with translated(self.path, "write"):
             self.connection.execute("BEGIN IMMEDIATE")
             self.changed = False
             try:
+                self._check_place()
                 yield
                 if self.changed:
                     self.set_about(revision=int.from_bytes(os.urandom(6)))
@@ -167,6 +176,25 @@ class Store:
                 if self.connection.in_transaction:  # SQLite may have ended it: a full disk
                     self.connection.execute("ROLLBACK")
                 raise
+
+    def _check_place(self) -> None:
+        """Raise StorageError if the file was moved, replaced or removed.
+
+        SQLite would go on writing into the -wal at the old place, where nobody finds it.
+        """
+        if is_there_still(self.connection, self.path):
+            return
+        wal = f"{self.path.name}-wal"
+        if os.path.exists(self.path):
+            raise StorageError(
+                f"another file was put at {self.path} while that was open: before anything opens "
+                f"it, remove {wal} and {self.path.name}-shm beside it, which are not its own and "
+                "would damage it"
+            )
+        raise StorageError(
+            f"{self.path} was moved or removed while it was open: put it back where it was, beside "
+            f"{wal}, which may hold what was written last, and run again"
+        )
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -594,7 +622,8 @@ class Store:
         checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"  # what was written goes into the file
         with translated(self.path, "compact"):
             self.connection.execute(checkpoint)
-        before = self.path.stat().st_size
+        self._check_place()
+        before = self.n_bytes()
         with self.writing():
             self.changed |= self.blocks.pack(self.layout)
             self.connection.execute(
@@ -603,7 +632,7 @@ class Store:
         with translated(self.path, "compact"):
             self.connection.execute("VACUUM")
             self.connection.execute(checkpoint)
-        return before - self.path.stat().st_size
+        return before - self.n_bytes()
 
     def copy(self, target: str | os.PathLike[str]) -> None:
         """Write the collection as it is now to another file, whole or not at all.
