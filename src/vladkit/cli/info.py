@@ -76,13 +76,16 @@ def _lines(file: str, about: dict[str, Any]) -> list[str]:
         counts = f"{counted(source['indexed'], 'image')}, {source['skipped']} skipped"
         lines.append(f"  source    {source['root']}{where}: {counts}")
     if about["images"]:
-        n_bytes = int(recipe["dtype"].removeprefix("float")) // 8 * about["dimensions"]
+        of_value = int(recipe["dtype"].removeprefix("float")) // 8
+        n_bytes = of_value * about["dimensions"]
         made = f"codebook of {about['clusters']} clusters"
         if about["vectors_from"]:
             made = f"by {about['vectors_from']}"
         lines.append(
             f"  vectors   {about['dimensions']} dimensions, {n_bytes / 1e3:.1f} KB an image; {made}"
         )
+        if n_whole := about["whole_dimensions"]:
+            lines.append(f"  whole     vectors are kept, {of_value * n_whole / 1e3:.1f} KB an image")
         if about["words"]:
             lines.append(f"  codes     {about['words']:,} words")
         if about["learned_from"]:

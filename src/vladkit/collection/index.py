@@ -205,6 +205,7 @@ class Index:
                 if s.source_id in counts  # else all its images were removed
             ],
             "dimensions": describer.n_dimensions if trained else None,
+            "whole_dimensions": describer.n_whole_dimensions if describer.keeps_whole else None,
             "clusters": (describer.n_clusters or None) if trained else None,
             "vectors_from": describer.recipe.vectors_from,
             "words": 0 if describer.asmk is None else len(describer.asmk.centroids_),
