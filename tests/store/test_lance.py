@@ -124,6 +124,17 @@ class TestAsAFile:
         for image_id, vector_D in zip(ids.tolist(), vector_nD, strict=True):
             np.testing.assert_array_equal(vectors[image_id], vector_D)
 
+    def test_it_says_that_it_has_learned_from_few(self, home, tmp_path):
+        """As a file that cannot learn again does; a codebook file was chosen by someone."""
+        images = sorted((home / "images").iterdir())
+        for name, given, stale in (("own", {}, True), ("of", {"codebook": "words.npz"}, False)):
+            options = {k: home / v for k, v in given.items()} or RECIPE
+            with Collection.create(tmp_path / f"{name}.lance", **options) as collection:
+                collection.add(images[:3])
+                assert collection.info()["stale"] is False
+                collection.add(images)
+                assert collection.info()["stale"] is stale
+
     def test_equal_images_tie_in_the_order_of_their_paths(self, home, tmp_path):
         """Whatever order a store has them in: which are matched, paired and joined to a query."""
         folder = tmp_path / "equal"

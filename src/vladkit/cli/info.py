@@ -85,7 +85,9 @@ def _lines(file: str, about: dict[str, Any]) -> list[str]:
             f"  vectors   {about['dimensions']} dimensions, {n_bytes / 1e3:.1f} KB an image; {made}"
         )
         if n_whole := about["whole_dimensions"]:
-            lines.append(f"  whole     vectors are kept, {of_value * n_whole / 1e3:.1f} KB an image")
+            lines.append(
+                f"  whole     vectors are kept, {of_value * n_whole / 1e3:.1f} KB an image"
+            )
         if about["words"]:
             lines.append(f"  codes     {about['words']:,} words")
         if about["learned_from"]:

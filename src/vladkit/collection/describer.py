@@ -237,8 +237,13 @@ class Describer:
 
     @property
     def is_given(self) -> bool:
-        """Whether codebook and whitening are those of a codebook file: nothing is learned then."""
+        """Whether codebook and whitening are learned once, or those of a codebook file."""
         return bool(self.learned.get("given"))
+
+    @property
+    def is_of_file(self) -> bool:
+        """Whether they are those of a codebook file, which someone chose."""
+        return self.is_given and not self.learned.get("own")
 
     @property
     def n_clusters(self) -> int:

@@ -173,7 +173,7 @@ class Index:
 
     def is_stale(self) -> bool:
         """Whether it has learned from few images, and has twice as many by now or more."""
-        if not self.describer.is_ready or self.describer.is_given:
+        if not self.describer.is_ready or self.describer.is_of_file:
             return False
         clusters, learned_from = self.describer.n_clusters, self.describer.learned.get("images")
         if (

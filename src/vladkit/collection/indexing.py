@@ -414,6 +414,7 @@ class Indexer:
         """Learn what a collection keeps for ever, unless another process is first."""
         new = Describer(self._describer.recipe, self._describer.name, self._describer.extractor)
         about, arrays, _ = learn_from(new, files, self._store.beside, n_jobs, progress)
+        about["learned"]["own"] = True
         with suppress(ConflictError), self._store.writing():
             self._check_recipe()
             if not self._store.about().keys() & {"codebook", "learned"}:

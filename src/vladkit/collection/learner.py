@@ -234,7 +234,7 @@ class Learner:
 
     def outgrown(self) -> tuple[int, int] | None:
         """`AddReport.outgrown`, once images have been added."""
-        if self._describer.vlad is None or self._describer.is_given:
+        if self._describer.vlad is None or self._describer.is_of_file:
             return None
         clusters = self._describer.n_clusters
         now = self._describer.recipe.clusters_for(self._store.count_local())
