@@ -5,8 +5,9 @@
 
 All images are described once, whole. First each set (a folder with ground_truth.json) by itself:
 axes are learned from all of its images, of different numbers. Then images of all sets and others
-together, in an order that is drawn: axes are learned from the first ones, and rank all. Figures are
-mAP by vectors, and by vectors and match codes, without matching.
+together, in an order that is drawn: axes are learned from the first ones, and rank all; then the
+vectors that they were learned from are shrunk (vladkit.aggregation.shrinkage). Figures are mAP by
+vectors, and by vectors and match codes, without matching.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from vladkit import Collection, Whitening
+from vladkit.aggregation.shrinkage import score_shrinkage, shrunk
 from vladkit.bench.machine import provenance
 from vladkit.bench.run import environment_for
 from vladkit.errors import ImageError
@@ -60,12 +62,18 @@ def axes(n: int, images_per_axis: int) -> int:
     return min(MOST_AXES, n // images_per_axis)
 
 
-def scores(asked: Asked, vector_nD: np.ndarray, learned_nD: np.ndarray, n_axes: int) -> np.ndarray:
-    """Similarities (q, n) of vectors that axes of the learned ones make short; 0: whole ones."""
+def scores(
+    asked: Asked, vector_nD: np.ndarray, n_learned: int, n_axes: int, *, shrinks: bool = False
+) -> np.ndarray:
+    """Similarities (q, n) of vectors that axes of the first ones make short; 0: whole ones."""
     query_qvD = asked.query_qvD
     if n_axes:
+        learned_nD = vector_nD[:n_learned]
         whitening = Whitening(n_axes).fit(learned_nD)
         query_qvD, vector_nD = whitening.transform_views(query_qvD), whitening.transform(vector_nD)
+        share_d = score_shrinkage(lambda: [learned_nD], n_axes) if shrinks else None
+        if share_d is not None:
+            vector_nD[:n_learned] = shrunk(vector_nD[:n_learned], share_d, whitening.power)
     view_qvn = query_qvD @ vector_nD.T
     return np.maximum(view_qvn[:, 0], ROTATED * view_qvn[:, 1:].max(axis=1))
 
@@ -156,7 +164,7 @@ def tables(args: argparse.Namespace) -> dict:
         for name, asked in queries.items():
             own_nD, own = vector_nD[of_set[name]], asked.on(of_set[name])
             n_axes = axes(len(own_nD), per_axis) if per_axis else 0
-            found[name] = both(own, scores(own, own_nD, own_nD, n_axes))
+            found[name] = both(own, scores(own, own_nD, len(own_nD), n_axes))
         alone.append(row(f"{per_axis} images an axis" if per_axis else "whole", found))
     together = []
     for n in args.sizes:
@@ -165,10 +173,14 @@ def tables(args: argparse.Namespace) -> dict:
         for share in (0, *SHARES):
             learned = int(share * len(image_n))
             n_axes = axes(learned, 3) if learned else 0
-            some_nD, learned_nD = vector_nD[image_n], vector_nD[:learned]
+            some_nD = vector_nD[image_n]
             title = f"{len(image_n)} images, " + (f"axes of {learned}" if learned else "whole")
-            found = {k: both(a, scores(a, some_nD, learned_nD, n_axes)) for k, a in here.items()}
-            together.append(row(title, found))
+            for shrinks in (False, True) if n_axes else (False,):
+                of = {
+                    k: both(a, scores(a, some_nD, learned, n_axes, shrinks=shrinks))
+                    for k, a in here.items()
+                }
+                together.append(row(title + ", shrunk" * shrinks, of))
     return {
         "each set by itself": {"columns": columns, "rows": alone},
         "together": {"columns": columns, "rows": together},

@@ -19,8 +19,9 @@ from commands import run
 from images import textured
 from stored import sql
 from vladkit import Collection, Whitening
-from vladkit.collection import indexing, learner
+from vladkit.collection import index, indexing, learner, reencode
 from vladkit.collection.discover import SourceFile
+from vladkit.collection.learned_vectors import LearnedVectors
 from vladkit.collection.learner import Learner
 from vladkit.collection.recoded import Recoded
 from vladkit.errors import FileFormatError
@@ -610,6 +611,103 @@ class TestWholeVectors:
         shutil.copy(folder / "79.png", folder.parent / "one-more.png")
         grown.add([folder.parent / "one-more.png"])
         assert self.n_learned_from(grown) == 81
+
+
+class TestLearnedVectors:
+    """Of a collection that is not small, those that axes were learned from are shrunk."""
+
+    @pytest.fixture
+    def begun(self, folder, tmp_path, monkeypatch):
+        """Of 64 images, whose axes are not learned again."""
+        monkeypatch.setattr(learner, "ENOUGH_IMAGES", 50)
+        with Collection.create(tmp_path / "c", **RECIPE) as begun:
+            begun.add(files(folder, *range(64)))
+            yield begun
+
+    def short(self, collection):
+        pairs = list(collection.index.store.vector_blocks())
+        return dict(zip(np.concatenate([i for i, _ in pairs]).tolist(),
+                        np.concatenate([v for _, v in pairs]), strict=True))  # fmt: skip
+
+    def assert_shrunk(self, after, before, share_d, ids):
+        for i in ids:
+            wanted_d = before[i].astype(np.float32) * share_d**0.8
+            wanted_d /= np.linalg.norm(wanted_d)
+            np.testing.assert_allclose(after[i], wanted_d, atol=1e-3)
+
+    def test_when_others_have_come(self, begun, folder):
+        learned = LearnedVectors.read(begun.index.store)
+        assert learned.last == 64
+        assert learned.shrinkage_d.shape == (21,)
+        assert ((learned.shrinkage_d > 0) & (learned.shrinkage_d < 1)).all()
+        before = self.short(begun)
+        begun.add(files(folder, 64))  # one of 64 is not many
+        assert LearnedVectors.read(begun.index.store) is not None
+        with_one = self.short(begun)
+        begun.add(files(folder, *range(65, 80)))
+        assert LearnedVectors.read(begun.index.store) is None
+        after = self.short(begun)
+        self.assert_shrunk(after, before, learned.shrinkage_d, range(1, 65))
+        np.testing.assert_array_equal(after[65], with_one[65])
+        assert begun.check() == []
+        assert first_of_all(begun, folder) == 1
+        begun.remove(files(folder, 1))
+        begun.add(files(folder, 1))  # once is enough
+        np.testing.assert_array_equal(self.short(begun)[3], after[3])
+
+    def test_not_one_that_was_indexed_again(self, folder, first, tmp_path, monkeypatch):
+        monkeypatch.setattr(learner, "ENOUGH_IMAGES", 50)
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            collection.add([first, *files(folder, *range(10, 70))])
+            store = collection.index.store
+            (changed,) = [r.image_id for r in collection.images() if r.path.endswith("03.png")]
+            shutil.copy(folder / "79.png", first / "03.png")
+            collection.add([first])
+            learned, before = LearnedVectors.read(store), self.short(collection)
+            assert learned.others == {changed}
+            collection.add(files(folder, *range(70, 79)))
+            after = self.short(collection)
+            np.testing.assert_array_equal(after[changed], before[changed])
+            rest = set(range(1, learned.last + 1)) - {changed}
+            self.assert_shrunk(after, before, learned.shrinkage_d, rest)
+
+    def test_at_once_where_others_follow(self, folder, tmp_path, monkeypatch):
+        monkeypatch.setattr(learner, "ENOUGH_IMAGES", 50)
+        monkeypatch.setattr(learner, "_SHORT_AT", 64)
+        share_d = np.repeat([1.0, 0.0], [10, 11])
+        monkeypatch.setattr(reencode, "score_shrinkage", lambda *_, **__: share_d)
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            collection.add([folder])
+            assert LearnedVectors.read(collection.index.store) is None
+            assert collection.index.describer.whitening.n_samples_ == 64
+            short = self.short(collection)
+        short_nd = np.stack([short[i] for i in range(1, 81)]).astype(np.float32)
+        np.testing.assert_allclose(np.linalg.norm(short_nd, axis=1), 1, atol=2e-3)
+        assert not short_nd[:64, 10:].any()
+        assert short_nd[64:, 10:].any(axis=1).all()
+
+    def test_they_are_others_when_it_has_learned_again(self, folder, tmp_path, monkeypatch):
+        monkeypatch.setattr(learner, "ENOUGH_IMAGES", 70)
+        monkeypatch.setattr(index, "ENOUGH_IMAGES", 70)
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            store = collection.index.store
+            for n, learned_from, last in ((40, 40, None), (72, 40, 72), (80, 80, 80)):
+                collection.add(files(folder, *range(n)))
+                assert collection.info()["learned_from"] == learned_from
+                learned = LearnedVectors.read(store)
+                assert (learned and learned.last) == last
+            assert learned.others == set()
+
+    @pytest.mark.parametrize("value", [3, {"last": "a", "others": []}, {"last": 3, "others": 3}])
+    def test_damaged(self, begun, folder, value):
+        begun.close()
+        text = json.dumps(value)
+        sql(begun.path, ("UPDATE about SET value = ? WHERE name = 'shrinkage'", (text,)))
+        with (
+            Collection.open(begun.path) as collection,
+            pytest.raises(FileFormatError, match="value 'shrinkage'"),
+        ):
+            collection.add(files(folder, *range(64, 80)))
 
 
 def whole(collection):

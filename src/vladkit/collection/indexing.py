@@ -40,6 +40,7 @@ from vladkit.collection.index import Index
 from vladkit.collection.journal import LeftBehind
 from vladkit.collection.known_images import known_images, names_of_known, respell
 from vladkit.collection.learn_codebook import learn_from
+from vladkit.collection.learned_vectors import LearnedVectors
 from vladkit.collection.learner import Learner
 from vladkit.collection.photos import fill_photos
 from vladkit.collection.recoded import Recoded
@@ -509,6 +510,7 @@ class Indexer:
                     ids = self._store.put(placed)
                     self._filled |= {record.row.source_id for record in placed}
                     Recoded.forget(self._store, ids)
+                    LearnedVectors.forget(self._store, ids)
                     found = zip(ids, new, strict=True)
                     put_photos(self._store, [(i, r.photo) for i, r in found if r.photo])
             if not is_kept:  # another process has learned meanwhile

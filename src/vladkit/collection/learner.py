@@ -21,8 +21,9 @@ import numpy as np
 from vladkit.collection.describer import Describer
 from vladkit.collection.discover import SourceFile
 from vladkit.collection.index import ENOUGH_IMAGES, Index
+from vladkit.collection.learned_vectors import LearnedVectors
 from vladkit.collection.recoded import Recoded
-from vladkit.collection.reencode import whiten, whiten_again
+from vladkit.collection.reencode import shrink_learned, whiten, whiten_again
 from vladkit.collection.sample import Sample
 from vladkit.collection.train import short_length, train
 from vladkit.core.arrays import AnyArray, Int64Array
@@ -149,6 +150,7 @@ class Learner:
                 if not new.has_vectors:
                     self._store.forget("whitening", "whitening.*")
                     forget_whole(self._store)
+                    LearnedVectors.drop(self._store)
                 self._store.forget("words", "words.*")
                 self._store.set_about(**learned)
                 self._store.set_arrays(arrays)
@@ -209,7 +211,7 @@ class Learner:
         """Make vectors short by PCA, if they are whole and there are enough images.
 
         As long as there are few, whole ones are kept, too, from which PCA is learned again when
-        more images have come.
+        more images have come. Of more, those that it was learned from are shrunk then.
         """
         self._index.refresh()
         describer = self._describer
@@ -223,12 +225,15 @@ class Learner:
             if describer.whitening is None:
                 if not n_components or (not is_last and n < _SHORT_AT):
                     return
-                whiten(self._index, n_components, keeps_whole=keeps_whole, progress=None)
-            else:
-                has_grown = n > _GROWN * describer.whitening.n_samples_
-                if not describer.keeps_whole or not is_last or not has_grown:
-                    return
+                options = {"keeps_whole": keeps_whole, "will_grow": not is_last}
+                whiten(self._index, n_components, **options, progress=None)
+            elif not is_last or n <= _GROWN * describer.whitening.n_samples_:
+                return
+            elif describer.keeps_whole:
                 whiten_again(self._index, n_components, keeps_whole=keeps_whole)
+            else:
+                shrink_learned(self._index)
+                return
             if not keeps_whole:
                 self._store.compact()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from vladkit.aggregation.aggregate import Aggregate
+from vladkit.aggregation.shrinkage import score_shrinkage
 from vladkit.aggregation.vlad import VLAD
 from vladkit.aggregation.whitening import Whitening
 from vladkit.collection.index import Index
+from vladkit.collection.learned_vectors import LearnedVectors
 from vladkit.collection.train import IMAGES_PER_AXIS
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.names import quoted
@@ -18,10 +20,20 @@ from vladkit.errors import FileFormatError, ParameterError, StorageError
 from vladkit.store.store import new_state
 from vladkit.store.whole import forget_whole, keep_whole, whole_vectors
 
-__all__ = ["adapt", "check_learned", "check_whitening", "whiten", "whiten_again"]
+__all__ = [
+    "adapt",
+    "check_learned",
+    "check_whitening",
+    "shrink_learned",
+    "whiten",
+    "whiten_again",
+]
 
 _WHITENED: Final = 128
 """Default of `n_components`; docs/results/defaults.md has the figures."""
+
+_BLOCK: Final = 64
+"""Whole vectors that are looked at together."""
 
 _ROUNDED: Final = 1e-2
 """Largest difference of values of a short vector from those of the whole one, made short."""
@@ -57,11 +69,13 @@ def whiten(
     exponent: float | None = None,
     power: float | None = None,
     keeps_whole: bool = False,
+    will_grow: bool = False,
     progress: _Step | None,
 ) -> None:
     """Whiten all vectors in one transaction; see `vladkit.Collection.whiten`.
 
-    `keeps_whole` is whether the whole ones are kept beside the short ones.
+    `keeps_whole` is whether the whole ones are kept beside the short ones, and `will_grow` whether
+    other images follow at once.
     """
     n_components = check_whitening(index, n_components)
     store, describer = index.store, index.describer
@@ -73,14 +87,21 @@ def whiten(
         whitening.fit(vector_nD for _, vector_nD in store.vector_blocks())
         about, arrays = describer.whitening_state(whitening)
         whitening = describer.whitening_of(about, arrays)  # as it will be read
+        if not keeps_whole:
+            _note_learned(index, n_components, lambda: (v for _, v in store.vector_blocks()))
+        learned = LearnedVectors.read(store) if will_grow else None
 
         def change(image_id_n: Int64Array, vector_nD: AnyArray) -> AnyArray:
             if keeps_whole:
                 keep_whole(store, dict(zip(image_id_n.tolist(), vector_nD, strict=True)))
             short_nd: AnyArray = whitening.transform(vector_nD)
+            if learned is not None:
+                short_nd = learned.shrunk(image_id_n, short_nd, whitening.power)
             return short_nd.astype(store.layout.dtype)
 
         store.rewrite(change, progress)
+        if learned is not None:
+            LearnedVectors.drop(store)
         store.set_about(**about, learned=new_state(**store.learned()))
         store.set_arrays(arrays)
     index.restore()
@@ -119,13 +140,44 @@ def whiten_again(index: Index, n_components: int, *, keeps_whole: bool) -> bool:
             short_nd: AnyArray = whitening.transform(whole_of(image_id_n))
             return short_nd.astype(store.layout.dtype)
 
+        if not keeps_whole:
+            parts = [np.array(ids[i : i + _BLOCK]) for i in range(0, len(ids), _BLOCK)]
+            _note_learned(index, n_components, lambda: map(whole_of, parts))
+            forget_whole(store)
         store.rewrite(change)
         store.set_about(**about, learned=new_state(**store.learned()))
         store.set_arrays(arrays)
-        if not keeps_whole:
-            forget_whole(store)
     index.restore()
     return True
+
+
+def _note_learned(
+    index: Index, n_components: int, blocks: Callable[[], Iterable[AnyArray]]
+) -> None:
+    """Note what vectors lose that axes were not learned from; `blocks` gives those they were."""
+    seed = index.describer.recipe.seed
+    if index.store.count()[0] > Whitening().sample_size:
+        return  # it has learned from some of them
+    shrinkage_d = score_shrinkage(blocks, n_components, random_state=seed)
+    if shrinkage_d is not None:
+        last = max(int(image_id_n.max()) for image_id_n, _ in index.store.vector_blocks())
+        LearnedVectors.write(index.store, last, shrinkage_d)
+
+
+def shrink_learned(index: Index) -> None:
+    """Shrink the vectors that axes were learned from, in one transaction, if that is not done."""
+    store, whitening = index.store, index.describer.whitening
+    with store.writing():
+        check_learned(index)
+        learned = LearnedVectors.read(store)
+        if learned is None or whitening is None:
+            return
+
+        def change(image_id_n: Int64Array, short_nd: AnyArray) -> AnyArray:
+            return learned.shrunk(image_id_n, short_nd, whitening.power)
+
+        store.rewrite(change)
+        LearnedVectors.drop(store)
 
 
 def check_learned(index: Index) -> None:

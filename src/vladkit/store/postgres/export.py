@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresExport", "export_postgres"]
 
-_HERE: Final = ("augmentation", "images", "lifted", WHOLE)
+_HERE: Final = ("augmentation", "images", "lifted", "shrinkage", WHOLE)
 """Values about a file that stay in it: made for its vectors' order, its folders, its numbers."""
 
 _OWN: Final = ("id", "revision", "recipe", "learned")
