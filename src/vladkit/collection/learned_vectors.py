@@ -1,7 +1,7 @@
 """Images that the axes of short vectors were learned from, until their vectors are shrunk.
 
-As long as there are no others, their vectors are best as they are. When others come, these would
-rank first (`vladkit.aggregation.shrinkage`).
+As long as there are no others, their vectors are best as they are. Once others come, these others
+would rank first (`vladkit.aggregation.shrinkage`).
 """
 
 from __future__ import annotations
