@@ -587,6 +587,19 @@ class TestWholeVectors:
             assert collection.check() == []
             assert first_of_all(collection, folder) == 1
 
+    def test_without_one_they_all_go_when_there_are_enough(
+        self, begun, folder, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(learner, "ENOUGH_IMAGES", 70)
+        path = shutil.copy(begun, tmp_path / "c")
+        sql(path, "DELETE FROM array WHERE name = '~whole.5'")
+        with Collection.open(path) as collection:
+            collection.add(files(folder, *range(64, 80)))
+            assert (self.n_learned_from(collection), whole(collection)) == (64, {})
+            assert not collection.index.describer.keeps_whole
+            assert collection.add(files(folder, 1, 64)).unchanged == 2
+            assert collection.check() == []
+
     def test_damaged(self, begun, tmp_path):
         path = shutil.copy(begun, tmp_path / "c")
         sql(path, "UPDATE array SET crc = 0 WHERE name = '~whole.5'", sealed=False)
@@ -685,6 +698,16 @@ class TestLearnedVectors:
         np.testing.assert_allclose(np.linalg.norm(short_nd, axis=1), 1, atol=2e-3)
         assert not short_nd[:64, 10:].any()
         assert short_nd[64:, 10:].any(axis=1).all()
+
+    def test_of_vectors_that_someone_whitened(self, folder, tmp_path):
+        with Collection.create(tmp_path / "c", n_components=0, **RECIPE) as collection:
+            collection.add(files(folder, *range(64)))
+            collection.whiten(20)
+            learned, before = LearnedVectors.read(collection.index.store), self.short(collection)
+            assert (collection.n_dimensions, learned.last, whole(collection)) == (20, 64, {})
+            collection.add(files(folder, *range(64, 80)))
+            assert LearnedVectors.read(collection.index.store) is None
+            self.assert_shrunk(self.short(collection), before, learned.shrinkage_d, range(1, 65))
 
     def test_they_are_others_when_it_has_learned_again(self, folder, tmp_path, monkeypatch):
         monkeypatch.setattr(learner, "ENOUGH_IMAGES", 70)

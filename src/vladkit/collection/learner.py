@@ -215,7 +215,8 @@ class Learner:
         """
         self._index.refresh()
         describer = self._describer
-        if describer.vlad is None or describer.is_given:
+        stays_whole = describer.vlad is None and describer.whitening is None  # given vectors
+        if stays_whole or describer.is_given:
             return
         n = self._store.count()[0]
         n_components = short_length(describer.recipe, n, describer.n_whole_dimensions)

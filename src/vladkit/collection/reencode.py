@@ -113,7 +113,7 @@ def whiten_again(index: Index, n_components: int, *, keeps_whole: bool) -> bool:
     Returns
     -------
     bool
-        False, and nothing has changed, where not all images have a whole vector that is theirs.
+        False, and vectors are as they were, where not all images have a whole one that is theirs.
     """
     store, describer = index.store, index.describer
     before = describer.whitening
@@ -124,6 +124,9 @@ def whiten_again(index: Index, n_components: int, *, keeps_whole: bool) -> bool:
         ids = [i for image_id_n, _ in store.vector_blocks() for i in image_id_n.tolist()]
         whole = whole_vectors(store, ids, describer.n_whole_dimensions)
         if whole is None:
+            if not keeps_whole:
+                forget_whole(store)
+                store.set_about(learned=new_state(**store.learned()))
             return False
 
         def whole_of(image_id_n: Int64Array) -> AnyArray:
