@@ -24,6 +24,8 @@ from vladkit.collection.discover import SourceFile
 from vladkit.collection.learner import Learner
 from vladkit.collection.recoded import Recoded
 from vladkit.errors import FileFormatError
+from vladkit.evaluation.benchmark import ground_truth
+from vladkit.store import check
 from vladkit.store.store import Store
 from waiting import wait_until
 
@@ -610,6 +612,81 @@ class TestWholeVectors:
         shutil.copy(folder / "79.png", folder.parent / "one-more.png")
         grown.add([folder.parent / "one-more.png"])
         assert self.n_learned_from(grown) == 81
+
+
+class TestOpenMeanwhile:
+    """A collection that is open while another process learns the axes again, and makes more."""
+
+    @pytest.fixture
+    def reader(self, begun, folder, tmp_path):
+        path = shutil.copy(begun, tmp_path / "c")
+        with Collection.open(path) as reader:
+            assert reader.n_dimensions == 21
+            with Collection.open(path) as other:
+                other.add(files(folder, *range(64, 80)))
+            yield reader
+
+    @pytest.mark.parametrize("repair", [False, True])
+    def test_check(self, reader, repair):
+        assert reader.check(repair=repair) == []
+        assert len(reader) == 80
+
+    @pytest.mark.parametrize("repair", [False, True])
+    def test_check_that_begins_just_before(self, begun, folder, tmp_path, monkeypatch, repair):
+        path = shutil.copy(begun, tmp_path / "c")
+        real = check._pages
+
+        def pages(store):
+            with Collection.open(path) as other:
+                other.add(files(folder, *range(64, 80)))
+            return real(store)
+
+        monkeypatch.setattr(check, "_pages", pages)
+        with Collection.open(path) as collection:
+            assert collection.check(repair=repair) == []
+            assert len(collection) == 80
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda reader: reader.vectors()[1].shape == (80, 26),
+            lambda reader: reader.info()["dimensions"] == 26,
+            lambda reader: reader.export(reader.path.parent / "c.npz"),
+            lambda reader: reader.build_ann().n_dimensions == 26,
+            lambda reader: reader.remove([next(reader.images()).file]) and reader.compact() >= 0,
+        ],
+        ids=["vectors", "info", "export", "build_ann", "compact"],
+    )
+    def test_use(self, reader, use):
+        assert use(reader)
+        assert reader.check() == []
+
+    def test_augment(self, reader, folder):
+        reader.augment()
+        assert reader.info()["augmented"]
+        assert name(reader.search(files(folder, 70)[0], 1)[0]) == "70.png"
+
+    def test_evaluation(self, begun, folder, tmp_path, monkeypatch):
+        """Between two of its batches, and so that vectors have as many dimensions as before."""
+        path = tmp_path / "c"
+        with Collection.create(path, **RECIPE, n_components=8, n_words=0) as collection:
+            collection.add(files(folder, *range(64)))
+        done = []
+
+        def grow(*_):
+            if not done:
+                done.append(True)
+                with Collection.open(path) as other:
+                    other.add(files(folder, *range(64, 80)))
+
+        shutil.copytree(folder, tmp_path / "queries")
+        asked = files(tmp_path / "queries", *range(64))
+        benchmark = ground_truth({str(file): [str(folder / file.name)] for file in asked})
+        with Collection.open(path) as collection:
+            answers, _ = collection.assess(benchmark, rerank=0, progress=grow)
+        assert done
+        scores = [answer.best_right for answer in answers]
+        assert scores == pytest.approx([1] * 64, abs=2e-3)
 
 
 def whole(collection):
