@@ -161,7 +161,7 @@ class Learner:
         done, n_images = 0, self._store.count()[0]
 
         agreements = self._agreements() if new.asmk else []
-        again: list[int] = []  # their codes were made again
+        again: list[int] = []  # described by kept features
 
         def change(image_id_n: Int64Array, stored_nD: AnyArray) -> AnyArray:
             nonlocal done
@@ -179,7 +179,7 @@ class Learner:
                 codes = new.codes(features, n_jobs=None)
                 for i, each in zip((i for i in ids if i in kept), codes, strict=True):
                     self._store.put_codes(i, each)
-                    if each is not None:
+                    if each is not None or not new.has_vectors:
                         again.append(i)
                 done += len(ids)
                 if progress:

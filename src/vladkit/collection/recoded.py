@@ -1,4 +1,4 @@
-"""Images whose match codes were made again from their kept features, as words were learned again.
+"""Images that were described again by their kept features, as the collection learned again.
 
 Codes of an image's strongest features, and of descriptors that were rounded, agree less with those
 of a query than codes of all that was found in the image: with its own by a third or a half. Images
@@ -48,7 +48,7 @@ class Recoded:
     def write(
         cls, store: CollectionStore, image_ids: Collection[int], agreements: Collection[float]
     ) -> None:
-        """Note that the codes of some images were made again; within `writing`.
+        """Note that some images were described again by kept features; within `writing`.
 
         `agreements` are measured on images whose codes were those of all their features; without
         any what was measured before stays.
