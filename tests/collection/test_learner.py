@@ -630,6 +630,22 @@ class TestWholeVectors:
         grown.add([folder.parent / "one-more.png"])
         assert self.n_learned_from(grown) == 81
 
+    @pytest.mark.parametrize(("before", "dimensions"), [(70, 26), (0, 26)])
+    def test_axes_that_were_not_learned_are_learned_by_the_next_run(
+        self, folder, tmp_path, monkeypatch, before, dimensions
+    ):
+        """A kill after the last image was committed, or a disk that was full then."""
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            if before:
+                collection.add(files(folder, *range(before)))
+            with monkeypatch.context() as patch:
+                patch.setattr(Learner, "shorten", lambda *_, **__: None)
+                collection.add([folder])
+            assert collection.n_dimensions != dimensions
+            assert collection.add([folder]).unchanged == 80
+            assert (collection.n_dimensions, self.n_learned_from(collection)) == (dimensions, 80)
+            assert first_of_all(collection, folder) == 1
+
 
 class TestOpenMeanwhile:
     """A collection that is open while another process learns the axes again, and makes more."""

@@ -175,6 +175,7 @@ class Indexer:
                     self._extract_and_commit(work, again, *given)
             else:
                 LeftBehind(self._store.beside).remove()
+                self._learner.shorten(is_last=True)  # a kill or a full disk leaves that undone
             fill_photos(self._store, found, known, progress)
         if (work or again) and self._describer.is_ready:
             self._store.freshen(self._describer.n_dimensions, recipe.seed)
