@@ -646,6 +646,15 @@ class TestWholeVectors:
             assert (collection.n_dimensions, self.n_learned_from(collection)) == (dimensions, 80)
             assert first_of_all(collection, folder) == 1
 
+    def test_equal_vectors_have_no_axes(self, folder, tmp_path):
+        for i in range(70):
+            shutil.copy(folder / "01.png", tmp_path / f"{i}.png")
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            assert collection.add(sorted(tmp_path.glob("*.png"))).indexed == 70
+            assert collection.n_dimensions == 1024
+            collection.add(files(folder, *range(10)))
+            assert collection.n_dimensions == 26
+
 
 class TestOpenMeanwhile:
     """A collection that is open while another process learns the axes again, and makes more."""

@@ -27,7 +27,7 @@ from vladkit.collection.sample import Sample
 from vladkit.collection.train import short_length, train
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.remote import is_url
-from vladkit.errors import RecipeMismatchError, StorageError
+from vladkit.errors import InputError, RecipeMismatchError, StorageError
 from vladkit.features.pool import Extraction, Result
 from vladkit.store.rows import ImageRow
 from vladkit.store.store import new_state
@@ -218,8 +218,9 @@ class Learner:
         n = self._store.count()[0]
         n_components = short_length(describer.recipe, n, describer.n_whole_dimensions)
         keeps_whole = n < ENOUGH_IMAGES
-        # another process may be first; without room for a copy the file is only not smaller
-        with suppress(StorageError):
+        # another process may be first; without room for a copy the file is only not smaller; equal
+        # vectors have no axes
+        with suppress(StorageError, InputError):
             if describer.whitening is None:
                 if not n_components or (not is_last and n < _SHORT_AT):
                     return
