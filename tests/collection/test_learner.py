@@ -592,6 +592,27 @@ class TestWholeVectors:
         grown.add(files(folder, 1))
         assert grown.check() == []
 
+    def test_they_go_at_that_number_of_images(self, grown, folder, monkeypatch):
+        monkeypatch.setattr(learner, "ENOUGH_IMAGES", 65)
+        grown.add(files(folder, 64))
+        assert (self.n_learned_from(grown), whole(grown)) == (65, {})
+
+    def test_they_go_while_many_are_added(self, folder, tmp_path, monkeypatch):
+        """Without kept features no codebook is learned again, before which they would go."""
+        monkeypatch.setattr(learner, "ENOUGH_IMAGES", 70)
+        monkeypatch.setattr(learner, "_SHORT_AT", 72)
+        n_whole = []
+        with Collection.create(tmp_path / "c", **RECIPE, keep_features=0) as collection:
+            collection.add(files(folder, *range(16)))
+            collection.add(files(folder, *range(16, 64)))
+            assert len(whole(collection)) == 64
+            path = tmp_path / "more"
+            shutil.copytree(folder, path)
+            collection.add([path], progress=lambda *_: n_whole.append(len(whole(collection))))
+            assert n_whole == [0, 0, 0]
+            assert self.n_learned_from(collection) == 96
+            assert collection.check() == []
+
     @pytest.mark.parametrize(
         "change", ["DELETE FROM array", "UPDATE array SET data = zeroblob(length(data))"]
     )
@@ -602,6 +623,7 @@ class TestWholeVectors:
         with Collection.open(path) as collection:
             assert collection.add(files(folder, *range(64, 80))).indexed == 16
             assert (self.n_learned_from(collection), collection.n_dimensions) == (64, 21)
+            assert whole(collection) == {}
             assert collection.check() == []
             assert first_of_all(collection, folder) == 1
 

@@ -202,7 +202,8 @@ class Learner:
         """Number of images that can be added before vectors become short."""
         describer = self._describer
         n = _SHORT_AT - self._store.count()[0]
-        is_short = describer.is_given or describer.whitening is not None
+        is_short = describer.whitening is not None and not describer.keeps_whole
+        is_short |= describer.is_given
         return sys.maxsize if is_short or n <= 0 or not describer.recipe.n_components else n
 
     def shorten(self, *, is_last: bool) -> None:
@@ -218,16 +219,18 @@ class Learner:
         n = self._store.count()[0]
         n_components = short_length(describer.recipe, n, describer.n_whole_dimensions)
         keeps_whole = n < ENOUGH_IMAGES
+        if not is_last and n < _SHORT_AT:
+            return
         # another process may be first; without room for a copy the file is only not smaller; equal
         # vectors have no axes
         with suppress(StorageError, InputError):
             if describer.whitening is None:
-                if not n_components or (not is_last and n < _SHORT_AT):
+                if not n_components:
                     return
                 whiten(self._index, n_components, keeps_whole=keeps_whole, progress=None)
             else:
-                has_grown = n > _GROWN * describer.whitening.n_samples_
-                if not describer.keeps_whole or not is_last or not has_grown:
+                has_grown = is_last and n > _GROWN * describer.whitening.n_samples_
+                if not describer.keeps_whole or (keeps_whole and not has_grown):
                     return
                 whiten_again(self._index, n_components, keeps_whole=keeps_whole)
             if not keeps_whole:

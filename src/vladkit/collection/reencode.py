@@ -92,40 +92,59 @@ def whiten_again(index: Index, n_components: int, *, keeps_whole: bool) -> bool:
     Returns
     -------
     bool
-        False, and nothing has changed, where not all images have a whole vector that is theirs.
+        False where not all images have a whole vector that is theirs: axes stay as they are, and
+        no whole vectors are kept any more.
     """
-    store, describer = index.store, index.describer
-    before = describer.whitening
-    assert before is not None, "vectors are short"
-    whitening = Whitening(n_components, random_state=describer.recipe.seed)
+    store = index.store
     with store.writing():
         check_learned(index)
-        ids = [i for image_id_n, _ in store.vector_blocks() for i in image_id_n.tolist()]
-        whole = whole_vectors(store, ids, describer.n_whole_dimensions)
-        if whole is None:
-            return False
-
-        def whole_of(image_id_n: Int64Array) -> AnyArray:
-            return np.stack([whole[i] for i in image_id_n.tolist()])
-
-        for image_id_n, short_nd in store.vector_blocks():
-            if not np.allclose(before.transform(whole_of(image_id_n)), short_nd, atol=_ROUNDED):
-                return False  # changed by a version that does not know of whole vectors
-        whitening.fit(whole_of(image_id_n) for image_id_n, _ in store.vector_blocks())
-        about, arrays = describer.whitening_state(whitening)
-        whitening = describer.whitening_of(about, arrays)  # as it will be read
-
-        def change(image_id_n: Int64Array, _: AnyArray) -> AnyArray:
-            short_nd: AnyArray = whitening.transform(whole_of(image_id_n))
-            return short_nd.astype(store.layout.dtype)
-
-        store.rewrite(change)
-        store.set_about(**about, learned=new_state(**store.learned()))
-        store.set_arrays(arrays)
-        if not keeps_whole:
+        whole = _own_whole_vectors(index)
+        if whole is not None:
+            _whiten_from(index, n_components, whole)
+        store.set_about(learned=new_state(**store.learned()))
+        if whole is None or not keeps_whole:
             forget_whole(store)
     index.restore()
-    return True
+    return whole is not None
+
+
+def _own_whole_vectors(index: Index) -> dict[int, AnyArray] | None:
+    """Whole vectors (D,) by image; None if they are not those of all short ones.
+
+    A version that does not know of them has added images, or others in the place of some.
+    """
+    store, describer = index.store, index.describer
+    assert describer.whitening is not None, "vectors are short"
+    ids = [i for image_id_n, _ in store.vector_blocks() for i in image_id_n.tolist()]
+    whole = whole_vectors(store, ids, describer.n_whole_dimensions)
+    if whole is None:
+        return None
+    for image_id_n, stored_nd in store.vector_blocks():
+        short_nd = describer.whitening.transform(_rows(whole, image_id_n))
+        if not np.allclose(short_nd, stored_nd, atol=_ROUNDED):
+            return None
+    return whole
+
+
+def _whiten_from(index: Index, n_components: int, whole: dict[int, AnyArray]) -> None:
+    """Learn axes from whole vectors, and make all vectors by them; within `writing`."""
+    store, describer = index.store, index.describer
+    whitening = Whitening(n_components, random_state=describer.recipe.seed)
+    whitening.fit(_rows(whole, image_id_n) for image_id_n, _ in store.vector_blocks())
+    about, arrays = describer.whitening_state(whitening)
+    whitening = describer.whitening_of(about, arrays)  # as it will be read
+
+    def change(image_id_n: Int64Array, _: AnyArray) -> AnyArray:
+        short_nd: AnyArray = whitening.transform(_rows(whole, image_id_n))
+        return short_nd.astype(store.layout.dtype)
+
+    store.rewrite(change)
+    store.set_about(**about)
+    store.set_arrays(arrays)
+
+
+def _rows(vectors: dict[int, AnyArray], image_id_n: Int64Array) -> AnyArray:
+    return np.stack([vectors[i] for i in image_id_n.tolist()])
 
 
 def check_learned(index: Index) -> None:
