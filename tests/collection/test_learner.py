@@ -258,6 +258,21 @@ class TestIndexedAgain:
             collection.add([first], progress=lambda *step: steps.append(step))
             assert steps == []
 
+    @pytest.mark.parametrize("which", ["changed", "unreadable"])
+    def test_none_where_there_are_not_more(self, first, tmp_path, which):
+        """As many images as are indexed, but those, or links that lead nowhere: at each run."""
+        steps = []
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            collection.add([first])
+            for i in range(10):
+                if which == "changed":
+                    os.utime(first / f"{i:02}.png", ns=(i, i))
+                else:
+                    (first / f"link-{i}.png").symlink_to(tmp_path / f"{i}.png")
+            report = collection.add([first], progress=lambda *step: steps.append(step[0]))
+            assert (report.indexed, len(report.skipped)) in {(10, 0), (0, 10)}
+        assert set(steps) == {"index"}
+
     def test_one_that_has_changed_is_indexed_as_such(self, folder, first, tmp_path):
         with Collection.create(tmp_path / "c", **RECIPE) as collection:
             collection.add([first])

@@ -76,20 +76,25 @@ class Learner:
         return bool(can and n < ENOUGH_IMAGES and self._store.count()[0] + n_new >= 2 * n)
 
     def again(
-        self, found: Sequence[SourceFile], known: Mapping[str, ImageRow], new: Sequence[SourceFile]
+        self,
+        found: Sequence[SourceFile],
+        known: Mapping[str, ImageRow],
+        work: Sequence[SourceFile],
+        n_new: int,
     ) -> list[tuple[SourceFile, ImageRow]]:
         """Indexed images to extract again, by source and path, each with its row.
 
         Those that were described by kept features; and all, if something has to be learned before
-        `new` images are added. Only those whose files are there as they were indexed. `found` are
-        the files of this run and `known` the rows by file.
+        `n_new` images are added. Only those whose files are there as they were indexed. `found` are
+        the files of this run, `work` those of them that are new or changed, and `known` the rows by
+        file.
         """
         recoded = Recoded.read(self._store).image_ids
-        is_due = self._describer.is_ready and self.is_due(len(new))
+        is_due = self._describer.is_ready and self.is_due(n_new)
         if not recoded and not is_due:
             return []
         here = {each.file: each for each in found}
-        left_out = {each.file for each in new}
+        left_out = {each.file for each in work}
         sources = self._store.sources()
         recipe = self._describer.recipe
         images_alone = not recipe.dimensions and not recipe.vector_dimensions
