@@ -769,6 +769,18 @@ class TestOpenMeanwhile:
         assert np.median(scores[32:]) == pytest.approx(1, abs=2e-3)
 
 
+@pytest.mark.parametrize("recipe", [{}, {"n_components": 0}], ids=["few", "whole"])
+def test_vectors_that_somebody_made_short_stay_so(folder, tmp_path, recipe):
+    with Collection.create(tmp_path / "c", **RECIPE | recipe) as collection:
+        collection.add(files(folder, *range(20)))
+        collection.whiten(5, power=0.5)
+        collection.add(files(folder, *range(80)))
+        info = collection.info()
+        assert (info["dimensions"], info["learned_from"], info["stale"]) == (5, 20, True)
+        assert collection.index.describer.whitening.power == 0.5
+        assert collection.check() == []
+
+
 def whole(collection):
     arrays = collection.index.store.arrays("~whole.*")
     return {int(name.rpartition(".")[2]): array for name, array in arrays.items()}

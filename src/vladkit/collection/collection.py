@@ -1048,8 +1048,9 @@ class Collection:
     ) -> None:
         """Reduce all vectors to fewer dimensions by PCA learned from themselves.
 
-        Images that are added later, and queries, are reduced in the same way. The long vectors are
-        gone then (`copy` first to keep them); `compact` gives their space back.
+        Images that are added later, and queries, are reduced in the same way; the collection does
+        not learn again by itself. The long vectors are gone then (`copy` first to keep them);
+        `compact` gives their space back.
 
         Parameters
         ----------

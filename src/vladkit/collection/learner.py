@@ -68,12 +68,20 @@ class Learner:
         """Whether something has to be learned before `n_new` images are added."""
         if not self._describer.is_ready:
             return True
-        if self._describer.is_given or not self._describer.learns:
+        if self._describer.is_given or not self._describer.learns or self._is_short_by_hand():
             return False
         learned, recipe = self._describer.learned, self._describer.recipe
         n = learned.get("images", ENOUGH_IMAGES)
         can = recipe.keep_features and not recipe.keep_sums
         return bool(can and n < ENOUGH_IMAGES and self._store.count()[0] + n_new >= 2 * n)
+
+    def _is_short_by_hand(self) -> bool:
+        """Whether vectors are short as somebody has asked for (`vladkit whiten`): they stay so."""
+        describer = self._describer
+        if describer.whitening is None or describer.has_vectors:
+            return False
+        n = describer.whitening.n_samples_
+        return not short_length(describer.recipe, n, describer.n_whole_dimensions)
 
     def again(
         self,
