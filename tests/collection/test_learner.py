@@ -693,6 +693,19 @@ class TestWholeVectors:
             assert collection.n_dimensions == 26
 
 
+def test_merged_whole_vectors(begun, folder, tmp_path):
+    paths = [shutil.copy(begun, tmp_path / name) for name in ("a", "b")]
+    for path, number in zip(paths, (64, 65), strict=True):
+        with Collection.open(path) as part:
+            part.add(files(folder, number))
+    Collection.merge(tmp_path / "c", paths)
+    with Collection.open(tmp_path / "c") as merged:
+        assert len(whole(merged)) == len(merged) == 66
+        merged.add(files(folder, 66))
+        assert merged.index.describer.whitening.n_samples_ == len(whole(merged)) == 67
+        assert merged.check() == []
+
+
 class TestOpenMeanwhile:
     """A collection that is open while another process learns the axes again, and makes more."""
 
@@ -846,6 +859,19 @@ class TestRecoded:
         again = Recoded.read(grown.index.store)
         assert again.image_ids == self.ids(grown, *range(10))
         assert again.agreement == pytest.approx(agreement, abs=0.4)
+
+    def test_merged(self, grown, folder, tmp_path):
+        """Of two copies, of which one has lost the first image, so that ids are others."""
+        known = Recoded.read(grown.index.store)
+        paths = [tmp_path / "a", tmp_path / "b"]
+        for path in paths:
+            grown.copy(path)
+        with Collection.open(paths[0]) as first:
+            first.remove(next(first.images()).file)
+        Collection.merge(tmp_path / "merged", paths)
+        with Collection.open(tmp_path / "merged") as merged:
+            wanted = self.ids(merged, *range(10))
+            assert Recoded.read(merged.index.store) == Recoded(frozenset(wanted), known.agreement)
 
     def test_without_learning_again_there_are_none(self, once):
         assert Recoded.read(once.index.store) == Recoded()

@@ -15,7 +15,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray
 from vladkit.store.protocol import CollectionStore
 
-__all__ = ["WHOLE", "forget_whole", "keep_whole", "name_of", "whole_vectors"]
+__all__ = ["WHOLE", "copy_whole", "forget_whole", "keep_whole", "name_of", "whole_vectors"]
 
 WHOLE: Final = "whole"
 """Name of the value about a collection that says that they are kept."""
@@ -32,6 +32,12 @@ def keep_whole(store: CollectionStore, vectors: Mapping[int, AnyArray]) -> None:
     """Keep whole vectors (D,) by image; within `writing`."""
     store.set_arrays({name_of(i): vector_D for i, vector_D in vectors.items()})
     store.set_about(**{WHOLE: True})
+
+
+def copy_whole(store: CollectionStore, out: CollectionStore, new_ids: Mapping[int, int]) -> None:
+    """Keep those of a collection in another one, by new ids; within its `writing`."""
+    kept = store.arrays(f"{_BEGIN}*")
+    keep_whole(out, {new: kept[name_of(i)] for i, new in new_ids.items() if name_of(i) in kept})
 
 
 def forget_whole(store: CollectionStore) -> None:
