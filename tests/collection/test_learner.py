@@ -642,14 +642,17 @@ class TestWholeVectors:
             assert collection.check() == []
             assert first_of_all(collection, folder) == 1
 
-    def test_damaged(self, begun, tmp_path):
+    def test_damaged(self, begun, folder, tmp_path):
         path = shutil.copy(begun, tmp_path / "c")
         sql(path, "UPDATE array SET crc = 0 WHERE name = '~whole.5'", sealed=False)
         with Collection.open(path) as collection:
+            with pytest.raises(FileFormatError, match=r"whole vectors.*check .* --repair"):
+                collection.add(files(folder, *range(64, 80)))
             (finding,) = collection.check()
             assert "whole vectors" in finding.text
             collection.check(repair=True)
             assert (collection.check(), whole(collection)) == ([], {})
+            assert collection.add([folder]).unchanged == 80
 
     def test_a_failure_leaves_what_was_there(self, grown, folder, monkeypatch):
         query = files(folder, 1)[0]
