@@ -21,6 +21,7 @@ from stored import sql
 from vladkit import Collection, Whitening
 from vladkit.collection import indexing, learner
 from vladkit.collection.discover import SourceFile
+from vladkit.collection.index import Index
 from vladkit.collection.learner import Learner
 from vladkit.collection.recoded import Recoded
 from vladkit.errors import FileFormatError
@@ -740,6 +741,23 @@ class TestOpenMeanwhile:
         with Collection.open(path) as collection:
             assert collection.check(repair=repair) == []
             assert len(collection) == 80
+
+    @pytest.mark.parametrize("method", ["pairs", "duplicates"])
+    def test_learns_just_as_one_begins(self, begun, folder, tmp_path, monkeypatch, method):
+        path = shutil.copy(begun, tmp_path / "c")
+        real, done = Index.refresh, []
+
+        def refresh(self):
+            real(self)
+            if not done:
+                done.append(True)
+                with Collection.open(path) as other:
+                    other.add(files(folder, *range(64, 80)))
+
+        with Collection.open(path) as collection:
+            monkeypatch.setattr(Index, "refresh", refresh)
+            getattr(collection, method)()
+            assert done
 
     @pytest.mark.parametrize(
         "use",

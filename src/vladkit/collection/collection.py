@@ -847,9 +847,9 @@ class Collection:
         """
         from vladkit.collection.duplicates import find_duplicates
 
-        self.index.refresh()
-        self.index.check_ready()
         with self._store.reading():
+            self.index.refresh()
+            self.index.check_ready()
             step = _step(progress, "duplicates")
             find = partial(
                 find_duplicates,
@@ -862,9 +862,9 @@ class Collection:
             )
             if against is None:
                 return find()
-            against.index.refresh()
-            against.index.check_ready()
             with against._store.reading():
+                against.index.refresh()
+                against.index.check_ready()
                 return find(against=against.index)
 
     def tell_apart(self, *images: str | os.PathLike[str]) -> int:
@@ -958,8 +958,8 @@ class Collection:
         """
         from vladkit.collection.pairs import select_pairs
 
-        self.index.refresh()
         with self._store.reading():
+            self.index.refresh()
             return select_pairs(
                 self.index,
                 top,
