@@ -21,10 +21,13 @@ from stored import sql
 from vladkit import Collection, Whitening
 from vladkit.collection import index, indexing, learner, reencode
 from vladkit.collection.discover import SourceFile
+from vladkit.collection.index import Index
 from vladkit.collection.learned_vectors import LearnedVectors
 from vladkit.collection.learner import Learner
 from vladkit.collection.recoded import Recoded
 from vladkit.errors import FileFormatError
+from vladkit.evaluation.benchmark import ground_truth
+from vladkit.store import check
 from vladkit.store.store import Store
 from waiting import wait_until
 
@@ -257,6 +260,21 @@ class TestIndexedAgain:
             collection.add([first], progress=lambda *step: steps.append(step))
             assert steps == []
 
+    @pytest.mark.parametrize("which", ["changed", "unreadable"])
+    def test_none_where_there_are_not_more(self, first, tmp_path, which):
+        """As many images as are indexed, but those, or links that lead nowhere: at each run."""
+        steps = []
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            collection.add([first])
+            for i in range(10):
+                if which == "changed":
+                    os.utime(first / f"{i:02}.png", ns=(i, i))
+                else:
+                    (first / f"link-{i}.png").symlink_to(tmp_path / f"{i}.png")
+            report = collection.add([first], progress=lambda *step: steps.append(step[0]))
+            assert (report.indexed, len(report.skipped)) in {(10, 0), (0, 10)}
+        assert set(steps) == {"index"}
+
     def test_one_that_has_changed_is_indexed_as_such(self, folder, first, tmp_path):
         with Collection.create(tmp_path / "c", **RECIPE) as collection:
             collection.add([first])
@@ -368,6 +386,23 @@ def test_a_kill_before_all_are_indexed_again_is_made_up_for(folder, tmp_path):
         collection.add(more)
         assert (len(collection), Recoded.read(collection.index.store).image_ids) == (30, set())
         assert collection.check() == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_kill_is_made_up_for_without_words(folder, tmp_path):
+    """Vectors are those of all features, not of those that are kept."""
+    recipe = RECIPE | {"n_words": 0, "keep_features": 30}
+    path, more = tmp_path / "c", files(folder, *range(10, 30))
+    with Collection.create(path, **recipe) as collection:
+        collection.add(files(folder, *range(10)))
+    done = subprocess.run([sys.executable, "-c", KILLED, "19", path, *more], check=False)
+    assert done.returncode == -signal.SIGKILL
+    with Collection.open(path) as collection, Collection.create(tmp_path / "o", **recipe) as once:
+        assert len(Recoded.read(collection.index.store).image_ids) == 10
+        collection.add(more)
+        assert Recoded.read(collection.index.store).image_ids == set()
+        once.add(files(folder, *range(30)))
+        np.testing.assert_allclose(collection.vectors()[1], once.vectors()[1], atol=2e-3)
 
 
 def test_who_searches_meanwhile_finds_what_is_there(folder, tmp_path, monkeypatch):
@@ -574,6 +609,27 @@ class TestWholeVectors:
         grown.add(files(folder, 1))
         assert grown.check() == []
 
+    def test_they_go_at_that_number_of_images(self, grown, folder, monkeypatch):
+        monkeypatch.setattr(learner, "ENOUGH_IMAGES", 65)
+        grown.add(files(folder, 64))
+        assert (self.n_learned_from(grown), whole(grown)) == (65, {})
+
+    def test_they_go_while_many_are_added(self, folder, tmp_path, monkeypatch):
+        """Without kept features no codebook is learned again, before which they would go."""
+        monkeypatch.setattr(learner, "ENOUGH_IMAGES", 70)
+        monkeypatch.setattr(learner, "_SHORT_AT", 72)
+        n_whole = []
+        with Collection.create(tmp_path / "c", **RECIPE, keep_features=0) as collection:
+            collection.add(files(folder, *range(16)))
+            collection.add(files(folder, *range(16, 64)))
+            assert len(whole(collection)) == 64
+            path = tmp_path / "more"
+            shutil.copytree(folder, path)
+            collection.add([path], progress=lambda *_: n_whole.append(len(whole(collection))))
+            assert n_whole == [0, 0, 0]
+            assert self.n_learned_from(collection) == 96
+            assert collection.check() == []
+
     @pytest.mark.parametrize(
         "change", ["DELETE FROM array", "UPDATE array SET data = zeroblob(length(data))"]
     )
@@ -584,30 +640,21 @@ class TestWholeVectors:
         with Collection.open(path) as collection:
             assert collection.add(files(folder, *range(64, 80))).indexed == 16
             assert (self.n_learned_from(collection), collection.n_dimensions) == (64, 21)
+            assert whole(collection) == {}
             assert collection.check() == []
             assert first_of_all(collection, folder) == 1
 
-    def test_without_one_they_all_go_when_there_are_enough(
-        self, begun, folder, tmp_path, monkeypatch
-    ):
-        monkeypatch.setattr(learner, "ENOUGH_IMAGES", 70)
-        path = shutil.copy(begun, tmp_path / "c")
-        sql(path, "DELETE FROM array WHERE name = '~whole.5'")
-        with Collection.open(path) as collection:
-            collection.add(files(folder, *range(64, 80)))
-            assert (self.n_learned_from(collection), whole(collection)) == (64, {})
-            assert not collection.index.describer.keeps_whole
-            assert collection.add(files(folder, 1, 64)).unchanged == 2
-            assert collection.check() == []
-
-    def test_damaged(self, begun, tmp_path):
+    def test_damaged(self, begun, folder, tmp_path):
         path = shutil.copy(begun, tmp_path / "c")
         sql(path, "UPDATE array SET crc = 0 WHERE name = '~whole.5'", sealed=False)
         with Collection.open(path) as collection:
+            with pytest.raises(FileFormatError, match=r"whole vectors.*check .* --repair"):
+                collection.add(files(folder, *range(64, 80)))
             (finding,) = collection.check()
             assert "whole vectors" in finding.text
             collection.check(repair=True)
             assert (collection.check(), whole(collection)) == ([], {})
+            assert collection.add([folder]).unchanged == 80
 
     def test_a_failure_leaves_what_was_there(self, grown, folder, monkeypatch):
         query = files(folder, 1)[0]
@@ -624,6 +671,149 @@ class TestWholeVectors:
         shutil.copy(folder / "79.png", folder.parent / "one-more.png")
         grown.add([folder.parent / "one-more.png"])
         assert self.n_learned_from(grown) == 81
+
+    @pytest.mark.parametrize(("before", "dimensions"), [(70, 26), (0, 26)])
+    def test_axes_that_were_not_learned_are_learned_by_the_next_run(
+        self, folder, tmp_path, monkeypatch, before, dimensions
+    ):
+        """A kill after the last image was committed, or a disk that was full then."""
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            if before:
+                collection.add(files(folder, *range(before)))
+            with monkeypatch.context() as patch:
+                patch.setattr(Learner, "shorten", lambda *_, **__: None)
+                collection.add([folder])
+            assert collection.n_dimensions != dimensions
+            assert collection.add([folder]).unchanged == 80
+            assert (collection.n_dimensions, self.n_learned_from(collection)) == (dimensions, 80)
+            assert first_of_all(collection, folder) == 1
+
+    def test_equal_vectors_have_no_axes(self, folder, tmp_path):
+        for i in range(70):
+            shutil.copy(folder / "01.png", tmp_path / f"{i}.png")
+        with Collection.create(tmp_path / "c", **RECIPE) as collection:
+            assert collection.add(sorted(tmp_path.glob("*.png"))).indexed == 70
+            assert collection.n_dimensions == 1024
+            collection.add(files(folder, *range(10)))
+            assert collection.n_dimensions == 26
+
+
+def test_merged_whole_vectors(begun, folder, tmp_path):
+    paths = [shutil.copy(begun, tmp_path / name) for name in ("a", "b")]
+    for path, number in zip(paths, (64, 65), strict=True):
+        with Collection.open(path) as part:
+            part.add(files(folder, number))
+    Collection.merge(tmp_path / "c", paths)
+    with Collection.open(tmp_path / "c") as merged:
+        assert len(whole(merged)) == len(merged) == 66
+        merged.add(files(folder, 66))
+        assert merged.index.describer.whitening.n_samples_ == len(whole(merged)) == 67
+        assert merged.check() == []
+
+
+class TestOpenMeanwhile:
+    """A collection that is open while another process learns the axes again, and makes more."""
+
+    @pytest.fixture
+    def reader(self, begun, folder, tmp_path):
+        path = shutil.copy(begun, tmp_path / "c")
+        with Collection.open(path) as reader:
+            assert reader.n_dimensions == 21
+            with Collection.open(path) as other:
+                other.add(files(folder, *range(64, 80)))
+            yield reader
+
+    @pytest.mark.parametrize("repair", [False, True])
+    def test_check(self, reader, repair):
+        assert reader.check(repair=repair) == []
+        assert len(reader) == 80
+
+    @pytest.mark.parametrize("repair", [False, True])
+    def test_check_that_begins_just_before(self, begun, folder, tmp_path, monkeypatch, repair):
+        path = shutil.copy(begun, tmp_path / "c")
+        real = check._pages
+
+        def pages(store):
+            with Collection.open(path) as other:
+                other.add(files(folder, *range(64, 80)))
+            return real(store)
+
+        monkeypatch.setattr(check, "_pages", pages)
+        with Collection.open(path) as collection:
+            assert collection.check(repair=repair) == []
+            assert len(collection) == 80
+
+    @pytest.mark.parametrize("method", ["pairs", "duplicates"])
+    def test_learns_just_as_one_begins(self, begun, folder, tmp_path, monkeypatch, method):
+        path = shutil.copy(begun, tmp_path / "c")
+        real, done = Index.refresh, []
+
+        def refresh(self):
+            real(self)
+            if not done:
+                done.append(True)
+                with Collection.open(path) as other:
+                    other.add(files(folder, *range(64, 80)))
+
+        with Collection.open(path) as collection:
+            monkeypatch.setattr(Index, "refresh", refresh)
+            getattr(collection, method)()
+            assert done
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda reader: reader.vectors()[1].shape == (80, 26),
+            lambda reader: reader.info()["dimensions"] == 26,
+            lambda reader: reader.export(reader.path.parent / "c.npz"),
+            lambda reader: reader.build_ann().n_dimensions == 26,
+            lambda reader: reader.remove([next(reader.images()).file]) and reader.compact() >= 0,
+        ],
+        ids=["vectors", "info", "export", "build_ann", "compact"],
+    )
+    def test_use(self, reader, use):
+        assert use(reader)
+        assert reader.check() == []
+
+    def test_augment(self, reader, folder):
+        reader.augment()
+        assert reader.info()["augmented"]
+        assert name(reader.search(files(folder, 70)[0], 1)[0]) == "70.png"
+
+    def test_evaluation(self, begun, folder, tmp_path, monkeypatch):
+        """Between two of its batches, and so that vectors have as many dimensions as before."""
+        path = tmp_path / "c"
+        with Collection.create(path, **RECIPE, n_components=8, n_words=0) as collection:
+            collection.add(files(folder, *range(64)))
+        done = []
+
+        def grow(*_):
+            if not done:
+                done.append(True)
+                with Collection.open(path) as other:
+                    other.add(files(folder, *range(64, 80)))
+
+        shutil.copytree(folder, tmp_path / "queries")
+        asked = files(tmp_path / "queries", *range(64))
+        benchmark = ground_truth({str(file): [str(folder / file.name)] for file in asked})
+        with Collection.open(path) as collection:
+            answers, _ = collection.assess(benchmark, rerank=0, progress=grow)
+        assert done
+        scores = [answer.best_right for answer in answers]
+        assert np.median(scores[:32]) == pytest.approx(1, abs=2e-3)
+        assert np.median(scores[32:]) == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.parametrize("recipe", [{}, {"n_components": 0}], ids=["few", "whole"])
+def test_vectors_that_somebody_made_short_stay_so(folder, tmp_path, recipe):
+    with Collection.create(tmp_path / "c", **RECIPE | recipe) as collection:
+        collection.add(files(folder, *range(20)))
+        collection.whiten(5, power=0.5)
+        collection.add(files(folder, *range(80)))
+        info = collection.info()
+        assert (info["dimensions"], info["learned_from"], info["stale"]) == (5, 20, True)
+        assert collection.index.describer.whitening.power == 0.5
+        assert collection.check() == []
 
 
 class TestLearnedVectors:
@@ -650,7 +840,7 @@ class TestLearnedVectors:
 
     def test_when_others_have_come(self, begun, folder):
         learned = LearnedVectors.read(begun.index.store)
-        assert learned.last == 64
+        assert learned.image_ids == set(range(1, 65))
         assert learned.shrinkage_d.shape == (21,)
         assert ((learned.shrinkage_d > 0) & (learned.shrinkage_d < 1)).all()
         before = self.short(begun)
@@ -677,12 +867,12 @@ class TestLearnedVectors:
             shutil.copy(folder / "79.png", first / "03.png")
             collection.add([first])
             learned, before = LearnedVectors.read(store), self.short(collection)
-            assert learned.others == {changed}
+            assert len(learned.image_ids) == 69
+            assert changed not in learned.image_ids
             collection.add(files(folder, *range(70, 79)))
             after = self.short(collection)
             np.testing.assert_array_equal(after[changed], before[changed])
-            rest = set(range(1, learned.last + 1)) - {changed}
-            self.assert_shrunk(after, before, learned.shrinkage_d, rest)
+            self.assert_shrunk(after, before, learned.shrinkage_d, learned.image_ids)
 
     def test_at_once_where_others_follow(self, folder, tmp_path, monkeypatch):
         monkeypatch.setattr(learner, "ENOUGH_IMAGES", 50)
@@ -704,7 +894,11 @@ class TestLearnedVectors:
             collection.add(files(folder, *range(64)))
             collection.whiten(20)
             learned, before = LearnedVectors.read(collection.index.store), self.short(collection)
-            assert (collection.n_dimensions, learned.last, whole(collection)) == (20, 64, {})
+            assert (collection.n_dimensions, len(learned.image_ids), whole(collection)) == (
+                20,
+                64,
+                {},
+            )
             collection.add(files(folder, *range(64, 80)))
             assert LearnedVectors.read(collection.index.store) is None
             self.assert_shrunk(self.short(collection), before, learned.shrinkage_d, range(1, 65))
@@ -714,14 +908,28 @@ class TestLearnedVectors:
         monkeypatch.setattr(index, "ENOUGH_IMAGES", 70)
         with Collection.create(tmp_path / "c", **RECIPE) as collection:
             store = collection.index.store
-            for n, learned_from, last in ((40, 40, None), (72, 40, 72), (80, 80, 80)):
+            for n, learned_from, n_learned in ((40, 40, None), (72, 40, 72), (80, 80, 80)):
                 collection.add(files(folder, *range(n)))
                 assert collection.info()["learned_from"] == learned_from
                 learned = LearnedVectors.read(store)
-                assert (learned and learned.last) == last
-            assert learned.others == set()
+                assert (learned and len(learned.image_ids)) == n_learned
 
-    @pytest.mark.parametrize("value", [3, {"last": "a", "others": []}, {"last": 3, "others": 3}])
+    def test_merged(self, begun, folder, tmp_path):
+        paths = [tmp_path / "a", tmp_path / "b"]
+        for path, number in zip(paths, (64, 65), strict=True):
+            begun.copy(path)
+            with Collection.open(path) as part:
+                part.add(files(folder, number))
+        Collection.merge(tmp_path / "merged", paths)
+        with Collection.open(tmp_path / "merged") as merged:
+            learned, before = LearnedVectors.read(merged.index.store), self.short(merged)
+            others = {r.image_id for r in merged.images() if r.path.endswith(("64.png", "65.png"))}
+            assert len(others) == 2
+            assert learned.image_ids == before.keys() - others
+            merged.add(files(folder, *range(66, 80)))
+            self.assert_shrunk(self.short(merged), before, learned.shrinkage_d, learned.image_ids)
+
+    @pytest.mark.parametrize("value", [3, {"images": ["a"]}, {"images": 3}])
     def test_damaged(self, begun, folder, value):
         begun.close()
         text = json.dumps(value)
@@ -798,6 +1006,19 @@ class TestRecoded:
         again = Recoded.read(grown.index.store)
         assert again.image_ids == self.ids(grown, *range(10))
         assert again.agreement == pytest.approx(agreement, abs=0.4)
+
+    def test_merged(self, grown, folder, tmp_path):
+        """Of two copies, of which one has lost the first image, so that ids are others."""
+        known = Recoded.read(grown.index.store)
+        paths = [tmp_path / "a", tmp_path / "b"]
+        for path in paths:
+            grown.copy(path)
+        with Collection.open(paths[0]) as first:
+            first.remove(next(first.images()).file)
+        Collection.merge(tmp_path / "merged", paths)
+        with Collection.open(tmp_path / "merged") as merged:
+            wanted = self.ids(merged, *range(10))
+            assert Recoded.read(merged.index.store) == Recoded(frozenset(wanted), known.agreement)
 
     def test_without_learning_again_there_are_none(self, once):
         assert Recoded.read(once.index.store) == Recoded()

@@ -343,6 +343,7 @@ class Collection:
 
     def info(self) -> dict[str, Any]:
         """Size, sources, recipe and versions, JSON-able."""
+        self.index.refresh()
         return self.index.info()
 
     def images(self) -> Iterator[ImageRow]:
@@ -363,6 +364,7 @@ class Collection:
         vector_nD : array (n, D)
             Vectors of unit length, float16 or float32 as the recipe's dtype.
         """
+        self.index.refresh()
         self.index.check_ready()
         return self._store.all_vectors()
 
@@ -423,6 +425,7 @@ class Collection:
 
         See `Recipe.keep_features`; for all of them extract the image again.
         """
+        self.index.refresh()
         return self._searcher.features([image_id]).get(image_id)
 
     # -- adding and removing ----------------------------------------------------------
@@ -708,6 +711,7 @@ class Collection:
         label_l : int64 array (l,)
             Rows of the codebook's centroids, 0 to k - 1; `vladkit.viz.draw_words` draws them.
         """
+        self.index.refresh()
         self.index.check_ready()
         features = features_from(self.extractor, image, as_region(region))
         return features, self._describer.words(features, vocabulary)
@@ -843,9 +847,9 @@ class Collection:
         """
         from vladkit.collection.duplicates import find_duplicates
 
-        self.index.refresh()
-        self.index.check_ready()
         with self._store.reading():
+            self.index.refresh()
+            self.index.check_ready()
             step = _step(progress, "duplicates")
             find = partial(
                 find_duplicates,
@@ -858,9 +862,9 @@ class Collection:
             )
             if against is None:
                 return find()
-            against.index.refresh()
-            against.index.check_ready()
             with against._store.reading():
+                against.index.refresh()
+                against.index.check_ready()
                 return find(against=against.index)
 
     def tell_apart(self, *images: str | os.PathLike[str]) -> int:
@@ -954,8 +958,8 @@ class Collection:
         """
         from vladkit.collection.pairs import select_pairs
 
-        self.index.refresh()
         with self._store.reading():
+            self.index.refresh()
             return select_pairs(
                 self.index,
                 top,
@@ -1031,6 +1035,7 @@ class Collection:
         """
         from vladkit.collection.reencode import adapt
 
+        self.index.refresh()
         adapt(self.index, progress=_step(progress, "adapt"))
 
     def whiten(
@@ -1043,8 +1048,9 @@ class Collection:
     ) -> None:
         """Reduce all vectors to fewer dimensions by PCA learned from themselves.
 
-        Images that are added later, and queries, are reduced in the same way. The long vectors are
-        gone then (`copy` first to keep them); `compact` gives their space back.
+        Images that are added later, and queries, are reduced in the same way; the collection does
+        not learn again by itself. The long vectors are gone then (`copy` first to keep them);
+        `compact` gives their space back.
 
         Parameters
         ----------
@@ -1056,6 +1062,7 @@ class Collection:
         """
         from vladkit.collection.reencode import whiten
 
+        self.index.refresh()
         step = _step(progress, "whiten")
         whiten(self.index, n_components, exponent=exponent, power=power, progress=step)
 
@@ -1071,6 +1078,7 @@ class Collection:
         from vladkit.collection.augmentation import augment
 
         self._store.check_can("augment")
+        self.index.refresh()
         self.index.check_ready()
         if n_neighbors:
             self.index.check_not_empty()
@@ -1084,6 +1092,7 @@ class Collection:
         the size from which it is worth it. The report has its recall against exact search, for
         stored vectors.
         """
+        self.index.refresh()
         return self._store.build_ann(self.n_dimensions, self.recipe.seed)
 
     # -- the file ---------------------------------------------------------------------
@@ -1094,7 +1103,8 @@ class Collection:
         With `repair` drop what is damaged; images that lose their vector are indexed again by the
         next `add`.
         """
-        return check_store(self._store, repair=repair, progress=_step(progress, "check"))
+        step = _step(progress, "check")
+        return check_store(self._store, repair=repair, begin=self.index.refresh, progress=step)
 
     def compact(self) -> int:
         """Give the space of removed images back; returns how many bytes smaller the file became.
@@ -1106,6 +1116,7 @@ class Collection:
         StorageError
             If there is no room, or the file cannot be written; it is then as before.
         """
+        self.index.refresh()
         return self._store.compact()
 
     def copy(self, target: str | os.PathLike[str]) -> None:
@@ -1137,6 +1148,7 @@ class Collection:
         MissingDependencyError
             If the library that writes the format is not installed.
         """
+        self.index.refresh()
         self.index.check_ready()
         from vladkit.store.export import export
 
@@ -1166,6 +1178,7 @@ class Collection:
         FileFormatError
             If the schema holds another collection, or tables of another program.
         """
+        self.index.refresh()
         self.index.check_ready()
         self._store.check_can("export to PostgreSQL")
         assert isinstance(self._store, Store)

@@ -134,14 +134,16 @@ def ask(
         found = ((query, next(extracted) if known is None else known) for query, known in asked)
         while batch := list(islice(found, _BATCH)):
             usable = [each for _, each in batch if not isinstance(each, ImageError)]
-            rankings = _rankings(index, usable, database, depth, model)
-            for query, each in batch:
-                if isinstance(each, ImageError):
-                    remarks.append(f"query {query.file}: {each.reason}")
-                    nothing = database.ranks(query, np.empty(0, np.int64), failed=True)
-                    answers.append(Answer(query, nothing, failed=each.reason))
-                else:
-                    answers.append(_answer(database, query, next(rankings), top))
+            with index.store.reading():
+                index.refresh()  # another process may have learned since the last batch
+                rankings = _rankings(index, usable, database, depth, model)
+                for query, each in batch:
+                    if isinstance(each, ImageError):
+                        remarks.append(f"query {query.file}: {each.reason}")
+                        nothing = database.ranks(query, np.empty(0, np.int64), failed=True)
+                        answers.append(Answer(query, nothing, failed=each.reason))
+                    else:
+                        answers.append(_answer(database, query, next(rankings), top))
             if progress:
                 progress("queries", len(answers), n)
     return answers, remarks

@@ -96,6 +96,7 @@ class Indexer:
         self._held: list[Record] = []  # encoded, to be committed with others
         self._good: set[tuple[int, str]] = set()  # changed, of what is indexed
         self._again: set[tuple[int, str]] = set()  # unchanged, but extracted again
+        self._n_new = 0  # images that the collection will have more
         self._method = "auto"  # a batch is not worth the loading of compiled code
 
     def add(
@@ -167,7 +168,8 @@ class Indexer:
                 report.pruned = self._prune(sources, unlisted, known, files, force=force)
             if folder is not None:
                 self._set_images(found, folder)
-            again = self._learner.again(found, known, [file for file, _ in work])
+            self._n_new = sum(_is_new(file, known) for file, _ in work)
+            again = self._learner.again(found, known, [file for file, _ in work], self._n_new)
             if work or again:
                 self._sources = self._store.sources()
                 self._again = {(row.source_id, row.path) for _, row in again}
@@ -185,6 +187,7 @@ class Indexer:
                     self._extract_and_commit(work, again, *given)
             else:
                 LeftBehind(self._store.beside).remove()
+                self._learner.shorten(is_last=True)  # a kill or a full disk leaves that undone
             fill_photos(self._store, found, known, progress)
         if (work or again) and self._describer.is_ready:
             self._store.freshen(self._describer.n_dimensions, recipe.seed)
@@ -375,7 +378,7 @@ class Indexer:
         sample = None
         if len(work) > BATCH:
             self._method = fastest()
-        if self._learner.is_due(len(new)):
+        if self._learner.is_due(self._n_new):
             # numba's second of import passes while images are extracted
             warming = in_background(warm_up) if self._method == "fused" else None
             usable = [file for file, _ in work if file.file not in spool]
@@ -543,6 +546,17 @@ class Indexer:
         is_away = bool(row.transient) or row.n_bytes < 0
         stays = place in self._again or (is_away and place in self._good)
         return row.skipped is not None and stays
+
+
+def _is_new(file: SourceFile, known: Mapping[str, ImageRow]) -> bool:
+    """Whether an image comes to those that are indexed, as far as can be told without reading it.
+
+    One that has changed is there already; one that cannot be opened would be new in every run.
+    """
+    row = known.get(file.file)
+    if row is not None and row.skipped is None:
+        return False
+    return not file.is_local or os.access(file.file, os.R_OK)
 
 
 def _by_path(found: Sequence[SourceFile]) -> list[SourceFile]:

@@ -6,7 +6,7 @@ would rank first (`vladkit.aggregation.shrinkage`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -25,10 +25,9 @@ _ARRAY: Final = "~shrinkage"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LearnedVectors:
-    """Those whose id is at most `last`, without those that were indexed again since."""
+    """Ids of such images, and what vectors lose along each axis that it was not learned from."""
 
-    last: int
-    others: frozenset[int]
+    image_ids: frozenset[int]
     shrinkage_d: FloatArray
 
     @classmethod
@@ -38,36 +37,52 @@ class LearnedVectors:
         if given is None:
             return None
         with damaged(store.path, f"value {_NAME!r}"):
-            last, others = given["last"], given["others"]
-            if type(last) is not int or not all(type(i) is int for i in others):
+            ids, shrinkage_d = given["images"], store.arrays(_ARRAY)[_ARRAY]
+            if not all(type(i) is int for i in ids) or not np.isfinite(shrinkage_d).all():
                 raise ValueError("it is not as vladkit wrote it")
-            shrinkage_d = store.arrays(_ARRAY)[_ARRAY]
-            if not (np.isfinite(shrinkage_d).all() and (shrinkage_d >= 0).all()):
-                raise ValueError("it is not as vladkit wrote it")
-        return cls(last, frozenset(others), shrinkage_d)
+            return cls(frozenset(ids), shrinkage_d)
 
     @classmethod
-    def write(cls, store: CollectionStore, last: int, shrinkage_d: FloatArray) -> None:
-        """Note that axes were learned from all images; within `writing`."""
+    def write(
+        cls, store: CollectionStore, image_ids: Collection[int], shrinkage_d: FloatArray
+    ) -> None:
+        """Note what axes were learned from; within `writing`."""
         store.set_arrays({_ARRAY: shrinkage_d})
-        store.set_about(**{_NAME: {"last": last, "others": []}})
+        store.set_about(**{_NAME: {"images": sorted(image_ids)}})
 
     @classmethod
     def drop(cls, store: CollectionStore) -> None:
-        """Forget them; within `writing`."""
+        """Forget them all; within `writing`."""
         store.forget(_NAME, _ARRAY)
 
     @classmethod
     def forget(cls, store: CollectionStore, image_ids: Iterable[int]) -> None:
         """Note that images were indexed again; within `writing`."""
         learned = cls.read(store)
-        if learned and (again := {i for i in image_ids if i <= learned.last}):
-            others = sorted(learned.others | again)
-            store.set_about(**{_NAME: {"last": learned.last, "others": others}})
+        if learned and (left := learned.image_ids.difference(image_ids)) != learned.image_ids:
+            cls.write(store, left, learned.shrinkage_d)
+
+    @classmethod
+    def merge(
+        cls,
+        out: CollectionStore,
+        stores: Iterable[CollectionStore],
+        new_ids: Callable[[int], Mapping[int, int]],
+    ) -> None:
+        """Note in `out` those of several collections that are merged; within `writing`.
+
+        `new_ids` gives the ids of a collection's images there, by those that they have in it.
+        """
+        image_ids: list[int] = []
+        for number, store in enumerate(stores):
+            if learned := cls.read(store):
+                new = new_ids(number)
+                image_ids += [new[i] for i in learned.image_ids if i in new]
+                cls.write(out, image_ids, learned.shrinkage_d)
 
     def shrunk(self, image_id_n: Int64Array, short_nd: AnyArray, power: float) -> AnyArray:
         """Vectors of some images, with those of them shrunk that are among these."""
-        own_n = (image_id_n <= self.last) & ~np.isin(image_id_n, sorted(self.others))
+        own_n = np.isin(image_id_n, sorted(self.image_ids))
         out_nd = short_nd.copy()
         out_nd[own_n] = shrunk(short_nd[own_n].astype(np.float32), self.shrinkage_d, power)
         return out_nd

@@ -28,7 +28,7 @@ from vladkit.collection.sample import Sample
 from vladkit.collection.train import short_length, train
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.remote import is_url
-from vladkit.errors import RecipeMismatchError, StorageError
+from vladkit.errors import InputError, RecipeMismatchError, StorageError
 from vladkit.features.pool import Extraction, Result
 from vladkit.store.rows import ImageRow
 from vladkit.store.store import new_state
@@ -69,28 +69,41 @@ class Learner:
         """Whether something has to be learned before `n_new` images are added."""
         if not self._describer.is_ready:
             return True
-        if self._describer.is_given or not self._describer.learns:
+        if self._describer.is_given or not self._describer.learns or self._is_short_by_hand():
             return False
         learned, recipe = self._describer.learned, self._describer.recipe
         n = learned.get("images", ENOUGH_IMAGES)
         can = recipe.keep_features and not recipe.keep_sums
         return bool(can and n < ENOUGH_IMAGES and self._store.count()[0] + n_new >= 2 * n)
 
+    def _is_short_by_hand(self) -> bool:
+        """Whether vectors are short as somebody has asked for (`vladkit whiten`): they stay so."""
+        describer = self._describer
+        if describer.whitening is None or describer.has_vectors:
+            return False
+        n = describer.whitening.n_samples_
+        return not short_length(describer.recipe, n, describer.n_whole_dimensions)
+
     def again(
-        self, found: Sequence[SourceFile], known: Mapping[str, ImageRow], new: Sequence[SourceFile]
+        self,
+        found: Sequence[SourceFile],
+        known: Mapping[str, ImageRow],
+        work: Sequence[SourceFile],
+        n_new: int,
     ) -> list[tuple[SourceFile, ImageRow]]:
         """Indexed images to extract again, by source and path, each with its row.
 
         Those that were described by kept features; and all, if something has to be learned before
-        `new` images are added. Only those whose files are there as they were indexed. `found` are
-        the files of this run and `known` the rows by file.
+        `n_new` images are added. Only those whose files are there as they were indexed. `found` are
+        the files of this run, `work` those of them that are new or changed, and `known` the rows by
+        file.
         """
         recoded = Recoded.read(self._store).image_ids
-        is_due = self._describer.is_ready and self.is_due(len(new))
+        is_due = self._describer.is_ready and self.is_due(n_new)
         if not recoded and not is_due:
             return []
         here = {each.file: each for each in found}
-        left_out = {each.file for each in new}
+        left_out = {each.file for each in work}
         sources = self._store.sources()
         recipe = self._describer.recipe
         images_alone = not recipe.dimensions and not recipe.vector_dimensions
@@ -163,7 +176,7 @@ class Learner:
         done, n_images = 0, self._store.count()[0]
 
         agreements = self._agreements() if new.asmk else []
-        again: list[int] = []  # their codes were made again
+        again: list[int] = []  # described by kept features
 
         def change(image_id_n: Int64Array, stored_nD: AnyArray) -> AnyArray:
             nonlocal done
@@ -181,7 +194,7 @@ class Learner:
                 codes = new.codes(features, n_jobs=None)
                 for i, each in zip((i for i in ids if i in kept), codes, strict=True):
                     self._store.put_codes(i, each)
-                    if each is not None:
+                    if each is not None or not new.has_vectors:
                         again.append(i)
                 done += len(ids)
                 if progress:
@@ -204,7 +217,8 @@ class Learner:
         """Number of images that can be added before vectors become short."""
         describer = self._describer
         n = _SHORT_AT - self._store.count()[0]
-        is_short = describer.is_given or describer.whitening is not None
+        is_short = describer.whitening is not None and not describer.keeps_whole
+        is_short |= describer.is_given
         return sys.maxsize if is_short or n <= 0 or not describer.recipe.n_components else n
 
     def shorten(self, *, is_last: bool) -> None:
@@ -221,20 +235,23 @@ class Learner:
         n = self._store.count()[0]
         n_components = short_length(describer.recipe, n, describer.n_whole_dimensions)
         keeps_whole = n < ENOUGH_IMAGES
-        # another process may be first; without room for a copy the file is only not smaller
-        with suppress(StorageError):
+        if not is_last and n < _SHORT_AT:
+            return
+        # another process may be first; without room for a copy the file is only not smaller; equal
+        # vectors have no axes
+        with suppress(StorageError, InputError):
             if describer.whitening is None:
-                if not n_components or (not is_last and n < _SHORT_AT):
+                if not n_components:
                     return
                 options = {"keeps_whole": keeps_whole, "will_grow": not is_last}
                 whiten(self._index, n_components, **options, progress=None)
-            elif not is_last or n <= _GROWN * describer.whitening.n_samples_:
-                return
-            elif describer.keeps_whole:
-                whiten_again(self._index, n_components, keeps_whole=keeps_whole)
             else:
-                shrink_learned(self._index)
-                return
+                has_grown = is_last and n > _GROWN * describer.whitening.n_samples_
+                if has_grown and not describer.keeps_whole:
+                    shrink_learned(self._index)
+                if not describer.keeps_whole or (keeps_whole and not has_grown):
+                    return
+                whiten_again(self._index, n_components, keeps_whole=keeps_whole)
             if not keeps_whole:
                 self._store.compact()
 

@@ -12,14 +12,23 @@ from typing import Any, Final
 
 import numpy as np
 
-from vladkit.collection.index import Index, stored_recipe
+from vladkit.collection.index import ENOUGH_IMAGES, Index, stored_recipe
+from vladkit.collection.learned_vectors import LearnedVectors
+from vladkit.collection.recoded import Recoded
 from vladkit.collection.verdicts import merge_verdicts
 from vladkit.core.arrays import AnyArray
 from vladkit.core.files import as_collection, refuse_url
 from vladkit.errors import NothingToIndexError, ParameterError, RecipeMismatchError
 from vladkit.store.lance.place import is_lance
-from vladkit.store.merge import choose_images, copy_images, copy_sources, new_store
+from vladkit.store.merge import (
+    choose_images,
+    chosen_ids,
+    copy_images,
+    copy_sources,
+    new_store,
+)
 from vladkit.store.store import Store
+from vladkit.store.whole import WHOLE, copy_whole
 
 __all__ = ["MergeReport", "merge"]
 
@@ -78,6 +87,11 @@ def merge(
             merge_verdicts(out, shards)
             n, twice = choose_images(out, shards, copy_sources(out, shards))
             copy_images(out, shards, n, partial(progress, "merge") if progress else None)
+            Recoded.merge(out, shards, partial(chosen_ids, out))
+            LearnedVectors.merge(out, shards, partial(chosen_ids, out))
+            if about.get(WHOLE) and n < ENOUGH_IMAGES:
+                for number, shard in enumerate(shards):
+                    copy_whole(shard, out, chosen_ids(out, number))
         indexed, skipped = out.count()
     return MergeReport(len(shards), indexed, skipped, twice, time.perf_counter() - begin)
 

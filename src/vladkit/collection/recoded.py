@@ -1,4 +1,4 @@
-"""Images whose match codes were made again from their kept features, as words were learned again.
+"""Images that were described again by their kept features, as the collection learned again.
 
 Codes of an image's strongest features, and of descriptors that were rounded, agree less with those
 of a query than codes of all that was found in the image: with its own by a third or a half. Images
@@ -9,7 +9,7 @@ kept features.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -48,7 +48,7 @@ class Recoded:
     def write(
         cls, store: CollectionStore, image_ids: Collection[int], agreements: Collection[float]
     ) -> None:
-        """Note that the codes of some images were made again; within `writing`.
+        """Note that some images were described again by kept features; within `writing`.
 
         `agreements` are measured on images whose codes were those of all their features; without
         any what was measured before stays.
@@ -65,6 +65,27 @@ class Recoded:
         known = cls.read(store)
         if left := known.image_ids & set(image_ids):
             cls.write(store, known.image_ids - left, [known.agreement])
+
+    @classmethod
+    def merge(
+        cls,
+        out: CollectionStore,
+        stores: Iterable[CollectionStore],
+        new_ids: Callable[[int], Mapping[int, int]],
+    ) -> None:
+        """Note in `out` those of several collections that are merged; within `writing`.
+
+        `new_ids` gives the ids of a collection's images there, by those that they have in it.
+        """
+        image_ids, agreements = [], []
+        for number, store in enumerate(stores):
+            known = cls.read(store)
+            if known.image_ids:
+                new = new_ids(number)
+                image_ids += [new[i] for i in known.image_ids if i in new]
+                agreements.append(known.agreement)
+        if image_ids:
+            cls.write(out, image_ids, agreements)
 
     def corrected(self, image_id: int, agreement: float, *, of_kept: bool) -> float:
         """Agreement of an image with a query as a share of what it can have, at most 1.

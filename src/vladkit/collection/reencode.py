@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -31,9 +31,6 @@ __all__ = [
 
 _WHITENED: Final = 128
 """Default of `n_components`; docs/results/defaults.md has the figures."""
-
-_BLOCK: Final = 64
-"""Whole vectors that are looked at together."""
 
 _ROUNDED: Final = 1e-2
 """Largest difference of values of a short vector from those of the whole one, made short."""
@@ -88,7 +85,7 @@ def whiten(
         about, arrays = describer.whitening_state(whitening)
         whitening = describer.whitening_of(about, arrays)  # as it will be read
         if not keeps_whole:
-            _note_learned(index, n_components, lambda: (v for _, v in store.vector_blocks()))
+            _note_learned(index, n_components)
         learned = LearnedVectors.read(store) if will_grow else None
 
         def change(image_id_n: Int64Array, vector_nD: AnyArray) -> AnyArray:
@@ -113,58 +110,83 @@ def whiten_again(index: Index, n_components: int, *, keeps_whole: bool) -> bool:
     Returns
     -------
     bool
-        False, and vectors are as they were, where not all images have a whole one that is theirs.
+        False where not all images have a whole vector that is theirs: axes stay as they are, and
+        no whole vectors are kept any more.
     """
-    store, describer = index.store, index.describer
-    before = describer.whitening
-    assert before is not None, "vectors are short"
-    whitening = Whitening(n_components, random_state=describer.recipe.seed)
+    store = index.store
     with store.writing():
         check_learned(index)
-        ids = [i for image_id_n, _ in store.vector_blocks() for i in image_id_n.tolist()]
-        whole = whole_vectors(store, ids, describer.n_whole_dimensions)
-        if whole is None:
+        whole = _own_whole_vectors(index)
+        if whole is not None:
             if not keeps_whole:
-                forget_whole(store)
-                store.set_about(learned=new_state(**store.learned()))
-            return False
-
-        def whole_of(image_id_n: Int64Array) -> AnyArray:
-            return np.stack([whole[i] for i in image_id_n.tolist()])
-
-        for image_id_n, short_nd in store.vector_blocks():
-            if not np.allclose(before.transform(whole_of(image_id_n)), short_nd, atol=_ROUNDED):
-                return False  # changed by a version that does not know of whole vectors
-        whitening.fit(whole_of(image_id_n) for image_id_n, _ in store.vector_blocks())
-        about, arrays = describer.whitening_state(whitening)
-        whitening = describer.whitening_of(about, arrays)  # as it will be read
-
-        def change(image_id_n: Int64Array, _: AnyArray) -> AnyArray:
-            short_nd: AnyArray = whitening.transform(whole_of(image_id_n))
-            return short_nd.astype(store.layout.dtype)
-
-        if not keeps_whole:
-            parts = [np.array(ids[i : i + _BLOCK]) for i in range(0, len(ids), _BLOCK)]
-            _note_learned(index, n_components, lambda: map(whole_of, parts))
+                _note_learned(index, n_components, whole)
+            _whiten_from(index, n_components, whole)
+        store.set_about(learned=new_state(**store.learned()))
+        if whole is None or not keeps_whole:
             forget_whole(store)
-        store.rewrite(change)
-        store.set_about(**about, learned=new_state(**store.learned()))
-        store.set_arrays(arrays)
     index.restore()
-    return True
+    return whole is not None
+
+
+def _own_whole_vectors(index: Index) -> dict[int, AnyArray] | None:
+    """Whole vectors (D,) by image; None if they are not those of all short ones.
+
+    A version that does not know of them has added images, or others in the place of some.
+    """
+    store, describer = index.store, index.describer
+    assert describer.whitening is not None, "vectors are short"
+    ids = [i for image_id_n, _ in store.vector_blocks() for i in image_id_n.tolist()]
+    whole = whole_vectors(store, ids, describer.n_whole_dimensions)
+    if whole is None:
+        return None
+    for image_id_n, stored_nd in store.vector_blocks():
+        short_nd = describer.whitening.transform(_rows(whole, image_id_n))
+        if not np.allclose(short_nd, stored_nd, atol=_ROUNDED):
+            return None
+    return whole
+
+
+def _whiten_from(index: Index, n_components: int, whole: dict[int, AnyArray]) -> None:
+    """Learn axes from whole vectors, and make all vectors by them; within `writing`."""
+    store, describer = index.store, index.describer
+    whitening = Whitening(n_components, random_state=describer.recipe.seed)
+    whitening.fit(_rows(whole, image_id_n) for image_id_n, _ in store.vector_blocks())
+    about, arrays = describer.whitening_state(whitening)
+    whitening = describer.whitening_of(about, arrays)  # as it will be read
+
+    def change(image_id_n: Int64Array, _: AnyArray) -> AnyArray:
+        short_nd: AnyArray = whitening.transform(_rows(whole, image_id_n))
+        return short_nd.astype(store.layout.dtype)
+
+    store.rewrite(change)
+    store.set_about(**about)
+    store.set_arrays(arrays)
+
+
+def _rows(vectors: dict[int, AnyArray], image_id_n: Int64Array) -> AnyArray:
+    return np.stack([vectors[i] for i in image_id_n.tolist()])
 
 
 def _note_learned(
-    index: Index, n_components: int, blocks: Callable[[], Iterable[AnyArray]]
+    index: Index, n_components: int, whole: dict[int, AnyArray] | None = None
 ) -> None:
-    """Note what vectors lose that axes were not learned from; `blocks` gives those they were."""
+    """Note which vectors axes are learned from, and what others lose; `whole` are those, if kept.
+
+    Of more than `Whitening` learns from, which these are is not known.
+    """
+    store = index.store
+    if store.count()[0] > Whitening().sample_size:
+        return
+
+    def blocks() -> Iterator[AnyArray]:
+        for image_id_n, vector_nD in store.vector_blocks():
+            yield vector_nD if whole is None else _rows(whole, image_id_n)
+
     seed = index.describer.recipe.seed
-    if index.store.count()[0] > Whitening().sample_size:
-        return  # it has learned from some of them
     shrinkage_d = score_shrinkage(blocks, n_components, random_state=seed)
     if shrinkage_d is not None:
-        last = max(int(image_id_n.max()) for image_id_n, _ in index.store.vector_blocks())
-        LearnedVectors.write(index.store, last, shrinkage_d)
+        ids = [i for image_id_n, _ in store.vector_blocks() for i in image_id_n.tolist()]
+        LearnedVectors.write(store, ids, shrinkage_d)
 
 
 def shrink_learned(index: Index) -> None:

@@ -44,6 +44,7 @@ def check(
     store: Store,
     *,
     repair: bool = False,
+    begin: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Finding]:
     """Check every page, row and vector.
@@ -60,6 +61,9 @@ def check(
     repair : bool
         Drop what is damaged, in one transaction; images that lose their vector are marked to
         be indexed again. Damaged pages cannot be repaired.
+    begin : callable ()
+        Called within the transaction: sets ``store.layout`` where another process has learned
+        since, or all vectors would seem damaged.
     progress : callable (done, total) or None
 
     Returns
@@ -72,8 +76,10 @@ def check(
         return problems
     if not repair:
         with store.reading():
+            begin()
             return [p for p, _ in _findings(store, progress)]
     with store.writing():
+        begin()
         findings = list(_findings(store, progress))
         for _, fix in findings:
             fix()

@@ -24,7 +24,7 @@ from vladkit.store.rows import Source
 from vladkit.store.schema import CHECKED, new_file
 from vladkit.store.store import Store
 
-__all__ = ["choose_images", "copy_images", "copy_sources", "new_store"]
+__all__ = ["choose_images", "chosen_ids", "copy_images", "copy_sources", "new_store"]
 
 _BATCH: Final = 256
 """Images that are copied together, some 15 MB with their features."""
@@ -117,6 +117,15 @@ def choose_images(
     ((n_found,),) = out.connection.execute("SELECT count(*) FROM found")
     ((n_chosen,),) = out.connection.execute("SELECT count(*) FROM chosen")
     return n_chosen, n_found - n_chosen
+
+
+def chosen_ids(out: Store, shard: int) -> dict[int, int]:
+    """New ids, by those that they have there, of the images that `choose_images` takes of a shard.
+
+    Shards are counted from 0.
+    """
+    sql = "SELECT image_id, rowid FROM chosen WHERE shard = ?"
+    return dict(out.connection.execute(sql, [shard]))
 
 
 def _found(shard: Store) -> Iterator[tuple[Any, ...]]:

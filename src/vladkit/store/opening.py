@@ -56,9 +56,10 @@ def check_store(
     store: CollectionStore,
     *,
     repair: bool = False,
+    begin: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Finding]:
     """Check a collection, see `vladkit.store.check.check`."""
     if isinstance(store, LanceStore):
         return check_lance(store, repair=repair, progress=progress)
-    return check(cast(Store, store), repair=repair, progress=progress)
+    return check(cast(Store, store), repair=repair, begin=begin, progress=progress)

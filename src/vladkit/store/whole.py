@@ -13,9 +13,11 @@ from typing import Final
 import numpy as np
 
 from vladkit.core.arrays import AnyArray
+from vladkit.core.names import quoted
+from vladkit.errors import FileFormatError
 from vladkit.store.protocol import CollectionStore
 
-__all__ = ["WHOLE", "forget_whole", "keep_whole", "name_of", "whole_vectors"]
+__all__ = ["WHOLE", "copy_whole", "forget_whole", "keep_whole", "name_of", "whole_vectors"]
 
 WHOLE: Final = "whole"
 """Name of the value about a collection that says that they are kept."""
@@ -34,6 +36,12 @@ def keep_whole(store: CollectionStore, vectors: Mapping[int, AnyArray]) -> None:
     store.set_about(**{WHOLE: True})
 
 
+def copy_whole(store: CollectionStore, out: CollectionStore, new_ids: Mapping[int, int]) -> None:
+    """Keep those of a collection in another one, by new ids; within its `writing`."""
+    kept = store.arrays(f"{_BEGIN}*")
+    keep_whole(out, {new: kept[name_of(i)] for i, new in new_ids.items() if name_of(i) in kept})
+
+
 def forget_whole(store: CollectionStore) -> None:
     """Drop them all; within `writing`."""
     store.forget(WHOLE, f"{_BEGIN}*")
@@ -42,8 +50,20 @@ def forget_whole(store: CollectionStore) -> None:
 def whole_vectors(
     store: CollectionStore, image_ids: Iterable[int], n_dimensions: int
 ) -> dict[int, AnyArray] | None:
-    """Whole vectors (D,) of images; None if one is missing, or of another length."""
-    kept = store.arrays(f"{_BEGIN}*")
+    """Whole vectors (D,) of images; None if one is missing, or of another length.
+
+    Raises
+    ------
+    FileFormatError
+        If one is not as it was written.
+    """
+    try:
+        kept = store.arrays(f"{_BEGIN}*")
+    except FileFormatError as error:
+        raise FileFormatError(
+            f"{store.path} is damaged: whole vectors, from which short ones are learned: run "
+            f"vladkit check {quoted(store.path)} --repair"
+        ) from error
     found = {i: kept.get(name_of(i)) for i in image_ids}
     fit = {i: v for i, v in found.items() if v is not None and v.shape == (n_dimensions,)}
     is_whole = len(fit) == len(found) and all(np.isfinite(v).all() for v in fit.values())
