@@ -44,8 +44,10 @@ _SHORT_AT: Final = 2048
 """Images at which vectors become short while more are added: before that all are held whole."""
 
 _GROWN: Final = 1.03
-"""Share of images to which the axes of short vectors hold: with 2 in 100 others mAP of four sets
-together was as before, with 5 in 100 it was 0.004 less, with 10 in 100 0.018."""
+_OTHERS_CAME: Final = 1.05
+"""Shares of the images that axes were learned from, up to which they, and the vectors of these,
+stay as they are: with 2 in 100 others mAP is as without, with 5 in 100 as with vectors that are
+shrunk (docs/results/defaults.md)."""
 
 _MEASURED: Final = 64
 """Images on which is measured what codes of kept features lose."""
@@ -246,8 +248,9 @@ class Learner:
                 options = {"keeps_whole": keeps_whole, "will_grow": not is_last}
                 whiten(self._index, n_components, **options, progress=None)
             else:
-                has_grown = is_last and n > _GROWN * describer.whitening.n_samples_
-                if has_grown and not describer.keeps_whole:
+                share = n / max(1, describer.whitening.n_samples_)
+                has_grown = is_last and share > _GROWN
+                if is_last and share > _OTHERS_CAME and not describer.keeps_whole:
                     shrink_learned(self._index)
                 if not describer.keeps_whole or (keeps_whole and not has_grown):
                     return
