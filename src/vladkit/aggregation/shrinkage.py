@@ -8,7 +8,7 @@ multiplied by this share are like those of the second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -21,6 +21,9 @@ __all__ = ["score_shrinkage", "shrunk"]
 
 _HELD_OUT: Final = 0.2
 """Share of the vectors that axes are not learned from, to see what they lose."""
+
+_ROWS: Final = 128
+"""Vectors that are projected together."""
 
 _FEWEST: Final = 40
 """Vectors from which on that can be seen."""
@@ -70,7 +73,7 @@ def score_shrinkage(
         vector_nD[~held_n] for vector_nD, held_n in _with(blocks(), is_held_n)
     )
     square_2d, count_2 = np.zeros((2, n_axes)), np.zeros(2)
-    for vector_nD, held_n in _with(blocks(), is_held_n):
+    for vector_nD, held_n in _with(_joined(blocks()), is_held_n):
         score_nd = (vector_nD.astype(np.float32) - whitening.mean_) @ whitening.components_.T
         for part, of_n in enumerate((held_n, ~held_n)):
             square_2d[part] += np.square(score_nd[of_n], dtype=np.float64).sum(axis=0)
@@ -106,6 +109,18 @@ def shrunk(short_nd: AnyArray, shrinkage_d: FloatArray, power: float) -> AnyArra
     row_nd: AnyArray = short_nd * (shrinkage_d**power).astype(short_nd.dtype)
     to_unit_length(row_nd)
     return row_nd
+
+
+def _joined(blocks: Iterable[AnyArray]) -> Iterator[AnyArray]:
+    """Blocks of `_ROWS` vectors or more: all axes are read for each."""
+    some: list[AnyArray] = []
+    for vector_nD in blocks:
+        some.append(vector_nD)
+        if sum(map(len, some)) >= _ROWS:
+            yield np.concatenate(some)
+            some = []
+    if some:
+        yield np.concatenate(some)
 
 
 def _with(blocks: Iterable[AnyArray], of_n: AnyArray) -> Iterable[tuple[AnyArray, AnyArray]]:
