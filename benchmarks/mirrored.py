@@ -44,8 +44,11 @@ def measure(collection: Collection, folder: Path, every: int) -> dict[str, list[
     found: dict[str, list[list[float]]] = {rule: [] for rule in RULES}
     for query in read_ground_truth(folder / "ground_truth.json").queries[::every]:
         ((_, relevance),) = query.relevance.items()
-        both = relevance.relevant, {*relevance.ignored, query.file}
-        wanted, ignored = ([id_of.get(os.path.realpath(f), -1) for f in files] for files in both)
+        missing = max(id_of.values()) + 1  # and those after it: images that are not indexed
+        files = [os.path.realpath(f) for f in relevance.relevant]
+        wanted = [id_of.get(f, missing + i) for i, f in enumerate(files)]
+        ignored = {os.path.realpath(f) for f in (*relevance.ignored, query.file)}
+        ignored = [id_of[f] for f in ignored if f in id_of]
         if not wanted:
             continue
         pixels = read_image(query.file, color=True).rgb_yx3
