@@ -71,7 +71,8 @@ def scores(
         learned_nD = vector_nD[:n_learned]
         whitening = Whitening(n_axes).fit(learned_nD)
         query_qvD, vector_nD = whitening.transform_views(query_qvD), whitening.transform(vector_nD)
-        share_d = score_shrinkage(lambda: [learned_nD], n_axes) if shrinks else None
+        gram_nn = learned_nD.astype(np.float64) @ learned_nD.T if shrinks else np.zeros((0, 0))
+        share_d = score_shrinkage(gram_nn, n_axes)
         if share_d is not None:
             vector_nD[:n_learned] = shrunk(vector_nD[:n_learned], share_d, whitening.power)
     view_qvn = query_qvD @ vector_nD.T

@@ -182,7 +182,7 @@ def test_any_ragged_batch(batch):
 
 def _check_panels(dtype, panels, lengths):
     """Each descriptor to its own value among centroids, most of which are there twice."""
-    from vladkit.kernels.compiled import width_for
+    from vladkit.kernels.vector_code import width_for
 
     width = width_for(np.dtype(dtype))
     rng = np.random.default_rng(0)
@@ -253,7 +253,7 @@ class TestFused:
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
     def test_equal_centroids_in_groups_of_panels(self, dtype):
         """Within a panel, a group of panels, and across groups the first of two equal ones wins."""
-        from vladkit.kernels.compiled import width_for
+        from vladkit.kernels.vector_code import width_for
 
         k = 5 * width_for(np.dtype(dtype)) + 3
         batch = as_ragged(np.ones((1, 3, 1), dtype))
@@ -281,7 +281,7 @@ class TestFused:
             "features |= dict.fromkeys(gone, False)\n"
             "llvmlite.binding.get_host_cpu_features = lambda: features\n"
             "import test_encode\n"
-            "from vladkit.kernels.compiled import width_for\n"
+            "from vladkit.kernels.vector_code import width_for\n"
             "test_encode._check_panels(np.float32, (1, 2, 3, 5), (1, 7, 97, 1000))\n"
             "print(width_for(np.dtype('f4')))\n"
         )

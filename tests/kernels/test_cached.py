@@ -22,11 +22,11 @@ def load(tmp_path, monkeypatch):
     module = tmp_path / "module.py"
     module.write_text("def double(x):\n    return 2 * x\n")
 
-    def load():
+    def load(**options):
         spec = importlib.util.spec_from_file_location("module", module)
         loaded = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(loaded)
-        return compiled(error_model="numpy")(loaded.double)
+        return compiled(error_model="numpy", **options)(loaded.double)
 
     return load
 
@@ -38,6 +38,17 @@ def hits(function):
 
 def test_is_kept(load):
     assert [hits(load()) for _ in range(3)] == [0, 1, 1]
+
+
+def test_it_is_kept_for_as_long_as_a_file_beside_it_is_the_same(load, tmp_path):
+    beside = tmp_path / "vector_code.py"
+    found = []
+    for text in ("one", "one", "two", "two"):
+        beside.write_text(text)
+        found.append(hits(load(beside=(str(beside),))))
+    assert found == [0, 1, 0, 1]
+    beside.unlink()  # as where the package is read from an archive
+    assert hits(load(beside=(str(beside),))) == 0
 
 
 @pytest.mark.parametrize("suffix", ["nbi", "nbc"])
@@ -102,8 +113,8 @@ def test_machines_that_share_a_cache_have_one_width():
         "    features = llvmlite.binding.get_host_cpu_features()\n"
         "    features |= {name: name in sys.argv for name in (*features, *sys.argv[1:])}\n"
         "    llvmlite.binding.get_host_cpu_features = lambda: features\n"
-        "from vladkit.kernels import compiled\n"
-        "print(compiled._REGISTER_BITS, compiled._REGISTERS)\n"
+        "from vladkit.kernels import vector_code\n"
+        "print(vector_code.REGISTER_BITS, vector_code.REGISTERS)\n"
     )
     said = {
         subprocess.run(

@@ -17,7 +17,8 @@ from vladkit import encode
 from vladkit.aggregation.encode import aggregate, aggregate_unit
 from vladkit.core.ragged import as_ragged
 from vladkit.kernels import load, pieces, twin
-from vladkit.kernels.compiled import pack, width_for
+from vladkit.kernels.compiled import pack
+from vladkit.kernels.vector_code import width_for
 
 pytestmark = pytest.mark.skipif(twin.rounds_once() is None, reason="compiles for another processor")
 

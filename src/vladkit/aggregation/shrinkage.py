@@ -8,12 +8,11 @@ multiplied by this share are like those of the second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import numpy as np
 
-from vladkit.aggregation.whitening import Whitening
+from vladkit.aggregation.whitening import strongest_axes
 from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.linalg import to_unit_length
 
@@ -22,15 +21,12 @@ __all__ = ["score_shrinkage", "shrunk"]
 _HELD_OUT: Final = 0.2
 """Share of the vectors that axes are not learned from, to see what they lose."""
 
-_ROWS: Final = 128
-"""Vectors that are projected together."""
-
 _FEWEST: Final = 40
 """Vectors from which on that can be seen."""
 
 
 def score_shrinkage(
-    blocks: Callable[[], Iterable[AnyArray]], n_components: int, *, random_state: int | None = 0
+    gram_nn: FloatArray, n_components: int, *, random_state: int | None = 0
 ) -> FloatArray | None:
     """Length along each axis of vectors that it was not learned from, as a share of others'.
 
@@ -38,8 +34,9 @@ def score_shrinkage(
 
     Parameters
     ----------
-    blocks : callable
-        Gives the vectors (n, D) in blocks, the same each time.
+    gram_nn : (n, n) float64
+        Inner products of the vectors, or of the vectors less any one point. All that is asked of
+        them follows from these: the vectors themselves, of many more numbers, are not read.
     n_components : int
         d, the number of axes.
     random_state : int or None
@@ -47,8 +44,7 @@ def score_shrinkage(
     Returns
     -------
     (d,) float64 or None
-        At most 1. None for fewer than 40 vectors, and for more than `Whitening` learns from
-        (`sample_size`): which of them these are is not known then.
+        At most 1. None for fewer than 40 vectors.
 
     References
     ----------
@@ -60,26 +56,24 @@ def score_shrinkage(
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> vector_tD = rng.normal(size=(200, 1000)) * np.where(np.arange(1000) < 1, 50, 1)
-    >>> score_shrinkage(lambda: [vector_tD], 3).round(1)
+    >>> score_shrinkage(vector_tD @ vector_tD.T, 3).round(1)
     array([1. , 0.3, 0.3])
     """
-    whitening = Whitening(n_components, random_state=random_state)
-    n = sum(len(vector_nD) for vector_nD in blocks())
-    if not _FEWEST <= n <= whitening.sample_size:
+    n = len(gram_nn)
+    if n < _FEWEST:
         return None
     is_held_n = np.random.default_rng(random_state).random(n) < _HELD_OUT
-    n_axes = min(n_components, int((~is_held_n).sum()) - 1)
-    whitening.set_params(n_components=n_axes).fit(
-        vector_nD[~held_n] for vector_nD, held_n in _with(blocks(), is_held_n)
-    )
-    square_2d, count_2 = np.zeros((2, n_axes)), np.zeros(2)
-    for vector_nD, held_n in _with(_joined(blocks()), is_held_n):
-        score_nd = (vector_nD.astype(np.float32) - whitening.mean_) @ whitening.components_.T
-        for part, of_n in enumerate((held_n, ~held_n)):
-            square_2d[part] += np.square(score_nd[of_n], dtype=np.float64).sum(axis=0)
-            count_2[part] += of_n.sum()
-    other_d, own_d = square_2d / np.maximum(count_2, 1)[:, None]
-    share_d = np.sqrt(np.divide(other_d, own_d, out=np.ones(n_axes), where=own_d > 0))
+    own_o = np.flatnonzero(~is_held_n)
+    product_no = gram_nn[:, own_o].astype(np.float64)
+    product_no -= product_no.mean(axis=1, keepdims=True)  # less the mean of those of the axes
+    product_no -= product_no[own_o].mean(axis=0)
+    n_axes = min(n_components, len(own_o) - 1)
+    square_d, axis_od = strongest_axes(product_no[own_o], n_axes)
+    score_hd = product_no[is_held_n] @ axis_od
+    with np.errstate(divide="ignore", invalid="ignore"):
+        other_d = np.square(score_hd).mean(axis=0) / square_d if len(score_hd) else square_d
+        share_d = np.sqrt(other_d / (square_d / len(own_o)))
+    share_d[square_d <= 1e-12 * square_d[0]] = 1  # no axis
     share_d = np.pad(share_d, (0, n_components - n_axes), mode="edge")
     return np.asarray(np.minimum(share_d, 1.0), np.float64)
 
@@ -109,22 +103,3 @@ def shrunk(short_nd: AnyArray, shrinkage_d: FloatArray, power: float) -> AnyArra
     row_nd: AnyArray = short_nd * (shrinkage_d**power).astype(short_nd.dtype)
     to_unit_length(row_nd)
     return row_nd
-
-
-def _joined(blocks: Iterable[AnyArray]) -> Iterator[AnyArray]:
-    """Blocks of `_ROWS` vectors or more: all axes are read for each."""
-    some: list[AnyArray] = []
-    for vector_nD in blocks:
-        some.append(vector_nD)
-        if sum(map(len, some)) >= _ROWS:
-            yield np.concatenate(some)
-            some = []
-    if some:
-        yield np.concatenate(some)
-
-
-def _with(blocks: Iterable[AnyArray], of_n: AnyArray) -> Iterable[tuple[AnyArray, AnyArray]]:
-    begin = 0
-    for vector_nD in blocks:
-        yield vector_nD, of_n[begin : begin + len(vector_nD)]
-        begin += len(vector_nD)

@@ -167,6 +167,14 @@ class Whitening(Estimator):
             If fewer than 2 vectors are not zero, all are the same, or one is too small for float32;
             ShapeError, NonFiniteError for blocks that are not real (n, D) or hold NaN or infinity.
         """
+        self._fit(X)
+        return self
+
+    def _fit(self, X: Any) -> FloatArray | None:
+        """Fit, and give the inner products (n, n) of all vectors less their mean.
+
+        None where these were not needed: of few dimensions, or more vectors than are learned from.
+        """
         self.check_parameters()
         training = self._of_partitions(X) if is_partitioned(X) else None
         for block_nD in () if is_partitioned(X) else _blocks(X):
@@ -203,7 +211,7 @@ class Whitening(Estimator):
         self.n_samples_ = training.n_seen
         self.n_features_in_ = D
         self._set_names(_column_names(X))
-        return self
+        return training.gram_nn if training.n_used == training.n_seen else None
 
     def _set_names(self, names: AnyArray | None) -> None:
         self.__dict__.pop("feature_names_in_", None)
@@ -431,6 +439,7 @@ class _Training:
         self._row_sD = np.empty((self._capacity, n_features), dtype)
         self._n_kept = 0
         self._scatter_DD: FloatArray | None = None
+        self.gram_nn: FloatArray | None = None
         self._random = np.random.default_rng(seed)
 
     @property
@@ -482,9 +491,12 @@ class _Training:
             n_before += n
 
     def axes(self, d: int) -> tuple[FloatArray, Float32Array]:
-        """Variance (d,) and direction (d, D) of the strongest axes; sets `mean_D`."""
+        """Variance (d,) and direction (d, D) of the strongest axes.
+
+        Sets `mean_D` and, where the rows are kept, `gram_nn`: their inner products less the mean.
+        """
         if self._scatter_DD is not None:
-            square_d, axis_Dd = _strongest(self._scatter_DD, d)
+            square_d, axis_Dd = strongest_axes(self._scatter_DD, d)
             component_dD = axis_Dd.T.astype(np.float32)
         else:
             row_sD = self._row_sD[: self._n_kept]
@@ -496,7 +508,8 @@ class _Training:
                 self.mean_D[some] = wide_sD.mean(axis=0)
                 wide_sD -= self.mean_D[some]
                 gram_ss += wide_sD @ wide_sD.T
-            square_d, axis_sd = _strongest(gram_ss, d)
+            self.gram_nn = gram_ss
+            square_d, axis_sd = strongest_axes(gram_ss, d)
             component_dD = np.empty((d, self.n_features), np.float32)
             axis_sd /= np.sqrt(np.maximum(square_d, square_d[0] * 1e-15 or 1.0))
             for some in columns:
@@ -507,7 +520,7 @@ class _Training:
         return square_d / (self.n_used - 1), component_dD
 
 
-def _strongest(matrix_nn: FloatArray, d: int) -> tuple[FloatArray, FloatArray]:
+def strongest_axes(matrix_nn: FloatArray, d: int) -> tuple[FloatArray, FloatArray]:
     """Largest d eigenvalues, falling, none below 0, and their vectors as columns."""
     from scipy.linalg import eigh
 

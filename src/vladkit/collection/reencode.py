@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -14,7 +14,7 @@ from vladkit.aggregation.whitening import Whitening
 from vladkit.collection.index import Index
 from vladkit.collection.learned_vectors import LearnedVectors
 from vladkit.collection.train import IMAGES_PER_AXIS
-from vladkit.core.arrays import AnyArray, Int64Array
+from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.names import quoted
 from vladkit.errors import FileFormatError, ParameterError, StorageError
 from vladkit.store.store import new_state
@@ -81,11 +81,11 @@ def whiten(
     whitening.set_params(**{name: v for name, v in given.items() if v is not None})
     with store.writing():
         check_learned(index)
-        whitening.fit(vector_nD for _, vector_nD in store.vector_blocks())
+        gram_nn = whitening._fit(vector_nD for _, vector_nD in store.vector_blocks())
         about, arrays = describer.whitening_state(whitening)
         whitening = describer.whitening_of(about, arrays)  # as it will be read
         if not keeps_whole:
-            _note_learned(index, n_components)
+            _note_learned(index, n_components, gram_nn)
         learned = LearnedVectors.read(store) if will_grow else None
 
         def change(image_id_n: Int64Array, vector_nD: AnyArray) -> AnyArray:
@@ -118,9 +118,7 @@ def whiten_again(index: Index, n_components: int, *, keeps_whole: bool) -> bool:
         check_learned(index)
         whole = _own_whole_vectors(index)
         if whole is not None:
-            if not keeps_whole:
-                _note_learned(index, n_components, whole)
-            _whiten_from(index, n_components, whole)
+            _whiten_from(index, n_components, whole, keeps_whole=keeps_whole)
         store.set_about(learned=new_state(**store.learned()))
         if whole is None or not keeps_whole:
             forget_whole(store)
@@ -146,13 +144,17 @@ def _own_whole_vectors(index: Index) -> dict[int, AnyArray] | None:
     return whole
 
 
-def _whiten_from(index: Index, n_components: int, whole: dict[int, AnyArray]) -> None:
+def _whiten_from(
+    index: Index, n_components: int, whole: dict[int, AnyArray], *, keeps_whole: bool
+) -> None:
     """Learn axes from whole vectors, and make all vectors by them; within `writing`."""
     store, describer = index.store, index.describer
     whitening = Whitening(n_components, random_state=describer.recipe.seed)
-    whitening.fit(_rows(whole, image_id_n) for image_id_n, _ in store.vector_blocks())
+    gram_nn = whitening._fit(_rows(whole, image_id_n) for image_id_n, _ in store.vector_blocks())
     about, arrays = describer.whitening_state(whitening)
     whitening = describer.whitening_of(about, arrays)  # as it will be read
+    if not keeps_whole:
+        _note_learned(index, n_components, gram_nn, whole)
 
     def change(image_id_n: Int64Array, _: AnyArray) -> AnyArray:
         short_nd: AnyArray = whitening.transform(_rows(whole, image_id_n))
@@ -168,22 +170,26 @@ def _rows(vectors: dict[int, AnyArray], image_id_n: Int64Array) -> AnyArray:
 
 
 def _note_learned(
-    index: Index, n_components: int, whole: dict[int, AnyArray] | None = None
+    index: Index,
+    n_components: int,
+    gram_nn: FloatArray | None,
+    whole: dict[int, AnyArray] | None = None,
 ) -> None:
-    """Note which vectors axes are learned from, and what others lose; `whole` are those, if kept.
+    """Note which vectors axes are learned from, and what others lose.
 
-    Of more than `Whitening` learns from, which these are is not known.
+    They are the stored ones, or `whole`; `gram_nn` are their inner products, where these are known.
+    Of more than `Whitening` learns from, which these are is not.
     """
     store = index.store
-    if store.count()[0] > Whitening().sample_size:
-        return
-
-    def blocks() -> Iterator[AnyArray]:
-        for image_id_n, vector_nD in store.vector_blocks():
-            yield vector_nD if whole is None else _rows(whole, image_id_n)
-
+    if gram_nn is None:
+        if store.count()[0] > Whitening().sample_size:
+            return
+        # of fewer dimensions than vectors
+        blocks = (n if whole is None else _rows(whole, i) for i, n in store.vector_blocks())
+        wide_nD = np.concatenate(list(blocks)).astype(np.float64)
+        gram_nn = wide_nD @ wide_nD.T
     seed = index.describer.recipe.seed
-    shrinkage_d = score_shrinkage(blocks, n_components, random_state=seed)
+    shrinkage_d = score_shrinkage(gram_nn, n_components, random_state=seed)
     if shrinkage_d is not None:
         ids = [i for image_id_n, _ in store.vector_blocks() for i in image_id_n.tolist()]
         LearnedVectors.write(store, ids, shrinkage_d)

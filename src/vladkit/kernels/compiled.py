@@ -11,56 +11,47 @@ that one load brings one dimension of WIDTH centroids, and each score sits in it
 of panel p is centroid i x panels + p: labels rise from lane to lane, whatever panel they come from,
 so that a comparison of lanes need not look at them to give a tie to the lower.
 
-All of it is in one file because Numba keeps compiled code for as long as *this file's* text is
+All else of it is in one file because Numba keeps compiled code for as long as *this file's* text is
 the same, whatever becomes of files that it imports: code compiled from an older neighbour
-would outlive an upgrade.
+would outlive an upgrade. (`vladkit.kernels.cached.compiled` is told of the one it has.)
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from vladkit.kernels import vector_code
 from vladkit.kernels.cached import compiled
+from vladkit.kernels.vector_code import (
+    INDEX,
+    LABEL,
+    PANELS,
+    REGISTER_BITS,
+    REGISTERS,
+    ROWS_OF_1,
+    ROWS_OF_2,
+    ROWS_OF_4,
+    VectorCode,
+    address_of,
+)
 
-__all__ = ["accumulate", "accumulate_groups", "pack", "width_for"]
+__all__ = ["accumulate", "accumulate_groups", "pack"]
 
-# Asked of Numba and not of the processor: it may compile for another one (NUMBA_CPU_NAME=generic,
-# so that machines can share a cache), and its cache tells code apart by these three alone.
-_triple, _, _features = cpu_target.target_context.codegen().magic_tuple()
-_has = _features.split(",").__contains__
-_REGISTER_BITS = 512 if _has("+avx512f") else 256 if _has("+avx") else 128
-
-_REGISTERS = 32 if _has("+avx512f") or not _triple.startswith(("x86", "i")) else 16
-"""Vector registers: 32 with AVX-512 and on ARM, 16 on older x86."""
-
-_PANELS = 4 if _REGISTERS == 32 else 2
-"""Panels of centroids scored at once: a value of a descriptor, once loaded, serves this number
-of multiply-adds, and the best of the panels is found in registers. CPU ms for 64,000 x 16 float32
-and k = 64 / k = 256, of rows x panels with AVX-512, in blocks of 1024: 16 x 1 2.05 / 7.6, 8 x 2
-1.73 / 6.5, 4 x 4 1.65 / 6.0; 12 x 2 and 6 x 4 are no faster. With AVX2: 12 x 1 4.2 / 16.1, 6 x 2
-2.05 / 6.5, 3 x 4 3.1 / 10.3, 4 x 2 2.02 / 6.8 (and 8 % slower for f = 128). There twelve addresses
-do not fit into the general registers, and the accumulators and columns of 3 x 4 not into the
-others."""
-
-_ROWS_OF_4, _ROWS_OF_2, _ROWS_OF_1 = (4, 8, 8) if _REGISTERS == 32 else (3, 6, 8)
-"""Descriptors scored at once against 4, 2 and 1 panels, an accumulator register for each pair:
-enough to keep the multiply-add units busy over their latency of 4. (One panel: 4 to 16 rows take
-the same time with AVX-512; with AVX2 12 take 15 % longer than 8.)"""
+_OPTIONS: Final = {"beside": (vector_code.__file__,)}
 
 _AHEAD = 32
 """Descriptors from those in work to those being fetched. (8: 16 % slower for 32,768 x 64 float32
 and k = 16; 64: no faster. Into L1 instead of L2: no faster, and slower at f = 768.)"""
 
-_GROUP = _REGISTERS // 2
+_GROUP = REGISTERS // 2
 """Registers of a group's sum: half of what there are."""
 
 _MEMBERS = 16
@@ -71,64 +62,16 @@ centroid, because each centroid in use costs a branch that cannot be predicted (
 64,000 x 16 and k = 64, against blocks of 128 descriptors), as long as L2 holds them (f = 768: 9 %
 slower in blocks of 3 MB). 128 KB to 1 MB are within 3 %. Multiples of all numbers of rows above."""
 
-_INDEX = ir.IntType(64)
-_LABEL = ir.IntType(32)
 
-
-def width_for(dtype: np.dtype[Any]) -> int:
-    """Lanes of one register: 16 float32 or 8 float64 with AVX-512."""
-    return _REGISTER_BITS // (8 * dtype.itemsize)
-
-
-class _Program:
-    """LLVM idioms that the programs below share, for one float type."""
-
-    def __init__(self, context: Any, builder: Any, float_type: Any) -> None:
-        self.builder = builder
-        self.bits = int(float_type.bitwidth)
-        self.width = _REGISTER_BITS // self.bits
-        self.scalar = context.get_data_type(float_type)
-        self.floats = ir.VectorType(self.scalar, self.width)
-        self.labels = ir.VectorType(_LABEL, self.width)
-
-    def index(self, value: int) -> Any:
-        return ir.Constant(_INDEX, value)
-
-    def at(self, base: Any, offset: Any) -> Any:
-        return self.builder.gep(base, [offset])
-
-    def load(self, address: Any, vector: Any, bits: int) -> Any:
-        loaded = self.builder.load(self.builder.bitcast(address, vector.as_pointer()))
-        loaded.align = bits // 8
-        return loaded
-
-    def store(self, value: Any, address: Any, bits: int) -> None:
-        stored = self.builder.store(value, self.builder.bitcast(address, value.type.as_pointer()))
-        stored.align = bits // 8
-
-    def splat(self, value: Any, vector: Any, lanes: int = 0) -> Any:
-        empty = ir.Constant(vector, ir.Undefined)
-        first = self.builder.insert_element(empty, value, ir.Constant(_LABEL, 0))
-        return self.shuffle(first, empty, [0] * (lanes or self.width))
-
-    def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
-        chosen = ir.VectorType(_LABEL, len(lanes))
-        return self.builder.shuffle_vector(a, b, ir.Constant(chosen, lanes))
-
-    def call(self, name: str, result: Any, arguments: list[Any], **flags: Any) -> Any:
-        kind = ir.FunctionType(result, [a.type for a in arguments])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
-        return self.builder.call(function, arguments, **flags)
+class _Program(VectorCode):
+    """LLVM idioms of the programs below."""
 
     def prefetch(self, address: Any) -> None:
         """Ask for a cache line that will be read; harmless past the end of an array."""
         byte = ir.IntType(8).as_pointer()
-        flags = [ir.Constant(_LABEL, v) for v in (0, 2, 1)]  # to read, into L2, data
+        flags = [ir.Constant(LABEL, v) for v in (0, 2, 1)]  # to read, into L2, data
         arguments = [self.builder.bitcast(address, byte), *flags]
         self.call("llvm.prefetch.p0", ir.VoidType(), arguments)
-
-    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        return self.call(f"llvm.fmuladd.v{self.width}f{self.bits}", self.floats, [a, b, c])
 
     def best_lanes(self, scores: list[Any], labels: list[Any]) -> Any:
         """Label of the highest score in each of `width` vectors, as one vector of labels.
@@ -180,10 +123,6 @@ class _Program:
         return [begin + lane for begin in units for lane in range(unit)]
 
 
-def _address(context: Any, builder: Any, signature: Any, arguments: Any, i: int) -> Any:
-    return context.make_array(signature.args[i])(context, builder, arguments[i]).data
-
-
 def _label_tile(rows: int, panels: int) -> Any:
     """An intrinsic that labels `rows` descriptors by `panels` panels of centroids.
 
@@ -214,7 +153,7 @@ def _label_tile(rows: int, panels: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             program = _Program(context, builder, local.dtype)
             address = [
-                _address(context, builder, signature, arguments, n) for n in (0, 4, 7, 8, 9, 11)
+                address_of(context, builder, signature, arguments, n) for n in (0, 4, 7, 8, 9, 11)
             ]
             _generate_tile(program, rows, panels, address, arguments)
             return context.get_dummy_value()
@@ -243,40 +182,18 @@ def _generate_tile(
         column_at.append(at(panel_at, builder.mul(first_lane, f)))
         start.append(program.load(at(bias_at, first_lane), program.floats, bits))
 
-    before = builder.block
-    loop = builder.append_basic_block("dimension")
-    after = builder.append_basic_block("compare")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    j = builder.phi(_INDEX)
-    score = [[builder.phi(program.floats) for _ in range(panels)] for _ in range(rows)]
-    offset = builder.mul(j, index(width))
-    column = [program.load(at(c, offset), program.floats, bits) for c in column_at]
-    total = []
-    for r in range(rows):
-        value = program.splat(builder.load(at(row_at[r], j)), program.floats)
-        total.append(
-            [program.multiply_add(value, c, s) for c, s in zip(column, score[r], strict=True)]
-        )
     # Rows to come are fetched, some bytes with each dimension: 13.9 -> 10.2 ms for 64,000 x 128
     # float32 and k = 64, 3.3 -> 1.6 ms for 32,768 x 64 float64 and k = 16.
-    ahead = at(ahead_at, builder.mul(j, index(rows)))
-    for line in range(0, rows * bits // 8, 64):
-        program.prefetch(at(ahead, index(line * 8 // bits)))
-    following = builder.add(j, index(1))
-    j.add_incoming(index(0), before)
-    j.add_incoming(following, loop)
-    for r in range(rows):
-        for q in range(panels):
-            score[r][q].add_incoming(start[q], before)
-            score[r][q].add_incoming(total[r][q], loop)
-    builder.cbranch(builder.icmp_signed("<", following, f), loop, after)
+    def prefetch(j: Any) -> None:
+        ahead = at(ahead_at, builder.mul(j, index(rows)))
+        for line in range(0, rows * bits // 8, 64):
+            program.prefetch(at(ahead, index(line * 8 // bits)))
 
-    builder.position_at_end(after)
-    step = program.splat(builder.trunc(n_panels, _LABEL), program.labels)
+    total = program.scores(row_at, column_at, start, f, prefetch)
+    step = program.splat(builder.trunc(n_panels, LABEL), program.labels)
     lane = builder.mul(step, ir.Constant(program.labels, list(range(width))))
     candidate = [
-        builder.add(lane, program.splat(builder.trunc(builder.add(p, index(q)), _LABEL), lane.type))
+        builder.add(lane, program.splat(builder.trunc(builder.add(p, index(q)), LABEL), lane.type))
         for q in range(panels)
     ]
     is_first = builder.icmp_signed("==", p, index(0))
@@ -303,7 +220,7 @@ def _generate_tile(
             chunk = [won[i + r % n] for r in range(width)]
             found = program.best_lanes([c[0] for c in chunk], [c[1] for c in chunk])
             found = program.shuffle(found, found, list(range(n)))
-            found = builder.sext(found, ir.VectorType(_INDEX, n))
+            found = builder.sext(found, ir.VectorType(INDEX, n))
             program.store(found, at(nearest_at, builder.add(place, index(i))), 64)
 
     won = [winner(r) for r in range(rows)]
@@ -316,9 +233,9 @@ def _generate_tile(
                 keep(r, *won[r])
 
 
-_label_by_1 = _label_tile(_ROWS_OF_1, 1)
-_label_by_2 = _label_tile(_ROWS_OF_2, 2)
-_label_by_4 = _label_tile(_ROWS_OF_4, 4)
+_label_by_1 = _label_tile(ROWS_OF_1, 1)
+_label_by_2 = _label_tile(ROWS_OF_2, 2)
+_label_by_4 = _label_tile(ROWS_OF_4, 4)
 
 
 def _group(is_whole: bool) -> Any:
@@ -346,7 +263,9 @@ def _group(is_whole: bool) -> Any:
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             program = _Program(context, builder, local.dtype)
-            address = [_address(context, builder, signature, arguments, n) for n in (0, 1, 3, 6, 7)]
+            address = [
+                address_of(context, builder, signature, arguments, n) for n in (0, 1, 3, 6, 7)
+            ]
             _generate_group(program, is_whole, address, arguments)
             return context.get_dummy_value()
 
@@ -364,7 +283,7 @@ def _generate_group(program: _Program, is_whole: bool, address: list[Any], argum
     wide_at, out_at = (at(x, builder.mul(row, f)) for x in (wide_at, out_at))
     local_at = at(local_at, builder.mul(begin, f))
     centroid_at = at(centroid_at, builder.mul(label, f))
-    width = _REGISTER_BITS // 64
+    width = REGISTER_BITS // 64
     count = builder.sitofp(count, double)
 
     def walk(j: Any, n: int, lanes: int) -> None:
@@ -385,7 +304,7 @@ def _generate_group(program: _Program, is_whole: bool, address: list[Any], argum
         after = builder.append_basic_block("done")
         builder.branch(loop)
         builder.position_at_end(loop)
-        i = builder.phi(_INDEX)
+        i = builder.phi(INDEX)
         total = [builder.phi(wide) for _ in place]
         row_at = at(local_at, builder.mul(i, f))
         value = [read(row_at, x) for x in place]
@@ -414,7 +333,7 @@ def _generate_group(program: _Program, is_whole: bool, address: list[Any], argum
     done = index(0)
     for n, lanes in ((_GROUP, width), (_GROUP // 4, width), (1, width), (1, 1)):
         end = builder.and_(f, index(-n * lanes))
-        with cgutils.for_range_slice(builder, done, end, index(n * lanes), _INDEX) as (j, _):
+        with cgutils.for_range_slice(builder, done, end, index(n * lanes), INDEX) as (j, _):
             walk(j, n, lanes)
         done = end
 
@@ -428,13 +347,13 @@ def _take_ticket(typing_context: Any, counter: Any) -> Any:
     signature = types.int64(counter)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _address(context, builder, signature, arguments, 0)
-        return builder.atomic_rmw("add", address, ir.Constant(_INDEX, 1), "monotonic")
+        address = address_of(context, builder, signature, arguments, 0)
+        return builder.atomic_rmw("add", address, ir.Constant(INDEX, 1), "monotonic")
 
     return signature, generate
 
 
-@compiled()
+@compiled(**_OPTIONS)
 def pack(centroid_kf, width, origin_f, panel, bias):  # type: ignore[no-untyped-def]
     """`vladkit.kernels.nearest.centered_codebook`, laid out in panels; spare lanes never win.
 
@@ -481,7 +400,7 @@ def _power_of_2(value):  # type: ignore[no-untyped-def]
     return value / (2 * math.frexp(value)[0]) if value > 0 else 1.0
 
 
-@compiled()
+@compiled(**_OPTIONS)
 def accumulate(  # type: ignore[no-untyped-def]
     local_Nf, start_T, centroid_kf, panel, bias, width, residual_tkf, count_tk
 ):
@@ -570,7 +489,7 @@ def accumulate(  # type: ignore[no-untyped-def]
     return -1
 
 
-@compiled()
+@compiled(**_OPTIONS)
 def accumulate_groups(  # type: ignore[no-untyped-def]
     local_Nf, start_T, fence, ticket, centroid_kf, panel, bias, width, residual_tkf, count_tk
 ):
@@ -606,20 +525,20 @@ def _label_block(  # type: ignore[no-untyped-def]
     f = local_Nf.shape[1]
     p = 0
     while p < n_panels:
-        if _PANELS >= 4 and n_panels - p >= 4:
-            for i in range(0, rows, _ROWS_OF_4):
+        if PANELS >= 4 and n_panels - p >= 4:
+            for i in range(0, rows, ROWS_OF_4):
                 _label_by_4(
                     local_Nf, begin + i, last, f, panel, p, n_panels, bias, best, label, i, nearest
                 )
             p += 4
         elif n_panels - p >= 2:
-            for i in range(0, rows, _ROWS_OF_2):
+            for i in range(0, rows, ROWS_OF_2):
                 _label_by_2(
                     local_Nf, begin + i, last, f, panel, p, n_panels, bias, best, label, i, nearest
                 )
             p += 2
         else:
-            for i in range(0, rows, _ROWS_OF_1):
+            for i in range(0, rows, ROWS_OF_1):
                 _label_by_1(
                     local_Nf, begin + i, last, f, panel, p, n_panels, bias, best, label, i, nearest
                 )

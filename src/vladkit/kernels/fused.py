@@ -24,7 +24,7 @@ from vladkit.core.threads import for_each
 from vladkit.errors import ParameterError
 from vladkit.kernels import gaussians, reduce
 from vladkit.kernels import soft as loops
-from vladkit.kernels.compiled import accumulate, accumulate_groups, pack, width_for
+from vladkit.kernels.compiled import accumulate, accumulate_groups, pack
 from vladkit.kernels.mixture import Mixture
 from vladkit.kernels.nearest import centered_codebook, check_overflow
 from vladkit.kernels.pieces import (
@@ -34,6 +34,7 @@ from vladkit.kernels.pieces import (
     pieces_of,
     rows_of_long,
 )
+from vladkit.kernels.vector_code import width_for
 
 __all__ = ["CHECKS_FINITE", "aggregate", "aggregate_mixture", "aggregate_soft", "segment_sum"]
 

@@ -26,7 +26,7 @@ from vladkit.kernels.cached import compiled
 __all__ = ["least_distances", "pack_gaussians", "padded", "posterior_moments"]
 
 # "contract": a product and a sum may become one instruction; nothing is reordered
-_OPTIONS: Final = {"fastmath": {"contract"}, "error_model": "numpy"}
+_OPTIONS: Final[dict[str, Any]] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
 _SUMMED: Final = 256
 """Rows that are summed together, centroid by centroid."""

@@ -6,7 +6,7 @@ Each calls nothing outside this file: Numba would not notice a change there (see
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numba
 import numpy as np
@@ -16,7 +16,7 @@ from vladkit.kernels.cached import compiled
 __all__ = ["soft_scores", "soft_sums"]
 
 # "contract": a product and a sum may become one instruction; nothing is reordered
-_OPTIONS: Final = {"fastmath": {"contract"}, "error_model": "numpy"}
+_OPTIONS: Final[dict[str, Any]] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
 _SUMMED: Final = 256
 """Rows that are summed in their own dtype, a multiple of 4; their sums are added in float64."""

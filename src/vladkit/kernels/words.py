@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
+from importlib import import_module
 from time import perf_counter
 from typing import Any, Final
 
@@ -21,6 +23,8 @@ _SCORES: Final = 2**20
 _ROWS: Final = 2**12
 """Descriptors that look into their cells together."""
 
+_MORE: Final = 2
+"""Words that are found beyond those that are wanted: mostly the last is clearly not among these."""
 
 _LAID_OUT: Final = 256
 """Words that are laid out at a time."""
@@ -40,8 +44,10 @@ class WordSearch:
 
     Notes
     -----
-    By products of the descriptors that look into a cell with the words in it; compiled code keeps
-    the best scores, once it is loaded. Time O(l f (c + n_probes k / c)).
+    By products of the descriptors that look into a cell with the words in it, or by compiled code
+    (`vladkit.kernels.cell_words`), once it is loaded. Where two scores are closer than rounding may
+    decide, they are computed once more, in float64 and one order: so the words are the same whether
+    that is loaded or not. Time O(l f (c + n_probes k / c)).
     """
 
     def __init__(self, centroid_kf: FloatArray, cell_cf: FloatArray, cell_k: AnyArray) -> None:
@@ -49,6 +55,8 @@ class WordSearch:
         self._order_k = np.argsort(cell_k, kind="stable")
         self._fence_C = np.searchsorted(cell_k[self._order_k], np.arange(len(cell_cf) + 1))
         self._laid_out: dict[tuple[Any, bool], tuple[AnyArray, ...]] = {}
+        self._panels: dict[Any, Any] = {}
+        self._sizes: dict[Any, tuple[float, float]] = {}
 
     @cached_property
     def digest(self) -> bytes:
@@ -109,25 +117,105 @@ class WordSearch:
         n_assign: int,
     ) -> tuple[FloatArray, Int64Array]:
         """Best words of descriptors, and their scores, among those of some cells for each."""
-        n, n_probes = cell_np.shape
+        by_cell = self._by_cell(cell_np)
+        doubt_n = _doubt(local_nf, *self._size(word_kf, bias_k))
+        code = _code(str(word_kf.dtype))
+        is_compiled = code.is_ready()
+        if is_compiled and n_assign == 1 and np.isfinite(doubt_n).all():
+            panels = self._in_panels(word_kf, bias_k)
+            place_nA, score_nA = _compiled("cell_words").best_three(local_nf, *by_cell, panels)
+        else:
+            begin = perf_counter()
+            keep = _compiled("best_words").keep_best if is_compiled else _keep_best
+            score_nA = np.full((len(local_nf), n_assign + _MORE), -np.inf, word_kf.dtype)
+            place_nA = np.full(score_nA.shape, -1)
+            for row_m, words in self._cells(*by_cell):
+                score_mw = local_nf[row_m] @ word_kf[words].T
+                keep(score_mw, bias_k[words], row_m, words.start, score_nA, place_nA)
+            if not is_compiled:
+                code.note(perf_counter() - begin)
+        with np.errstate(invalid="ignore"):
+            gap_na = -np.diff(score_nA[:, : n_assign + 1], axis=1)
+            row_r = np.flatnonzero((gap_na <= doubt_n[:, None]).any(axis=1))
+            limit_r = score_nA[row_r, n_assign - 1] - 1.001 * doubt_n[row_r]
+        place_na = place_nA[:, :n_assign]
+        if len(row_r):
+            found = place_nA[row_r], score_nA[row_r]
+            place_na[row_r] = self._decide(
+                local_nf[row_r], cell_np[row_r], limit_r, *found, word_kf, bias_k, n_assign
+            )
+        return score_nA[:, :n_assign], np.where(place_na < 0, -1, self._order_k[place_na])
+
+    def _by_cell(self, cell_np: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """Rows that look into each cell, those of the first cell first, and where a cell begins."""
+        n_probes = cell_np.shape[1]
         # a row for each descriptor and cell, sorted by cell: bytes in a tenth of the time of int64
         cell_N = cell_np.ravel().astype(np.min_scalar_type(len(self._cell_cf)))
         order_N = np.argsort(cell_N, kind="stable")
-        row_N, cell_N = order_N // n_probes, cell_N[order_N]
-        fence_C = np.searchsorted(cell_N, np.arange(len(self._fence_C)))
-        score_na = np.full((n, n_assign), -np.inf, word_kf.dtype)
-        place_na = np.full((n, n_assign), -1)
-        code = _code(str(word_kf.dtype))
-        begin = perf_counter()
-        keep = _compiled().keep_best if code.is_ready() else _keep_best
-        for cell in np.flatnonzero(np.diff(fence_C)):
-            row_m = row_N[fence_C[cell] : fence_C[cell + 1]]
+        return order_N // n_probes, np.searchsorted(cell_N[order_N], np.arange(len(self._fence_C)))
+
+    def _cells(self, row_N: Int64Array, fence_C: Int64Array) -> Iterator[tuple[Int64Array, slice]]:
+        """Rows that look into a cell, and its words in the order of cells."""
+        for cell in np.flatnonzero(np.diff(fence_C) * np.diff(self._fence_C)):
             words = slice(self._fence_C[cell], self._fence_C[cell + 1])
-            score_mw = local_nf[row_m] @ word_kf[words].T
-            keep(score_mw, bias_k[words], row_m, words.start, score_na, place_na)
-        if keep is _keep_best:
-            code.note(perf_counter() - begin)
-        return score_na, np.where(place_na < 0, -1, self._order_k[place_na])
+            yield row_N[fence_C[cell] : fence_C[cell + 1]], words
+
+    def _decide(
+        self,
+        local_rf: FloatArray,
+        cell_rp: Int64Array,
+        limit_r: FloatArray,
+        place_rA: Int64Array,
+        score_rA: FloatArray,
+        word_kf: FloatArray,
+        bias_k: FloatArray,
+        n_assign: int,
+    ) -> Int64Array:
+        """Places of the best words by scores in float64, among those not below a limit.
+
+        These are among the best that were found, unless the last of these, too, is not below it, or
+        one whose place is not known.
+        """
+        is_open_r = score_rA[:, -1] >= limit_r
+        is_open_r |= ((place_rA < 0) & (score_rA >= limit_r[:, None])).any(axis=1)
+        open_o = np.flatnonzero(is_open_r)
+        row, column = np.nonzero((score_rA >= limit_r[:, None]) & ~is_open_r[:, None])
+        rows, places = [row], [place_rA[row, column]]
+        for row_m, words in self._cells(*self._by_cell(cell_rp[open_o])):
+            row_m = open_o[row_m]
+            score_mw = local_rf[row_m] @ word_kf[words].T + bias_k[words]
+            m, w = np.nonzero(score_mw >= limit_r[row_m, None])
+            rows.append(row_m[m])
+            places.append(w + words.start)
+        row_P, place_P = np.concatenate(rows), np.concatenate(places)
+        score_P = np.empty(len(row_P))
+        for begin in range(0, len(row_P), _ROWS):
+            some = slice(begin, begin + _ROWS)
+            word_nf = word_kf[place_P[some]].astype(np.float64)
+            term_nF = np.column_stack([bias_k[place_P[some]], word_nf * local_rf[row_P[some]]])
+            score_P[some] = np.add.accumulate(term_nF, axis=1)[:, -1]  # in order, as no sum is
+        best_P = np.lexsort((place_P, -score_P, row_P))
+        row_P = row_P[best_P]
+        rank_P = np.arange(len(row_P)) - np.searchsorted(row_P, row_P)
+        is_best_P = rank_P < n_assign
+        place_ra = np.full((len(local_rf), n_assign), -1)
+        place_ra[row_P[is_best_P], rank_P[is_best_P]] = place_P[best_P][is_best_P]
+        return place_ra
+
+    def _size(self, word_kf: FloatArray, bias_k: FloatArray) -> tuple[float, float]:
+        """Longest word and largest bias."""
+        if word_kf.dtype not in self._sizes:
+            square_k = np.einsum("kf,kf->k", word_kf, word_kf, dtype=np.float64)
+            longest = float(np.sqrt(square_k.max())), float(np.abs(bias_k).max())
+            self._sizes[word_kf.dtype] = longest
+        return self._sizes[word_kf.dtype]
+
+    def _in_panels(self, word_kf: FloatArray, bias_k: FloatArray) -> Any:
+        """Words as compiled code reads them."""
+        if word_kf.dtype not in self._panels:
+            panels = _compiled("cell_words").CellPanels(word_kf, bias_k, self._fence_C)
+            self._panels[word_kf.dtype] = panels
+        return self._panels[word_kf.dtype]
 
     def _layout(self, dtype: np.dtype[Any], is_exact: bool) -> tuple[AnyArray, ...]:
         """Directions and biases of words, in the order of cells unless exact, and of cells."""
@@ -138,7 +226,10 @@ class WordSearch:
             shared = origin_f.astype(dtype), [dtype.type(unit) for unit in unit_2]
             is_sorted = is_exact or bool((np.diff(self._order_k) == 1).all())
             word_kf = self._centroid_kf if is_sorted else self._centroid_kf[self._order_k]
-            self._laid_out[key] = *_scored(word_kf, *shared), *_scored(self._cell_cf, *shared)
+            cell_cf, bias_c = _scored(self._cell_cf, *shared)
+            # one without words comes last; not -inf, by which `_best` marks those that are taken
+            bias_c[np.diff(self._fence_C) == 0] = np.finfo(dtype).min / 2
+            self._laid_out[key] = *_scored(word_kf, *shared), cell_cf, bias_c
         return self._laid_out[key]
 
 
@@ -200,20 +291,33 @@ def _keep_best(
     place_na[row_m] = np.where(best_ma > -np.inf, place_ma, -1)
 
 
-@lru_cache(1)
-def _compiled() -> Any:
-    from vladkit.kernels import best_words
+def _doubt(local_nf: FloatArray, longest: float, largest_bias: float) -> FloatArray:
+    """Differences of scores up to which rounding may decide: both have f products and sums.
 
-    return best_words
+    Infinite where scores might overflow.
+    """
+    f, limits = local_nf.shape[1], np.finfo(local_nf.dtype)
+    norm_n = np.sqrt(np.einsum("nf,nf->n", local_nf, local_nf, dtype=np.float64))
+    most_n = norm_n * longest + largest_bias
+    doubt_n: FloatArray = (f + 3) * limits.eps * most_n + f * limits.tiny
+    doubt_n[~(most_n < limits.max / 2)] = np.inf
+    return doubt_n
+
+
+def _compiled(name: str) -> Any:
+    return import_module(f"vladkit.kernels.{name}")
 
 
 @lru_cache
 def _code(dtype: str) -> Code:
-    """Compiled code that keeps the best of scores of a dtype."""
+    """Compiled code for descriptors of a dtype."""
 
     def load() -> None:
         score_11, row_1 = np.zeros((1, 1), dtype), np.zeros(1, np.int64)
         kept = score_11.copy(), row_1[None].copy()
-        _compiled().keep_best(score_11, score_11[0], row_1, 0, *kept)
+        _compiled("best_words").keep_best(score_11, score_11[0], row_1, 0, *kept)
+        cell_words = _compiled("cell_words")
+        panels = cell_words.CellPanels(score_11, score_11[0], np.array([0, 1]))
+        cell_words.best_three(score_11, row_1, np.array([0, 1]), panels)
 
     return Code(load)
