@@ -17,6 +17,7 @@ from PIL import Image as PilImage
 
 from images import textured, to_bytes, with_orientation
 from paths import SHARED
+from vladkit.core.settings import Setting
 from vladkit.errors import ImageError, ParameterError, ShapeError
 from vladkit.features import Features, Sift, extractor_names, make_extractor
 from vladkit.images import Image, decode_image, is_image_name, one_opencv_thread, opencv, read_image
@@ -353,7 +354,7 @@ def test_overlapping_blocks_of_one_thread_end_with_the_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # that of the process may be held by a server that all tests share
-    setting = opencv._Setting(1, opencv._exchange_threads)
+    setting = Setting(opencv._limit_threads)
     monkeypatch.setattr(opencv, "_one_thread", setting)
     before = cv2.getNumThreads()
     cv2.setNumThreads(3)

@@ -1,4 +1,4 @@
-"""Settings of the process as a whole. The library makes none: its process is somebody else's."""
+"""Settings of the process as a whole. The library makes none that last: see `core.settings`."""
 
 from __future__ import annotations
 

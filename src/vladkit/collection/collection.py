@@ -33,6 +33,7 @@ from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.files import as_paths
 from vladkit.core.params import Interval
 from vladkit.core.remote import is_url
+from vladkit.core.settings import one_blas_thread
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Extractor, Features
 from vladkit.geometry.mirrored import unmirrored
@@ -682,7 +683,8 @@ class Collection:
     ) -> list[Hit]:
         while True:
             self.index.refresh()
-            with suppress(StaleQueryError), as_one_call():  # stale: it has learned just now
+            # stale: it has learned just now
+            with suppress(StaleQueryError), as_one_call(), one_blas_thread():
                 queries = queries_of(self.index, image, options, features)
                 return self._searcher.search(queries, options)
 
@@ -847,7 +849,7 @@ class Collection:
         """
         from vladkit.collection.duplicates import find_duplicates
 
-        with self._store.reading():
+        with self._store.reading(), one_blas_thread():
             self.index.refresh()
             self.index.check_ready()
             step = _step(progress, "duplicates")
@@ -958,7 +960,7 @@ class Collection:
         """
         from vladkit.collection.pairs import select_pairs
 
-        with self._store.reading():
+        with self._store.reading(), one_blas_thread():
             self.index.refresh()
             return select_pairs(
                 self.index,

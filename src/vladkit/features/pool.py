@@ -11,6 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, Self, TypeAlias
 
+from vladkit.core.settings import one_blas_thread
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import ImageError
 from vladkit.features import Extractor, Features, wants_color
@@ -148,7 +149,8 @@ class Extraction:
             read_many = partial(extract_many, extractor)
         batch = batch if read_many else 1
         threads = max(1, min(resolve_n_jobs(n_jobs), n))
-        with one_opencv_thread(), ThreadPoolExecutor(threads, "vladkit-extract") as pool:
+        pool = ThreadPoolExecutor(threads, "vladkit-extract")
+        with one_opencv_thread(), one_blas_thread(), pool:
             try:
                 each = read or partial(extract, extractor)
                 yield cls(each, pool, threads, begin, read_many, batch, ahead)

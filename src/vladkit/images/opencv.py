@@ -2,61 +2,35 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, Final
 
+from vladkit.core.settings import Setting
 from vladkit.errors import ImageError, VladkitError
 
 __all__ = ["is_out_of_memory", "one_opencv_thread", "silent_opencv", "within_memory"]
 
 
-class _Setting:
-    """A setting of the process that blocks hold at a value; the last to end restores it."""
-
-    def __init__(self, value: int, exchange: Callable[[int], int]) -> None:
-        self._value = value
-        self._exchange = exchange  # sets a value, returns the one before
-        self._lock = threading.Lock()
-        self._n_blocks = 0
-        self._before = 0
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        with self._lock:
-            if self._n_blocks == 0:
-                self._before = self._exchange(self._value)
-            self._n_blocks += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._n_blocks -= 1
-                # nothing is to be restored, and nothing can be imported, where Python is ending
-                if self._n_blocks == 0 and not sys.is_finalizing():
-                    self._exchange(self._before)
-
-
-def _exchange_threads(n_threads: int) -> int:
+def _limit_threads() -> Callable[[], object]:
     import cv2
 
     before = cv2.getNumThreads()
-    cv2.setNumThreads(n_threads)
-    return before
+    cv2.setNumThreads(1)
+    return partial(cv2.setNumThreads, before)
 
 
-def _exchange_log_level(level: int) -> int:
+def _hold_back_log() -> Callable[[], object]:
     import cv2
 
     logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has it at the top
-    before: int = logging.setLogLevel(level)
-    return before
+    before: int = logging.setLogLevel(0)
+    return partial(logging.setLogLevel, before)
 
 
-_one_thread: Final = _Setting(1, _exchange_threads)
-_silence: Final = _Setting(0, _exchange_log_level)
+_one_thread: Final = Setting(_limit_threads)
+_silence: Final = Setting(_hold_back_log)
 
 
 def one_opencv_thread() -> AbstractContextManager[None]:
