@@ -71,20 +71,20 @@ class TestSources:
         (small / ".hidden").mkdir()
         shutil.copy(small / "0.png", small / ".hidden" / "0.png")
         (small / "sub").mkdir()
-        names = ["._0.png", "a.CR3", "sub/b.cr3", "notes.txt", "README", "x.tar.gz", "odd.\n"]
+        names = ["._0.png", "a.X3F", "sub/b.x3f", "notes.txt", "README", "x.tar.gz", "odd.\n"]
         for name in names:
             shutil.copy(small / "0.png", small / name)
         left_out = []
         assert len(discover([small], ExitStack(), left_out=left_out.append)) == 6
         assert sorted(left_out) == sorted(str(small / name) for name in names)
-        counts = {".cr3": 2, "": 1, ".\n": 1, ".gz": 1, ".txt": 1, "hidden": 1}
+        counts = {".x3f": 2, "": 1, ".\n": 1, ".gz": 1, ".txt": 1, "hidden": 1}
         for _ in range(2):  # also where all is known already; and never the collection itself
             report = make(small / "c.vlad", small)
             assert report.left_out == counts
         assert report.left_out_text() == (
-            "7 files: 2 .cr3, 1 without a suffix, 1 .\n, 1 .gz, 1 .txt, 1 hidden"
+            "7 files: 2 .x3f, 1 without a suffix, 1 .\n, 1 .gz, 1 .txt, 1 hidden"
         )
-        assert make(tmp_path / "d", small / "a.CR3").left_out == {}  # given by name: taken
+        assert make(tmp_path / "d", small / "a.X3F").left_out == {}  # given by name: taken
 
     def test_what_is_left_out_is_said(self, tmp_path, small):
         words = ("index", small, "-o", tmp_path / "c", "--n-clusters", "8", "--enlarge-to", "0")

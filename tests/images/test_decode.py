@@ -78,7 +78,7 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
         (b"\xff\xd8\xff", "truncated JPEG"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "damaged HEIC: no image in it"),
         (b"\0\0\0\x20ftypavif\0\0\0\0", "truncated AVIF: a box lies past the end"),
-        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "CR3 is not supported: convert it"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "camera RAW without a JPEG preview in it"),
         (b"\xff\x0a\xfa\x1f", "truncated JPEG XL: ends within its header"),
         (b"P2 2 2 255\n1 2 3 4", "plain-text PNM is not supported"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000 is not supported: convert it"),

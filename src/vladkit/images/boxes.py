@@ -11,7 +11,7 @@ from vladkit.errors import ImageError
 from vladkit.images.av1 import coded_size
 from vladkit.images.directory import Parts
 
-__all__ = ["BoxedImage", "read_boxes"]
+__all__ = ["BoxedImage", "read_boxes", "walk_boxes"]
 
 _ORIENTATIONS: Final = {
     (0, None): 1, (1, None): 8, (2, None): 3, (3, None): 6,
@@ -112,19 +112,7 @@ class _Meta:
         return b"".join(pieces)
 
     def _boxes(self, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-        """Kind, begin and end of each box within."""
-        while at + 8 <= end:
-            size, kind = struct.unpack_from(">I4s", self._data, at)
-            head = 8
-            if size == 1:
-                (size,), head = struct.unpack_from(">Q", self._data, at + 8), 16
-            elif size == 0:
-                size = end - at
-            if size < head or at + size > end:
-                raise ImageError(f"truncated {self._kind}: a box lies past the end")
-            self.parts.add(size)
-            yield kind, at + head, at + size
-            at += size
+        return walk_boxes(self._kind, self._data, at, end, self.parts)
 
     def _fields(self, box: tuple[int, int]) -> _Fields:
         return _Fields(self._data, *box).full()
@@ -172,6 +160,24 @@ class _Meta:
                     indices = fields.take(wide * fields.one("B"))
                     if item == self.main:
                         self.of_main += [i & (0x7FFF if wide == "H" else 0x7F) for i in indices]
+
+
+def walk_boxes(
+    kind: str, data: bytes, at: int, end: int, parts: Parts
+) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, begin and end of each box within a part of a file; ImageError if one lies past it."""
+    while at + 8 <= end:
+        size, name = struct.unpack_from(">I4s", data, at)
+        head = 8
+        if size == 1:
+            (size,), head = struct.unpack_from(">Q", data, at + 8), 16
+        elif size == 0:
+            size = end - at
+        if size < head or at + size > end:
+            raise ImageError(f"truncated {kind}: a box lies past the end")
+        parts.add(size)
+        yield name, at + head, at + size
+        at += size
 
 
 def read_boxes(kind: str, data: bytes) -> BoxedImage:

@@ -75,7 +75,8 @@ def read_image(
     ----------
     path : str, path or image in memory
         JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, binary PBM/PGM/PPM; HEIC with the extra ``heic``,
-        JPEG XL with ``jxl``; of camera RAW (DNG, CR2, NEF, ARW, PEF, RAF) the largest JPEG in it.
+        JPEG XL with ``jxl``; of camera RAW (DNG, CR2, CR3, NEF, ARW, PEF, RAF,
+        RW2) the largest JPEG in it.
         The content decides, not the suffix; of several frames or pages the first counts (of a TIFF
         the first that is no reduced copy).
     max_side : int or None, default=640

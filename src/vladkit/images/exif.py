@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 from vladkit.errors import ImageError
 from vladkit.images.directory import Parts, Tags, read_directory
@@ -25,7 +25,8 @@ TIFF_MARKS: Final = {
 
 _MAKE, _MODEL, _CHANGED, _EXIF, _GPS = 271, 272, 306, 34665, 34853
 _TAKEN, _DIGITIZED = 36867, 36868
-_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
+_OF_POSITION: Final = (1, 2, 3, 4)
+_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = _OF_POSITION
 _DATE: Final = re.compile(
     rb"[\s\0]*(\d{4})[:/.-] ?(\d\d?)[:/.-] ?(\d\d?)[ T] *(\d\d?): ?(\d\d?)(?:: ?(\d\d?))?"
 )
@@ -65,13 +66,15 @@ UNKNOWN: Final = Photo()
 """A photograph of which nothing is known."""
 
 
-def photo_of(blocks: Iterable[bytes]) -> Photo:
+def photo_of(blocks: Iterable[bytes], position_block: bytes = b"") -> Photo:
     """Facts, each from the first EXIF block that states it; damaged parts state nothing.
 
     Parameters
     ----------
     blocks : iterable of bytes
         EXIF blocks or TIFF files.
+    position_block : bytes
+        One whose first directory is that of the position, as a CR3 has it.
     """
     taken = camera = None
     position: tuple[float | None, float | None] = None, None
@@ -79,14 +82,21 @@ def photo_of(blocks: Iterable[bytes]) -> Photo:
         taken, camera = taken or found.taken, camera or found.camera
         if position[0] is None:
             position = found.latitude, found.longitude
+    if position[0] is None and position_block:
+        directory, first = _directories(position_block)
+        position = _position(directory(first, *_OF_POSITION))
     return Photo(taken, *position, camera)
 
 
-def _read(block: bytes) -> Photo:
+_Directory: TypeAlias = "Callable[..., Tags]"
+
+
+def _directories(block: bytes) -> tuple[_Directory, int]:
+    """Function that gives wanted tags of the directory at some place, and where the first is."""
     while block.startswith(EXIF_PREFIX):  # some writers keep JPEG's prefix, or write it twice
         block = block[len(EXIF_PREFIX) :]
     if block[:4] not in TIFF_MARKS or len(block) < 16:
-        return UNKNOWN
+        return lambda at, *wanted: {}, 0
     order, big = TIFF_MARKS[block[:4]]
     parts = Parts("EXIF", 4 * len(block))  # a damaged directory may take it all, each of three
 
@@ -98,21 +108,30 @@ def _read(block: bytes) -> Photo:
             return {}
 
     (at,) = struct.unpack_from(order + "Q" if big else order + "I", block, 8 if big else 4)
+    return directory, at
+
+
+def _read(block: bytes) -> Photo:
+    directory, at = _directories(block)
     first = directory(at, _MAKE, _MODEL, _CHANGED, _EXIF, _GPS, _TAKEN, _DIGITIZED)
     exif = directory(_number(first, _EXIF), _TAKEN, _DIGITIZED) if _EXIF in first else {}
-    refs = _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE
-    gps = directory(_number(first, _GPS), *refs) if _GPS in first else {}
+    gps = directory(_number(first, _GPS), *_OF_POSITION) if _GPS in first else {}
     # TIFF/EP, as of DNG, has all of them in the first directory
     times = [tags.get(tag) for tag in (_TAKEN, _DIGITIZED) for tags in (exif, first)]
     taken = next(filter(None, map(_date, [*times, first.get(_CHANGED)])), None)
+    make, model = _text(first.get(_MAKE)), _text(first.get(_MODEL))
+    camera = model if model.lower().startswith(make.lower()) else f"{make} {model}".strip()
+    latitude, longitude = _position(gps)
+    return Photo(taken, latitude, longitude, camera[:_LONGEST] or None)
+
+
+def _position(gps: Tags) -> tuple[float, float] | tuple[None, None]:
     latitude = _degrees(gps, _LATITUDE_REF, _LATITUDE, b"NS", 90)
     longitude = _degrees(gps, _LONGITUDE_REF, _LONGITUDE, b"EW", 180)
     # cameras that do not know where they are write zeros
     if latitude is None or longitude is None or latitude == longitude == 0:
-        latitude = longitude = None
-    make, model = _text(first.get(_MAKE)), _text(first.get(_MODEL))
-    camera = model if model.lower().startswith(make.lower()) else f"{make} {model}".strip()
-    return Photo(taken, latitude, longitude, camera[:_LONGEST] or None)
+        return None, None
+    return latitude, longitude
 
 
 def _number(tags: Tags, tag: int) -> int:

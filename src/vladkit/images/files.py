@@ -31,7 +31,7 @@ limit of `vladkit.images.decode_image`) has 0.6 GB."""
 _SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".dib"}
     | {".pbm", ".pgm", ".ppm", ".pnm", ".avif", ".mpo"}
-    | {".dng", ".cr2", ".nef", ".arw", ".pef", ".raf"}
+    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".pef", ".raf", ".rw2"}
 )
 _HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
 _JXL_SUFFIXES: Final = frozenset({".jxl"})

@@ -26,7 +26,7 @@ from vladkit.images.jxl import read_jxl
 from vladkit.images.levels import SampleForm
 from vladkit.images.orientation import Places
 from vladkit.images.pieces import Pieces
-from vladkit.images.raw import RawPreview, raf_preview, tiff_preview
+from vladkit.images.raw import RawPreview, cr3_preview, raf_preview, rw2_preview, tiff_preview
 from vladkit.images.tiff import PackedSamples, read_tiff
 
 __all__ = ["Header", "image_kind", "read_header", "size_of"]
@@ -235,7 +235,7 @@ def _webp(data: bytes) -> Header:
 
 def _tiff(data: bytes) -> Header:
     if preview := tiff_preview(data):
-        return replace(_raw(preview), photo=photo_of([data]))
+        return _raw(preview)
     tiff = read_tiff(data)
     return Header(
         "TIFF",
@@ -255,7 +255,9 @@ def _tiff(data: bytes) -> Header:
 
 def _raw(preview: RawPreview) -> Header:
     header = _jpeg(preview.data)
-    return replace(header, orientation=preview.orientation or header.orientation)
+    photo = photo_of(preview.exif, preview.position) if preview.exif else header.photo
+    orientation = preview.orientation or header.orientation
+    return replace(header, orientation=orientation, photo=photo)
 
 
 def _boxed(kind: str, data: bytes) -> Header:
@@ -356,7 +358,8 @@ _KINDS: Final[tuple[tuple[re.Pattern[bytes], str, Callable[[bytes], Header] | No
         "HEIC",
         partial(_boxed, "HEIC"),
     ),
-    (re.compile(rb"....ftypcrx ", re.DOTALL), "CR3", None),
+    (re.compile(rb"....ftypcrx ", re.DOTALL), "CR3", lambda data: _raw(cr3_preview(data))),
+    (re.compile(rb"IIU\0"), "RW2", lambda data: _raw(rw2_preview(data))),
     (re.compile(rb"FUJIFILMCCD-RAW "), "RAF", lambda data: _raw(raf_preview(data))),
     (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEG XL", _jxl),
 )

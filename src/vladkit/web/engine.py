@@ -50,6 +50,8 @@ MEDIA_TYPES: Final = {
     "HEIC": "image/heic",
     "JPEG XL": "image/jxl",
     "RAF": "image/x-fuji-raf",
+    "CR3": "image/x-canon-cr3",
+    "RW2": "image/x-panasonic-rw2",
 }
 """Formats that the file of an image may have, in `vladkit.images.header`'s words."""
 
