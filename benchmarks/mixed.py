@@ -2,13 +2,15 @@
 
     python benchmarks/mixed.py holidays kth museum corridor --distractors other-photos
     python benchmarks/mixed.py ... --seeds 0 1 2 --json docs/results/mixed.json
+    python benchmarks/mixed.py ... --codebook-of 700
 
 A set is a folder with ground_truth.json (docs/how-to/evaluation.md); the databases of all sets and
 the distractors are indexed together, by the command's defaults. Each query is ranked by vectors;
 the first ones of these by vectors and match codes, score s; the first ones of these are matched,
 and the ranking computed by several rules from s and inliers n, of which b = max(n - 4, 0) are
 evidence. Then how often an image that is not right is verified, and a
-right one is: what "probably not in there" is worth. Figures are means over the seeds.
+right one is: what "probably not in there" is worth. Figures are means over the seeds. With
+`--codebook-of N` all is learned once from N of the images, as for shards.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from vladkit.errors import ImageError
 from vladkit.evaluation.benchmark import Benchmark, Query, read_ground_truth
 from vladkit.evaluation.metrics import average_precision
 from vladkit.geometry.verification import Verification
+from vladkit.images import is_image_name
 
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
 RULES: dict[str, Rule] = {
@@ -134,11 +137,18 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     for path in truths.values():
         database = json.loads(path.read_text())["database"]
         files += [path.parent / name for name in database]
+    if args.codebook_of:
+        files = sorted({os.path.realpath(f) for each in files for f in images_in(each)})
     runs: dict[str, list[dict[str, list[float]]]] = {name: [] for name in truths}
     for seed in args.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / "mixed.vlad"
-            with Collection.create(target, seed=seed) as collection:
+            target, made = Path(folder) / "mixed.vlad", {"seed": seed}
+            if args.codebook_of:
+                words = Path(folder) / "words.npz"
+                some = np.random.default_rng(seed).permutation(files)[: args.codebook_of]
+                Collection.learn(words, some.tolist(), n_jobs=args.n_jobs, seed=seed)
+                made = {"codebook": words}
+            with Collection.create(target, **made) as collection:
                 report = collection.add(files, n_jobs=args.n_jobs)
                 print(f"seed {seed}: {report.indexed} images indexed", flush=True)
                 for name, path in truths.items():
@@ -150,6 +160,11 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
         name: {key: np.mean([each[key] for each in run], axis=0).tolist() for key in run[0]}
         for name, run in runs.items()
     }
+
+
+def images_in(place: Path) -> list[Path]:
+    """Image files of a folder, or one by itself."""
+    return [f for f in place.rglob("*") if is_image_name(f)] if place.is_dir() else [place]
 
 
 def tables(by_set: dict[str, dict[str, list[float]]]) -> dict:
@@ -181,6 +196,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--depths", type=int, nargs="+", default=[100, 50, 20],
                         help="images that are matched; verified ones are of the first")  # fmt: skip
+    parser.add_argument("--codebook-of", type=int, metavar="N", help="images to learn from, once")
     parser.add_argument("-j", "--n-jobs", type=int, default=resolve_n_jobs(None))
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()

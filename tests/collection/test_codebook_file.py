@@ -12,8 +12,10 @@ import pytest
 from commands import run
 from images import textured
 from vladkit import Collection
+from vladkit.aggregation import shrinkage
 from vladkit.collection import learn_codebook, train
 from vladkit.core.array_file import read_arrays, write_arrays
+from vladkit.core.names import image_key
 from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError, RecipeMismatchError
 
 RECIPE = {"n_clusters": 4, "enlarge_to": 0, "max_features": 200, "n_words": 16}
@@ -159,3 +161,92 @@ def test_by_the_commands(home, tmp_path, monkeypatch):
     run("index", home / "b", "-o", "1.vlad", *with_words, "--shard", "1/2")
     again = json.loads(run("index", home / "b", "-o", "1.vlad", "--shard", "1/2", "--json").stdout)
     assert (again["indexed"], again["unchanged"]) == (0, again["images"])
+
+
+class TestSampleOfAxes:
+    """Axes are learned from some of many images, whose vectors are stored as those of others."""
+
+    @pytest.fixture(autouse=True)
+    def few(self, monkeypatch):
+        monkeypatch.setattr(learn_codebook, "_SAMPLE_IMAGES", 8)
+        monkeypatch.setattr(train, "_SHORT_FROM", 4)
+        monkeypatch.setattr(shrinkage, "_FEWEST", 5)
+
+    @pytest.fixture
+    def words(self, home, tmp_path):
+        Collection.learn(tmp_path / "w.npz", [home / "a", home / "b"], **RECIPE)
+        return tmp_path / "w.npz"
+
+    def test_theirs_are_shrunk(self, home, tmp_path, words):
+        with Collection.create(tmp_path / "c", codebook=words) as collection:
+            collection.add([home / "a", home / "b"])
+            describer = collection.index.describer
+            sample = describer.sample
+            assert len(sample.keys) == 8
+            assert (sample.shrinkage_d < 1).any()
+            paths = {row.image_id: row for row in collection.images()}
+            n_shrunk = 0
+            for image_ids, stored_nd in collection.index.store.vector_blocks():
+                for i, stored_d in zip(image_ids.tolist(), stored_nd, strict=True):
+                    short_d = describer.vectors([collection.extract(paths[i].file)])[0]
+                    if image_key(paths[i].path, 0) in sample.keys:
+                        n_shrunk += 1
+                        wanted_d = short_d * sample.shrinkage_d**describer.whitening.power
+                        wanted_d /= np.linalg.norm(wanted_d)
+                        assert np.abs(wanted_d - short_d).max() > 0.01
+                    else:
+                        wanted_d = short_d
+                    np.testing.assert_allclose(stored_d, wanted_d, atol=1e-3)
+        assert n_shrunk == 8
+
+    def test_in_shards_as_in_one_collection(self, home, tmp_path, words):
+        def add(name, **how):
+            with Collection.create(tmp_path / name, codebook=words) as collection:
+                collection.add([home / "a", home / "b"], **how)
+
+        def vectors(name):
+            with Collection.open(tmp_path / name) as collection:
+                paths = {row.image_id: row.path for row in collection.images()}
+                return {
+                    paths[i]: vector_d.tobytes()
+                    for ids, some_nd in collection.index.store.vector_blocks()
+                    for i, vector_d in zip(ids.tolist(), some_nd, strict=True)
+                }
+
+        add("whole")
+        for i in (1, 2):
+            add(f"shard{i}", shard=(i, 2))
+        Collection.merge(tmp_path / "merged", [tmp_path / "shard1", tmp_path / "shard2"])
+        assert vectors("merged") == vectors("whole")
+        with Collection.open(tmp_path / "merged") as collection:
+            assert len(collection.index.describer.sample.keys) == 8
+
+    def test_not_where_there_are_no_others(self, home, tmp_path):
+        pytest.importorskip("lance")
+        for name, folders, n_sample in (("1", ["a"], None), ("2", ["a", "b"], 8)):
+            with Collection.create(tmp_path / f"{name}.lance", **RECIPE) as collection:
+                collection.add([home / folder for folder in folders])
+                sample = collection.index.describer.sample
+                assert (sample and len(sample.keys)) == n_sample
+
+    def test_not_where_vectors_have_few_dimensions(self, home, tmp_path):
+        few = RECIPE | {"n_clusters": 1, "n_vocabularies": 1, "rotation": 2, "n_components": 1}
+        few |= {"orientation": 0.0, "position": 0.0}
+        Collection.learn(tmp_path / "w.npz", [home / "a", home / "b"], **few)
+        assert "whitening.sample_keys" not in arrays(tmp_path / "w.npz")
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda held: held["whitening.sample_shrinkage"].__setitem__(0, np.nan),
+            lambda held: held.update({"whitening.sample_shrinkage": np.ones(1)}),
+            lambda held: held.update({"whitening.sample_keys": np.ones(8)}),
+            lambda held: held.pop("whitening.sample_shrinkage"),
+        ],
+    )
+    def test_damaged(self, tmp_path, words, damage):
+        about, held = read_arrays(words, "codebook of collections", "")
+        damage(held)
+        write_arrays(tmp_path / "d.npz", "codebook of collections", about, held)
+        with pytest.raises(FileFormatError, match=r"d\.npz"):
+            Collection.create(tmp_path / "c", codebook=tmp_path / "d.npz")

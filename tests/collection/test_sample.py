@@ -10,7 +10,8 @@ from images import textured
 from vladkit import Collection
 from vladkit.collection import learner
 from vladkit.collection.recipe import Recipe
-from vladkit.collection.sample import Drawing, check_shard, image_key, in_shard, order_of
+from vladkit.collection.sample import Drawing, check_shard, in_shard, order_of
+from vladkit.core.names import image_key
 from vladkit.errors import ParameterError
 
 PATHS = [f"trip/{i:03}.jpg" for i in range(400)]

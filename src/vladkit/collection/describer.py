@@ -15,9 +15,11 @@ from vladkit.aggregation.normalize import normalize
 from vladkit.aggregation.vlad import VLAD
 from vladkit.aggregation.whitening import Whitening
 from vladkit.collection.descriptor_quantizer import DescriptorQuantizer
+from vladkit.collection.learned_vectors import SampleOfAxes
 from vladkit.collection.recipe import Recipe
 from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array
 from vladkit.core.codes import Codes
+from vladkit.core.names import image_key
 from vladkit.core.ragged import Ragged
 from vladkit.core.threads import for_each, resolve_n_jobs
 from vladkit.errors import NothingToIndexError, ParameterError
@@ -98,6 +100,8 @@ class Describer:
         Brings vectors to fewer dimensions, where that was asked for.
     quantizer : DescriptorQuantizer or None
         Makes and reads codes of kept descriptors, where it was learned.
+    sample : SampleOfAxes or None
+        Images that the axes of a given whitening were learned from, where others are beside them.
     """
 
     def __init__(self, recipe: Recipe, name: str, extractor: Extractor | None = None) -> None:
@@ -111,6 +115,7 @@ class Describer:
         self.whitening: Whitening | None = None
         self.keeps_whole = False
         self.quantizer: DescriptorQuantizer | None = None
+        self.sample: SampleOfAxes | None = None
 
     # -- keeping ----------------------------------------------------------------------
 
@@ -129,7 +134,7 @@ class Describer:
             if name.endswith("rotation") and not np.abs(array).max() <= _LARGEST:
                 raise ValueError(f"{name} is no rotation")
         self.learned = about.get("learned", {})
-        self.vlad = self.asmk = self.whitening = None
+        self.vlad = self.asmk = self.whitening = self.sample = None
         if "words" in about:
             words |= {n: words[n].astype(np.float32) for n in _FLOATS}
             self.asmk = ASMK.from_state(about["words"], words)
@@ -140,6 +145,7 @@ class Describer:
             self.vlad = kind.from_state(about["codebook"], rest)
         if "whitening" in about:
             self.whitening = self.whitening_of(about, arrays)
+            self.sample = SampleOfAxes.of(arrays, self.whitening)
         self.keeps_whole = self.whitening is not None and bool(about.get(WHOLE))
 
     @staticmethod
@@ -367,6 +373,13 @@ class Describer:
         if self.whitening is None:
             return vector_tD
         return self.whitening._transform_alone(vector_tD)
+
+    def stored_vector(self, path: str, vector_D: Float32Array) -> AnyArray:
+        """An image's vector as it is stored: shrunk, if the axes were learned from that image."""
+        if self.sample is not None and image_key(path, self.recipe.seed) in self.sample.keys:
+            assert self.whitening is not None, "a sample is that of its axes"
+            vector_D = self.sample.shrunk(vector_D, self.whitening.power)
+        return vector_D.astype(self.recipe.dtype)
 
     def sums_to(self) -> FloatArray:
         """Centroids (k, f) that kept sums are residuals to, whatever has been adapted."""

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from vladkit.aggregation.encode import fastest
+from vladkit.aggregation.shrinkage import score_shrinkage
 from vladkit.aggregation.whitening import Whitening
 from vladkit.collection.add_report import none_usable
 from vladkit.collection.codebook_file import CodebookFile
@@ -25,11 +26,13 @@ from vladkit.collection.discover import (
     each_once,
 )
 from vladkit.collection.extract import extracting
+from vladkit.collection.learned_vectors import SampleOfAxes
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.sample import Sample
-from vladkit.collection.train import short_length, train
-from vladkit.core.arrays import AnyArray
+from vladkit.collection.train import OTHERS_CAME, short_length, train
+from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.files import check_writable
+from vladkit.core.names import image_key
 from vladkit.core.remote import exists, is_url, local_path
 from vladkit.errors import ImageError, NothingToIndexError, ParameterError, StorageError
 from vladkit.features import Features
@@ -98,7 +101,9 @@ def learn_codebook(
         # the journal is beside the file; of one elsewhere it is for this run alone
         above = readers.enter_context(TemporaryDirectory()) if url else os.getcwd()
         path = Path(above, Path(target).name if url else target)
-        about, arrays, sample = learn_from(describer, found, path, n_jobs, progress)
+        about, arrays, sample = learn_from(
+            describer, found, path, n_jobs, progress, others_come=True
+        )
     CodebookFile(describer.name, recipe, about, arrays).write()
     return CodebookReport(
         images=len(sample.files),
@@ -116,10 +121,13 @@ def learn_from(
     beside: Path,
     n_jobs: int | None,
     progress: _Progress | None,
+    *,
+    others_come: bool = False,
 ) -> tuple[dict[str, Any], dict[str, AnyArray], Sample]:
     """Values and arrays that are learned from a sample of images, once; and that sample.
 
-    `describer` has them then. `beside` is what files of the run are named after.
+    `describer` has them then. `beside` is what files of the run are named after. `others_come` is
+    whether images are to be expected that are not among `found`.
     """
     recipe = describer.recipe
     with extracting(beside, describer.extractor, found, n_jobs, progress) as (extraction, spool):
@@ -136,11 +144,26 @@ def learn_from(
         if n_components := short_length(recipe, len(sample.files), describer.n_dimensions):
             files = [each.file for each in sample.files]
             whitening = Whitening(n_components, random_state=recipe.seed)
-            whitening.fit(_vectors(describer, files, extraction, spool, progress))
+            gram_nn = whitening._fit(_vectors(describer, files, extraction, spool, progress))
             more, axes = describer.whitening_state(whitening)
             about, arrays = about | more, arrays | axes
+            if others_come or len(usable) > OTHERS_CAME * len(files):
+                arrays |= _sample_of_axes(recipe.seed, sample, gram_nn, n_components)
             describer.restore(about, arrays)
     return about, arrays, sample
+
+
+def _sample_of_axes(
+    seed: int, sample: Sample, gram_nn: FloatArray | None, n_components: int
+) -> dict[str, AnyArray]:
+    """Arrays of `SampleOfAxes`; none of more vectors than dimensions, which lose little."""
+    shrinkage_d = None
+    if gram_nn is not None:
+        shrinkage_d = score_shrinkage(gram_nn, n_components, random_state=seed)
+    if shrinkage_d is None:
+        return {}
+    keys = frozenset(image_key(each.printable, seed) for each in sample.files)
+    return SampleOfAxes(keys, shrinkage_d).arrays()
 
 
 def _vectors(

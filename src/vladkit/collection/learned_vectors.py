@@ -1,7 +1,9 @@
-"""Images that the axes of short vectors were learned from, until their vectors are shrunk.
+"""Images that the axes of short vectors were learned from.
 
 As long as there are no others, their vectors are best as they are. Once others come, these others
-would rank first (`vladkit.aggregation.shrinkage`).
+would rank first, so theirs are shrunk (`vladkit.aggregation.shrinkage`): `LearnedVectors` are those
+of a collection that learns from its own images, until others have come. `SampleOfAxes` are those of
+axes that are learned once, from some of many images.
 """
 
 from __future__ import annotations
@@ -13,14 +15,18 @@ from typing import Any, Final, Self
 import numpy as np
 
 from vladkit.aggregation.shrinkage import shrunk
-from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
+from vladkit.aggregation.whitening import Whitening
+from vladkit.core.arrays import AnyArray, Float32Array, FloatArray, Int64Array
 from vladkit.store.database import damaged
 from vladkit.store.protocol import CollectionStore
 
-__all__ = ["LearnedVectors"]
+__all__ = ["LearnedVectors", "SampleOfAxes"]
 
 _NAME: Final = "shrinkage"
 _ARRAY: Final = "~shrinkage"
+
+_KEYS: Final = "whitening.sample_keys"
+_SHRINKAGE: Final = "whitening.sample_shrinkage"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,3 +92,40 @@ class LearnedVectors:
         out_nd = short_nd.copy()
         out_nd[own_n] = shrunk(short_nd[own_n].astype(np.float32), self.shrinkage_d, power)
         return out_nd
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleOfAxes:
+    """Images that given axes were learned from, which others are beside from the start.
+
+    Parameters
+    ----------
+    keys : frozenset of int
+        Keys of their paths, see `vladkit.core.names.image_key`: for a shard, too, to know its own.
+    shrinkage_d : (d,) float64
+        Length along each axis of vectors that it was not learned from, as a share of theirs; see
+        `vladkit.aggregation.shrinkage`.
+    """
+
+    keys: frozenset[int]
+    shrinkage_d: FloatArray
+
+    @classmethod
+    def of(cls, arrays: dict[str, AnyArray], whitening: Whitening) -> Self | None:
+        """That of stored arrays, if there is one; ValueError if it does not fit the whitening."""
+        if _KEYS not in arrays:
+            return None
+        key_n, shrinkage_d = arrays[_KEYS], arrays[_SHRINKAGE]
+        fits = shrinkage_d.shape == (len(whitening.components_),) and key_n.dtype == np.uint64
+        if not fits or not ((shrinkage_d >= 0) & (shrinkage_d <= 1)).all():
+            raise ValueError("the shrinkage of its sample is not as vladkit wrote it")
+        return cls(frozenset(key_n.tolist()), shrinkage_d)
+
+    def shrunk(self, vector_D: Float32Array, power: float) -> Float32Array:
+        """Vector of one of them as it is stored."""
+        return np.asarray(shrunk(vector_D[None], self.shrinkage_d, power)[0], np.float32)
+
+    def arrays(self) -> dict[str, AnyArray]:
+        """Arrays by name, as they are stored."""
+        key_n = np.array(sorted(self.keys), np.uint64)
+        return {_KEYS: key_n, _SHRINKAGE: self.shrinkage_d}

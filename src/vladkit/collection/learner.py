@@ -25,7 +25,7 @@ from vladkit.collection.learned_vectors import LearnedVectors
 from vladkit.collection.recoded import Recoded
 from vladkit.collection.reencode import shrink_learned, whiten, whiten_again
 from vladkit.collection.sample import Sample
-from vladkit.collection.train import short_length, train
+from vladkit.collection.train import OTHERS_CAME, short_length, train
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.remote import is_url
 from vladkit.errors import InputError, RecipeMismatchError, StorageError
@@ -44,10 +44,8 @@ _SHORT_AT: Final = 2048
 """Images at which vectors become short while more are added: before that all are held whole."""
 
 _GROWN: Final = 1.03
-_OTHERS_CAME: Final = 1.05
-"""Shares of the images that axes were learned from, up to which they, and the vectors of these,
-stay as they are: with 2 in 100 others mAP is as without, with 5 in 100 as with vectors that are
-shrunk (docs/results/defaults.md)."""
+"""Share of the images that axes were learned from, up to which they stay as they are: with 2 in 100
+others mAP is as without (docs/results/defaults.md)."""
 
 _MEASURED: Final = 64
 """Images on which is measured what codes of kept features lose."""
@@ -250,7 +248,7 @@ class Learner:
             else:
                 share = n / max(1, describer.whitening.n_samples_)
                 has_grown = is_last and share > _GROWN
-                if is_last and share > _OTHERS_CAME and not describer.keeps_whole:
+                if is_last and share > OTHERS_CAME and not describer.keeps_whole:
                     shrink_learned(self._index)
                 if not describer.keeps_whole or (keeps_whole and not has_grown):
                     return

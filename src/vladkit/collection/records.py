@@ -56,7 +56,7 @@ def make_records(
             strongest = features.strongest(recipe.keep_features)
             kept = pack_features(strongest, describer.quantizer)
         (vector_D, sums, whole_D), codes = next(described)
-        vector_D = vector_D.astype(recipe.dtype)
+        vector_D = describer.stored_vector(row.path, vector_D)
         described_by = sums, features.lifted, codes, features.photo, whole_D
         records.append(Record(row, vector_D, kept, *described_by))
     return records

@@ -8,7 +8,6 @@ sample of all.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self, TypeAlias
@@ -21,14 +20,14 @@ from vladkit.collection.discover import SourceFile
 from vladkit.collection.recipe import Recipe
 from vladkit.collection.train import sample_size
 from vladkit.core.arrays import FloatArray
-from vladkit.core.names import composed
+from vladkit.core.names import image_key
 from vladkit.core.ragged import Ragged
 from vladkit.errors import ImageError, ParameterError
 from vladkit.features import Extractor, Features
 from vladkit.features.pool import Extraction, Result
 from vladkit.store.rows import ImageRow
 
-__all__ = ["Drawing", "Sample", "Shard", "check_shard", "image_key", "in_shard", "order_of"]
+__all__ = ["Drawing", "Sample", "Shard", "check_shard", "in_shard", "order_of"]
 
 Shard: TypeAlias = tuple[int, int]
 """Number of a shard, from 1, and how many shards there are."""
@@ -45,18 +44,6 @@ _KeptFeatures: TypeAlias = Callable[[Sequence[int]], Mapping[int, Features]]
 
 _MIN_SHARE: Final = 200
 """Fewest descriptors that are drawn from an image of the sample."""
-
-
-def image_key(path: str, seed: int) -> int:
-    """Key of an image, 64 bits: BLAKE2b of the seed and the path, its letters composed (NFC).
-
-    Examples
-    --------
-    >>> image_key("holiday/1.jpg", 0), image_key("holiday/1.jpg", 1)
-    (582502454454267757, 12409558755089727090)
-    """
-    text = f"{seed}\0{composed(path)}".encode("utf-8", "backslashreplace")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def order_of(path: str, file: str, seed: int) -> tuple[int, str, str]:

@@ -1,7 +1,8 @@
-"""Names of files: several may lead to one file, by links or by how letters are spelled."""
+"""Names of files: several may lead to one file, by links or by how letters are spelled; keys."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import unicodedata
@@ -10,8 +11,8 @@ from typing import Final
 from vladkit.core.remote import is_url, local_path
 
 __all__ = [
-    "absolute", "composed", "identity", "is_text", "on_disk", "one_line", "quoted", "real",
-    "spellings",
+    "absolute", "composed", "identity", "image_key", "is_text", "on_disk", "one_line", "quoted",
+    "real", "spellings",
 ]  # fmt: skip
 
 _UNSEEN: Final = re.compile(
@@ -121,3 +122,15 @@ def one_line(text: str) -> str:
     a\nb\u202egpj.exe
     """
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def image_key(path: str, seed: int) -> int:
+    """Key of an image, 64 bits: BLAKE2b of the seed and the path, its letters composed (NFC).
+
+    Examples
+    --------
+    >>> image_key("holiday/1.jpg", 0), image_key("holiday/1.jpg", 1)
+    (582502454454267757, 12409558755089727090)
+    """
+    text = f"{seed}\0{composed(path)}".encode("utf-8", "backslashreplace")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
