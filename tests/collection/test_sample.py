@@ -57,9 +57,9 @@ def learned_from(path, monkeypatch, sources, **options):
     """Rows that a collection learns from."""
     rows = []
 
-    def keep(describer, local_Nf):
+    def keep(describer, local_Nf, n_jobs):
         rows.append(local_Nf)
-        return real(describer, local_Nf)
+        return real(describer, local_Nf, n_jobs)
 
     real = learner.train
     monkeypatch.setattr(learner, "train", keep)

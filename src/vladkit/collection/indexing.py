@@ -183,7 +183,7 @@ class Indexer:
                     self._learn_once(todo, n_jobs, progress)
                 extracted = extracting(path, extractor, todo, n_jobs, progress, self._measuring())
                 with extracted as (extraction, spool):
-                    given = ids, extraction, spool, tasks, report, progress
+                    given = ids, extraction, spool, tasks, report, n_jobs, progress
                     self._extract_and_commit(work, again, *given)
             else:
                 LeftBehind(self._store.beside).remove()
@@ -372,6 +372,7 @@ class Indexer:
         spool: dict[str, Result],
         tasks: Tasks | None,
         report: AddReport,
+        n_jobs: int | None,
         progress: Progress | None,
     ) -> None:
         work = new + again
@@ -393,7 +394,7 @@ class Indexer:
         else:
             made = tasks.batches(zip(files, rows, strict=True), spool, self._learner.room)
         if sample is not None:
-            self._learner.learn(sample, progress)
+            self._learner.learn(sample, n_jobs, progress)
         done = 0
         for make in made:
             done += self._commit(make, report, left=len(work) - done)

@@ -138,7 +138,7 @@ def learn_from(
         sample = Sample.draw(*drawn, spool=spool, progress=progress)
         if sample is None:
             raise none_usable(e.reason for e in spool.values() if isinstance(e, ImageError))
-        about, arrays = train(describer, sample.local_Nf)
+        about, arrays = train(describer, sample.local_Nf, n_jobs)
         about["learned"] = new_state(images=sample.n_images, given=True)
         describer.restore(about, arrays)
         if n_components := short_length(recipe, len(sample.files), describer.n_dimensions):

@@ -142,7 +142,7 @@ class Learner:
             self._describer, extraction, n_wanted, *images, spool=spool, progress=progress
         )
 
-    def learn(self, sample: Sample, progress: _Progress | None) -> None:
+    def learn(self, sample: Sample, n_jobs: int | None, progress: _Progress | None) -> None:
         """Train codebook and words, and describe again what is indexed.
 
         In one transaction: a kill leaves everything as it was, and whoever searches meanwhile sees
@@ -150,7 +150,7 @@ class Learner:
         """
         recipe = self._describer.recipe
         new = Describer(recipe, self._describer.name, self._describer.extractor)
-        learned, arrays = train(self._describer, sample.local_Nf)
+        learned, arrays = train(self._describer, sample.local_Nf, n_jobs)
         learned["learned"] = new_state(images=sample.n_images)
         new.restore(learned, arrays)  # as it will be read
         with self._store.writing():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from vladkit.collection.describer import Describer
 from vladkit.collection.recipe import ROWS_PER_WORD, Recipe
 from vladkit.core.arrays import AnyArray, FloatArray
 from vladkit.core.ragged import Ragged
+from vladkit.core.threads import for_each, resolve_n_jobs
 
 __all__ = ["IMAGES_PER_AXIS", "OTHERS_CAME", "sample_size", "short_length", "train"]
 
@@ -26,6 +28,8 @@ OTHERS_CAME: Final = 1.05
 """Share of the images that axes were learned from, up to which the vectors of these stay as they
 are: with 5 in 100 others mAP is as with vectors that are shrunk (docs/results/defaults.md)."""
 
+_Learned: TypeAlias = tuple[dict[str, Any], dict[str, AnyArray]]
+
 
 def short_length(recipe: Recipe, n_images: int, n_dimensions: int) -> int:
     """Dimensions of vectors that are made short by axes of `n_images`; 0 if they stay whole."""
@@ -39,8 +43,13 @@ def sample_size(recipe: Recipe) -> int:
     return max(_PER_CLUSTER * recipe.n_clusters, ROWS_PER_WORD * recipe.n_words)
 
 
-def train(describer: Describer, local_Nf: FloatArray) -> tuple[dict[str, Any], dict[str, AnyArray]]:
+def train(
+    describer: Describer, local_Nf: FloatArray, n_jobs: int | None
+) -> tuple[dict[str, Any], dict[str, AnyArray]]:
     """Learn from a sample what makes vectors (not yet short), codes and kept descriptors.
+
+    Words, codebook and kept descriptors are independent, and are learned on up to `n_jobs` threads:
+    the same on any number.
 
     Returns
     -------
@@ -50,20 +59,29 @@ def train(describer: Describer, local_Nf: FloatArray) -> tuple[dict[str, Any], d
         Arrays by name, as they are stored. `Describer.restore` takes both.
     """
     recipe, extractor = describer.recipe, describer.extractor
+
+    def words() -> _Learned:
+        plain_Nf = np.ascontiguousarray(local_Nf[:, : extractor.n_dimensions or None])
+        return describer.words_state(recipe.asmk(len(plain_Nf))._train_on(plain_Nf))
+
+    def codebook() -> _Learned:
+        row_Nf = _some(local_Nf, _PER_CLUSTER * recipe.n_clusters, recipe.seed)
+        vlad = recipe.vlad(*row_Nf.shape).fit(Ragged(row_Nf, [0, len(row_Nf)]))
+        return describer.codebook_state(vlad)
+
+    parts: list[Callable[[], _Learned]] = [lambda: ({}, describer.quantizer_arrays(local_Nf))]
+    if not describer.has_vectors:
+        parts.insert(0, codebook)
+    if recipe.n_words:
+        parts.insert(0, words)
+    made: dict[int, _Learned] = {}
+    for_each(lambda i: made.update({i: parts[i]()}), len(parts), resolve_n_jobs(n_jobs))
     learned: dict[str, Any] = {}
     arrays: dict[str, AnyArray] = {}
-    if recipe.n_words:
-        plain_Nf = np.ascontiguousarray(local_Nf[:, : extractor.n_dimensions or None])
-        asmk = recipe.asmk(len(plain_Nf))._train_on(plain_Nf)
-        learned, arrays = describer.words_state(asmk)
-        del plain_Nf
-    arrays |= describer.quantizer_arrays(local_Nf)
-    if describer.has_vectors:
-        return learned, arrays
-    local_Nf = _some(local_Nf, _PER_CLUSTER * recipe.n_clusters, recipe.seed)
-    vlad = recipe.vlad(*local_Nf.shape).fit(Ragged(local_Nf, [0, len(local_Nf)]))
-    about, more = describer.codebook_state(vlad)
-    return learned | about, arrays | more
+    for i in range(len(parts)):
+        learned |= made[i][0]
+        arrays |= made[i][1]
+    return learned, arrays
 
 
 def _some(row_Nf: FloatArray, most: int, seed: int) -> FloatArray:
