@@ -329,6 +329,20 @@ class TestCommand:
         assert "3 of 3 queries failed" in said
         assert said.strip().endswith("check the files")
 
+    def test_images_whose_files_have_changed_are_marked(self, home, tmp_path):
+        (tmp_path / "images").mkdir()
+        for name in ("coffee", "coins", "chelsea"):
+            shutil.copy(home / "images" / f"{name}.jpg", tmp_path / "images")
+        (tmp_path / "images/coffee.jpg").rename(tmp_path / "cup.jpg")
+        (tmp_path / "images/coffee.jpg").symlink_to(tmp_path / "cup.jpg")
+        run("index", "images", "-o", "c.vlad", "--n-clusters", 4, cwd=tmp_path)
+        cv2.imwrite(str(tmp_path / "cup.jpg"), smaller(photo("coins")))
+        run("report", "c.vlad", cwd=tmp_path)
+        cells = Page((tmp_path / "report.html").read_text("utf-8")).all("li", class_="cell")
+        marked = ["coffee.jpg" in cell[2] for cell in cells]
+        assert sum(marked) == 2  # of the other two
+        assert ["changed since it was indexed" in cell[2] for cell in cells] == marked
+
     def test_a_bad_ground_truth_writes_nothing(self, home, tmp_path):
         (tmp_path / "t.json").write_text("[]")
         done = run(
