@@ -37,6 +37,7 @@ from vladkit.viz.report import (
     write_search,
 )
 from vladkit.viz.report.curves import curves
+from vladkit.viz.report.html import _score
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -260,6 +261,14 @@ class TestReport:
 
         write_report(tmp_path / "r.html", replace(ranks, skipped=odd))
         assert "??.jpg" in (tmp_path / "r.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.07, "0.070"), (0.071, "0.071"), (-0.00005, "-5.0e-05"), (0.0, "0.000"), (-2.5, "-2.500")],
+)
+def test_small_scores_have_two_digits(value, text):
+    assert _score(value) == text
 
 
 class TestTargets:
