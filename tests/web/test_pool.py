@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +54,29 @@ def test_a_search_that_takes_too_long(home, query):
         assert engine.pool.n_admitted == 1  # its thread is still taken
         go_on.set()
         wait_until(lambda: engine.pool.n_admitted == 0)
+
+
+def test_a_search_that_nobody_waits_for_does_not_wait(home, query):
+    with serving(home / "photos.vlad", Limits(queue=1)) as (client, engine):
+        started, go_on = threading.Event(), threading.Event()
+        read = engine.queries.read
+
+        def held(*arguments):
+            started.set()
+            go_on.wait(20)
+            return read(*arguments)
+
+        engine.queries.read = held
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(search, client, query)
+            assert started.wait(20)
+            ask = b"GET /api/search?id=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            with socket.create_connection(("127.0.0.1", client.base_url.port)) as gone:
+                gone.sendall(ask)
+                wait_until(lambda: engine.pool.n_admitted == 2)
+            wait_until(lambda: engine.pool.n_admitted == 1)
+            go_on.set()
+            assert running.result()["results"]
 
 
 def test_warm_before_the_first_search(home, tmp_path, monkeypatch):

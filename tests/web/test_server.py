@@ -8,12 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 from commands import run
+from serving import problem, serving
 from vladkit.errors import MissingDependencyError, ParameterError
+from vladkit.web import server as server_module
 from vladkit.web.server import check_token, serve
 
 
@@ -69,6 +73,19 @@ def test_ended_by_another_program_it_closes_the_file(home):
     process.terminate()
     process.communicate(timeout=20)
     assert not (home / "photos.vlad-wal").exists()
+
+
+def test_ended_while_it_searches_it_shows_no_traceback(home, monkeypatch, capfd):
+    monkeypatch.setattr(server_module, "_SHUTDOWN_SECONDS", 1)
+    go_on, begun = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        with serving(home / "photos.vlad") as (client, engine):
+            engine.queries.read = lambda *_: begun.set() or go_on.wait(20)
+            asked = pool.submit(httpx.get, f"{client.base_url}/api/search?id=1", timeout=20)
+            assert begun.wait(20)
+            threading.Timer(2, go_on.set).start()
+        assert problem(asked.result(), 503)["detail"] == "the server ends"
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_beyond_this_machine_it_says_what_is_open(home):

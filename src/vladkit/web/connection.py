@@ -1,4 +1,4 @@
-"""uvicorn's HTTP connection, with time limits that uvicorn has no settings for."""
+"""uvicorn's HTTP connection, with limits that uvicorn has no settings for."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ def impatient(limits: Limits) -> type[asyncio.Protocol]:
     some hundred sockets that do nothing would keep everybody else out. So where there are too many,
     the one whose client has been silent for the longest time makes room for a new one; a connection
     that is being worked for never does.
+
+    Nor does uvicorn tell an app that works that its client is gone: searches that nobody waits for
+    any more would keep those out that somebody does.
     """
 
     class Impatient(H11Protocol):
         _deadline: asyncio.TimerHandle | None = None
         _last_heard = 0.0
+        _work: asyncio.Task[Any] | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self._answer, self.app = self.app, self._answer_unless_cancelled
             self._last_heard = self.loop.time()
             if not self._find_room():
                 self._refuse(Problem(503, "too many connections", retry_after=5))
@@ -83,6 +88,20 @@ def impatient(limits: Limits) -> type[asyncio.Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._cancel()
             super().connection_lost(exc)
+            if self._work is not None and not self.cycle.response_complete:
+                self._work.cancel()
+
+        async def _answer_unless_cancelled(self, scope: Any, receive: Any, send: Any) -> None:
+            """Answer a request; uvicorn would print a traceback for one that is cancelled."""
+            self._work = asyncio.current_task()
+            try:
+                await self._answer(scope, receive, send)
+            except asyncio.CancelledError:  # the client is gone, or the server ends
+                if not self.cycle.response_started:
+                    problem = Problem(503, "the server ends", retry_after=5)
+                    start = {"status": problem.status, "headers": problem.headers()}
+                    await send({"type": "http.response.start", **start})
+                    await send({"type": "http.response.body", "body": problem.body()})
 
         def _expect(self, seconds: float) -> None:
             self._cancel()

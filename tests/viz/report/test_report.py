@@ -37,6 +37,7 @@ from vladkit.viz.report import (
     write_search,
 )
 from vladkit.viz.report.curves import curves
+from vladkit.viz.report.html import _score
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -262,6 +263,14 @@ class TestReport:
         assert "??.jpg" in (tmp_path / "r.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.07, "0.070"), (0.071, "0.071"), (-0.00005, "-5.0e-05"), (0.0, "0.000"), (-2.5, "-2.500")],
+)
+def test_small_scores_have_two_digits(value, text):
+    assert _score(value) == text
+
+
 class TestTargets:
     def test_what_is_read_is_not_replaced(self, home, tmp_path):
         link = tmp_path / "link"
@@ -328,6 +337,20 @@ class TestCommand:
         said = run(*words, cwd=tmp_path, code=1).stderr
         assert "3 of 3 queries failed" in said
         assert said.strip().endswith("check the files")
+
+    def test_images_whose_files_have_changed_are_marked(self, home, tmp_path):
+        (tmp_path / "images").mkdir()
+        for name in ("coffee", "coins", "chelsea"):
+            shutil.copy(home / "images" / f"{name}.jpg", tmp_path / "images")
+        (tmp_path / "images/coffee.jpg").rename(tmp_path / "cup.jpg")
+        (tmp_path / "images/coffee.jpg").symlink_to(tmp_path / "cup.jpg")
+        run("index", "images", "-o", "c.vlad", "--n-clusters", 4, cwd=tmp_path)
+        cv2.imwrite(str(tmp_path / "cup.jpg"), smaller(photo("coins")))
+        run("report", "c.vlad", cwd=tmp_path)
+        cells = Page((tmp_path / "report.html").read_text("utf-8")).all("li", class_="cell")
+        marked = ["coffee.jpg" in cell[2] for cell in cells]
+        assert sum(marked) == 2  # of the other two
+        assert ["changed since it was indexed" in cell[2] for cell in cells] == marked
 
     def test_a_bad_ground_truth_writes_nothing(self, home, tmp_path):
         (tmp_path / "t.json").write_text("[]")

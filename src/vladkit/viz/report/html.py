@@ -281,9 +281,9 @@ def _worth(value: float | None, digits: int = 3) -> str:
 
 def _score(value: float | None, digits: int = 3) -> str:
     """A score: with match codes those of wrong images are small."""
-    if value is None or not 0 < value < 0.1:
+    if value is None or not 0 < abs(value) < 0.1:
         return _worth(value, digits)
-    return f"{value:.{digits - 1}g}"
+    return f"{value:#.{digits - 1}g}"
 
 
 def _write(path: str | os.PathLike[str], text: str) -> int:

@@ -11,11 +11,13 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, Final, Self
 
+from vladkit.collection.changed import changed_images
 from vladkit.collection.collection import Collection
 from vladkit.collection.evaluation import Answer, RankedImage
 from vladkit.collection.indexing import Progress
 from vladkit.collection.ranked import Hit
 from vladkit.collection.search_options import check_number
+from vladkit.core.names import real
 from vladkit.errors import NothingToIndexError
 from vladkit.evaluation.benchmark import Benchmark, Outcome, ground_truth, read_ground_truth
 from vladkit.geometry.verification import Model
@@ -79,6 +81,8 @@ class ReportData:
     made : datetime
     within : list of str or None
         `vladkit.Collection.folders_to_show`.
+    changed : frozenset of str
+        Files of results that are other ones than were indexed.
     """
 
     info: dict[str, Any]
@@ -91,6 +95,7 @@ class ReportData:
     skipped: list[tuple[str, str]]
     made: datetime
     within: list[str] | None = None
+    changed: frozenset[str] = frozenset()
 
     @cached_property
     def outcome(self) -> Outcome:
@@ -236,6 +241,9 @@ def assess(
         questions.benchmark, top=top, rerank=rerank, model=model, n_jobs=n_jobs, progress=progress
     )
     _, rows = collection.page(0, _MOST_SKIPPED, skipped=True)
+    shown = {found.file for answer in answers for found in (*answer.first, *answer.late)}
+    rows_shown = {row: file for row in collection.images() if (file := real(row.file)) in shown}
+    changed = changed_images(collection.index, rows_shown)
     return ReportData(
         info=collection.info(),
         questions=questions,
@@ -247,6 +255,7 @@ def assess(
         skipped=[(row.path, row.skipped or "") for row in rows],
         made=datetime.now(UTC),
         within=collection.folders_to_show(),
+        changed=frozenset(file for row, file in rows_shown.items() if row.image_id in changed),
     )
 
 

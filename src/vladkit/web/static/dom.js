@@ -108,7 +108,7 @@ export function count(n) {
 
 /** @param {number} score a similarity up to 1, or what codes and matching made of it */
 export function decimals(score) {
-  if (score < 0.1 && score > 0) return String(Number(score.toPrecision(2)));
+  if (Math.abs(score) < 0.1 && score) return score.toPrecision(2);
   return score.toFixed(score < 10 ? 3 : 1);
 }
 
