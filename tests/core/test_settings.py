@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import faiss  # noqa: F401 - for its BLAS, as SciPy's
 import numpy as np
 import pytest
@@ -42,6 +46,37 @@ def test_an_error_ends_a_block():
     with pytest.raises(ValueError, match="within"), one_blas_thread():
         raise ValueError("within")
     assert blas_threads() == {3}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_a_fork_while_another_thread_changes_the_setting():
+    code = (
+        "import os, threading\n"
+        "from vladkit.core.settings import Setting\n"
+        "begun, end = threading.Event(), threading.Event()\n"
+        "def change():\n"
+        "    begun.set()\n"
+        "    end.wait()\n"
+        "    return int\n"
+        "setting = Setting(change)\n"
+        "def hold():\n"
+        "    with setting.held():\n"
+        "        pass\n"
+        "thread = threading.Thread(target=hold)\n"
+        "thread.start()\n"
+        "begun.wait()\n"
+        "child = os.fork()\n"
+        "end.set()\n"
+        "if not child:\n"
+        "    hold()\n"
+        "    os._exit(7)\n"
+        "thread.join()\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert said.stdout == "7\n"
 
 
 def test_it_is_held_while_images_are_indexed_and_searched(photos, tmp_path, monkeypatch):

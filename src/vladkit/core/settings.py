@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 __all__ = ["Setting", "one_blas_thread"]
+
+
+_settings: Final[weakref.WeakSet[Setting]] = weakref.WeakSet()
 
 
 class Setting:
@@ -21,6 +26,7 @@ class Setting:
     """
 
     def __init__(self, change: Callable[[], Callable[[], object]]) -> None:
+        _settings.add(self)
         self._change = change
         self._lock = threading.Lock()
         self._n_blocks = 0
@@ -41,6 +47,16 @@ class Setting:
                 # nothing is to be restored, and nothing can be imported, where Python is ending
                 if self._n_blocks == 0 and not sys.is_finalizing():
                     self._restore()
+
+
+def _after_fork() -> None:
+    """Replace the locks: a thread that the child does not have may hold one."""
+    for each in _settings:
+        each._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _limit_blas() -> Callable[[], object]:
