@@ -5,8 +5,8 @@ could not be predicted, then for the distances of those. Meanwhile the next imag
 8 ms instead of 13 for 2,000 images of 900 words and a query of 5,000. (As a merge of two sorted
 lists of words: 45 ms.)
 
-None calls anything outside this file: Numba would not notice a change there (see
-`vladkit.kernels.compiled`).
+None calls anything outside this file but `prefetch`: Numba would not notice a change elsewhere (see
+`vladkit.kernels.cached`).
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from typing import Any, Final
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from vladkit.kernels import vector_code
 from vladkit.kernels.cached import compiled
+from vladkit.kernels.vector_code import prefetch
 
 __all__ = ["add_binary", "add_listed", "common_rows", "dot_products"]
 
 _OPTIONS: Final = {"error_model": "numpy"}
+_KEPT: Final[dict[str, Any]] = _OPTIONS | {"beside": (vector_code.__file__,)}
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -35,23 +36,6 @@ def _popcount(typing_context: Any, bits: Any) -> Any:
         return builder.ctpop(arguments[0])
 
     return types.uint64(types.uint64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _prefetch(typing_context: Any, values: Any, i: Any) -> Any:
-    """``prefetch(values, i)``: ask for the cache line of ``values[i]``, harmless past the end."""
-    signature = types.void(values, i)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
-        builder.call(function, [address, *(ir.Constant(flag, v) for v in (0, 3, 1))])
-        return context.get_dummy_value()
-
-    return signature, generate
 
 
 @numba.njit(**_OPTIONS)
@@ -70,9 +54,9 @@ def _common(word_N, code_Nb, begin, end, ahead, slot_k, row_l, slot_l):  # type:
         row_l[n] = i
         slot_l[n] = slot
         n += np.uint64(slot >= 0)
-        _prefetch(code_M, (ahead + i - begin) * b)
+        prefetch(code_M, (ahead + i - begin) * b)
         if i % 16 == 0:
-            _prefetch(word_N, ahead + i - begin)
+            prefetch(word_N, ahead + i - begin)
     return np.int64(n)
 
 
@@ -105,7 +89,7 @@ def _add_pairs_of(b: int) -> Any:
 _add_pairs, _add_pairs_1, _add_pairs_2 = _add_pairs_of(0), _add_pairs_of(1), _add_pairs_of(2)
 
 
-@compiled(**_OPTIONS)
+@compiled(**_KEPT)
 def add_binary(  # type: ignore[no-untyped-def]
     image_M, start_T, word_N, code_Nb, angle_N, slot_k, query_Sb, angle_S, weight_S, value_H,
     total_MB,
@@ -159,7 +143,7 @@ def _add_list_of(b: int) -> Any:
 _add_list, _add_list_2 = _add_list_of(0), _add_list_of(2)
 
 
-@compiled(**_OPTIONS)
+@compiled(**_KEPT)
 def add_listed(  # type: ignore[no-untyped-def]
     start_K, image_N, code_Nb, angle_N, word_S, query_Sb, angle_S, weight_S, value_H, total_MB
 ):
@@ -176,7 +160,7 @@ def add_listed(  # type: ignore[no-untyped-def]
             _add_list(begin, end, s, image_N, arrays, total_MB)
 
 
-@compiled(**_OPTIONS)
+@compiled(**_KEPT)
 def common_rows(  # type: ignore[no-untyped-def]
     image_M, start_T, word_N, code_Nd, slot_k, row_H, slot_H, end_M
 ):
@@ -192,7 +176,7 @@ def common_rows(  # type: ignore[no-untyped-def]
     return n
 
 
-@compiled(**_OPTIONS, fastmath={"reassoc", "contract"})
+@compiled(**_KEPT, fastmath={"reassoc", "contract"})
 def dot_products(code_Nd, query_Sd, row_H, slot_H, cosine_H):  # type: ignore[no-untyped-def]
     """Write the products of pairs of codes, in float64.
 
@@ -203,7 +187,7 @@ def dot_products(code_Nd, query_Sd, row_H, slot_H, cosine_H):  # type: ignore[no
     for j in range(n):
         ahead = row_H[min(j + 8, n - 1)] * d
         for c in range(ahead, ahead + d, 16):
-            _prefetch(code_M, c)
+            prefetch(code_M, c)
         code_d, query_d = code_Nd[row_H[j]], query_Sd[slot_H[j]]
         total = 0.0
         for c in range(d):

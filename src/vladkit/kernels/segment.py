@@ -4,8 +4,8 @@ Each takes rows in their order and adds to what its outputs hold, so that rows m
 and a sum has the bits of NumPy's ``add.at`` (`vladkit.kernels.rows`). Each returns -1, or the first
 row whose segment does not exist; rows before that are in the outputs.
 
-None calls anything outside this file: Numba would not notice a change there (see
-`vladkit.kernels.compiled`).
+None calls anything outside this file but `prefetch`: Numba would not notice a change elsewhere (see
+`vladkit.kernels.cached`).
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from typing import Any, Final
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
+from vladkit.kernels import vector_code
 from vladkit.kernels.cached import compiled
+from vladkit.kernels.vector_code import prefetch
 
 __all__ = ["add", "add_sorted", "extreme", "multiply", "sort"]
 
 _OPTIONS: Final = {"error_model": "numpy"}
+_KEPT: Final[dict[str, Any]] = _OPTIONS | {"beside": (vector_code.__file__,)}
 
 _AHEAD: Final = 12
 """Rows from the one in work to the one whose output is being fetched."""
@@ -38,24 +37,7 @@ _BLOCK: Final = 2**12
 """Rows that are added in one way."""
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _prefetch(typing_context: Any, values: Any, i: Any) -> Any:
-    """``prefetch(values, i)``: ask for the cache line of ``values[i]``, harmless past the end."""
-    signature = types.void(values, i)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
-        builder.call(function, [address, *(ir.Constant(flag, v) for v in (0, 3, 1))])
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@compiled(**_OPTIONS)
+@compiled(**_KEPT)
 def add(values_Nf, segment_N, total_sf, count_s):  # type: ignore[no-untyped-def]
     """Add rows to the sums of their segments, and count them where `count_s` is not empty."""
     n, f = values_Nf.shape
@@ -139,7 +121,7 @@ def _add_numbers(value_N, segment_N, total_s, count_s):  # type: ignore[no-untyp
         if s >= n_segments:
             return i
         if is_large:
-            _prefetch(total_s, segment_N[min(n - 1, i + _AHEAD)])
+            prefetch(total_s, segment_N[min(n - 1, i + _AHEAD)])
         total_s[s] += value_N[i]
         if is_counted:
             count_s[s] += 1
@@ -179,7 +161,7 @@ def _add_rows(values_Nf, segment_N, total_sf):  # type: ignore[no-untyped-def]
         if is_large:
             first = segment_N[min(n - 1, i + _AHEAD)] * f
             for j in range(first, first + f, 8):
-                _prefetch(total_M, j)
+                prefetch(total_M, j)
         for j in range(f):
             total_sf[s, j] += values_Nf[i, j]
     return -1
@@ -198,7 +180,7 @@ def _first_outside(segment_N, n_segments):  # type: ignore[no-untyped-def]
     return -1
 
 
-@compiled(**_OPTIONS)
+@compiled(**_KEPT)
 def multiply(values_Nf, segment_N, product_sf):  # type: ignore[no-untyped-def]
     """Multiply the products of segments by their rows."""
     n, f = values_Nf.shape
@@ -212,7 +194,7 @@ def multiply(values_Nf, segment_N, product_sf):  # type: ignore[no-untyped-def]
     return -1
 
 
-@compiled(**_OPTIONS)
+@compiled(**_KEPT)
 def extreme(  # type: ignore[no-untyped-def]
     values_Nf, segment_N, best_sf, row_sf, first_row, least
 ):
@@ -300,7 +282,7 @@ def _keep_nan(values_Nf, segment_N, best_sf):  # type: ignore[no-untyped-def]
                     best_sf[segment_N[i], j] = values_Nf[i, j]
 
 
-@compiled(**_OPTIONS)
+@compiled(**_KEPT)
 def sort(segment_N, start_S, order_N):  # type: ignore[no-untyped-def]
     """Write rows sorted by segment, stable, and where each segment starts (of zeros)."""
     n_segments = len(start_S) - 1
@@ -319,7 +301,7 @@ def sort(segment_N, start_S, order_N):  # type: ignore[no-untyped-def]
     return -1
 
 
-@compiled(**_OPTIONS)
+@compiled(**_KEPT)
 def add_sorted(  # type: ignore[no-untyped-def]
     values_Nf, order_N, start_S, first, last, row_f, total_sf
 ):
@@ -335,7 +317,7 @@ def add_sorted(  # type: ignore[no-untyped-def]
         for ahead in range(i + _AHEAD, min(end + _AHEAD, n)):
             begin = order_N[ahead] * f
             for j in range(begin, begin + fetched, 16):
-                _prefetch(value_M, j)
+                prefetch(value_M, j)
         if end - i < 2:
             for j in range(f):
                 total_sf[s, j] = values_Nf[order_N[i], j] if i < end else 0

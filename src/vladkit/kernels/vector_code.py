@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
+from numba.extending import intrinsic
 
 __all__ = [
     "INDEX",
@@ -25,6 +27,7 @@ __all__ = [
     "ROWS_OF_4",
     "VectorCode",
     "address_of",
+    "prefetch",
     "width_for",
 ]
 
@@ -155,3 +158,20 @@ class VectorCode:
 def address_of(context: Any, builder: Any, signature: Any, arguments: Any, i: int) -> Any:
     """Address of the first number of an array, argument `i` of a function."""
     return context.make_array(signature.args[i])(context, builder, arguments[i]).data
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typing_context: Any, values: Any, i: Any) -> Any:
+    """``prefetch(values, i)``: ask for the cache line of ``values[i]``, harmless past the end."""
+    signature = types.void(values, i)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = address_of(context, builder, signature, arguments, 0)
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        builder.call(function, [address, *(ir.Constant(flag, v) for v in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return signature, generate
