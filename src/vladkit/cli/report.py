@@ -51,7 +51,13 @@ def report(
     Exits with 1 if most queries failed.
     """
     leave_cores_to_threads()
+    from vladkit.errors import ParameterError
     from vladkit.viz.report import assess, check_target, drawn, read, write_report
+
+    if ground_truth is None and not queries:
+        raise ParameterError(
+            "--queries 0 leaves nothing to report: give 1 or more, or a ground truth"
+        )
 
     inputs = [file] if ground_truth is None else [file, ground_truth]
     check_target(output, inputs)

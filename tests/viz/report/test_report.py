@@ -317,6 +317,14 @@ class TestCommand:
         page = Page((tmp_path / "r.html").read_text("utf-8"))
         assert len(page.all("article")) == 3
 
+    def test_of_no_query(self, home, tmp_path):
+        out = tmp_path / "r.html"
+        nothing = run("report", "photos.vlad", "-o", out, "--queries", 0, cwd=home, code=2)
+        assert "leaves nothing to report" in nothing.stderr
+        assert not out.exists()
+        run("report", "photos.vlad", "truth.json", "-o", out, "--queries", 0, cwd=home)
+        assert not Page(out.read_text("utf-8")).all("article")  # figures alone
+
     def test_images_whose_files_are_away(self, photos, tmp_path):
         """They are asked by what is kept of them; what is damaged is not."""
         (tmp_path / "p").mkdir()
