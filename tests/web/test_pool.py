@@ -19,17 +19,23 @@ from vladkit.web.limits import Limits
 from waiting import wait_until
 
 
+def hold_reading(engine):
+    """Keep searches from reading their query: set when one has begun, and what lets them go on."""
+    started, go_on = threading.Event(), threading.Event()
+    read = engine.queries.read
+
+    def held(*arguments):
+        started.set()
+        go_on.wait(20)
+        return read(*arguments)
+
+    engine.queries.read = held
+    return started, go_on
+
+
 def test_too_many_searches_are_told_to_come_again(home, query):
     with serving(home / "photos.vlad", Limits(queue=1)) as (client, engine):
-        started, go_on = threading.Event(), threading.Event()
-        read = engine.queries.read
-
-        def held(*arguments):
-            started.set()
-            go_on.wait(20)
-            return read(*arguments)
-
-        engine.queries.read = held
+        started, go_on = hold_reading(engine)
         with ThreadPoolExecutor(2) as pool:
             running = pool.submit(search, client, query)
             assert started.wait(20)
@@ -58,15 +64,7 @@ def test_a_search_that_takes_too_long(home, query):
 
 def test_a_search_that_nobody_waits_for_does_not_wait(home, query):
     with serving(home / "photos.vlad", Limits(queue=1)) as (client, engine):
-        started, go_on = threading.Event(), threading.Event()
-        read = engine.queries.read
-
-        def held(*arguments):
-            started.set()
-            go_on.wait(20)
-            return read(*arguments)
-
-        engine.queries.read = held
+        started, go_on = hold_reading(engine)
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(search, client, query)
             assert started.wait(20)
