@@ -7,6 +7,8 @@ from importlib.resources import files
 
 import pytest
 
+from vladkit.images.files import _HEIC_SUFFIXES, _JXL_SUFFIXES, _SUFFIXES
+
 STATIC = files("vladkit.web") / "static"
 FILES = {each.name: each.read_text() for each in STATIC.iterdir()}
 PAGES = {"/": "index.html", "/docs": "docs.html"}
@@ -31,6 +33,14 @@ def loaded_by(page):
 
 def test_all_files_are_there_and_used():
     assert set.union(*map(loaded_by, PAGES.values())) == set(FILES)
+
+
+def test_files_of_every_format_can_be_chosen():
+    """Few browsers know a camera's RAW as an image, or a TIFF on every system."""
+    (accepted,) = re.findall(r'type="file"[^>]* accept="([^"]*)"', FILES["index.html"])
+    known = {".jpg", ".jpeg", ".png", ".gif"}  # to "image/*" anywhere
+    readable = _SUFFIXES | _HEIC_SUFFIXES | _JXL_SUFFIXES
+    assert {"image/*", *(readable - known)} <= set(accepted.split(","))
 
 
 @pytest.mark.parametrize("page", PAGES.values())
