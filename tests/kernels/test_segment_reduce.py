@@ -25,12 +25,18 @@ MANY = 2**46  # results in more bytes than processors have addresses
 WHOLES = ["bool", "int8", "uint8", "int16", "int32", "int64", "uint64", ">i4"]
 
 
-@pytest.fixture(params=["compiled", "numpy", "parts"])
+@pytest.fixture(params=["compiled", "numpy", "parts", "shares"])
 def loops(request, monkeypatch):
-    """Both kinds of loops, whatever this process has loaded; `parts` are compiled, of few rows."""
+    """Both kinds of loops, whatever this process has loaded; `parts` are compiled, of few rows.
+
+    So are `shares`, those of five threads.
+    """
     is_ready = request.param != "numpy"
     if request.param == "parts":
         monkeypatch.setattr(reduce, "_PART_VALUES", 6)
+    if request.param == "shares":
+        monkeypatch.setattr(reduce, "_SHARE_VALUES", 4)
+        monkeypatch.setattr(reduce, "resolve_n_jobs", lambda n_jobs: 5)
     monkeypatch.setattr(loading.Code, "is_ready", lambda self: is_ready)
     monkeypatch.setattr("vladkit.aggregation.segments._FEW", 0)  # or bincount would do it
     return request.param
@@ -150,6 +156,46 @@ def test_both_loops_give_the_same_bits(monkeypatch, shape, dtype):
             ]
             results.append([(x.shape, x.dtype, x.tobytes()) for x in some])
         assert results[0] == results[1]
+
+
+class TestShares:
+    """Threads that have some of the segments each: none of it is seen in a result."""
+
+    @pytest.mark.parametrize("skew", ["none", "sorted", "one", "few", "last", "empty"])
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint64"])
+    def test_as_on_one_thread(self, monkeypatch, skew, dtype):
+        rng = np.random.default_rng(7)
+        n, f, s = 9_000, 6, 1_200  # three blocks
+        values = (1000 * rows_of(dtype, n, f)).astype(dtype)
+        segment = rng.integers(0, s, n)
+        if skew == "sorted":
+            segment.sort()
+        elif skew != "none":
+            of = {"one": [7], "few": [3, 4, 1_000], "last": [s - 1, s - 2], "empty": [0, s - 1]}
+            segment = np.where(rng.random(n) < 0.99, rng.choice(of[skew], n), segment)
+        if dtype.startswith("f"):
+            row, column = rng.integers(0, n, 5), rng.integers(0, f, 5)
+            values[row, column] = [np.nan, np.inf, -np.inf, 0, -0.0]
+        monkeypatch.setattr(loading.Code, "is_ready", lambda self: True)
+        one = {op: segment_reduce(values, segment, s, op) for op in ("sum", "mean", "min", "max")}
+        monkeypatch.setattr(reduce, "_SHARE_VALUES", 64)
+        for n_jobs in (2, 3, 7):
+            monkeypatch.setattr(reduce, "resolve_n_jobs", lambda _, n_jobs=n_jobs: n_jobs)
+            shares = reduce._shares_of(segment, f, n_jobs)
+            assert skew != "none" or len(shares) == n_jobs
+            assert sum(int(most) + 1 for _, most in shares) in (0, 2**64)
+            for op, want in one.items():
+                got = segment_reduce(values, segment, s, op)
+                assert (got.dtype, got.tobytes()) == (want.dtype, want.tobytes()), op
+
+    def test_of_few_and_of_numbers_there_are_none(self):
+        segment = np.arange(2**20)
+        assert not reduce._shares_of(segment, 1, 8)
+        assert not reduce._shares_of(segment[: 2**17], 8, 8)
+        assert not reduce._shares_of(segment, 8, 1)
+        assert len(reduce._shares_of(segment, 4, 8)) == 4
+        even = [int(most) + 1 for _, most in reduce._shares_of(segment, 8, 8)[:-1]]
+        assert max(even) < 1.1 * min(even)
 
 
 class TestParts:

@@ -19,7 +19,7 @@ from vladkit.kernels import vector_code
 from vladkit.kernels.cached import compiled
 from vladkit.kernels.vector_code import prefetch
 
-__all__ = ["add", "add_sorted", "extreme", "multiply", "sort"]
+__all__ = ["add", "add_own", "add_sorted", "extreme", "extreme_own", "multiply", "sort"]
 
 _OPTIONS: Final = {"error_model": "numpy"}
 _KEPT: Final[dict[str, Any]] = _OPTIONS | {"beside": (vector_code.__file__,)}
@@ -167,6 +167,50 @@ def _add_rows(values_Nf, segment_N, total_sf):  # type: ignore[no-untyped-def]
     return -1
 
 
+@compiled(**_KEPT)
+def add_own(  # type: ignore[no-untyped-def]
+    values_Nf, segment_N, total_sf, count_s, low, most
+):
+    """`add` for rows of segments from `low` to ``low + most`` alone, both uint64.
+
+    Threads that have a range each write to one output, and need no copies of it. What does not
+    exist is in the last range, which ends with the last number that there is.
+    """
+    n, f = values_Nf.shape
+    total_M = total_sf.reshape(-1)
+    n_segments, is_counted = np.uint64(total_sf.shape[0]), len(count_s) > 0
+    own_b = np.empty(_BLOCK + _AHEAD, np.int64)
+    for begin in range(0, n, _BLOCK):
+        for k in range(_find_own(segment_N, begin, min(n, begin + _BLOCK), low, most, own_b)):
+            i = np.uint64(own_b[k])
+            s = np.uint64(segment_N[i])
+            if s >= n_segments:
+                return np.int64(i)
+            first = segment_N[np.uint64(own_b[k + _AHEAD])] * f
+            for j in range(first, first + f, 8):
+                prefetch(total_M, j)
+            for j in range(f):
+                total_sf[s, j] += values_Nf[i, j]
+            if is_counted:
+                count_s[s] += 1
+    return -1
+
+
+@numba.njit(**_OPTIONS)
+def _find_own(segment_N, begin, end, low, most, own_b):  # type: ignore[no-untyped-def]
+    """Number of rows of a block whose segments are in a range; these rows, and the last again.
+
+    Without a branch: which rows these are cannot be foreseen. 0.3 ns a row.
+    """
+    m = np.uint64(0)
+    for i in range(begin, end):
+        own_b[m] = i
+        m += np.uint64(np.uint64(segment_N[np.uint64(i)]) - low <= most)
+    for k in range(m, m + np.uint64(_AHEAD) if m else m):
+        own_b[k] = own_b[m - np.uint64(1)]
+    return np.int64(m)
+
+
 @numba.njit(**_OPTIONS)
 def _first_outside(segment_N, n_segments):  # type: ignore[no-untyped-def]
     """First row whose segment does not exist, or -1."""
@@ -227,6 +271,35 @@ def extreme(  # type: ignore[no-untyped-def]
         else:
             _keep_rows(some_nf, segment_n, best_sf, least)
         _keep_nan(some_nf, segment_n, best_sf)
+    return -1
+
+
+@compiled(**_KEPT)
+def extreme_own(  # type: ignore[no-untyped-def]
+    values_Nf, segment_N, best_sf, least, low, most
+):
+    """`extreme` without numbers of rows, for segments of a range alone: see `add_own`."""
+    n, f = values_Nf.shape
+    best_M = best_sf.reshape(-1)
+    n_segments = np.uint64(best_sf.shape[0])
+    own_b = np.empty(_BLOCK + _AHEAD, np.int64)
+    for begin in range(0, n, _BLOCK):
+        for k in range(_find_own(segment_N, begin, min(n, begin + _BLOCK), low, most, own_b)):
+            i = np.uint64(own_b[k])
+            s = np.uint64(segment_N[i])
+            if s >= n_segments:
+                return np.int64(i)
+            first = segment_N[np.uint64(own_b[k + _AHEAD])] * f
+            for j in range(first, first + f, 8):
+                prefetch(best_M, j)
+            if least:
+                for j in range(f):
+                    x, best = values_Nf[i, j], best_sf[s, j]
+                    best_sf[s, j] = x if (x < best) | (x != x) else best
+            else:
+                for j in range(f):
+                    x, best = values_Nf[i, j], best_sf[s, j]
+                    best_sf[s, j] = x if (x > best) | (x != x) else best
     return -1
 
 
