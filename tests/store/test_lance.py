@@ -130,9 +130,9 @@ class TestAsAFile:
         for name, given, stale in (("own", {}, True), ("of", {"codebook": "words.npz"}, False)):
             options = {k: home / v for k, v in given.items()} or RECIPE
             with Collection.create(tmp_path / f"{name}.lance", **options) as collection:
-                collection.add(images[:3])
+                assert collection.add(images[:3]).learned_once == (0 if given else 3)
                 assert collection.info()["stale"] is False
-                collection.add(images)
+                assert collection.add(images).learned_once == 0
                 assert collection.info()["stale"] is stale
 
     def test_equal_images_tie_in_the_order_of_their_paths(self, home, tmp_path):

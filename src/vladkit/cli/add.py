@@ -99,6 +99,7 @@ def emit_report(file: str, n_all: int, report: AddReport, as_json: bool) -> None
             "left_out": dict(report.left_out.most_common()),
             "unreadable": [{"folder": f, "reason": r} for f, r in report.unreadable],
             "outgrown": report.outgrown,
+            "learned_once": report.learned_once,
             "seconds": round(report.seconds, 3),
         },
         f"{file}: {counted(n_all, 'image')}; {report.indexed} indexed in "
@@ -119,6 +120,11 @@ def emit_report(file: str, n_all: int, report: AddReport, as_json: bool) -> None
         say(
             f"  note: the codebook of {k} words was learned from few descriptors; from these "
             f"images it would have {now}, and rank better: index them again, into another file"
+        )
+    if n := report.learned_once:
+        say(
+            f"  note: it has learned from {counted(n, 'image')}, and a collection of Lance learns "
+            "once: if many more will come, learn from some of them first (vladkit codebook)"
         )
     for folder, reason in report.unreadable:
         say(f"  cannot list {folder}: {reason}")

@@ -38,6 +38,8 @@ class AddReport:
     suffix in lower case, "" without one, and "hidden" for names that begin with a dot.
     ``outgrown`` is (clusters of the codebook, clusters that it would have if it were learned now)
     where that is twice as many or more: it was learned from few images, and others have come since.
+    ``learned_once`` is the number of images that a collection has learned from in this run, where
+    that is few and it will not learn again (Lance, without a codebook file); else 0.
     """
 
     indexed: int = 0
@@ -49,6 +51,7 @@ class AddReport:
     linked: list[tuple[str, str]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     outgrown: tuple[int, int] | None = None
+    learned_once: int = 0
 
     def reasons(self) -> list[tuple[str, int]]:
         """Reasons for skipping and how often each, the most frequent first."""

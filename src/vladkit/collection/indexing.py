@@ -36,7 +36,7 @@ from vladkit.collection.discover import (
     with_vectors,
 )
 from vladkit.collection.extract import extracting
-from vladkit.collection.index import Index
+from vladkit.collection.index import ENOUGH_IMAGES, Index
 from vladkit.collection.journal import LeftBehind
 from vladkit.collection.known_images import known_images, names_of_known, respell
 from vladkit.collection.learn_codebook import learn_from
@@ -180,7 +180,7 @@ class Indexer:
                 if executor is not None:
                     tasks = opened.enter_context(Tasks(executor, self._index))
                 if not self._describer.is_ready and not self._store.learns_again:
-                    self._learn_once(todo, n_jobs, progress)
+                    report.learned_once = self._learn_once(todo, n_jobs, progress)
                 extracted = extracting(path, extractor, todo, n_jobs, progress, self._measuring())
                 with extracted as (extraction, spool):
                     given = ids, extraction, spool, tasks, report, n_jobs, progress
@@ -415,8 +415,11 @@ class Indexer:
 
     def _learn_once(
         self, files: Sequence[SourceFile], n_jobs: int | None, progress: Progress | None
-    ) -> None:
-        """Learn what a collection keeps for ever, unless another process is first."""
+    ) -> int:
+        """Learn what a collection keeps for ever, unless another process is first.
+
+        Returns `AddReport.learned_once`.
+        """
         new = Describer(self._describer.recipe, self._describer.name, self._describer.extractor)
         about, arrays, _ = learn_from(new, files, self._store.beside, n_jobs, progress)
         about["learned"]["own"] = True
@@ -427,6 +430,8 @@ class Indexer:
                 self._store.set_arrays(arrays)
         self._check_recipe()
         self._index.restore()
+        n_images = int(self._describer.learned.get("images", ENOUGH_IMAGES))
+        return n_images if n_images < ENOUGH_IMAGES else 0
 
     def _check_recipe(self) -> None:
         """Raise RecipeMismatchError if another process has made the collection by other rules."""
