@@ -270,7 +270,7 @@ def extreme(  # type: ignore[no-untyped-def]
                 return begin + bad
         else:
             _keep_rows(some_nf, segment_n, best_sf, least)
-        _keep_nan(some_nf, segment_n, best_sf)
+            _keep_nan(some_nf, segment_n, best_sf)
     return -1
 
 
@@ -305,21 +305,24 @@ def extreme_own(  # type: ignore[no-untyped-def]
 
 @numba.njit(**_OPTIONS)
 def _keep_numbers(value_N, segment_N, best_s, least):  # type: ignore[no-untyped-def]
-    """`extreme` for one column without NaN: a store that is left out is not waited for."""
+    """`extreme` for one column: a store that is left out is not waited for.
+
+    What is not greater (or less) is less, equal to nothing as NaN is, or beside a NaN, which stays.
+    """
     n_segments = np.uint64(len(best_s))
     if least:
         for i in range(len(segment_N)):
             s = np.uint64(segment_N[i])
             if s >= n_segments:
                 return i
-            if value_N[i] < best_s[s]:
+            if not value_N[i] >= best_s[s] and best_s[s] == best_s[s]:
                 best_s[s] = value_N[i]
     else:
         for i in range(len(segment_N)):
             s = np.uint64(segment_N[i])
             if s >= n_segments:
                 return i
-            if value_N[i] > best_s[s]:
+            if not value_N[i] <= best_s[s] and best_s[s] == best_s[s]:
                 best_s[s] = value_N[i]
     return -1
 
