@@ -23,6 +23,58 @@ def problem(seed=0, f=24, k=7):
     return images, rng.normal(size=(k, f)).astype(np.float32)
 
 
+def strange(torch, kind):
+    """A tensor (6, 2) that is no plain array."""
+    plain = torch.ones(6, 2)
+    if kind == "nested":
+        return torch.nested.nested_tensor([torch.ones(3, 2), torch.ones(3, 2)])
+    if kind == "quantized":
+        return torch.quantize_per_tensor(plain, 0.1, 0, torch.qint8)
+    return {
+        "sparse": plain.to_sparse,
+        "csr": plain.to_sparse_csr,
+        "mkldnn": plain.to_mkldnn,
+        "meta": lambda: plain.to("meta"),
+    }[kind]()
+
+
+@pytest.mark.filterwarnings("ignore")  # torch says that these are prototypes
+@pytest.mark.parametrize("kind", ["sparse", "csr", "mkldnn", "nested", "quantized", "meta"])
+def test_tensors_that_are_no_plain_arrays_are_refused_by_name(kind):
+    torch = pytest.importorskip("torch")
+    tensor, plain = strange(torch, kind), torch.ones(6, 2)
+    segment, centroid_kf = [0, 0, 1, 1, 2, 2], np.ones((6, 2), np.float32)
+    vlad = VLAD.from_centroids(centroid_kf)
+    calls = [
+        lambda: encode([plain.numpy()], tensor),
+        lambda: vlad.transform([tensor]),
+        lambda: VLAD.from_centroids(tensor),
+        lambda: Ragged(tensor, [0, 6]),
+        lambda: segment_sum(plain.numpy(), tensor),
+        lambda: segment_sum(plain.numpy(), segment, weights=tensor),
+    ]
+    if kind != "meta":  # a device like any other
+        calls += [
+            lambda: encode([tensor], centroid_kf),
+            lambda: encode([plain], tensor),
+            lambda: segment_sum(tensor, segment),
+            lambda: segment_sum(plain, tensor, 3),
+            lambda: segment_sum(plain, segment, weights=tensor),
+        ]
+    for call in calls:
+        with pytest.raises(
+            (InputError, ParameterError), match=r"to_dense|dequantize|NumPy reads|device|on meta"
+        ):
+            call()
+
+
+def test_keys_of_jax_are_no_numbers():
+    jax = pytest.importorskip("jax")
+    for call in (segment_sum, lambda key, _: Ragged(key, [0, 1])):
+        with pytest.raises(InputError, match=r"key<fry>|NumPy reads"):
+            call(jax.random.key(0), [0])
+
+
 class TestTorch:
     torch = pytest.importorskip("torch")
 

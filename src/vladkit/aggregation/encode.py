@@ -131,6 +131,7 @@ def encode(
     [[[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [-0.5, 0.5], [1.0, 1.0]]]
     """
     kind = kind_of(local)
+    kind_of(centroids)  # refuses what is not dense
     if kind != "numpy" and method in ("auto", kind):
         return kernels.for_own_arrays(kind).encode(
             local, centroids, check_assign(assign, alpha, method)

@@ -232,6 +232,9 @@ def _reduce(
             raise ParameterError(f"out is for NumPy's arrays, the values are {kind}'s")
         own = kernels.for_own_arrays(kind)
         values = stacked(values, kind)
+        for other in (segment, weights):
+            if not isinstance(other, (list, tuple)):
+                kind_of(other)  # refuses what is not dense
         return own.segment_reduce_of(values, segment, n_segments, op, weights, fill_value)
     value_Nx, segment_N, n_segments, weight_N = _checked(values, segment, n_segments, weights)
     if op == "softmax" and fill_value is not None:

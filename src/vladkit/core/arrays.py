@@ -60,7 +60,8 @@ def as_array(values: Any) -> AnyArray:
     InputError
         If values are masked (`numpy.ma`), as ``numpy.asarray`` gives the numbers below the mask;
         values of pandas or polars are missing, which it gives as NaN or objects;
-        or they are an image of Pillow, whose pixels are no descriptors.
+        they are an image of Pillow, whose pixels are no descriptors; or their own library cannot
+        make an array of them, as torch of a sparse tensor, or of one on another device.
     ShapeError
         If rows of a list have unlike lengths.
 
@@ -96,6 +97,10 @@ def as_array(values: Any) -> AnyArray:
         raise ShapeError(
             f"a list of {len(values)} has rows of unlike lengths, wanted an array: give them one "
             "length"
+        ) from error
+    except (TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{type(values).__name__} is no array that NumPy reads: {error}"
         ) from error
 
 

@@ -24,7 +24,7 @@ def kind_of(local: Any) -> str:
     Raises
     ------
     InputError
-        If a list mixes kinds.
+        If a list mixes kinds, or a tensor is sparse, nested or quantized.
     """
     if isinstance(local, (list, tuple)):
         kinds = {_kind(x) for x in local if x is not None} or {"numpy"}
@@ -36,8 +36,16 @@ def kind_of(local: Any) -> str:
 
 def _kind(x: Any) -> str:
     if is_made_by("torch", "Tensor", x):
+        torch = sys.modules["torch"]
+        if x.layout is not torch.strided or x.is_nested:
+            kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.").strip("_")
+            raise InputError(f"got a tensor of layout {kind}, wanted a dense one: x.to_dense()")
+        if x.is_quantized:
+            raise InputError("got a quantized tensor, wanted its numbers: x.dequantize()")
         return "torch"
     if is_made_by("jax", "Array", x):
+        if not isinstance(x.dtype, np.dtype):
+            raise InputError(f"got an array of JAX of {x.dtype}, wanted one of numbers")
         return "jax"
     return "numpy"
 
