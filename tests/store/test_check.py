@@ -6,7 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 
 import cv2
 import numpy as np
@@ -325,6 +325,30 @@ class TestCheck:
             problems = collection.check(repair=True)
         assert problems
         assert all(p.text.startswith("damaged pages") and not p.repaired for p in problems)
+
+    @pytest.mark.parametrize("page", ["sqlite_autoindex_array_1", "sqlite_autoindex_about_1"])
+    def test_damaged_indexes_of_names(self, own, page):
+        with closing(sqlite3.connect(own)) as connection:
+            (root,) = connection.execute(
+                "SELECT rootpage FROM sqlite_schema WHERE name = ?", (page,)
+            ).fetchone()
+        data = own.read_bytes()
+        begin, end = (root - 1) * 16384, root * 16384
+        changed = data[begin:end].replace(b"rotation", b"rotatiom").replace(b"id", b"ie")
+        assert changed != data[begin:end]
+        own.write_bytes(data[:begin] + changed + data[end:])
+        done = run("check", own, code=1)
+        assert "damaged" in done.stdout + done.stderr
+        with suppress(FileFormatError), Collection.open(own, read_only=True) as collection:
+            collection.search("00.png", 3)
+
+    @pytest.mark.parametrize("name", [b"picturepicture", b"picture"])
+    def test_damaged_names_of_tables(self, own, name):
+        """SQLite's message holds the bytes, which Python cannot read as UTF-8."""
+        own.write_bytes(own.read_bytes().replace(name, name.replace(b"i", b"\xd5", 1)))
+        for read_only in (False, True):
+            with pytest.raises(FileFormatError, match="is damaged"):
+                Collection.open(own, read_only=read_only)
 
     def test_command(self, own):
         done = run("check", own)

@@ -245,7 +245,8 @@ class Store:
     def stamp(self) -> str:
         """Name of the state that the vectors are in: caches with another stamp are stale."""
         rows = dict(self._rows("SELECT name, value FROM about WHERE name IN ('id', 'revision')"))
-        return f"{json.loads(rows['id'])}:{rows['revision']}"
+        with damaged(self.path, "its name, and its revision"):  # an index finds them
+            return f"{json.loads(rows['id'])}:{rows['revision']}"
 
     def state(self) -> tuple[object, ...]:
         """Another value whenever any row may have changed since, by whomever."""
@@ -267,12 +268,13 @@ class Store:
         Those are large and derived from the vectors; they are read when they are needed.
         """
         found: dict[str, AnyArray] = {}
-        sql = "SELECT name, dtype, shape, length(data), crc FROM array WHERE name GLOB ?"
-        for name, dtype, shape, size, crc in self._rows(sql, pattern):
+        sql = "SELECT rowid, name, dtype, shape, length(data), crc FROM array WHERE name GLOB ?"
+        for row_id, name, dtype, shape, size, crc in self._rows(sql, pattern):
             what = f"array {name!r}"
             with damaged(self.path, what):  # measured before it is read
                 dims = array_shape(dtype, shape, size)
-            ((data,),) = self._rows("SELECT data FROM array WHERE name = ?", name)
+            # by the row: the names are found by an index, which may be damaged
+            ((data,),) = self._rows("SELECT data FROM array WHERE rowid = ?", row_id)
             self._check_crc(what, crc, name, dtype, shape, data)
             found[name] = np.frombuffer(data, number_type(dtype)).reshape(dims)
         return found
