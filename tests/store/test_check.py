@@ -436,6 +436,21 @@ class TestHostileValues:
             assert collection.check(repair=True)
             assert collection.search(ready[1] / "01.png", rerank=12)[0].path == "01.png"
 
+    @pytest.mark.parametrize("sums", ["x'00', x'00'", "x'', x''", "zeroblob(9), zeroblob(8)"])
+    def test_of_sums(self, own, sums):
+        sql(own, f"INSERT INTO aggregate VALUES (2, {sums}, 0)")
+        with Collection.open(own) as collection:
+            found = collection.check(repair=True)
+            assert [(p.image, p.text) for p in found] == [
+                ("01.png", "its sums have the wrong size")
+            ]
+            assert collection.check() == []
+
+    def test_of_what_was_learned(self, own):
+        sql(own, "UPDATE about SET value = '{\"images\": \"x\"}' WHERE name = 'learned'")
+        with pytest.raises(FileFormatError, match="damaged: value 'learned'"):
+            Collection.open(own)
+
     def test_of_names(self, own, tmp_path):
         digits = "1" * 5000
         sql(own, ("UPDATE picture SET path = ? WHERE picture_id = 1", (digits,)))

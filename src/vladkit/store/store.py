@@ -17,7 +17,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
 from vladkit.core.files import as_collection, is_there_still
-from vladkit.core.names import is_text, quoted, real, spellings
+from vladkit.core.names import is_text, real, spellings
 from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store import trust
@@ -817,13 +817,9 @@ class Store:
             "SELECT picture_id, residual, count FROM aggregate WHERE picture_id IN ({})", image_ids
         )
         for image_id, residual, count in rows:
-            count_k = np.frombuffer(count, "<i4")
-            if not len(count_k) or len(residual) % (4 * len(count_k)):
-                raise FileFormatError(
-                    f"{self.path}: the sums of image {image_id} are damaged: "
-                    f"run vladkit check {quoted(self.path)} --repair"
-                )
-            residual_kf = np.frombuffer(residual, "<f4").reshape(len(count_k), -1)
+            with damaged(self.path, f"the sums of image {image_id}", repair=True):
+                count_k = np.frombuffer(count, "<i4")
+                residual_kf = np.frombuffer(residual, "<f4").reshape(len(count_k), -1)
             found[int(image_id)] = residual_kf, count_k
         return found
 
