@@ -14,7 +14,7 @@ import pytest
 
 from commands import run
 from images import textured
-from stored import everything, sql
+from stored import everything, sql, tables
 from vladkit import Collection
 from vladkit.errors import DamageWarning, FileFormatError
 from vladkit.store.export import FORMATS
@@ -110,6 +110,38 @@ class TestChecksums:
             collection.add([ready[1]])
             assert collection.check() == []
         assert everything(own) == everything(ready[0])
+
+    @pytest.mark.parametrize(
+        ("statement", "wanted"),
+        [
+            (CHANGED["a place"][0], "its features have changed since they were written"),
+            (
+                "UPDATE feature SET picture_id = 99 WHERE picture_id = 12",
+                "row 99 of feature belongs to no image",
+            ),
+            (
+                "UPDATE code SET picture_id = 99 WHERE picture_id = 12",
+                "row 99 of code belongs to no image",
+            ),
+            (
+                "UPDATE code SET word = CAST(x'ffff' || substr(word, 3) AS BLOB) "
+                "WHERE picture_id = 12",
+                "its codes have the wrong size",
+            ),
+        ],
+    )
+    def test_what_repair_drops_is_made_again(self, ready, own, statement, wanted):
+        before = tables(own)
+        assert before["code"]
+        assert before["feature"]
+        sql(own, statement, sealed=False)
+        with Collection.open(own) as collection:
+            assert [p.text for p in collection.check(repair=True)] == [wanted]
+            assert collection.check() == []
+            assert collection.add([ready[1]]).indexed == 1
+            assert collection.add([ready[1]]).indexed == 0
+        after = tables(own)
+        assert all(after[name] == before[name] for name in ("picture", "feature", "code"))
 
     @pytest.mark.parametrize(
         "statement",

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from vladkit.core.files import forget_database, forget_databases, note_database
 from vladkit.core.names import quoted
-from vladkit.errors import FileFormatError, StorageError, VladkitError
+from vladkit.errors import FileFormatError, InputError, StorageError, VladkitError
 
 if sys.platform != "win32":
     import fcntl
@@ -276,9 +276,9 @@ def damaged(path: Path, what: str, *, repair: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except VladkitError:
-        raise
     except _MISFITS as error:
+        if isinstance(error, VladkitError) and not isinstance(error, InputError):
+            raise
         hint = f": run vladkit check {quoted(path)} --repair" if repair else ""
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise FileFormatError(f"{path} is damaged: {what} ({reason}){hint}") from error

@@ -602,6 +602,15 @@ class Store:
         self._set_lifted({image_id: False})
         self.changed = True
 
+    def describe_again(self, where: str, *values: object) -> None:
+        """Let the next `add` extract images again, which stay as they are; within `writing`."""
+        columns = "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, 1"
+        self.connection.execute(
+            f"UPDATE picture SET transient = 1, crc = row_crc({columns}) "
+            f"WHERE block_id IS NOT NULL AND {where}",
+            values,
+        )
+
     def _drop_whole(self, image_ids: Iterable[int]) -> None:
         names = [(name_of(i),) for i in image_ids]
         self.connection.executemany("DELETE FROM array WHERE name = ?", names)
