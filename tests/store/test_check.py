@@ -448,6 +448,19 @@ class TestHostileValues:
                 with pytest.raises(FileFormatError, match="a folder's path has 100001 letters"):
                     ask()
 
+    def test_of_a_folder_with_a_zero_byte(self, own, tmp_path):
+        sql(own, "UPDATE source SET root = 'a' || char(0) || 'b'")
+        done = run("export", own, "-o", tmp_path / "e.npz", code=1)
+        assert "damaged: a folder's path has a zero byte" in done.stderr
+
+    def test_of_numbers_of_blocks(self, own):
+        last = 2**63 - 1
+        sql(own, f"UPDATE block SET block_id = {last}", f"UPDATE picture SET block_id = {last}")
+        with Collection.open(own) as collection:
+            with pytest.raises(FileFormatError, match="the number of its last block"):
+                collection.whiten(4)
+            assert collection.search("00.png", 1)[0].path == "00.png"
+
     @pytest.mark.parametrize(
         "change",
         [

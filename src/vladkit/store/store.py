@@ -332,6 +332,8 @@ class Store:
             raise FileFormatError(
                 f"{self.path} is damaged: a folder's path has {len(root)} letters"
             )
+        if "\0" in root:
+            raise FileFormatError(f"{self.path} is damaged: a folder's path has a zero byte")
         if relative is not None and not is_url(root) and not os.path.exists(root):
             moved = os.path.normpath(self.path.parent / relative)
             if os.path.exists(moved):
