@@ -11,8 +11,9 @@ import pytest
 
 from commands import run
 from photos import cropped, photo
+from stored import sql
 from vladkit import Collection
-from vladkit.errors import NothingToIndexError, ParameterError
+from vladkit.errors import FileFormatError, NothingToIndexError, ParameterError
 from vladkit.features.pool import extract
 from vladkit.store.store import Store
 
@@ -112,6 +113,27 @@ class TestAdapt:
     @pytest.fixture
     def summed(self, made, tmp_path):
         return Path(shutil.copy(made, tmp_path / "c"))
+
+    @pytest.mark.parametrize(
+        ("statement", "wanted"),
+        [
+            ("DELETE FROM aggregate WHERE picture_id = 3", "has no sums"),
+            (
+                "UPDATE aggregate SET count = CAST(substr(count, 1, 32) AS BLOB), residual = "
+                "CAST(substr(residual, 1, length(residual) / 2) AS BLOB) WHERE picture_id = 3",
+                "its sums have the wrong size",
+            ),
+        ],
+    )
+    def test_sums_that_do_not_fit_are_named(self, home, summed, statement, wanted):
+        sql(summed, statement)
+        with Collection.open(summed) as collection:
+            with pytest.raises(FileFormatError, match="image 3 has no sums of its codebook's size"):
+                collection.adapt()
+            assert [p.text for p in collection.check(repair=True)] == [wanted]
+            assert collection.add([home / "photos"]).indexed == 1
+            assert collection.check() == []
+            collection.adapt()
 
     def test_vectors_are_those_of_the_adapted_codebook(self, home, summed):
         query = home / "photos" / "coffee.jpg"

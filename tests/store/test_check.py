@@ -6,7 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ import pytest
 
 from commands import run
 from images import textured
-from stored import everything, sql
+from stored import everything, sql, tables
 from vladkit import Collection
 from vladkit.errors import DamageWarning, FileFormatError
 from vladkit.store.export import FORMATS
@@ -110,6 +110,38 @@ class TestChecksums:
             collection.add([ready[1]])
             assert collection.check() == []
         assert everything(own) == everything(ready[0])
+
+    @pytest.mark.parametrize(
+        ("statement", "wanted"),
+        [
+            (CHANGED["a place"][0], "its features have changed since they were written"),
+            (
+                "UPDATE feature SET picture_id = 99 WHERE picture_id = 12",
+                "row 99 of feature belongs to no image",
+            ),
+            (
+                "UPDATE code SET picture_id = 99 WHERE picture_id = 12",
+                "row 99 of code belongs to no image",
+            ),
+            (
+                "UPDATE code SET word = CAST(x'ffff' || substr(word, 3) AS BLOB) "
+                "WHERE picture_id = 12",
+                "its codes have the wrong size",
+            ),
+        ],
+    )
+    def test_what_repair_drops_is_made_again(self, ready, own, statement, wanted):
+        before = tables(own)
+        assert before["code"]
+        assert before["feature"]
+        sql(own, statement, sealed=False)
+        with Collection.open(own) as collection:
+            assert [p.text for p in collection.check(repair=True)] == [wanted]
+            assert collection.check() == []
+            assert collection.add([ready[1]]).indexed == 1
+            assert collection.add([ready[1]]).indexed == 0
+        after = tables(own)
+        assert all(after[name] == before[name] for name in ("picture", "feature", "code"))
 
     @pytest.mark.parametrize(
         "statement",
@@ -326,6 +358,30 @@ class TestCheck:
         assert problems
         assert all(p.text.startswith("damaged pages") and not p.repaired for p in problems)
 
+    @pytest.mark.parametrize("page", ["sqlite_autoindex_array_1", "sqlite_autoindex_about_1"])
+    def test_damaged_indexes_of_names(self, own, page):
+        with closing(sqlite3.connect(own)) as connection:
+            (root,) = connection.execute(
+                "SELECT rootpage FROM sqlite_schema WHERE name = ?", (page,)
+            ).fetchone()
+        data = own.read_bytes()
+        begin, end = (root - 1) * 16384, root * 16384
+        changed = data[begin:end].replace(b"rotation", b"rotatiom").replace(b"id", b"ie")
+        assert changed != data[begin:end]
+        own.write_bytes(data[:begin] + changed + data[end:])
+        done = run("check", own, code=1)
+        assert "damaged" in done.stdout + done.stderr
+        with suppress(FileFormatError), Collection.open(own, read_only=True) as collection:
+            collection.search("00.png", 3)
+
+    @pytest.mark.parametrize("name", [b"picturepicture", b"picture"])
+    def test_damaged_names_of_tables(self, own, name):
+        """SQLite's message holds the bytes, which Python cannot read as UTF-8."""
+        own.write_bytes(own.read_bytes().replace(name, name.replace(b"i", b"\xd5", 1)))
+        for read_only in (False, True):
+            with pytest.raises(FileFormatError, match="is damaged"):
+                Collection.open(own, read_only=read_only)
+
     def test_command(self, own):
         done = run("check", own)
         assert done.stdout == ""
@@ -392,6 +448,19 @@ class TestHostileValues:
                 with pytest.raises(FileFormatError, match="a folder's path has 100001 letters"):
                     ask()
 
+    def test_of_a_folder_with_a_zero_byte(self, own, tmp_path):
+        sql(own, "UPDATE source SET root = 'a' || char(0) || 'b'")
+        done = run("export", own, "-o", tmp_path / "e.npz", code=1)
+        assert "damaged: a folder's path has a zero byte" in done.stderr
+
+    def test_of_numbers_of_blocks(self, own):
+        last = 2**63 - 1
+        sql(own, f"UPDATE block SET block_id = {last}", f"UPDATE picture SET block_id = {last}")
+        with Collection.open(own) as collection:
+            with pytest.raises(FileFormatError, match="the number of its last block"):
+                collection.whiten(4)
+            assert collection.search("00.png", 1)[0].path == "00.png"
+
     @pytest.mark.parametrize(
         "change",
         [
@@ -411,6 +480,21 @@ class TestHostileValues:
                 collection.search(ready[1] / "01.png", rerank=12)
             assert collection.check(repair=True)
             assert collection.search(ready[1] / "01.png", rerank=12)[0].path == "01.png"
+
+    @pytest.mark.parametrize("sums", ["x'00', x'00'", "x'', x''", "zeroblob(9), zeroblob(8)"])
+    def test_of_sums(self, own, sums):
+        sql(own, f"INSERT INTO aggregate VALUES (2, {sums}, 0)")
+        with Collection.open(own) as collection:
+            found = collection.check(repair=True)
+            assert [(p.image, p.text) for p in found] == [
+                ("01.png", "its sums have the wrong size")
+            ]
+            assert collection.check() == []
+
+    def test_of_what_was_learned(self, own):
+        sql(own, "UPDATE about SET value = '{\"images\": \"x\"}' WHERE name = 'learned'")
+        with pytest.raises(FileFormatError, match="damaged: value 'learned'"):
+            Collection.open(own)
 
     def test_of_names(self, own, tmp_path):
         digits = "1" * 5000

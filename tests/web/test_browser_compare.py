@@ -263,7 +263,7 @@ def test_a_file_that_is_gone(opened, home, request):
     file.rename(away)
     request.addfinalizer(lambda: away.rename(file))
     page = opened("/#/browse?contains=gravel", expected="404")
-    expect(page.locator("#list-browse .gone")).to_have_text("The file is gone")
+    expect(page.locator("#list-browse .gone")).to_have_text("Cannot be shown")
     expect(page.locator("#not-shown")).to_contain_text("vladkit relocate")
     page.locator("#list-browse .card-image").click()
     done(page)

@@ -234,10 +234,11 @@ def adapt(index: Index, *, progress: _Step | None) -> None:
 
     def aggregate(ids: Int64Array) -> Aggregate:
         sums = store.sums(ids.tolist())
-        if missing := [i for i in ids.tolist() if i not in sums]:
+        shape = vlad.centroids_.shape
+        if unfit := [i for i in ids.tolist() if i not in sums or sums[i][0].shape != shape]:
             raise FileFormatError(
-                f"{store.path}: image {missing[0]} has no sums: run vladkit check "
-                f"{quoted(store.path)}"
+                f"{store.path} is damaged: image {unfit[0]} has no sums of its codebook's size: "
+                f"run vladkit check {quoted(store.path)} --repair, and index again"
             )
         residual_tkf = np.stack([sums[i][0] for i in ids.tolist()])
         return Aggregate(residual_tkf, np.stack([sums[i][1] for i in ids.tolist()]), sums_to_kf)

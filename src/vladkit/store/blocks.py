@@ -18,6 +18,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.names import quoted
 from vladkit.errors import FileFormatError
+from vladkit.store.database import damaged
 
 __all__ = ["BLOCK_BYTES", "Blocks", "Layout"]
 
@@ -191,10 +192,11 @@ class Blocks:
         ).fetchall()
         if not old:
             return
-        self._connection.execute(  # so that nothing is appended to an old one
-            "INSERT INTO block VALUES (?, x'', x'', row_crc(x'', x''))",
-            (old[-1][0] + 1,),
-        )
+        with damaged(self._path, "the number of its last block"):  # it may be the largest
+            self._connection.execute(  # so that nothing is appended to an old one
+                "INSERT INTO block VALUES (?, x'', x'', row_crc(x'', x''))",
+                (old[-1][0] + 1,),
+            )
         for done, (block_id,) in enumerate(old, start=1):
             self._check_size(block_id, *self._sizes(block_id), layout)
             id_n, vector_nD = self._arrays(block_id, *self._raw(block_id), layout)

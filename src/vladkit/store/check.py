@@ -59,8 +59,8 @@ def check(
     ----------
     store : Store
     repair : bool
-        Drop what is damaged, in one transaction; images that lose their vector are marked to
-        be indexed again. Damaged pages cannot be repaired.
+        Drop what is damaged, in one transaction; images that lose their vector, or features,
+        are marked to be indexed again. Damaged pages cannot be repaired.
     begin : callable ()
         Called within the transaction: sets ``store.layout`` where another process has learned
         since, or all vectors would seem damaged.
@@ -132,6 +132,9 @@ def _references(store: Store) -> Iterator[_Fixable]:
                 store.delete([row_id])
             else:
                 store.connection.execute(f"DELETE FROM {table} WHERE picture_id = ?", (row_id,))
+                # the id may be what has changed: the image that the row was of lacks it now
+                if table != "photo":  # which each `add` fills up
+                    store.describe_again(f"picture_id NOT IN (SELECT picture_id FROM {table})")
 
         names = [{"picture": "image"}.get(name, name) for name in (table, parent)]
         yield Finding(f"row {row_id} of {names[0]} belongs to no {names[1]}"), fix
@@ -235,6 +238,7 @@ def _features(store: Store) -> Iterator[_Fixable]:
             def drop(image_id: int = image_id) -> None:
                 sql = "DELETE FROM feature WHERE picture_id = ?"
                 store.connection.execute(sql, (image_id,))
+                store.describe_again("picture_id = ?", image_id)
 
             yield Finding(f"its features {wrong}", _path(store, image_id)), drop
 
@@ -255,11 +259,15 @@ def _codes(store: Store) -> Iterator[_Fixable]:
 
 def _sums(store: Store) -> Iterator[_Fixable]:
     changed = _unlike(store, "aggregate", "picture_id")
-    cursor = store.connection.execute("SELECT picture_id FROM aggregate ORDER BY picture_id")
+    kept = "SELECT picture_id FROM aggregate"
+    cursor = store.connection.execute(f"{kept} ORDER BY picture_id")
+    centroid_kf = store.arrays("centroids").get("centroids")
     for (image_id,) in cursor.fetchall():
         try:
             residual_kf, _ = store.sums([image_id])[image_id]
             wrong = None if np.isfinite(residual_kf).all() else "are not finite"
+            if centroid_kf is not None and residual_kf.shape != centroid_kf.shape:
+                wrong = "have the wrong size"
         except FileFormatError:
             wrong = "have the wrong size"
         if wrong is None and (image_id,) in changed:
@@ -267,6 +275,11 @@ def _sums(store: Store) -> Iterator[_Fixable]:
         if wrong:
             # not to be had again without its vector
             yield _about_image(store, image_id, f"its sums {wrong}")
+    if centroid_kf is not None and store.about()["recipe"].get("keep_sums"):
+        lacking = f"block_id IS NOT NULL AND picture_id NOT IN ({kept})"
+        sql = f"SELECT picture_id FROM picture WHERE {lacking} ORDER BY picture_id"
+        for (image_id,) in store.connection.execute(sql).fetchall():
+            yield _about_image(store, image_id, "has no sums")
 
 
 def _photos(store: Store) -> Iterator[_Fixable]:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from vladkit.core.files import forget_database, forget_databases, note_database
 from vladkit.core.names import quoted
-from vladkit.errors import FileFormatError, StorageError, VladkitError
+from vladkit.errors import FileFormatError, InputError, StorageError, VladkitError
 
 if sys.platform != "win32":
     import fcntl
@@ -77,7 +77,10 @@ class _Connection(sqlite3.Connection):
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
         self._check_process()
-        return super().execute(*arguments)
+        try:
+            return super().execute(*arguments)
+        except UnicodeDecodeError as error:  # SQLite's message names what is damaged, as it is
+            raise sqlite3.DatabaseError(error.object.decode(errors="replace")) from None
 
     def executemany(self, *arguments: Any) -> sqlite3.Cursor:
         self._check_process()
@@ -250,6 +253,8 @@ def translated(path: Path, verb: str) -> Iterator[None]:
         ) from error
     except sqlite3.OperationalError as error:
         text = str(error)
+        if text.startswith("Could not decode"):  # a text that is no UTF-8
+            raise FileFormatError(f"{path} is damaged: {text}") from error
         hint = next((h for key, h in _HINTS.items() if key in text), text)
         lock = f"{path}.lock"  # see `connect`
         if "locked" in text and os.path.isdir(lock):
@@ -271,9 +276,9 @@ def damaged(path: Path, what: str, *, repair: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except VladkitError:
-        raise
     except _MISFITS as error:
+        if isinstance(error, VladkitError) and not isinstance(error, InputError):
+            raise
         hint = f": run vladkit check {quoted(path)} --repair" if repair else ""
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise FileFormatError(f"{path} is damaged: {what} ({reason}){hint}") from error

@@ -64,6 +64,8 @@ def check_value(name: str, value: object) -> None:
     """Raise TypeError if a value about a collection is of another type than it has."""
     if not isinstance(value, _KINDS.get(name, object)):
         raise TypeError(f"it is a {type(value).__name__}")
+    if name == "learned" and isinstance(value, dict):
+        operator.index(value.get("images", 0))
 
 
 def pack_array(array: AnyArray) -> tuple[str, str, bytes]:

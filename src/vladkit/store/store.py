@@ -17,7 +17,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.core.codes import Codes
 from vladkit.core.files import as_collection, is_there_still
-from vladkit.core.names import is_text, quoted, real, spellings
+from vladkit.core.names import is_text, real, spellings
 from vladkit.core.remote import is_url
 from vladkit.errors import FileFormatError, StorageError
 from vladkit.store import trust
@@ -245,7 +245,8 @@ class Store:
     def stamp(self) -> str:
         """Name of the state that the vectors are in: caches with another stamp are stale."""
         rows = dict(self._rows("SELECT name, value FROM about WHERE name IN ('id', 'revision')"))
-        return f"{json.loads(rows['id'])}:{rows['revision']}"
+        with damaged(self.path, "its name, and its revision"):  # an index finds them
+            return f"{json.loads(rows['id'])}:{rows['revision']}"
 
     def state(self) -> tuple[object, ...]:
         """Another value whenever any row may have changed since, by whomever."""
@@ -267,12 +268,13 @@ class Store:
         Those are large and derived from the vectors; they are read when they are needed.
         """
         found: dict[str, AnyArray] = {}
-        sql = "SELECT name, dtype, shape, length(data), crc FROM array WHERE name GLOB ?"
-        for name, dtype, shape, size, crc in self._rows(sql, pattern):
+        sql = "SELECT rowid, name, dtype, shape, length(data), crc FROM array WHERE name GLOB ?"
+        for row_id, name, dtype, shape, size, crc in self._rows(sql, pattern):
             what = f"array {name!r}"
             with damaged(self.path, what):  # measured before it is read
                 dims = array_shape(dtype, shape, size)
-            ((data,),) = self._rows("SELECT data FROM array WHERE name = ?", name)
+            # by the row: the names are found by an index, which may be damaged
+            ((data,),) = self._rows("SELECT data FROM array WHERE rowid = ?", row_id)
             self._check_crc(what, crc, name, dtype, shape, data)
             found[name] = np.frombuffer(data, number_type(dtype)).reshape(dims)
         return found
@@ -330,6 +332,8 @@ class Store:
             raise FileFormatError(
                 f"{self.path} is damaged: a folder's path has {len(root)} letters"
             )
+        if "\0" in root:
+            raise FileFormatError(f"{self.path} is damaged: a folder's path has a zero byte")
         if relative is not None and not is_url(root) and not os.path.exists(root):
             moved = os.path.normpath(self.path.parent / relative)
             if os.path.exists(moved):
@@ -600,6 +604,15 @@ class Store:
         self._set_lifted({image_id: False})
         self.changed = True
 
+    def describe_again(self, where: str, *values: object) -> None:
+        """Let the next `add` extract images again, which stay as they are; within `writing`."""
+        columns = "source_id, path, n_bytes, mtime_ns, width, height, n_local, skipped, 1"
+        self.connection.execute(
+            f"UPDATE picture SET transient = 1, crc = row_crc({columns}) "
+            f"WHERE block_id IS NOT NULL AND {where}",
+            values,
+        )
+
     def _drop_whole(self, image_ids: Iterable[int]) -> None:
         names = [(name_of(i),) for i in image_ids]
         self.connection.executemany("DELETE FROM array WHERE name = ?", names)
@@ -815,13 +828,9 @@ class Store:
             "SELECT picture_id, residual, count FROM aggregate WHERE picture_id IN ({})", image_ids
         )
         for image_id, residual, count in rows:
-            count_k = np.frombuffer(count, "<i4")
-            if not len(count_k) or len(residual) % (4 * len(count_k)):
-                raise FileFormatError(
-                    f"{self.path}: the sums of image {image_id} are damaged: "
-                    f"run vladkit check {quoted(self.path)} --repair"
-                )
-            residual_kf = np.frombuffer(residual, "<f4").reshape(len(count_k), -1)
+            with damaged(self.path, f"the sums of image {image_id}", repair=True):
+                count_k = np.frombuffer(count, "<i4")
+                residual_kf = np.frombuffer(residual, "<f4").reshape(len(count_k), -1)
             found[int(image_id)] = residual_kf, count_k
         return found
 

@@ -11,7 +11,7 @@ const NARROWEST = 0.75;
 const WIDEST = 2.3;
 
 /**
- * An <img>, or the words that the file is gone. Its room is known before it is loaded.
+ * An <img>, or the words that it cannot be shown. Its room is known before it is loaded.
  *
  * @param {IndexedImage} image
  */
@@ -50,7 +50,7 @@ export function pixels({ width, height }) {
 }
 
 export function gone() {
-  return el("span", { class: "gone" }, "The file is gone");
+  return el("span", { class: "gone" }, "Cannot be shown");
 }
 
 /** @param {IndexedImage} image */
