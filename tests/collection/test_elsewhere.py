@@ -129,6 +129,15 @@ class TestObjectStore:
         make(tmp_path / "c.vlad", f"{URL}/b")
         assert paths(tmp_path / "c.vlad") == ["/0.png", "odd ?#%41ü.png"]
 
+    def test_a_first_slash_is_no_part_of_a_prefix(self, bucket, small, tmp_path):
+        """s3fs lists other keys by it, whose names would be cut."""
+        with pytest.raises(StorageError, match="s3://photos//a: write one / behind the bucket"):
+            make(tmp_path / "c.vlad", "s3://photos//a")
+        files_of_s3().pipe_file("photos//first/0.png", (small / "0.png").read_bytes())
+        make(tmp_path / "d.vlad", "s3://photos//")
+        assert paths(tmp_path / "d.vlad")[0] == "/first/0.png"
+        files_of_s3().rm_file("photos//first/0.png")  # which `rm` of the bucket does not know
+
     def test_versions_are_refused(self, bucket, small, tmp_path):
         """s3fs leaves them out, and reads another object than was asked for."""
         url = f"{URL}/0.png?versionId=1"
@@ -465,6 +474,13 @@ class TestFormsOfPaths:
             read_bytes(f"{scheme}://photos/a")
         with pytest.raises(ImageError, match="needs fsspec"):
             read_bytes(f"{scheme}://photos/a", within=[f"{scheme}://photos"])
+
+    def test_relocate_is_of_folders_of_this_machine(self, small, tmp_path):
+        make(tmp_path / "c.vlad", small)
+        with Collection.open(tmp_path / "c.vlad") as collection:
+            for old, new in ((small, URL), (URL, small)):
+                with pytest.raises(ParameterError, match="s3://photos/a is no folder of this mach"):
+                    collection.relocate(old, new)
 
     def test_other_schemes_and_no_bucket(self, tmp_path):
         with pytest.raises(ParameterError, match="s3://: give s3://NAME"):

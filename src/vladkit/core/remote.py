@@ -205,6 +205,11 @@ def list_files(url: str) -> tuple[str, list[tuple[str, Status]]]:
             found[_plain(url)] = _files(url).info(_plain(url))
     root = above if _plain(url) in found else url.rstrip("/")
     start = len(_plain(root)) + 1
+    if not all(each.startswith(f"{_plain(root)}/") for each in found):  # s3fs drops a first slash
+        raise StorageError(
+            f"{url}: write one / behind the bucket; objects whose keys begin with / are found by "
+            "the bucket alone"
+        )
     files = [(each[start:], _status(info)) for each, info in found.items() if each[-1:] != "/"]
     return root, sorted(files)
 
