@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from images import textured
 from small import make, paths
 from stored import everything
 from vladkit import Collection
+from vladkit.collection import discover
 from vladkit.core import remote
 from vladkit.core.files import check_writable, replace_file
 from vladkit.errors import (
@@ -126,6 +128,34 @@ class TestObjectStore:
             files_of_s3().pipe_file(f"{URL}/{name}", (small / "0.png").read_bytes())
         make(tmp_path / "c.vlad", f"{URL}/b")
         assert paths(tmp_path / "c.vlad") == ["/0.png", "odd ?#%41ü.png"]
+
+    def test_a_first_slash_is_no_part_of_a_prefix(self, bucket, small, tmp_path):
+        """s3fs lists other keys by it, whose names would be cut."""
+        with pytest.raises(StorageError, match="s3://photos//a: write one / behind the bucket"):
+            make(tmp_path / "c.vlad", "s3://photos//a")
+        files_of_s3().pipe_file("photos//first/0.png", (small / "0.png").read_bytes())
+        make(tmp_path / "d.vlad", "s3://photos//")
+        assert paths(tmp_path / "d.vlad")[0] == "/first/0.png"
+        files_of_s3().rm_file("photos//first/0.png")  # which `rm` of the bucket does not know
+
+    def test_versions_are_refused(self, bucket, small, tmp_path):
+        """s3fs leaves them out, and reads another object than was asked for."""
+        url = f"{URL}/0.png?versionId=1"
+        with pytest.raises(StorageError, match=r"0\.png\?versionId=1: .* stands for a version"):
+            make(tmp_path / "c.vlad", url)
+        with pytest.raises(ImageError, match="stands for a version"):
+            read_bytes(url)
+        with pytest.raises(StorageError, match=r"^cannot write .* stands for a version"):
+            remote.check_target(url)
+
+    def test_a_name_that_looks_like_a_version_is_skipped(self, bucket, tmp_path, monkeypatch):
+        listed = [("0.png", (5, 1)), ("0.png?versionId=1.png", (5, 1))]
+        monkeypatch.setattr(discover, "list_files", lambda url: (URL, listed))
+        report = make(tmp_path / "c.vlad", URL)
+        assert report.indexed == 1
+        ((path, why),) = report.skipped
+        assert path == "0.png?versionId=1.png"
+        assert "rename an object that has it in its name" in why
 
     def test_changed_within_a_second_and_of_one_size(self):
         one = {"size": 3, "LastModified": "Fri, 27 Nov 2026 00:00:00 GMT", "ETag": '"a"'}
@@ -418,6 +448,19 @@ class TestFormsOfPaths:
             assert collection.add([small.as_uri()]).unchanged == 6
             assert collection.find((small / "1.png").as_uri()).path == "1.png"
 
+    def test_odd_letters_of_file_urls_and_other_hosts(self, tmp_path):
+        """No other file of this machine is taken for what they name."""
+        for name in ("a", "a?b", "a#b"):
+            (tmp_path / name).write_text(name)
+        folder = tmp_path.as_uri()
+        for name in ("a?b", "a#b", "a%3Fb", "a%23b"):
+            assert read_bytes(f"{folder}/{name}").decode() == unquote(name)
+        assert read_bytes(f"file://localhost{tmp_path}/a") == b"a"
+        with pytest.raises(ImageError, match="no such file"):
+            read_bytes(f"file://host{tmp_path}/a")
+        with pytest.raises(NothingToIndexError, match=r"file://host/.* does not exist"):
+            make(tmp_path / "c.vlad", f"file://host{tmp_path}/a")
+
     def test_a_collection_is_a_file_here(self, tmp_path):
         for words in (["index", tmp_path, "-o", "s3://photos/c.vlad"], ["info", "s3://photos/c"]):
             assert "a collection is a file on a disk of this machine" in run(*words, code=2).stderr
@@ -431,6 +474,13 @@ class TestFormsOfPaths:
             read_bytes(f"{scheme}://photos/a")
         with pytest.raises(ImageError, match="needs fsspec"):
             read_bytes(f"{scheme}://photos/a", within=[f"{scheme}://photos"])
+
+    def test_relocate_is_of_folders_of_this_machine(self, small, tmp_path):
+        make(tmp_path / "c.vlad", small)
+        with Collection.open(tmp_path / "c.vlad") as collection:
+            for old, new in ((small, URL), (URL, small)):
+                with pytest.raises(ParameterError, match="s3://photos/a is no folder of this mach"):
+                    collection.relocate(old, new)
 
     def test_other_schemes_and_no_bucket(self, tmp_path):
         with pytest.raises(ParameterError, match="s3://: give s3://NAME"):

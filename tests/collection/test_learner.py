@@ -698,16 +698,21 @@ class TestWholeVectors:
             assert collection.n_dimensions == 26
 
 
-def test_merged_whole_vectors(begun, folder, tmp_path):
+@pytest.mark.parametrize("enough", [99, 66])
+def test_merged_whole_vectors(begun, folder, tmp_path, monkeypatch, enough):
+    """Axes are learned again from those of all files; of enough images they are not kept."""
     paths = [shutil.copy(begun, tmp_path / name) for name in ("a", "b")]
     for path, number in zip(paths, (64, 65), strict=True):
         with Collection.open(path) as part:
             part.add(files(folder, number))
+            assert part.index.describer.whitening.n_samples_ == 64
+    monkeypatch.setattr(learner, "ENOUGH_IMAGES", enough)
     Collection.merge(tmp_path / "c", paths)
     with Collection.open(tmp_path / "c") as merged:
-        assert len(whole(merged)) == len(merged) == 66
-        merged.add(files(folder, 66))
-        assert merged.index.describer.whitening.n_samples_ == len(whole(merged)) == 67
+        assert merged.index.describer.whitening.n_samples_ == len(merged) == 66
+        assert len(whole(merged)) == (66 if enough == 99 else 0)
+        merged.add(files(folder, 66, 67))
+        assert merged.index.describer.whitening.n_samples_ == (68 if enough == 99 else 66)
         assert merged.check() == []
 
 
@@ -928,6 +933,22 @@ class TestLearnedVectors:
             assert learned.image_ids == before.keys() - others
             merged.add(files(folder, *range(66, 80)))
             self.assert_shrunk(self.short(merged), before, learned.shrinkage_d, learned.image_ids)
+
+    @pytest.mark.parametrize("order", ["ab", "ba", "ac", "ca"])
+    def test_when_others_have_come_by_merging(self, begun, folder, tmp_path, order):
+        """To none of the files, to all together; or to one of them, which has theirs shrunk."""
+        learned, before = LearnedVectors.read(begun.index.store), self.short(begun)
+        added = {"a": (64, 65), "b": (66, 67), "c": range(64, 80)}
+        for name in order:
+            begun.copy(tmp_path / f"{name}.vlad")
+            with Collection.open(tmp_path / f"{name}.vlad") as part:
+                part.add(files(folder, *added[name]))
+                assert (LearnedVectors.read(part.index.store) is None) == (name == "c")
+        Collection.merge(tmp_path / "merged", [tmp_path / f"{name}.vlad" for name in order])
+        with Collection.open(tmp_path / "merged") as merged:
+            assert LearnedVectors.read(merged.index.store) is None
+            self.assert_shrunk(self.short(merged), before, learned.shrinkage_d, range(1, 65))
+            assert merged.check() == []
 
     @pytest.mark.parametrize("value", [3, {"images": ["a"]}, {"images": 3}])
     def test_damaged(self, begun, folder, value):

@@ -211,6 +211,47 @@ def test_a_cluster_of_which_a_worker_is_killed(home, tmp_path):
     assert tables(home / "cluster.vlad") == tables(home / "one.vlad")
 
 
+class LostClient(Inline):
+    """Client of Dask whose scheduler goes when it has been asked for its workers some times."""
+
+    status = "running"
+
+    def __init__(self, n_asked):
+        super().__init__(2, self._ends)
+        self.left = n_asked
+
+    def get_executor(self, *, pure):
+        return self
+
+    def nthreads(self):
+        self._ask()
+        return {"a worker": 2}
+
+    def scatter(self, states, **options):
+        self._ask()
+        return states
+
+    def _ask(self):
+        self.left -= 1
+        if not self.left:
+            self.status = "closed"
+        if self.status == "closed":
+            raise OSError("ConnectionPool closing.")
+
+    def _ends(self, names):
+        return self.status == "closed"
+
+
+@pytest.mark.parametrize(("n_asked", "n_images"), [(1, 0), (2, 0), (4, 0), (7, 32)])
+def test_a_scheduler_that_is_gone_is_an_error(home, tmp_path, n_asked, n_images):
+    """What was committed stays."""
+    client = LostClient(n_asked)
+    with pytest.raises(WorkerError, match="scheduler of the cluster does not answer any more"):
+        add(home, tmp_path / "c", client)
+    with Collection.open(tmp_path / "c") as collection:
+        assert len(collection) == n_images
+
+
 class TestRefused:
     def test_no_executor(self, home, tmp_path):
         with pytest.raises(ParameterError, match="executor=3 has no submit"):

@@ -184,6 +184,27 @@ class TestSearch:
             hits = searching.search(query, 3)
         assert [h.score for h in hits] == [row[2] for row in found(own, query, top=3)]
 
+    def test_a_searcher_goes_on_when_the_server_was_away(self, ready, url, ask):
+        """The search that it ends is an error."""
+        file, folder = ready
+        export(file, url)
+        end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = %s"
+        with Collection.open(url, read_only=True) as collection:
+            store = collection.index.store
+            before = [(h.path, h.score) for h in collection.search(folder / "03.png")]
+            for _ in range(2):
+                ask(end, store._connection.info.backend_pid)
+                with pytest.raises(StorageError, match="terminating connection"):
+                    collection.search(folder / "03.png")
+                hits = collection.search(folder / "03.png")
+                assert [(h.path, h.score) for h in hits] == before
+            ask(end, store._connection.info.backend_pid)
+            with pytest.raises(StorageError, match="terminating connection"):
+                store.count()
+            assert store.count() == (12, 0)
+        with pytest.raises(StorageError, match="the connection is closed"):
+            store.count()
+
     def test_a_collection_there_is_not_changed(self, ready, url, ask):
         export(ready[0], url)
         with pytest.raises(ParameterError, match=r"read_only=True$"):

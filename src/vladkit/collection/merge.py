@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from vladkit.collection.index import ENOUGH_IMAGES, Index, stored_recipe
+from vladkit.collection.index import Index, stored_recipe
 from vladkit.collection.learned_vectors import LearnedVectors
+from vladkit.collection.learner import Learner
 from vladkit.collection.recoded import Recoded
 from vladkit.collection.verdicts import merge_verdicts
 from vladkit.core.arrays import AnyArray
@@ -89,10 +90,13 @@ def merge(
             copy_images(out, shards, n, partial(progress, "merge") if progress else None)
             Recoded.merge(out, shards, partial(chosen_ids, out))
             LearnedVectors.merge(out, shards, partial(chosen_ids, out))
-            if about.get(WHOLE) and n < ENOUGH_IMAGES:
+            if about.get(WHOLE):
                 for number, shard in enumerate(shards):
                     copy_whole(shard, out, chosen_ids(out, number))
         indexed, skipped = out.count()
+    # a file like any other, and short vectors of many may be others than those of few
+    with closing(Index.open(target)) as merged:
+        Learner(merged).shorten(is_last=True)
     return MergeReport(len(shards), indexed, skipped, twice, time.perf_counter() - begin)
 
 

@@ -14,7 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -122,18 +122,33 @@ class Tasks:
         """
         upcoming = iter(work)
         while True:
-            while self._may_begin(room()) and (some := list(islice(upcoming, BATCH))):
-                ready = {file: spool.pop(file) for file, _ in some if file in spool}
-                rest = [each for each in some if each[0] not in ready]
-                size = min(BATCH, _TASK * self._threads)
-                tasks = [_Task(rest[i : i + size]) for i in range(0, len(rest), size)]
-                for task in tasks:
-                    self._submit(task)
-                self._pending.append(_Batch(some, ready, tasks))
+            with self._connected():
+                while self._may_begin(room()) and (some := list(islice(upcoming, BATCH))):
+                    ready = {file: spool.pop(file) for file, _ in some if file in spool}
+                    rest = [each for each in some if each[0] not in ready]
+                    size = min(BATCH, _TASK * self._threads)
+                    tasks = [_Task(rest[i : i + size]) for i in range(0, len(rest), size)]
+                    for task in tasks:
+                        self._submit(task)
+                    self._pending.append(_Batch(some, ready, tasks))
             if not self._pending:
                 return
             yield partial(self._records, self._pending[0])
             self._pending.popleft()
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Raise WorkerError for whatever the client raises once its scheduler is gone."""
+        try:
+            yield
+        except Exception as error:
+            # on its way to a scheduler that was started again it is "connecting"
+            if getattr(self._client, "status", "running") == "running":
+                raise
+            raise WorkerError(
+                "the scheduler of the cluster does not answer any more: start it again, and run "
+                "again: what was committed stays"
+            ) from error
 
     @property
     def _threads(self) -> int:
@@ -189,7 +204,8 @@ class Tasks:
         here = make_records(self._index.describer, made, n_jobs=None)
         by_file |= zip((file for file, _ in ready), here, strict=True)
         for task in batch.tasks:
-            by_file |= zip((file for file, _ in task.work), self._result(task), strict=True)
+            with self._connected():
+                by_file |= zip((file for file, _ in task.work), self._result(task), strict=True)
         return [by_file[file] for file, _ in batch.work]
 
     def _result(self, task: _Task) -> list[Record]:

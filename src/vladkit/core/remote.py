@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from vladkit.errors import MissingDependencyError, ParameterError, StorageError, VladkitError
 
@@ -67,6 +67,9 @@ _REASONS: Final = {
 
 _DENIED: Final = "access denied: are these the right credentials?"
 
+_VERSION: Final = "?versionId="
+"""Begin, behind an object's key, of what s3fs takes for a version of it, and leaves out."""
+
 
 def is_url(path: object) -> bool:
     """Tell whether a path is the URL of a file elsewhere; nothing is looked up.
@@ -80,18 +83,23 @@ def is_url(path: object) -> bool:
 
 
 def local_path(path: str) -> str:
-    """The path that a ``file://`` URL stands for; any other path as it is.
+    """The path that a ``file://`` URL of this machine stands for; any other path as it is.
+
+    A file has no query and no fragment: ``?`` and ``#`` are letters of its name.
 
     Examples
     --------
-    >>> local_path("file:///photos/a%20b.jpg"), local_path("a.jpg")
-    ('/photos/a b.jpg', 'a.jpg')
+    >>> local_path("file:///photos/a%20b#1.jpg"), local_path("a.jpg")
+    ('/photos/a b#1.jpg', 'a.jpg')
+    >>> local_path("file://host/photos/a.jpg")
+    'file://host/photos/a.jpg'
     """
-    if not path.startswith("file://"):
+    host, slash, below = path.removeprefix("file://").partition("/")
+    if not path.startswith("file://") or host not in ("", "localhost"):
         return path
     from urllib.request import url2pathname
 
-    return url2pathname(urlsplit(path).path)
+    return url2pathname(slash + below)
 
 
 def joined(folder: str, path: str) -> str:
@@ -197,6 +205,11 @@ def list_files(url: str) -> tuple[str, list[tuple[str, Status]]]:
             found[_plain(url)] = _files(url).info(_plain(url))
     root = above if _plain(url) in found else url.rstrip("/")
     start = len(_plain(root)) + 1
+    if not all(each.startswith(f"{_plain(root)}/") for each in found):  # s3fs drops a first slash
+        raise StorageError(
+            f"{url}: write one / behind the bucket; objects whose keys begin with / are found by "
+            "the bucket alone"
+        )
     files = [(each[start:], _status(info)) for each, info in found.items() if each[-1:] != "/"]
     return root, sorted(files)
 
@@ -264,6 +277,8 @@ def check_target(url: str) -> None:
     bucket = "/".join(url.split("/")[:3])
     if url.rstrip("/") == bucket:
         raise ParameterError(f"cannot write {url}: give the name of an object in that bucket")
+    with _explained(f"cannot write {url}: "):
+        _plain(url)
     try:
         with _explained(f"{bucket}: "):
             _files(url).info(_plain(bucket))
@@ -286,7 +301,15 @@ def write_file(path: str, url: str) -> None:
 
 
 def _plain(url: str) -> str:
-    """A URL as fsspec names it: a bucket and a key, or all of a web address."""
+    """A URL as fsspec names it: a bucket and a key, or all of a web address.
+
+    StorageError if s3fs would take a part of it for a version, and use the present object.
+    """
+    if url.startswith("s3://") and _VERSION in url:
+        raise StorageError(
+            f"{_VERSION}... stands for a version, and only objects as they are now are used: leave "
+            "it out, or rename an object that has it in its name"
+        )
     return url if url.startswith("http") else url.partition("://")[2].rstrip("/")
 
 

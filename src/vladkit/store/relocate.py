@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vladkit.core.remote import is_url
 from vladkit.errors import NothingToIndexError, ParameterError
 from vladkit.store.protocol import CollectionStore
 
@@ -29,6 +30,11 @@ def relocate(
     store: CollectionStore, old: str | os.PathLike[str], new: str | os.PathLike[str]
 ) -> Relocation:
     """Change the folder that images are looked for in; see `vladkit.Collection.relocate`."""
+    if url := next((os.fspath(each) for each in (old, new) if is_url(each)), None):
+        raise ParameterError(
+            f"{url} is no folder of this machine, which relocate is for: index the images where "
+            "they are now"
+        )
     before, after = os.path.abspath(old), os.path.realpath(new)  # folders are kept without links
     if not os.path.isdir(after):
         raise NothingToIndexError(

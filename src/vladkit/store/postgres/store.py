@@ -39,6 +39,10 @@ _MOST: Final = 1000
 """Fewest and most candidates that HNSW keeps while it searches (``hnsw.ef_search``)."""
 
 
+_OUTSIDE: Final = (0, 4)
+"""States of a connection that is in no transaction: idle, and lost."""
+
+
 class PostgresStore:
     """A collection in PostgreSQL, open for searching: the methods of `Store` that read.
 
@@ -71,12 +75,8 @@ class PostgresStore:
             If psycopg is not installed.
         """
         address = Address.parse(url)
-        connection = connect(address)
-        import psycopg
-
+        connection = _connected(address)
         try:
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
             self = cls(address, connection)
             with translated(address, "read"), connection.transaction():
                 self._search_path = enter_schema(connection, address)
@@ -104,7 +104,12 @@ class PostgresStore:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Snapshot: all reads within the block see one state, whoever writes meanwhile."""
+        """Snapshot: all reads within the block see one state, whoever writes meanwhile.
+
+        A connection that was lost before is made again.
+        """
+        if self._connection.broken:
+            self._connection = _connected(self._address)
         with translated(self._address, "read"), self._connection.transaction():
             # all of it for this transaction alone: poolers share sessions
             self._connection.execute(
@@ -119,7 +124,7 @@ class PostgresStore:
                 self._known = None
 
     def _rows(self, statement: str, *values: object) -> list[Any]:
-        if self._connection.info.transaction_status == 0:  # idle
+        if self._connection.info.transaction_status in _OUTSIDE:
             with self.reading():
                 return self._rows(statement, *values)
         with translated(self._address, "read"):
@@ -354,6 +359,16 @@ class PostgresStore:
             with damaged(self.path, f"the features of image {image_id}"):
                 found[int(image_id)] = unpack_kept(packed, width, height, **wanted)
         return found
+
+
+def _connected(address: Address) -> psycopg.Connection[Any]:
+    """Connection whose transactions read one state each."""
+    connection = connect(address)
+    import psycopg
+
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    return connection
 
 
 class PostgresIndex:
