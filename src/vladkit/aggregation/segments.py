@@ -38,6 +38,7 @@ _OPERATION: Final = StrOptions(*OPERATIONS)
 _METHOD: Final = StrOptions("auto", *kernels.METHODS)
 
 _INT64: Final = np.dtype(np.int64)
+
 _MOST_AT_ONCE: Final = 2**28
 """Segments whose results are allocated without a look at the memory: 2 GB."""
 
