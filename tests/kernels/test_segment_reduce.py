@@ -303,6 +303,26 @@ def test_weights_of_any_dtype(loops, weight):
         assert got.astype(np.float64).tobytes() == want.astype(np.float64).tobytes()
 
 
+@pytest.mark.parametrize("weight", ["bool", "uint8", "int8", "uint32", "int64"])
+@pytest.mark.parametrize("value", ["bool", "uint8", "int8", "uint32", "int64"])
+def test_whole_numbers_stay_whole_with_weights(loops, value, weight):
+    values, weights, segment = np.ones(3, value), np.ones(3, weight), [0, 1, 1]
+    want = (values * weights).sum().dtype
+    assert want.kind != "f"
+    for got in (
+        segment_reduce(values, segment, 2, weights=weights),
+        segment_sum(values, segment, 2, weights=weights),
+        segment_sum(values, segment, 2, weights=weights, method="reduceat"),
+    ):
+        assert (got.dtype, got.tolist()) == (want, [1, 2])
+    count = segment_reduce(values, segment, 2, "count", weights=weights)
+    assert (count.dtype, count.tolist()) == (np.dtype(np.int64), [1, 2])
+    large = np.array([2**53, 1], "uint64" if want.kind == "u" else "int64")
+    if value in ("bool", "uint8"):  # float64 would drop the 1
+        total = segment_reduce(large, [0, 0], 1, weights=np.ones(2, value))
+        assert total.tolist() == [2**53 + 1]
+
+
 def test_extremes_of_longdouble_keep_its_digits(loops):
     one, more = np.longdouble(1), 1 + np.finfo(np.longdouble).eps
     values, segment = np.array([one, more, one, more]), [0, 0, 1, 1]

@@ -15,7 +15,14 @@ from vladkit.core.ragged import Ragged, float_dtype_for
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import MemoryLimitError, ParameterError, ShapeError
 from vladkit.kernels import reduce
-from vladkit.kernels.operations import MOST_SEGMENTS, check_fill, check_range, check_rows, worst
+from vladkit.kernels.operations import (
+    MOST_SEGMENTS,
+    check_fill,
+    check_range,
+    check_rows,
+    result_dtype,
+    worst,
+)
 
 __all__ = ["OPERATIONS", "segment_reduce", "segment_sum"]
 
@@ -31,7 +38,6 @@ _OPERATION: Final = StrOptions(*OPERATIONS)
 _METHOD: Final = StrOptions("auto", *kernels.METHODS)
 
 _INT64: Final = np.dtype(np.int64)
-_UINT64: Final = np.dtype(np.uint64)
 
 _MOST_AT_ONCE: Final = 2**28
 """Segments whose results are allocated without a look at the memory: 2 GB."""
@@ -76,8 +82,9 @@ def segment_sum(
     -------
     total : (n_segments,) or (n_segments, ...)
         Floats keep their dtype (NumPy's float16 becomes float32, longdouble float64), integers
-        become 64 bits wide, as in ``numpy.sum``, and booleans are counted. NaN and infinity stay
-        in their bucket. (The integers are 64 bits wide also where JAX has these off; its own
+        become 64 bits wide, as in ``numpy.sum``, and booleans are counted; integers with weights
+        that are integers or booleans, as ``numpy.sum(values * weights)``. NaN and infinity stay in
+        their bucket. (The integers are 64 bits wide also where JAX has these off; its own
         operations then cut them.)
 
     Raises
@@ -356,11 +363,9 @@ def _rows(value_Nx: AnyArray) -> AnyArray:
 
 
 def _sum_dtype(value: AnyArray, weight: AnyArray | None) -> np.dtype[Any]:
-    if weight is not None and (value.dtype.kind != "f" or weight.dtype.kind == "f"):
-        return np.result_type(_sum_dtype(value, None), _sum_dtype(weight, None))
     if value.dtype.kind == "f":
-        return float_dtype_for(value.dtype)
-    return _UINT64 if value.dtype.kind == "u" else _INT64
+        return _float_dtype(value, weight)
+    return result_dtype("sum", value.dtype, None if weight is None else weight.dtype)
 
 
 def _float_dtype(value: AnyArray, weight: AnyArray | None = None) -> np.dtype[Any]:
@@ -375,7 +380,7 @@ def _counts(
     values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, weight_N: AnyArray | None
 ) -> AnyArray:
     one_N1 = np.broadcast_to(np.int8(1), (len(segment_N), 1))
-    dtype = _INT64 if weight_N is None else _sum_dtype(one_N1, weight_N)
+    dtype = _sum_dtype(one_N1, weight_N)
     return reduce.sums(one_N1, segment_N, n_segments, dtype, weight_N=weight_N)[:, 0]
 
 

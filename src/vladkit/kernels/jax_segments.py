@@ -169,6 +169,12 @@ def _wide(dtype: Any) -> np.dtype[Any]:
     return np.dtype(np.uint64 if jnp.issubdtype(dtype, jnp.unsignedinteger) else np.int64)
 
 
+def _named(dtype: Any) -> np.dtype[Any]:
+    """Dtype of NumPy's: itself, or a wide one of those that NumPy lacks (bfloat16, int4)."""
+    own = np.dtype(dtype)
+    return own if own.kind in "fiub" else _wide(dtype)
+
+
 def _result_dtype(op: str, value: Any, weight: Any) -> Any:
     if op in ("min", "max"):
         return value
@@ -176,7 +182,7 @@ def _result_dtype(op: str, value: Any, weight: Any) -> Any:
         return np.dtype(np.int64)
     if jnp.issubdtype(value, jnp.floating) and op != "count":
         return value if weight is None else jnp.promote_types(value, weight)
-    dtype: Any = result_dtype(op, _wide(value), None if weight is None else _wide(weight))
+    dtype: Any = result_dtype(op, _named(value), None if weight is None else _named(weight))
     return jnp.result_type(float) if dtype.kind == "f" else dtype
 
 

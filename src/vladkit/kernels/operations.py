@@ -85,12 +85,15 @@ def check_fill(op: str, fill_value: Any, dtype: np.dtype[Any]) -> AnyArray:
 
 
 def result_dtype(op: str, value: np.dtype[Any], weight: np.dtype[Any] | None) -> np.dtype[Any]:
-    """Dtype of the results of whole numbers, int64 or uint64, and of `count`; not of extremes."""
-    if op == "count":
-        value = np.dtype(np.int64)
-    elif op not in ("sum", "prod"):
+    """Dtype of the results of whole numbers, and of `count`; not of extremes.
+
+    That of values times weights, 64 bits wide: bytes are counted by masks as int64 or uint64.
+    """
+    if op not in ("count", "sum", "prod"):
         return np.dtype(np.float64)
-    return value if weight is None else np.result_type(value, weight)
+    own = np.dtype(np.int8) if op == "count" else value
+    kind = (own if weight is None else np.result_type(own, weight)).kind
+    return np.dtype({"f": np.float64, "u": np.uint64}.get(kind, np.int64))
 
 
 @lru_cache

@@ -131,8 +131,6 @@ def _result_dtype(op: str, value: torch.dtype, weight: torch.dtype | None) -> to
         return value if weight is None else torch.promote_types(value, weight)
     whole = np.dtype(np.uint64 if value == torch.uint64 else np.int64)
     dtype = None if weight is None else _numpy_dtype(weight)
-    if dtype is not None and dtype.kind != "f":
-        dtype = np.dtype(np.uint64 if weight == torch.uint64 else np.int64)
     named: torch.dtype = getattr(torch, result_dtype(op, whole, dtype).name)
     return named
 
