@@ -49,13 +49,14 @@ def sums_of_words(
     word_s, segment_N = _distinct(word_la[row_N, column_N])
     with np.errstate(over="ignore", invalid="ignore"):
         residual_Nf = local_lf[row_N] - centroid_kf[word_la[row_N, column_N]]
-        residual_sf = reduce.sums(residual_Nf, segment_N, len(word_s), residual_Nf.dtype)
+        # one thread: images are shared out among threads already
+        residual_sf = reduce.sums(residual_Nf, segment_N, len(word_s), residual_Nf.dtype, n_jobs=1)
     check_overflow(residual_sf)
     if angle_l is None:
         return word_s, residual_sf, None
     radian_N = np.deg2rad(angle_l.astype(np.float64))[row_N]
     unit_N2 = np.stack([np.cos(radian_N), np.sin(radian_N)], axis=1)
-    x_s, y_s = reduce.sums(unit_N2, segment_N, len(word_s), unit_N2.dtype).T
+    x_s, y_s = reduce.sums(unit_N2, segment_N, len(word_s), unit_N2.dtype, n_jobs=1).T
     turn_s = np.rint(np.arctan2(y_s, x_s) * (128 / np.pi)).astype(np.int64)
     return word_s, residual_sf, (turn_s % 256).astype(np.uint8)
 
