@@ -181,6 +181,13 @@ def test_files_that_are_no_videos(tmp_path, data, reason):
         Video(tmp_path / "a.mp4")
 
 
+def test_frames_that_cannot_be_decoded(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(Video, "times", lambda video: iter(()))  # as of AV1 without a decoder
+    with pytest.raises(ImageError, match=r"none of its frames can be decoded: .* such as AV1"):
+        extract_frames(home / "pan.mp4", tmp_path / "out")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_no_regular_file_and_frames_too_large(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.mp4")
     for name, reason in (

@@ -15,7 +15,7 @@ from vladkit.errors import ImageError, ModelError, ParameterError
 from vladkit.features import Sift, has_local, make_extractor, vector_dimensions
 from vladkit.features.onnx import session as onnx_session
 from vladkit.features.onnx.extractor import OnnxNetwork
-from vladkit.features.onnx.load import title_by_name
+from vladkit.features.onnx.load import load_network, title_by_name
 from vladkit.features.pool import Extraction, extract
 from vladkit.features.vectors import ImportedVectors, WithVectors, placed
 
@@ -92,6 +92,25 @@ class TestVector:
     def test_described_wrongly(self, tmp_path, toml, message):
         with pytest.raises(ModelError, match=message):
             make_extractor(f"onnx:{mean_colour(tmp_path / 'm.onnx', toml)}")
+
+    def test_of_another_length_for_other_images(self, tmp_path):
+        nodes = [
+            helper.make_node("AveragePool", ["image"], ["m"], kernel_shape=[8, 8], strides=[8, 8]),
+            helper.make_node("Flatten", ["m"], ["v"], axis=1),
+        ]
+        toml = '[input]\nmultiple = 8\n[output]\nkind = "vector"\n'
+        model = write(tmp_path / "v.onnx", nodes, ["v"], toml, shape=("b", 3, "h", "w"))
+        network = load_network(str(model), enlarge_to=16)
+        assert network.vector_dimensions == 3 * 8 * 8
+        with pytest.raises(ModelError, match=r"vector of 12 numbers .* of 192 for others"):
+            network.extract(colour(ramps(16, 16)))
+
+    def test_of_a_list(self, tmp_path):
+        nodes = [helper.make_node("SequenceConstruct", ["image"], ["v"])]
+        toml = '[output]\nkind = "vector"\ndescriptors = "v"\n'
+        model = write(tmp_path / "v.onnx", nodes, ["v"], toml, shape=(1, 3, 32, 32))
+        with pytest.raises(ModelError, match=r"gives 'v' \(descriptors\) as list"):
+            load_network(str(model))
 
     def test_no_vector(self, tmp_path):
         """A map is no vector, and of two outputs one has to be named."""

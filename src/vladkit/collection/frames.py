@@ -169,6 +169,11 @@ def extract_frames(
             if isinstance(error, ImageError | StorageError):
                 raise
             raise StorageError(f"cannot write {folder}: {error.strerror or error}") from error
+    if not found.read:
+        raise ImageError(
+            "none of its frames can be decoded: it is damaged, or its codec is one that this "
+            "OpenCV lacks, such as AV1: convert it to H.264"
+        )
     if not found.frames:
         raise ImageError(f"none of its {found.read} frames has features: nothing is written")
     return found

@@ -112,6 +112,11 @@ def _run(
         raise ModelError(f"{path} failed on {tensor.shape}: {first_line(error)}") from error
     n = len(padded)
     for key, value in zip(names, values, strict=True):
+        if not isinstance(value, np.ndarray):
+            raise ModelError(
+                f"{path} gives {names[key]!r} ({key}) as {type(value).__name__}, wanted an array: "
+                "name another output in its TOML file (docs/how-to/networks.md)"
+            )
         if value.ndim < 2 or value.shape[0] != n:
             wanted = "a batch of one, (1, ...)" if n == 1 else f"one for each of {n}, ({n}, ...)"
             fix = "export it so" if n == 1 else "export it so, or give batch 1"

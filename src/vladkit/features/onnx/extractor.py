@@ -281,6 +281,12 @@ class OnnxNetwork:
                 f"{value.shape} after the batch, wanted one vector, (D,): name the output of the "
                 "pooled vector, or another kind in its TOML file (docs/how-to/networks.md)"
             )
+        if (D := self.vector_dimensions) and vector_D.size != D:  # 0: it is being tried
+            raise ModelError(
+                f"{self.path} gives a vector of {vector_D.size} numbers for this image, of {D} for "
+                "others: give it one size of image, width and height in its TOML file "
+                "(docs/how-to/networks.md)"
+            )
         if not vector_D.any():
             raise ImageError("the network gives a vector of zeros for this image")
         return vector_D
