@@ -230,7 +230,7 @@ def test_command_says_what_is_cut_off_and_index_takes_the_folder(home, tmp_path)
 
 
 def test_two_frames_of_one_millisecond_have_two_names(tmp_path):
-    """At 2,400 frames a second: of windows of 1 ms, the last frame of one and the first of the next.
+    """At 2,400 frames a second: the last frame of a window of 1 ms and the first of the next.
 
     Their times, 1.667 and 2.083 ms, are both rounded to 2 ms.
     """
