@@ -157,7 +157,7 @@ class TestContract:
         assert not np.array_equal(one.centroids_, two.centroids_)
 
     def test_large_seeds_are_not_one(self, images):
-        """Only the lowest 31 bits would be those of 0 for all but the last, which has those of 1."""
+        """Their lowest 31 bits are those of 0, or of 1."""
         seeds = 0, 1, 2**31, 2**32, 2**40, 2**70, 2**31 + 1
         few = [VLAD(4, random_state=seed, n_iter=1, n_jobs=1).fit(images) for seed in seeds]
         assert len({each.centroids_.tobytes() for each in few}) == len(seeds)
