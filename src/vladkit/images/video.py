@@ -134,7 +134,7 @@ def _check_container(path: str | os.PathLike[str]) -> None:
     if not head:
         raise ImageError("empty file")
     if kind := image_kind(head):  # before containers: HEIC and AVIF begin with ftyp, as MP4
-        raise ImageError(f"no video, but an image ({kind}): index it as it is")
+        raise ImageError(f"no video, but an image ({kind}): give it to vladkit index")
     if any(head[at : at + len(s)] == s for at, known in _CONTAINERS for s in known):
         return
     for size in _TS_PACKETS:
