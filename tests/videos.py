@@ -35,3 +35,17 @@ def of_two_rates(data, first):
         at = data.index(box) - 4
         data[at : at + 4] = struct.pack(">I", struct.unpack(">I", data[at : at + 4])[0] + 8)
     return bytes(data)
+
+
+def faster(data, times):
+    """An AVI of which that many times as many frames follow each other in a second."""
+    at = data.index(b"strh") + 32  # after fccType, handler, flags, priority, start and scale
+    (rate,) = struct.unpack("<I", data[at : at + 4])
+    return data[:at] + struct.pack("<I", rate * times) + data[at + 4 :]
+
+
+def trimmed(data, share):
+    """An MP4 whose edit list shows the first part of it only."""
+    at = data.index(b"elst") + 12
+    ticks = int(struct.unpack(">I", data[at : at + 4])[0] * share)
+    return data[:at] + struct.pack(">I", ticks) + data[at + 4 :]

@@ -156,6 +156,12 @@ class TestContract:
         one, two = clone(some).fit(images).vlads_
         assert not np.array_equal(one.centroids_, two.centroids_)
 
+    def test_large_seeds_are_not_one(self, images):
+        """Their lowest 31 bits are those of 0, or of 1."""
+        seeds = 0, 1, 2**31, 2**32, 2**40, 2**70, 2**31 + 1
+        few = [VLAD(4, random_state=seed, n_iter=1, n_jobs=1).fit(images) for seed in seeds]
+        assert len({each.centroids_.tobytes() for each in few}) == len(seeds)
+
     def test_no_random_state_in_a_file(self, images, tmp_path):
         VLAD(4, random_state=None).fit(images).save(tmp_path / "v.npz")
         assert VLAD.load(tmp_path / "v.npz").random_state is None

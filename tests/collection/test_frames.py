@@ -16,7 +16,7 @@ import pytest
 from commands import run
 from images import textured
 from photos import photo
-from videos import of_two_rates, rotated, write_video
+from videos import faster, of_two_rates, rotated, trimmed, write_video
 from vladkit.collection import frames
 from vladkit.collection.frames import extract_frames
 from vladkit.errors import ImageError, ParameterError, StorageError
@@ -170,7 +170,11 @@ def test_times_and_rotation_are_the_containers(home, tmp_path):
     [
         (b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n", "no video: neither MP4"),
         (b"ffconcat version 1.0\nfile pan.mp4\n", "no video: neither MP4"),
-        (b"", "no video"),
+        (b"", "empty file"),
+        (b"\0\0\0\x1cftypheic" + bytes(200), r"but an image \(HEIC\): give it to vladkit index"),
+        (b"\0\0\0\x1cftypmif1" + bytes(200), r"but an image \(HEIC\): give it to vladkit index"),
+        (b"\0\0\0\x1cftypavif" + bytes(200), r"but an image \(AVIF\): give it to vladkit index"),
+        (b"\xff\xd8\xff\xe0" + bytes(200), r"but an image \(JPEG\): give it to vladkit index"),
         (b"\0\0\0\x18ftypmp42" + bytes(200), "damaged, or lacks its end"),
         (b"RIFF\xff\xff\xff\xffAVI " + bytes(200), "damaged, or lacks its end"),
     ],
@@ -211,7 +215,7 @@ def test_command_says_what_is_cut_off_and_index_takes_the_folder(home, tmp_path)
     done = run("frames", "cut.avi", "-o", "f", "--json", cwd=tmp_path)
     about = json.loads(done.stdout)
     assert len(about["frames"]) == len(list((tmp_path / "f").glob("*.jpg")))
-    assert "states 30 frames: the others cannot be read" in done.stderr
+    assert f"by its header 30 frames, {about['read']} could be read: it may be cut" in done.stderr
     run("index", "f", "-o", "f.vlad", "--n-clusters", 4, "--n-vocabularies", 1, cwd=tmp_path)
     names = run("pairs", "f.vlad", "--top", 0, "--sequential", 1, cwd=tmp_path).stdout.split()
     assert names[:2] == [each["name"] for each in about["frames"][:2]]
@@ -223,3 +227,31 @@ def test_command_says_what_is_cut_off_and_index_takes_the_folder(home, tmp_path)
         "FFmpeg is silent"
     )
     assert not (tmp_path / "g.partial").exists()
+
+
+def test_two_frames_of_one_millisecond_have_two_names(tmp_path):
+    """At 2,400 frames a second: the last frame of a window of 1 ms and the first of the next.
+
+    Their times, 1.667 and 2.083 ms, are both rounded to 2 ms.
+    """
+    image = cv2.resize(photo("coffee"), (320, 240))
+    blurred = cv2.GaussianBlur(image, (0, 0), 3)
+    images = [image if i in (4, 5) else blurred for i in range(12)]
+    write_video(tmp_path / "fast.avi", images, fps=24)
+    (tmp_path / "fast.avi").write_bytes(faster((tmp_path / "fast.avi").read_bytes(), 100))
+    found = extract_frames(tmp_path / "fast.avi", tmp_path / "f", new=0, window=0.001)
+    names = [each.name for each in found.frames]
+    assert [each.seconds for each in found.frames][1:3] == [0.001667, 0.002083]
+    assert len({*names}) == len(names) == 5
+    assert names == sorted(names)
+    assert {path.name for path in (tmp_path / "f").glob("*.jpg")} == {*names}
+    for each in found.frames:
+        assert abs(float(each.name.removesuffix("s.jpg")) - each.seconds) <= 0.0015
+
+
+def test_a_video_that_was_trimmed_is_not_called_damaged(home, tmp_path):
+    """An edit list shows the first 2 of 8 s; all 80 frames are there."""
+    (tmp_path / "trimmed.mp4").write_bytes(trimmed((home / "pan.mp4").read_bytes(), 0.25))
+    done = run("frames", "trimmed.mp4", "-o", "f", cwd=tmp_path)
+    assert "cannot be read" not in done.stderr
+    assert "one that was trimmed, or begins late, may well be whole" in done.stderr

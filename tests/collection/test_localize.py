@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+import unicodedata
 from types import SimpleNamespace
 
 import cv2
@@ -152,6 +153,23 @@ def test_a_model_of_a_part_of_the_collection(home, tmp_path, monkeypatch):
         assert len(found.images) == 4
         options["top"] = 7
         assert len(collection.localize(home / "query.png", home / "model", **options).images) == 7
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_may_be_spelled_otherwise_in_a_model(home, tmp_path, forms):
+    here, there = (unicodedata.normalize(form, "caf\u00e9") for form in forms)
+    shutil.copytree(home / "images", tmp_path / "images" / here)
+    model = pycolmap.Reconstruction(str(home / "model"))
+    for image in model.images.values():
+        image.name = f"{there}/{image.name}"
+    (tmp_path / "model").mkdir()
+    model.write(str(tmp_path / "model"))
+    with Collection.create(tmp_path / "c.vlad", n_clusters=8, n_vocabularies=1) as collection:
+        collection.add([tmp_path / "images"])
+        found = collection.localize(home / "query.png", tmp_path / "model", top=4)
+        assert np.linalg.norm(found.pose.centre - scene.QUERY[1]) < 0.005
+        assert all(each.name.startswith(f"{there}/") for each in found.images)
+        assert len(collection.pairs(1, queries=tmp_path / "model")) > 0
 
 
 def test_an_image_of_another_place_is_not_found(home, collection):

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -589,6 +590,26 @@ class TestQueries:
     def test_a_list_may_hold_names_with_blanks(self):
         names = ["a b.png", "a.png", "b.png"]
         assert chosen(names, names[:1], "queries").tolist() == [True, False, False]
+
+    @pytest.mark.parametrize("space", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\r"])
+    @pytest.mark.parametrize("end", ["\n", "\r\n"])
+    def test_lines_end_at_line_feeds_alone(self, tmp_path, space, end):
+        names = [f"a{space}b.png", "a", "b.png", f"{space}c.png"]
+        (tmp_path / "list").write_bytes(end.join([names[0], names[3]]).encode())
+        is_chosen_n = chosen(names, tmp_path / "list", "queries")
+        assert is_chosen_n.tolist() == [True, False, False, True]
+
+    @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+    def test_letters_may_be_spelled_otherwise(self, tmp_path, forms):
+        here, there = (unicodedata.normalize(form, "caf\u00e9/") for form in forms)
+        names = [f"{here}1.png", f"{here}2.png", "cafe/1.png"]
+        (tmp_path / "list").write_text(f"{there}2.png\n", encoding="utf-8")
+        for some in (tmp_path / "list", [f"{there}2.png"]):
+            assert chosen(names, some, "queries").tolist() == [False, True, False]
+        assert chosen(names, there, "queries").tolist() == [True, True, False]
+        both = [f"{here}1.png", f"{there}1.png"]  # two files, on Linux
+        for some in ([both[1]], both[1]):
+            assert chosen(both, some, "queries").tolist() == [False, True]
 
     @pytest.mark.parametrize(
         ("options", "reason"),

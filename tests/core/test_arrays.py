@@ -138,7 +138,9 @@ def test_images_are_no_descriptors(mode):
     assert as_array(np.asarray(image)).shape[:2] == (8, 8)
 
 
-@pytest.mark.parametrize("module", ["numpy.ma", "PIL.Image", "torch", "jax", "pandas", "polars"])
+@pytest.mark.parametrize(
+    "module", ["numpy.ma", "PIL.Image", "torch", "jax", "pandas", "polars", "scipy.sparse"]
+)
 def test_while_another_thread_imports_what_makes_them(monkeypatch, module):
     """The module is known then, and lacks names."""
     monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
@@ -167,3 +169,31 @@ UNEVEN = {
 def test_rows_of_unlike_lengths(door):
     with pytest.raises(ShapeError, match="a list of 2 has rows of unlike lengths, wanted an array"):
         UNEVEN[door]()
+
+
+SPARSE = {
+    "encode": lambda x: encode([x], C),
+    "centroids": lambda x: encode(X, x),
+    "VLAD": lambda x: VLAD(2).fit(x),
+    "one of a list": lambda x: VLAD(2).fit([W, x]),
+    "from_centroids": lambda x: VLAD.from_centroids(x),
+    "Ragged": lambda x: Ragged(x, [0, 30]),
+    "values": lambda x: segment_sum(x, np.zeros(30, int), 1),
+    "weights": lambda x: segment_sum(np.ones(30), np.zeros(30, int), 1, weights=x),
+    "Whitening": lambda x: Whitening(2).fit(x),
+    "blocks": lambda x: Whitening(2).fit([W, x]),
+    "transform": lambda x: Whitening(2).fit(W).transform(x),
+    "match": lambda x: match(W, x),
+    "query expansion": lambda x: alpha_query_expansion(x, W[:, None]),
+    "augment_database": lambda x: list(augment_database(lambda: [x])),
+    "metrics": lambda x: find_ranks(x, [1]),
+}
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "coo_array"])
+@pytest.mark.parametrize("door", SPARSE)
+def test_sparse_arrays_of_scipy(door, kind):
+    sparse = pytest.importorskip("scipy.sparse")
+    reason = rf"a sparse array \({kind} of SciPy\), wanted a dense one: x.toarray\(\)"
+    with pytest.raises(InputError, match=reason):
+        SPARSE[door](getattr(sparse, kind)(W))

@@ -36,6 +36,7 @@ from vladkit.errors import ParameterError
         (Interval(float, 0, 1, "left"), [0, 0.9], [1], "a number from 0, below 1"),
         (Interval(float, 0, None, "neither"), [1e9], [0, float("inf")], "a number above 0"),
         (Interval(float, None, 3), [-9, 3], [4, -float("inf")], "a number up to 3"),
+        (Interval(float), [2**1000], [10**400, -(10**400)], "a number"),
         (StrOptions("a", "b", "c"), ["a", "c"], ["d", 1, ["a"]], "'a', 'b' or 'c'"),
         (bool, [True, False], [1, None], "True or False"),
         (str, ["", "x"], [1], "a string"),

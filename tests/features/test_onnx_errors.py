@@ -7,7 +7,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from networks import FIXED, GOOD, colour, constant, dots, gray, keypoints, means, write
 from vladkit import Collection
@@ -72,6 +72,10 @@ class TestErrors:
             (GOOD + "mean = 3", "mean=3: wanted a list of numbers"),
             (GOOD + "mean = [1, 2]", "mean has 2 numbers: an image in rgb has 3"),
             (GOOD + "std = [1, 0, 1]", "std has a 0"),
+            (GOOD + "std = [1, 1e-60, 1]", "std has a 0, or as good as"),
+            (GOOD + "std = [1, 1e300, 1]", r"std=\[1, 1e\+300, 1\]: wanted numbers of at most"),
+            (GOOD + "mean = [1, -1e300, 1]", "mean=.*: wanted numbers of at most"),
+            (GOOD + "constants = { n = 1" + "0" * 400 + " }", "wanted a table of numbers"),
             (GOOD + "overlap = 1.5", "overlap=1.5: wanted an integer from 0"),
             (GOOD + "name = 5", "name=5: wanted a string"),
             (GOOD + 'fit = "tiles"', "with a multiple use stretch or pad"),
@@ -114,6 +118,52 @@ class TestErrors:
         model = keypoints(tmp_path / "k.onnx", toml + 'name = "image"')
         with pytest.raises(ModelError, match=r"inputs image, n: .*\[input.constants\]"):
             make_extractor(f"onnx:{model}")
+
+    @pytest.mark.parametrize(
+        ("kind", "value", "reason"),
+        [
+            (TensorProto.INT64, "1.5", "n=1.5: .* takes it as int64, give an integer"),
+            (TensorProto.INT64, "9223372036854775808", "takes it as int64"),
+            (TensorProto.INT64, "1e300", "takes it as int64"),
+            (TensorProto.INT32, "-2147483649", "takes it as int32"),
+            (TensorProto.FLOAT, "1e300", r"n=1e\+300: .* takes it as float32, give a number"),
+            (TensorProto.FLOAT, "1e-60", "takes it as float32"),
+            (TensorProto.FLOAT16, "65536", "takes it as float16"),
+            (TensorProto.INT64, "2.0", None),
+            (TensorProto.INT64, "-9223372036854775808", None),
+            (TensorProto.FLOAT, "0.1", None),
+            (TensorProto.FLOAT, "0", None),
+            (TensorProto.DOUBLE, "1e300", None),
+        ],
+    )
+    def test_constants_that_their_input_would_change(self, tmp_path, kind, value, reason):
+        toml = '[output]\nkind = "vector"\ndescriptors = "vector"\n'
+        toml += f"[input]\nwidth = 8\nheight = 8\n[input.constants]\nn = {value}\n"
+        nodes = [
+            helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
+            helper.make_node("Flatten", ["mean"], ["vector"], axis=1),
+        ]
+        path = write(tmp_path / "m.onnx", nodes, ["vector"], toml, inputs={"n": (kind, ())})
+        if reason is None:
+            assert make_extractor(f"onnx:{path}").description.input.constants == {"n": float(value)}
+        else:
+            with pytest.raises(ModelError, match=rf"m.toml: \[input.constants\] .*{reason}"):
+                make_extractor(f"onnx:{path}")
+
+    @pytest.mark.parametrize("multiple", ["", "multiple = 8"])
+    @pytest.mark.parametrize(
+        ("shape", "reason"),
+        [
+            ((1, 3, 32, "w"), "takes a height of 32 px and any width"),
+            ((1, 3, "h", 32), "takes a width of 32 px and any height"),
+        ],
+    )
+    def test_one_side_is_fixed(self, tmp_path, shape, reason, multiple):
+        model = means(tmp_path / "m.onnx", f"[input]\n{multiple}\n", shape=shape)
+        with pytest.raises(ModelError, match=f"{reason}: give width and height in .*m.toml"):
+            make_extractor(f"onnx:{model}")
+        means(tmp_path / "m.onnx", "[input]\nwidth = 32\nheight = 32\noverlap = 8", shape=shape)
+        assert make_extractor(f"onnx:{model}").description.input.width == 32
 
     def test_outputs_that_do_not_go_together(self, tmp_path):
         toml = '[output]\nkind = "keypoints"\nkeypoints = "xy"\nscores = "scores"\n'

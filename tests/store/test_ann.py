@@ -178,6 +178,12 @@ class TestSmall:
 
 
 class TestFile:
+    def test_large_seeds_are_not_one(self, tmp_path):
+        id_n, vector_nD = scenes(600)
+        for seed in (0, 2**40, 2**70):
+            made(tmp_path / str(seed), id_n, vector_nD, seed=seed)
+        assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 3
+
     def test_seed_and_vectors_decide_every_byte(self, tmp_path):
         id_n, vector_nD = scenes()
         for name, seed in (("a", 5), ("b", 5), ("c", 6)):

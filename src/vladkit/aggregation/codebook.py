@@ -9,6 +9,7 @@ import numpy as np
 from vladkit.core.arrays import AnyArray, FloatArray, Int64Array
 from vladkit.core.linalg import unit_for, unit_rows
 from vladkit.core.ragged import Ragged
+from vladkit.core.seeds import seed_of_31_bits
 from vladkit.core.threads import faiss_threads
 from vladkit.errors import InputError, NonFiniteError, ParameterError
 from vladkit.kernels.nearest import nearest
@@ -194,7 +195,7 @@ def train_centroids(
             "give more images, or ask for fewer clusters"
         )
     clustering = faiss.Clustering(f, n_clusters)
-    clustering.seed = seed % 2**31  # faiss takes an int
+    clustering.seed = seed_of_31_bits(seed)  # faiss takes an int
     clustering.niter = n_iter
     # faiss would take a sample of 256 rows a centroid by itself, and warn below 39
     clustering.max_points_per_centroid = n

@@ -9,6 +9,7 @@ import numpy as np
 
 from vladkit.aggregation.codebook import train_centroids
 from vladkit.core.arrays import FloatArray
+from vladkit.core.seeds import seed_of_31_bits
 from vladkit.errors import InputError, MissingDependencyError, NonFiniteError
 from vladkit.kernels.mixture import Mixture
 from vladkit.kernels.nearest import nearest
@@ -100,7 +101,7 @@ def train_mixture(
         weights_init=share_k / share_k.sum(),
         means_init=start_kf,
         precisions_init=1 / variance_kf,
-        random_state=seed % 2**32,
+        random_state=seed_of_31_bits(seed),
     )
     with warnings.catch_warnings():  # it ends after n_iter, as k-means does
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -61,6 +61,9 @@ def frames(
             show(f"{each.name}  sharpness {each.sharpness:8.1f}  new {each.new:.2f}")
     say(f"{output}: {len(found.frames)} of {counted(found.read, 'frame')} of {video}")
     if found.read < 0.95 * found.stated:
-        say(f"{video} states {found.stated} frames: the others cannot be read, is it cut off?")
+        say(
+            f"{video}: by its header {counted(found.stated, 'frame')}, {found.read} could be read: "
+            "it may be cut off; one that was trimmed, or begins late, may well be whole"
+        )
     if found.plain:
         say(f"{counted(found.plain, 'frame')} without features left out, such as black ones")

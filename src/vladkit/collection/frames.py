@@ -51,7 +51,7 @@ class Frame:
     Parameters
     ----------
     name : str
-        Its file, named after its time.
+        Its file, named after its time, rounded to ms; by a later ms where one has that name.
     seconds : float
         Its time in the video, as the container has it.
     sharpness : float
@@ -75,7 +75,8 @@ class Frames:
     frames : tuple of Frame
         In order of time.
     read, stated : int
-        Number of frames that could be read, and that the file states (0: it states none).
+        Number of frames that could be read, and of those by the header (0: it has none), which
+        has more than can be read of a whole file, too, such as one that was trimmed.
     plain : int
         Number of candidates in which no feature was found, such as black ones.
     """
@@ -212,6 +213,11 @@ class _Run:
         rows = list(csv.reader(line for line in lines[1:] if line.endswith("\n")))
         return [Frame(name, *map(float, values)) for name, *values in rows]
 
+    def _name(self, seconds: float) -> str:
+        """Name of the next file, after those that are kept: names rise with the time."""
+        least = float(self._kept[-1].name.removesuffix("s.jpg")) + 0.001 if self._kept else 0.0
+        return f"{max(round(seconds, 3), least):010.3f}s.jpg"
+
     def _write(self, frame: Frame, data: bytes) -> None:
         with replace_file(self._partial / frame.name) as file:
             file.write(data)
@@ -255,7 +261,7 @@ class _Run:
                 continue
             share = 1.0 if last is None else self._share(features, last)
             if share >= self._new:
-                name = f"{seconds:010.3f}s.jpg"
+                name = self._name(seconds)
                 self._write(Frame(name, seconds, round(sharp, 1), round(share, 3)), data)
                 last = features
         found = Frames(tuple(self._kept), read, video.n_frames, plain)

@@ -131,7 +131,8 @@ def localize(
     # a model may be of some of them
     folder, name_of = names_below(index.store.indexed(), root, all_below=False)
     model.check_names(list(name_of.values()), folder)
-    among = Allowed(np.array(sorted(i for i in name_of if name_of[i] in model.names), np.int64))
+    known = {i: own for i, name in name_of.items() if (own := model.spelled(name)) is not None}
+    among = Allowed(np.array(sorted(known), np.int64))
     # where all are matched with it anyway, none need be before
     options = SearchOptions(max(top, _RANKED), rerank=0 if len(among) <= top else None)
     query = query_of(index, image, options)
@@ -141,7 +142,7 @@ def localize(
     used = _Matched(index, model, query.features)
     for hit in index.searcher.search([query], options, among):
         if len(used.images) < top:
-            used.add(hit.image_id, hit.path, name_of[hit.image_id])
+            used.add(hit.image_id, hit.path, known[hit.image_id])
     return _solve(used, *found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from vladkit.collection.sfm_model import SfmModel, is_model
 from vladkit.core.arrays import Float32Array, Int64Array
 from vladkit.core.files import replace_file
+from vladkit.core.names import composed
 from vladkit.errors import ParameterError, StorageError
 
 __all__ = ["Names", "Pair", "Pairs", "chosen", "is_listed"]
@@ -127,6 +128,9 @@ def is_listed(name: str) -> bool:
 def chosen(names: Sequence[str], some: Names, what: str) -> npt.NDArray[np.bool_]:
     """Whether each image is among some of them, (n,).
 
+    Names may be spelled with composed or decomposed letters; an image that is spelled as the name
+    that is given comes first.
+
     Raises
     ------
     ParameterError
@@ -138,6 +142,9 @@ def chosen(names: Sequence[str], some: Names, what: str) -> npt.NDArray[np.bool_
         if not some:
             raise ParameterError(f"{what}='': give the beginning of some names, or leave it out")
         is_chosen_n = np.array([name.startswith(some) for name in names], bool)
+        if not is_chosen_n.any():  # spelled otherwise
+            begin = composed(some)
+            is_chosen_n = np.array([composed(name).startswith(begin) for name in names], bool)
         if not is_chosen_n.any():
             raise ParameterError(f"{what}: no name of the {len(names)} images begins with {some!r}")
         return is_chosen_n
@@ -147,36 +154,57 @@ def chosen(names: Sequence[str], some: Names, what: str) -> npt.NDArray[np.bool_
         raise ParameterError(
             f"{what}={some!r}: give the beginning of some names, a list of them, or the file of one"
         )
-    row_of = {name: row for row, name in enumerate(names)}
-    wanted = _names_in(some, row_of, what) if isinstance(some, os.PathLike) else list(some)
+    row_of = _finder(names)
+    wanted = _names_in(some, row_of, names, what) if isinstance(some, os.PathLike) else list(some)
     if not wanted:
         raise ParameterError(f"{what}: 0 of 0 names: give some, or leave it out")
-    unknown = [name for name in wanted if name not in row_of]
+    unknown = [name for name in wanted if row_of(name) is None]
     if unknown:
         raise ParameterError(
             f"{what}: {len(unknown)} of {len(wanted)} names are not in the collection, such as "
             f"{unknown[0]!r}: give names as they are in a list of pairs"
         )
     is_chosen_n = np.zeros(len(names), bool)
-    is_chosen_n[[row_of[name] for name in wanted]] = True
+    is_chosen_n[[row for row in map(row_of, wanted) if row is not None]] = True
     return is_chosen_n
 
 
-def _names_in(path: os.PathLike[str], known: Mapping[str, int], what: str) -> list[str]:
+def _finder(names: Sequence[str]) -> Callable[[str], int | None]:
+    """Function that gives the row of a name, by how it is spelled or else with composed letters."""
+    exact = {name: row for row, name in enumerate(names)}
+    spelled = {composed(name): row for row, name in enumerate(names) if not name.isascii()}
+
+    def row_of(name: str) -> int | None:
+        row = exact.get(name)
+        return spelled.get(composed(name)) if row is None and isinstance(name, str) else row
+
+    return row_of
+
+
+def _names_in(
+    path: os.PathLike[str],
+    row_of: Callable[[str], int | None],
+    known: Sequence[str],
+    what: str,
+) -> list[str]:
     """Names in a file, one a line, or in a model; hloc's lists have the camera after the name."""
     if is_model(path):
         names = list(SfmModel(path).names)
-        if names and not known.keys() & set(names):
+        found = [name for name in names if row_of(name) is not None]
+        if names and not found:
             raise ParameterError(
                 f"{what}: no image of the model {os.fspath(path)} is in the collection: names are "
                 f"such as {names[0]!r} there and {next(iter(known), 'none')!r} here: give the "
                 "folder of COLMAP's image_path as root (--root)"
             )
-        return [name for name in names if name in known]
+        return found
     try:
-        text = Path(path).read_text("utf-8-sig", "surrogateescape")
+        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise StorageError(f"cannot read {os.fspath(path)}: {error.strerror}") from error
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    return [line if line in known else line.split()[0] for line in lines]
+    lines = [line.removesuffix("\r") for line in text.split("\n")]  # names may hold U+2028
+    lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return [
+        next((name for name in (line, line.strip()) if row_of(name) is not None), line.split()[0])
+        for line in lines
+    ]

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vladkit.collection.sfm_files import check_model_files
+from vladkit.core.names import composed
 from vladkit.errors import FileFormatError, MissingDependencyError, ParameterError
 from vladkit.store.database import damaged
 
@@ -169,7 +170,12 @@ class SfmModel:
                 )
         images = (self.reconstruction.image(i) for i in self.reconstruction.reg_image_ids())
         self.names: dict[str, Any] = {image.name: image for image in images}
+        self._composed = {composed(name): name for name in self.names if not name.isascii()}
         self._seen: dict[str, Seen] = {}
+
+    def spelled(self, name: str) -> str | None:
+        """The name as the model spells its letters (NFC or NFD); None if it has no such image."""
+        return name if name in self.names else self._composed.get(composed(name))
 
     def seen(self, name: str) -> Seen:
         """Observations of the image of that name."""
@@ -202,7 +208,7 @@ class SfmModel:
 
     def check_names(self, names: list[str], root: str) -> None:
         """Raise ParameterError if none of the names is one of the model's images."""
-        if not set(names) & self.names.keys():
+        if all(self.spelled(name) is None for name in names):
             theirs = next(iter(self.names), "none")
             raise ParameterError(
                 f"no image of the collection is in {self.path}: names there are such as "

@@ -60,7 +60,8 @@ def as_array(values: Any) -> AnyArray:
     InputError
         If values are masked (`numpy.ma`), as ``numpy.asarray`` gives the numbers below the mask;
         values of pandas or polars are missing, which it gives as NaN or objects;
-        they are an image of Pillow, whose pixels are no descriptors; or their own library cannot
+        they are an image of Pillow, whose pixels are no descriptors, or sparse (`scipy.sparse`),
+        which it gives as one object; or their own library cannot
         make an array of them, as torch of a sparse tensor, or of one on another device.
     ShapeError
         If rows of a list have unlike lengths.
@@ -84,6 +85,11 @@ def as_array(values: Any) -> AnyArray:
         raise InputError(
             "got an image of Pillow, wanted its descriptors (vladkit.features.Sift); where pixels "
             "are meant, give numpy.asarray(image)"
+        )
+    if any(is_made_by("scipy.sparse", name, values) for name in ("spmatrix", "sparray")):
+        raise InputError(
+            f"got a sparse array ({type(values).__name__} of SciPy), wanted a dense one: "
+            "x.toarray()"
         )
     if any(is_made_by("pandas", name, values) for name in ("DataFrame", "Series", "Index")):
         return _of_pandas(values)

@@ -60,7 +60,7 @@ class Interval:
         number: Any = value
         above = self.least is None or number > self.least or self._holds("left", number, self.least)
         below = self.most is None or number < self.most or self._holds("right", number, self.most)
-        return above and below and (self.kind is int or math.isfinite(number))
+        return above and below and (self.kind is int or _is_finite(number))
 
     def _holds(self, side: str, value: float, bound: float) -> bool:
         return self.closed in ("both", side) and value == bound
@@ -78,6 +78,14 @@ class Interval:
         if has_least and has_most:
             return f"{least} to {self.most}"
         return f"{least}, {'at most' if has_most else 'below'} {self.most}"
+
+
+def _is_finite(number: Any) -> bool:
+    """Whether a number is one of floating point: an integer may be larger than all of these."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 class StrOptions:

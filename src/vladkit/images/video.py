@@ -17,6 +17,7 @@ import numpy.typing as npt
 from vladkit.core.files import is_special_file
 from vladkit.errors import ImageError
 from vladkit.images.decode import MAX_PIXELS
+from vladkit.images.header import image_kind
 from vladkit.images.opencv import silent_opencv, within_memory
 
 __all__ = ["Video"]
@@ -45,12 +46,14 @@ class Video:
     Attributes
     ----------
     n_frames : int
-        Number of frames that the file states, which may be wrong; 0 where it states none.
+        Number of frames by the header, 0 where that has none: counted, or estimated from the
+        length. It may be wrong, and includes those that an edit list leaves out.
 
     Raises
     ------
     ImageError
-        If the file cannot be opened, is no video, or has frames of more than 200 million px.
+        If the file cannot be opened, is empty or no video, or has frames of more than 200 million
+        px.
 
     Examples
     --------
@@ -128,6 +131,10 @@ def _check_container(path: str | os.PathLike[str]) -> None:
         raise ImageError((error.strerror or str(error)).lower()) from error
     except ValueError as error:  # a NUL in the name
         raise ImageError(f"not a file name: {error}") from error
+    if not head:
+        raise ImageError("empty file")
+    if kind := image_kind(head):  # before containers: HEIC and AVIF begin with ftyp, as MP4
+        raise ImageError(f"no video, but an image ({kind}): give it to vladkit index")
     if any(head[at : at + len(s)] == s for at, known in _CONTAINERS for s in known):
         return
     for size in _TS_PACKETS:

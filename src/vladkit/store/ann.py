@@ -21,6 +21,7 @@ import numpy as np
 
 from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.core.files import is_special_file, replace_file
+from vladkit.core.seeds import seed_of_31_bits
 from vladkit.core.threads import faiss_threads
 from vladkit.errors import FileFormatError, InputError
 from vladkit.store.exact import widen
@@ -290,7 +291,7 @@ def _trained(training_nD: Float32Array, n_cells: int, seed: int) -> Any:
         faiss.ScalarQuantizer.QT_8bit,
         faiss.METRIC_INNER_PRODUCT,
     )
-    index.cp.seed = seed % 2**31  # faiss takes an int
+    index.cp.seed = seed_of_31_bits(seed)  # faiss takes an int
     # 10 iterations from random vectors: a k-means++ start finds no more (a million vectors, 8 cells
     # looked into: recall 0.933 both), though it does where cells are few, as in a codebook.
     index.cp.niter = 10

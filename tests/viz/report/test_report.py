@@ -206,6 +206,8 @@ class TestReport:
             ranks = assess(collection, questions, top=3)
             with pytest.raises(ParameterError, match="n=-1"):
                 drawn(collection, -1)
+            with pytest.raises(ParameterError, match="seed=-1: wanted an integer from 0"):
+                drawn(collection, 6, seed=-1)
             paths = [h.path for h in collection.search(home / "images" / "moon.jpg", top=4)]
         write_report(tmp_path / "r.html", ranks)
         page = Page((tmp_path / "r.html").read_text("utf-8"))

@@ -130,9 +130,16 @@ def _described(file: Path, sha256: str, session: Session) -> Network:
     given = inputs[name]
     if given.type not in TYPES:
         raise ModelError(f"{file}: input {name!r} is {given.type}, wanted float or float16")
-    for constant in network.input.constants:
+    for constant, value in network.input.constants.items():
         if inputs[constant].type not in CONSTANT_TYPES:
             raise ModelError(f"{file}: input {constant!r} is {inputs[constant].type}")
+        dtype = np.dtype(CONSTANT_TYPES[inputs[constant].type])
+        if not _fits(value, dtype):
+            number = "an integer" if dtype.kind == "i" else "a number"
+            raise ModelError(
+                f"{where}: [input.constants] {constant}={value!r:.40}: {file.name} takes it as "
+                f"{dtype}, give {number} within its range"
+            )
     width, height = _fixed_size(network, given.shape, str(file), where)
     if not (width or network.input.multiple):
         raise ModelError(f"{where}: [input] needs multiple: {file.name} takes images of any size")
@@ -166,6 +173,16 @@ def _check_names(
         )
 
 
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+    """Whether a number stays itself in a type; digits that a floating one rounds are all right."""
+    if dtype.kind == "i":
+        info = np.iinfo(dtype)
+        return value == int(value) and info.min <= value <= info.max
+    with np.errstate(over="ignore"):
+        number = np.array(float(value), dtype)  # 0 if it is too small
+    return bool(np.isfinite(number)) and bool(number) == bool(value)
+
+
 def _image_input(network: Network, inputs: dict[str, Any]) -> str:
     return next(name for name in inputs if name not in network.input.constants)
 
@@ -189,7 +206,14 @@ def _fixed_size(network: Network, shape: list[Any], file: str, where: str) -> tu
         raise ModelError(
             f"{file} takes {width}x{height} px only, {where} says any multiple of {spec.multiple}"
         )
-    return width or spec.width, height or spec.height
+    width, height = width or spec.width, height or spec.height
+    if bool(width) != bool(height):
+        fixed, free = ("width", "height") if width else ("height", "width")
+        raise ModelError(
+            f"{file} takes a {fixed} of {width or height} px and any {free}: give width and height "
+            f"in {where}, [input], and no multiple"
+        )
+    return width, height
 
 
 def _shipped(sha256: str, inputs: list[str], outputs: list[str]) -> Network | None:

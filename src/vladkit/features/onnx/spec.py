@@ -46,6 +46,7 @@ class _Numbers:
 
 # Upper bounds are far beyond any network that is known.
 _PX: Final = Interval(int, 0, 16384)
+_MOST: Final = 1e30  # float32, in which they are computed with, has them and their reciprocals
 _CHANNELS: Final = _Numbers(list, "a list of numbers, one for each channel")
 
 
@@ -356,8 +357,10 @@ def _check_input(spec: InputSpec, where: str, is_vector: bool) -> None:
                 f"{where} {key} has {len(values)} numbers: an image in {spec.color} has "
                 f"{spec.n_channels} channels"
             )
-    if 0 in spec.std:
-        raise ModelError(f"{where} std has a 0: it is divided by")
+        if any(abs(value) > _MOST for value in values):
+            raise ModelError(f"{where} {key}={values}: wanted numbers of at most {_MOST:g}")
+    if any(abs(value) < 1 / _MOST for value in spec.std):
+        raise ModelError(f"{where} std has a 0, or as good as: it is divided by")
 
 
 def _check_output(spec: OutputSpec, where: str) -> None:

@@ -18,6 +18,7 @@ from vladkit.collection.indexing import Progress
 from vladkit.collection.ranked import Hit
 from vladkit.collection.search_options import check_number
 from vladkit.core.names import real
+from vladkit.core.params import Interval, check_parameter
 from vladkit.errors import NothingToIndexError
 from vladkit.evaluation.benchmark import Benchmark, Outcome, ground_truth, read_ground_truth
 from vladkit.geometry.verification import Model
@@ -214,9 +215,10 @@ def drawn(collection: Collection, n: int, seed: int = 0) -> Questions:
     NothingToIndexError
         If the collection is empty.
     ParameterError
-        If `n` is negative.
+        If `n` or `seed` is negative.
     """
     check_number("n", n)
+    check_parameter("seed", seed, Interval(int, 0))  # Python's takes -1 for 1
     rows = list(collection.images())
     if not rows:
         raise NothingToIndexError(f"{collection.path} holds no images yet")
