@@ -627,6 +627,8 @@ class TestIdf:
     def test_a_word_of_no_image(self, images):
         asmk = ASMK(8, idf=True).fit(images).fit_idf(images[1:2])
         assert asmk.idf_.tolist() == [1] * 8
+        none = asmk.transform(images)[:0]
+        assert asmk.fit_idf(none).idf_.tolist() == [1] * 8  # without a warning of log(0)
 
     def test_after_partial_fit(self, images):
         asmk = ASMK(4, idf=True).partial_fit(images)

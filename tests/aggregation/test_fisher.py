@@ -364,3 +364,6 @@ class TestContract:
                 Fisher.from_mixture(*made(4, 6), rotation=rotation).transform(images)
         with pytest.raises(NonFiniteError, match="overflow"):
             fisher.transform([np.full((2, 6), 1e30, np.float32)])
+        rotated = Fisher.from_mixture(*made(4, 6), rotation=np.full((6, 6), 6**-0.5))
+        with pytest.raises(NonFiniteError, match="overflow float32"):  # not: "holds inf"
+            rotated.transform([np.full((2, 6), 3e38, np.float32)])

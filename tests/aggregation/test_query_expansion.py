@@ -115,6 +115,18 @@ class TestAugmentDatabase:
             (wanted,) = augment_database(lambda: [database], n_neighbors=2)
             assert augmented.tolist() == wanted.tolist()
 
+    @pytest.mark.parametrize("alpha", [0, 1])
+    def test_weights_of_zeros_are_zeros(self, alpha):
+        """As the augmented vector is, whatever a neighbour without similarity counts."""
+        database = np.array([[1.0, 0], [0, 0], [0, 1]])
+        ((place_nr, weight_nr),) = neighbor_weights(lambda: [database], n_neighbors=2, alpha=alpha)
+        (augmented,) = augment_database(lambda: [database], n_neighbors=2, alpha=alpha)
+        assert augmented[1].tolist() == [0, 0]
+        assert weight_nr[1].tolist() == [0, 0, 0]
+        query = np.array([0.6, 0.8])
+        joined_n = (weight_nr * (database @ query)[place_nr]).sum(axis=1)
+        np.testing.assert_allclose(joined_n, augmented @ query, atol=1e-6)
+
     def test_refusals(self):
         for bad in ({"n_neighbors": 0}, {"n_neighbors": 2.5}, {"alpha": -1}):
             with pytest.raises(ParameterError):

@@ -292,6 +292,19 @@ class TestTransform:
         with pytest.raises(ParameterError):
             by_state.set_params(exponent=2).transform(np.ones((1, 3)))
 
+    def test_products_that_overflow(self):
+        """As numbers, they were NaN, with a warning of NumPy."""
+        whitening = Whitening(2).fit(vectors(9, 4))
+        vector_nD = np.ones((3, 4), np.float32)
+        vector_nD[1] = np.copysign(3e38, whitening.components_[0])
+        for use in (
+            whitening.transform,
+            whitening._transform_alone,
+            lambda X: whitening.transform_views(X[:, None]),
+        ):
+            with pytest.raises(NonFiniteError, match=r"vector 1 .* overflow float32"):
+                use(vector_nD)
+
     def test_no_rows(self, by_state):
         assert by_state.transform(np.empty((0, 3))).shape == (0, 2)
 

@@ -38,6 +38,7 @@ class TestHints:
         assert "is not a vladkit collection" in done.stderr
         assert "; photos.vlad is a collection: give it first" in done.stderr
         assert "give it first" in run("eval", "truth.json", "photos.vlad", code=1).stderr
+        assert "give it first" in run("relocate", "old", "photos.vlad", "new", code=1).stderr
 
     def test_a_name_that_is_nearly_right(self, here):
         done = run("info", "photo.vlad", code=1)

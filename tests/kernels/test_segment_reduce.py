@@ -413,6 +413,14 @@ def test_few_numbers_are_refused_too():
             segment_sum(np.ones(3), np.array([0, bad, 1]), 5)
 
 
+def test_a_segment_below_0_is_not_put_down_to_n_segments():
+    for n_segments in (None, 4):
+        with pytest.raises(ParameterError, match="wanted 0 to 3: number segments from 0"):
+            segment_reduce(np.ones(3), np.array([0, -1, 3]), n_segments)
+    with pytest.raises(ParameterError, match="wanted 0 to 3: n_segments is the number of buckets"):
+        segment_reduce(np.ones(3), np.array([0, 4, 3]), 4)
+
+
 @pytest.mark.parametrize("op", ["sum", "mean", "min"])
 def test_refused_segments_of_numbers(loops, op):
     for n in (10, 5000):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing, suppress
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from commands import run
 from images import textured
 from stored import everything, sql, tables
 from vladkit import Collection
+from vladkit.core.names import quoted
 from vladkit.errors import DamageWarning, FileFormatError
 from vladkit.store.export import FORMATS
 
@@ -215,9 +218,11 @@ class TestDamagedVectors:
     def test_one_as_a_query(self, own):
         row = np.full(8 * 128, np.nan, "<f2").tobytes()
         sql(own, ("UPDATE block SET data = CAST(? || substr(data, 2049) AS BLOB)", (row,)))
+        named = Path(own).rename(Path(own).with_name("my own.vlad"))
+        wanted = f"the vector of image 1 is no numbers: run vladkit check {quoted(named)} --repair"
         with (
-            Collection.open(own) as collection,
-            pytest.raises(FileFormatError, match="the vector of image 1 is no numbers"),
+            Collection.open(named) as collection,
+            pytest.raises(FileFormatError, match=re.escape(wanted)),
         ):
             collection.search("00.png")
 

@@ -115,7 +115,8 @@ class ASMK(Trained):
     a list of (l_i,). A code then has their mean in one byte, and a pair counts
     ``exp(cos(difference) - 1)`` times, with the difference in steps of 22.5 degrees.
 
-    An image has similarity 1 with itself, and one without descriptors 0 with all. Where the
+    An image has similarity 1 with itself, and one without descriptors 0 with all; so has, with
+    `idf`, one whose words are in every image that `fit_idf` was given. Where the
     residuals of a word sum to 0, its binary code is all zeros; as numbers it matches nothing, but
     counts in n.
 
@@ -236,7 +237,8 @@ class ASMK(Trained):
         """
         codes = self._as_codes(X)
         count_k = np.bincount(codes.word_N, minlength=len(self.centroids_))
-        self.idf_ = np.where(count_k, np.log(len(codes) / np.maximum(count_k, 1)) ** 2, 1.0)
+        n = max(len(codes), 1)
+        self.idf_ = np.where(count_k, np.log(n / np.maximum(count_k, 1)) ** 2, 1.0)
         return self
 
     def check_parameters(self) -> None:

@@ -224,13 +224,13 @@ def aggregate_mixture(
     """Sums (t, k, 2 f) weighted by a mixture's posteriors, and masses (t, k).
 
     First f sums of residuals to the means, in standard deviations, then f of their squares less 1.
+    Descriptors have been checked to be finite.
     """
     k, f = mixture.mean_kf.shape
     is_little = is_for_one_thread(batch.n_local, 2 * k, f)
     threads = 1 if n_jobs is None and is_little else resolve_n_jobs(n_jobs)
     aggregate_mixture = kernels.load("fused" if fastest() == "fused" else "loop").aggregate_mixture
     assert aggregate_mixture is not None, "these two have it"
-    batch.check_finite()
     return _checked(lambda: aggregate_mixture(batch, mixture, threads))
 
 

@@ -22,6 +22,7 @@ from vladkit.core.ragged import Ragged
 from vladkit.core.threads import resolve_n_jobs
 from vladkit.errors import FileFormatError, InputError, NonFiniteError, ParameterError, ShapeError
 from vladkit.kernels.mixture import Mixture
+from vladkit.kernels.nearest import check_overflow
 
 __all__ = ["Fisher"]
 
@@ -303,20 +304,22 @@ class Fisher(Trained):
         return self._in_container(vector_tD, X)
 
     def _rotated(self, batch: Ragged) -> Iterator[tuple[int, Ragged]]:
-        """First image and images of each block, rotated."""
+        """First image and images of each block, rotated and finite."""
         for begin, some in batch.blocks(BLOCK_BYTES):
+            some.check_finite()
             if self.rotation_ is None:
                 yield begin, some
                 continue
             rotation_fd = self.rotation_.astype(some.float_dtype)
             d = rotation_fd.shape[1]
-            some.check_finite()
             out_Nd = np.empty((some.n_local, d), some.float_dtype)
-            for i in range(len(some)):  # image by image: its bits do not depend on the others
-                np.matmul(
-                    some.floats(i, i + 1), rotation_fd,
-                    out=out_Nd[some.start_T[i] : some.start_T[i + 1]],
-                )  # fmt: skip
+            with np.errstate(over="ignore", invalid="ignore"):
+                for i in range(len(some)):  # image by image: its bits do not depend on the others
+                    np.matmul(
+                        some.floats(i, i + 1), rotation_fd,
+                        out=out_Nd[some.start_T[i] : some.start_T[i + 1]],
+                    )  # fmt: skip
+            check_overflow(out_Nd)
             yield begin, Ragged(out_Nd, some.start_T)
 
     def _write(

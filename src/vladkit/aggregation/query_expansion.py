@@ -187,7 +187,7 @@ def neighbor_weights(
         If these are all others: its own again, last, with weight 0.
     weight_nr : (n_i, 1 + r) float32
         ``(weight_nr * score_n[place_nr]).sum(axis=1)`` is the similarity of a query with the
-        augmented vector, score_n its similarities with all stored ones.
+        augmented vector, score_n its similarities with all stored ones. 0 for a vector of zeros.
 
     Raises
     ------
@@ -245,6 +245,7 @@ def _weighted(
         itself_n1 = np.arange(begin, begin + len(own))[:, None]
         weight_nr = np.hstack([np.ones((len(own), 1), np.float32), weight_nr])
         weight_nr /= np.maximum(length_n, EPSILON).astype(np.float32)
+        weight_nr[~own.any(axis=1)] = 0  # it stays zeros, whatever its neighbours are
         yield np.hstack([itself_n1, place_nr]), weight_nr
         begin += len(own)
 

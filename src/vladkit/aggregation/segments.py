@@ -270,7 +270,7 @@ def _reduced(
         with np.errstate(under="ignore"):  # exponentials that are 0
             return _softmax(*arguments).reshape(value_Nx.shape)
     if op == "count":
-        result = _counts(*arguments, weight_N)
+        result = _counts(segment_N, n_segments, weight_N)
     elif op in ("sum", "prod"):
         dtype = _sum_dtype(value_Nx, weight_N)
         if op == "prod":
@@ -376,9 +376,7 @@ def _float_dtype(value: AnyArray, weight: AnyArray | None = None) -> np.dtype[An
     return np.result_type(dtype, _float_dtype(weight))
 
 
-def _counts(
-    values_Nf: AnyArray, segment_N: AnyArray, n_segments: int, weight_N: AnyArray | None
-) -> AnyArray:
+def _counts(segment_N: AnyArray, n_segments: int, weight_N: AnyArray | None) -> AnyArray:
     one_N1 = np.broadcast_to(np.int8(1), (len(segment_N), 1))
     dtype = _sum_dtype(one_N1, weight_N)
     return reduce.sums(one_N1, segment_N, n_segments, dtype, weight_N=weight_N)[:, 0]
@@ -393,7 +391,7 @@ def _means(
         total_sf = reduce.sums(
             values_Nf, segment_N, n_segments, wide, weight_N=weight_N, in_parts=True
         )
-        count_s = _counts(values_Nf, segment_N, n_segments, weight_N)
+        count_s = _counts(segment_N, n_segments, weight_N)
     else:
         total_sf = reduce.sums(
             values_Nf, segment_N, n_segments, wide, count_s=count_s, in_parts=True

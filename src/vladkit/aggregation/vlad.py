@@ -435,12 +435,15 @@ class VLAD(Trained):
         mean_kf = adapted_centroids(map(self._check_made_here, several), self.centroids_)
         adapted = type(self)(**self.get_params(deep=False))
         adapted.set_output(**self.__dict__.get("_sklearn_output_config", {}))
-        label_kf = self.centroids_ if self.label_centroids_ is None else self.label_centroids_
-        adapted._set_fitted(mean_kf, self.rotation_, float("nan"), label_kf)
+        adapted._set_fitted(mean_kf, self.rotation_, float("nan"), self._own_label_centroids())
         return adapted
 
+    def _own_label_centroids(self) -> FloatArray:
+        """Centroids that labels are found by, with the lengths that they were learned with."""
+        return self.centroids_ if self.label_centroids_ is None else self.label_centroids_
+
     def _label_centroids(self) -> FloatArray:
-        label_kf = self.centroids_ if self.label_centroids_ is None else self.label_centroids_
+        label_kf = self._own_label_centroids()
         # of unit length, the nearest centroid is the one of largest cosine
         return unit_rows(label_kf) if self.metric == "cosine" else label_kf
 

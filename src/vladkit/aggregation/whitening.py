@@ -248,7 +248,7 @@ class Whitening(Estimator):
         NotFittedError
             Before `fit`.
         ShapeError, NonFiniteError
-            If X is not (n, D) or holds NaN or infinity.
+            If X is not (n, D), or holds NaN, infinity or values so large that products overflow.
         InputError
             If X is a frame with other columns than that of `fit`, or in another order; or a vector
             is too small for float32.
@@ -337,10 +337,17 @@ class Whitening(Estimator):
         for block_nD in _slices(vector_nD):
             wide_nD = block_nD.astype(np.float32)
             filled_n: Any = wide_nD.any(axis=1, keepdims=True)
-            wide_nD -= self.mean_
             rows = slice(begin, begin + len(block_nD))
             short = short_nd[rows]
-            short[...] = product(wide_nD, self.components_.T)
+            with np.errstate(over="ignore", invalid="ignore"):
+                wide_nD -= self.mean_
+                short[...] = product(wide_nD, self.components_.T)
+            if not np.isfinite(short).all():
+                row = begin + int(np.argmin(np.isfinite(short).all(axis=1)))
+                raise NonFiniteError(
+                    f"vector {row} holds values whose products with the axes overflow float32: "
+                    "scale all vectors"
+                )
             short *= filled_n
             length_n[rows] = row_lengths(short)
             short *= scale_d

@@ -30,7 +30,7 @@ def relocate(
 
     None is read again. `vladkit info` lists the folders.
     """
-    with opened(file, write=True) as (collection, _):
+    with opened(file, others=[old, new], write=True) as (collection, _):
         done = collection.relocate(old, new)
     missing = done.moved - done.found
     emit(

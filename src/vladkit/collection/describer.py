@@ -383,8 +383,7 @@ class Describer:
 
     def sums_to(self) -> FloatArray:
         """Centroids (k, f) that kept sums are residuals to, whatever has been adapted."""
-        vlad = self._single()
-        return vlad.centroids_ if vlad.label_centroids_ is None else vlad.label_centroids_
+        return self._single()._own_label_centroids()
 
     def _single(self) -> VLAD:
         codebook = self.trained()

@@ -395,7 +395,7 @@ class Searcher:
             name = self._describer.name
             raise FileFormatError(
                 f"{name} is damaged: the vector of image {image_id} is no numbers: run vladkit "
-                f"check {name} --repair"
+                f"check {quoted(name)} --repair"
             )
         features = self.features([image_id]).get(image_id)
         if features is None:

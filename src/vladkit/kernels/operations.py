@@ -113,7 +113,8 @@ def outside(segment_N: AnyArray, row: int, n_segments: int) -> ParameterError:
             f"segment[{row}] is {segment_N[row]}, wanted no rows, as there are no segments: number "
             "them from 0, n_segments is how many there are"
         )
+    is_low = segment_N[row] < 0  # whatever n_segments is, or without it
+    fix = "number segments from 0" if is_low else "n_segments is the number of buckets"
     return ParameterError(
-        f"segment[{row}] is {segment_N[row]}, wanted 0 to {n_segments - 1}: "
-        "n_segments is the number of buckets"
+        f"segment[{row}] is {segment_N[row]}, wanted 0 to {n_segments - 1}: {fix}"
     )
