@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -205,6 +207,20 @@ def test_a_collection_that_is_gone_is_a_problem_that_may_pass(own, left, capfd):
         ):
             said = problem(client.get(path), 503)
             assert "cannot be read now" in said["detail"]
+            assert said["retry_after"] == 5
         assert "Traceback" not in capfd.readouterr().err
         file.write_bytes(kept)
         assert client.get("/api/info").status_code == 200
+
+
+def test_damage_does_not_pass_by_itself(own):
+    file = own / "photos.vlad"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE block SET picture_ids = zeroblob(length(picture_ids))")
+    with serving(file, n_jobs=1) as (client, _):
+        answer = client.get("/api/search?id=1")
+        said = problem(answer, 503)
+        assert said["detail"].startswith("the collection is damaged: vladkit check names where")
+        assert "retry_after" not in said
+        assert "retry-after" not in answer.headers
+        assert client.get("/api/images").status_code == 200

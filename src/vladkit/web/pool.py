@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from vladkit.collection.collection import Collection
 from vladkit.core.threads import resolve_n_jobs
-from vladkit.errors import StorageError
+from vladkit.errors import FileFormatError, StorageError
 from vladkit.store.lance.place import is_remote
 from vladkit.web.limits import Limits
 from vladkit.web.problems import Problem
@@ -146,6 +146,12 @@ class CollectionPool:
 
     def _collection(self) -> Collection:
         """The collection of this thread, as the file is now."""
+        try:
+            return self._current()
+        except FileFormatError as error:  # another is being put where one could be opened
+            raise StorageError(str(error)) from error
+
+    def _current(self) -> Collection:
         collection: Collection | None = getattr(self._local, "collection", None)
         file_state = self._file_state()
         if collection is not None:

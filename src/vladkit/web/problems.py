@@ -74,7 +74,12 @@ def problem_of(error: VladkitError) -> Problem:
         return Problem(422, str(error))
     if isinstance(error, NothingToIndexError):
         return Problem(409, "the collection is empty: index images into it first")
-    if isinstance(error, StorageError | FileFormatError):
+    if isinstance(error, FileFormatError):
+        return Problem(
+            503,
+            "the collection is damaged: vladkit check names where; the server's terminal says more",
+        )
+    if isinstance(error, StorageError):
         return Problem(
             503,
             "the collection cannot be read now; the server's terminal says why",
