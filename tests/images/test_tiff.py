@@ -227,3 +227,13 @@ def test_transparent_pixels_of_a_jpeg_are_white(color, is_opaque):
     data = to_bytes(image, "TIFF", compression="jpeg", quality=95)
     expected = decode_image(to_bytes(image, "PNG"), color=color).pixels.astype(int)
     assert np.abs(decode_image(data, color=color).pixels - expected).mean() < 3
+
+
+@pytest.mark.parametrize("is_opaque", [False, True])
+def test_a_gray_jpeg_with_opacity_is_skipped(is_opaque):
+    """libtiff gives its gray levels alone: those that nobody sees were taken for the image."""
+    image = scene(96, 64).convert("L")
+    image.putalpha(255 if is_opaque else PilImage.fromarray(np.zeros((64, 96), np.uint8)))
+    data = to_bytes(image, "TIFF", compression="jpeg", quality=95)
+    with pytest.raises(ImageError, match="TIFF of JPEG with opacity is supported for three"):
+        decode_image(data)

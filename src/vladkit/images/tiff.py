@@ -230,6 +230,9 @@ def read_tiff(data: bytes) -> Tiff:
     packed = PackedSamples(data, chosen, order, form) if form else None
     if compression == _JPEG and _is_transparent(chosen):
         form = SampleForm(premultiplied=True)  # as libtiff gives them, whatever they were
+    elif compression in (_OLD_JPEG, _JPEG) and {1, 2} & set(chosen.get(338, ())):
+        # libtiff gives the gray levels alone, which may be anything where they are not seen
+        raise ImageError("TIFF of JPEG with opacity is supported for three colours alone")
     pieces = Pieces(data, chosen)
     if pieces.is_sparse and compression != _OLD_JPEG:  # which has other places, too
         raise ImageError("TIFF without all of its strips or tiles (sparse) is not supported")
