@@ -17,6 +17,7 @@ from images import scene, to_bytes, with_orientation
 from vladkit.errors import ImageError
 from vladkit.images import decode_image
 from vladkit.images.boxes import read_boxes
+from vladkit.images.header import read_header
 
 pillow_heif = pytest.importorskip("pillow_heif", reason="HEIC is written by pillow-heif")
 if not features.check("avif"):
@@ -72,6 +73,26 @@ def test_orientation_of_exif_in_heic_does_not_count():
     assert data.count(entry + b"\0\1") == 1
     rotated = data.replace(entry + b"\0\1", entry + b"\0\6")
     assert decode_image(rotated).width == SCENE.width
+
+
+@pytest.mark.parametrize("main", range(3))
+@pytest.mark.parametrize("orientation", [1, 2, 6, 7])
+def test_the_main_image_of_several_is_read(main, orientation):
+    """Its pixels, which way up it is, and its EXIF, which was that of the first."""
+    images = []
+    for i, size in enumerate([(96, 64), (200, 120), (64, 80)]):
+        exif = PilImage.Exif()
+        exif[0x112] = orientation if i == main else 1 + (orientation + 2) % 8
+        exif[0x132] = f"200{i}:01:01 00:00:00"
+        data = to_bytes(scene(*size), "PNG", exif=exif)
+        images.append(PilImage.open(io.BytesIO(data)))
+    options = {"save_all": True, "append_images": images[1:], "primary_index": main}
+    data = to_bytes(images[0], "HEIF", quality=90, **options)
+    image = decode_image(data, max_side=None, color=True)
+    expected = rgb(ImageOps.exif_transpose(images[main]))
+    assert image.pixels.shape == expected.shape
+    assert np.abs(image.pixels - expected).mean() < 12
+    assert read_header(data).photo.taken == f"200{main}-01-01 00:00:00"
 
 
 @pytest.mark.parametrize("bits", [10, 12])

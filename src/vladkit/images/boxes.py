@@ -90,6 +90,7 @@ class _Meta:
         self._places: dict[int, list[tuple[int, int]]] = {}
         self.properties: list[tuple[bytes, bytes]] = []
         self.of_main: list[int] = []
+        self._described: dict[int, set[int]] = {}
         found = [(b, e) for name, b, e in self._boxes(0, len(data)) if name == b"meta"]
         if not found:
             raise ImageError(f"damaged {kind}: no image in it")
@@ -100,6 +101,8 @@ class _Meta:
             self._read_kinds(boxes[b"iinf"])
             self._read_places(boxes[b"iloc"], boxes.get(b"idat", (0, 0)))
             self._read_properties(boxes[b"iprp"])
+            if b"iref" in boxes:
+                self._read_references(boxes[b"iref"])
         except KeyError as error:
             raise ImageError(f"damaged {kind}: its boxes do not say what is in it") from error
 
@@ -110,6 +113,10 @@ class _Meta:
             self.parts.add(end - begin)
             pieces.append(self._data[begin:end])
         return b"".join(pieces)
+
+    def describes_main(self, item: int) -> bool:
+        """Whether an item of EXIF is that of the main image: also where the file does not say."""
+        return self.main in self._described.get(item, {self.main})
 
     def _boxes(self, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
         return walk_boxes(self._kind, self._data, at, end, self.parts)
@@ -161,6 +168,14 @@ class _Meta:
                     if item == self.main:
                         self.of_main += [i & (0x7FFF if wide == "H" else 0x7F) for i in indices]
 
+    def _read_references(self, box: tuple[int, int]) -> None:
+        wide = "I" if self._fields(box).version else "H"
+        for name, begin, end in self._boxes(box[0] + 4, box[1]):
+            if name == b"cdsc":  # content description
+                fields = _Fields(self._data, begin, end)
+                item, n = fields.one(wide), fields.one("H")
+                self._described.setdefault(item, set()).update(fields.take(wide * n))
+
 
 def walk_boxes(
     kind: str, data: bytes, at: int, end: int, parts: Parts
@@ -205,7 +220,7 @@ def read_boxes(kind: str, data: bytes) -> BoxedImage:
             sizes.append(fields.take("II" if flags & 1 else "HH"))
         elif each == b"av01":
             coded = max(coded, coded_size(meta.content(item), meta.parts))
-        elif each == b"Exif" and not exif:
+        elif each == b"Exif" and not exif and meta.describes_main(item):
             block = meta.content(item)
             exif = block[4 + int.from_bytes(block[:4]) :]
     if not sizes:
