@@ -194,6 +194,42 @@ class TestChecksums:
             assert collection.check() == []
             assert collection.search(query, rerank=0) == plain
 
+    @pytest.mark.parametrize(
+        ("statement", "wanted"),
+        [
+            ("DELETE FROM array WHERE name = '~augment.places'", []),
+            (
+                "UPDATE array SET name = '~aug-ent.places' WHERE name = '~augment.places'",
+                ["array '~aug-ent.places' has changed since it was written"],
+            ),
+        ],
+    )
+    def test_an_augmentation_that_lacks_an_array_is_dropped(self, ready, own, statement, wanted):
+        with Collection.open(own) as collection:
+            plain = collection.search("05.png", rerank=0)
+            collection.augment(2)
+        sql(own, statement, sealed=False)
+        wanted = ["its augmentation is damaged: augment again", *wanted]
+        with Collection.open(own) as collection:
+            for repair in (False, True):
+                assert [p.text for p in collection.check(repair=repair)] == wanted
+            assert collection.check() == []
+            assert collection.search("05.png", rerank=0) == plain
+            assert "~" not in "".join(collection.index.store.arrays("*"))
+
+    @pytest.mark.parametrize(
+        "statement", ["UPDATE photo SET camera = 'x' WHERE picture_id = 3", CHANGED["a folder"][0]]
+    )
+    def test_a_repair_of_no_vector_leaves_an_augmentation(self, own, statement):
+        """Searches went without it afterwards, and nothing said so."""
+        with Collection.open(own) as collection:
+            collection.augment(2)
+            before = collection.search("05.png", rerank=0)
+        sql(own, statement, sealed=False)
+        with Collection.open(own) as collection:
+            assert len(collection.check(repair=True)) == 1
+            assert collection.search("05.png", rerank=0) == before
+
 
 class TestDamagedVectors:
     @pytest.mark.parametrize("value", [np.nan, np.inf, 60000])

@@ -14,13 +14,12 @@ from vladkit.core.arrays import AnyArray, Float32Array, Int64Array
 from vladkit.core.params import Interval, check_parameter
 from vladkit.errors import FileFormatError
 from vladkit.store.protocol import CollectionStore
+from vladkit.store.schema import AUGMENTATION
 
 __all__ = ["Augmentation", "augment"]
 
 _GATHERED_BYTES: Final = 2**27
 """Vectors compared with all others at a time: every pass reads the whole collection."""
-
-_ARRAYS: Final = ("~augment.picture_ids", "~augment.places", "~augment.weights")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +64,7 @@ class Augmentation:
         """Keep it for the state that the vectors are in; within `Store.writing`."""
         store.set_about(augmentation=about | {"stamp": store.stamp()})
         arrays: dict[str, AnyArray] = dict(
-            zip(_ARRAYS, (self.image_id_n, self.place_nr, self.weight_nr), strict=True)
+            zip(AUGMENTATION, (self.image_id_n, self.place_nr, self.weight_nr), strict=True)
         )
         store.set_arrays(arrays)
 
@@ -82,7 +81,7 @@ class Augmentation:
             return None
         kept = store.arrays("~augment.*")
         try:
-            self = cls(*(kept[f"~augment.{n}"] for n in ("picture_ids", "places", "weights")))
+            self = cls(*(kept[name] for name in AUGMENTATION))
         except KeyError as error:
             raise FileFormatError(
                 f"{store.path}: array {error} is missing: augment again"

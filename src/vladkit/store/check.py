@@ -14,7 +14,7 @@ from vladkit.core.arrays import AnyArray, Int64Array
 from vladkit.errors import FileFormatError
 from vladkit.store.database import row_crc
 from vladkit.store.photos import IS_NO_PHOTO, has_photos
-from vladkit.store.schema import CHECKED
+from vladkit.store.schema import AUGMENTATION, CHECKED
 from vladkit.store.store import Store
 from vladkit.store.whole import forget_whole
 
@@ -83,7 +83,6 @@ def check(
         findings = list(_findings(store, progress))
         for _, fix in findings:
             fix()
-        store.changed |= bool(findings)
     return [Finding(p.text, p.image, repaired=True) for p, _ in findings]
 
 
@@ -121,6 +120,7 @@ def _findings(store: Store, progress: Callable[[int, int], None] | None) -> Iter
     yield from _photos(store)
     yield from _augmentation(store)
     yield from _whole(store)
+    yield from _misnamed(store)
 
 
 def _references(store: Store) -> Iterator[_Fixable]:
@@ -134,6 +134,7 @@ def _references(store: Store) -> Iterator[_Fixable]:
                 store.connection.execute(f"DELETE FROM {table} WHERE picture_id = ?", (row_id,))
                 # the id may be what has changed: the image that the row was of lacks it now
                 if table != "photo":  # which each `add` fills up
+                    store.changed = True
                     store.describe_again(f"picture_id NOT IN (SELECT picture_id FROM {table})")
 
         names = [{"picture": "image"}.get(name, name) for name in (table, parent)]
@@ -191,6 +192,7 @@ def _blocks(
 
             def drop(block_id: int = block_id) -> None:
                 store.connection.execute("DELETE FROM block WHERE block_id = ?", (block_id,))
+                store.changed = True
 
             what = CHANGED if is_whole else f"has {n_data} bytes, wanted {wanted}"
             yield Finding(f"block {block_id} {what}"), drop
@@ -207,6 +209,7 @@ def _blocks(
 
             def take_out(block_id: int = block_id, mine_n: AnyArray = mine_n) -> None:
                 store.blocks.keep_rows(block_id, mine_n)
+                store.changed = True
 
             n = int((~mine_n).sum())
             yield Finding(f"block {block_id} holds {n} vectors of no image"), take_out
@@ -238,6 +241,7 @@ def _features(store: Store) -> Iterator[_Fixable]:
             def drop(image_id: int = image_id) -> None:
                 sql = "DELETE FROM feature WHERE picture_id = ?"
                 store.connection.execute(sql, (image_id,))
+                store.changed = True
                 store.describe_again("picture_id = ?", image_id)
 
             yield Finding(f"its features {wrong}", _path(store, image_id)), drop
@@ -295,8 +299,11 @@ def _photos(store: Store) -> Iterator[_Fixable]:
 
 def _augmentation(store: Store) -> Iterator[_Fixable]:
     try:
-        store.arrays("~augment.*")
+        kept = store.arrays("~augment.*")
+        is_whole = "augmentation" not in store.about() or kept.keys() >= set(AUGMENTATION)
     except FileFormatError:
+        is_whole = False
+    if not is_whole:
         fix = partial(store.forget, "augmentation", "~augment.*")
         yield Finding("its augmentation is damaged: augment again"), fix
 
@@ -310,6 +317,20 @@ def _whole(store: Store) -> Iterator[_Fixable]:
             text = "whole vectors, from which short ones are learned, are damaged"
             yield Finding(text), partial(forget_whole, store)
             return
+
+
+def _misnamed(store: Store) -> Iterator[_Fixable]:
+    """Arrays that nothing reads, as their name has changed."""
+    sql = (
+        "SELECT rowid, CAST(name AS BLOB) FROM array WHERE name GLOB '~*' AND name NOT GLOB "
+        f"'~augment.*' AND name NOT GLOB '~whole.*' AND crc != row_crc({CHECKED['array']})"
+    )
+    for row_id, name in store.connection.execute(sql).fetchall():
+
+        def drop(row_id: int = row_id) -> None:
+            store.connection.execute("DELETE FROM array WHERE rowid = ?", (row_id,))
+
+        yield Finding(f"array {name.decode(errors='replace')!r} {CHANGED}"), drop
 
 
 def _about_image(store: Store, image_id: int, what: str) -> _Fixable:

@@ -25,6 +25,7 @@ from vladkit.errors import FileFormatError, StorageError
 from vladkit.store.database import connect_reading, pragma, translated
 
 __all__ = [
+    "AUGMENTATION",
     "CHECKED",
     "FORMAT_VERSION",
     "OPTIONAL",
@@ -136,6 +137,10 @@ CHECKED: Final = {
     "photo": "taken, latitude, longitude, camera",
 }
 """Columns that the ``crc`` of a row is of: all but ids, which other rows have to agree with."""
+
+
+AUGMENTATION: Final = "~augment.picture_ids", "~augment.places", "~augment.weights"
+"""Names of the arrays of an augmentation."""
 
 
 def create_tables(connection: sqlite3.Connection, about: dict[str, Any]) -> None:
