@@ -288,6 +288,8 @@ class TestCheck:
             ("source_id", "5", "its row has changed", 9),
             ("vector_crc", "5", "its vector has changed", 9),
             ("kept_geometry", "x'00'", "its features have changed", 9),
+            ("kept_n", "NULL", "its features have changed", 9),
+            ("code_crc", "5", "its codes have changed", 9),
         ],
     )
     def test_damage_is_found_and_repaired(self, small, column, value, wrong, left):

@@ -106,6 +106,7 @@ def _wrong_content(row: dict[str, Any], vector_D: AnyArray | None) -> str:
         return f"has a vector of length {length:.4g}"
     for name, columns, crc in (("features", KEPT, "kept_crc"), ("codes", CODES, "code_crc")):
         values = [row[n] for n in columns]
-        if values[0] is not None and row[crc] != row_crc(*values):
+        is_there = any(value is not None for value in (*values, row[crc]))
+        if is_there and row[crc] != row_crc(*values):
             return f"its {name} have changed since they were written"
     return ""
